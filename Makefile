@@ -1,0 +1,41 @@
+# Two commands need nothing before them: 'make demo' and 'make test'. Windows: see README.md for the same with pip.
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: demo test test-all bench lint types imports check clean
+
+demo: .venv/.core
+	$(BIN)/prithvi demo
+
+test: .venv/.all
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: .venv/.all
+	$(BIN)/python -m pytest
+
+bench: .venv/.all
+	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+lint: .venv/.all
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.all
+	$(BIN)/mypy
+
+imports: .venv/.all
+	$(BIN)/lint-imports
+
+check: lint types imports
+
+.venv/.core: pyproject.toml constraints.txt
+	test -d .venv || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --constraint constraints.txt --editable .
+	touch $@
+
+.venv/.all: .venv/.core
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[all]"
+	touch $@
+
+clean:
+	rm -rf .venv demo runs

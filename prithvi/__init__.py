@@ -1,0 +1,42 @@
+"""prithvi: from Harmonized Landsat Sentinel-2 granules to maps.
+
+    scene = prithvi.open_scene("scene.tif", sensor="hls-l30")
+    model = prithvi.load("runs/flood/model")
+    prithvi.map_scene(model, scene, "flood.tif")
+
+Everything is imported when it is first used, so that `import prithvi` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prithvi.contract import Contract
+    from prithvi.errors import PrithviError
+    from prithvi.mapping import map_scene
+    from prithvi.modelfolder import load
+    from prithvi.scenes import open_scene
+
+__version__ = "0.1.0"
+
+_PLACES = {
+    "Contract": "prithvi.contract",
+    "PrithviError": "prithvi.errors",
+    "load": "prithvi.modelfolder",
+    "map_scene": "prithvi.mapping",
+    "open_scene": "prithvi.scenes",
+}
+
+__all__ = ["Contract", "PrithviError", "load", "map_scene", "open_scene"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'prithvi' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PLACES])

@@ -1,0 +1,5 @@
+"""`python -m prithvi`."""
+
+from prithvi.cli import main
+
+main()

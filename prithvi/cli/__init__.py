@@ -1,0 +1,51 @@
+"""The command line. A verb is a small file; what it needs is imported when it runs."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Annotated, Any
+
+import typer
+
+from prithvi.cli import demo, doctor, fit, map, models
+from prithvi.errors import PrithviError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="From Harmonized Landsat Sentinel-2 granules to maps, with the Prithvi foundation models.",
+)
+_PASS_ON: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+app.command("demo")(demo.demo)
+app.add_typer(models.app, name="models")
+app.command("fit", context_settings=_PASS_ON, add_help_option=False)(fit.fit)
+app.command("test", context_settings=_PASS_ON, add_help_option=False)(fit.test)
+app.command("map")(map.map_verb)
+app.command("doctor")(doctor.doctor)
+
+
+@app.callback()
+def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
+    """Read by `main`, which has to know it before any verb fails."""
+
+
+def main() -> None:
+    """Runs the command line: a user's mistake is one sentence and status 2."""
+    warnings.showwarning = _say_warning
+    try:
+        app()
+    except PrithviError as error:
+        if "--debug" in sys.argv:
+            raise
+        print(f"Error: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+
+
+def _say_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+    # Ours are for the user; those of libraries are for developers, who have --debug.
+    if "--debug" in sys.argv or (category is UserWarning and "prithvi" in str(place[0] if place else "")):
+        print(f"Note: {message}", file=sys.stderr)  # noqa: T201

@@ -1,0 +1,177 @@
+"""Our LightningCLI: joins a data module and a task, checks every key first, and leaves a model folder."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+import lightning as L
+import torch
+import yaml
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from prithvi import __version__
+from prithvi.catalog import config_path
+from prithvi.errors import ConfigError, PrithviError, nearest
+from prithvi.modelfolder import save
+from prithvi.tasks import SegmentationTask
+
+_TOP = (
+    "seed_everything",
+    "trainer",
+    "model",
+    "data",
+    "ckpt_path",
+    "weights_only",
+    "optimizer",
+    "lr_scheduler",
+    "verbose",
+)
+
+
+class PrithviCLI(LightningCLI):
+    """Hands the data's contract and classes to the task, and saves the best model after a fit."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        for name, of_data in (
+            ("contract", lambda data: data.contract.to_dict()),
+            ("classes", lambda data: data.classes),
+            ("colors", lambda data: data.colors),
+        ):
+            parser.link_arguments("data", f"model.init_args.{name}", compute_fn=of_data, apply_on="instantiate")
+
+    def after_fit(self) -> None:
+        """Writes DEFAULT_ROOT_DIR/model from the best checkpoint."""
+        if not isinstance(self.model, SegmentationTask) or not self.trainer.is_global_zero:
+            return
+        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
+        if best:
+            state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
+            self.model.load_state_dict(state)
+        figures = {key: round(float(value), 4) for key, value in self.trainer.callback_metrics.items()}
+        provenance = {
+            "prithvi": __version__,
+            "steps": self.trainer.global_step,
+            "seed": self._get(self.config, "seed_everything"),
+        }
+        folder = save(self.model.fitted(**provenance, **figures), Path(self.trainer.default_root_dir) / "model")
+        print(f"Model folder: {folder}")  # noqa: T201
+
+
+def run(verb: str, arguments: Sequence[str]) -> None:
+    """Runs `fit` or `test`.
+
+    Raises:
+        ConfigError: a file, key or value that does not fit, in one line.
+
+    """
+    arguments = _shipped_configs(list(arguments))
+    if not any(argument in ("-h", "--help", "--print_config") for argument in arguments):
+        _check(arguments)
+    try:
+        PrithviCLI(
+            model_class=L.LightningModule,
+            datamodule_class=L.LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            seed_everything_default=0,
+            save_config_kwargs={"overwrite": True},
+            parser_kwargs={"exit_on_error": False},
+            args=[verb, *arguments],
+        )
+    except jsonargparse.ArgumentError as error:
+        raise ConfigError(f"the configuration does not fit: {_short(str(error))}") from error
+
+
+def _short(message: str) -> str:
+    """The telling part of jsonargparse's account."""
+    lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
+    return " ".join(lines[:2])[:300]
+
+
+def _shipped_configs(arguments: list[str]) -> list[str]:
+    """A config named without a path (flood, or configs/flood.yaml outside a checkout) is a shipped one."""
+    for index, argument in enumerate(arguments[:-1]):
+        named = Path(arguments[index + 1])
+        if argument in ("-c", "--config") and not named.exists():
+            if named.parent not in (Path(), Path("configs")):
+                raise ConfigError(f"there is no configuration file {named}.")
+            arguments[index + 1] = str(config_path(named.stem))
+    return arguments
+
+
+def _check(arguments: Sequence[str]) -> None:
+    """Every key of the files and options against what exists, before anything heavy is built."""
+    classes: dict[str, str] = {}
+    files = [arguments[i + 1] for i, argument in enumerate(arguments[:-1]) if argument in ("-c", "--config")]
+    if not files:
+        raise ConfigError("no configuration was given: prithvi fit -c configs/flood.yaml --data.root DIR")
+    for file in files:
+        try:
+            plain = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{file} cannot be read ({error}).") from error
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            line = f" (line {mark.line + 1})" if mark else ""
+            raise ConfigError(f"{file} is not YAML{line}: {getattr(error, 'problem', error)}.") from error
+        if not isinstance(plain, dict):
+            raise ConfigError(f"{file} holds no table of settings.")
+        _check_table(file, plain, classes)
+    for argument in arguments:
+        if argument.startswith("--") and "." in argument:
+            section, _, key = argument[2:].split("=")[0].partition(".")
+            key = key.removeprefix("init_args.").split(".")[0]
+            if section in ("model", "data") and section in classes and key != "class_path":
+                _refuse_unknown(f"the option {argument.split('=')[0]}", [key], _options_of(classes[section]))
+            elif section == "trainer":
+                _refuse_unknown(f"the option {argument.split('=')[0]}", [key], _options_of("lightning.Trainer"))
+            elif section not in _TOP:
+                _refuse_unknown(f"the option {argument.split('=')[0]}", [section], _TOP)
+
+
+def _check_table(file: str, plain: Mapping[str, Any], classes: dict[str, str]) -> None:
+    _refuse_unknown(file, plain, _TOP)
+    trainer = plain.get("trainer") or {}
+    _refuse_unknown(f"{file}, trainer", trainer, _options_of("lightning.Trainer"))
+    parts = [(section, plain[section]) for section in ("model", "data") if isinstance(plain.get(section), dict)]
+    for section, part in parts:
+        _refuse_unknown(f"{file}, {section}", part, ("class_path", "init_args", "dict_kwargs"))
+        if "class_path" in part:
+            classes[section] = part["class_path"]
+            _refuse_unknown(f"{file}, {section}", part.get("init_args") or {}, _options_of(part["class_path"]))
+    callbacks = trainer.get("callbacks") or []
+    for part in callbacks if isinstance(callbacks, list) else [callbacks]:
+        if isinstance(part, dict) and "class_path" in part:
+            _refuse_unknown(
+                f"{file}, {part['class_path']}", part.get("init_args") or {}, _options_of(part["class_path"])
+            )
+
+
+def _options_of(class_path: str) -> list[str]:
+    """Names of a constructor's arguments; an empty list where it takes any."""
+    module, _, name = class_path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"there is no class {class_path!r} ({error}).") from error
+    signature = inspect.signature(found.__init__).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature):
+        return []
+    return [parameter.name for parameter in signature if parameter.name != "self"]
+
+
+def _refuse_unknown(where: str, keys: Iterable[str], known: Sequence[str]) -> None:
+    for key in keys:
+        if known and key not in known:
+            close = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+            hint = f"did you mean {close[0]}?" if close else nearest(key, known)
+            raise ConfigError(f"{where}: there is no setting {key!r}; {hint}")
+
+
+__all__ = ["PrithviCLI", "PrithviError", "run"]

@@ -1,0 +1,6 @@
+"""Labelled chips on disk to batches."""
+
+from prithvi.data.chips import Chip, ChipDataset
+from prithvi.data.segmentation import SegmentationDataModule
+
+__all__ = ["Chip", "ChipDataset", "SegmentationDataModule"]

@@ -1,0 +1,306 @@
+"""A whole model as one folder: weights, shape, contract, classes, where it came from. And `prithvi.load`.
+
+model.safetensors   encoder.* and head.*
+config.json         everything else; `format` names the version of this layout
+README.md           the same for people
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prithvi import hub
+from prithvi.contract import Contract
+from prithvi.errors import CheckpointError, ConfigError, ModelError, OutputError, nearest
+from prithvi.models import PrithviEncoder, PrithviMAE, Segmenter, build, checkpoint
+from prithvi.models.config import ModelConfig
+from prithvi.models.zoo import VARIANTS
+
+FORMAT = "prithvi-model/1"
+
+
+@dataclass(frozen=True)
+class ClassEntry:
+    """One class of a map."""
+
+    value: int
+    """Its number in the map."""
+    name: str
+    color: str
+    """Six hexadecimal digits, RRGGBB."""
+
+
+@dataclass
+class FittedModel:
+    """A fine-tuned model and what is needed to use it."""
+
+    model: Segmenter
+    contract: Contract
+    classes: tuple[ClassEntry, ...]
+    head: str
+    head_options: dict[str, Any]
+    window: int
+    """Side of the square the model was trained on, in pixels."""
+    coordinates: bool
+    """Whether it was trained with dates and places."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """How it was made: data, steps, seed, versions, figures."""
+    name: str = ""
+    sha256: str = ""
+    """Of the weights file, once saved."""
+
+
+def save(fitted: FittedModel, folder: str | Path) -> Path:
+    """Writes a model folder; an older one of that name is replaced only when the new one is whole.
+
+    Raises:
+        OutputError: the folder cannot be written, or is there and holds something else.
+
+    """
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    if folder.exists() and not (folder / "config.json").is_file():
+        raise OutputError(f"{folder} is there and holds no model: choose another name.")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written ({error.strerror}).") from error
+    try:
+        state = {key: value.detach().cpu().contiguous() for key, value in fitted.model.state_dict().items()}
+        save_file(state, work / "model.safetensors", metadata={"format": "pt"})
+        fitted.sha256 = _sha256(work / "model.safetensors")
+        (work / "config.json").write_text(json.dumps(_describe(fitted), indent=2) + "\n", encoding="utf-8")
+        (work / "README.md").write_text(_card(fitted), encoding="utf-8")
+        work.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(work, folder)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written ({error.strerror}).") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return folder
+
+
+def _describe(fitted: FittedModel) -> dict[str, Any]:
+    config = fitted.model.config
+    return {
+        "format": FORMAT,
+        "task": "segmentation",
+        "architecture": config.architecture,
+        "pretrained_cfg": {key: value for key, value in config.to_dict().items() if key != "architecture"},
+        "head": {"name": fitted.head, "options": fitted.head_options},
+        "contract": fitted.contract.to_dict(),
+        "classes": [{"value": c.value, "name": c.name, "color": c.color} for c in fitted.classes],
+        "window": fitted.window,
+        "coordinates": fitted.coordinates,
+        "weights_sha256": fitted.sha256,
+        "provenance": fitted.provenance,
+    }
+
+
+def _card(fitted: FittedModel) -> str:
+    contract = fitted.contract
+    lines = [
+        f"# {fitted.model.config.architecture}, fine-tuned: {', '.join(c.name for c in fitted.classes)}",
+        "",
+        f"Input: {', '.join(contract.bands)}; reflectance x {contract.scale:g}"
+        + (f", {contract.level}" if contract.level else "")
+        + (f", {contract.resolution:g} m" if contract.resolution else "")
+        + f"; windows of {fitted.window} pixels.",
+        "",
+        "Use: `prithvi map THIS_FOLDER SCENE -o DIR`, or `prithvi.load(THIS_FOLDER)` in Python.",
+        "",
+        "| how it was made | |",
+        "|---|---|",
+        *(f"| {key} | {value} |" for key, value in fitted.provenance.items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def open_folder(folder: str | Path) -> FittedModel:
+    """The model in a folder that `save` wrote.
+
+    Raises:
+        ConfigError: config.json is damaged or of another version.
+        CheckpointError: the weights do not fit it completely.
+
+    """
+    folder = Path(folder)
+    plain = _read_json(folder / "config.json")
+    if plain.get("format") != FORMAT:
+        raise ConfigError(
+            f"{folder}/config.json has the format {plain.get('format')!r}; this version reads {FORMAT!r}."
+        )
+    try:
+        config = ModelConfig.from_dict(
+            {"architecture": plain["architecture"], "pretrained_cfg": plain["pretrained_cfg"]}
+        )
+        classes = tuple(ClassEntry(**entry) for entry in plain["classes"])
+        model = Segmenter(config, len(classes), plain["head"]["name"], plain["head"]["options"])
+        fitted = FittedModel(
+            model=model, contract=Contract.from_dict(plain["contract"]), classes=classes, head=plain["head"]["name"],
+            head_options=plain["head"]["options"], window=plain["window"], coordinates=plain["coordinates"],
+            provenance=plain.get("provenance", {}), name=folder.name, sha256=_sha256(folder / "model.safetensors"),
+        )  # fmt: skip
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f"{folder}/config.json is not complete: {error}.") from error
+    from prithvi.models.checkpoint import _read_safetensors
+
+    state, own = _read_safetensors(folder / "model.safetensors"), model.state_dict()
+    wrong = sorted(set(state) ^ set(own)) or [key for key in own if state[key].shape != own[key].shape]
+    if wrong:
+        raise CheckpointError(f"{folder}/model.safetensors does not fit its config.json: {', '.join(wrong[:5])}.")
+    model.load_state_dict(state)
+    model.eval()
+    return fitted
+
+
+def load(
+    source: str | Path,
+    *,
+    architecture: str | None = None,
+    revision: str | None = None,
+    num_frames: int | None = None,
+    img_size: int | tuple[int, int] | None = None,
+    bands: list[str] | None = None,
+    new_bands: bool = False,
+) -> PrithviMAE | FittedModel:
+    """A model with weights, or an error; never one with some of its weights.
+
+    Args:
+        source: a name (`prithvi models list`), a hub id (owner/name), a weights file, or a folder: one that `prithvi
+            fit` wrote, or one with a published config.json and its weights.
+        architecture: the model's name, for a weights file that does not say it.
+        revision: branch, tag or commit on the hub.
+        num_frames: dates of the input, where it differs from pretraining.
+        img_size: rows and columns of the input, likewise.
+        bands: common names of the input's bands; weights are mapped by name.
+        new_bands: allow bands that the weights do not know, with random weights.
+
+    Returns:
+        A `PrithviMAE` in evaluation mode, or a `FittedModel` for a fine-tuned model's folder.
+
+    Raises:
+        ModelError, CheckpointError, HubError, ConfigError: what was not found or did not fit.
+
+    """
+    path = Path(source)
+    if path.is_dir() and _read_json(path / "config.json").get("format") == FORMAT:
+        return open_folder(path)
+    config, weights = _find(str(source), architecture, revision)
+    name = config.architecture
+    if name not in VARIANTS:
+        raise ModelError(f"{source} is of the architecture {name!r}: {nearest(name, VARIANTS)}")
+    options = config.to_dict()
+    for key in ("architecture", "bands", "in_chans", "mean", "std", "num_frames", "img_size"):
+        options.pop(key)
+    model = build(
+        name, num_frames or config.num_frames, img_size or config.img_size, bands or list(config.bands),
+        **({} if bands else {"mean": config.mean, "std": config.std}), **options,
+    )  # fmt: skip
+    checkpoint.load(model, weights, file_bands=config.bands, new_bands=new_bands)
+    return model.eval()
+
+
+def initialise(encoder: PrithviEncoder, source: str) -> checkpoint.LoadReport:
+    """Loads published or own weights into an encoder that is to be fine-tuned, and says what fitted.
+
+    Raises:
+        CheckpointError, ModelError, HubError: see `load`.
+
+    """
+    name = encoder.config.architecture
+    path = Path(source)
+    if path.is_dir() and (path / "model.safetensors").is_file():
+        weights, bands = (
+            path / "model.safetensors",
+            ModelConfig.from_dict(
+                {
+                    key: value
+                    for key, value in _read_json(path / "config.json").items()
+                    if key in ("architecture", "pretrained_cfg")
+                }
+            ).bands,
+        )
+    else:
+        config, weights = _find(source, name, None)
+        bands = config.bands
+    return checkpoint.load(encoder, weights, file_bands=bands)
+
+
+def _find(source: str, architecture: str | None, revision: str | None) -> tuple[ModelConfig, Path]:
+    """The configuration and the weights file of a source; see `load`."""
+    path = Path(source)
+    if path.is_file():
+        if architecture is None:
+            raise ModelError(
+                f"{path} holds weights but not their shape: say architecture= (a name of 'prithvi models list')."
+            )
+        return _variant_config(architecture), path
+    if path.is_dir():
+        files = [
+            file for file in sorted(path.iterdir()) if file.suffix in (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
+        ]
+        if len(files) != 1:
+            raise CheckpointError(f"{path} holds {len(files)} weights files; name one of them.")
+        config = _published_config(path / "config.json", architecture)
+        return config, files[0]
+    known = VARIANTS.get(source) or next((v for v in VARIANTS.values() if v.hub_id == source), None)
+    if known is not None:
+        if known.hub_id is None or known.filename is None:
+            raise ModelError(
+                f"no weights of {source} are published: prithvi.models.build({source!r}) makes one with random weights."
+            )
+        return known.config, hub.fetch(known.hub_id, known.filename, revision)
+    if source.count("/") == 1 and not source.startswith((".", "/")):
+        config = _published_config(hub.fetch(source, "config.json", revision), architecture)
+        return config, hub.fetch(source, "model.safetensors", revision)
+    raise ModelError(f"there is no model, file, folder or hub id {source!r}: {nearest(source, VARIANTS)}")
+
+
+def _variant_config(name: str) -> ModelConfig:
+    from prithvi.models.zoo import variant
+
+    return variant(name).config
+
+
+def _published_config(path: Path, architecture: str | None) -> ModelConfig:
+    """A config.json over the defaults of the variant it names."""
+    plain = _read_json(path)
+    name = architecture or plain.get("architecture")
+    if name is None:
+        raise ModelError(f"{path} does not say its architecture: say architecture= (a name of 'prithvi models list').")
+    told = ModelConfig.from_dict({**plain, "architecture": name}).to_dict()
+    given = set(plain.get("pretrained_cfg", plain)) | {"architecture"}
+    return ModelConfig.from_dict(
+        {**_variant_config(str(name)).to_dict(), **{k: v for k, v in told.items() if k in given}}
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError(f"{path.parent} holds no {path.name}.")
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not JSON ({error}).") from error
+    if not isinstance(plain, dict):
+        raise ConfigError(f"{path} holds a {type(plain).__name__}, not a table.")
+    return plain
+
+
+def _sha256(path: Path) -> str:
+    if not path.is_file():
+        raise CheckpointError(f"there is no weights file {path}.")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,22 @@
+"""Tensors to tensors: the masked autoencoder, heads for dense tasks, and the files weights come in."""
+
+from prithvi.models.config import ModelConfig
+from prithvi.models.encoder import PrithviEncoder
+from prithvi.models.heads import HEADS, register_head
+from prithvi.models.mae import MAEOutput, PrithviMAE
+from prithvi.models.segmenter import Segmenter
+from prithvi.models.standardise import Standardise
+from prithvi.models.zoo import VARIANTS, build
+
+__all__ = [
+    "HEADS",
+    "VARIANTS",
+    "MAEOutput",
+    "ModelConfig",
+    "PrithviEncoder",
+    "PrithviMAE",
+    "Segmenter",
+    "Standardise",
+    "build",
+    "register_head",
+]

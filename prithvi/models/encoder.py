@@ -1,0 +1,176 @@
+"""The encoder: patches that are visible, their codes, transformer blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from prithvi.errors import ModelError
+from prithvi.models.codes import CoordinateCode, position_code, position_code_at
+from prithvi.models.config import ModelConfig
+from prithvi.models.layers import Block, PatchEmbed, init_linear_and_norm, to_patches
+from prithvi.models.masking import Kept, pack, take
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What the encoder knows of the visible patches."""
+
+    tokens: Tensor
+    """(B, 1 + K, D) class token and visible patches, normalised."""
+    kept: Kept
+    """Which patches those are."""
+
+
+class PrithviEncoder(nn.Module):
+    """Vision transformer over patches of (time, y, x), with optional codes of date and place."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim = config.embed_dim
+        self.grid = config.grid(config.num_frames, *config.img_size)
+        self.pos_embed: Tensor
+        self.patch_embed = PatchEmbed(config.in_chans, config.patch_size, dim)
+        self.temporal_embed_enc = (
+            CoordinateCode(dim, config.coords_scale_learn) if "time" in config.coords_encoding else None
+        )
+        self.location_embed_enc = (
+            CoordinateCode(dim, config.coords_scale_learn) if "location" in config.coords_encoding else None
+        )
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.register_buffer("pos_embed", position_code(dim, self.grid).clone())
+        self.blocks = nn.ModuleList(
+            Block(dim, config.num_heads, config.mlp_ratio, config.norm_eps, config.drop_path)
+            for _ in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(dim, eps=config.norm_eps)
+        self._init_weights()
+
+    def _init_weights(self) -> None:
+        self.apply(init_linear_and_norm)
+        nn.init.xavier_uniform_(self.patch_embed.proj.weight.data.flatten(1))
+        nn.init.zeros_(self.patch_embed.proj.bias)  # type: ignore[arg-type]
+        nn.init.normal_(self.cls_token, std=0.02)
+
+    def grid_of(self, images: Tensor) -> tuple[int, int, int]:
+        """Patches along (time, y, x) of a batch of images.
+
+        Raises:
+            ModelError: not (batch, band, time, y, x), another number of bands, or a size that patches do not divide.
+
+        """
+        if images.ndim != 5:
+            raise ModelError(
+                f"the images have shape {tuple(images.shape)}; they must be (batch, band, time, y, x): "
+                "a single date has time 1 (images.unsqueeze(2))."
+            )
+        if images.shape[1] != self.config.in_chans:
+            raise ModelError(
+                f"the images have {images.shape[1]} bands in a shape of (batch, band, time, y, x); "
+                f"this model wants {self.config.in_chans}: {', '.join(self.config.bands)}."
+            )
+        return self.config.grid(*images.shape[2:])
+
+    def _codes(
+        self, grid: tuple[int, int, int], temporal_coords: Tensor | None, location_coords: Tensor | None
+    ) -> Tensor:
+        """(B or 1, 1 + L, D) sum of position, time and location codes, the class token's row first."""
+        code = position_code_at(self.pos_embed, self.grid, grid)
+        return code + coordinate_codes(
+            code, grid, self.temporal_embed_enc, temporal_coords, self.location_embed_enc, location_coords
+        )
+
+    def forward(
+        self,
+        images: Tensor,
+        temporal_coords: Tensor | None = None,
+        location_coords: Tensor | None = None,
+        visible: Tensor | None = None,
+        count: int | None = None,
+    ) -> Encoded:
+        """Encodes the visible patches; hidden ones are never embedded.
+
+        Args:
+            images: (B, band, T, Y, X), standardised.
+            temporal_coords: (B, T, 2) year and day of year from 0; NaN or None where unknown.
+            location_coords: (B, 2) latitude and longitude in degrees; NaN or None where unknown.
+            visible: (B, L) bool, any number True a sample; None for all.
+            count: the number True in every sample, where the caller knows that it is the same.
+
+        """
+        grid = self.grid_of(images)
+        patches = to_patches(images, self.config.patch_size, band_last=False)
+        codes = self._codes(grid, temporal_coords, location_coords)
+        if visible is None:
+            every = torch.arange(patches.shape[1], device=images.device).expand(patches.shape[0], -1)
+            kept = Kept(every, None)
+            x = self.patch_embed(patches) + codes[:, 1:]
+        else:
+            if visible.shape != patches.shape[:2] or visible.dtype != torch.bool:
+                raise ModelError(
+                    f"visible is {tuple(visible.shape)} of {visible.dtype}; it must be {tuple(patches.shape[:2])} of "
+                    f"torch.bool: a value for each patch of the {' x '.join(map(str, grid))} grid (time, y, x)."
+                )
+            kept = pack(visible, count)
+            x = self.patch_embed(take(patches, kept.index)) + take(codes[:, 1:], kept.index)
+        attend = kept.attend()
+        x = self._with_class_token(x, codes)
+        for block in self.blocks:
+            x = block(x, attend)
+        return Encoded(self.norm(x), kept)
+
+    def forward_features(
+        self, images: Tensor, temporal_coords: Tensor | None = None, location_coords: Tensor | None = None
+    ) -> list[Tensor]:
+        """(B, 1 + L, D) after every block, class token first, the last one normalised."""
+        grid = self.grid_of(images)
+        codes = self._codes(grid, temporal_coords, location_coords)
+        x = self.patch_embed(to_patches(images, self.config.patch_size, band_last=False)) + codes[:, 1:]
+        x = self._with_class_token(x, codes)
+        features = []
+        for block in self.blocks:
+            x = block(x)
+            features.append(x)
+        features[-1] = self.norm(x)
+        return features
+
+    def _with_class_token(self, x: Tensor, codes: Tensor) -> Tensor:
+        # The class token has neither date nor place, and its position code is the first row of pos_embed.
+        token = self.cls_token + self.pos_embed[:, :1]
+        return torch.cat([token.to(x.dtype).expand(x.shape[0], -1, -1), x], dim=1)
+
+
+def coordinate_codes(
+    code: Tensor,
+    grid: tuple[int, int, int],
+    time: CoordinateCode | None,
+    temporal_coords: Tensor | None,
+    place: CoordinateCode | None,
+    location_coords: Tensor | None,
+) -> Tensor:
+    """(B or 1, 1 + L, D) codes of dates and places, zeros in the class token's row and for what is not given.
+
+    Raises:
+        ModelError: coordinates of another shape than (B, T, 2) and (B, 2).
+
+    """
+    total = torch.zeros_like(code)
+    if time is not None and temporal_coords is not None:
+        if temporal_coords.ndim != 3 or temporal_coords.shape[1:] != (grid[0], 2):
+            raise ModelError(
+                f"temporal_coords has shape {tuple(temporal_coords.shape)}; it must be (batch, {grid[0]}, 2): year and "
+                "day of year (from 0) of each date."
+            )
+        per_patch = time(temporal_coords).repeat_interleave(grid[1] * grid[2], dim=1)
+        total = total + nn.functional.pad(per_patch, (0, 0, 1, 0))
+    if place is not None and location_coords is not None:
+        if location_coords.ndim != 2 or location_coords.shape[1] != 2:
+            raise ModelError(
+                f"location_coords has shape {tuple(location_coords.shape)}; it must be (batch, 2): latitude, longitude."
+            )
+        per_patch = place(location_coords).unsqueeze(1).expand(-1, code.shape[1] - 1, -1)
+        total = total + nn.functional.pad(per_patch, (0, 0, 1, 0))
+    return total

@@ -1,0 +1,131 @@
+"""From encoder tokens to pixels: the paper's neck and FCN, a light linear head, and a registry for more.
+
+A head is built as `Head(embed_dim, num_frames, patch_size, num_outputs, **options)` and called with the
+features of a scene grid, (B, T*D, h, w), and the size (Y, X) of the image; it gives (B, outputs, Y, X).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from prithvi.errors import ModelError, nearest
+
+HEADS: dict[str, Callable[..., nn.Module]] = {}
+"""Name to class (or function) that builds a head."""
+
+
+def register_head(name: str) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
+    """Class decorator that adds a head under a name nobody has yet."""
+
+    def add(builder: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+        if name in HEADS:
+            raise ModelError(f"there is a head {name!r} already ({HEADS[name]}); choose another name.")
+        HEADS[name] = builder
+        return builder
+
+    return add
+
+
+def build_head(name: str, embed_dim: int, num_frames: int, patch: int, num_outputs: int, **options: Any) -> nn.Module:
+    """A registered head.
+
+    Raises:
+        ModelError: no head of that name (with the nearest), or an option it does not have.
+
+    """
+    if name not in HEADS:
+        raise ModelError(f"there is no head {name!r}: {nearest(name, HEADS)}")
+    try:
+        return HEADS[name](embed_dim, num_frames, patch, num_outputs, **options)
+    except TypeError as error:
+        raise ModelError(f"head {name!r}: {error}.") from error
+
+
+def tokens_to_grid(tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
+    """(B, 1 + t*h*w, D) tokens, class token first, to (B, t*D, h, w), dates stacked along the channels.
+
+    The grid is told, never taken as the root of the number of tokens (facts.md 6.4).
+    """
+    t, h, w = grid
+    x = tokens[:, 1:].reshape(tokens.shape[0], t, h, w, tokens.shape[-1])
+    return x.permute(0, 1, 4, 2, 3).reshape(tokens.shape[0], t * tokens.shape[-1], h, w)
+
+
+class ChannelNorm(nn.LayerNorm):
+    """LayerNorm over the channels of (B, C, Y, X)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+@register_head("fcn")
+class FCNHead(nn.Module):
+    """The paper's: transposed convolutions that double the grid up to the pixels, then a convolutional head.
+
+    hls-foundation-os (its configs for floods, burn scars and crops): each step a 2 x 2 transposed convolution, after
+    the first and third a channel LayerNorm and GELU; then one 3 x 3 convolution to 256, dropout .1, and classes.
+
+    Args:
+        width: channels of the neck; default the stacked tokens' own, as published.
+        channels: channels of the 3 x 3 convolution.
+        convolutions: how many of them.
+        dropout: share of channels dropped before the classes.
+
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_frames: int,
+        patch: int,
+        num_outputs: int,
+        width: int | None = None,
+        channels: int = 256,
+        convolutions: int = 1,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        size = embed_dim * num_frames
+        width = size if width is None else width
+        steps: list[nn.Module] = []
+        doublings = max(1, round(torch.log2(torch.tensor(float(patch))).item()))
+        for step in range(doublings):
+            steps.append(nn.ConvTranspose2d(size if step == 0 else width, width, kernel_size=2, stride=2))
+            if step % 2 == 0 and step + 1 < doublings:
+                steps += [ChannelNorm(width), nn.GELU()]
+        self.neck = nn.Sequential(*steps)
+        head: list[nn.Module] = []
+        for index in range(convolutions):
+            first = width if index == 0 else channels
+            head += [nn.Conv2d(first, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()]
+        self.head = nn.Sequential(*head, nn.Dropout2d(dropout), nn.Conv2d(channels, num_outputs, 1))
+
+    def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+        """(B, T*D, h, w) to (B, outputs, *size)."""
+        x: Tensor = self.head(self.neck(features))
+        if x.shape[-2:] != size:  # patches of 14 double to 16
+            x = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+        return x
+
+
+@register_head("light")
+class LightHead(nn.Module):
+    """One linear map from a token to the scores of every pixel of its patch."""
+
+    def __init__(self, embed_dim: int, num_frames: int, patch: int, num_outputs: int) -> None:
+        super().__init__()
+        self.patch = patch
+        self.norm = ChannelNorm(embed_dim * num_frames)
+        self.linear = nn.Conv2d(embed_dim * num_frames, num_outputs * patch * patch, 1)
+
+    def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+        """(B, T*D, h, w) to (B, outputs, *size)."""
+        x = F.pixel_shuffle(self.linear(self.norm(features)), self.patch)
+        if x.shape[-2:] != size:
+            raise ModelError(f"features of {tuple(features.shape[-2:])} patches do not make {size} pixels.")
+        return x

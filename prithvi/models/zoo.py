@@ -1,0 +1,207 @@
+"""Models by name: the published variants (facts.md 2.1) and our own, and how each is built."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from prithvi.bands import check_names
+from prithvi.errors import BandError, ModelError, nearest
+from prithvi.models.config import V1_MEAN, V1_STD, ModelConfig
+from prithvi.models.mae import PrithviMAE
+
+_BOTH = ("time", "location")
+_V1_PAPER = ("arXiv:2310.18660",)
+_V2_PAPER = ("arXiv:2412.02732",)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A named model: its shape, and where weights of it can be had."""
+
+    config: ModelConfig
+    summary: str
+    """One line for `prithvi models list`."""
+    hub_id: str | None = None
+    """Repository of the published weights, None where none are published."""
+    filename: str | None = None
+    """Weights file in that repository."""
+
+
+def _v2(name: str, hub: str, file: str, summary: str, **fields: Any) -> Variant:
+    hub_id = f"ibm-nasa-geospatial/{hub}"
+    config = ModelConfig(
+        architecture=name,
+        clip=(0.0, 10_000.0),
+        origin_url=f"https://huggingface.co/{hub_id}",
+        paper_ids=_V2_PAPER,
+        **fields,
+    )
+    return Variant(config, summary, hub_id, file)
+
+
+_TL: dict[str, Any] = {"coords_encoding": _BOTH, "coords_scale_learn": True}
+_300: dict[str, Any] = {"embed_dim": 1024, "depth": 24, "num_heads": 16}
+_600: dict[str, Any] = {"embed_dim": 1280, "depth": 32, "num_heads": 16, "patch_size": (1, 14, 14)}
+
+_V1_HUB = "ibm-nasa-geospatial/Prithvi-EO-1.0-100M"
+
+VARIANTS: Mapping[str, Variant] = MappingProxyType(
+    {
+        "prithvi_hls_tiny": Variant(
+            ModelConfig(
+                architecture="prithvi_hls_tiny",
+                num_frames=1,
+                patch_size=(1, 4, 4),
+                embed_dim=192,
+                depth=6,
+                num_heads=6,
+                decoder_embed_dim=96,
+                decoder_depth=2,
+                decoder_num_heads=3,
+                clip=(0.0, 10_000.0),
+                **_TL,
+            ),
+            "ours, for CPUs: fine patches, few blocks",
+        ),
+        "prithvi_hls_small": Variant(
+            ModelConfig(
+                architecture="prithvi_hls_small",
+                num_frames=1,
+                patch_size=(1, 8, 8),
+                embed_dim=384,
+                depth=12,
+                num_heads=6,
+                decoder_embed_dim=192,
+                decoder_depth=4,
+                decoder_num_heads=6,
+                clip=(0.0, 10_000.0),
+                **_TL,
+            ),
+            "ours, for a patient CPU or a small GPU",
+        ),
+        "prithvi_eo_v1_100": Variant(
+            ModelConfig(
+                architecture="prithvi_eo_v1_100",
+                num_frames=3,
+                mean=V1_MEAN,
+                std=V1_STD,
+                origin_url=f"https://huggingface.co/{_V1_HUB}",
+                paper_ids=_V1_PAPER,
+            ),
+            "version 1, 100M: three dates of HLS L30 over the United States",
+            _V1_HUB,
+            "Prithvi_EO_V1_100M.pt",
+        ),
+        "prithvi_eo_v2_tiny_tl": _v2(
+            "prithvi_eo_v2_tiny_tl", "Prithvi-EO-2.0-tiny-TL", "Prithvi_EO_V2_tiny_TL.pt",
+            "version 2, tiny, with time and location", num_frames=1, embed_dim=192, num_heads=3, **_TL,
+        ),
+        "prithvi_eo_v2_100_tl": _v2(
+            "prithvi_eo_v2_100_tl", "Prithvi-EO-2.0-100M-TL", "Prithvi_EO_V2_100M_TL.pt",
+            "version 2, 100M, with time and location", **_TL,
+        ),
+        "prithvi_eo_v2_300": _v2(
+            "prithvi_eo_v2_300", "Prithvi-EO-2.0-300M", "Prithvi_EO_V2_300M.pt",
+            "version 2, 300M", **_300,
+        ),
+        "prithvi_eo_v2_300_tl": _v2(
+            "prithvi_eo_v2_300_tl", "Prithvi-EO-2.0-300M-TL", "Prithvi_EO_V2_300M_TL.pt",
+            "version 2, 300M, with time and location", **_300, **_TL,
+        ),
+        "prithvi_eo_v2_600": _v2(
+            "prithvi_eo_v2_600", "Prithvi-EO-2.0-600M", "Prithvi_EO_V2_600M.pt",
+            "version 2, 600M, patches of 14", **_600,
+        ),
+        "prithvi_eo_v2_600_tl": _v2(
+            "prithvi_eo_v2_600_tl", "Prithvi-EO-2.0-600M-TL", "Prithvi_EO_V2_600M_TL.pt",
+            "version 2, 600M, patches of 14, with time and location", **_600, **_TL,
+        ),
+        "prithvi_eo_tiny": Variant(
+            ModelConfig(
+                architecture="prithvi_eo_tiny",
+                num_frames=1,
+                embed_dim=256,
+                depth=4,
+                num_heads=4,
+                decoder_embed_dim=128,
+                decoder_depth=4,
+                decoder_num_heads=4,
+                clip=(0.0, 10_000.0),
+            ),
+            "TerraTorch's small test shape; nobody publishes weights",
+        ),
+    }
+)  # fmt: skip
+"""Every name that `build` takes."""
+
+
+def variant(name: str) -> Variant:
+    """The variant of that name.
+
+    Raises:
+        ModelError: there is none (with the nearest names).
+
+    """
+    if name not in VARIANTS:
+        raise ModelError(f"there is no model {name!r}: {nearest(name, VARIANTS)}")
+    return VARIANTS[name]
+
+
+def configure(
+    name: str,
+    num_frames: int | None = None,
+    img_size: int | tuple[int, int] | None = None,
+    bands: Sequence[str] | None = None,
+    **overrides: Any,
+) -> ModelConfig:
+    """The configuration of a named variant with some fields changed; see `build`."""
+    config = variant(name).config
+    fields = {field.name for field in dataclasses.fields(ModelConfig)}
+    for key in overrides:
+        if key not in fields:
+            raise ModelError(f"a model has no setting {key!r}: {nearest(key, fields)}")
+    if num_frames is not None:
+        overrides["num_frames"] = num_frames
+    if img_size is not None:
+        overrides["img_size"] = img_size
+    if bands is not None:
+        names = check_names(bands)
+        overrides |= {"bands": names, "in_chans": len(names)}
+        known = dict(zip(config.bands, zip(config.mean, config.std, strict=True), strict=True))
+        fresh = [band for band in names if band not in known]
+        if fresh and not {"mean", "std"} <= set(overrides):
+            raise BandError(
+                f"{name} has no mean and std of {', '.join(fresh)}: give mean= and std= with {len(names)} values each "
+                "(reflectance x 10,000)."
+            )
+        overrides.setdefault("mean", tuple(known[band][0] for band in names if band in known))
+        overrides.setdefault("std", tuple(known[band][1] for band in names if band in known))
+    return dataclasses.replace(config, **overrides)
+
+
+def build(
+    name: str,
+    num_frames: int | None = None,
+    img_size: int | tuple[int, int] | None = None,
+    bands: Sequence[str] | None = None,
+    **overrides: Any,
+) -> PrithviMAE:
+    """A model with fresh random weights (torch's default generator; seed it with `torch.manual_seed`).
+
+    Args:
+        name: a key of `VARIANTS`.
+        num_frames: dates of the input; default the variant's own.
+        img_size: rows and columns of the input in pixels; default 224 x 224.
+        bands: common names in the input's order; default the six of pretraining.
+        overrides: any other field of `ModelConfig`, such as `depth` or `mask_ratio`.
+
+    Raises:
+        ModelError: an unknown name or setting (with the nearest ones), or a size that patches do not divide.
+        BandError: an unknown band, or one without statistics.
+
+    """
+    return PrithviMAE(configure(name, num_frames, img_size, bands, **overrides))

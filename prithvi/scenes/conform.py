@@ -1,0 +1,166 @@
+"""A scene against a model's contract: the right bands, a plausible scale, and pixels in the model's units."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import rasterio.errors
+import rioxarray  # noqa: F401  (the .rio accessor)
+import xarray as xr
+
+from prithvi.contract import Contract
+from prithvi.errors import BandError, ScaleError, SceneError
+
+Pixels = npt.NDArray[np.floating[Any]]
+
+
+def conform(scene: xr.DataArray, contract: Contract, accept: Sequence[str] = ()) -> xr.DataArray:
+    """`scene` with exactly the contract's bands in their order, its values checked on a sample and not yet converted.
+
+    Args:
+        scene: what `open_scene` gives.
+        contract: what the model expects.
+        accept: `nir_broad` lets a broad near infrared stand in for a missing nir_narrow; `attrs["accepted"]` says so.
+
+    Raises:
+        BandError: a band is missing.
+        ScaleError: values of another magnitude than the contract's.
+        SceneError: no pixel has data.
+
+    Warns:
+        UserWarning: another resolution or processing level than the model was trained on.
+
+    """
+    scene = _select(scene, contract, accept)
+    _check_values(scene, contract)
+    _warn_of_differences(scene, contract)
+    return scene
+
+
+def read(scene: xr.DataArray, contract: Contract | None = None) -> Pixels:
+    """The pixels of (a part of) a scene, (time, band, y, x), NaN where there are none.
+
+    Args:
+        scene: what `conform` gives, or a part of it.
+        contract: converts to its units; None leaves the values as stored.
+
+    Raises:
+        SceneError: the file is cut short or damaged where it was read.
+
+    """
+    try:
+        values: Pixels = np.asarray(scene.values)
+    except (rasterio.errors.RasterioError, OSError) as error:
+        raise SceneError(
+            f"{scene.attrs.get('source', 'the scene')} is damaged or cut short: it opens, but pixels cannot be read."
+        ) from error
+    if contract is None:
+        return values
+    gain, bias = scene.attrs.get("gain", 1.0 / contract.scale), scene.attrs.get("bias", 0.0)
+    return contract.from_reflectance(values, gain, bias)
+
+
+def ground_resolution(scene: xr.DataArray) -> float:
+    """Size of a pixel in metres, across the middle of the scene."""
+    width, height = (abs(value) for value in scene.rio.resolution(recalc=False))
+    if not scene.rio.crs.is_geographic:
+        return float((width * height) ** 0.5)
+    _, south, _, north = scene.rio.bounds(recalc=False)
+    metres = 111_320.0
+    return float((width * metres * np.cos(np.radians((south + north) / 2)) * height * metres) ** 0.5)
+
+
+def _select(scene: xr.DataArray, contract: Contract, accept: Sequence[str]) -> xr.DataArray:
+    have = [str(name) for name in scene["band"].values]
+    take, accepted = [], []
+    for name in contract.bands:
+        if name not in have and name == "nir_narrow" and "nir_broad" in have:
+            if "nir_broad" not in accept:
+                raise BandError(
+                    f"{_called(scene)} has a broad near infrared (nir_broad) and no nir_narrow, which the model was "
+                    "trained on: --accept nir_broad uses it all the same, and the result says so."
+                )
+            accepted.append("nir_broad")
+            name = "nir_broad"
+        take.append(name)
+    missing = [name for name in take if name not in have]
+    if missing:
+        raise BandError(
+            f"{_called(scene)} lacks {', '.join(missing)}; it has {', '.join(have)}, and this model wants "
+            f"{', '.join(contract.bands)}."
+        )
+    scene = scene.sel(band=take).assign_coords(band=list(contract.bands))
+    return scene.assign_attrs(accepted=accepted) if accepted else scene
+
+
+def _called(scene: xr.DataArray) -> str:
+    return str(scene.attrs.get("source", "the scene"))
+
+
+def _samples(scene: xr.DataArray, size: int = 256, wanted: int = 9) -> Iterator[Pixels]:
+    """Blocks with data from all over the scene; every block is looked at only while nothing was found."""
+    rows, columns = range(0, scene.sizes["y"], size), range(0, scene.sizes["x"], size)
+    blocks = [(row, column) for row in rows for column in columns]
+    order = sorted(range(len(blocks)), key=lambda i: (i * 7919) % max(len(blocks), 1))
+    found = 0
+    for i in order:
+        row, column = blocks[i]
+        block = read(scene.isel(time=[0, -1], y=slice(row, row + size), x=slice(column, column + size)))
+        if np.isfinite(block).all(axis=1).any():
+            yield block
+            found += 1
+            if found == wanted:
+                return
+
+
+def _check_values(scene: xr.DataArray, contract: Contract) -> None:
+    where, stated = _called(scene), "gain" in scene.attrs
+    if scene.attrs.get("dtype") == "uint8" and not stated:
+        raise ScaleError(
+            f"{where} is an 8-bit picture, not reflectance: use the product it was made from, or say --scale."
+        )
+    blocks = [np.moveaxis(block, 1, 0).reshape(len(contract.bands), -1) for block in _samples(scene)]
+    if not blocks:
+        raise SceneError(
+            f"{where} has no pixel with data in every band (nodata is {scene.attrs.get('nodata', 'NaN')})."
+        )
+    values = np.concatenate(blocks, axis=1)
+    values = values[:, np.isfinite(values).all(axis=0)].astype(np.float64)
+    gain, bias = scene.attrs.get("gain", 1.0 / contract.scale), scene.attrs.get("bias", 0.0)
+    reflectance = values * gain + bias
+    middle, high = np.median(reflectance), np.percentile(reflectance, 99)
+    seen = f"{where} has values around {np.median(values):.4g} (99 % below {np.percentile(values, 99):.4g})"
+    said = "as stated" if stated else "no scale is stated"
+    units = f"reflectance x {contract.scale:g}"
+    if high < 0.01:
+        raise ScaleError(
+            f"{seen}, too small for {units}, which this model wants ({said}): if they are reflectance 0 to 1, "
+            "say --scale 1."
+        )
+    if middle > 3.0:
+        raise ScaleError(
+            f"{seen}, too large for {units}, which this model wants ({said}): if they are reflectance x 10,000, say "
+            "--scale 10000."
+        )
+    if not stated and contract.scale == 10_000 and np.percentile(values, 1, axis=1).min() > 6_500:
+        raise ScaleError(
+            f"{seen} and none under 6,500, as Landsat Collection 2 stores them: say --sensor landsat-8-c2-l2 (or 9, "
+            "457), or --scale 10000 if they are reflectance x 10,000."
+        )
+
+
+def _warn_of_differences(scene: xr.DataArray, contract: Contract) -> None:
+    level = scene.attrs.get("level")
+    if level and contract.level and level != contract.level:
+        warnings.warn(f"{_called(scene)} is {level}, and the model was trained on {contract.level}.", stacklevel=3)
+    if contract.resolution is not None:
+        size = ground_resolution(scene)
+        if not 2 / 3 < size / contract.resolution < 1.5:
+            warnings.warn(
+                f"{_called(scene)} has pixels of {size:.3g} m, and the model was trained on {contract.resolution:g} m.",
+                stacklevel=3,
+            )

@@ -1,0 +1,193 @@
+"""Fine-tuning for a class at every pixel; floods, burn scars and crops are presets of it (configs/)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from prithvi.contract import Contract
+from prithvi.errors import ConfigError
+from prithvi.metrics import IGNORE, SegmentationMetrics
+from prithvi.modelfolder import ClassEntry, FittedModel, initialise
+from prithvi.models import Segmenter, Standardise
+from prithvi.models.zoo import configure
+from prithvi.tasks.augment import flip_and_turn
+from prithvi.tasks.sliding import sliding_scores
+
+
+class SegmentationTask(L.LightningModule):
+    """An encoder and a head, trained by cross-entropy.
+
+    Args:
+        model: name of the encoder (`prithvi models list`).
+        contract: bands, statistics and scale of the input, as `Contract.to_dict` writes them; `prithvi fit` takes them
+            from the data, Python code passes `data.contract.to_dict()`.
+        classes: class names in the order of the label numbers; `prithvi fit` takes them from the data.
+        colors: class colours (RRGGBB), for maps.
+        init: weights the encoder starts from: a name or hub id of published weights, or a file; null for random ones.
+        head: `fcn` (the paper's neck and head) or `light`, or any registered head.
+        head_options: options of the head.
+        model_options: other fields of the model's configuration, such as depth.
+        num_frames: dates of the input.
+        window: side of the square the model sees, in pixels: training crops, validation and mapping windows.
+        class_weights: weight of each class in the loss.
+        lr: highest learning rate of AdamW.
+        weight_decay: of matrices; biases and norms have none.
+        warmup: share of the steps in which the learning rate rises, before it falls along a cosine.
+        freeze_encoder: train the head alone.
+        coordinates: give the model dates and places, where it has codes for them.
+        augment: draw one of the eight flips and quarter turns for every training batch.
+
+    Raises:
+        ConfigError: the options do not fit together.
+
+    """
+
+    def __init__(
+        self,
+        model: str = "prithvi_hls_tiny",
+        contract: dict[str, Any] | None = None,
+        classes: list[str] | None = None,
+        colors: list[str] | None = None,
+        init: str | None = None,
+        head: str = "fcn",
+        head_options: dict[str, Any] | None = None,
+        model_options: dict[str, Any] | None = None,
+        num_frames: int = 1,
+        window: int = 224,
+        class_weights: list[float] | None = None,
+        lr: float = 1e-4,
+        weight_decay: float = 0.05,
+        warmup: float = 0.1,
+        freeze_encoder: bool = False,
+        coordinates: bool = False,
+        augment: bool = True,
+    ) -> None:
+        super().__init__()
+        if contract is None or not classes:
+            raise ConfigError(
+                "SegmentationTask needs contract= and classes=: what the input looks like, and what to find."
+            )
+        if class_weights is not None and len(class_weights) != len(classes):
+            raise ConfigError(f"{len(class_weights)} class weights for {len(classes)} classes ({', '.join(classes)}).")
+        if colors is not None and len(colors) != len(classes):
+            raise ConfigError(f"{len(colors)} colours for {len(classes)} classes ({', '.join(classes)}).")
+        self.save_hyperparameters()
+        self.contract = Contract.from_dict(contract)
+        self.classes = list(classes)
+        self.colors = list(colors or [])
+        config = configure(
+            model, num_frames, window, self.contract.bands,
+            mean=self.contract.mean, std=self.contract.std, **(model_options or {}),
+        )  # fmt: skip
+        self.model = Segmenter(config, len(classes), head, head_options)
+        self.head_name, self.head_options = head, dict(head_options or {})
+        self.standardise = Standardise(self.contract)
+        self.init_report = initialise(self.model.encoder, init) if init is not None else None
+        if freeze_encoder:
+            self.model.encoder.requires_grad_(False)
+        self.window, self.coordinates, self.augment = window, coordinates, augment
+        self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
+        weights = torch.tensor(class_weights if class_weights is not None else [1.0] * len(classes))
+        self.class_weights: Tensor
+        self.register_buffer("class_weights", weights, persistent=False)
+        self.metrics = nn.ModuleDict({part: SegmentationMetrics(self.classes) for part in ("val_", "test_")})
+
+    def forward(self, batch: dict[str, Any]) -> Tensor:
+        """(B, classes, Y, X) scores of a batch as `prithvi.data` makes it, of any size."""
+        images = self.standardise(batch["image"], batch.get("valid"))
+        coordinates = (batch.get("temporal_coords"), batch.get("location_coords")) if self.coordinates else (None, None)
+        if images.shape[-2:] == (self.window, self.window):
+            scores: Tensor = self.model(images, *coordinates)
+            return scores
+        return sliding_scores(lambda part: self.model(part, *coordinates), images, self.window, self.window // 2)
+
+    def loss(self, scores: Tensor, label: Tensor) -> Tensor:
+        """Weighted cross-entropy, a mean over labelled pixels; 0 (with a gradient) where none is labelled.
+
+        Args:
+            scores: (B, classes, Y, X).
+            label: (B, Y, X) class numbers, `IGNORE` where there is none.
+
+        """
+        total = F.cross_entropy(scores.float(), label, self.class_weights, ignore_index=IGNORE, reduction="sum")
+        counted = self.class_weights[label.clamp(min=0)] * (label != IGNORE)
+        return total / counted.sum().clamp(min=torch.finfo(torch.float32).tiny)
+
+    @staticmethod
+    def label_of(batch: dict[str, Any]) -> Tensor:
+        """(B, Y, X) labels, `IGNORE` also where the image has no data on any date."""
+        label: Tensor = batch["label"]
+        return torch.where(batch["valid"].any(dim=1), label, IGNORE) if "valid" in batch else label
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        if self.augment:
+            batch = flip_and_turn(batch)
+        loss = self.loss(self(batch), self.label_of(batch))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["label"]))
+        return loss
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        self._evaluate(batch, "test")
+
+    def _evaluate(self, batch: dict[str, Any], part: str) -> None:
+        scores, label = self(batch), self.label_of(batch)
+        self.metrics[f"{part}_"].update(scores.argmax(dim=1), label)  # type: ignore[operator]
+        self.log(
+            f"{part}/loss", self.loss(scores, label), prog_bar=part == "val", batch_size=len(label), sync_dist=True
+        )
+
+    def on_validation_epoch_end(self) -> None:
+        self._report("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._report("test")
+
+    def _report(self, part: str) -> None:
+        metrics = self.metrics[f"{part}_"]
+        assert isinstance(metrics, SegmentationMetrics)
+        self.log_dict({f"{part}/{name}": value.float() for name, value in metrics.compute().items()})
+        metrics.reset()
+
+    def configure_optimizers(self) -> Any:
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        groups = [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self.lr)
+        steps = max(1, int(self.trainer.estimated_stepping_batches))
+        rise = max(1, int(self.warmup * steps))
+
+        def factor(step: int) -> float:
+            if step < rise:
+                return (step + 1) / rise
+            return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def fitted(self, **provenance: Any) -> FittedModel:
+        """The trained model with everything that mapping needs; `prithvi.modelfolder.save` keeps it."""
+        colors = self.colors or [f"{hash_color(i):06X}" for i in range(len(self.classes))]
+        entries = [ClassEntry(i, name, color) for i, (name, color) in enumerate(zip(self.classes, colors, strict=True))]
+        return FittedModel(
+            model=self.model, contract=self.contract, classes=tuple(entries), head=self.head_name,
+            head_options=self.head_options, window=self.window, coordinates=self.coordinates, provenance=provenance,
+        )  # fmt: skip
+
+
+def hash_color(index: int) -> int:
+    """A distinct RGB number for classes that came without colours (golden-angle hues)."""
+    import colorsys
+
+    red, green, blue = colorsys.hsv_to_rgb(index * 0.618 % 1.0, 0.6, 0.85)
+    return int(red * 255) << 16 | int(green * 255) << 8 | int(blue * 255)
