@@ -1,0 +1,120 @@
+"""Fixtures: the shipped sample, small files made from it, and a command line that answers with status and text."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from rasterio.transform import from_origin
+
+from prithvi.bands import PRITHVI_BANDS
+from prithvi.catalog import data_catalog, dataset
+from prithvi.modelfolder import FittedModel, save
+from prithvi.tasks import SegmentationTask
+
+SPAIN = data_catalog() / "sen1floods11" / "samples" / "S2Hand" / "Spain_7370579_S2Hand.tif"
+SPAIN_LABEL = data_catalog() / "sen1floods11" / "samples" / "LabelHand" / "Spain_7370579_LabelHand.tif"
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+SIX = (2, 3, 4, 9, 12, 13)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real imagery beside the project, which a user's clone does not have."""
+    if not SHARED.is_dir():
+        pytest.skip("needs the imagery in ../shared/data, which is not shipped")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def six_bands() -> np.ndarray:
+    """(6, 512, 512) int16: the sample's six bands."""
+    with rasterio.open(SPAIN) as raster:
+        pixels: np.ndarray = raster.read(SIX)
+    return pixels
+
+
+@pytest.fixture
+def write_tif(tmp_path: Path) -> Callable[..., Path]:
+    """Writes (band, y, x) pixels as a GeoTIFF in UTM, band names and all else on request."""
+
+    def write(pixels: np.ndarray, name: str = "scene.tif", names: tuple[str, ...] | None = PRITHVI_BANDS, **more: Any) -> Path:
+        profile = {
+            "driver": "GTiff",
+            "height": pixels.shape[1],
+            "width": pixels.shape[2],
+            "count": pixels.shape[0],
+            "dtype": pixels.dtype,
+            "crs": "EPSG:32630",
+            "transform": from_origin(600_000, 4_200_000, 10, 10),
+            **more,
+        }
+        path = tmp_path / name
+        with rasterio.open(path, "w", **profile) as raster:
+            raster.write(pixels)
+            for index, band in enumerate(names or (), start=1):
+                raster.set_band_description(index, band)
+        return path
+
+    return write
+
+
+def small_task(**options: Any) -> SegmentationTask:
+    """A flood task small enough for every test."""
+    layout = dataset("sen1floods11")
+    torch.manual_seed(0)
+    settings: dict[str, Any] = {
+        "contract": layout.contract.to_dict(),
+        "classes": ["land", "water"],
+        "colors": ["E8E4D0", "2B6CB0"],
+        "head": "light",
+        "window": 32,
+        "model_options": {"embed_dim": 64, "depth": 2, "num_heads": 2},
+    }
+    return SegmentationTask(**{**settings, **options})
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder with random weights."""
+    return save(small_task().fitted(seed=0), tmp_path_factory.mktemp("models") / "model")
+
+
+@pytest.fixture(scope="session")
+def fitted(model_folder: Path) -> FittedModel:
+    from prithvi.modelfolder import open_folder
+
+    return open_folder(model_folder)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command line run gave."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def prithvi(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """Runs the command line in this process."""
+
+    def run(*arguments: str | Path) -> Answer:
+        from prithvi.cli import main
+
+        monkeypatch.setattr(sys, "argv", ["prithvi", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out, err = capfd.readouterr()
+        return Answer(int(stop.value.code or 0), out, err)
+
+    return run

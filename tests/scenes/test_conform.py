@@ -1,0 +1,94 @@
+"""A scene is held against the contract before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from prithvi.bands import PRITHVI_BANDS
+from prithvi.catalog import dataset
+from prithvi.contract import Contract
+from prithvi.errors import BandError, ScaleError, SceneError
+from prithvi.scenes import conform, open_scene, read
+from prithvi.scenes.conform import ground_resolution
+from tests.conftest import SPAIN
+
+Write = Callable[..., Path]
+DN = Contract(PRITHVI_BANDS, (1000.0,) * 6, (500.0,) * 6)
+REFLECTANCE = Contract(PRITHVI_BANDS, (0.1,) * 6, (0.05,) * 6, scale=1.0)
+
+
+def test_bands_come_in_the_contract_s_order_and_units(six_bands: np.ndarray) -> None:
+    scene = open_scene(SPAIN, sensor="sentinel-2-l1c")
+    swapped = DN.select(["swir_2", "blue"])
+    np.testing.assert_array_equal(read(conform(scene, swapped), swapped)[0], six_bands[[5, 0]])
+    np.testing.assert_allclose(read(conform(scene, REFLECTANCE), REFLECTANCE)[0], six_bands / 1e4, rtol=1e-6)
+
+
+def test_a_missing_band_is_named_with_those_there_are(write_tif: Write, six_bands: np.ndarray) -> None:
+    scene = open_scene(write_tif(six_bands[:3], names=("blue", "green", "red")))
+    with pytest.raises(BandError, match="lacks nir_narrow, swir_1, swir_2; it has blue, green, red"):
+        conform(scene, DN)
+
+
+def test_a_broad_near_infrared_needs_leave_and_is_recorded(write_tif: Write, six_bands: np.ndarray) -> None:
+    scene = open_scene(write_tif(six_bands, names=("blue", "green", "red", "nir_broad", "swir_1", "swir_2")))
+    with pytest.raises(BandError, match="--accept nir_broad"):
+        conform(scene, DN)
+    accepted = conform(scene, DN, accept=["nir_broad"])
+    assert accepted.attrs["accepted"] == ["nir_broad"]
+    assert list(accepted["band"].values) == list(PRITHVI_BANDS)
+
+
+def test_reflectance_for_digital_numbers_and_the_reverse_stop(write_tif: Write, six_bands: np.ndarray) -> None:
+    small = write_tif((six_bands / 1e4).astype(np.float32), "small.tif")
+    with pytest.raises(ScaleError, match=r"too small for reflectance x 10000.*say --scale 1\."):
+        conform(open_scene(small), DN)
+    np.testing.assert_allclose(
+        read(conform(open_scene(small, scale=1), DN), DN)[0], six_bands, rtol=1e-5
+    )  # fmt: skip
+    large = write_tif(six_bands, "large.tif")
+    with pytest.raises(ScaleError, match=r"too large for reflectance x 1,.*say --scale 10000"):
+        conform(open_scene(large), REFLECTANCE)
+    conform(open_scene(large, scale=10_000), REFLECTANCE)
+
+
+def test_pictures_and_landsat_collection_2_are_not_taken_for_reflectance(write_tif: Write, six_bands: np.ndarray) -> None:
+    picture = write_tif((six_bands / 20).clip(0, 255).astype(np.uint8), "picture.tif")
+    with pytest.raises(ScaleError, match="8-bit picture"):
+        conform(open_scene(picture), DN)
+    landsat = write_tif((six_bands / 1e4 / 2.75e-5 + 0.2 / 2.75e-5).astype(np.uint16), "landsat.tif")
+    with pytest.raises(ScaleError, match="Landsat Collection 2"):
+        conform(open_scene(landsat), DN)
+    scene = open_scene(landsat, sensor="landsat-8-c2-l2")
+    np.testing.assert_allclose(read(conform(scene, DN), DN)[0], six_bands, atol=0.6)
+
+
+def test_a_scene_without_data_is_refused_however_large(write_tif: Write) -> None:
+    empty = np.full((6, 600, 300), -9999, np.int16)
+    with pytest.raises(SceneError, match="no pixel with data in every band"):
+        conform(open_scene(write_tif(empty, "empty.tif", nodata=-9999)), DN)
+    empty[:, 590:, 290:] = 1200  # a corner is enough
+    conform(open_scene(write_tif(empty, "corner.tif", nodata=-9999)), DN)
+
+
+def test_another_resolution_or_level_warns(write_tif: Write, six_bands: np.ndarray) -> None:
+    contract = Contract(PRITHVI_BANDS, DN.mean, DN.std, resolution=30, level="SR")
+    scene = open_scene(SPAIN, sensor="sentinel-2-l1c")
+    with pytest.warns(UserWarning, match="is TOA, and the model was trained on SR"), pytest.warns(
+        UserWarning, match="pixels of 8.* m, and the model was trained on 30 m"
+    ):
+        conform(scene, contract)
+    assert ground_resolution(scene) == pytest.approx(8.9, abs=0.1)  # 10 m east to west at the equator
+    assert ground_resolution(open_scene(write_tif(six_bands))) == 10
+    conform(scene, dataset("sen1floods11").contract)
+
+
+def test_a_file_cut_short_is_said_so(write_tif: Write, six_bands: np.ndarray) -> None:
+    path = write_tif(six_bands)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(SceneError, match=r"scene\.tif (is damaged or cut short|cannot be opened)"):
+        conform(open_scene(path), DN)

