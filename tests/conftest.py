@@ -45,7 +45,9 @@ def six_bands() -> np.ndarray:
 def write_tif(tmp_path: Path) -> Callable[..., Path]:
     """Writes (band, y, x) pixels as a GeoTIFF in UTM, band names and all else on request."""
 
-    def write(pixels: np.ndarray, name: str = "scene.tif", names: tuple[str, ...] | None = PRITHVI_BANDS, **more: Any) -> Path:
+    def write(
+        pixels: np.ndarray, name: str = "scene.tif", names: tuple[str, ...] | None = PRITHVI_BANDS, **more: Any
+    ) -> Path:
         profile = {
             "driver": "GTiff",
             "height": pixels.shape[1],

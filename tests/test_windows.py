@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,7 +14,9 @@ SIZE = st.integers(1, 700)
 
 
 @given(SIZE, st.integers(1, 300), st.data())
-def test_windows_cover_every_pixel_and_never_leave_a_scene_they_fit_into(size: int, window: int, data: st.DataObject) -> None:
+def test_windows_cover_every_pixel_and_never_leave_a_scene_they_fit_into(
+    size: int, window: int, data: st.DataObject
+) -> None:
     stride = data.draw(st.integers(1, window))
     first = starts(size, window, stride)
     covered = np.zeros(size, dtype=bool)
@@ -22,7 +26,7 @@ def test_windows_cover_every_pixel_and_never_leave_a_scene_they_fit_into(size: i
     assert list(first) == sorted(set(first))
     if size >= window:
         assert first[-1] + window == size
-    assert all(b - a <= stride for a, b in zip(first, first[1:], strict=False))
+    assert all(b - a <= stride for a, b in pairwise(first))
 
 
 def test_a_stride_that_leaves_pixels_out_is_refused() -> None:

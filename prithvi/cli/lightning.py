@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,7 @@ def run(verb: str, arguments: Sequence[str]) -> None:
     arguments = _shipped_configs(list(arguments))
     if not any(argument in ("-h", "--help", "--print_config") for argument in arguments):
         _check(arguments)
+    sys.argv = [sys.argv[0], verb, *arguments]  # where LightningCLI looks
     try:
         PrithviCLI(
             model_class=L.LightningModule,
@@ -82,14 +85,29 @@ def run(verb: str, arguments: Sequence[str]) -> None:
             seed_everything_default=0,
             save_config_kwargs={"overwrite": True},
             parser_kwargs={"exit_on_error": False},
-            args=[verb, *arguments],
         )
-    except jsonargparse.ArgumentError as error:
+    except (jsonargparse.ArgumentError, ValueError) as error:
+        own = _own_error(error)
+        if own is not None:
+            raise own from error
+        if isinstance(error, ValueError):
+            raise
         raise ConfigError(f"the configuration does not fit: {_short(str(error))}") from error
 
 
+def _own_error(error: BaseException | None) -> PrithviError | None:
+    """The error of ours that jsonargparse wrapped while it built a class, if it is one."""
+    while error is not None and not isinstance(error, PrithviError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 def _short(message: str) -> str:
-    """The telling part of jsonargparse's account."""
+    """The telling part of jsonargparse's account: the innermost key and what is wrong with it."""
+    found = re.findall(r'Parser key "([^"]+)":\s*\n\s*([^\n]+)', message)
+    told = [(key, text) for key, text in found if not text.startswith("Does not validate")]
+    if told:
+        return f"{told[-1][0]}: {told[-1][1].rstrip('.')}."
     lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
     return " ".join(lines[:2])[:300]
 

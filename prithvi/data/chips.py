@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
+import rasterio.transform
 import torch
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.warp import transform as project
@@ -154,6 +155,7 @@ def _middle(image: rasterio.DatasetReader, window: Window) -> Tensor:
     """(lat, lon) of the middle of a window, NaN for an image without a place."""
     if image.crs is None:
         return torch.full((2,), torch.nan)
-    x, y = image.transform @ (window.col_off + window.width / 2, window.row_off + window.height / 2)
+    row, column = window.row_off + window.height / 2, window.col_off + window.width / 2
+    x, y = rasterio.transform.xy(image.transform, row, column, offset="ul")
     longitude, latitude = project(image.crs, "EPSG:4326", [x], [y])
     return torch.tensor([latitude[0], longitude[0]], dtype=torch.float32)

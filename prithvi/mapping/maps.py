@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import rasterio.transform
 import torch
 import xarray as xr
 from rasterio.warp import transform as project
@@ -143,6 +144,6 @@ def _dates(scene: xr.DataArray) -> torch.Tensor | None:
 
 def _location(scene: xr.DataArray, row: int, column: int) -> torch.Tensor:
     """(1, 2) latitude and longitude of a pixel."""
-    x, y = scene.rio.transform(recalc=False) @ (column, row)
+    x, y = rasterio.transform.xy(scene.rio.transform(recalc=False), row, column, offset="ul")
     longitude, latitude = project(scene.rio.crs, "EPSG:4326", [x], [y])
     return torch.tensor([[latitude[0], longitude[0]]], dtype=torch.float32)

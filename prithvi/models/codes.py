@@ -16,13 +16,18 @@ def _sine_code(size: int, positions: np.ndarray) -> np.ndarray:
     return np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
 
 
-@lru_cache(maxsize=32)
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def position_code(dim: int, grid: tuple[int, int, int]) -> Tensor:
     """(1, 1 + t*y*x, dim) float32 code of a patch grid (t, y, x), a row of zeros for the class token first.
 
     6/16 of the code hold the column, 6/16 the row, 4/16 the date, in that order; patches count x fastest, t slowest.
     Do not write into the result: it is kept.
     """
+    return _position_code(dim, grid)
+
+
+@lru_cache(maxsize=32)
+def _position_code(dim: int, grid: tuple[int, int, int]) -> Tensor:
     frames, rows, columns = grid
     x = _sine_code(dim // 16 * 6, np.arange(columns))
     y = _sine_code(dim // 16 * 6, np.arange(rows))
@@ -59,12 +64,11 @@ def position_code_at(built: Tensor, built_grid: tuple[int, int, int], grid: tupl
     return torch.cat([built[:, :1], patches], dim=1)
 
 
-@lru_cache(maxsize=32)
-def _frequencies(size: int, device: torch.device) -> Tensor:
+def _frequencies(size: int) -> Tensor:
     # float32 steps on the CPU, wherever they are used: at the year 2023 the last bit of a frequency moves the code
     # by 1e-4, so that a device's own rounding of the power would show.
-    exponent = torch.arange(size // 2, dtype=torch.float32) / (size / 2)
-    return (1.0 / 10000**exponent).to(device)
+    exponent = torch.arange(size // 2, dtype=torch.float32, device="cpu") / (size / 2)
+    return 1.0 / 10000**exponent
 
 
 class CoordinateCode(nn.Module):
@@ -77,7 +81,8 @@ class CoordinateCode(nn.Module):
 
     def __init__(self, dim: int, learn_scale: bool) -> None:
         super().__init__()
-        self.sizes = (dim // 2, dim - dim // 2)
+        # Not buffers: a model cast to bfloat16 must keep these in float32.
+        self.frequencies = (_frequencies(dim // 2), _frequencies(dim - dim // 2))
         self.scale: Tensor
         if learn_scale:
             self.scale = nn.Parameter(torch.full((1,), 0.1))
@@ -90,7 +95,7 @@ class CoordinateCode(nn.Module):
         known = torch.isfinite(coordinates).all(dim=-1, keepdim=True)
         coordinates = torch.where(known, coordinates, 0.0)
         parts = []
-        for axis, size in enumerate(self.sizes):
-            angle = coordinates[..., axis, None] * _frequencies(size, coordinates.device)
+        for axis, frequency in enumerate(self.frequencies):
+            angle = coordinates[..., axis, None] * frequency.to(coordinates.device)
             parts += [torch.sin(angle), torch.cos(angle)]
         return self.scale * torch.cat(parts, dim=-1) * known

@@ -126,7 +126,7 @@ def _check_values(scene: xr.DataArray, contract: Contract) -> None:
     blocks = [np.moveaxis(block, 1, 0).reshape(len(contract.bands), -1) for block in _samples(scene)]
     if not blocks:
         raise SceneError(
-            f"{where} has no pixel with data in every band (nodata is {scene.attrs.get('nodata', 'NaN')})."
+            f"{where} has no pixel with data in every band (no data: {scene.attrs.get('missing') or 'NaN'})."
         )
     values = np.concatenate(blocks, axis=1)
     values = values[:, np.isfinite(values).all(axis=0)].astype(np.float64)

@@ -83,7 +83,8 @@ def common_names(names: Sequence[str | None], sensor: Sensor | None, where: str)
     unclear = [name for name, common in zip(names, found, strict=True) if name and common is None and band_id(name)]
     if unclear and product is None:
         ids = {band_id(name) for name in unclear}
-        several = sorted(i for i in ids if i and len({table[i] for table in PRODUCTS.values() if i in table}) > 1)
+        hls = (PRODUCTS["hls-l30"], PRODUCTS["hls-s30"])
+        several = sorted(i for i in ids if i and len({table[i] for table in hls if i in table}) > 1)
         raise BandError(
             f"{where} names its bands {', '.join(unclear)}, and {several[0] if several else unclear[0]} is another "
             "band in each product: name the sensor (--sensor hls-l30, hls-s30, sentinel-2-l2a, ...) or the bands "

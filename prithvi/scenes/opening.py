@@ -41,7 +41,8 @@ def open_scene(
     """A raster as a lazily read (time, band, y, x) DataArray with band names, dates, CRS and transform.
 
     Pixels without data are NaN; small integers become float32, which holds them exactly. `attrs` keeps `gain` and
-    `bias` (reflectance = value x gain + bias) where the scale is known, `level`, `sensor`, `nodata` and `source`.
+    `bias` (reflectance = value x gain + bias) where the scale is known, `level`, `sensor`, `missing` (the values that
+    stood for no data) and `source`.
 
     Args:
         source: a GeoTIFF, VRT or any raster GDAL opens; a list of single-band files or of stacked files a date; a
@@ -82,7 +83,7 @@ def open_scene(
             "bias": bias if gain is not None else None,
             "level": known.level if known else scene.attrs.get("level"),
             "sensor": known.name if known else scene.attrs.get("sensor"),
-            "nodata": sorted({value for values in layout.nodata.values() for value in values}),
+            "missing": sorted({value for values in layout.nodata.values() for value in values}),
             "source": layout.where,
             "dtype": layout.dtype,
         }.items()
@@ -212,7 +213,7 @@ def _from_array(
         names = ask_for_bands(named, array.sizes["band"], told, where)
     if array.rio.crs is None:
         raise SceneError(f"{where} has no coordinate reference system: set it with array.rio.write_crs(...).")
-    declared = (array.rio.nodata, array.attrs.get("nodata"), told.nodata if told else None)
+    declared = (array.rio.nodata, *array.attrs.get("missing", []), told.nodata if told else None)
     nodata = [float(value) for value in np.hstack([d for d in declared if d is not None] or [[]])]
     values = array.astype(np.float32) if array.dtype.kind in "iu" and array.dtype.itemsize <= 2 else array
     values = _without(values, array, nodata)

@@ -56,7 +56,9 @@ def test_reflectance_for_digital_numbers_and_the_reverse_stop(write_tif: Write, 
     conform(open_scene(large, scale=10_000), REFLECTANCE)
 
 
-def test_pictures_and_landsat_collection_2_are_not_taken_for_reflectance(write_tif: Write, six_bands: np.ndarray) -> None:
+def test_pictures_and_landsat_collection_2_are_not_taken_for_reflectance(
+    write_tif: Write, six_bands: np.ndarray
+) -> None:
     picture = write_tif((six_bands / 20).clip(0, 255).astype(np.uint8), "picture.tif")
     with pytest.raises(ScaleError, match="8-bit picture"):
         conform(open_scene(picture), DN)
@@ -78,8 +80,9 @@ def test_a_scene_without_data_is_refused_however_large(write_tif: Write) -> None
 def test_another_resolution_or_level_warns(write_tif: Write, six_bands: np.ndarray) -> None:
     contract = Contract(PRITHVI_BANDS, DN.mean, DN.std, resolution=30, level="SR")
     scene = open_scene(SPAIN, sensor="sentinel-2-l1c")
-    with pytest.warns(UserWarning, match="is TOA, and the model was trained on SR"), pytest.warns(
-        UserWarning, match="pixels of 8.* m, and the model was trained on 30 m"
+    with (
+        pytest.warns(UserWarning, match="is TOA, and the model was trained on SR"),
+        pytest.warns(UserWarning, match="pixels of 8.* m, and the model was trained on 30 m"),
     ):
         conform(scene, contract)
     assert ground_resolution(scene) == pytest.approx(8.9, abs=0.1)  # 10 m east to west at the equator

@@ -1,0 +1,74 @@
+"""The main job, whole: the demo, and a training run from the shipped configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import geopandas as gpd
+import pytest
+import rasterio
+from rio_cogeo.cogeo import cog_validate
+
+from prithvi.catalog import config_path, data_catalog
+from prithvi.modelfolder import FittedModel, load
+from tests.conftest import SPAIN, Answer
+
+Cli = Callable[..., Answer]
+
+
+def test_the_demo_writes_what_it_says(prithvi: Cli, tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    answer = prithvi("demo", "-o", out, "--steps", 24)
+    assert answer.code == 0, answer.err
+    for text in ("MNDWI threshold", "from random weights", "water IoU", "not a Sen1Floods11 score"):
+        assert text in answer.out
+    assert sorted(path.name for path in out.iterdir()) == [
+        "flood.parquet", "flood.png", "flood.tif", "flood.tif.aux.xml", "metrics.json", "model",
+    ]  # fmt: skip
+    report = json.loads((out / "metrics.json").read_text())
+    assert report["results"]["MNDWI threshold"]["water_iou"] == pytest.approx(0.783, abs=0.002)
+    assert 0.5 < report["results"]["from random weights"]["water_iou"] < 1  # even 24 steps learn what water is
+    assert cog_validate(out / "flood.tif")[:2] == (True, [])
+    polygons = gpd.read_parquet(out / "flood.parquet")
+    with rasterio.open(out / "flood.tif") as made, rasterio.open(SPAIN) as source:
+        assert made.transform == source.transform
+        water = int((made.read(1) == 1).sum())
+        size = abs(made.transform.a * made.transform.e)
+        left, _, _, top = made.bounds
+    assert polygons.to_crs("EPSG:4326").total_bounds[0] >= left - 1e-9
+    assert polygons.to_crs("EPSG:4326").total_bounds[3] <= top + 1e-9
+    assert sum(polygon.area for polygon in polygons.geometry) == pytest.approx(water * size)
+    assert (out / "flood.png").read_bytes().startswith(b"\x89PNG")
+    again = prithvi("map", out / "model", SPAIN, "-o", tmp_path / "maps", "--sensor", "sentinel-2-l1c")
+    assert again.code == 0
+    with rasterio.open(tmp_path / "maps" / SPAIN.name) as other, rasterio.open(out / "flood.tif") as made:
+        assert (other.read(1) == made.read(1)).all()
+
+
+# Lightning tells that a checkpoint was made by another run, which is what 'prithvi test' is for.
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_fit_and_test_from_the_shipped_configuration(prithvi: Cli, tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        (tmp_path / f"{split}_split.txt").write_text("Spain_7370579\n")
+    settings = [
+        "-c", config_path("flood"),
+        "--data.root", data_catalog() / "sen1floods11" / "samples",
+        "--data.splits", tmp_path, "--data.crop", 64, "--data.batch_size", 1, "--data.num_workers", 0,
+        "--model.window", 64, "--model.model_options", '{"embed_dim": 64, "depth": 2, "num_heads": 2}',
+        "--trainer.max_epochs", 2, "--trainer.default_root_dir", tmp_path / "runs", "--trainer.accelerator", "cpu",
+        "--trainer.logger.init_args.save_dir", tmp_path / "runs", "--trainer.enable_progress_bar", "false",
+        "--trainer.log_every_n_steps", 1,
+    ]  # fmt: skip
+    answer = prithvi("fit", *settings)
+    assert answer.code == 0, answer.err
+    fitted = load(tmp_path / "runs" / "model")
+    assert isinstance(fitted, FittedModel)
+    assert [entry.name for entry in fitted.classes] == ["land", "water"]
+    assert fitted.contract.level == "TOA"
+    assert fitted.provenance["steps"] == 2
+    (checkpoint,) = (tmp_path / "runs").rglob("best*.ckpt")
+    tested = prithvi("test", *settings, "--ckpt_path", checkpoint)
+    assert tested.code == 0, tested.err
+    assert "test/IoU_water" in tested.out

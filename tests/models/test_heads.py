@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from prithvi.errors import ModelError
+from prithvi.models import HEADS, Segmenter, register_head
+from prithvi.models.heads import ChannelNorm, tokens_to_grid
+from prithvi.models.zoo import configure
+
+
+def config(**options: object):
+    return configure("prithvi_eo_tiny", **{"depth": 2, "img_size": (64, 96), **options})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("head", ["fcn", "light"])
+@pytest.mark.parametrize("patch", [4, 8, 14, 16])
+@pytest.mark.parametrize("frames", [1, 3])
+def test_heads_give_a_score_a_pixel_on_rectangles(head: str, patch: int, frames: int) -> None:
+    options = {"width": 16, "channels": 16} if head == "fcn" else {}
+    size = (4 * patch, 9 * patch)  # 4 x 9 tokens a date: a perfect square that is none
+    model = Segmenter(config(patch_size=(1, patch, patch), img_size=size, num_frames=frames), 3, head, options)
+    assert model(torch.randn(2, 6, frames, *size)).shape == (2, 3, *size)
+
+
+def test_tokens_lie_where_their_patches_were() -> None:
+    """Each token holds its own (date, row, column); the 4 x 9 grid must not turn into 6 x 6."""
+    grid = (2, 4, 9)
+    t, y, x = torch.meshgrid(*(torch.arange(n) for n in grid), indexing="ij")
+    tokens = torch.stack([t, y, x], dim=-1).reshape(1, -1, 3).float()
+    tokens = torch.cat([torch.full((1, 1, 3), -1.0), tokens], dim=1)
+    out = tokens_to_grid(tokens, grid)
+    assert out.shape == (1, 6, 4, 9)
+    for date in range(2):
+        for row in range(4):
+            for column in range(9):
+                assert out[0, 3 * date : 3 * date + 3, row, column].tolist() == [date, row, column]
+
+
+def test_the_light_head_writes_each_pixel_of_its_own_patch() -> None:
+    """A change inside one patch's token changes the scores of that patch alone."""
+    head = HEADS["light"](8, 1, 4, 2)
+    features = torch.randn(1, 8, 3, 5)
+    changed = features.clone()
+    changed[0, :, 1, 2] += torch.randn(8)
+    differ = (head(features, (12, 20)) != head(changed, (12, 20))).any(dim=1)[0]
+    expected = torch.zeros(12, 20, dtype=torch.bool)
+    expected[4:8, 8:12] = True
+    assert torch.equal(differ, expected)
+
+
+def test_the_paper_s_neck_doubles_four_times() -> None:
+    head = HEADS["fcn"](32, 3, 16, 2)
+    kinds = [type(module).__name__ for module in head.neck]
+    assert kinds == ["ConvTranspose2d", "ChannelNorm", "GELU", "ConvTranspose2d"] * 2
+    assert head.neck[0].in_channels == 96
+    assert head.head[0].out_channels == 256
+    x = torch.randn(2, 96, 3, 4)
+    norm = ChannelNorm(96)(x)
+    assert torch.allclose(norm.mean(dim=1), torch.zeros(2, 3, 4), atol=1e-5)
+
+
+def test_heads_are_refused_by_name() -> None:
+    with pytest.raises(ModelError, match="no head 'fnc': did you mean fcn"):
+        Segmenter(config(), 2, "fnc")
+    with pytest.raises(ModelError, match=r"head 'light': .*unexpected keyword argument 'widht'"):
+        Segmenter(config(), 2, "light", {"widht": 3})
+    with pytest.raises(ModelError, match="there is a head 'light' already"):
+        register_head("light")(torch.nn.Identity)
+    with pytest.raises(ModelError, match="have 2 dates"):
+        Segmenter(config(), 2, "light")(torch.randn(1, 6, 2, 64, 96))

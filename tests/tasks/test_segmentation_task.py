@@ -1,0 +1,203 @@
+"""The task by its promises: what is ignored stays ignored, what is moved moves together, what is learnt is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from prithvi.catalog import dataset
+from prithvi.data import Chip, ChipDataset
+from prithvi.errors import CheckpointError, ConfigError
+from prithvi.metrics import IGNORE
+from prithvi.modelfolder import FittedModel, load, open_folder, save
+from prithvi.models import build
+from prithvi.tasks.augment import flip_and_turn
+from prithvi.tasks.sliding import sliding_scores
+from tests.conftest import SPAIN, SPAIN_LABEL, small_task
+
+
+def batch(size: int = 32, count: int = 2) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "image": torch.randint(200, 4000, (count, 6, 1, size, size), generator=generator, dtype=torch.int16),
+        "valid": torch.ones(count, 1, size, size, dtype=torch.bool),
+        "label": torch.randint(0, 2, (count, size, size), generator=generator),
+    }
+
+
+def test_ignored_labels_and_missing_pixels_change_no_loss() -> None:
+    task = small_task(class_weights=[0.3, 0.7]).eval()
+    data = batch()
+    data["label"][0, :10] = IGNORE
+    data["valid"][1, 0, 5:9] = False
+    scores = task(data)
+    label = task.label_of(data)
+    assert (label[1, 5:9] == IGNORE).all()
+    by_hand = torch.nn.functional.cross_entropy(scores, label, torch.tensor([0.3, 0.7]), ignore_index=IGNORE)
+    assert float(task.loss(scores, label).detach()) == pytest.approx(float(by_hand.detach()), abs=1e-6)
+    changed = scores.clone()
+    changed[0, :, :10] += 100
+    changed[1, :, 5:9] -= 50
+    assert torch.equal(task.loss(changed, label), task.loss(scores, label))
+
+
+def test_a_batch_without_any_label_has_loss_zero_and_a_gradient() -> None:
+    task = small_task()
+    data = batch()
+    data["label"][:] = IGNORE
+    loss = task.loss(task(data), task.label_of(data))
+    assert float(loss.detach()) == 0
+    loss.backward()
+    assert all(torch.isfinite(p.grad).all() for p in task.parameters() if p.grad is not None)
+
+
+def test_the_default_loss_runs_on_the_real_label_with_minus_one() -> None:
+    task = small_task()
+    data = next(iter(DataLoader(ChipDataset([Chip("s", SPAIN, SPAIN_LABEL)], dataset("sen1floods11")), 1)))
+    assert (data["label"] == -1).sum() == 99
+    loss = task.loss(task(data), task.label_of(data))
+    assert torch.isfinite(loss)
+
+
+def test_nan_in_an_image_reaches_no_score() -> None:
+    task = small_task().eval()
+    data = batch()
+    data["image"] = data["image"].float()
+    data["image"][0, 2, 0, 3, 3] = float("nan")
+    assert torch.isfinite(task(data)).all()
+
+
+def test_images_masks_and_labels_move_together() -> None:
+    y, x = torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij")
+    code = (8 * y + x)[None]
+    seen = set()
+    torch.manual_seed(0)
+    for _ in range(60):
+        moved = flip_and_turn(
+            {"image": code[None, None].float(), "valid": code[None] % 3 == 0, "label": code, "id": "a"}
+        )
+        assert torch.equal(moved["image"][0, 0, 0].long(), moved["label"][0])
+        assert torch.equal(moved["valid"][0, 0], moved["label"][0] % 3 == 0)
+        seen.add(tuple(moved["label"].flatten().tolist()))
+    assert len(seen) == 8
+
+
+def test_larger_images_are_blended_from_windows() -> None:
+    images = torch.randn(1, 2, 1, 50, 70)
+    constant = sliding_scores(lambda part: torch.full((1, 3, 16, 16), 0.5), images, 16, 8)
+    assert torch.allclose(constant, torch.full((1, 3, 50, 70), 0.5))
+    same = sliding_scores(lambda part: part[:, :, 0], images, 16, 8)
+    assert torch.allclose(same, images[:, :, 0], atol=1e-5)
+    tiny = torch.randn(1, 2, 1, 5, 40)
+    assert torch.allclose(sliding_scores(lambda part: part[:, :, 0], tiny, 16, 8), tiny[:, :, 0], atol=1e-5)
+
+
+def test_validation_and_mapping_see_the_same_scores(six_bands, write_tif, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    import rasterio
+
+    from prithvi.mapping import map_scene
+    from prithvi.scenes import open_scene
+
+    task = small_task().eval()
+    part = six_bands[:, :90, :70]
+    with torch.no_grad():
+        expected = task({"image": torch.from_numpy(part)[None, :, None]}).argmax(dim=1)[0]
+    with rasterio.open(map_scene(task.fitted(), open_scene(write_tif(part)), tmp_path / "m.tif").path) as made:
+        assert (made.read(1) == expected.numpy()).mean() > 0.999  # a tie of scores may fall either way
+
+
+def test_it_learns() -> None:
+    """A model that cannot fit eight windows of one image is broken."""
+    L.seed_everything(0, verbose=False)
+    task = small_task(lr=3e-3, augment=False)
+    chip = Chip("s", SPAIN, SPAIN_LABEL, rows=(0, 64), columns=(350, 414))
+    data = next(iter(DataLoader(ChipDataset([chip], dataset("sen1floods11"), 32, 8), 8)))
+    optimizer = torch.optim.AdamW(task.parameters(), lr=3e-3)
+    first = last = 0.0
+    for step in range(60):
+        loss = task.loss(task(data), task.label_of(data))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        first, last = (float(loss.detach()), last) if step == 0 else (first, float(loss.detach()))
+    assert last < 0.5 * first
+
+
+def test_a_frozen_encoder_does_not_move(tmp_path: Path) -> None:
+    task = small_task(freeze_encoder=True, lr=1e-2)
+    before = {key: value.clone() for key, value in task.model.state_dict().items()}
+    trainer = L.Trainer(
+        max_steps=2, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=tmp_path, num_sanity_val_steps=0,
+    )  # fmt: skip
+    data = ChipDataset([Chip("s", SPAIN, SPAIN_LABEL)], dataset("sen1floods11"), 32, 4)
+    trainer.fit(task, DataLoader(data, 2), DataLoader(data, 1))
+    for key, value in task.model.state_dict().items():
+        assert torch.equal(value, before[key]) == key.startswith("encoder."), key
+
+
+def test_a_task_starts_from_given_weights(tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    source = build("prithvi_hls_tiny", embed_dim=64, depth=2, num_heads=2)
+    torch.save(source.state_dict(), tmp_path / "w.pt")
+    task = small_task(init=str(tmp_path / "w.pt"))
+    assert task.init_report is not None
+    assert task.init_report.complete
+    assert torch.equal(task.model.encoder.blocks[1].mlp.fc1.weight, source.encoder.blocks[1].mlp.fc1.weight)
+    with pytest.raises(CheckpointError, match="does not fit prithvi_hls_tiny"):
+        small_task(init=str(tmp_path / "w.pt"), model_options={"embed_dim": 64, "depth": 3, "num_heads": 2})
+
+
+def test_a_lightning_checkpoint_reopens_without_pickled_classes(tmp_path: Path) -> None:
+    task = small_task()
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
+    trainer.strategy.connect(task)
+    trainer.save_checkpoint(tmp_path / "task.ckpt")
+    again = type(task).load_from_checkpoint(tmp_path / "task.ckpt", weights_only=True)
+    data = batch()
+    with torch.no_grad():
+        assert torch.equal(again.eval()(data), task.eval()(data))
+    other = small_task(init=str(tmp_path / "task.ckpt"))
+    assert torch.equal(other.model.encoder.cls_token, task.model.encoder.cls_token)
+
+
+def test_options_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ConfigError, match="3 class weights for 2 classes"):
+        small_task(class_weights=[1.0, 2.0, 3.0])
+    with pytest.raises(ConfigError, match="needs contract= and classes="):
+        small_task(classes=None)
+
+
+def test_a_model_folder_keeps_everything(tmp_path: Path) -> None:
+    task = small_task().eval()
+    folder = save(task.fitted(steps=3, data="Spain"), tmp_path / "model")
+    fitted = load(folder)
+    assert isinstance(fitted, FittedModel)
+    images = torch.randn(1, 6, 1, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(fitted.model(images), task.model(images))
+    assert fitted.contract == task.contract
+    assert [entry.name for entry in fitted.classes] == ["land", "water"]
+    assert fitted.provenance == {"steps": 3, "data": "Spain"}
+    assert "| steps | 3 |" in (folder / "README.md").read_text()
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    save(small_task().fitted(), folder)  # replaced when the new one is whole
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_damaged_model_folder_is_refused(model_folder: Path, tmp_path: Path) -> None:
+    import json
+    import shutil
+
+    copy = shutil.copytree(model_folder, tmp_path / "copy")
+    plain = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**plain, "format": "prithvi-model/9"}))
+    with pytest.raises(ConfigError, match="format 'prithvi-model/9'"):
+        open_folder(copy)
+    (copy / "config.json").write_text(json.dumps({key: plain[key] for key in plain if key != "window"}))
+    with pytest.raises(ConfigError, match="not complete: 'window'"):
+        open_folder(copy)
