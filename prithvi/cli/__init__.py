@@ -41,8 +41,17 @@ def main() -> None:
     except PrithviError as error:
         if "--debug" in sys.argv:
             raise
-        print(f"Error: {error}", file=sys.stderr)  # noqa: T201
+        print(f"Error: {_sentence(error)}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
+
+
+def _sentence(error: PrithviError) -> str:
+    """What the error says; one from a loading process comes wrapped in that process's traceback."""
+    text = str(error)
+    if "\nOriginal Traceback" not in text:
+        return text
+    name = type(error).__name__
+    return text.rstrip().rpartition(f"{name}: ")[2].partition("\n")[0]
 
 
 def _say_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:

@@ -188,7 +188,7 @@ def _picture(chip: _Chip, mapped: Path, target: Path) -> None:
             ax.axvline(left - 0.5, color="black", lw=0.8, ls=":")
             ax.axvline(right - 0.5, color="black", lw=0.8, ls=":")
     work = target.with_name(f".{target.name}.part")
-    figure.savefig(work, dpi=120, format="png")
+    figure.savefig(work, dpi=100, format="png")
     plt.close(figure)
     os.replace(work, target)
 

@@ -198,6 +198,22 @@ def test_a_dataset_that_is_not_there(prithvi: Cli, config: Callable[..., Path]) 
     refused(prithvi("fit", "-c", config(), "--data.dataset", "sen1flods11"), "'sen1flods11'", "sen1floods11")
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_label_that_is_no_class_in_a_loading_process(
+    workers: int, prithvi: Cli, config: Callable[..., Path], write_tif: Write, tmp_path: Path
+) -> None:
+    for kind, count, value in (("S2Hand", 13, 900), ("LabelHand", 1, 7)):
+        (tmp_path / kind).mkdir()
+        write_tif(np.full((count, 64, 64), value, np.int16), f"{kind}/a_{kind}.tif", names=None)
+    for split in ("train", "val"):
+        (tmp_path / f"{split}_split.txt").write_text("a\n")
+    answer = prithvi(
+        "fit", "-c", config(), "--data.root", tmp_path, "--data.splits", tmp_path, "--data.num_workers", workers,
+        "--data.batch_size", 1, "--trainer.num_sanity_val_steps", 0, "--trainer.enable_progress_bar", "false",
+    )  # fmt: skip
+    refused(answer, "a_LabelHand.tif holds the label 7; sen1floods11 has 0 (land), 1 (water)")
+
+
 def test_unknown_names_on_the_command_line(prithvi: Cli) -> None:
     refused(prithvi("models", "show", "prithvi_eo_v2_30"), "'prithvi_eo_v2_30'", "prithvi_eo_v2_300")
     answer = prithvi("mapp")
