@@ -1,6 +1,6 @@
 """How long the first answer takes: importing prithvi and its help text against TerraTorch's help text, in one run.
 
-    python benchmarks/bench_startup.py
+python benchmarks/bench_startup.py
 """
 
 from __future__ import annotations

@@ -60,7 +60,9 @@ def main() -> None:
     print(f"{'shape':18} {'water IoU, validation':24} ms a step")
     for shape in SHAPES:
         runs = [measure(chip, shape, options.steps, seed) for seed in range(options.seeds)]
-        print(f"{shape[0]:18} {' '.join(f'{iou:.3f}' for iou, _ in runs):24} {min(ms for _, ms in runs):6.0f}", flush=True)
+        print(
+            f"{shape[0]:18} {' '.join(f'{iou:.3f}' for iou, _ in runs):24} {min(ms for _, ms in runs):6.0f}", flush=True
+        )
 
 
 if __name__ == "__main__":

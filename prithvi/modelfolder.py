@@ -52,7 +52,6 @@ class FittedModel:
     """Whether it was trained with dates and places."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """How it was made: data, steps, seed, versions, figures."""
-    name: str = ""
     sha256: str = ""
     """Of the weights file, once saved."""
 
@@ -81,9 +80,13 @@ def save(fitted: FittedModel, folder: str | Path) -> Path:
         (work / "config.json").write_text(json.dumps(_describe(fitted), indent=2) + "\n", encoding="utf-8")
         (work / "README.md").write_text(_card(fitted), encoding="utf-8")
         work.chmod(0o755)
+        for file in work.iterdir():
+            file.chmod(0o644)
+        old = work.with_name(f"{work.name}-old")
         if folder.exists():
-            shutil.rmtree(folder)
+            os.replace(folder, old)
         os.replace(work, folder)
+        shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise OutputError(f"{folder} cannot be written ({error.strerror}).") from error
     finally:
@@ -150,13 +153,11 @@ def open_folder(folder: str | Path) -> FittedModel:
         fitted = FittedModel(
             model=model, contract=Contract.from_dict(plain["contract"]), classes=classes, head=plain["head"]["name"],
             head_options=plain["head"]["options"], window=plain["window"], coordinates=plain["coordinates"],
-            provenance=plain.get("provenance", {}), name=folder.name, sha256=_sha256(folder / "model.safetensors"),
+            provenance=plain.get("provenance", {}), sha256=_sha256(folder / "model.safetensors"),
         )  # fmt: skip
     except (KeyError, TypeError) as error:
         raise ConfigError(f"{folder}/config.json is not complete: {error}.") from error
-    from prithvi.models.checkpoint import _read_safetensors
-
-    state, own = _read_safetensors(folder / "model.safetensors"), model.state_dict()
+    state, own = checkpoint.read_safetensors(folder / "model.safetensors"), model.state_dict()
     wrong = sorted(set(state) ^ set(own)) or [key for key in own if state[key].shape != own[key].shape]
     if wrong:
         raise CheckpointError(f"{folder}/model.safetensors does not fit its config.json: {', '.join(wrong[:5])}.")
@@ -195,7 +196,7 @@ def load(
 
     """
     path = Path(source)
-    if path.is_dir() and _read_json(path / "config.json").get("format") == FORMAT:
+    if (path / "config.json").is_file() and _read_json(path / "config.json").get("format") == FORMAT:
         return open_folder(path)
     config, weights = _find(str(source), architecture, revision)
     name = config.architecture
@@ -253,8 +254,9 @@ def _find(source: str, architecture: str | None, revision: str | None) -> tuple[
         ]
         if len(files) != 1:
             raise CheckpointError(f"{path} holds {len(files)} weights files; name one of them.")
-        config = _published_config(path / "config.json", architecture)
-        return config, files[0]
+        if architecture is not None and not (path / "config.json").is_file():
+            return _variant_config(architecture), files[0]
+        return _published_config(path / "config.json", architecture), files[0]
     known = VARIANTS.get(source) or next((v for v in VARIANTS.values() if v.hub_id == source), None)
     if known is not None:
         if known.hub_id is None or known.filename is None:

@@ -43,10 +43,14 @@ def six_bands() -> np.ndarray:
 
 @pytest.fixture
 def write_tif(tmp_path: Path) -> Callable[..., Path]:
-    """Writes (band, y, x) pixels as a GeoTIFF in UTM, band names and all else on request."""
+    """Writes (band, y, x) pixels as a GeoTIFF in UTM, its scale declared (None: not), all else on request."""
 
     def write(
-        pixels: np.ndarray, name: str = "scene.tif", names: tuple[str, ...] | None = PRITHVI_BANDS, **more: Any
+        pixels: np.ndarray,
+        name: str = "scene.tif",
+        names: tuple[str, ...] | None = PRITHVI_BANDS,
+        scale: float | None = 1e-4,
+        **more: Any,
     ) -> Path:
         profile = {
             "driver": "GTiff",
@@ -61,6 +65,8 @@ def write_tif(tmp_path: Path) -> Callable[..., Path]:
         path = tmp_path / name
         with rasterio.open(path, "w", **profile) as raster:
             raster.write(pixels)
+            if scale is not None:
+                raster.scales = [scale] * raster.count
             for index, band in enumerate(names or (), start=1):
                 raster.set_band_description(index, band)
         return path

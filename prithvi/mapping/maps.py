@@ -75,7 +75,7 @@ def map_scene(
 
     counts = np.zeros(256, dtype=np.int64)
     tags = {
-        "PRITHVI_MODEL": fitted.name or fitted.model.config.architecture,
+        "PRITHVI_MODEL": fitted.model.config.architecture,
         "PRITHVI_WEIGHTS_SHA256": fitted.sha256,
         "PRITHVI_INPUT": str(scene.attrs.get("source", "")),
         "PRITHVI_ACCEPTED": ",".join(scene.attrs.get("accepted", [])),

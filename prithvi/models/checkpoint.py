@@ -81,7 +81,7 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"there is no weights file {path}.")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    content = read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a table of named tensors.")
     hyper = content.get("hyper_parameters") or {}
@@ -93,7 +93,13 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return _published_names(state, path), dict(hyper)
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        CheckpointError: it is not there, damaged or cut short.
+
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

@@ -32,7 +32,7 @@ def conform(scene: xr.DataArray, contract: Contract, accept: Sequence[str] = ())
         SceneError: no pixel has data.
 
     Warns:
-        UserWarning: another resolution or processing level than the model was trained on.
+        UserWarning: no scale is stated, or another resolution or level than the model was trained on.
 
     """
     scene = _select(scene, contract, accept)
@@ -151,6 +151,8 @@ def _check_values(scene: xr.DataArray, contract: Contract) -> None:
             f"{seen} and none under 6,500, as Landsat Collection 2 stores them: say --sensor landsat-8-c2-l2 (or 9, "
             "457), or --scale 10000 if they are reflectance x 10,000."
         )
+    if not stated:
+        warnings.warn(f"{where} does not state its scale; its values are taken for {units}.", stacklevel=4)
 
 
 def _warn_of_differences(scene: xr.DataArray, contract: Contract) -> None:

@@ -42,6 +42,8 @@ class Layout:
     where: str
     """How to call the scene in a message."""
     dtype: str
+    scaling: tuple[float, float] | None = None
+    """Gain and bias that the files themselves declare (GDAL's scale and offset)."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class _File:
     count: int
     descriptions: tuple[str | None, ...]
     nodata: float | None
+    scaling: tuple[float, float] | None
     dtype: str
     blocks: tuple[int, int]
     grid: tuple[object, ...]
@@ -113,10 +116,17 @@ def _inspect(path: Path) -> _File:
                 if raster.count == 0:
                     raise SceneError(f"{path} holds no band: name one of its subdatasets.")
                 height, width = raster.block_shapes[0]
+                scaling = set(zip(raster.scales, raster.offsets, strict=True))
                 return _File(
-                    path, raster.count, raster.descriptions, raster.nodata, raster.dtypes[0], (height, width),
+                    path,
+                    raster.count,
+                    raster.descriptions,
+                    raster.nodata,
+                    scaling.pop() if len(scaling) == 1 and scaling != {(1.0, 0.0)} else None,
+                    raster.dtypes[0],
+                    (height, width),
                     (raster.crs.to_wkt(), tuple(raster.transform)[:6], raster.shape),
-                )  # fmt: skip
+                )
         except RasterioIOError as error:
             raise SceneError(f"{path} cannot be opened as a raster: it is damaged or of no known format.") from error
 
@@ -258,4 +268,6 @@ def _finish(
         product = sensor_named(own) if own else told
         values = (nodata,) if nodata is not None else (file.nodata, product.nodata if product else None)
         missing[file.path] = tuple(dict.fromkeys(value for value in values if value is not None))
-    return Layout(steps, {file.path: file.blocks for file in files}, when, told, missing, where, files[0].dtype)
+    scaling = files[0].scaling if len({file.scaling for file in files}) == 1 else None
+    blocks = {file.path: file.blocks for file in files}
+    return Layout(steps, blocks, when, told, missing, where, files[0].dtype, scaling)

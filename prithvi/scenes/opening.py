@@ -50,7 +50,7 @@ def open_scene(
         bands: names of the file's bands in their order; or a mapping from common name to the band's number in the
             file, counted from 1; or six numbers, which are then the bands blue, green, red, nir_narrow, swir_1, swir_2.
         sensor: a key of `prithvi.catalog.SENSORS`: names the bands by their ids or order, and sets scale and nodata.
-        scale: value = reflectance x scale, where neither name nor sensor says so.
+        scale: value = reflectance x scale, where neither the sensor, the name nor the file's own scale says so.
         offset: added to every value before it is scaled (-1000 for Sentinel-2 of processing baseline 04.00 and later).
         nodata: value of pixels without data, where the file does not declare it.
         dates: the date of each step of the time axis, where names do not say them.
@@ -69,10 +69,11 @@ def open_scene(
         layout = lay_out(_files(source), _numbered(bands), told, when, order, nodata)
         scene = _from_files(layout)
     known = layout.sensor
-    gain = 1.0 / scale if scale is not None else known.gain if known else scene.attrs.get("gain")
+    declared = layout.scaling or (scene.attrs.get("gain"), scene.attrs.get("bias", 0.0))
+    gain = 1.0 / scale if scale is not None else known.gain if known else declared[0]
     if offset is not None and gain is None:
         raise SceneError(f"{layout.where}: an offset of {offset} needs a scale or a sensor beside it.")
-    bias = known.bias if known and scale is None else scene.attrs.get("bias", 0.0)
+    bias = 0.0 if scale is not None else known.bias if known else declared[1]
     if offset is not None and gain is not None:
         bias += offset * gain
     _refuse_unsaid_offset(layout, scene, offset)

@@ -53,7 +53,7 @@ def scenes(six: np.ndarray) -> dict[str, tuple[dict[str, Any], tuple[str, ...]]]
             {"pixels": six, "names": ("B02", "B03", "B04", "B05", "B06", "B07")},
             ("B05", "--sensor hls-l30"),
         ),
-        "reflectance": ({"pixels": (six / 1e4).astype(np.float32)}, ("too small", "--scale 1")),
+        "reflectance": ({"pixels": (six / 1e4).astype(np.float32), "scale": None}, ("too small", "--scale 1")),
         "smaller than a patch": ({"pixels": six[:, :3, :50]}, ("3 x 50 pixels", "one patch of the model (4 x 4)")),
         "no CRS": ({"pixels": six, "crs": None}, ("no coordinate reference system", "rio edit-info")),
         "all nodata": ({"pixels": holes, "nodata": -9999}, ("no pixel with data",)),
@@ -81,9 +81,10 @@ def test_digital_numbers_where_reflectance_is_wanted(
     contract = plain["contract"]
     contract |= {"scale": 1, "mean": [m / 1e4 for m in contract["mean"]], "std": [s / 1e4 for s in contract["std"]]}
     (folder / "config.json").write_text(json.dumps(plain))
-    refused(prithvi("map", folder, write_tif(six_bands), "-o", out), "too large for reflectance x 1", "--scale 10000")
+    scene = write_tif(six_bands, scale=None)
+    refused(prithvi("map", folder, scene, "-o", out), "too large for reflectance x 1", "--scale 10000")
     assert empty(out)
-    assert prithvi("map", folder, write_tif(six_bands), "-o", out, "--scale", "10000").code == 0
+    assert prithvi("map", folder, scene, "-o", out, "--scale", "10000").code == 0
 
 
 @pytest.mark.parametrize("keep", [0.05, 0.5, 0.95])

@@ -44,25 +44,37 @@ def test_a_broad_near_infrared_needs_leave_and_is_recorded(write_tif: Write, six
 
 
 def test_reflectance_for_digital_numbers_and_the_reverse_stop(write_tif: Write, six_bands: np.ndarray) -> None:
-    small = write_tif((six_bands / 1e4).astype(np.float32), "small.tif")
+    small = write_tif((six_bands / 1e4).astype(np.float32), "small.tif", scale=None)
     with pytest.raises(ScaleError, match=r"too small for reflectance x 10000.*say --scale 1\."):
         conform(open_scene(small), DN)
     np.testing.assert_allclose(
         read(conform(open_scene(small, scale=1), DN), DN)[0], six_bands, rtol=1e-5
     )  # fmt: skip
-    large = write_tif(six_bands, "large.tif")
+    large = write_tif(six_bands, "large.tif", scale=None)
     with pytest.raises(ScaleError, match=r"too large for reflectance x 1,.*say --scale 10000"):
         conform(open_scene(large), REFLECTANCE)
     conform(open_scene(large, scale=10_000), REFLECTANCE)
 
 
+def test_a_scale_that_nobody_states_is_said_to_be_assumed(write_tif: Write, six_bands: np.ndarray) -> None:
+    with pytest.warns(UserWarning, match="does not state its scale; its values are taken for reflectance x 10000"):
+        conform(open_scene(write_tif(six_bands, scale=None)), DN)
+
+
+def test_a_file_s_own_scale_is_taken(write_tif: Write, six_bands: np.ndarray) -> None:
+    scene = open_scene(write_tif(six_bands, scale=1e-4))
+    assert scene.attrs["gain"] == 1e-4
+    np.testing.assert_allclose(read(conform(scene, REFLECTANCE), REFLECTANCE)[0], six_bands / 1e4, rtol=1e-6)
+    assert open_scene(scene.attrs["source"], scale=5_000).attrs["gain"] == 1 / 5_000  # what is said counts more
+
+
 def test_pictures_and_landsat_collection_2_are_not_taken_for_reflectance(
     write_tif: Write, six_bands: np.ndarray
 ) -> None:
-    picture = write_tif((six_bands / 20).clip(0, 255).astype(np.uint8), "picture.tif")
+    picture = write_tif((six_bands / 20).clip(0, 255).astype(np.uint8), "picture.tif", scale=None)
     with pytest.raises(ScaleError, match="8-bit picture"):
         conform(open_scene(picture), DN)
-    landsat = write_tif((six_bands / 1e4 / 2.75e-5 + 0.2 / 2.75e-5).astype(np.uint16), "landsat.tif")
+    landsat = write_tif((six_bands / 1e4 / 2.75e-5 + 0.2 / 2.75e-5).astype(np.uint16), "landsat.tif", scale=None)
     with pytest.raises(ScaleError, match="Landsat Collection 2"):
         conform(open_scene(landsat), DN)
     scene = open_scene(landsat, sensor="landsat-8-c2-l2")
