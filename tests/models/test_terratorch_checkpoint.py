@@ -50,7 +50,7 @@ def test_names_are_mapped_and_the_enum_is_inert(checkpoint: tuple[Path, dict[str
     path, theirs = checkpoint
     with pytest.raises(Exception, match="HLSBands"):
         torch.load(path, weights_only=True)  # what torch alone makes of it
-    state, hyper = read(path)
+    _, hyper = read(path)
     bands = hyper["model_args"]["backbone_bands"]
     assert bands == ["BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1", "SWIR_2"]
     assert all(type(band) is InertName for band in bands)
