@@ -183,8 +183,9 @@ def _picture(chip: _Chip, mapped: Path, target: Path) -> None:
     show_classes(chip.label, names, colors, axes[1], legend=False).set_title("hand-made label (white: none)")
     show_classes(chip.mapped(mapped), names, colors, axes[2]).set_title("map")
     for ax in axes:
-        for part, (left, right) in PARTS.items():
-            ax.text((left + right) / 2, 500, part, color="black", ha="center", fontsize=8, backgroundcolor="white")
+        ax.set_xticks([(left + right) / 2 for left, right in PARTS.values()], list(PARTS))
+        ax.tick_params(length=0)
+        for left, right in PARTS.values():
             ax.axvline(left - 0.5, color="black", lw=0.8, ls=":")
             ax.axvline(right - 0.5, color="black", lw=0.8, ls=":")
     work = target.with_name(f".{target.name}.part")
