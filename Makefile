@@ -2,13 +2,20 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test test-all bench lint types imports check clean
+.PHONY: demo test test-lowest test-all bench lint types imports check clean
 
 demo: .venv/.core
 	$(BIN)/prithvi demo
 
 test: .venv/.all
 	$(BIN)/python -m pytest -m "not slow"
+
+# The core alone at the lowest versions it allows; their own deprecation warnings are not ours to mend.
+test-lowest:
+	test -d .venv-lowest || $(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --constraint constraints-lowest.txt --editable . \
+		pytest pytest-timeout hypothesis jsonschema
+	.venv-lowest/bin/python -m pytest -m "not slow" -o filterwarnings=default
 
 test-all: .venv/.all
 	$(BIN)/python -m pytest

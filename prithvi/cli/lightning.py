@@ -90,9 +90,9 @@ def run(verb: str, arguments: Sequence[str]) -> None:
         own = _own_error(error)
         if own is not None:
             raise own from error
-        if isinstance(error, ValueError):
-            raise
-        raise ConfigError(f"the configuration does not fit: {_short(str(error))}") from error
+        if isinstance(error, jsonargparse.ArgumentError) or "Union subtypes" in str(error):
+            raise ConfigError(f"the configuration does not fit: {_short(str(error))}") from error
+        raise
 
 
 def _own_error(error: BaseException | None) -> PrithviError | None:
@@ -108,6 +108,9 @@ def _short(message: str) -> str:
     told = [(key, text) for key, text in found if not text.startswith("Does not validate")]
     if told:
         return f"{told[-1][0]}: {told[-1][1].rstrip('.')}."
+    causes = re.findall(r"^\s*- (?!Expected a <class 'NoneType'>)(.+)$", message, re.MULTILINE)
+    if causes:
+        return str(causes[-1])
     lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
     return " ".join(lines[:2])[:300]
 
