@@ -75,6 +75,8 @@ class Contract:
         self, values: npt.NDArray[np.floating[Any]], gain: float, bias: float
     ) -> npt.NDArray[np.floating[Any]]:
         """Digital numbers to contract units, where reflectance = values x gain + bias. NaN stays NaN."""
+        if not np.issubdtype(values.dtype, np.floating):
+            values = values.astype(np.float64)
         factor, shift = gain * self.scale, bias * self.scale
         if abs(factor - 1.0) < 1e-9 and shift == 0.0:
             return values

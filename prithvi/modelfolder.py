@@ -12,13 +12,14 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from prithvi import hub
 from prithvi.contract import Contract
-from prithvi.errors import CheckpointError, ConfigError, ModelError, OutputError, nearest
+from prithvi.errors import CheckpointError, ConfigError, ModelError, OutputError, PrithviError, nearest
 from prithvi.models import PrithviEncoder, PrithviMAE, Segmenter, build, checkpoint
 from prithvi.models.config import ModelConfig
 from prithvi.models.zoo import VARIANTS
@@ -155,8 +156,20 @@ def open_folder(folder: str | Path) -> FittedModel:
             head_options=plain["head"]["options"], window=plain["window"], coordinates=plain["coordinates"],
             provenance=plain.get("provenance", {}), sha256=_sha256(folder / "model.safetensors"),
         )  # fmt: skip
-    except (KeyError, TypeError) as error:
-        raise ConfigError(f"{folder}/config.json is not complete: {error}.") from error
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ConfigError(f"{folder}/config.json is not complete: {type(error).__name__} {error}.") from error
+    except ValueError as error:
+        if isinstance(error, PrithviError):
+            raise
+        raise ConfigError(f"{folder}/config.json holds a value that does not fit: {error}.") from error
+    if (
+        not isinstance(fitted.window, int)
+        or fitted.window < 1
+        or [c.value for c in classes] != list(range(len(classes)))
+    ):
+        raise ConfigError(
+            f"{folder}/config.json: window must be a number of pixels, and class values 0, 1, 2 in order."
+        )
     state, own = checkpoint.read_safetensors(folder / "model.safetensors"), model.state_dict()
     wrong = sorted(set(state) ^ set(own)) or [key for key in own if state[key].shape != own[key].shape]
     if wrong:
@@ -174,6 +187,8 @@ def load(
     num_frames: int | None = None,
     img_size: int | tuple[int, int] | None = None,
     bands: list[str] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     new_bands: bool = False,
 ) -> PrithviMAE | FittedModel:
     """A model with weights, or an error; never one with some of its weights.
@@ -186,6 +201,8 @@ def load(
         num_frames: dates of the input, where it differs from pretraining.
         img_size: rows and columns of the input, likewise.
         bands: common names of the input's bands; weights are mapped by name.
+        mean: band means in reflectance x 10,000, for bands that the weights do not know.
+        std: band standard deviations, likewise.
         new_bands: allow bands that the weights do not know, with random weights.
 
     Returns:
@@ -207,10 +224,20 @@ def load(
         options.pop(key)
     model = build(
         name, num_frames or config.num_frames, img_size or config.img_size, bands or list(config.bands),
-        **({} if bands else {"mean": config.mean, "std": config.std}), **options,
+        **_statistics(config, bands, mean, std), **options,
     )  # fmt: skip
     checkpoint.load(model, weights, file_bands=config.bands, new_bands=new_bands)
     return model.eval()
+
+
+def _statistics(
+    config: ModelConfig, bands: Sequence[str] | None, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> dict[str, Any]:
+    """Mean and std of the bands asked for: as given, else the weights' own."""
+    if mean is not None and std is not None:
+        return {"mean": tuple(mean), "std": tuple(std)}
+    own = config.contract if bands is None else config.contract.select(bands)
+    return {"mean": own.mean, "std": own.std}
 
 
 def initialise(encoder: PrithviEncoder, source: str) -> checkpoint.LoadReport:
@@ -253,7 +280,12 @@ def _find(source: str, architecture: str | None, revision: str | None) -> tuple[
             file for file in sorted(path.iterdir()) if file.suffix in (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
         ]
         if len(files) != 1:
-            raise CheckpointError(f"{path} holds {len(files)} weights files; name one of them.")
+            found = (
+                f"several weights files ({', '.join(file.name for file in files)}); name one of them"
+                if files
+                else "no weights file"
+            )
+            raise CheckpointError(f"{path} holds {found}.")
         if architecture is not None and not (path / "config.json").is_file():
             return _variant_config(architecture), files[0]
         return _published_config(path / "config.json", architecture), files[0]
@@ -282,8 +314,11 @@ def _published_config(path: Path, architecture: str | None) -> ModelConfig:
     name = architecture or plain.get("architecture")
     if name is None:
         raise ModelError(f"{path} does not say its architecture: say architecture= (a name of 'prithvi models list').")
-    told = ModelConfig.from_dict({**plain, "architecture": name}).to_dict()
-    given = set(plain.get("pretrained_cfg", plain)) | {"architecture"}
+    try:
+        told = ModelConfig.from_dict({**plain, "architecture": name}).to_dict()
+        given = set(plain.get("pretrained_cfg", plain)) | {"architecture"}
+    except (TypeError, AttributeError, IndexError) as error:
+        raise ConfigError(f"{path} holds a value of another kind than its field: {error}.") from error
     return ModelConfig.from_dict(
         {**_variant_config(str(name)).to_dict(), **{k: v for k, v in told.items() if k in given}}
     )

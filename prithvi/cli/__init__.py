@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -18,6 +19,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="From Harmonized Landsat Sentinel-2 granules to maps, with the Prithvi foundation models.",
 )
+_PACKAGE = Path(__file__).parents[1]
 _PASS_ON: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 app.command("demo")(demo.demo)
@@ -35,11 +37,13 @@ def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the trace
 
 def main() -> None:
     """Runs the command line: a user's mistake is one sentence and status 2."""
-    warnings.showwarning = _say_warning
+    debug = "--debug" in sys.argv
+    if not debug:
+        warnings.showwarning = _say_warning
     try:
         app()
     except PrithviError as error:
-        if "--debug" in sys.argv:
+        if debug:
             raise
         print(f"Error: {_sentence(error)}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
@@ -56,5 +60,5 @@ def _sentence(error: PrithviError) -> str:
 
 def _say_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
     # Ours are for the user; those of libraries are for developers, who have --debug.
-    if "--debug" in sys.argv or (category is UserWarning and "prithvi" in str(place[0] if place else "")):
+    if category is UserWarning and Path(str(place[0] if place else "")).is_relative_to(_PACKAGE):
         print(f"Note: {message}", file=sys.stderr)  # noqa: T201

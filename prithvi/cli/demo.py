@@ -31,9 +31,14 @@ def demo(
 ) -> None:
     """Fine-tunes a small model on a real flood, measures it on a part it never saw, and writes the map."""
     from prithvi.cli.progress import Bar
+    from prithvi.errors import OutputError
     from prithvi.mapping import class_polygons, map_scene, write_polygons
     from prithvi.modelfolder import FittedModel, load, save
 
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{output} cannot be written ({error.strerror}).") from error
     chip = _Chip()
     typer.echo(
         f"Flood mapping on one Sen1Floods11 chip ({CHIP}, {DATE}): trained on the left {PARTS['train'][1]} columns, "

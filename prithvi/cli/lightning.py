@@ -15,6 +15,8 @@ import jsonargparse
 import lightning as L
 import torch
 import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from prithvi import __version__
@@ -51,14 +53,17 @@ class PrithviCLI(LightningCLI):
         """Writes DEFAULT_ROOT_DIR/model from the best checkpoint."""
         if not isinstance(self.model, SegmentationTask) or not self.trainer.is_global_zero:
             return
-        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
-        if best:
-            state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
-            self.model.load_state_dict(state)
+        keeper, step = self.trainer.checkpoint_callback, self.trainer.global_step
         figures = {key: round(float(value), 4) for key, value in self.trainer.callback_metrics.items()}
+        if isinstance(keeper, ModelCheckpoint) and keeper.best_model_path and keeper.monitor:
+            best = torch.load(keeper.best_model_path, map_location="cpu", weights_only=True)
+            self.model.load_state_dict(best["state_dict"])
+            step = best["global_step"]
+            # The other figures are those of the last epoch, which may be other weights.
+            figures = {keeper.monitor: round(float(keeper.best_model_score), 4)} if keeper.best_model_score else {}
         provenance = {
             "prithvi": __version__,
-            "steps": self.trainer.global_step,
+            "steps": step,
             "seed": self._get(self.config, "seed_everything"),
         }
         folder = save(self.model.fitted(**provenance, **figures), Path(self.trainer.default_root_dir) / "model")
@@ -93,6 +98,8 @@ def run(verb: str, arguments: Sequence[str]) -> None:
         if isinstance(error, jsonargparse.ArgumentError) or "Union subtypes" in str(error):
             raise ConfigError(f"the configuration does not fit: {_short(str(error))}") from error
         raise
+    except MisconfigurationException as error:
+        raise ConfigError(f"the trainer's settings do not fit this machine: {_short(str(error))}") from error
 
 
 def _own_error(error: BaseException | None) -> PrithviError | None:
@@ -116,21 +123,27 @@ def _short(message: str) -> str:
 
 
 def _shipped_configs(arguments: list[str]) -> list[str]:
-    """A config named without a path (flood, or configs/flood.yaml outside a checkout) is a shipped one."""
-    for index, argument in enumerate(arguments[:-1]):
-        named = Path(arguments[index + 1])
+    """`--config=FILE` in two words, and a config named without a path (flood, or configs/flood.yaml outside a
+    checkout) as the shipped one.
+    """
+    words: list[str] = []
+    for argument in arguments:
+        name, sign, value = argument.partition("=")
+        words += [name, value] if sign and name in ("-c", "--config") else [argument]
+    for index, argument in enumerate(words[:-1]):
+        named = Path(words[index + 1])
         if argument in ("-c", "--config") and not named.exists():
             if named.parent not in (Path(), Path("configs")):
                 raise ConfigError(f"there is no configuration file {named}.")
-            arguments[index + 1] = str(config_path(named.stem))
-    return arguments
+            words[index + 1] = str(config_path(named.stem))
+    return words
 
 
 def _check(arguments: Sequence[str]) -> None:
     """Every key of the files and options against what exists, before anything heavy is built."""
     classes: dict[str, str] = {}
     files = [arguments[i + 1] for i, argument in enumerate(arguments[:-1]) if argument in ("-c", "--config")]
-    if not files:
+    if not files and not any(argument.startswith("--model") for argument in arguments):
         raise ConfigError("no configuration was given: prithvi fit -c configs/flood.yaml --data.root DIR")
     for file in files:
         try:
@@ -141,46 +154,66 @@ def _check(arguments: Sequence[str]) -> None:
             mark = getattr(error, "problem_mark", None)
             line = f" (line {mark.line + 1})" if mark else ""
             raise ConfigError(f"{file} is not YAML{line}: {getattr(error, 'problem', error)}.") from error
-        if not isinstance(plain, dict):
-            raise ConfigError(f"{file} holds no table of settings.")
-        _check_table(file, plain, classes)
-    for argument in arguments:
-        if argument.startswith("--") and "." in argument:
-            section, _, key = argument[2:].split("=")[0].partition(".")
-            key = key.removeprefix("init_args.").split(".")[0]
-            if section in ("model", "data") and section in classes and key != "class_path":
-                _refuse_unknown(f"the option {argument.split('=')[0]}", [key], _options_of(classes[section]))
-            elif section == "trainer":
-                _refuse_unknown(f"the option {argument.split('=')[0]}", [key], _options_of("lightning.Trainer"))
-            elif section not in _TOP:
-                _refuse_unknown(f"the option {argument.split('=')[0]}", [section], _TOP)
+        _check_table(file, _table(file, plain), classes)
+    for index, argument in enumerate(arguments):
+        if not argument.startswith("--"):
+            continue
+        name, _, value = argument[2:].partition("=")
+        value = value or (arguments[index + 1] if index + 1 < len(arguments) else "")
+        if name == "ckpt_path" and value not in ("best", "last", "hpc", "registry") and not Path(value).is_file():
+            raise ConfigError(f"there is no checkpoint {value}.")
+        _check_option(name, classes)
+
+
+def _check_option(name: str, classes: Mapping[str, str]) -> None:
+    """One `--section.key` of the command line."""
+    section, _, rest = name.partition(".")
+    key = rest.removeprefix("init_args.").split(".")[0].rstrip("+")
+    where = f"the option --{name}"
+    if key and section in classes and key not in ("class_path", "dict_kwargs"):
+        _refuse_unknown(where, [key], _options_of(classes[section]))
+    elif key and section == "trainer":
+        _refuse_unknown(where, [key], _options_of("lightning.Trainer"))
+    elif key and section not in _TOP:
+        _refuse_unknown(where, [section], _TOP)
 
 
 def _check_table(file: str, plain: Mapping[str, Any], classes: dict[str, str]) -> None:
     _refuse_unknown(file, plain, _TOP)
-    trainer = plain.get("trainer") or {}
+    trainer = _table(f"{file}, trainer", plain.get("trainer"))
     _refuse_unknown(f"{file}, trainer", trainer, _options_of("lightning.Trainer"))
-    parts = [(section, plain[section]) for section in ("model", "data") if isinstance(plain.get(section), dict)]
-    for section, part in parts:
-        _refuse_unknown(f"{file}, {section}", part, ("class_path", "init_args", "dict_kwargs"))
+    for section in ("model", "data"):
+        where = f"{file}, {section}"
+        part = _table(where, plain.get(section))
+        _refuse_unknown(where, part, ("class_path", "init_args", "dict_kwargs"))
         if "class_path" in part:
-            classes[section] = part["class_path"]
-            _refuse_unknown(f"{file}, {section}", part.get("init_args") or {}, _options_of(part["class_path"]))
+            classes[section] = str(part["class_path"])
+            _refuse_unknown(where, _table(where, part.get("init_args")), _options_of(classes[section]))
     callbacks = trainer.get("callbacks") or []
     for part in callbacks if isinstance(callbacks, list) else [callbacks]:
         if isinstance(part, dict) and "class_path" in part:
-            _refuse_unknown(
-                f"{file}, {part['class_path']}", part.get("init_args") or {}, _options_of(part["class_path"])
-            )
+            where = f"{file}, {part['class_path']}"
+            _refuse_unknown(where, _table(where, part.get("init_args")), _options_of(str(part["class_path"])))
+
+
+def _table(where: str, part: Any) -> dict[str, Any]:
+    """A section of a configuration, empty where it is not there."""
+    if part is None:
+        return {}
+    if not isinstance(part, dict) or not all(isinstance(key, str) for key in part):
+        raise ConfigError(f"{where} must be a table of settings; it is {part!r}.")
+    return part
 
 
 def _options_of(class_path: str) -> list[str]:
     """Names of a constructor's arguments; an empty list where it takes any."""
     module, _, name = class_path.rpartition(".")
+    if not module:
+        return []  # a short name, which LightningCLI looks up itself
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"there is no class {class_path!r} ({error}).") from error
+        raise ConfigError(f"there is no class {class_path!r}: {error}.") from error
     signature = inspect.signature(found.__init__).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature):
         return []

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 def map_verb(
-    model: Annotated[Path, typer.Argument(help="Folder of a fitted model.")],
-    scene: Annotated[list[Path], typer.Argument(help="A raster, its single-band files, or a folder of them.")],
+    model: Annotated[str, typer.Argument(help="Folder of a fitted model.")],
+    scene: Annotated[list[str], typer.Argument(help="A raster, its single-band files, or a folder of them.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write into.")],
     bands: Annotated[
         str | None,
@@ -25,7 +25,10 @@ def map_verb(
     offset: Annotated[float | None, typer.Option(help="Added to every value before it is scaled.")] = None,
     nodata: Annotated[float | None, typer.Option(help="Value of pixels without data.")] = None,
     accept: Annotated[list[str] | None, typer.Option(help="nir_broad: use it where nir_narrow is missing.")] = None,
-    stride: Annotated[int | None, typer.Option(help="Pixels between windows; half a window by default.")] = None,
+    date: Annotated[
+        list[str] | None, typer.Option(help="Date of the scene (2022-05-31), one for each time step.")
+    ] = None,
+    stride: Annotated[int | None, typer.Option(help="Pixels between windows; half a window by default.", min=1)] = None,
     batch_size: Annotated[int, typer.Option(help="Windows predicted at once.", min=1)] = 8,
     device: Annotated[str | None, typer.Option(help="Torch device; a GPU where there is one.")] = None,
 ) -> None:
@@ -34,19 +37,27 @@ def map_verb(
     from prithvi.errors import ModelError
     from prithvi.mapping import map_scene
     from prithvi.modelfolder import FittedModel, load
+    from prithvi.models.zoo import VARIANTS
     from prithvi.scenes import open_scene
 
-    fitted = load(model)
+    fitted = None if model in VARIANTS else load(model)
     if not isinstance(fitted, FittedModel):
-        raise ModelError(f"{model} holds a pretrained model; a map needs a fine-tuned one (prithvi fit, prithvi demo).")
+        raise ModelError(f"{model} is a pretrained model; a map needs a fine-tuned one (prithvi fit, prithvi demo).")
     source = scene[0] if len(scene) == 1 else scene
     opened = open_scene(
-        source, bands=_bands(bands, fitted.contract), sensor=sensor, scale=scale, offset=offset, nodata=nodata
+        source,
+        bands=_bands(bands, fitted.contract),
+        sensor=sensor,
+        scale=scale,
+        offset=offset,
+        nodata=nodata,
+        dates=date or None,
     )
-    target = output / f"{scene[0].stem}.tif"
-    if target.exists() and any(target.samefile(path) for path in scene if path.exists()):
+    first = Path(scene[0])
+    target = output / f"{first.stem if first.suffix.lower() in _RASTERS else first.name}.tif"
+    if target.exists() and any(target.samefile(path) for path in scene if Path(path).exists()):
         raise ModelError(f"{target} is the scene itself: choose another folder with -o.")
-    title = f"{scene[0].name} {opened.sizes['y']} x {opened.sizes['x']}"
+    title = f"{first.name} {opened.sizes['y']} x {opened.sizes['x']}"
     with Bar(title) as bar:
         result = map_scene(
             fitted,
@@ -61,6 +72,9 @@ def map_verb(
     whole = sum(result.pixels.values())
     shares = ", ".join(f"{name} {count / max(whole, 1):.1%}" for name, count in result.pixels.items())
     typer.echo(f"{result.path}: {shares}; {result.without_data:,} pixels without data")
+
+
+_RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".img", ".nc")
 
 
 def _bands(text: str | None, contract: Contract) -> Sequence[str] | dict[str, int] | None:

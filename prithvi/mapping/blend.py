@@ -20,9 +20,9 @@ from prithvi.contract import Contract
 from prithvi.scenes import read
 from prithvi.windows import WindowPlan, blend_weights
 
-Predict = Callable[[torch.Tensor, torch.Tensor, int, int], torch.Tensor]
-"""(B, band, T, y, x) pixels and (B, T, y, x) bool validity of windows to (B, classes, y, x) scores; the
-integers are the scene row and column of the middle of the batch."""
+Predict = Callable[[torch.Tensor, torch.Tensor, list[tuple[float, float]]], torch.Tensor]
+"""(B, band, T, y, x) pixels and (B, T, y, x) bool validity of windows, and the scene row and column of each window's
+middle, to (B, classes, y, x) scores."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,7 @@ def blend(
                 scores = predict(
                     torch.from_numpy(np.stack([pixels[..., part] for part in parts])).transpose(1, 2),
                     torch.from_numpy(np.stack([valid[..., part] for part in parts])),
-                    row + plan.window // 2,
-                    (used[0] + used[-1] + plan.window) // 2,
+                    [(row + plan.window / 2, column + plan.window / 2) for column in used],
                 )
                 if total is None:
                     total = np.zeros((scores.shape[1], plan.window, strip.width), dtype=np.float32)

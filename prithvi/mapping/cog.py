@@ -19,6 +19,7 @@ from rasterio.windows import Window
 
 from prithvi.errors import OutputError
 from prithvi.modelfolder import ClassEntry
+from prithvi.scenes import transform_of
 
 NODATA = 255
 """Class number of a pixel without data."""
@@ -57,7 +58,7 @@ class ClassCogWriter:
             count=1,
             dtype="uint8",
             crs=scene.rio.crs,
-            transform=scene.rio.transform(recalc=False),
+            transform=transform_of(scene),
             nodata=NODATA,
             tiled=True,
             compress="deflate",

@@ -14,12 +14,12 @@ import xarray as xr
 from rasterio.warp import transform as project
 
 from prithvi import windows
-from prithvi.errors import SceneError
-from prithvi.mapping.blend import blend
+from prithvi.errors import ConfigError, SceneError
+from prithvi.mapping.blend import Predict, blend
 from prithvi.mapping.cog import NODATA, ClassCogWriter
 from prithvi.modelfolder import FittedModel
 from prithvi.models import Standardise
-from prithvi.scenes import conform
+from prithvi.scenes import conform, transform_of
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,9 @@ def map_scene(
     path = Path(path)
     _check_shape(fitted, scene)
     scene = conform(scene, fitted.contract, accept)
-    plan = windows.plan(scene.sizes["y"], scene.sizes["x"], fitted.window, stride or max(1, fitted.window // 2))
+    plan = windows.plan(
+        scene.sizes["y"], scene.sizes["x"], fitted.window, max(1, fitted.window // 2) if stride is None else stride
+    )
     done = 0
 
     def count(number: int) -> None:
@@ -110,23 +112,20 @@ def _classes(scores: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> n
     return np.where(valid, scores.argmax(axis=0), NODATA).astype(np.uint8)
 
 
-def _predictor(
-    fitted: FittedModel, scene: xr.DataArray, device: str | torch.device | None
-) -> Callable[[torch.Tensor, torch.Tensor, int, int], torch.Tensor]:
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+def _predictor(fitted: FittedModel, scene: xr.DataArray, device: str | torch.device | None) -> Predict:
+    place = _device(device)
     model = fitted.model.to(place).eval()
     standardise = Standardise(fitted.contract).to(place)
     dates = _dates(scene) if fitted.coordinates else None
 
     @torch.inference_mode()
-    def predict(pixels: torch.Tensor, valid: torch.Tensor, row: int, column: int) -> torch.Tensor:
+    def predict(pixels: torch.Tensor, valid: torch.Tensor, middles: list[tuple[float, float]]) -> torch.Tensor:
         images = standardise(pixels.to(place), valid.to(place))
         coordinates = {}
         if fitted.coordinates:
-            size = len(images)
-            coordinates["location_coords"] = _location(scene, row, column).expand(size, 2).to(place)
+            coordinates["location_coords"] = _locations(scene, middles).to(place)
             if dates is not None:
-                coordinates["temporal_coords"] = dates.expand(size, -1, 2).to(place)
+                coordinates["temporal_coords"] = dates.expand(len(images), -1, 2).to(place)
         with torch.autocast(place.type, dtype=torch.bfloat16, enabled=place.type == "cuda"):
             scores: torch.Tensor = model(images, **coordinates)
         return scores
@@ -142,8 +141,26 @@ def _dates(scene: xr.DataArray) -> torch.Tensor | None:
     return torch.from_numpy(np.stack([year, day], axis=-1).astype(np.float32))[None]
 
 
-def _location(scene: xr.DataArray, row: int, column: int) -> torch.Tensor:
-    """(1, 2) latitude and longitude of a pixel."""
-    x, y = rasterio.transform.xy(scene.rio.transform(recalc=False), row, column, offset="ul")
-    longitude, latitude = project(scene.rio.crs, "EPSG:4326", [x], [y])
-    return torch.tensor([[latitude[0], longitude[0]]], dtype=torch.float32)
+def _locations(scene: xr.DataArray, middles: list[tuple[float, float]]) -> torch.Tensor:
+    """(B, 2) latitude and longitude of scene rows and columns."""
+    rows, columns = zip(*middles, strict=True)
+    xs, ys = rasterio.transform.xy(transform_of(scene), rows, columns, offset="ul")
+    longitude, latitude = project(scene.rio.crs, "EPSG:4326", list(xs), list(ys))
+    return torch.tensor([latitude, longitude], dtype=torch.float32).T
+
+
+def _device(asked: str | torch.device | None) -> torch.device:
+    """The device asked for, or a GPU where there is one.
+
+    Raises:
+        ConfigError: there is no such device here.
+
+    """
+    if asked is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(asked)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(f"there is no device {asked!r} here: 'prithvi doctor' lists what there is.") from error
+    return device

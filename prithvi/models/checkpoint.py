@@ -7,6 +7,7 @@ Layouts (facts.md 2.5): version 1 with flat names, version 2 with `encoder.` and
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,7 +124,17 @@ def _read_pickle(path: Path) -> Any:
             f"{path} holds {found.group(1)}, which is code and not weights; it was not run. Ask its author for a "
             "safetensors file or a plain state_dict."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        TypeError,
+        struct.error,
+    ) as error:
         raise CheckpointError(f"{path} is damaged or cut short ({_first_line(error)}): fetch it again.") from error
 
 
@@ -168,15 +179,17 @@ def load(
     Args:
         model: a whole autoencoder, or an encoder alone (then the file's decoder and heads are not needed).
         path: the file.
-        file_bands: common names of the bands the file was trained on; default the model's own bands.
+        file_bands: common names of the bands the file was trained on, where it does not say so itself; default the
+            model's own bands.
         new_bands: whether bands that the file lacks may start from the model's random weights.
 
     Raises:
         CheckpointError: the file cannot be read or does not fit; the model is then as it was.
 
     """
-    state, _ = read(path)
+    state, hyper = read(path)
     config = model.config
+    file_bands = _stated_bands(hyper) or file_bands
     whole = isinstance(model, PrithviMAE)
     wanted = model.state_dict() if whole else {f"encoder.{key}": value for key, value in model.state_dict().items()}
     known = check_names(file_bands) if file_bands is not None else config.bands
@@ -212,6 +225,15 @@ def load(
         raise CheckpointError(f"{path} does not fit {config.architecture}, and nothing was loaded: {report}.")
     model.load_state_dict(loaded if whole else {key.removeprefix("encoder."): value for key, value in loaded.items()})
     return report
+
+
+def _stated_bands(hyper: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Bands in the hyper-parameters of TerraTorch's checkpoints and of ours; None where they say none."""
+    arguments, contract = hyper.get("model_args"), hyper.get("contract")
+    named = arguments.get("backbone_bands") if isinstance(arguments, Mapping) else None
+    if named is None and isinstance(contract, Mapping):
+        named = contract.get("bands")
+    return check_names([str(name) for name in named]) if isinstance(named, (list, tuple)) and named else None
 
 
 _BY_BAND = ("encoder.patch_embed.proj.weight", "decoder.decoder_pred.weight", "decoder.decoder_pred.bias")

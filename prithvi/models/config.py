@@ -58,7 +58,7 @@ class ModelConfig:
     coords_scale_learn: bool = False
     """Whether the codes of time and location have a learned weight (from 0.1) or weight 1."""
     mask_ratio: float = 0.75
-    """Share of patches hidden in pretraining."""
+    """Share of patches hidden in pretraining; a record, a call of the model says its own."""
     norm_pix_loss: bool = False
     """Whether the loss compares patches after each was standardised by itself."""
     bands: tuple[str, ...] = PRITHVI_BANDS

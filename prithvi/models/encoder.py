@@ -75,12 +75,12 @@ class PrithviEncoder(nn.Module):
         return self.config.grid(*images.shape[2:])
 
     def _codes(
-        self, grid: tuple[int, int, int], temporal_coords: Tensor | None, location_coords: Tensor | None
+        self, grid: tuple[int, int, int], batch: int, temporal_coords: Tensor | None, location_coords: Tensor | None
     ) -> Tensor:
         """(B or 1, 1 + L, D) sum of position, time and location codes, the class token's row first."""
         code = position_code_at(self.pos_embed, self.grid, grid)
         return code + coordinate_codes(
-            code, grid, self.temporal_embed_enc, temporal_coords, self.location_embed_enc, location_coords
+            code, grid, batch, self.temporal_embed_enc, temporal_coords, self.location_embed_enc, location_coords
         )
 
     def forward(
@@ -103,7 +103,7 @@ class PrithviEncoder(nn.Module):
         """
         grid = self.grid_of(images)
         patches = to_patches(images, self.config.patch_size, band_last=False)
-        codes = self._codes(grid, temporal_coords, location_coords)
+        codes = self._codes(grid, images.shape[0], temporal_coords, location_coords)
         if visible is None:
             every = torch.arange(patches.shape[1], device=images.device).expand(patches.shape[0], -1)
             kept = Kept(every, None)
@@ -127,7 +127,7 @@ class PrithviEncoder(nn.Module):
     ) -> list[Tensor]:
         """(B, 1 + L, D) after every block, class token first, the last one normalised."""
         grid = self.grid_of(images)
-        codes = self._codes(grid, temporal_coords, location_coords)
+        codes = self._codes(grid, images.shape[0], temporal_coords, location_coords)
         x = self.patch_embed(to_patches(images, self.config.patch_size, band_last=False)) + codes[:, 1:]
         x = self._with_class_token(x, codes)
         features = []
@@ -146,6 +146,7 @@ class PrithviEncoder(nn.Module):
 def coordinate_codes(
     code: Tensor,
     grid: tuple[int, int, int],
+    batch: int,
     time: CoordinateCode | None,
     temporal_coords: Tensor | None,
     place: CoordinateCode | None,
@@ -164,6 +165,7 @@ def coordinate_codes(
                 f"temporal_coords has shape {tuple(temporal_coords.shape)}; it must be (batch, {grid[0]}, 2): year and "
                 "day of year (from 0) of each date."
             )
+        _refuse_other_batch(temporal_coords, batch)
         per_patch = time(temporal_coords).repeat_interleave(grid[1] * grid[2], dim=1)
         total = total + nn.functional.pad(per_patch, (0, 0, 1, 0))
     if place is not None and location_coords is not None:
@@ -171,6 +173,12 @@ def coordinate_codes(
             raise ModelError(
                 f"location_coords has shape {tuple(location_coords.shape)}; it must be (batch, 2): latitude, longitude."
             )
+        _refuse_other_batch(location_coords, batch)
         per_patch = place(location_coords).unsqueeze(1).expand(-1, code.shape[1] - 1, -1)
         total = total + nn.functional.pad(per_patch, (0, 0, 1, 0))
-    return total
+    return total.to(code.dtype)
+
+
+def _refuse_other_batch(coordinates: Tensor, batch: int) -> None:
+    if coordinates.shape[0] != batch:
+        raise ModelError(f"coordinates of {coordinates.shape[0]} samples for a batch of {batch} images.")

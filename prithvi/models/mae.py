@@ -73,7 +73,7 @@ class MAEDecoder(nn.Module):
         every = every.scatter(1, kept.index.unsqueeze(-1).expand(-1, -1, x.shape[-1]), seen)
         code = position_code_at(self.decoder_pos_embed, self.grid, grid)
         code = code + coordinate_codes(
-            code, grid, self.temporal_embed_dec, temporal_coords, self.location_embed_dec, location_coords
+            code, grid, x.shape[0], self.temporal_embed_dec, temporal_coords, self.location_embed_dec, location_coords
         )
         x = torch.cat([x[:, :1], every], dim=1) + code
         for block in self.decoder_blocks:

@@ -197,7 +197,7 @@ def build(
         num_frames: dates of the input; default the variant's own.
         img_size: rows and columns of the input in pixels; default 224 x 224.
         bands: common names in the input's order; default the six of pretraining.
-        overrides: any other field of `ModelConfig`, such as `depth` or `mask_ratio`.
+        overrides: any other field of `ModelConfig`, such as `depth` or `norm_pix_loss`.
 
     Raises:
         ModelError: an unknown name or setting (with the nearest ones), or a size that patches do not divide.

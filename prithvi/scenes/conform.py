@@ -11,9 +11,12 @@ import numpy.typing as npt
 import rasterio.errors
 import rioxarray  # noqa: F401  (the .rio accessor)
 import xarray as xr
+from affine import Affine
+from rasterio.transform import xy
 
+from prithvi.bands import WAVELENGTHS
 from prithvi.contract import Contract
-from prithvi.errors import BandError, ScaleError, SceneError
+from prithvi.errors import BandError, ScaleError, SceneError, nearest
 
 Pixels = npt.NDArray[np.floating[Any]]
 
@@ -66,12 +69,34 @@ def read(scene: xr.DataArray, contract: Contract | None = None) -> Pixels:
 
 def ground_resolution(scene: xr.DataArray) -> float:
     """Size of a pixel in metres, across the middle of the scene."""
-    width, height = (abs(value) for value in scene.rio.resolution(recalc=False))
+    transform = transform_of(scene)
+    width, height = np.hypot(transform.a, transform.d), np.hypot(transform.b, transform.e)
     if not scene.rio.crs.is_geographic:
-        return float((width * height) ** 0.5)
-    _, south, _, north = scene.rio.bounds(recalc=False)
+        return float((width * height) ** 0.5 * scene.rio.crs.linear_units_factor[1])
+    middle = scene.sizes["x"] / 2
+    north, south = (xy(transform, row, middle, offset="ul")[1] for row in (0, scene.sizes["y"]))
     metres = 111_320.0
     return float((width * metres * np.cos(np.radians((south + north) / 2)) * height * metres) ** 0.5)
+
+
+def transform_of(scene: xr.DataArray) -> Affine:
+    """Where the scene's pixels lie, also after it was sliced or thinned.
+
+    Raises:
+        SceneError: a part of a rotated scene, which has no coordinates that would say which part.
+
+    """
+    written: Affine = scene.rio.transform(recalc=False)
+    if "x" in scene.coords and "y" in scene.coords and min(scene.sizes["x"], scene.sizes["y"]) > 1:
+        present: Affine = scene.rio.transform(recalc=True)
+        size = max(abs(written.a), abs(written.e), 1e-12)
+        return written if present.almost_equals(written, precision=1e-6 * size) else present
+    if scene.attrs.get("shape", (scene.sizes["y"], scene.sizes["x"])) != (scene.sizes["y"], scene.sizes["x"]):
+        raise SceneError(
+            f"{_called(scene)} is a part of a rotated scene (or one row of one), and which part cannot be told: cut "
+            "the file instead ('gdalwarp', 'gdal_translate -srcwin')."
+        )
+    return written
 
 
 def _select(scene: xr.DataArray, contract: Contract, accept: Sequence[str]) -> xr.DataArray:
@@ -89,9 +114,13 @@ def _select(scene: xr.DataArray, contract: Contract, accept: Sequence[str]) -> x
         take.append(name)
     missing = [name for name in take if name not in have]
     if missing:
+        unknown = "".join(
+            f" Its name {name!r} means no band: {nearest(name, WAVELENGTHS)}"
+            for name in scene.attrs.get("unknown_bands", ())
+        )
         raise BandError(
             f"{_called(scene)} lacks {', '.join(missing)}; it has {', '.join(have)}, and this model wants "
-            f"{', '.join(contract.bands)}."
+            f"{', '.join(contract.bands)}.{unknown}"
         )
     scene = scene.sel(band=take).assign_coords(band=list(contract.bands))
     return scene.assign_attrs(accepted=accepted) if accepted else scene
@@ -130,6 +159,7 @@ def _check_values(scene: xr.DataArray, contract: Contract) -> None:
         )
     values = np.concatenate(blocks, axis=1)
     values = values[:, np.isfinite(values).all(axis=0)].astype(np.float64)
+    _refuse_fill(values, scene)
     gain, bias = scene.attrs.get("gain", 1.0 / contract.scale), scene.attrs.get("bias", 0.0)
     reflectance = values * gain + bias
     middle, high = np.median(reflectance), np.percentile(reflectance, 99)
@@ -146,6 +176,12 @@ def _check_values(scene: xr.DataArray, contract: Contract) -> None:
             f"{seen}, too large for {units}, which this model wants ({said}): if they are reflectance x 10,000, say "
             "--scale 10000."
         )
+    unsaid = scene.attrs.get("sensor", "").startswith("sentinel-2") and "offset" not in scene.attrs
+    if unsaid and np.percentile(values, 0.1, axis=1).min() >= 1_000:
+        raise ScaleError(
+            f"{where} has no value under 1,000 in any band, as Sentinel-2 archives since 2022 store them: say "
+            "--offset -1000 if the 1,000 are still in it, --offset 0 if not."
+        )
     if not stated and contract.scale == 10_000 and np.percentile(values, 1, axis=1).min() > 6_500:
         raise ScaleError(
             f"{seen} and none under 6,500, as Landsat Collection 2 stores them: say --sensor landsat-8-c2-l2 (or 9, "
@@ -153,6 +189,17 @@ def _check_values(scene: xr.DataArray, contract: Contract) -> None:
         )
     if not stated:
         warnings.warn(f"{where} does not state its scale; its values are taken for {units}.", stacklevel=4)
+
+
+def _refuse_fill(values: Pixels, scene: xr.DataArray) -> None:
+    """A value that products use for 'nothing here', in every band of many pixels, is not reflectance."""
+    for fill in (-9999.0, -1000.0, 0.0):
+        share = float((values == fill).all(axis=0).mean())
+        if share > 0.005:
+            raise SceneError(
+                f"{_called(scene)} is {fill:g} in every band of {share:.0%} of its pixels, and nobody says that this "
+                f"means no data: say --nodata {fill:g}."
+            )
 
 
 def _warn_of_differences(scene: xr.DataArray, contract: Contract) -> None:

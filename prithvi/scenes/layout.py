@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import rasterio
+from rasterio.enums import MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
 from prithvi.bands import PRITHVI_BANDS, check_names, common_name
@@ -22,7 +23,7 @@ from prithvi.scenes.names import common_names, read_file_name, split_description
 class FileBand:
     """One band of one file."""
 
-    path: Path
+    path: str
     index: int
     """Counted from 1."""
 
@@ -33,33 +34,35 @@ class Layout:
 
     steps: list[dict[str, FileBand]]
     """One table a date: common name to file band, the same names in each."""
-    files: dict[Path, tuple[int, int]]
+    files: dict[str, tuple[int, int]]
     """Every file with the height and width of its blocks."""
     dates: list[dt.date] | None
     sensor: Sensor | None
-    nodata: dict[Path, tuple[float, ...]]
+    nodata: dict[str, tuple[float, ...]]
     """Values of pixels without data in each file: what it declares and what its product says."""
     where: str
     """How to call the scene in a message."""
     dtype: str
     scaling: tuple[float, float] | None = None
-    """Gain and bias that the files themselves declare (GDAL's scale and offset)."""
+    """Gain and bias that the files themselves declare for all bands used (GDAL's scale and offset)."""
+    unknown: tuple[str, ...] = ()
+    """Band names that nobody understood."""
 
 
 @dataclass(frozen=True)
 class _File:
-    path: Path
+    path: str
     count: int
     descriptions: tuple[str | None, ...]
     nodata: float | None
-    scaling: tuple[float, float] | None
+    scaling: tuple[tuple[float, float], ...]
     dtype: str
     blocks: tuple[int, int]
     grid: tuple[object, ...]
 
 
 def lay_out(
-    paths: Sequence[Path],
+    paths: Sequence[str],
     bands: list[str] | dict[str, int] | None,
     told: Sensor | None,
     dates: list[dt.date] | None,
@@ -74,7 +77,7 @@ def lay_out(
     """
     files = [_inspect(path) for path in paths]
     _refuse_several_grids(files)
-    where = str(paths[0]) if len(paths) == 1 else f"{paths[0].name} and {len(paths) - 1} more files"
+    where = str(paths[0]) if len(paths) == 1 else f"{Path(paths[0]).name} and {len(paths) - 1} more files"
     names = [read_file_name(path) for path in paths]
     if told is None:
         said = {name.sensor for name in names if name.sensor}
@@ -88,6 +91,8 @@ def lay_out(
     if single:
         labels = _labels_of_single_files(files, bands)
         for position, (file, name) in enumerate(zip(files, names, strict=True)):
+            if isinstance(bands, dict) and labels[position] is None:
+                continue  # not among the numbers that were said
             # Each file by its own product: S30 and L30 granules of one place may lie side by side.
             own = sensor_named(name.sensor) if name.sensor else told
             (common,) = common_names([labels[position]], own, str(file.path)) if labels[position] else (None,)
@@ -95,7 +100,7 @@ def lay_out(
                 _refuse_unnamed(where, len(files), bands)
             step = table.setdefault(name.date, {})
             if common in step:
-                raise BandError(f"{file.path.name} and {step[common].path.name} are both {common} of the same date.")
+                raise BandError(f"{file.path} and {step[common].path} are both {common} of the same date.")
             step[str(common)] = FileBand(file.path, 1)
     else:
         for position, (file, name) in enumerate(zip(files, names, strict=True)):
@@ -104,10 +109,19 @@ def lay_out(
                 if key in table:
                     raise SceneError(f"{file.path} and another file are of the same date ({key}): give dates.")
                 table[key] = step
-    return _finish(table, files, dates, told, nodata, where)
+    used = {entry.path for step in table.values() for entry in step.values()}
+    unknown = _unknown([file for file in files if file.path in used], told) if bands is None else ()
+    return _finish(table, files, dates, told, nodata, where, unknown)
 
 
-def _inspect(path: Path) -> _File:
+def _unknown(files: Sequence[_File], told: Sensor | None) -> tuple[str, ...]:
+    """Band names in the files that say nothing, for the message about a band that is missing."""
+    names = [split_description(text)[0] for file in files if file.count > 1 for text in file.descriptions if text]
+    found = common_names(names, told, "") if names else []
+    return tuple(name for name, common in zip(names, found, strict=True) if common is None)
+
+
+def _inspect(path: str) -> _File:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
@@ -116,13 +130,13 @@ def _inspect(path: Path) -> _File:
                 if raster.count == 0:
                     raise SceneError(f"{path} holds no band: name one of its subdatasets.")
                 height, width = raster.block_shapes[0]
-                scaling = set(zip(raster.scales, raster.offsets, strict=True))
+                _refuse_mask(path, raster)
                 return _File(
                     path,
                     raster.count,
                     raster.descriptions,
                     raster.nodata,
-                    scaling.pop() if len(scaling) == 1 and scaling != {(1.0, 0.0)} else None,
+                    tuple(zip(raster.scales, raster.offsets, strict=True)),
                     raster.dtypes[0],
                     (height, width),
                     (raster.crs.to_wkt(), tuple(raster.transform)[:6], raster.shape),
@@ -131,7 +145,7 @@ def _inspect(path: Path) -> _File:
             raise SceneError(f"{path} cannot be opened as a raster: it is damaged or of no known format.") from error
 
 
-def _check_georeference(path: Path, raster: rasterio.DatasetReader) -> None:
+def _check_georeference(path: str, raster: rasterio.DatasetReader) -> None:
     """Raises SceneError for a file that does not say where it lies."""
     if raster.crs is None or raster.transform.is_identity:
         what = "coordinate reference system" if raster.crs is None else "geotransform"
@@ -141,12 +155,30 @@ def _check_georeference(path: Path, raster: rasterio.DatasetReader) -> None:
         )
 
 
+def _refuse_mask(path: str, raster: rasterio.DatasetReader) -> None:
+    if any(MaskFlags.per_dataset in flags for flags in raster.mask_flag_enums):
+        raise SceneError(
+            f"{path} carries a mask (or alpha band) beside its values, which is not read: write it into them "
+            "('gdalwarp -dstnodata -9999 IN OUT', for unsigned values -dstnodata 0)."
+        )
+
+
+def refuse_numbers(bands: dict[str, int], count: int, where: str) -> None:
+    """Raises BandError for band numbers that a file of `count` bands lacks or that are said twice."""
+    for name, number in bands.items():
+        if not 1 <= number <= count:
+            raise BandError(f"{where} has bands 1 to {count}; band {number} was asked for as {name}.")
+        twin = next(other for other, same in bands.items() if same == number)
+        if twin != name:
+            raise BandError(f"band {number} of {where} was asked for twice, as {twin} and as {name}.")
+
+
 def _refuse_several_grids(files: Sequence[_File]) -> None:
     for file in files[1:]:
         if file.grid != files[0].grid:
             raise SceneError(
-                f"{file.path.name} {file.grid[2]} and {files[0].path.name} {files[0].grid[2]} lie on other grids: "
-                "bring them onto one first ('gdalbuildvrt -separate -resolution highest scene.vrt FILES')."
+                f"{Path(file.path).name} {file.grid[2]} and {Path(files[0].path).name} {files[0].grid[2]} lie on other "
+                "grids: bring them onto one first ('gdalbuildvrt -separate -resolution highest scene.vrt FILES')."
             )
 
 
@@ -196,9 +228,7 @@ def _stacked(
     """Bands of one file with several, by date (None where the file says none)."""
     where = str(file.path)
     if isinstance(bands, dict):
-        wrong = [number for number in bands.values() if not 1 <= number <= file.count]
-        if wrong:
-            raise BandError(f"{where} has bands 1 to {file.count}; band {wrong[0]} was asked for.")
+        refuse_numbers(bands, file.count, where)
         return {None: {name: FileBand(file.path, number) for name, number in bands.items()}}
     if bands is not None:
         return _by_order(file, list(check_names(bands)), dates, order)
@@ -233,6 +263,8 @@ def _by_order(
             "time-major (all bands of the first date first) or band-major, and the "
             f"{steps} dates. Neither is guessed."
         )
+    if len(set(dates)) != len(dates):
+        raise SceneError(f"{file.path}: a date is given twice among {', '.join(map(str, dates))}.")
     table: dict[dt.date | None, dict[str, FileBand]] = {}
     for step, date in enumerate(dates):
         for place, name in enumerate(bands):
@@ -248,6 +280,7 @@ def _finish(
     told: Sensor | None,
     nodata: float | None,
     where: str,
+    unknown: tuple[str, ...] = (),
 ) -> Layout:
     known = [date for date in table if date is not None]
     if known and len(known) != len(table):
@@ -266,8 +299,10 @@ def _finish(
     for file in files:
         own = read_file_name(file.path).sensor
         product = sensor_named(own) if own else told
-        values = (nodata,) if nodata is not None else (file.nodata, product.nodata if product else None)
+        values = (nodata, file.nodata, product.nodata if product else None, read_file_name(file.path).nodata)
         missing[file.path] = tuple(dict.fromkeys(value for value in values if value is not None))
-    scaling = files[0].scaling if len({file.scaling for file in files}) == 1 else None
+    by_path = {file.path: file for file in files}
+    scaling = {by_path[entry.path].scaling[entry.index - 1] for step in steps for entry in step.values()}
+    common = scaling.pop() if len(scaling) == 1 and scaling != {(1.0, 0.0)} else None
     blocks = {file.path: file.blocks for file in files}
-    return Layout(steps, blocks, when, told, missing, where, files[0].dtype, scaling)
+    return Layout(steps, blocks, when, told, missing, where, files[0].dtype, common, unknown)

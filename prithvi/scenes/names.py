@@ -6,11 +6,11 @@ import datetime as dt
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from prithvi.bands import PRODUCTS, WAVELENGTHS, band_id, common_name, family_of
 from prithvi.catalog import Sensor
-from prithvi.errors import BandError, nearest
+from prithvi.errors import BandError, SceneError, nearest
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,13 @@ class Named:
     date: dt.date | None = None
     ancillary: bool = False
     """A file of a granule that holds no band: quality, angles."""
+    nodata: float | None = None
+    """The product's nodata value, where its version has its own (HLS 1.5)."""
 
 
-_HLS = re.compile(r"^HLS\.(?P<product>[LS]30)\.T\w{5}\.(?P<date>\d{7})(?:T\d{6})?\.v\d+\.\d+(?:\.(?P<band>\w+))?", re.I)
+_HLS = re.compile(
+    r"^HLS\.(?P<product>[LS]30)\.T\w{5}\.(?P<date>\d{7})(?:T\d{6})?\.v(?P<version>\d+)\.\d+(?:\.(?P<band>\w+))?", re.I
+)
 _SENTINEL = re.compile(r"^T\d{2}[A-Z]{3}_(?P<date>\d{8})T\d{6}_(?P<band>B\d[\dA])", re.I)
 _LANDSAT_C2 = re.compile(
     r"^L[COTE](?P<number>\d{2})_L2\w{2}_\d{6}_(?P<date>\d{8})_\d{8}_02_T\d_SR_(?P<band>B\d+)", re.I
@@ -33,9 +37,30 @@ _LANDSAT_C2 = re.compile(
 _LANDSAT_ESPA = re.compile(r"^L[COTE](?P<number>\d)\d{6}(?P<date>\d{7})\w*?_sr_(?P<band>band\d+)", re.I)
 
 
-def read_file_name(path: Path) -> Named:
-    """What the names of HLS, Sentinel-2 and Landsat files say about them."""
-    name = path.name
+_LANDSAT_SIDE = re.compile(
+    r"^L[COTE]\d{2}_L2\w{2}_\d{6}_\d{8}_\d{8}_02_T\d_(QA|ST|SR_QA|SR_CLOUD|SR_ATMOS)"
+    r"|^L[COTE]\d{14}.*_(cfmask|bqa|sr_cloud|sr_ipflag|sr_aerosol|cloud|fmask|pixel_qa)",
+    re.IGNORECASE,
+)
+
+
+def _day(text: str, form: str, name: str) -> dt.date:
+    try:
+        return dt.datetime.strptime(text, form).date()
+    except ValueError as error:
+        raise SceneError(f"{name} names the day {text}, which does not exist: rename it, or give dates.") from error
+
+
+def read_file_name(path: str | Path) -> Named:
+    """What the names of HLS, Sentinel-2 and Landsat files say about them.
+
+    Raises:
+        SceneError: a name of such a form holds a day that does not exist.
+
+    """
+    name = PurePath(path).name
+    if _LANDSAT_SIDE.match(name):
+        return Named(ancillary=True)
     if match := _HLS.match(name):
         part = match["band"]
         identifier = band_id(part) if part else None
@@ -43,18 +68,19 @@ def read_file_name(path: Path) -> Named:
         return Named(
             f"hls-{match['product'].lower()}",
             identifier,
-            dt.datetime.strptime(match["date"], "%Y%j").date(),
+            _day(match["date"], "%Y%j", name),
             ancillary=part is not None and identifier is None and not is_tiff,
+            nodata=-1000 if match["version"] == "1" else None,
         )
     if match := _SENTINEL.match(name):
-        return Named(None, band_id(match["band"]), dt.datetime.strptime(match["date"], "%Y%m%d").date())
+        return Named(None, band_id(match["band"]), _day(match["date"], "%Y%m%d", name))
     if match := _LANDSAT_C2.match(name):
         number = int(match["number"])
         sensor = f"landsat-{number}-c2-l2" if number in (8, 9) else "landsat-457-c2-l2"
-        return Named(sensor, band_id(match["band"]), dt.datetime.strptime(match["date"], "%Y%m%d").date())
+        return Named(sensor, band_id(match["band"]), _day(match["date"], "%Y%m%d", name))
     if match := _LANDSAT_ESPA.match(name):
         sensor = "landsat-8-espa-sr" if match["number"] == "8" else "landsat-457-espa-sr"
-        return Named(sensor, band_id(match["band"]), dt.datetime.strptime(match["date"], "%Y%j").date())
+        return Named(sensor, band_id(match["band"]), _day(match["date"], "%Y%j", name))
     return Named()
 
 
@@ -67,7 +93,7 @@ def split_description(description: str) -> tuple[str, dt.date | None]:
     if match is None:
         return description.strip(), None
     rest = (description[: match.start()] + " " + description[match.end() :]).strip()
-    return rest, dt.date.fromisoformat(match[1])
+    return rest, _day(match[1], "%Y-%m-%d", f"band {description!r}")
 
 
 def common_names(names: Sequence[str | None], sensor: Sensor | None, where: str) -> list[str | None]:

@@ -7,6 +7,7 @@ lazy arrays are put together. Nothing is read before pixels are asked for.
 from __future__ import annotations
 
 import datetime as dt
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,10 +19,10 @@ import xarray as xr
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
 from prithvi.bands import PRITHVI_BANDS, check_names
-from prithvi.catalog import Sensor
 from prithvi.catalog import sensor as sensor_named
 from prithvi.errors import BandError, SceneError
-from prithvi.scenes.layout import FileBand, Layout, ask_for_bands, lay_out
+from prithvi.scenes.arrays import from_array, without
+from prithvi.scenes.layout import FileBand, Layout, lay_out
 from prithvi.scenes.names import read_file_name
 
 Source = str | Path | Sequence[str | Path] | xr.DataArray
@@ -50,9 +51,9 @@ def open_scene(
         bands: names of the file's bands in their order; or a mapping from common name to the band's number in the
             file, counted from 1; or six numbers, which are then the bands blue, green, red, nir_narrow, swir_1, swir_2.
         sensor: a key of `prithvi.catalog.SENSORS`: names the bands by their ids or order, and sets scale and nodata.
-        scale: value = reflectance x scale, where neither the sensor, the name nor the file's own scale says so.
+        scale: value = reflectance x scale; counts more than what the sensor, the name or the file's own scale say.
         offset: added to every value before it is scaled (-1000 for Sentinel-2 of processing baseline 04.00 and later).
-        nodata: value of pixels without data, where the file does not declare it.
+        nodata: value of pixels without data, beside those that the file and the product declare.
         dates: the date of each step of the time axis, where names do not say them.
         order: `time-major` or `band-major`, for one file with the bands of several dates.
 
@@ -62,9 +63,11 @@ def open_scene(
 
     """
     told = sensor_named(sensor) if sensor is not None else None
-    when = [dt.date.fromisoformat(d) if isinstance(d, str) else d for d in dates] if dates is not None else None
+    when = _days(dates) if dates is not None else None
+    if scale is not None and not 0 < scale < float("inf"):
+        raise SceneError(f"a scale of {scale:g} was given; value = reflectance x scale needs one above 0.")
     if isinstance(source, xr.DataArray):
-        scene, layout = _from_array(source, bands, told, when)
+        scene, layout = from_array(source, _numbered(bands), told, when, nodata)
     else:
         layout = lay_out(_files(source), _numbered(bands), told, when, order, nodata)
         scene = _from_files(layout)
@@ -76,7 +79,7 @@ def open_scene(
     bias = 0.0 if scale is not None else known.bias if known else declared[1]
     if offset is not None and gain is not None:
         bias += offset * gain
-    _refuse_unsaid_offset(layout, scene, offset)
+    _ask_for_offset(layout, scene, offset)
     scene.attrs = {
         key: value
         for key, value in {
@@ -87,6 +90,9 @@ def open_scene(
             "missing": sorted({value for values in layout.nodata.values() for value in values}),
             "source": layout.where,
             "dtype": layout.dtype,
+            "offset": offset,
+            "unknown_bands": list(layout.unknown) or None,
+            "shape": (scene.sizes["y"], scene.sizes["x"]),
         }.items()
         if value is not None
     }
@@ -98,26 +104,36 @@ def valid_mask(scene: xr.DataArray) -> xr.DataArray:
     return scene.notnull().all("band").rename("valid")
 
 
-def _files(source: str | Path | Sequence[str | Path]) -> list[Path]:
-    """The files of a source that hold bands."""
-    paths = [Path(source)] if isinstance(source, (str, Path)) else [Path(path) for path in source]
-    files: list[Path] = []
-    for path in paths:
+def _days(dates: Sequence[dt.date | str]) -> list[dt.date]:
+    try:
+        return [dt.date.fromisoformat(day) if isinstance(day, str) else day for day in dates]
+    except ValueError as error:
+        raise SceneError(f"a date was given that is none ({error}): write 2022-05-31.") from error
+
+
+def _files(source: str | Path | Sequence[str | Path]) -> list[str]:
+    """The files (or addresses) of a source that hold bands."""
+    names = [str(source)] if isinstance(source, (str, Path)) else [str(name) for name in source]
+    files: list[str] = []
+    for name in names:
+        path = Path(name)
         if path.is_dir():
             inside = sorted(file for file in path.iterdir() if file.suffix.lower() in (".tif", ".tiff", ".jp2", ".vrt"))
             if not inside:
                 raise SceneError(f"the folder {path} holds no .tif, .jp2 or .vrt file.")
-            files += inside
+            files += map(str, inside)
+        elif path.exists() or _ADDRESS.match(name):
+            files.append(name)
         else:
-            files.append(path)
-    if not files:
-        raise SceneError("no file was given.")
-    missing = [
-        str(path) for path in files if "://" not in str(path) and not path.exists() and not str(path).startswith("/vsi")
-    ]
-    if missing:
-        raise SceneError(f"there is no file {', '.join(missing)}.")
-    return [path for path in files if not read_file_name(path).ancillary]
+            raise SceneError(f"there is no file {name}.")
+    bands = [name for name in files if not read_file_name(name).ancillary]
+    if not bands:
+        raise SceneError(f"no file with bands was given{': only ' + ', '.join(files) if files else ''}.")
+    return bands
+
+
+_ADDRESS = re.compile(r"^(\w{2,}://|/vsi|[A-Za-z0-9_]{3,}:)")
+"""What GDAL opens and no folder lists: an address, a virtual file, a subdataset."""
 
 
 def _numbered(
@@ -138,12 +154,13 @@ def _numbered(
     return [str(value) for value in values]
 
 
-def _open_lazily(path: Path, blocks: tuple[int, int]) -> xr.DataArray:
+def _open_lazily(path: str, blocks: tuple[int, int]) -> xr.DataArray:
     rows = blocks[0] * max(1, 256 // blocks[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        warnings.filterwarnings("ignore", "(Scales|Offsets) differ across bands")  # the layout has looked at them
         try:
-            # Strips of whole width: maps are made row by row, and each file block is then decoded once.
+            # Strips of whole width, as maps are made row by row.
             opened = rioxarray.open_rasterio(path, chunks={"band": -1, "y": rows, "x": -1}, lock=False, cache=False)
         except RasterioIOError as error:
             raise SceneError(f"{path} cannot be opened ({error}).") from error
@@ -175,63 +192,26 @@ def _from_files(layout: Layout) -> xr.DataArray:
 
 def _pick(raster: xr.DataArray, entries: Sequence[FileBand], layout: Layout) -> xr.DataArray:
     """Bands of one file as floats, NaN where they have no data."""
-    stored = raster.isel(band=[entry.index - 1 for entry in entries]).drop_vars("band").drop_attrs()
+    stored = raster.isel(band=[entry.index - 1 for entry in entries]).drop_vars("band").drop_attrs(deep=False)
     if np.issubdtype(stored.dtype, np.integer):
         values = stored.astype(np.float32 if stored.dtype.itemsize <= 2 else np.float64)
     else:
         values = stored.where(np.isfinite(stored))
-    return _without(values, stored, layout.nodata[entries[0].path])
+    return without(values, stored, layout.nodata[entries[0].path])
 
 
-def _without(values: xr.DataArray, stored: xr.DataArray, nodata: Sequence[float]) -> xr.DataArray:
-    """`values` with NaN where the stored array has one of the nodata values."""
-    for value in nodata:
-        if not np.isnan(value):
-            values = values.where(stored != value)
-    return values
-
-
-def _from_array(
-    array: xr.DataArray,
-    bands: Sequence[str] | Sequence[int] | Mapping[str, int] | None,
-    told: Sensor | None,
-    dates: list[dt.date] | None,
-) -> tuple[xr.DataArray, Layout]:
-    where = str(array.attrs.get("source") or array.name or "the array")
-    if "band" not in array.dims or not {"y", "x"} <= set(array.dims):
-        raise SceneError(f"{where} has dimensions {array.dims}; a scene has (band, y, x) or (time, band, y, x).")
-    if "time" not in array.dims:
-        array = array.expand_dims("time")
-    array = array.transpose("time", "band", "y", "x")
-    asked = _numbered(bands)
-    if isinstance(asked, dict):
-        array = array.isel(band=[number - 1 for number in asked.values()])
-        names: list[str | None] = list(asked)
-    else:
-        named = (
-            asked or [str(name) for name in np.atleast_1d(array["band"].values)] if "band" in array.coords else asked
-        )
-        names = ask_for_bands(named, array.sizes["band"], told, where)
-    if array.rio.crs is None:
-        raise SceneError(f"{where} has no coordinate reference system: set it with array.rio.write_crs(...).")
-    declared = (array.rio.nodata, *array.attrs.get("missing", []), told.nodata if told else None)
-    nodata = [float(value) for value in np.hstack([d for d in declared if d is not None] or [[]])]
-    values = array.astype(np.float32) if array.dtype.kind in "iu" and array.dtype.itemsize <= 2 else array
-    values = _without(values, array, nodata)
-    values = values.assign_coords(band=names).assign_attrs(array.attrs)
-    if dates is not None:
-        values = values.assign_coords(time=np.array(dates, dtype="datetime64[ns]"))
-    kept = [i for i, name in enumerate(names) if name]
-    layout = Layout([], {}, None, told, {Path(where): tuple(nodata)}, where, str(array.dtype))
-    return values.isel(band=kept), layout
-
-
-def _refuse_unsaid_offset(layout: Layout, scene: xr.DataArray, offset: float | None) -> None:
+def _ask_for_offset(layout: Layout, scene: xr.DataArray, offset: float | None) -> None:
     """Sentinel-2 from 25 January 2022 on carries +1000 unless somebody took it out; only the user can know."""
     known = layout.sensor
-    if known is None or known.product != "sentinel-2" or offset is not None or "time" not in scene.coords:
+    if known is None or not known.name.startswith("sentinel-2") or offset is not None:
         return
-    if scene["time"].values.max() >= np.datetime64("2022-01-25"):
+    if "time" not in scene.coords:
+        warnings.warn(
+            f"{layout.where} has no date; its values are taken not to carry the +1,000 of Sentinel-2 archives since "
+            "2022 (say --date, or --offset -1000 or 0).",
+            stacklevel=3,
+        )
+    elif scene["time"].values.max() >= np.datetime64("2022-01-25"):
         raise SceneError(
             f"{layout.where} is a Sentinel-2 image after 2022-01-25, whose values are 1,000 too high unless that was "
             "taken out: say --offset -1000 if it was not (the archive's files), --offset 0 if it was."

@@ -77,6 +77,11 @@ class SegmentationTask(L.LightningModule):
             raise ConfigError(f"{len(class_weights)} class weights for {len(classes)} classes ({', '.join(classes)}).")
         if colors is not None and len(colors) != len(classes):
             raise ConfigError(f"{len(colors)} colours for {len(classes)} classes ({', '.join(classes)}).")
+        reserved = {"num_frames", "img_size", "bands", "in_chans", "mean", "std"} & set(model_options or {})
+        if reserved:
+            raise ConfigError(
+                f"model_options holds {', '.join(sorted(reserved))}, which num_frames, window and contract say."
+            )
         self.save_hyperparameters()
         self.contract = Contract.from_dict(contract)
         self.classes = list(classes)

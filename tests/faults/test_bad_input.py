@@ -178,7 +178,37 @@ def test_settings_that_do_not_exist(prithvi: Cli, config: Callable[..., Path], t
     refused(fit(config("crop: 32", "crop: [")), "flood.yaml is not YAML")
     refused(fit(tmp_path / "absent" / "flood.yaml"), "no configuration file")
     refused(prithvi("fit"), "no configuration was given")
+    refused(fit(config("{max_steps: 1", "{max_steps: 1, 7: 1")), "flood.yaml, trainer must be a table")
+    for section in ("trainer: 5", "trainer: [1]", "model: fast"):
+        refused(fit(_with_section(tmp_path, section)), "must be a table")
+    refused(fit(config(), "--ckpt_path", tmp_path / "nope.ckpt"), "there is no checkpoint", "nope.ckpt")
+    refused(prithvi("fit", f"--config={config('crop: 32', 'corp: 32')}"), "'corp'")
+    refused(fit(config("depth: 2,", "depth: 2, num_frames: 3,")), "model_options holds num_frames")
     assert not (tmp_path / "runs").exists()
+
+
+def _with_section(folder: Path, section: str) -> Path:
+    path = folder / "section.yaml"
+    path.write_text(f"{section}\n")
+    return path
+
+
+def test_debug_reaches_fit_too(prithvi: Cli, config: Callable[..., Path]) -> None:
+    with pytest.raises(Exception, match="504 of the 504 files"):
+        prithvi("--debug", "fit", "-c", config())
+
+
+def test_impossible_options_of_map(
+    prithvi: Cli, model_folder: Path, write_tif: Write, six_bands: np.ndarray, out: Path
+) -> None:
+    scene = write_tif(six_bands)
+    refused(prithvi("map", model_folder, scene, "-o", out, "--scale", "0"), "a scale of 0")
+    refused(prithvi("map", model_folder, scene, "-o", out, "--device", "foo"), "no device 'foo'")
+    refused(prithvi("map", "prithvi_eo_v2_300", scene, "-o", out), "is a pretrained model")
+    refused(prithvi("map", model_folder, scene, "-o", out, "--bands", "0,1,2,3,4,5"), "band 0")
+    refused(prithvi("map", model_folder, scene, "-o", out, "--bands", "2,2,2,2,2,2"), "asked for twice")
+    assert prithvi("map", model_folder, scene, "-o", out, "--stride", "0").code == 2
+    assert empty(out)
 
 
 def test_weights_that_hold_code(prithvi: Cli, config: Callable[..., Path], tmp_path: Path) -> None:
@@ -245,7 +275,7 @@ def test_debug_brings_the_traceback_back(prithvi: Cli, model_folder: Path, out: 
 
 
 def test_the_sample_itself_is_mapped(prithvi: Cli, model_folder: Path, out: Path) -> None:
-    answer = prithvi("map", model_folder, SPAIN, "-o", out, "--sensor", "sentinel-2-l1c")
+    answer = prithvi("map", model_folder, SPAIN, "-o", out, "--sensor", "sentinel-2-l1c", "--offset", "0")
     assert answer.code == 0
     assert "water" in answer.out
     assert sorted(path.name for path in out.iterdir()) == [f"{SPAIN.stem}.tif", f"{SPAIN.stem}.tif.aux.xml"]

@@ -23,7 +23,7 @@ def scene_of(pixels: np.ndarray) -> xr.DataArray:
 def run(pixels: np.ndarray, layout: WindowPlan, batch_size: int = 3) -> tuple[np.ndarray, np.ndarray]:
     """A model whose scores are the pixels, and the pixels mirrored in the window: context matters."""
 
-    def predict(images: torch.Tensor, valid: torch.Tensor, row: int, column: int) -> torch.Tensor:
+    def predict(images: torch.Tensor, valid: torch.Tensor, middles: list[tuple[float, float]]) -> torch.Tensor:
         assert images.shape[1:] == (1, 1, layout.window, layout.window)
         value = images.nan_to_num(0)[:, 0, 0]
         return torch.stack([value, value.flip(-1), value.flip(-2)], dim=1)
@@ -89,7 +89,7 @@ def test_batches_do_not_matter(batch_size: int) -> None:
 def test_windows_without_data_are_not_predicted() -> None:
     calls = 0
 
-    def predict(images: torch.Tensor, valid: torch.Tensor, row: int, column: int) -> torch.Tensor:
+    def predict(images: torch.Tensor, valid: torch.Tensor, middles: list[tuple[float, float]]) -> torch.Tensor:
         nonlocal calls
         calls += len(images)
         assert valid.any(dim=(1, 2, 3)).all()

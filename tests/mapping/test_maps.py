@@ -33,7 +33,7 @@ def scores_of(fitted: FittedModel, path: Path, **options: object) -> np.ndarray:
 
 
 def test_a_map_has_place_classes_colours_names_and_nodata(fitted: FittedModel, tmp_path: Path) -> None:
-    scene = open_scene(SPAIN, sensor="sentinel-2-l1c")
+    scene = open_scene(SPAIN, sensor="sentinel-2-l1c", offset=0)
     result = map_scene(fitted, scene, tmp_path / "flood.tif", stride=32)
     assert cog_validate(result.path)[:2] == (True, [])
     with rasterio.open(result.path) as made, rasterio.open(SPAIN) as source:
@@ -162,6 +162,20 @@ def test_coordinates_reach_models_that_were_trained_with_them(
     assert not np.array_equal(maps[0], maps[2])
 
 
+def test_a_map_does_not_depend_on_batches(
+    fitted: FittedModel, write_tif: Write, six_bands: np.ndarray, tmp_path: Path
+) -> None:
+    """Each window has its own place, whatever it is batched with."""
+    task = small_task(coordinates=True)
+    scene = open_scene(write_tif(six_bands[:, :64, :200]), dates=["2019-01-01"])
+    maps = []
+    for size in (1, 3, 50):
+        with rasterio.open(map_scene(task.fitted(), scene, tmp_path / f"{size}.tif", batch_size=size).path) as made:
+            maps.append(made.read(1))
+    assert (maps[0] == maps[1]).mean() > 0.999
+    assert (maps[0] == maps[2]).mean() > 0.999
+
+
 def test_nothing_is_left_when_a_map_fails(
     fitted: FittedModel, write_tif: Write, six_bands: np.ndarray, tmp_path: Path
 ) -> None:
@@ -174,7 +188,7 @@ def test_nothing_is_left_when_a_map_fails(
     assert not out.exists() or not list(out.iterdir())
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
-        map_scene(fitted, open_scene(SPAIN, sensor="sentinel-2-l1c"), tmp_path / "file" / "map.tif")
+        map_scene(fitted, open_scene(SPAIN, sensor="sentinel-2-l1c", offset=0), tmp_path / "file" / "map.tif")
 
 
 def test_a_scene_of_other_dates_is_refused(
@@ -202,6 +216,6 @@ def test_polygons_cover_the_raster_s_area_in_its_place(
     assert written["area_m2"].sum() == pytest.approx(512 * 512 * 100, rel=1e-3)
     only = class_polygons(result.path, ["water"])
     assert set(only["name"]) == {"water"}
-    geographic = map_scene(fitted, open_scene(SPAIN, sensor="sentinel-2-l1c"), tmp_path / "degrees.tif")
+    geographic = map_scene(fitted, open_scene(SPAIN, sensor="sentinel-2-l1c", offset=0), tmp_path / "degrees.tif")
     # 512 pixels of 8.98e-5 degrees at 38.1 north: 4.03 km by 5.11 km.
     assert class_polygons(geographic.path)["area_m2"].sum() == pytest.approx(4.034e3 * 5.105e3, rel=2e-3)

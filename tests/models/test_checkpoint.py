@@ -96,6 +96,21 @@ def test_bands_are_mapped_by_name(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("stated", ["TerraTorch", "ours"])
+def test_bands_that_a_checkpoint_states_are_believed(stated: str, tmp_path: Path) -> None:
+    swapped = ["red", "green", "blue", "nir_narrow", "swir_1", "swir_2"]
+    source = make(0, bands=swapped)
+    hyper = {
+        "TerraTorch": {"model_args": {"backbone_bands": [band.upper() for band in swapped]}},
+        "ours": {"contract": {"bands": swapped}},
+    }[stated]
+    torch.save({"state_dict": prefixed("model.", source.state_dict()), "hyper_parameters": hyper}, tmp_path / "w.ckpt")
+    target = make(1)
+    assert load(target, tmp_path / "w.ckpt").mapped
+    index = [swapped.index(band) for band in target.config.bands]
+    assert torch.equal(target.encoder.patch_embed.proj.weight, source.encoder.patch_embed.proj.weight[:, index])
+
+
 def test_new_bands_need_leave(tmp_path: Path) -> None:
     torch.save(make(0).state_dict(), tmp_path / "w.pt")
     bands = ["blue", "green", "red", "nir_narrow", "swir_1", "swir_2", "red_edge_1"]
@@ -217,6 +232,15 @@ def test_load_takes_a_folder_in_the_published_layout(tmp_path: Path) -> None:
     model = prithvi.load(tmp_path)
     assert isinstance(model, PrithviMAE)
     assert model.config == source.config
+    plain_mean = {"pretrained_cfg": {**published["pretrained_cfg"], "mean": [1, 2, 3, 4, 5, 6]}}
+    (tmp_path / "config.json").write_text(json.dumps({**published, **plain_mean}))
+    fewer = prithvi.load(tmp_path, bands=["green", "blue"])
+    assert isinstance(fewer, PrithviMAE)
+    assert fewer.contract.mean == (2, 1)
+    for wrong in ({"pretrained_cfg": None}, {"pretrained_cfg": {"embed_dim": "64"}}, {"pretrained_cfg": {"mean": 5}}):
+        (tmp_path / "config.json").write_text(json.dumps({**published, **wrong}))
+        with pytest.raises(ConfigError, match="holds a value of another kind"):
+            prithvi.load(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ConfigError, match="is not JSON"):
         prithvi.load(tmp_path)

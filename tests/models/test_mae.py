@@ -120,6 +120,15 @@ def test_coordinates_stay_exact_in_low_precision() -> None:
     assert (exact[0] - exact[1]).abs().max() > 0.1
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_models_of_any_precision_take_coordinates(dtype: torch.dtype) -> None:
+    model = small().to(dtype)
+    images, dates, places = batch(model)
+    output = model(images.to(dtype), dates, places)
+    assert output.pred.dtype == dtype
+    assert torch.isfinite(output.pred).all()
+
+
 def test_position_codes_follow_their_formula() -> None:
     """Against the definition in facts.md 2.2, one entry at a time."""
     code = position_code(32, (2, 3, 4))[0].numpy()
@@ -168,6 +177,8 @@ def test_masks_and_coordinates_of_another_shape_are_refused() -> None:
         model(images, dates[:, :1])
     with pytest.raises(ModelError, match="location_coords has shape"):
         model(images, dates, places[0])
+    with pytest.raises(ModelError, match="coordinates of 1 samples for a batch of 4"):
+        model(batch(model)[0], dates, places)
     with pytest.raises(ModelError, match=r"mask ratio is 1\.5"):
         model(images, mask_ratio=1.5)
 

@@ -12,7 +12,7 @@ from prithvi.bands import PRITHVI_BANDS
 from prithvi.catalog import dataset
 from prithvi.contract import Contract
 from prithvi.errors import BandError, ScaleError, SceneError
-from prithvi.scenes import conform, open_scene, read
+from prithvi.scenes import conform, open_scene, read, transform_of
 from prithvi.scenes.conform import ground_resolution
 from tests.conftest import SPAIN
 
@@ -22,7 +22,7 @@ REFLECTANCE = Contract(PRITHVI_BANDS, (0.1,) * 6, (0.05,) * 6, scale=1.0)
 
 
 def test_bands_come_in_the_contract_s_order_and_units(six_bands: np.ndarray) -> None:
-    scene = open_scene(SPAIN, sensor="sentinel-2-l1c")
+    scene = open_scene(SPAIN, sensor="sentinel-2-l1c", offset=0)
     swapped = DN.select(["swir_2", "blue"])
     np.testing.assert_array_equal(read(conform(scene, swapped), swapped)[0], six_bands[[5, 0]])
     np.testing.assert_allclose(read(conform(scene, REFLECTANCE), REFLECTANCE)[0], six_bands / 1e4, rtol=1e-6)
@@ -89,9 +89,59 @@ def test_a_scene_without_data_is_refused_however_large(write_tif: Write) -> None
     conform(open_scene(write_tif(empty, "corner.tif", nodata=-9999)), DN)
 
 
+@pytest.mark.parametrize("fill", [-9999, -1000, 0])
+def test_a_fill_value_that_nobody_declares_is_asked_about(fill: int, write_tif: Write, six_bands: np.ndarray) -> None:
+    holes = six_bands.copy()
+    holes[:, 200:] = fill
+    path = write_tif(holes)
+    with pytest.raises(SceneError, match=rf"is {fill} in every band .*say --nodata {fill}"):
+        conform(open_scene(path), DN)
+    conform(open_scene(path, nodata=fill), DN)
+
+
+def test_a_sentinel_2_offset_shows_in_the_values(shared: Path) -> None:
+    """The L1C image of 282D still carries +1,000, the one of 637U does not."""
+    folder = shared / "terramind_examples" / "S2L1C"
+    carries = next(folder.glob("*282D*.tif"))
+    with pytest.warns(UserWarning, match="has no date"):
+        scene = open_scene(carries, sensor="sentinel-2-l1c")
+    with pytest.raises(ScaleError, match="no value under 1,000 in any band"):
+        conform(scene, DN)
+    conform(open_scene(carries, sensor="sentinel-2-l1c", offset=-1000), DN)
+    with pytest.warns(UserWarning, match="has no date"):
+        conform(open_scene(next(folder.glob("*637U*.tif")), sensor="sentinel-2-l1c"), DN)
+
+
+def test_a_name_that_means_no_band_is_in_the_message(write_tif: Write, six_bands: np.ndarray) -> None:
+    scene = open_scene(write_tif(six_bands, names=("BLEU", "green", "red", "nir", "swir_1", "swir_2")))
+    with pytest.raises(
+        BandError, match=r"lacks blue, nir_narrow; .*'BLEU' means no band: did you mean blue.*'nir' means"
+    ):
+        conform(scene, DN)
+
+
+def test_a_part_of_a_scene_knows_its_place(write_tif: Write, six_bands: np.ndarray) -> None:
+    from affine import Affine
+
+    scene = open_scene(write_tif(six_bands))
+    part = scene.isel(y=slice(100, 200), x=slice(50, 90))
+    assert transform_of(part) == Affine(10, 0, 600_500, 0, -10, 4_199_000)
+    assert transform_of(scene.isel(y=slice(None, None, 2), x=slice(None, None, 2))).a == 20
+    rotated = Affine.translation(600_000, 4_200_000) @ Affine.rotation(30) @ Affine.scale(10, -10)
+    turned = open_scene(write_tif(six_bands, "turned.tif", transform=rotated))
+    assert transform_of(turned) == rotated
+    assert ground_resolution(turned) == pytest.approx(10)
+    with pytest.raises(SceneError, match="part of a rotated scene"):
+        transform_of(turned.isel(y=slice(20, 60)))
+
+
+def test_feet_are_not_metres(write_tif: Write, six_bands: np.ndarray) -> None:
+    assert ground_resolution(open_scene(write_tif(six_bands, crs="EPSG:2263"))) == pytest.approx(3.048, abs=0.01)
+
+
 def test_another_resolution_or_level_warns(write_tif: Write, six_bands: np.ndarray) -> None:
     contract = Contract(PRITHVI_BANDS, DN.mean, DN.std, resolution=30, level="SR")
-    scene = open_scene(SPAIN, sensor="sentinel-2-l1c")
+    scene = open_scene(SPAIN, sensor="sentinel-2-l1c", offset=0)
     with (
         pytest.warns(UserWarning, match="is TOA, and the model was trained on SR"),
         pytest.warns(UserWarning, match="pixels of 8.* m, and the model was trained on 30 m"),

