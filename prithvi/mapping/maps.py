@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import rasterio
 import rasterio.transform
 import torch
 import xarray as xr
@@ -20,6 +21,9 @@ from prithvi.mapping.cog import NODATA, ClassCogWriter
 from prithvi.modelfolder import FittedModel
 from prithvi.models import Standardise
 from prithvi.scenes import conform, transform_of
+
+GDAL_CACHE = 64_000_000
+"""Bytes of file blocks that GDAL keeps while a map is made."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,9 @@ def map_scene(
         "PRITHVI_INPUT": str(scene.attrs.get("source", "")),
         "PRITHVI_ACCEPTED": ",".join(scene.attrs.get("accepted", [])),
     }
-    with ClassCogWriter(path, scene, fitted.classes, {key: value for key, value in tags.items() if value}) as writer:
+    told = {key: value for key, value in tags.items() if value}
+    # GDAL would keep a share of all memory in blocks, which a map from top to bottom never asks for again.
+    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE), ClassCogWriter(path, scene, fitted.classes, told) as writer:
         for rows in blend(scene, fitted.contract, _predictor(fitted, scene, device), plan, batch_size, count):
             classes = _classes(rows.scores, rows.valid)
             counts += np.bincount(classes.ravel(), minlength=256)

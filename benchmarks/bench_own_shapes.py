@@ -1,8 +1,8 @@
-"""Which patch, width and depth prithvi_hls_tiny should have: validation IoU of the demo's task against CPU seconds.
+"""Which patch, width and depth our own shapes should have: validation IoU of the demo's task against CPU seconds.
 
 The choice looks at the validation columns only; the demo's test columns are not read.
 
-    python benchmarks/bench_tiny_size.py [--steps 300] [--seeds 2]
+    python benchmarks/bench_own_shapes.py [--steps 300] [--seeds 2]
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ SHAPES = [
     ("patch 4, 192 x 6", 4, 192, 6, 6, "light", 64),
     ("patch 4, 192 x 4", 4, 192, 4, 6, "light", 64),
     ("patch 4, 128 x 4", 4, 128, 4, 4, "light", 64),
+    ("patch 8, 384 x 12", 8, 384, 12, 6, "light", 96),
+    ("patch 4, 256 x 8", 4, 256, 8, 8, "light", 64),
 ]
 
 

@@ -1,0 +1,86 @@
+"""Peak memory of a map against the height of the scene: it should not grow.
+
+    python benchmarks/bench_map_memory.py
+
+The scene is the shipped sample, repeated. Each height runs in a process of its own; the baseline is that process after
+a map of one window. Beside it stands what the scores of the whole scene would take in float32.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from rasterio.transform import from_origin
+
+WIDTH, WINDOW, STRIDE, CLASSES = 3660, 64, 64, 13
+
+
+def write_scene(path: Path, height: int) -> None:
+    """(6, height, 3660) int16, tiled and compressed, a strip at a time."""
+    from prithvi.bands import PRITHVI_BANDS
+    from prithvi.catalog import data_catalog
+
+    with rasterio.open(data_catalog() / "sen1floods11/samples/S2Hand/Spain_7370579_S2Hand.tif") as raster:
+        sample = np.tile(raster.read([2, 3, 4, 9, 12, 13]), (1, 1, 8))[:, :, :WIDTH]
+    profile = {"driver": "GTiff", "width": WIDTH, "height": height, "count": 6, "dtype": "int16", "tiled": True,
+               "compress": "deflate", "crs": "EPSG:32630", "transform": from_origin(6e5, 4.2e6, 10, 10)}  # fmt: skip
+    with rasterio.open(path, "w", **profile) as raster:
+        for row in range(0, height, 512):
+            rows = min(512, height - row)
+            raster.write(sample[:, :rows], window=rasterio.windows.Window(0, row, WIDTH, rows))
+        raster.descriptions = PRITHVI_BANDS
+        raster.scales = [1e-4] * 6
+
+
+def peak() -> float:
+    """Highest resident memory of this process so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+def measure(folder: Path, height: int) -> None:
+    import torch
+
+    import prithvi
+    from prithvi.catalog import dataset
+    from prithvi.mapping import map_scene
+    from prithvi.tasks import SegmentationTask
+
+    warnings.filterwarnings("ignore")
+    torch.manual_seed(0)
+    task = SegmentationTask(
+        "prithvi_hls_tiny", dataset("sen1floods11").contract.to_dict(), [f"class {i}" for i in range(CLASSES)],
+        head="light", window=WINDOW,
+    )  # fmt: skip
+    fitted = task.fitted()
+    scene = prithvi.open_scene(folder / f"{height}.tif")
+    map_scene(fitted, scene.isel(y=slice(0, WINDOW), x=slice(0, WINDOW)), folder / "warm.tif")
+    before, start = peak(), time.perf_counter()
+    map_scene(fitted, scene, folder / "map.tif", stride=STRIDE)
+    whole = height * WIDTH * CLASSES * 4 / 1e6
+    print(f"{height:7} {peak() - before:14.0f} {whole:22.0f} {time.perf_counter() - start:8.0f}", flush=True)
+
+
+def main() -> None:
+    if len(sys.argv) == 3:
+        measure(Path(sys.argv[1]), int(sys.argv[2]))
+        return
+    print(
+        print(f"{WIDTH} wide, {CLASSES} classes")
+        print(" height  MB above base       MB of all scores  seconds")
+    )
+    with tempfile.TemporaryDirectory() as work:
+        for height in (1024, 3660, 7320):
+            write_scene(Path(work) / f"{height}.tif", height)
+            subprocess.run([sys.executable, __file__, work, str(height)], check=True)
+
+
+if __name__ == "__main__":
+    main()
