@@ -72,10 +72,8 @@ def main() -> None:
     if len(sys.argv) == 3:
         measure(Path(sys.argv[1]), int(sys.argv[2]))
         return
-    print(
-        print(f"{WIDTH} wide, {CLASSES} classes")
-        print(" height  MB above base       MB of all scores  seconds")
-    )
+    print(f"{WIDTH} wide, {CLASSES} classes")
+    print(" height  MB above base       MB of all scores  seconds")
     with tempfile.TemporaryDirectory() as work:
         for height in (1024, 3660, 7320):
             write_scene(Path(work) / f"{height}.tif", height)
