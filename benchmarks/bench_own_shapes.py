@@ -2,7 +2,7 @@
 
 The choice looks at the validation columns only; the demo's test columns are not read.
 
-    python benchmarks/bench_own_shapes.py [--steps 300] [--seeds 2]
+    python benchmarks/bench_own_shapes.py [--steps 300] [--seeds 2] [--only "384 x 12"]
 """
 
 from __future__ import annotations
@@ -55,12 +55,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--only", default="", help="part of a shape's name")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     chip = _Chip()
     print(f"{'shape':18} {'water IoU, validation':24} ms a step")
-    for shape in SHAPES:
+    for shape in (shape for shape in SHAPES if options.only in shape[0]):
         runs = [measure(chip, shape, options.steps, seed) for seed in range(options.seeds)]
         print(
             f"{shape[0]:18} {' '.join(f'{iou:.3f}' for iou, _ in runs):24} {min(ms for _, ms in runs):6.0f}", flush=True
