@@ -28,6 +28,10 @@ class FileBand:
     """Counted from 1."""
 
 
+_Table = dict[dt.date | None, dict[str, FileBand]]
+"""Date (None where unknown) to common band name to file band."""
+
+
 @dataclass
 class Layout:
     """A scene before any pixel is read."""
@@ -78,40 +82,60 @@ def lay_out(
     files = [_inspect(path) for path in paths]
     _refuse_several_grids(files)
     where = str(paths[0]) if len(paths) == 1 else f"{Path(paths[0]).name} and {len(paths) - 1} more files"
-    names = [read_file_name(path) for path in paths]
     if told is None:
-        said = {name.sensor for name in names if name.sensor}
+        said = {name.sensor for name in map(read_file_name, paths) if name.sensor}
         if len(said) > 1 and len({sensor_named(s).gain for s in said}) > 1:
             raise SceneError(
                 f"{where} mixes {' and '.join(sorted(said))}, which have other scales: open them one by one."
             )
         told = sensor_named(min(said)) if said else None
-    single = len(files) > 1 and all(file.count == 1 for file in files)
-    table: dict[dt.date | None, dict[str, FileBand]] = {}
-    if single:
-        labels = _labels_of_single_files(files, bands)
-        for position, (file, name) in enumerate(zip(files, names, strict=True)):
-            if isinstance(bands, dict) and labels[position] is None:
-                continue  # not among the numbers that were said
-            # Each file by its own product: S30 and L30 granules of one place may lie side by side.
-            own = sensor_named(name.sensor) if name.sensor else told
-            (common,) = common_names([labels[position]], own, str(file.path)) if labels[position] else (None,)
-            if common is None:
-                _refuse_unnamed(where, len(files), bands)
-            step = table.setdefault(name.date, {})
-            if common in step:
-                raise BandError(f"{file.path} and {step[common].path} are both {common} of the same date.")
-            step[str(common)] = FileBand(file.path, 1)
+    if len(files) > 1 and all(file.count == 1 for file in files):
+        table = _single_bands(files, bands, told, where)
     else:
-        for position, (file, name) in enumerate(zip(files, names, strict=True)):
-            for date, step in _stacked(file, bands, told, dates, order).items():
-                key = date or name.date or (dates[position] if dates and len(dates) == len(files) else None)
-                if key in table:
-                    raise SceneError(f"{file.path} and another file are of the same date ({key}): give dates.")
-                table[key] = step
+        table = _stacks(files, bands, told, dates, order)
     used = {entry.path for step in table.values() for entry in step.values()}
     unknown = _unknown([file for file in files if file.path in used], told) if bands is None else ()
     return _finish(table, files, dates, told, nodata, where, unknown)
+
+
+def _single_bands(
+    files: Sequence[_File], bands: list[str] | dict[str, int] | None, told: Sensor | None, where: str
+) -> _Table:
+    """Files of one band each."""
+    table: _Table = {}
+    for file, label in zip(files, _labels_of_single_files(files, bands), strict=True):
+        if isinstance(bands, dict) and label is None:
+            continue  # not among the numbers that were said
+        name = read_file_name(file.path)
+        # Each file by its own product: S30 and L30 granules of one place may lie side by side.
+        own = sensor_named(name.sensor) if name.sensor else told
+        (common,) = common_names([label], own, file.path) if label else (None,)
+        if common is None:
+            _refuse_unnamed(where, len(files), bands)
+        step = table.setdefault(name.date, {})
+        if common in step:
+            raise BandError(f"{file.path} and {step[common].path} are both {common} of the same date.")
+        step[str(common)] = FileBand(file.path, 1)
+    return table
+
+
+def _stacks(
+    files: Sequence[_File],
+    bands: list[str] | dict[str, int] | None,
+    told: Sensor | None,
+    dates: list[dt.date] | None,
+    order: str | None,
+) -> _Table:
+    """Files of several bands, each of one date or more."""
+    table: _Table = {}
+    for position, file in enumerate(files):
+        for date, step in _stacked(file, bands, told, dates, order).items():
+            given = dates[position] if dates and len(dates) == len(files) else None
+            key = date or read_file_name(file.path).date or given
+            if key in table:
+                raise SceneError(f"{file.path} and another file are of the same date ({key}): give dates.")
+            table[key] = step
+    return table
 
 
 def _unknown(files: Sequence[_File], told: Sensor | None) -> tuple[str, ...]:
@@ -224,7 +248,7 @@ def _stacked(
     told: Sensor | None,
     dates: list[dt.date] | None,
     order: str | None,
-) -> dict[dt.date | None, dict[str, FileBand]]:
+) -> _Table:
     """Bands of one file with several, by date (None where the file says none)."""
     where = str(file.path)
     if isinstance(bands, dict):
@@ -234,7 +258,7 @@ def _stacked(
         return _by_order(file, list(check_names(bands)), dates, order)
     split = [split_description(text) if text else (None, None) for text in file.descriptions]
     common = ask_for_bands([name for name, _ in split], file.count, told, where)
-    table: dict[dt.date | None, dict[str, FileBand]] = {}
+    table: _Table = {}
     for index, (name, (_, date)) in enumerate(zip(common, split, strict=True), start=1):
         if name is None:
             continue
@@ -248,9 +272,7 @@ def _stacked(
     return table
 
 
-def _by_order(
-    file: _File, bands: list[str], dates: list[dt.date] | None, order: str | None
-) -> dict[dt.date | None, dict[str, FileBand]]:
+def _by_order(file: _File, bands: list[str], dates: list[dt.date] | None, order: str | None) -> _Table:
     """A file whose bands are said in order, for one date or, with the order of the two axes said, several."""
     if file.count == len(bands):
         return {None: {name: FileBand(file.path, index) for index, name in enumerate(bands, start=1)}}
@@ -265,7 +287,7 @@ def _by_order(
         )
     if len(set(dates)) != len(dates):
         raise SceneError(f"{file.path}: a date is given twice among {', '.join(map(str, dates))}.")
-    table: dict[dt.date | None, dict[str, FileBand]] = {}
+    table: _Table = {}
     for step, date in enumerate(dates):
         for place, name in enumerate(bands):
             index = step * len(bands) + place if order == "time-major" else place * steps + step
@@ -274,7 +296,7 @@ def _by_order(
 
 
 def _finish(
-    table: dict[dt.date | None, dict[str, FileBand]],
+    table: _Table,
     files: Sequence[_File],
     dates: list[dt.date] | None,
     told: Sensor | None,
