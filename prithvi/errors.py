@@ -49,10 +49,6 @@ class ConfigError(PrithviError, ValueError):
     """A configuration file or option does not exist or does not fit."""
 
 
-class MissingExtraError(PrithviError, ImportError):
-    """An optional part is not installed; the message holds the command that installs it."""
-
-
 def nearest(name: str, options: Iterable[str]) -> str:
     """The end of an error message: the options nearest to `name`, or all of them when none is near."""
     known = sorted(options)

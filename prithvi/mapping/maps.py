@@ -167,6 +167,7 @@ def _device(asked: str | torch.device | None) -> torch.device:
     try:
         device = torch.device(asked)
         torch.zeros(1, device=device)
+    # Torch's three ways to say no: an unknown or absent device, a build without CUDA, a backend without kernels.
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ConfigError(f"there is no device {asked!r} here: 'prithvi doctor' lists what there is.") from error
     return device

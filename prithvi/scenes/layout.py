@@ -307,9 +307,10 @@ def _finish(
     known = [date for date in table if date is not None]
     if known and len(known) != len(table):
         raise SceneError(f"{where}: some bands have a date and some have none.")
-    steps = [table[date] for date in sorted(known)] if known else list(table.values())
+    order = sorted(known) if known else [None]  # without a date there is one step
+    steps = [table[date] for date in order]
     first = list(steps[0])
-    for date, step in zip(sorted(known), steps, strict=False):
+    for date, step in zip(order, steps, strict=True):
         if set(step) != set(first):
             differ = sorted(set(first) ^ set(step))
             raise BandError(f"{where}: {', '.join(differ)} is not there on every date ({date} differs).")

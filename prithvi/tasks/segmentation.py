@@ -182,7 +182,7 @@ class SegmentationTask(L.LightningModule):
 
     def fitted(self, **provenance: Any) -> FittedModel:
         """The trained model with everything that mapping needs; `prithvi.modelfolder.save` keeps it."""
-        colors = self.colors or [f"{hash_color(i):06X}" for i in range(len(self.classes))]
+        colors = self.colors or [f"{distinct_color(i):06X}" for i in range(len(self.classes))]
         entries = [ClassEntry(i, name, color) for i, (name, color) in enumerate(zip(self.classes, colors, strict=True))]
         return FittedModel(
             model=self.model, contract=self.contract, classes=tuple(entries), head=self.head_name,
@@ -190,7 +190,7 @@ class SegmentationTask(L.LightningModule):
         )  # fmt: skip
 
 
-def hash_color(index: int) -> int:
+def distinct_color(index: int) -> int:
     """A distinct RGB number for classes that came without colours (golden-angle hues)."""
     import colorsys
 
