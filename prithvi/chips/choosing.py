@@ -1,0 +1,182 @@
+"""Which tiles: equal draws from strata, and validation tiles that lie apart.
+
+After the published sampling for Prithvi-EO-2.0 (NASA-IMPACT/prithvi-global-workshop): land cover and ecoregions decide,
+common strata are thinned, rare ones keep a least number, 5 % of the tiles validate, and training tiles that share more
+than 30 % of their area with one of those are left out. Balance is Shannon's entropy in nats, as reported there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import geopandas as gpd
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
+from scipy.cluster.vq import kmeans2
+
+from prithvi.errors import ConfigError, DatasetError, nearest
+
+EQUAL_AREA = "EPSG:6933"
+
+
+@dataclass(frozen=True)
+class TileSample:
+    """Chosen tiles and how balanced they are."""
+
+    tiles: gpd.GeoDataFrame
+    """The chosen rows, with `stratum` and `split` (`train` or `val`)."""
+    before: dict[str, float]
+    """Entropy in nats of every stratum column, and of `stratum`, over all tiles."""
+    after: dict[str, float]
+    """The same over the chosen tiles."""
+    dropped: int
+    """Tiles drawn for training and left out because they overlap a validation tile."""
+
+    def sentence(self) -> str:
+        """The balance, before and after."""
+        figures = "; ".join(f"{name} {self.before[name]:.2f} -> {self.after[name]:.2f}" for name in self.before)
+        parts = self.tiles["split"].value_counts()
+        return (
+            f"{parts.get('train', 0)} training and {parts.get('val', 0)} validation tiles ({self.dropped} left out "
+            f"beside these); entropy {figures}"
+        )
+
+
+def sample_tiles(
+    tiles: gpd.GeoDataFrame,
+    strata: Sequence[str],
+    *,
+    count: int,
+    clusters: int | None = None,
+    minimum: int = 3,
+    validation: float = 0.05,
+    overlap: float = 0.3,
+    seed: int = 1911,
+) -> TileSample:
+    """Draws tiles so that every stratum counts alike.
+
+    Columns of words are classes. Columns of numbers (shares of land cover, temperature, rain) are standardised and
+    clustered together. Tiles alike in all of these form a stratum.
+
+    Args:
+        tiles: a row a tile, its footprint as geometry, with a CRS.
+        strata: names of the columns that decide.
+        count: tiles to draw; fewer are drawn where there are no more.
+        clusters: k-means clusters of the numeric columns; needed where there are any.
+        minimum: tiles that every class of every column keeps, as far as it has them.
+        validation: share of the drawn tiles that validate.
+        overlap: share of its own area that a training tile may have in common with a validation tile.
+        seed: of every draw.
+
+    Raises:
+        ConfigError: a column is missing or empty, or a share is none.
+        DatasetError: no tiles, or tiles without a CRS.
+
+    """
+    _check(tiles, strata, count, clusters, validation, overlap)
+    chance = np.random.default_rng(seed)
+    labels = _labels(tiles, strata, clusters, chance)
+    stratum = labels.astype(str).agg(" / ".join, axis=1)
+    drawn = _draw(stratum, labels, min(count, len(tiles)), minimum, chance)
+    chosen = tiles.iloc[drawn].assign(stratum=stratum.iloc[drawn])
+    held = chance.permutation(len(chosen))[: round(validation * len(chosen))]
+    validates = np.zeros(len(chosen), bool)
+    validates[held] = True
+    apart = ~_overlapping(chosen, validates, overlap)
+    chosen = chosen.assign(split=np.where(validates, "val", "train"))[apart]
+    names = {**{name: labels[name] for name in labels}, "stratum": stratum}
+    kept = np.asarray(drawn)[apart]
+    return TileSample(
+        chosen,
+        {name: entropy(values) for name, values in names.items()},
+        {name: entropy(values.iloc[kept]) for name, values in names.items()},
+        int((~apart).sum()),
+    )
+
+
+def entropy(labels: pd.Series) -> float:
+    """Shannon entropy in nats of the shares of each label; 0 for one label, ln(n) for n equally common ones."""
+    shares = labels.value_counts(normalize=True).to_numpy()
+    return float(-(shares * np.log(shares)).sum()) + 0.0
+
+
+def _check(
+    tiles: gpd.GeoDataFrame, strata: Sequence[str], count: int, clusters: int | None, validation: float, overlap: float
+) -> None:
+    if len(tiles) == 0 or tiles.crs is None:
+        raise DatasetError(
+            f"{len(tiles)} tiles {'without a CRS ' if tiles.crs is None else ''}were given: nothing to draw."
+        )
+    if not strata:
+        raise ConfigError(f"no stratum column was named; the tiles have {', '.join(map(str, tiles.columns))}.")
+    for name in strata:
+        if name not in tiles.columns:
+            raise ConfigError(f"the tiles have no column {name!r}: {nearest(name, map(str, tiles.columns))}")
+        if tiles[name].isna().any():
+            raise ConfigError(
+                f"column {name} is empty for {int(tiles[name].isna().sum())} tiles: fill it, or drop them."
+            )
+    if any(_is_number(tiles[name]) for name in strata) and clusters is None:
+        numeric = [name for name in strata if _is_number(tiles[name])]
+        raise ConfigError(f"{', '.join(numeric)} are numbers: say how many clusters they are put into (--clusters).")
+    if not (count >= 1 and 0 <= validation < 1 and 0 <= overlap <= 1):
+        raise ConfigError(
+            f"count={count}, validation={validation:g}, overlap={overlap:g}: at least one tile, and shares from 0 to 1."
+        )
+
+
+def _is_number(values: pd.Series) -> bool:
+    return bool(is_numeric_dtype(values) and not is_bool_dtype(values))
+
+
+def _labels(
+    tiles: gpd.GeoDataFrame, strata: Sequence[str], clusters: int | None, chance: np.random.Generator
+) -> pd.DataFrame:
+    """The class of each tile by column; all numeric columns together become `cluster`."""
+    labels = pd.DataFrame({name: tiles[name].to_numpy() for name in strata if not _is_number(tiles[name])})
+    numeric = [name for name in strata if _is_number(tiles[name])]
+    if numeric and clusters is not None:
+        values = tiles[numeric].to_numpy(float)
+        spread = values.std(axis=0)
+        values = (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1)
+        many = min(clusters, len(np.unique(values, axis=0)))
+        _, found = kmeans2(values, many, minit="++", seed=chance, iter=50, missing="warn") if many > 1 else (0, 0)
+        labels["cluster"] = np.broadcast_to(found, len(tiles))
+    return labels
+
+
+def _draw(stratum: pd.Series, labels: pd.DataFrame, count: int, minimum: int, chance: np.random.Generator) -> list[int]:
+    """Positions of drawn tiles: first the least number of every class, then turn by turn from each stratum."""
+    order = chance.permutation(len(stratum))
+    drawn: dict[int, None] = {}
+    for name in labels:
+        values = labels[name].to_numpy()
+        for value in sorted(set(values.tolist()), key=str):
+            have = sum(values[index] == value for index in drawn)
+            fresh = [int(index) for index in order if values[index] == value and int(index) not in drawn]
+            drawn.update(dict.fromkeys(fresh[: max(0, minimum - have)]))
+    queues = {
+        name: [int(i) for i in order if stratum.iloc[i] == name and int(i) not in drawn]
+        for name in sorted(set(stratum))
+    }
+    taken = {name: sum(stratum.iloc[index] == name for index in drawn) for name in queues}
+    while len(drawn) < count and any(queues.values()):
+        poorest = min((name for name in queues if queues[name]), key=lambda name: (taken[name], name))
+        drawn[queues[poorest].pop(0)] = None
+        taken[poorest] += 1
+    return sorted(drawn)
+
+
+def _overlapping(chosen: gpd.GeoDataFrame, validates: npt.NDArray[np.bool_], limit: float) -> npt.NDArray[np.bool_]:
+    """Training tiles that share more than `limit` of their area with one validation tile."""
+    shapes = chosen.geometry.to_crs(EQUAL_AREA).to_numpy()
+    result = np.zeros(len(chosen), bool)
+    for held in np.flatnonzero(validates):
+        for other in np.flatnonzero(~validates & ~result):
+            if shapes[other].intersects(shapes[held]):
+                shared = shapes[other].intersection(shapes[held]).area / shapes[other].area
+                result[other] |= shared > limit
+    return result

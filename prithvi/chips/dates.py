@@ -1,0 +1,117 @@
+"""Which dates make a sequence.
+
+The published recipe for Prithvi-EO-2.0: dates 4 to 12 weeks apart, the clearest of those that lie in reach, at most 16
+in a row, samples of 4 dates with a step of 2; dates with at most 15 % clouds and 5 % missing pixels, and where that
+leaves fewer than 10 sequences both shares are raised by 0.1 and the longest gap by four weeks, until their sum passes
+0.6.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from prithvi.errors import ConfigError
+
+_TOLERANCE = 1e-9
+_SUM = 0.6
+"""Relaxing ends when cloud and missing share together pass this."""
+
+
+@dataclass(frozen=True)
+class DateRule:
+    """What a sequence has to fulfil."""
+
+    frames: int = 3
+    """Dates in a sample."""
+    min_gap: int = 28
+    """Days between two dates, at least."""
+    max_gap: int = 84
+    """Days between two dates, at most."""
+    max_cloud: float = 0.15
+    """Largest share of clouds over the whole granule."""
+    max_missing: float = 0.05
+    """Largest share of the granule without data."""
+    wanted: int = 10
+    """Sequences below which the rule is relaxed; 0 never relaxes."""
+    longest: int = 16
+    """Dates that are followed in a row before samples are cut out of the row."""
+    step: int = 2
+    """Dates from the start of one sample in a row to the start of the next."""
+
+    def __post_init__(self) -> None:
+        if self.frames < 1 or self.step < 1 or self.longest < self.frames or not 0 <= self.min_gap <= self.max_gap:
+            raise ConfigError(
+                f"sequences of {self.frames} dates in rows of {self.longest} with gaps from {self.min_gap} to "
+                f"{self.max_gap} days and a step of {self.step} were asked for: that cannot be."
+            )
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """What was chosen for one tile."""
+
+    dates: tuple[tuple[int, ...], ...]
+    """Each a row of positions in the dates that were offered, in order of time."""
+    rule: DateRule
+    """As it was in the end."""
+    relaxed: int
+    """How often it was relaxed."""
+
+    def sentence(self) -> str:
+        """How many there are and what it took; empty where nothing was relaxed."""
+        if not self.relaxed:
+            return ""
+        rule = self.rule
+        return (
+            f"{len(self.dates)} sequences after relaxing {self.relaxed} times: clouds up to {rule.max_cloud:.0%}, "
+            f"missing up to {rule.max_missing:.0%}, gaps up to {rule.max_gap} days"
+        )
+
+
+def date_sequences(
+    times: Sequence[dt.datetime], cloud: Sequence[float], missing: Sequence[float], rule: DateRule
+) -> Sequences:
+    """Sequences of dates of one tile, the clearest dates preferred, the rule relaxed where it leaves too few.
+
+    Args:
+        times: of each granule.
+        cloud: share of clouds of each, 0 to 1.
+        missing: share without data of each, 0 to 1.
+        rule: what a sequence has to fulfil at first.
+
+    """
+    relaxed = 0
+    found = _sequences(times, cloud, missing, rule)
+    while len(found) < rule.wanted and rule.max_cloud + rule.max_missing <= _SUM + _TOLERANCE:
+        rule = replace(
+            rule, max_cloud=rule.max_cloud + 0.1, max_missing=rule.max_missing + 0.1, max_gap=rule.max_gap + 28
+        )
+        relaxed += 1
+        found = _sequences(times, cloud, missing, rule)
+    return Sequences(tuple(found), rule, relaxed)
+
+
+def _sequences(
+    times: Sequence[dt.datetime], cloud: Sequence[float], missing: Sequence[float], rule: DateRule
+) -> list[tuple[int, ...]]:
+    usable = [
+        index
+        for index in sorted(range(len(times)), key=lambda index: (times[index], index))
+        if cloud[index] <= rule.max_cloud + _TOLERANCE and missing[index] <= rule.max_missing + _TOLERANCE
+    ]
+    if rule.frames == 1:
+        return [(index,) for index in usable]
+    found: dict[tuple[int, ...], None] = {}
+    for start in usable:
+        row = [start]
+        while len(row) < rule.longest:
+            reach = [index for index in usable if rule.min_gap <= (times[index] - times[row[-1]]).days <= rule.max_gap]
+            later = [index for index in reach if times[index] > times[row[-1]]]
+            if not later:
+                break
+            row.append(min(later, key=lambda index: (cloud[index] + missing[index], times[index], index)))
+        for first in range(0, len(row) - rule.frames + 1, rule.step):
+            found[tuple(row[first : first + rule.frames])] = None
+    return list(found)

@@ -1,0 +1,123 @@
+"""Whether a window is worth keeping, and what becomes of its small holes.
+
+The thresholds are those of the published recipe for Prithvi-EO-2.0 (NASA-IMPACT/prithvi-global-workshop): at least 80 %
+good pixels by Fmask and at most 1 % missing pixels in any band, on every date; remaining holes take the value of their
+nearest neighbour. There the result of that filling was thrown away, and NaN went to int16; here whole numbers stay so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import distance_transform_edt
+
+from prithvi.chips.spec import NODATA
+from prithvi.errors import ConfigError, ScaleError
+from prithvi.hls.fmask import BAD, good
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What every date of a chip has to fulfil."""
+
+    good: float = 0.8
+    """Least share of good pixels by Fmask."""
+    missing: float = 0.01
+    """Largest share of pixels without data, in any band."""
+    bad: tuple[str, ...] = BAD
+    """Conditions of Fmask that make a pixel not good."""
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.good <= 1 and 0 <= self.missing < 1):
+            raise ConfigError(
+                f"good={self.good:g}, missing={self.missing:g}: both are shares, good from 0 to 1, missing below 1."
+            )
+
+
+def shares(
+    bands: npt.NDArray[np.int16], fmask: npt.NDArray[np.uint8], size: tuple[int, int], filters: Filters
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Share of good and of missing pixels in each window of a row of windows side by side.
+
+    Args:
+        bands: (band, height, width) of one date, `NODATA` where there is none.
+        fmask: (height, width).
+        size: height and width of a window; columns behind the last whole window are left out.
+        filters: which conditions are bad.
+
+    Returns:
+        (windows,) shares: good pixels by Fmask, and missing pixels of the band that has most.
+
+    """
+    height, width = size
+    count = bands.shape[-1] // width
+    clear = good(fmask[:height, : count * width], filters.bad).reshape(height, count, width)
+    gone = (bands[:, :height, : count * width] == NODATA).reshape(len(bands), height, count, width)
+    return clear.mean(axis=(0, 2)), gone.mean(axis=(1, 3)).max(axis=0)
+
+
+def fill_holes(image: npt.NDArray[np.int16]) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.bool_]]:
+    """Gives every pixel without data the value of its nearest neighbour in the same band and date.
+
+    Args:
+        image: (time, band, y, x), `NODATA` where there is none.
+
+    Returns:
+        The filled image, and where (time, y, x) any band was filled.
+
+    Raises:
+        ScaleError: a band without any pixel has no neighbour to take.
+
+    """
+    holes = image == NODATA
+    filled = holes.any(axis=1)
+    if not filled.any():
+        return image, filled
+    result = image.copy()
+    for time, band in zip(*np.nonzero(holes.any(axis=(2, 3))), strict=True):
+        here = holes[time, band]
+        if here.all():
+            raise ScaleError(
+                f"band {band} of date {time} has no pixel at all, so nothing can be filled: leave the date out."
+            )
+        rows, columns = distance_transform_edt(here, return_distances=False, return_indices=True)
+        result[time, band] = image[time, band][rows, columns]
+    return result, filled
+
+
+def to_int16(
+    values: npt.NDArray[Any], gain: float, nodata: Sequence[float], stored_gain: float = 1e-4
+) -> npt.NDArray[np.int16]:
+    """Values of any type as whole numbers of `stored_gain`, `NODATA` where there is none; NaN never becomes a number.
+
+    Args:
+        values: of any shape.
+        gain: reflectance = value x gain.
+        nodata: values without data beside NaN.
+        stored_gain: reflectance = result x stored_gain.
+
+    Raises:
+        ScaleError: a value does not fit into 16 bits.
+
+    """
+    known = np.isfinite(values)
+    for value in nodata:
+        known &= values != value
+    factor = gain / stored_gain
+    scaled = values if factor == 1 else np.rint(np.where(known, values, 0) * factor)
+    limits = np.iinfo(np.int16)
+    inside = scaled[known]
+    if inside.size and (inside.min() <= limits.min or inside.max() > limits.max):
+        raise ScaleError(
+            f"values from {inside.min():g} to {inside.max():g} (reflectance x {1 / stored_gain:g}) do not fit into 16 "
+            "bits: the scale that was stated is not the data's."
+        )
+    result = np.full(values.shape, NODATA, np.int16)
+    result[known] = np.rint(inside).astype(np.int16)
+    if (result[known] == NODATA).any():
+        result[known & (result == NODATA)] = NODATA + 1  # a value is never lost for looking like none
+    return result

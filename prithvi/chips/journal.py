@@ -1,0 +1,153 @@
+"""What an unfinished build left behind: who builds, what the plan is, which parts are done.
+
+Beside a store's own files stands `.build/` while it is built: `plan.json`, a folder for each staged unit (a tile), the
+new files of the store under `new/`, and `journal.jsonl` with a line for each shard that is whole. A build that was
+killed goes on from there. Nothing of it is left when the store is finished.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from prithvi.errors import DatasetError, OutputError
+
+BUILD = ".build"
+
+
+class Journal:
+    """The build folder of one store."""
+
+    def __init__(self, store: Path) -> None:
+        self.store = store
+        self.folder = store / BUILD
+        self.new = self.folder / "new"
+        self.staged = self.folder / "staged"
+        self.file = self.folder / "journal.jsonl"
+
+    def unfinished(self) -> bool:
+        """Whether a build was begun and not ended."""
+        return (self.folder / "plan.json").is_file()
+
+    def plan(self) -> dict[str, Any]:
+        """The plan of the unfinished build; empty where there is none that can be read."""
+        try:
+            plan: dict[str, Any] = json.loads((self.folder / "plan.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return plan
+
+    def begin(self, plan: dict[str, Any]) -> None:
+        """Takes up an unfinished build of the same plan, or begins one.
+
+        Raises:
+            DatasetError: an unfinished build of another plan.
+
+        """
+        if self.unfinished():
+            old = self.plan()
+            differ = sorted(key for key in old.keys() | plan.keys() if old.get(key) != plan.get(key))
+            if differ:
+                raise DatasetError(
+                    f"{self.store} holds an unfinished build that differs in {', '.join(differ)}: finish it with the "
+                    f"command it was begun with, or delete {self.folder}."
+                )
+            for leftover in (*self.folder.rglob("*.partial"), *self.folder.rglob("*.tmp")):
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+            return
+        self.new.mkdir(parents=True, exist_ok=True)
+        self.staged.mkdir(exist_ok=True)
+        write_whole(self.folder / "plan.json", json.dumps(plan, indent=1, sort_keys=True).encode())
+
+    def note(self, entry: dict[str, Any]) -> None:
+        """Adds a line that survives a crash of the machine."""
+        text = json.dumps(entry, sort_keys=True)
+        # A line that was cut by a crash would swallow the next one: begin on a new line.
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write(("\n" if file.tell() else "") + text)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def entries(self) -> list[dict[str, Any]]:
+        """All whole lines; the last may have been cut."""
+        if not self.file.is_file():
+            return []
+        found = []
+        for line in self.file.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(entry, dict):
+                found.append(entry)
+        return found
+
+    def end(self) -> None:
+        """Clears everything away; the plan goes last, so that an interrupted end is taken up again."""
+        for path in self.folder.iterdir():
+            if path.name in ("plan.json", "lock", "holder.json"):
+                continue
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        (self.folder / "plan.json").unlink()
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the store for this process; the system lets go of it when the process dies, however it dies.
+
+        Raises:
+            DatasetError: another process holds it; the message names it.
+            OutputError: the folder cannot be written.
+
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{self.store} cannot be made ({error.strerror}): choose another place with -o."
+            ) from error
+        holder, path = self.folder / "holder.json", self.folder / "lock"
+        held = filelock.FileLock(path, timeout=0)
+        try:
+            held.acquire()
+        except filelock.Timeout as error:
+            raise DatasetError(f"{self.store} is being built by {_who(holder)}: wait for it, or stop it.") from error
+        try:
+            mine = {"pid": os.getpid(), "host": socket.gethostname(), "command": " ".join(sys.argv)}
+            write_whole(holder, json.dumps(mine).encode())
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            if self.folder.is_dir() and not self.unfinished():
+                path.unlink(missing_ok=True)
+            held.release()
+            if self.folder.is_dir() and not any(self.folder.iterdir()):
+                self.folder.rmdir()
+                if not any(self.store.iterdir()):
+                    self.store.rmdir()
+
+
+def _who(holder: Path) -> str:
+    try:
+        who = json.loads(holder.read_text(encoding="utf-8"))
+        return f"process {who['pid']} on {who['host']} ({who['command']})"
+    except (OSError, ValueError, KeyError):
+        return "another process"
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file that appears under its name only when it is whole and on the disk."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

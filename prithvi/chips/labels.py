@@ -1,0 +1,254 @@
+"""Labels from polygons, points or another raster, brought onto a chip's grid.
+
+Polygons label the pixels whose middle lies in them, points the pixel they lie in. Where features of two classes claim
+one pixel nobody knows, and it stays unlabelled. A raster on a coarser grid gives its nearest value, one on a finer grid
+the commonest of those in the pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import numpy.typing as npt
+import pyogrio
+import rasterio
+from affine import Affine
+from rasterio.errors import RasterioError
+from rasterio.features import rasterize
+from rasterio.transform import array_bounds
+from rasterio.warp import Resampling, calculate_default_transform, reproject, transform_bounds
+from rasterio.windows import from_bounds
+
+from prithvi.catalog.datasets import LabelClass
+from prithvi.chips.spec import UNLABELLED
+from prithvi.errors import DatasetError, nearest
+
+Label = npt.NDArray[np.uint8]
+PALETTE = ("0072B2", "E69F00", "009E73", "CC79A7", "56B4E9", "D55E00", "F0E442", "999999", "332288", "88CCEE", "44AA99",
+           "117733", "DDCC77", "CC6677", "AA4499", "882255")  # fmt: skip
+"""Colours that most kinds of colour vision can tell apart (Okabe and Ito; Tol)."""
+_RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".img")
+_SCAN = 2048
+"""Pixels along a side of the windows in which a raster's classes are looked for."""
+
+
+def open_labels(
+    path: str | Path, column: str | None = None, *, background: str | None = None
+) -> VectorLabels | RasterLabels:
+    """Labels of a vector file (GeoPackage, GeoParquet, GeoJSON, Shapefile, ...) or of a raster of class numbers.
+
+    Args:
+        path: the file.
+        column: the vector file's column with the classes, words or whole numbers.
+        background: name of the class of all pixels outside every feature; None leaves them unlabelled.
+
+    Raises:
+        DatasetError: no such file or column, no class, or a file without a CRS.
+
+    """
+    file = Path(path)
+    if not file.exists():
+        raise DatasetError(f"there is no file of labels {file}.")
+    if file.suffix.lower() in _RASTERS:
+        if column is not None or background is not None:
+            raise DatasetError(f"{file} is a raster: --class-column and --background are for vector files.")
+        return _open_raster(file)
+    return _open_vector(file, column, background)
+
+
+@dataclass(frozen=True)
+class VectorLabels:
+    """Features with a class each."""
+
+    path: str
+    column: str
+    values: tuple[Any, ...]
+    """The column's values in the order of the classes."""
+    classes: tuple[LabelClass, ...]
+    background: int | None
+    """Class of pixels outside every feature."""
+    crs: str
+    """As well-known text."""
+    columns: tuple[str, ...]
+    """All columns of the file but its geometry."""
+
+    def near(self, crs: str, bounds: tuple[float, float, float, float]) -> LabelsHere:
+        """The features that touch a box (left, bottom, right, top in `crs`), in that CRS."""
+        box = transform_bounds(crs, self.crs, *bounds, densify_pts=21)
+        found = _read_vector(Path(self.path), bbox=box).to_crs(crs)
+        return LabelsHere(self, found[found.geometry.notna() & ~found.geometry.is_empty])
+
+
+@dataclass(frozen=True)
+class LabelsHere:
+    """Features around one tile, in its CRS."""
+
+    labels: VectorLabels
+    features: gpd.GeoDataFrame
+
+    def on(self, at: Affine, shape: tuple[int, int]) -> Label:
+        """(y, x) class numbers on the grid with that affine and shape, `UNLABELLED` where nothing says any."""
+        left, bottom, right, top = array_bounds(*shape, at)
+        inside = self.features.iloc[self.features.sindex.query(_box(left, bottom, right, top))]
+        claims = np.zeros(shape, np.uint8)
+        result = np.full(shape, UNLABELLED, np.uint8)
+        for number, value in enumerate(self.labels.values):
+            shapes = inside.geometry[inside[self.labels.column] == value]
+            if len(shapes):
+                here = rasterize(shapes, shape, fill=0, default_value=1, transform=at, dtype="uint8").astype(bool)
+                result[here] = number
+                claims += here
+        result[claims > 1] = UNLABELLED
+        if self.labels.background is not None:
+            result[claims == 0] = self.labels.background
+        return result
+
+    def split_on(self, at: Affine, shape: tuple[int, int], column: str) -> str:
+        """The value of a column that all features on a chip agree on; empty where there is none, or they differ."""
+        inside = self.features.iloc[self.features.sindex.query(_box(*array_bounds(*shape, at)), predicate="intersects")]
+        words = set(inside[column].dropna().astype(str))
+        return words.pop() if len(words) == 1 else ""
+
+
+@dataclass(frozen=True)
+class RasterLabels:
+    """A raster of class numbers on any grid."""
+
+    path: str
+    values: tuple[int, ...]
+    """The raster's values in the order of the classes."""
+    classes: tuple[LabelClass, ...]
+
+    def near(self, crs: str, bounds: tuple[float, float, float, float]) -> RasterHere:
+        """The raster, to be read onto grids in `crs`."""
+        return RasterHere(self, crs)
+
+
+@dataclass(frozen=True)
+class RasterHere:
+    """A label raster seen from one tile."""
+
+    labels: RasterLabels
+    crs: str
+
+    @cached_property
+    def _numbers(self) -> npt.NDArray[np.int64]:
+        return np.array(self.labels.values, np.int64)
+
+    def on(self, at: Affine, shape: tuple[int, int]) -> Label:
+        """(y, x) class numbers on the grid with that affine and shape, `UNLABELLED` where the raster says none."""
+        result = np.full(shape, UNLABELLED, np.uint8)
+        with rasterio.open(self.labels.path) as raster:
+            box = transform_bounds(self.crs, raster.crs, *array_bounds(*shape, at), densify_pts=21)
+            window = from_bounds(*box, raster.transform).round_offsets().round_lengths()
+            margin = 4
+            row, column = int(window.row_off) - margin, int(window.col_off) - margin
+            rows, columns = int(window.height) + 2 * margin, int(window.width) + 2 * margin
+            stored = raster.read(
+                1, window=((row, row + rows), (column, column + columns)), boundless=True, fill_value=0
+            )
+            valid = raster.read_masks(1, window=((row, row + rows), (column, column + columns)), boundless=True) > 0
+            numbers = np.searchsorted(self._numbers, stored).clip(0, len(self._numbers) - 1)
+            known = valid & (self._numbers[numbers] == stored)
+            source = np.where(known, numbers, UNLABELLED).astype(np.uint8)
+            here = raster.transform * Affine.translation(column, row)
+            reproject(
+                source, result, src_transform=here, src_crs=raster.crs, dst_transform=at, dst_crs=self.crs,
+                src_nodata=UNLABELLED, dst_nodata=UNLABELLED, resampling=_resampling(raster, self.crs, at),
+            )  # fmt: skip
+        return result
+
+
+def _resampling(raster: rasterio.DatasetReader, crs: str, at: Affine) -> Resampling:
+    """The commonest value where the raster's pixels are clearly smaller than the chip's, else the nearest."""
+    moved, _, _ = calculate_default_transform(raster.crs, crs, raster.width, raster.height, *raster.bounds)
+    return Resampling.mode if abs(moved.a) < 0.75 * abs(at.a) else Resampling.nearest
+
+
+def _box(left: float, bottom: float, right: float, top: float) -> Any:
+    from shapely.geometry import box
+
+    return box(left, bottom, right, top)
+
+
+def _read_vector(file: Path, bbox: tuple[float, float, float, float] | None = None) -> gpd.GeoDataFrame:
+    try:
+        if file.suffix.lower() in (".parquet", ".geoparquet"):
+            features = gpd.read_parquet(file)
+            return features if bbox is None else features.cx[bbox[0] : bbox[2], bbox[1] : bbox[3]]
+        return gpd.read_file(file, bbox=bbox)
+    except (OSError, ValueError, pyogrio.errors.DataSourceError) as error:
+        raise DatasetError(f"{file} cannot be read as a vector file ({error}).") from error
+
+
+def _open_vector(file: Path, column: str | None, background: str | None) -> VectorLabels:
+    features = _read_vector(file)
+    if features.crs is None:
+        raise DatasetError(f"{file} has no CRS, so its features lie nowhere: write it with one.")
+    names = [str(name) for name in features.columns if name != features.geometry.name]
+    if column is None or column not in names:
+        asked = "no class column was named" if column is None else f"there is no column {column!r}"
+        raise DatasetError(f"{file}: {asked}; it has {', '.join(names)} (--class-column NAME).")
+    kinds = set(features.geometry.geom_type.dropna())
+    if not kinds <= {"Polygon", "MultiPolygon", "Point", "MultiPoint"}:
+        raise DatasetError(f"{file} holds {', '.join(sorted(kinds))}: labels come from polygons or points.")
+    values = sorted(features[column].dropna().unique().tolist(), key=lambda value: (str(type(value)), value))
+    if not values:
+        raise DatasetError(f"{file}: column {column} names no class.")
+    if any(isinstance(value, float) and value != round(value) for value in values):
+        raise DatasetError(f"{file}: column {column} holds {values[0]}, which is a measurement and no class.")
+    words = [str(int(value)) if isinstance(value, float) else str(value) for value in values]
+    outside = None
+    if background is not None:
+        if background in words:
+            outside = words.index(background)
+        else:
+            # The class outside every feature comes first, as land does before water.
+            words.insert(0, background)
+            values.insert(0, None)
+            outside = 0
+    classes = _classes(words, file)
+    return VectorLabels(str(file), column, tuple(values), classes, outside, features.crs.to_wkt(), tuple(names))
+
+
+def _classes(words: Sequence[str], file: Path) -> tuple[LabelClass, ...]:
+    if len(words) > UNLABELLED:
+        raise DatasetError(f"{file} has {len(words)} classes; at most {UNLABELLED} can be told apart.")
+    return tuple(LabelClass(number, word, PALETTE[number % len(PALETTE)]) for number, word in enumerate(words))
+
+
+def _open_raster(file: Path) -> RasterLabels:
+    try:
+        with rasterio.open(file) as raster:
+            if raster.crs is None:
+                raise DatasetError(f"{file} has no CRS, so its pixels lie nowhere: write it with one.")
+            if raster.count != 1 or np.dtype(raster.dtypes[0]).kind not in "iu":
+                raise DatasetError(
+                    f"{file} has {raster.count} bands of {raster.dtypes[0]}: labels are one band of whole numbers."
+                )
+            values: set[int] = set()
+            for row in range(0, raster.height, _SCAN):
+                for column in range(0, raster.width, _SCAN):
+                    window = ((row, min(row + _SCAN, raster.height)), (column, min(column + _SCAN, raster.width)))
+                    stored, valid = raster.read(1, window=window), raster.read_masks(1, window=window) > 0
+                    values.update(np.unique(stored[valid]).tolist())
+                    if len(values) > UNLABELLED:
+                        raise DatasetError(f"{file} has more than {UNLABELLED} values: that is no raster of classes.")
+    except RasterioError as error:
+        raise DatasetError(f"{file} cannot be read ({error}).") from error
+    if not values:
+        raise DatasetError(f"{file} holds nodata only: there is no class in it.")
+    ordered = sorted(values)
+    return RasterLabels(str(file), tuple(ordered), _classes([str(value) for value in ordered], file))
+
+
+def check_column(labels: VectorLabels, column: str) -> None:
+    """Raises DatasetError for a column that the label file lacks."""
+    if column not in labels.columns:
+        raise DatasetError(f"{labels.path} has no column {column!r}: {nearest(column, labels.columns)}")

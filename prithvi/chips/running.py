@@ -1,0 +1,99 @@
+"""Independent tasks as one Dask graph: on threads here, or on a cluster, with the same progress and the same ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dask.base import compute
+from dask.callbacks import Callback
+from dask.delayed import delayed
+
+from prithvi.errors import ConfigError, PrithviError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+Progress = Callable[[int, int], None]
+_T = TypeVar("_T")
+
+
+def run(
+    tasks: Mapping[str, tuple[Callable[..., _T], tuple[Any, ...]]],
+    *,
+    scheduler: str | Client | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    done: Callable[[str, _T], None] | None = None,
+) -> dict[str, Exception]:
+    """Runs every task, those after a failed one too.
+
+    Args:
+        tasks: key to function and arguments; a key says what is done.
+        scheduler: address of a Dask scheduler (tcp://host:8786) or a client of one; None runs on threads.
+        workers: threads; None takes one a core.
+        progress: called with (tasks ended, all tasks).
+        done: called here, one at a time, with the key and the result of each task that succeeded.
+
+    Returns:
+        What each failed task raised. A worker that dies takes its task along; it is given to another one.
+
+    Raises:
+        ConfigError: the scheduler does not answer.
+
+    """
+    failed: dict[str, Exception] = {}
+    ended = 0
+
+    def end(key: str, result: _T | None, error: Exception | None) -> None:
+        nonlocal ended
+        ended += 1
+        if error is not None:
+            failed[key] = error
+        elif done is not None:
+            done(key, result)  # type: ignore[arg-type]
+        if progress is not None:
+            progress(ended, len(tasks))
+
+    if progress is not None:
+        progress(0, len(tasks))
+    graph = {key: delayed(_attempt, pure=False)(*task, dask_key_name=key) for key, task in tasks.items()}
+    if not graph:
+        return failed
+    if scheduler is None:
+        with Callback(posttask=lambda key, value, *_: end(key, *value)):
+            compute(*graph.values(), scheduler="threads", num_workers=workers, optimize_graph=False)
+        return failed
+    _on_cluster(graph, scheduler, end)
+    return failed
+
+
+def _attempt(function: Callable[..., _T], arguments: tuple[Any, ...]) -> tuple[_T | None, Exception | None]:
+    """A task's result or its error, so that one failure does not stop the others."""
+    try:
+        return function(*arguments), None
+    except (PrithviError, OSError, MemoryError) as error:
+        return None, error
+
+
+def _on_cluster(graph: Mapping[str, Any], scheduler: str | Client, end: Callable[..., None]) -> None:
+    from distributed import Client, as_completed
+
+    try:
+        client = scheduler if isinstance(scheduler, Client) else Client(scheduler, timeout=10)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise ConfigError(
+            f"no Dask scheduler answers at {scheduler}: start one ('dask scheduler'), or leave it out."
+        ) from error
+    try:
+        futures = client.compute(list(graph.values()), optimize_graph=False)
+        for future in as_completed(futures):
+            fault = future.exception()
+            if isinstance(fault, Exception):
+                end(future.key, None, fault)
+            else:
+                end(future.key, *future.result())
+            future.release()
+    finally:
+        if client is not scheduler:
+            client.close()

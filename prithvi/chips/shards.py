@@ -1,0 +1,158 @@
+"""Single samples out of a sharded Zarr array, read straight from its files.
+
+A shard is a file of many Blosc chunks with an index of (offset, length) at its end (Zarr v3, sharding_indexed). For one
+sample that is two reads and one decompression into the caller's own memory, which is what this module does; zarr-python
+spends more time on bookkeeping than on bytes there (benchmarks/results). Arrays of any other form are read with zarr.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from numcodecs import blosc
+
+from prithvi.errors import DatasetError
+
+_OPEN = 128
+"""Shard files kept open at once."""
+_CHECKSUM = 4
+"""Bytes of the CRC-32C that ends an index."""
+
+
+class ShardedArray:
+    """An array (sample, ...) whose chunk is one sample, at `path` on this machine's file system.
+
+    It can be sent to another process; open files stay behind.
+
+    Raises:
+        DatasetError: the array's metadata cannot be read.
+
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            meta = json.loads((path / "zarr.json").read_bytes())
+            self.shape: tuple[int, ...] = tuple(meta["shape"])
+            self.dtype = np.dtype(meta["data_type"])
+            self.per_shard: int = meta["chunk_grid"]["configuration"]["chunk_shape"][0]
+            self.direct = _is_ours(meta)
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            raise DatasetError(
+                f"{path} is no Zarr array that can be read: 'prithvi data verify {path.parent}'."
+            ) from error
+        self._files: OrderedDict[int, tuple[int, npt.NDArray[np.uint64]]] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_files": OrderedDict()}
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the shard files."""
+        for descriptor, _ in getattr(self, "_files", {}).values():
+            os.close(descriptor)
+        if hasattr(self, "_files"):
+            self._files.clear()
+
+    def read(self, indices: Sequence[int], out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
+        """Samples in the order of `indices`, (len(indices), ...).
+
+        Args:
+            indices: positions in the array.
+            out: memory to read into, C-contiguous and of the array's type.
+
+        Raises:
+            IndexError: a position outside the array.
+            DatasetError: a shard is missing, truncated or damaged.
+
+        """
+        wanted = [int(index) for index in indices]
+        if any(not 0 <= index < self.shape[0] for index in wanted):
+            outside = next(index for index in wanted if not 0 <= index < self.shape[0])
+            raise IndexError(f"{self.path} has samples 0 to {self.shape[0] - 1}; {outside} was asked for.")
+        if out is None:
+            out = np.empty((len(wanted), *self.shape[1:]), self.dtype)
+        if not self.direct:
+            out[...] = zarr.open_array(self.path, mode="r").oindex[np.asarray(wanted)]
+            return out
+        for place, index in enumerate(wanted):
+            self._read_one(index, out[place])
+        return out
+
+    def _read_one(self, index: int, out: npt.NDArray[Any]) -> None:
+        shard, row = divmod(index, self.per_shard)
+        descriptor, table = self._open(shard)
+        start, length = int(table[row, 0]), int(table[row, 1])
+        if start == 2**64 - 1:
+            raise self._damaged(shard, index)
+        try:
+            packed = os.pread(descriptor, length, start)
+            # A Blosc chunk begins with its sizes: bytes 4 to 7 unpacked, 12 to 15 packed. Never decompress past them.
+            sizes = int.from_bytes(packed[4:8], "little"), int.from_bytes(packed[12:16], "little")
+            if len(packed) == length and sizes == (out.nbytes, length):
+                blosc.decompress(packed, out)
+                return
+        except (RuntimeError, OverflowError, OSError, ValueError) as error:
+            raise self._damaged(shard, index) from error
+        raise self._damaged(shard, index)
+
+    def _open(self, shard: int) -> tuple[int, npt.NDArray[np.uint64]]:
+        if shard in self._files:
+            self._files.move_to_end(shard)
+            return self._files[shard]
+        file = self.file(shard)
+        size = self.per_shard * 16
+        try:
+            descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        except OSError as error:
+            raise DatasetError(
+                f"{file} is missing: 'prithvi data verify {self.path.parent}' lists the damage."
+            ) from error
+        raw = os.pread(descriptor, size, max(0, os.fstat(descriptor).st_size - size - _CHECKSUM))
+        table = np.frombuffer(raw, "<u8")
+        if len(raw) != size or (table[table != 2**64 - 1] > os.fstat(descriptor).st_size).any():
+            os.close(descriptor)
+            raise self._damaged(shard, shard * self.per_shard)
+        self._files[shard] = (descriptor, table.reshape(-1, 2))
+        if len(self._files) > _OPEN:
+            oldest, _ = self._files.popitem(last=False)[1]
+            os.close(oldest)
+        return self._files[shard]
+
+    def file(self, shard: int) -> Path:
+        """The file of one shard."""
+        return self.path.joinpath("c", str(shard), *["0"] * (len(self.shape) - 1))
+
+    def _damaged(self, shard: int, index: int) -> DatasetError:
+        return DatasetError(
+            f"{self.file(shard)} is damaged where sample {index} lies: 'prithvi data verify {self.path.parent}' lists "
+            "all damage; restore the file or build the store again."
+        )
+
+
+def _is_ours(meta: dict[str, Any]) -> bool:
+    """Whether the metadata is of the form that a store writes: a chunk a sample, Blosc, the index at the end."""
+    codec: dict[str, Any] = meta["codecs"][0]
+    if codec["name"] != "sharding_indexed" or len(meta["codecs"]) > 1 or not hasattr(os, "pread"):
+        return False
+    inside = codec["configuration"]
+    names = [entry["name"] for entry in inside["codecs"]]
+    little = all(entry.get("configuration", {}).get("endian", "little") == "little" for entry in inside["codecs"])
+    return (
+        inside["chunk_shape"] == [1, *meta["shape"][1:]]
+        and meta["chunk_grid"]["configuration"]["chunk_shape"][1:] == meta["shape"][1:]
+        and names == ["bytes", "blosc"]
+        and little
+        and inside.get("index_location", "end") == "end"
+        and [entry["name"] for entry in inside["index_codecs"]] == ["bytes", "crc32c"]
+    )

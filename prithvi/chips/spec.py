@@ -1,0 +1,224 @@
+"""What a chip store holds: one frozen description, the arrays it asks for, and the samples' own facts."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from prithvi.bands import PRITHVI_BANDS, check_names
+from prithvi.catalog.datasets import LabelClass
+from prithvi.errors import DatasetError, nearest
+
+FORMAT = "prithvi-chips/1"
+NODATA = -9999
+"""Value of an image's pixels without data."""
+UNLABELLED = 255
+"""Value of a label's pixels that say nothing."""
+NO_FMASK = 255
+"""Value of an Fmask's pixels outside the swath, and of those whose value was filled from a neighbour."""
+CODECS = {"zstd": ("zstd", 1), "lz4": ("lz4", 5)}
+"""Name to Blosc codec and level, both with bit-shuffle. zstd is smaller, lz4 faster: see benchmarks/results."""
+COORDINATE_CHUNK = 16_384
+"""Samples in a chunk of the arrays that hold one small value a sample."""
+
+
+@dataclass(frozen=True)
+class StoreSpec:
+    """The form of every sample of a store."""
+
+    height: int
+    """Pixels."""
+    width: int
+    frames: int = 1
+    """Dates in a sample."""
+    bands: tuple[str, ...] = PRITHVI_BANDS
+    """Common names."""
+    gain: float = 1e-4
+    """Reflectance = value x gain."""
+    level: str = "SR"
+    """`SR` or `TOA`."""
+    fmask: bool = True
+    """Whether there is a quality layer."""
+    classes: tuple[LabelClass, ...] = ()
+    """Class number by place; none for a store without labels."""
+    shard: int = 64
+    """Samples in one file."""
+    codec: str = "zstd"
+    """Key of `CODECS`."""
+
+    def __post_init__(self) -> None:
+        check_names(self.bands)
+        if min(self.height, self.width, self.frames, self.shard) < 1:
+            raise DatasetError(
+                f"a store of {self.height} x {self.width} pixels, {self.frames} dates and {self.shard} samples a shard "
+                "was asked for: each is at least 1."
+            )
+        if self.codec not in CODECS:
+            raise DatasetError(f"there is no codec {self.codec!r}: {nearest(self.codec, CODECS)}")
+        if len(self.classes) > UNLABELLED:
+            raise DatasetError(f"{len(self.classes)} classes were given; a label holds at most {UNLABELLED}.")
+        if [entry.value for entry in self.classes] != list(range(len(self.classes))):
+            raise DatasetError("the classes of a store are numbered 0, 1, 2, ... in order.")
+
+    def arrays(self) -> dict[str, ArraySpec]:
+        """Name to array, pixels first; a store's files are named alike."""
+        pixels = (self.height, self.width)
+        found = {
+            "image": ArraySpec(
+                ("sample", "time", "band", "y", "x"), (self.frames, len(self.bands), *pixels), "int16", NODATA
+            )
+        }
+        if self.fmask:
+            found["fmask"] = ArraySpec(("sample", "time", "y", "x"), (self.frames, *pixels), "uint8", NO_FMASK)
+        if self.classes:
+            found["label"] = ArraySpec(("sample", "y", "x"), pixels, "uint8", UNLABELLED)
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        plain = asdict(self)
+        return {**plain, "bands": list(self.bands), "classes": [dict(entry) for entry in plain["classes"]]}
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> StoreSpec:
+        """The inverse of `to_dict`."""
+        classes = tuple(LabelClass(**entry) for entry in plain["classes"])
+        return cls(**{**plain, "bands": tuple(plain["bands"]), "classes": classes})
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """One array that has a chunk a sample."""
+
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    """Of one sample."""
+    dtype: str
+    fill: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Where and when a chip is, and what was done to it."""
+
+    name: str
+    crs: str
+    """`EPSG:...` where there is a code, else WKT; empty for an image without a place."""
+    affine: tuple[float, ...]
+    """Six coefficients a, b, c, d, e, f from column and row to x and y."""
+    lat: float
+    """Of the middle; NaN for an image without a place."""
+    lon: float
+    times: tuple[dt.datetime | None, ...]
+    granules: tuple[str, ...]
+    """Source of each date."""
+    tile: str = ""
+    split: str = ""
+    good: tuple[float, ...] = ()
+    """Share of good pixels of each date; 1 where nothing says otherwise."""
+    filled: tuple[int, ...] = ()
+    """Pixels of each date that took a value from their nearest neighbour in at least one band."""
+    labelled: float = 0.0
+    """Share of pixels with a label."""
+    seed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {**asdict(self), "times": [time.isoformat() if time else None for time in self.times]}
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> Sample:
+        """The inverse of `to_dict`."""
+        times = tuple(dt.datetime.fromisoformat(time) if time else None for time in plain["times"])
+        lists = {key: tuple(plain[key]) for key in ("affine", "granules", "good", "filled")}
+        return cls(**{**plain, **lists, "times": times})
+
+
+@dataclass(frozen=True)
+class Chip:
+    """One sample with its pixels."""
+
+    image: npt.NDArray[np.int16]
+    """(time, band, y, x), `NODATA` where there is none."""
+    sample: Sample
+    fmask: npt.NDArray[np.uint8] | None = None
+    """(time, y, x)."""
+    label: npt.NDArray[np.uint8] | None = None
+    """(y, x) class numbers, `UNLABELLED` where there is none."""
+
+    def check(self, spec: StoreSpec) -> None:
+        """Raises DatasetError for a chip that does not have the store's form."""
+        for name, array in spec.arrays().items():
+            pixels = getattr(self, name)
+            if pixels is None:
+                raise DatasetError(f"chip {self.sample.name} has no {name}, and the store holds one for each sample.")
+            if pixels.shape != array.shape or pixels.dtype != array.dtype:
+                raise DatasetError(
+                    f"chip {self.sample.name}: its {name} is {pixels.dtype} {pixels.shape}; the store holds "
+                    f"{array.dtype} {array.shape} ({', '.join(array.dims[1:])})."
+                )
+        if self.label is not None:
+            strange = np.setdiff1d(self.label, [*range(len(spec.classes)), UNLABELLED])
+            if strange.size:
+                raise DatasetError(
+                    f"chip {self.sample.name} has the label {strange[0]}; the store has {len(spec.classes)} classes."
+                )
+        if not len(self.sample.times) == len(self.sample.granules) == spec.frames:
+            raise DatasetError(
+                f"chip {self.sample.name} names {len(self.sample.times)} dates; the store has {spec.frames}."
+            )
+
+
+@dataclass
+class Tally:
+    """Exact sums over pixels, so that their order does not matter: of each band's values, and of each class."""
+
+    bands: list[list[int]] = field(default_factory=list)
+    """[pixels with data, sum of values, sum of squares] of each band."""
+    classes: list[int] = field(default_factory=list)
+    """Pixels of each class."""
+
+    def add_sample(self, pixels: Mapping[str, npt.NDArray[Any]], spec: StoreSpec) -> None:
+        """Counts one sample, without nodata and without what was filled from neighbours.
+
+        Args:
+            pixels: its arrays by name; `image` (time, band, y, x), `fmask` (time, y, x), `label` (y, x).
+            spec: the store's form.
+
+        """
+        known = pixels["image"] != NODATA
+        if spec.fmask:
+            known &= (pixels["fmask"] != NO_FMASK)[:, None]
+        rows = []
+        for band in range(len(spec.bands)):
+            values = pixels["image"][:, band][known[:, band]].astype(np.int64)
+            rows.append([values.size, int(values.sum()), int((values * values).sum())])
+        many = len(spec.classes)
+        counts = np.bincount(pixels["label"].ravel(), minlength=256)[:many].tolist() if many else []
+        self.merge(Tally(rows, counts))
+
+    def merge(self, other: Tally) -> None:
+        """Adds another tally."""
+        if other.bands:
+            mine = self.bands or [[0, 0, 0] for _ in other.bands]
+            self.bands = [[a + b for a, b in zip(x, y, strict=True)] for x, y in zip(mine, other.bands, strict=True)]
+        if other.classes:
+            ours = self.classes or [0] * len(other.classes)
+            self.classes = [a + b for a, b in zip(ours, other.classes, strict=True)]
+
+    def moments(self) -> tuple[list[float], list[float]]:
+        """Mean and population standard deviation of each band; NaN for a band without any pixel."""
+        mean, std = [], []
+        for count, total, squares in self.bands:
+            if count == 0:
+                mean.append(float("nan"))
+                std.append(float("nan"))
+                continue
+            mean.append(total / count)
+            std.append(max(0, count * squares - total * total) ** 0.5 / count)
+        return mean, std

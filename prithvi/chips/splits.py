@@ -1,0 +1,192 @@
+"""Parts of a dataset that lie apart: whole blocks of ground go to one part, with a strip between the parts left out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import geopandas as gpd
+import numpy as np
+import numpy.typing as npt
+import shapely
+from affine import Affine
+from pyproj import CRS
+from shapely.geometry import Polygon
+
+from prithvi.chips.spec import Sample
+from prithvi.errors import ConfigError
+
+BUFFER = "buffer"
+"""The part of chips that lie too near to another part: they are kept and belong to none."""
+EQUAL_AREA = "EPSG:6933"
+_ATTEMPTS = 20
+"""Draws after which it is given up to give every part a chip."""
+_DISTANCE = re.compile(r"^(\d+(?:\.\d+)?)(m|km)$")
+
+
+@dataclass(frozen=True)
+class BlockSplit:
+    """Blocks of ground drawn for validation and test.
+
+    Chips of different parts lie at least `distance` apart, edge to edge; to that end chips too near to another part
+    become `buffer`: first those of training, then those of validation.
+    """
+
+    distance: float
+    """Metres."""
+    height: int
+    """Pixels of a chip."""
+    width: int
+    side: float | None = None
+    """Metres along a block; None takes eight chips or four times the distance, whichever is more."""
+    validation: float = 0.1
+    """Share of the chips."""
+    test: float = 0.1
+    seed: int = 0
+
+    def __call__(self, samples: Sequence[Sample]) -> list[str]:
+        """The part of each sample.
+
+        Raises:
+            ConfigError: a sample has no place, or some part is left without a chip.
+
+        """
+        nowhere = next((sample.name for sample in samples if not sample.crs), None)
+        if nowhere is not None:
+            raise ConfigError(f"{nowhere} has no place, so it cannot be split by blocks: split by a column.")
+        shapes = [footprint(sample, self.height, self.width) for sample in samples]
+        blocks = self._blocks(samples, shapes)
+        wanted = {part for part, share in (("val", self.validation), ("test", self.test)) if share > 0} | {"train"}
+        for attempt in range(_ATTEMPTS):
+            parts = self._draw(blocks, attempt)
+            kept = _keep_apart(samples, shapes, np.array([parts[block] for block in blocks]), self.distance)
+            if wanted <= set(kept):
+                return [str(part) for part in kept]
+        missing = " and ".join(sorted(wanted - set(kept)))
+        raise ConfigError(
+            f"{len(samples)} chips in {len(set(blocks))} blocks leave none for {missing} once parts are "
+            f"{self.distance:g} m apart: make the blocks or the distance smaller (--split block:1km:side=20km), or "
+            "split by a column."
+        )
+
+    def _blocks(self, samples: Sequence[Sample], shapes: Sequence[Polygon]) -> list[tuple[int, int]]:
+        """The block in which the middle of each chip lies, on an equal-area grid that is the same everywhere."""
+        side = self.side
+        if side is None:
+            chip = max(max(s.bounds[2] - s.bounds[0], s.bounds[3] - s.bounds[1]) for s in _in_metres(samples, shapes))
+            side = max(8 * chip, 4 * self.distance)
+        middle = gpd.GeoSeries.from_xy([s.lon for s in samples], [s.lat for s in samples], crs="EPSG:4326").to_crs(
+            EQUAL_AREA
+        )
+        return [(int(point.x // side), int(point.y // side)) for point in middle]
+
+    def _draw(self, blocks: Sequence[tuple[int, int]], attempt: int) -> dict[tuple[int, int], str]:
+        """The part of each block: blocks in random order, until each part has its share of the chips."""
+        names = sorted(set(blocks))
+        chips = {name: blocks.count(name) for name in names}
+        parts = dict.fromkeys(names, "train")
+        order = iter(np.random.default_rng([self.seed, attempt]).permutation(len(names)))
+        for part, share in (("val", self.validation), ("test", self.test)):
+            have = 0
+            while have < share * len(blocks) and (index := next(order, None)) is not None:
+                parts[names[index]] = part
+                have += chips[names[index]]
+        return parts
+
+
+def block_split(text: str, height: int, width: int, seed: int = 0) -> BlockSplit:
+    """`block:5km` or `block:5km:side=60km:val=0.1:test=0.1` as a split.
+
+    Raises:
+        ConfigError: it cannot be read.
+
+    """
+    words = text.split(":")
+    given = {"distance": words[1] if len(words) > 1 else "", **dict(word.partition("=")[::2] for word in words[2:])}
+    try:
+        options = {"validation": float(given.get("val", 0.1)), "test": float(given.get("test", 0.1))}
+        side = _metres(given["side"]) if "side" in given else None
+        known = words[0] == "block" and not given.keys() - {"distance", "side", "val", "test"}
+        if known and min(options.values()) >= 0 and sum(options.values()) < 1 and (side is None or side > 0):
+            return BlockSplit(_metres(given["distance"]), height, width, side, **options, seed=seed)
+    except ValueError:
+        pass
+    raise ConfigError(
+        f"{text!r} is no split: write block:5km, or block:5km:side=60km:val=0.1:test=0.1, or column:NAME."
+    )
+
+
+def _metres(text: str) -> float:
+    match = _DISTANCE.match(text)
+    if match is None:
+        raise ValueError(text)
+    return float(match[1]) * (1000 if match[2] == "km" else 1)
+
+
+def footprint(sample: Sample, height: int, width: int) -> Polygon:
+    """The square of ground a sample covers, in its own CRS."""
+    at = Affine(*sample.affine)
+    return Polygon([at * corner for corner in ((0, 0), (width, 0), (width, height), (0, height))])
+
+
+def _local(sample: Sample) -> str:
+    """The UTM zone in which distances near a sample are true to one part in a thousand."""
+    zone = int((sample.lon + 180) // 6) % 60 + 1
+    return f"EPSG:{(32700 if sample.lat < 0 else 32600) + zone}"
+
+
+def _in_metres(samples: Sequence[Sample], shapes: Sequence[Polygon]) -> list[Polygon]:
+    """Footprints in metres, each in the UTM zone of its own middle."""
+    result = list(shapes)
+    targets = [_local(sample) for sample in samples]
+    for pair in sorted({(sample.crs, target) for sample, target in zip(samples, targets, strict=True)}):
+        here = [i for i, sample in enumerate(samples) if (sample.crs, targets[i]) == pair]
+        if CRS.from_user_input(pair[0]) != CRS.from_user_input(pair[1]):
+            moved = gpd.GeoSeries([shapes[i] for i in here], crs=pair[0]).to_crs(pair[1])
+            for i, shape in zip(here, moved, strict=True):
+                result[i] = shape
+    return result
+
+
+def _keep_apart(
+    samples: Sequence[Sample], shapes: Sequence[Polygon], parts: npt.NDArray[np.str_], distance: float
+) -> npt.NDArray[np.str_]:
+    """Parts with `buffer` for every chip nearer than `distance` to another part that counts more."""
+    result = parts.astype(object)
+    weight = {"train": 0, "val": 1, "test": 2}
+    zones = np.array([_local(sample) for sample in samples])
+    for zone in sorted(set(zones)):
+        # A zone's chips with those of all others that are near: measured in that zone.
+        near = _near(samples, zones == zone, distance)
+        moved = _to(zone, samples, shapes, near)
+        tree = shapely.STRtree(moved)
+        mine = np.flatnonzero(zones[near] == zone)
+        # The smallest distance of which floating point can still say that it is less.
+        left, right = tree.query([moved[i] for i in mine], predicate="dwithin", distance=distance * (1 - 1e-9))
+        for one, other in zip(near[mine[left]], near[right], strict=True):
+            if parts[one] != parts[other]:
+                lighter = one if weight.get(parts[one], 0) < weight.get(parts[other], 0) else other
+                result[lighter] = BUFFER
+    return result
+
+
+def _near(samples: Sequence[Sample], inside: npt.NDArray[np.bool_], distance: float) -> npt.NDArray[np.int_]:
+    """Positions of samples whose middle lies within reach of the box around those `inside`, in degrees, generously."""
+    lon, lat = np.array([s.lon for s in samples]), np.array([s.lat for s in samples])
+    reach = (distance + 50_000) / 111_000
+    south, north = lat[inside].min() - reach, lat[inside].max() + reach
+    wide = reach / max(0.05, np.cos(np.radians(min(89.0, max(abs(south), abs(north))))))
+    middle = lon[inside][0]
+    around = (lon - middle + 180) % 360 - 180  # so that the date line cuts nothing
+    west, east = around[inside].min() - wide, around[inside].max() + wide
+    return np.flatnonzero((lat >= south) & (lat <= north) & (around >= west) & (around <= east))
+
+
+def _to(zone: str, samples: Sequence[Sample], shapes: Sequence[Polygon], near: npt.NDArray[np.int_]) -> list[Polygon]:
+    moved: dict[int, Polygon] = {}
+    for crs in sorted({samples[i].crs for i in near}):
+        here = [int(i) for i in near if samples[i].crs == crs]
+        series = gpd.GeoSeries([shapes[i] for i in here], crs=crs)
+        moved.update(zip(here, series.to_crs(str(zone)), strict=True))
+    return [moved[int(i)] for i in near]

@@ -1,0 +1,139 @@
+"""Whether every byte of a store is as it was written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from prithvi.chips.files import SUMS, read_sums, sha256
+from prithvi.chips.journal import BUILD, Journal
+from prithvi.errors import DatasetError
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One file that is not as it should be."""
+
+    path: str
+    """Under the store."""
+    what: str
+    """`missing`, `truncated`, `altered` or `unknown` (a file that the list does not name)."""
+    samples: tuple[int, int] | None = None
+    """First sample and the one after the last that lie in it."""
+
+    def __str__(self) -> str:
+        where = f" (samples {self.samples[0]} to {self.samples[1] - 1})" if self.samples else ""
+        return f"{self.path}{where} is {self.what}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was looked at, and what was found."""
+
+    files: int
+    problems: list[Problem]
+    unfinished: str = ""
+    """A sentence for a store whose build was interrupted; empty for a finished one."""
+
+
+def verify(path: str | Path, progress: Callable[[int, int], None] | None = None) -> Report:
+    """Compares every file with the list of checksums that was written with it.
+
+    Of a store whose build was interrupted, what is done so far is looked at.
+
+    Raises:
+        DatasetError: there is no store.
+
+    """
+    root = Path(path)
+    journal = Journal(root)
+    if not (root / "zarr.json").is_file() and not journal.unfinished() and not (root / SUMS).is_file():
+        raise DatasetError(f"there is no chip store at {root}.")
+    pending: dict[str, str] = {}
+    sums, unfinished = read_sums(root), ""
+    finished = (root / "zarr.json").is_file()
+    if journal.unfinished():
+        pending = {file: sha for entry in journal.entries() for file, (sha, _) in entry.get("files", {}).items()}
+        for file in journal.new.rglob("*"):
+            name = file.relative_to(journal.new).as_posix()
+            if file.is_file() and name not in pending:
+                pending[name] = sha256(file)
+        done = len(journal.entries())
+        unfinished = f"a build of it is unfinished ({done} shards are written): run the same command again."
+    problems = []
+    expected = sums if finished else {}
+    checks = [(root / name, name, sha) for name, sha in sorted(expected.items())]
+    checks += [
+        (journal.new / name, name, sha) for name, sha in sorted(pending.items()) if (journal.new / name).is_file()
+    ]
+    for number, (file, name, sha) in enumerate(checks, start=1):
+        found = sha256(file) if file.is_file() else None
+        if found != sha and found != pending.get(name, ""):
+            problems.append(_problem(root, file, name))
+        if progress is not None:
+            progress(number, len(checks))
+    if finished:
+        problems += _unlisted(root, sums)
+    return Report(len(checks), problems, unfinished)
+
+
+def _problem(root: Path, file: Path, name: str) -> Problem:
+    return Problem(name, _state(root, file, name), _samples(root, name))
+
+
+def _state(root: Path, file: Path, name: str) -> str:
+    """Missing, altered, or truncated, where that can be told."""
+    if not file.is_file():
+        return "missing"
+    size = file.stat().st_size
+    return "truncated" if size == 0 or _index_is_broken(root, file, name, size) else "altered"
+
+
+def _index_is_broken(root: Path, file: Path, name: str, size: int) -> bool:
+    """Whether a shard's index, which stands at its end, points behind the end of the file."""
+    form = _form(root, name)
+    if form is None:
+        return False
+    length = form * 16 + 4
+    if size < length:
+        return True
+    with file.open("rb") as opened:
+        opened.seek(size - length)
+        table = np.frombuffer(opened.read(length - 4), "<u8").reshape(-1, 2).astype(float)
+    there = table[:, 0] < 2**63  # an unused place is all ones
+    return bool((table[there].sum(axis=1) > size - length).any())
+
+
+def _form(root: Path, name: str) -> int | None:
+    """Samples in a shard, for a file that is one."""
+    array, _, rest = name.partition("/")
+    if array not in ("image", "fmask", "label") or not rest.startswith("c/"):
+        return None
+    try:
+        meta = json.loads((root / array / "zarr.json").read_bytes())
+        per_shard: int = meta["chunk_grid"]["configuration"]["chunk_shape"][0]
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return None
+    return per_shard
+
+
+def _samples(root: Path, name: str) -> tuple[int, int] | None:
+    per_shard = _form(root, name)
+    if per_shard is None:
+        return None
+    first = int(name.split("/")[2]) * per_shard
+    return first, first + per_shard
+
+
+def _unlisted(root: Path, sums: dict[str, str]) -> list[Problem]:
+    """Files that the list does not name, and a list that is no list."""
+    if not sums:
+        return [Problem(SUMS, "missing")]
+    found = (file.relative_to(root).as_posix() for file in sorted(root.rglob("*")) if file.is_file())
+    return [
+        Problem(name, "unknown") for name in found if name not in sums and name != SUMS and not name.startswith(BUILD)
+    ]

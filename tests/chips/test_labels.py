@@ -1,0 +1,172 @@
+"""Labels from features and rasters: areas agree, classes never mix, and what nobody knows stays unlabelled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rasterio.transform import array_bounds, from_origin
+from shapely import affinity
+from shapely.geometry import LineString, Point, Polygon, box
+
+from prithvi.chips.labels import open_labels
+from prithvi.errors import DatasetError
+
+CRS = "EPSG:32631"
+AT = from_origin(600_000, 5_000_000, 30, 30)
+SHAPE = (64, 64)
+BOUNDS = array_bounds(*SHAPE, AT)
+
+
+def field(x: float, y: float, width: float, height: float, turn: float) -> Polygon:
+    return affinity.rotate(box(x, y, x + width, y + height), turn)
+
+
+@pytest.mark.parametrize("suffix", ["gpkg", "parquet", "geojson", "shp"])
+def test_areas_agree_with_the_polygons_within_their_edge_pixels(tmp_path: Path, suffix: str) -> None:
+    shapes = [field(600_200, 4_998_400, 700, 400, 20), field(601_000, 4_999_000, 500, 600, -33)]
+    frame = gpd.GeoDataFrame({"crop": ["maize", "wheat"]}, geometry=shapes, crs=CRS).to_crs("EPSG:4326")
+    path = tmp_path / f"fields.{suffix}"
+    frame.to_parquet(path) if suffix == "parquet" else frame.to_file(path)
+    labels = open_labels(path, "crop")
+    assert [entry.name for entry in labels.classes] == ["maize", "wheat"]
+    label = labels.near(CRS, BOUNDS).on(AT, SHAPE)
+    for number, shape in enumerate(shapes):
+        edge_pixels = shape.length / 30 * np.sqrt(2)
+        assert abs((label == number).sum() * 900 - shape.area) <= edge_pixels * 900
+        assert abs((label == number).sum() * 900 - shape.area) <= 0.03 * shape.area
+    rows, columns = np.nonzero(label != 255)
+    for row, column in zip(rows, columns, strict=True):
+        middle = Point(AT * (column + 0.5, row + 0.5))
+        assert shapes[label[row, column]].buffer(0.1).contains(middle)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(0, 1500), st.floats(0, 1500), st.floats(50, 900), st.floats(50, 900), st.floats(0, 90))
+def test_a_pixel_is_labelled_exactly_when_its_middle_lies_inside(
+    tmp_path_factory: pytest.TempPathFactory, x: float, y: float, width: float, height: float, turn: float
+) -> None:
+    shape = field(600_000 + x, 4_998_080 + y, width, height, turn)
+    path = tmp_path_factory.mktemp("labels") / "one.parquet"
+    gpd.GeoDataFrame({"kind": [3]}, geometry=[shape], crs=CRS).to_parquet(path)
+    label = open_labels(path, "kind").near(CRS, BOUNDS).on(AT, SHAPE)
+    columns, rows = np.meshgrid(np.arange(64) + 0.5, np.arange(64) + 0.5)
+    xs, ys = AT * (columns, rows)
+    surely_in = gpd.points_from_xy(xs.ravel(), ys.ravel()).within(shape.buffer(-0.01)).reshape(SHAPE)
+    surely_out = ~gpd.points_from_xy(xs.ravel(), ys.ravel()).within(shape.buffer(0.01)).reshape(SHAPE)
+    assert (label[surely_in] == 0).all()
+    assert (label[surely_out] == 255).all()
+
+
+def test_a_pixel_claimed_by_two_classes_is_nobodys_and_by_one_twice_is_its_own(tmp_path: Path) -> None:
+    shapes = [box(600_000, 4_999_400, 600_600, 5_000_000), box(600_300, 4_999_400, 600_900, 5_000_000)]
+    same = box(600_000, 4_999_700, 600_300, 5_000_000)
+    frame = gpd.GeoDataFrame({"kind": ["a", "b", "a"]}, geometry=[*shapes, same], crs=CRS)
+    frame.to_file(tmp_path / "f.gpkg")
+    label = open_labels(tmp_path / "f.gpkg", "kind").near(CRS, BOUNDS).on(AT, SHAPE)
+    assert (label[:20, :10] == 0).all()
+    assert (label[:20, 10:20] == 255).all()
+    assert (label[:20, 20:30] == 1).all()
+    assert (label[:, 30:] == 255).all()
+
+
+def test_a_background_class_fills_what_no_feature_touches(tmp_path: Path) -> None:
+    frame = gpd.GeoDataFrame({"kind": ["burnt"]}, geometry=[box(600_000, 4_999_400, 600_600, 5_000_000)], crs=CRS)
+    frame.to_file(tmp_path / "f.gpkg")
+    labels = open_labels(tmp_path / "f.gpkg", "kind", background="not burnt")
+    assert [entry.name for entry in labels.classes] == ["not burnt", "burnt"]
+    label = labels.near(CRS, BOUNDS).on(AT, SHAPE)
+    assert (label[:20, :20] == 1).all()
+    assert (label == 1).sum() == 400
+    assert (label == 0).sum() == 64 * 64 - 400
+
+
+def test_points_label_the_pixel_they_lie_in(tmp_path: Path) -> None:
+    places = [AT * (3.9, 5.1), AT * (10.5, 0.01)]
+    frame = gpd.GeoDataFrame({"kind": [7, 4]}, geometry=[Point(*place) for place in places], crs=CRS).to_crs(
+        "EPSG:4326"
+    )
+    frame.to_file(tmp_path / "p.geojson")
+    labels = open_labels(tmp_path / "p.geojson", "kind")
+    label = labels.near(CRS, BOUNDS).on(AT, SHAPE)
+    assert [entry.name for entry in labels.classes] == ["4", "7"]
+    assert label[5, 3] == 1
+    assert label[0, 10] == 0
+    assert (label != 255).sum() == 2
+
+
+@pytest.mark.parametrize(
+    ("resolution", "crs"), [(30, CRS), (90, CRS), (10, CRS), (20, "EPSG:32632"), (0.0005, "EPSG:4326")]
+)
+def test_a_raster_on_another_grid_lies_where_it_should(tmp_path: Path, resolution: float, crs: str) -> None:
+    """Two halves of a raster, their border 960 m east of the chip's edge: the border stays where it is."""
+    frame = gpd.GeoDataFrame(geometry=[box(*BOUNDS).buffer(3000)], crs=CRS).to_crs(crs)
+    left, bottom, right, top = frame.total_bounds
+    width, height = round((right - left) / resolution), round((top - bottom) / resolution)
+    transform = from_origin(left, top, resolution, resolution)
+    columns, rows = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    xs, ys = transform * (columns, rows)
+    moved = gpd.GeoSeries(gpd.points_from_xy(xs.ravel(), ys.ravel(), crs=crs)).to_crs(CRS)
+    values = np.where(moved.x < 600_960, 11, 30).reshape(height, width).astype(np.uint8)
+    values[moved.y.to_numpy().reshape(height, width) < 4_998_500] = 0
+    path = tmp_path / "classes.tif"
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        height=height,
+        width=width,
+        count=1,
+        dtype="uint8",
+        crs=crs,
+        transform=transform,
+        nodata=0,
+    ) as raster:
+        raster.write(values, 1)
+    labels = open_labels(path)
+    assert [entry.name for entry in labels.classes] == ["11", "30"]
+    label = labels.near(CRS, BOUNDS).on(AT, SHAPE)
+    slack = 3 if resolution in (90, 0.0005) else 1
+    assert (label[: 50 - slack, : 32 - slack] == 0).all()
+    assert (label[: 50 - slack, 32 + slack :] == 1).all()
+    assert (label[50 + slack :] == 255).all()
+
+
+def test_a_chip_beside_the_raster_is_unlabelled_there(tmp_path: Path) -> None:
+    with rasterio.open(
+        tmp_path / "c.tif", "w", driver="GTiff", height=10, width=10, count=1, dtype="int16", crs=CRS, transform=AT
+    ) as raster:
+        raster.write(np.full((1, 10, 10), 3, np.int16))
+    label = open_labels(tmp_path / "c.tif").near(CRS, BOUNDS).on(AT, SHAPE)
+    assert (label[:10, :10] == 0).all()
+    assert (label != 255).sum() == 100
+    far = open_labels(tmp_path / "c.tif").near(CRS, BOUNDS).on(AT * Affine.translation(500, 0), SHAPE)
+    assert (far == 255).all()
+
+
+def test_files_that_give_no_labels_say_why(tmp_path: Path) -> None:
+    frame = gpd.GeoDataFrame({"kind": ["a"], "share": [0.5]}, geometry=[box(0, 0, 1, 1)], crs=CRS)
+    frame.to_file(tmp_path / "f.gpkg")
+    with pytest.raises(DatasetError, match=r"no class column was named; it has kind, share \(--class-column NAME\)"):
+        open_labels(tmp_path / "f.gpkg")
+    with pytest.raises(DatasetError, match="there is no column 'knd'; it has kind, share"):
+        open_labels(tmp_path / "f.gpkg", "knd")
+    with pytest.raises(DatasetError, match=r"holds 0\.5, which is a measurement"):
+        open_labels(tmp_path / "f.gpkg", "share")
+    with pytest.raises(DatasetError, match="there is no file of labels"):
+        open_labels(tmp_path / "none.gpkg", "kind")
+    (tmp_path / "broken.gpkg").write_text("not a geopackage")
+    with pytest.raises(DatasetError, match="cannot be read as a vector file"):
+        open_labels(tmp_path / "broken.gpkg", "kind")
+    gpd.GeoDataFrame({"kind": ["a"]}, geometry=[LineString([(0, 0), (1, 1)])], crs=CRS).to_file(tmp_path / "l.gpkg")
+    with pytest.raises(DatasetError, match="holds LineString: labels come from polygons or points"):
+        open_labels(tmp_path / "l.gpkg", "kind")
+    gpd.GeoDataFrame({"kind": ["a"]}, geometry=[box(0, 0, 1, 1)]).to_parquet(tmp_path / "n.parquet")
+    with pytest.raises(DatasetError, match="has no CRS, so its features lie nowhere"):
+        open_labels(tmp_path / "n.parquet", "kind")
