@@ -17,6 +17,9 @@ import numpy.typing as npt
 from prithvi.bands import check_names
 from prithvi.errors import BandError, ConfigError, nearest
 
+IGNORE = -1
+"""Label of a pixel that counts neither for the loss nor for any figure."""
+
 
 @dataclass(frozen=True)
 class Contract:

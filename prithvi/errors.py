@@ -49,6 +49,13 @@ class ConfigError(PrithviError, ValueError):
     """A configuration file or option does not exist or does not fit."""
 
 
+class MissingExtraError(PrithviError, ImportError):
+    """Something was asked for that needs packages which are not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs packages that are not installed: pip install 'prithvi[{extra}]'.")
+
+
 def nearest(name: str, options: Iterable[str]) -> str:
     """The end of an error message: the options nearest to `name`, or all of them when none is near."""
     known = sorted(options)

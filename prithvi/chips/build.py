@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import json
 import os
 import shutil
 import zlib
@@ -79,7 +80,13 @@ def build(
     keys = [unit.key for unit in todo]
     if len(set(keys)) != len(keys):
         raise DatasetError(f"two parts of the source are called {next(key for key in keys if keys.count(key) > 1)}.")
-    full = {**plan, "spec": spec.to_dict(), "units": _mark(keys), "seed": seed, "per_unit": per_unit}
+    full: dict[str, Any] = {
+        **json.loads(json.dumps(plan)),
+        "spec": spec.to_dict(),
+        "units": _mark(keys),
+        "seed": seed,
+        "per_unit": per_unit,
+    }
     full["shuffle"] = shuffle
     full["append_to"] = 0
     journal = Journal(path)

@@ -3,7 +3,7 @@
 The published recipe for Prithvi-EO-2.0: dates 4 to 12 weeks apart, the clearest of those that lie in reach, at most 16
 in a row, samples of 4 dates with a step of 2; dates with at most 15 % clouds and 5 % missing pixels, and where that
 leaves fewer than 10 sequences both shares are raised by 0.1 and the longest gap by four weeks, until their sum passes
-0.6.
+0.6. Here a step that gains no sequence is taken back.
 """
 
 from __future__ import annotations
@@ -82,15 +82,17 @@ def date_sequences(
         rule: what a sequence has to fulfil at first.
 
     """
+    best = Sequences(tuple(_sequences(times, cloud, missing, rule)), rule, 0)
     relaxed = 0
-    found = _sequences(times, cloud, missing, rule)
-    while len(found) < rule.wanted and rule.max_cloud + rule.max_missing <= _SUM + _TOLERANCE:
+    while len(best.dates) < rule.wanted and rule.max_cloud + rule.max_missing <= _SUM + _TOLERANCE:
         rule = replace(
             rule, max_cloud=rule.max_cloud + 0.1, max_missing=rule.max_missing + 0.1, max_gap=rule.max_gap + 28
         )
         relaxed += 1
-        found = _sequences(times, cloud, missing, rule)
-    return Sequences(tuple(found), rule, relaxed)
+        found = tuple(_sequences(times, cloud, missing, rule))
+        if len(found) > len(best.dates):  # a looser rule that gains nothing is not taken
+            best = Sequences(found, rule, relaxed)
+    return best
 
 
 def _sequences(

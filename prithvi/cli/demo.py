@@ -79,16 +79,15 @@ class _Chip:
         import rasterio
 
         from prithvi.catalog import data_catalog, dataset
-        from prithvi.data.chips import class_numbers
         from prithvi.scenes import open_scene
 
         self.layout = dataset("sen1floods11")
         self.root = data_catalog() / "sen1floods11" / "samples"
         self.image = self.root / self.layout.image.format(id=CHIP)
-        self.label_file = self.root / self.layout.label.format(id=CHIP)
+        self.label_file = self.root / (self.layout.label or "").format(id=CHIP)
         self.scene = open_scene(self.image, sensor=self.layout.sensor, dates=[DATE])
         with rasterio.open(self.label_file) as label:
-            self.label = class_numbers(label.read(1), label.nodata, self.layout, self.label_file)
+            self.label = self.layout.class_numbers(label.read(1), label.nodata, self.label_file)
 
     def part(self, name: str, crop: int | None = None, samples: int | None = None) -> Any:
         """A dataset of one part."""

@@ -21,7 +21,6 @@ from torch.utils.data import Dataset
 
 from prithvi.catalog import DatasetLayout, sensor
 from prithvi.errors import BandError, DatasetError
-from prithvi.metrics import IGNORE
 from prithvi.scenes.layout import ask_for_bands
 
 
@@ -41,8 +40,8 @@ class ChipDataset(Dataset[dict[str, Any]]):
     """Chips as samples, read when asked for.
 
     A sample holds `image` (band, T, Y, X) in the units of the layout's contract, `valid` (T, Y, X) bool, `label`
-    (Y, X) int64 class numbers with `IGNORE` where there is none, `temporal_coords` (T, 2) and `location_coords` (2)
-    float32, NaN where unknown, and `id`.
+    (Y, X) int64 class numbers with `prithvi.contract.IGNORE` where there is none, `temporal_coords` (T, 2) and
+    `location_coords` (2) float32, NaN where unknown, and `id`.
 
     Args:
         chips: the chips.
@@ -82,7 +81,7 @@ class ChipDataset(Dataset[dict[str, Any]]):
             raise DatasetError(f"chip {chip.id}: image {image.shape} and label {label.shape} do not lie on one grid.")
         window = self._window(chip, image)
         values, valid = self._pixels(image, window)
-        classes = class_numbers(label.read(1, window=window), label.nodata, self.layout, chip.label)
+        classes = self.layout.class_numbers(label.read(1, window=window), label.nodata, chip.label)
         return {
             "id": chip.id,
             "image": torch.from_numpy(values).unsqueeze(1),
@@ -121,34 +120,6 @@ class ChipDataset(Dataset[dict[str, Any]]):
         if exact and stored.dtype == np.int16:
             return stored, valid
         return contract.from_reflectance(stored.astype(np.float32), product.gain, product.bias), valid
-
-
-def class_numbers(
-    stored: npt.NDArray[Any], nodata: float | None, layout: DatasetLayout, where: Path | str
-) -> npt.NDArray[np.int64]:
-    """A label raster's values as class numbers; what says nothing (nodata, NaN, an ignored value) is `IGNORE`.
-
-    Raises:
-        DatasetError: a value that is neither a class nor known to say nothing.
-
-    """
-    silent = ~np.isfinite(stored) | np.isin(stored, layout.ignore)
-    if nodata is not None:
-        silent |= stored == nodata
-    classes = np.full(stored.shape, IGNORE, dtype=np.int64)
-    known = silent.copy()
-    for number, entry in enumerate(layout.classes):
-        here = (stored == entry.value) & ~silent
-        classes[here] = number
-        known |= here
-    if not known.all():
-        strange = np.unique(stored[~known])[:5]
-        raise DatasetError(
-            f"{where} holds the label {', '.join(f'{value:g}' for value in strange)}; {layout.name} has "
-            f"{', '.join(f'{entry.value} ({entry.name})' for entry in layout.classes)} and ignores "
-            f"{', '.join(map(str, layout.ignore))}."
-        )
-    return classes
 
 
 def _middle(image: rasterio.DatasetReader, window: Window) -> Tensor:

@@ -12,7 +12,6 @@ from prithvi.catalog import DatasetLayout
 from prithvi.catalog import dataset as dataset_named
 from prithvi.contract import Contract
 from prithvi.data.chips import Chip, ChipDataset
-from prithvi.errors import DatasetError
 
 
 class SegmentationDataModule(L.LightningDataModule):
@@ -78,17 +77,8 @@ class SegmentationDataModule(L.LightningDataModule):
             DatasetError: a file is missing; the message counts them and names the first.
 
         """
-        chips = [
-            Chip(id, self.root / self.layout.image.format(id=id), self.root / self.layout.label.format(id=id))
-            for id in self.layout.chip_ids(split, self.splits)
-        ]
-        missing = [str(path) for chip in chips for path in (chip.image, chip.label) if not path.is_file()]
-        if missing:
-            raise DatasetError(
-                f"{len(missing)} of the {2 * len(chips)} files of the {split} split of {self.layout.name} are not "
-                f"under {self.root}: {', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}."
-            )
-        return chips
+        files = self.layout.chips(self.root, split, self.splits)
+        return [Chip(chip.id, chip.image, chip.label) for chip in files if chip.label is not None]
 
     def setup(self, stage: str) -> None:
         """Opens the lists the stage needs. No pixel is read."""

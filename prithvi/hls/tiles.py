@@ -1,8 +1,8 @@
 """MGRS tiles as Sentinel-2 and HLS cut them: 109.8 km squares in UTM, each 100 km square with its overlap.
 
 The tile's upper left corner is the 100 km square's, moved outwards to a multiple of 60 m; the tile reaches 109.8 km
-east and south of it. Letters follow the MGRS: columns in sets of three zones, rows in cycles of 2,000 km that start at A
-in odd and at F in even zones.
+east and south of it. Letters follow the MGRS: columns in sets of three zones, rows in cycles of 2,000 km that start at
+A in odd and at F in even zones.
 """
 
 from __future__ import annotations

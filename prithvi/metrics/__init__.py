@@ -1,5 +1,6 @@
 """Figures that count each pixel once and leave out those without a label."""
 
-from prithvi.metrics.segmentation import IGNORE, SegmentationMetrics
+from prithvi.contract import IGNORE
+from prithvi.metrics.segmentation import SegmentationMetrics
 
 __all__ = ["IGNORE", "SegmentationMetrics"]

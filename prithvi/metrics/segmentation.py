@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from prithvi.contract import IGNORE
 from prithvi.errors import ConfigError
-
-IGNORE = -1
-"""Label of a pixel that counts neither for the loss nor for any figure."""
 
 
 class SegmentationMetrics(MulticlassConfusionMatrix):

@@ -65,8 +65,12 @@ def test_the_rule_is_relaxed_step_by_step_as_published_and_says_so() -> None:
         "1 sequences after relaxing 2 times: clouds up to 35%, missing up to 25%, gaps up to 140 days"
     )
     hopeless = date_sequences(times, [0.9] * 3, [0.0] * 3, DateRule(frames=3))
-    assert hopeless.dates == ()
-    assert hopeless.rule.max_cloud + hopeless.rule.max_missing == pytest.approx(0.8)
+    assert (hopeless.dates, hopeless.relaxed) == ((), 0)
+    almost = date_sequences(times, [0.4] * 3, [0.0] * 3, DateRule(frames=3))
+    assert almost.dates == ((0, 1, 2),)
+    assert almost.rule.max_cloud + almost.rule.max_missing == pytest.approx(0.8)
+    enough = date_sequences(days(0, 30, 60), [0.0] * 3, [0.0] * 3, DateRule(frames=3))
+    assert (enough.dates, enough.relaxed) == (((0, 1, 2),), 0)
     never = date_sequences(times, [0.3] * 3, [0.0] * 3, replace(DateRule(frames=3), wanted=0))
     assert (never.dates, never.relaxed) == ((), 0)
 

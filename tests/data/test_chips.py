@@ -12,7 +12,6 @@ import torch
 
 from prithvi.catalog import data_catalog, dataset
 from prithvi.data import Chip, ChipDataset, SegmentationDataModule
-from prithvi.data.chips import class_numbers
 from prithvi.errors import DatasetError
 from prithvi.metrics import IGNORE
 from tests.conftest import SPAIN, SPAIN_LABEL
@@ -51,12 +50,12 @@ def test_parts_and_crops_stay_inside_their_columns(six_bands: np.ndarray) -> Non
 
 def test_labels_that_say_nothing_never_become_a_class() -> None:
     stored = np.array([[-1, 0, 1, 1, 0]], np.int16)
-    np.testing.assert_array_equal(class_numbers(stored, None, LAYOUT, "x"), [[IGNORE, 0, 1, 1, 0]])
-    np.testing.assert_array_equal(class_numbers(stored, 0, LAYOUT, "x"), [[IGNORE, IGNORE, 1, 1, IGNORE]])
+    np.testing.assert_array_equal(LAYOUT.class_numbers(stored, None, "x"), [[IGNORE, 0, 1, 1, 0]])
+    np.testing.assert_array_equal(LAYOUT.class_numbers(stored, 0, "x"), [[IGNORE, IGNORE, 1, 1, IGNORE]])
     floats = np.array([[np.nan, 0, 1, -1]], np.float32)
-    np.testing.assert_array_equal(class_numbers(floats, np.nan, LAYOUT, "x"), [[IGNORE, 0, 1, IGNORE]])
+    np.testing.assert_array_equal(LAYOUT.class_numbers(floats, np.nan, "x"), [[IGNORE, 0, 1, IGNORE]])
     with pytest.raises(DatasetError, match=r"label\.tif holds the label 7; sen1floods11 has 0 \(land\), 1 \(water\)"):
-        class_numbers(np.array([[7, 0]], np.int16), None, LAYOUT, "label.tif")
+        LAYOUT.class_numbers(np.array([[7, 0]], np.int16), None, "label.tif")
 
 
 def test_pixels_without_data_are_not_valid(write_tif: Callable[..., Path], six_bands: np.ndarray) -> None:

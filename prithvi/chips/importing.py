@@ -1,0 +1,177 @@
+"""Public datasets, and any folder of images and masks, as units of a store."""
+
+from __future__ import annotations
+
+import datetime as dt
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from affine import Affine
+from pyproj import Transformer
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from prithvi.catalog import sensor as sensor_named
+from prithvi.catalog.datasets import ChipFiles, DatasetLayout, LabelClass
+from prithvi.chips.filters import to_int16
+from prithvi.chips.spec import UNLABELLED, Chip, Sample, StoreSpec
+from prithvi.errors import BandError, DatasetError
+
+_TOGETHER = 64
+"""Files of a unit."""
+
+
+@dataclass(frozen=True)
+class FileUnit:
+    """Some image files of a dataset with their labels."""
+
+    key: str
+    files: tuple[ChipFiles, ...]
+    split: str
+    layout: DatasetLayout
+
+    def chips(self, spec: StoreSpec) -> Iterator[Chip]:
+        """Windows of each file, row by row, as many as fit whole.
+
+        Raises:
+            DatasetError: a file cannot be read, an image and its label differ in size, or a label is unknown.
+            BandError: a file has another number of bands than the layout says.
+
+        """
+        for files in self.files:
+            image, at, crs = _read_image(files, self.layout, spec)
+            label = _read_label(files, self.layout, image.shape[2:]) if self.layout.label is not None else None
+            height, width = image.shape[2:]
+            if height < spec.height or width < spec.width:
+                raise DatasetError(
+                    f"{files.image} has {height} x {width} pixels, fewer than a sample of {spec.height} x {spec.width}."
+                )
+            for row in range(0, height - spec.height + 1, spec.height):
+                for column in range(0, width - spec.width + 1, spec.width):
+                    here = (slice(row, row + spec.height), slice(column, column + spec.width))
+                    part = label[here] if label is not None else None
+                    whole = spec.height == height and spec.width == width
+                    name = files.id if whole else f"{files.id}_{row}_{column}"
+                    sample = self._sample(files, name, at * Affine.translation(column, row), crs, part, spec)
+                    yield Chip(np.ascontiguousarray(image[:, :, *here]), sample, None, part)
+
+    def _sample(
+        self, files: ChipFiles, name: str, at: Affine, crs: str, label: npt.NDArray[np.uint8] | None, spec: StoreSpec
+    ) -> Sample:
+        lat = lon = float("nan")
+        if crs:
+            x, y = at * (spec.width / 2, spec.height / 2)
+            lon, lat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(x, y)
+        times = tuple(dt.datetime.combine(day, dt.time(), dt.UTC) for day in files.dates) if files.dates else ()
+        return Sample(
+            name=name,
+            crs=crs,
+            affine=tuple(at)[:6],
+            lat=lat,
+            lon=lon,
+            times=times or (None,) * spec.frames,
+            granules=(files.image.name,) * spec.frames,
+            split=self.split,
+            good=(1.0,) * spec.frames,
+            filled=(0,) * spec.frames,
+            labelled=float((label != UNLABELLED).mean()) if label is not None else 0.0,
+        )
+
+
+def layout_units(
+    layout: DatasetLayout, root: Path, *, size: int | None = None, splits: Sequence[str] | None = None, **options: Any
+) -> tuple[StoreSpec, list[FileUnit]]:
+    """The form of a store of a dataset, and the units that fill it, official parts kept.
+
+    Args:
+        layout: where its files lie and what they mean.
+        root: folder that the archive was unpacked into.
+        size: side of a sample in pixels; None keeps the images whole, which then have one size.
+        splits: parts to import; None takes all.
+        options: further fields of `StoreSpec`.
+
+    Raises:
+        DatasetError: no such part, or files are missing.
+
+    """
+    units = []
+    for split in splits or layout.splits:
+        files = layout.chips(root, split)
+        for number, first in enumerate(range(0, len(files), _TOGETHER)):
+            some = tuple(files[first : first + _TOGETHER])
+            units.append(FileUnit(f"{layout.name}-{split}-{number:05d}", some, split, layout))
+    if not units:
+        raise DatasetError(f"{layout.name}: there is no file under {root}.")
+    if size is None:
+        with _opened(units[0].files[0].image) as raster:
+            height, width = raster.shape
+    else:
+        height = width = size
+    classes = tuple(LabelClass(number, entry.name, entry.color) for number, entry in enumerate(layout.classes))
+    spec = StoreSpec(
+        height, width, layout.frames, layout.contract.bands, fmask=False, level=sensor_named(layout.sensor).level,
+        classes=classes if layout.label is not None else (), **options,
+    )  # fmt: skip
+    return spec, units
+
+
+def _opened(path: Path) -> rasterio.DatasetReader:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        try:
+            return rasterio.open(path)
+        except RasterioError as error:
+            raise DatasetError(f"{path} cannot be read ({error}).") from error
+
+
+def _read_image(files: ChipFiles, layout: DatasetLayout, spec: StoreSpec) -> tuple[npt.NDArray[np.int16], Affine, str]:
+    """(time, band, y, x), its affine and its CRS (empty for none)."""
+    with _opened(files.image) as raster:
+        expected = layout.frames * len(layout.bands)
+        if raster.count != expected:
+            raise BandError(
+                f"{files.image} has {raster.count} bands; {layout.name} has {layout.frames} dates of "
+                f"{', '.join(layout.bands)}."
+            )
+        missing = [band for band in spec.bands if band not in layout.bands]
+        if missing:
+            raise BandError(f"{layout.name} has no {', '.join(missing)}; its bands are {', '.join(layout.bands)}.")
+        numbers = [
+            [1 + _place(time, layout.bands.index(band), layout) for band in spec.bands] for time in range(layout.frames)
+        ]
+        try:
+            stored = raster.read([number for row in numbers for number in row])
+        except RasterioError as error:
+            raise DatasetError(f"{files.image} is damaged or cut short.") from error
+        nodata = [*layout.nodata, *([raster.nodata] if raster.nodata is not None else [])]
+        code = raster.crs.to_epsg() if raster.crs else None
+        crs = f"EPSG:{code}" if code else raster.crs.to_wkt() if raster.crs else ""
+        image = to_int16(stored, layout.gain, nodata, spec.gain)
+        return image.reshape(layout.frames, len(spec.bands), *raster.shape), raster.transform, crs
+
+
+def _place(time: int, band: int, layout: DatasetLayout) -> int:
+    """Position of a band of a date in a file, counted from 0."""
+    if layout.order == "band-major":
+        return band * layout.frames + time
+    return time * len(layout.bands) + band
+
+
+def _read_label(files: ChipFiles, layout: DatasetLayout, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """(y, x) class numbers, `UNLABELLED` where the label says nothing."""
+    if files.label is None:
+        return np.full(shape, UNLABELLED, np.uint8)
+    with _opened(files.label) as raster:
+        try:
+            stored = raster.read(1)
+        except RasterioError as error:
+            raise DatasetError(f"{files.label} is damaged or cut short.") from error
+        if stored.shape != shape:
+            raise DatasetError(f"chip {files.id}: image {shape} and label {stored.shape} differ in size.")
+        classes = layout.class_numbers(stored, raster.nodata, files.label)
+    return np.where(classes < 0, UNLABELLED, classes).astype(np.uint8)

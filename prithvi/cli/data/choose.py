@@ -1,0 +1,56 @@
+"""`prithvi data choose`: tiles by stratum, dates by clouds and gaps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def choose_verb(
+    source: Annotated[str, typer.Argument(help="A search result, a folder of granules, or a STAC catalog.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .parquet or .json.")],
+    frames: Annotated[int, typer.Option(help="Dates that go together.", min=1)] = 3,
+    min_gap: Annotated[int, typer.Option(help="Least days between two dates.")] = 28,
+    max_gap: Annotated[int, typer.Option(help="Most days between two dates, relaxed where too few.")] = 84,
+    max_cloud: Annotated[float, typer.Option(help="Clouds of a granule in per cent, relaxed where too few.")] = 15.0,
+    max_missing: Annotated[float, typer.Option(help="Per cent of a granule without data, relaxed likewise.")] = 5.0,
+    sequences: Annotated[int, typer.Option(help="Sequences of a tile below which the rule is relaxed.")] = 10,
+    tiles: Annotated[Path | None, typer.Option(help="Vector file: a row a tile (column tile), with strata.")] = None,
+    strata: Annotated[list[str] | None, typer.Option(help="Column of the tiles that decides; repeat for more.")] = None,
+    count: Annotated[int | None, typer.Option(help="Tiles to draw.", min=1)] = None,
+    clusters: Annotated[int | None, typer.Option(help="Clusters that columns of numbers are put into.")] = None,
+    minimum: Annotated[int, typer.Option(help="Tiles that every class keeps.")] = 3,
+    validation: Annotated[float, typer.Option(help="Share of the tiles that validate.")] = 0.05,
+    overlap: Annotated[float, typer.Option(help="Share of itself a training tile may share with one of those.")] = 0.3,
+    seed: Annotated[int, typer.Option(help="Of every draw.")] = 1911,
+) -> None:
+    """Chooses tiles so that strata count alike, and dates that are clear and far enough apart."""
+    from prithvi.chips import DateRule, sample_tiles
+    from prithvi.chips.planning import choose_dates, read_tiles
+    from prithvi.cli.progress import Bar
+    from prithvi.errors import ConfigError
+    from prithvi.hls.items import read_items, write_items
+
+    items = read_items(source)
+    split = None
+    if tiles is not None:
+        if not strata:
+            raise ConfigError("--tiles was given without the columns that decide: --strata NAME.")
+        universe = read_tiles(tiles, items)
+        drawn = sample_tiles(
+            universe, strata, count=count or len(universe), clusters=clusters, minimum=minimum, validation=validation,
+            overlap=overlap, seed=seed,
+        )  # fmt: skip
+        typer.echo(drawn.sentence())
+        split = dict(zip(drawn.tiles["tile"], drawn.tiles["split"], strict=True))
+    elif strata or count is not None:
+        raise ConfigError("--strata and --count choose among --tiles FILE, which was not given.")
+    rule = DateRule(
+        frames, min_gap, max_gap, max_cloud / 100, max_missing / 100, wanted=sequences, longest=max(16, frames)
+    )
+    with Bar("looking for clear dates") as bar:
+        chosen = choose_dates(items, rule, split=split, progress=bar, note=typer.echo)
+    write_items(chosen, output)
+    typer.echo(f"{output}: {len(chosen):,} of {len(items):,} granules")

@@ -1,0 +1,27 @@
+"""`prithvi data get`: granules to disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def get_verb(
+    source: Annotated[str, typer.Argument(help="A search result (.parquet, .json) or a STAC catalog.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write into.")],
+    bands: Annotated[str | None, typer.Option(help="Common names, such as red,nir_narrow; the models' six.")] = None,
+    workers: Annotated[int, typer.Option(help="Files fetched at once.", min=1)] = 4,
+) -> None:
+    """Fetches the bands and Fmask of granules. Whole files are kept, begun ones go on where they were."""
+    from prithvi.bands import PRITHVI_BANDS, check_names
+    from prithvi.cli.progress import Bar
+    from prithvi.hls.download import get
+    from prithvi.hls.items import read_items
+
+    names = check_names(bands.split(",")) if bands is not None else PRITHVI_BANDS
+    items = read_items(source)
+    with Bar(f"{len(items)} granules") as bar:
+        got = get(items, output, bands=names, workers=workers, progress=bar)
+    typer.echo(f"{output}: {len(got):,} granules ({output / 'items.json'})")

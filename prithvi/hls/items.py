@@ -1,0 +1,269 @@
+"""Granules as STAC items: from folders, catalogs, search results; to files that others read.
+
+Everything downstream takes a list of items, wherever they come from. Keys of assets are the product's band ids (B02,
+B8A, Fmask), so what B05 means depends on the granule's name, and is looked up there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pystac
+import rasterio
+from rasterio.errors import RasterioError
+from rasterio.warp import transform_geom
+from shapely.geometry import box, mapping, shape
+
+from prithvi.bands import PRODUCTS, band_id
+from prithvi.errors import BandError, DatasetError, MissingExtraError, OutputError
+from prithvi.hls.granules import Granule, is_granule_name
+
+COLLECTIONS = {"L30": "HLSL30_2.0", "S30": "HLSS30_2.0"}
+"""Product to the collection that items made from files belong to, as NASA spells it today."""
+MISSING = "prithvi:missing"
+"""Property: share of the granule without data, 0 to 1."""
+_TIFF = (".tif", ".tiff")
+
+
+def read_items(source: str | Path) -> list[pystac.Item]:
+    """The HLS granules of a source, by tile and time, none twice.
+
+    Args:
+        source: a folder with granules; a static STAC catalog or collection; an item, an ItemCollection or a folder's
+            `items.json`; a GeoParquet file of items.
+
+    Raises:
+        DatasetError: no such file, none of these, or no HLS granule in it.
+
+    Warns:
+        UserWarning: items that are no HLS granules are left out.
+
+    """
+    path = Path(source)
+    if path.is_dir():
+        found = granule_items(path)
+    elif not path.is_file():
+        raise DatasetError(f"there is no file or folder {path}, and no dataset of that name.")
+    elif path.suffix.lower() in (".parquet", ".geoparquet"):
+        found = _from_parquet(path)
+    else:
+        found = _from_json(path)
+    granules = {item.id: item for item in found if is_granule_name(item.id)}
+    strangers = sum(not is_granule_name(item.id) for item in found)
+    if strangers:
+        warnings.warn(f"{path}: {strangers} of {len(found)} items are no HLS granules and are left out.", stacklevel=2)
+    if not granules:
+        raise DatasetError(
+            f"{path} holds no HLS granule: expected names such as HLS.L30.T31UDS.2022145T105621.v2.0, a file a band."
+        )
+    return sorted(granules.values(), key=lambda item: Granule.parse(item.id))
+
+
+def granule_items(folder: str | Path) -> list[pystac.Item]:
+    """An item for each granule whose GeoTIFFs lie in a folder or below it.
+
+    Place and size are read from one file's header; `eo:cloud_cover` and the share of missing pixels from its tags,
+    where it has them.
+
+    Warns:
+        UserWarning: a granule whose header cannot be read is left out, and named.
+
+    """
+    files: dict[str, dict[str, Path]] = {}
+    for directory, _, names in os.walk(folder):
+        for name in sorted(names):
+            if name.lower().endswith(_TIFF) and is_granule_name(name):
+                granule = str(Granule.parse(name))
+                rest = Path(name[len(granule) :].lstrip("._")).stem
+                key = "Fmask" if rest.lower() == "fmask" else band_id(rest)
+                if key is not None:
+                    files.setdefault(granule, {})[key] = Path(directory, name).resolve()
+    items = []
+    for name, bands in sorted(files.items()):
+        try:
+            items.append(_item(Granule.parse(name), bands))
+        except RasterioError as error:
+            warnings.warn(f"granule {name} is left out: {error}.", stacklevel=2)
+    return items
+
+
+def _item(granule: Granule, files: Mapping[str, Path]) -> pystac.Item:
+    first = files.get("Fmask") or next(iter(files.values()))
+    with rasterio.open(first) as raster:
+        if raster.crs is None:
+            raise RasterioError(f"{first} has no coordinate reference system")
+        outline = transform_geom(raster.crs, "EPSG:4326", mapping(box(*raster.bounds)), precision=7)
+        code, affine, size, tags = raster.crs.to_epsg(), list(raster.transform), list(raster.shape), raster.tags()
+    properties: dict[str, Any] = {"proj:shape": size, "proj:transform": affine}
+    if code is not None:
+        properties["proj:code"] = f"EPSG:{code}"
+    cloud, coverage = _number(tags.get("cloud_coverage")), _number(tags.get("spatial_coverage"))
+    if cloud is not None:
+        properties["eo:cloud_cover"] = cloud
+    if coverage is not None:
+        properties[MISSING] = round(1 - coverage / 100, 6)
+    item = pystac.Item(
+        str(granule), outline, list(shape(outline).bounds), granule.time, properties,
+        collection=COLLECTIONS[granule.product],
+        stac_extensions=["https://stac-extensions.github.io/projection/v2.0.0/schema.json"],
+    )  # fmt: skip
+    if cloud is not None:
+        item.stac_extensions.append("https://stac-extensions.github.io/eo/v1.1.0/schema.json")
+    for key, path in sorted(files.items()):
+        kind = pystac.MediaType.GEOTIFF
+        item.add_asset(
+            key, pystac.Asset(path.as_uri(), media_type=kind, roles=["data"] if key != "Fmask" else ["mask"])
+        )
+    return item
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text is not None else None
+    except ValueError:
+        return None
+
+
+def asset_href(item: pystac.Item, band: str) -> str:
+    """Address of a common band's file, or of `fmask`, by the ids of the granule's own product.
+
+    Raises:
+        BandError: the granule has no such band or file.
+
+    """
+    granule = Granule.parse(item.id)
+    key = "Fmask" if band == "fmask" else granule.band_id(band)
+    for name, asset in item.assets.items():
+        if name.lower() == key.lower() or (band != "fmask" and band_id(name) == key):
+            file = Path(urlparse(asset.href).path).name
+            if is_granule_name(file) and Granule.parse(file).product != granule.product:
+                raise BandError(f"{item.id} is {granule.product}, and its {name} is a file of another product: {file}.")
+            return str(asset.get_absolute_href() or asset.href)
+    ids = {identifier for identifier in (band_id(name) for name in item.assets) if identifier}
+    strangers = sorted(ids - set(PRODUCTS[granule.sensor]))
+    more = f" ({', '.join(strangers)} are no bands of {granule.product})" if strangers else ""
+    raise BandError(f"{item.id} has no file of {band} ({key}); it has {', '.join(item.assets) or 'none'}{more}.")
+
+
+def write_items(items: Sequence[pystac.Item], path: str | Path) -> Path:
+    """Writes items as GeoParquet (.parquet) or as an ItemCollection (.json), whole or not at all.
+
+    Raises:
+        DatasetError: another suffix.
+        OutputError: the file cannot be written.
+
+    """
+    target = Path(path)
+    if target.suffix not in (".parquet", ".json"):
+        raise DatasetError(f"{target}: items are written as .parquet or .json.")
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.suffix == ".json":
+            collection = {"type": "FeatureCollection", "features": [_plain(item) for item in items]}
+            partial.write_text(json.dumps(collection, indent=1), encoding="utf-8")
+        else:
+            arrow = _stac_geoparquet()
+            arrow.to_parquet(arrow.parse_stac_items_to_arrow([_plain(item) for item in items]), partial)
+        partial.replace(target)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(f"{target} cannot be written ({error.strerror}).") from error
+    return target
+
+
+def _plain(item: pystac.Item) -> dict[str, Any]:
+    """An item as JSON holds it, its files by absolute address and without links to where it came from."""
+    plain = item.to_dict(include_self_link=False, transform_hrefs=False)
+    plain["links"] = []
+    for key, asset in item.assets.items():
+        plain["assets"][key]["href"] = asset.get_absolute_href() or asset.href
+    return plain
+
+
+def _stac_geoparquet() -> Any:
+    try:
+        from stac_geoparquet import arrow
+    except ImportError as error:
+        raise MissingExtraError("GeoParquet of STAC items", "search") from error
+    return arrow
+
+
+def _from_parquet(path: Path) -> list[pystac.Item]:
+    import pyarrow.parquet
+
+    arrow = _stac_geoparquet()
+    try:
+        plain = list(arrow.stac_table_to_items(pyarrow.parquet.read_table(path)))
+    except (OSError, ValueError, KeyError) as error:
+        raise DatasetError(f"{path} is no GeoParquet file of STAC items ({error}).") from error
+    return [pystac.Item.from_dict(_without_empty(item)) for item in plain]
+
+
+def _without_empty(item: dict[str, Any]) -> dict[str, Any]:
+    """A table has a column for every asset and field of any item: those that this one lacks leave again."""
+    assets = {
+        key: {name: value for name, value in asset.items() if value is not None}
+        for key, asset in item["assets"].items()
+        if asset is not None and asset.get("href") is not None
+    }
+    properties = {key: value for key, value in item["properties"].items() if value is not None or key == "datetime"}
+    lists = {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in properties.items()}
+    return {**item, "assets": assets, "properties": lists, "links": item.get("links") or []}
+
+
+def _from_json(path: Path) -> list[pystac.Item]:
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        kind = plain.get("type")
+        if kind == "FeatureCollection":
+            here = str(path.resolve())
+            items = [pystac.Item.from_dict(feature) for feature in plain["features"]]
+            for item in items:
+                if not item.get_self_href():
+                    item.set_self_href(here)  # so that relative addresses are those beside the file
+            return items
+        if kind == "Feature":
+            return [pystac.Item.from_file(str(path))]
+        if kind in ("Catalog", "Collection"):
+            return list(pystac.read_file(str(path)).get_items(recursive=True))  # type: ignore[attr-defined]
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, pystac.STACError) as error:
+        raise DatasetError(f"{path} cannot be read as STAC ({error}).") from error
+    raise DatasetError(f"{path} is no STAC item, collection or catalog (its type is {kind!r}).")
+
+
+def table(items: Iterable[pystac.Item]) -> gpd.GeoDataFrame:
+    """One row a granule: id, tile, product, time, cloud (per cent, NaN where unknown) and footprint (EPSG:4326)."""
+    rows = []
+    for item in items:
+        granule = Granule.parse(item.id)
+        cloud = item.properties.get("eo:cloud_cover")
+        rows.append(
+            {
+                "id": item.id,
+                "tile": granule.tile,
+                "product": granule.product,
+                "time": pd.Timestamp(granule.time),
+                "cloud": float("nan") if cloud is None else float(cloud),
+                "geometry": shape(item.geometry) if item.geometry else None,
+            }
+        )
+    frame = gpd.GeoDataFrame(rows, columns=["id", "tile", "product", "time", "cloud", "geometry"], crs="EPSG:4326")
+    return frame.sort_values(["tile", "time"], ignore_index=True)
+
+
+def local_path(href: str) -> Path | None:
+    """The path of a file address or of a plain path; None for an address of a server."""
+    parts = urlparse(href)
+    if parts.scheme == "file":
+        return Path(unquote(parts.path))
+    return Path(href) if parts.scheme == "" or len(parts.scheme) == 1 else None
