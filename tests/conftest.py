@@ -18,6 +18,7 @@ from prithvi.bands import PRITHVI_BANDS
 from prithvi.catalog import data_catalog, dataset
 from prithvi.modelfolder import FittedModel, save
 from prithvi.tasks import SegmentationTask
+from tests.synthetic_hls import Archive, make_archive
 
 SPAIN = data_catalog() / "sen1floods11" / "samples" / "S2Hand" / "Spain_7370579_S2Hand.tif"
 SPAIN_LABEL = data_catalog() / "sen1floods11" / "samples" / "LabelHand" / "Spain_7370579_LabelHand.tif"
@@ -126,3 +127,11 @@ def prithvi(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
         return Answer(int(stop.value.code or 0), out, err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Archive:
+    """A small synthetic HLS archive: two MGRS zones, four dates of each, 320 x 320 pixels."""
+    return make_archive(
+        tmp_path_factory.mktemp("hls") / "archive", ["31UDS", "32ULC"], dates=4, every_days=15, size=320
+    )

@@ -20,7 +20,7 @@ import numpy as np
 import zarr
 
 import prithvi
-from prithvi.chips.files import make_array, read_sums, sha256, write_metadata, write_samples, write_sums
+from prithvi.chips.files import SUMS, make_array, read_sums, sha256, write_metadata, write_samples, write_sums
 from prithvi.chips.journal import Journal
 from prithvi.chips.running import Progress, run
 from prithvi.chips.spec import Sample, StoreSpec, Tally
@@ -303,7 +303,7 @@ def _commit(journal: Journal, spec: StoreSpec, samples: Sequence[Sample], plan: 
     fresh = {path: sha for entry in entries.values() for path, (sha, _) in entry["files"].items()}
     for file in sorted(new.rglob("*")):
         path = file.relative_to(new).as_posix()
-        if file.is_file() and path not in fresh:
+        if file.is_file() and path not in fresh and path != SUMS:  # a list that a killed build left is written anew
             fresh[path] = sha256(file)
     write_sums(new, {**sums, **fresh})
     files = sorted((file for file in new.rglob("*") if file.is_file()), key=lambda file: file == new / "zarr.json")

@@ -7,6 +7,7 @@ the commonest of those in the pixel.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,6 +35,8 @@ PALETTE = ("0072B2", "E69F00", "009E73", "CC79A7", "56B4E9", "D55E00", "F0E442",
            "117733", "DDCC77", "CC6677", "AA4499", "882255")  # fmt: skip
 """Colours that most kinds of colour vision can tell apart (Okabe and Ito; Tol)."""
 _RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".img")
+_ONE_AT_A_TIME = threading.Lock()
+"""rasterio silences a warning of its own inside `rasterize`, in a way that two threads undo for one another."""
 _SCAN = 2048
 """Pixels along a side of the windows in which a raster's classes are looked for."""
 
@@ -101,7 +104,7 @@ class LabelsHere:
         for number, value in enumerate(self.labels.values):
             shapes = inside.geometry[inside[self.labels.column] == value]
             if len(shapes):
-                here = rasterize(shapes, shape, fill=0, default_value=1, transform=at, dtype="uint8").astype(bool)
+                here = _inside(shapes, at, shape)
                 result[here] = number
                 claims += here
         result[claims > 1] = UNLABELLED
@@ -169,6 +172,14 @@ def _resampling(raster: rasterio.DatasetReader, crs: str, at: Affine) -> Resampl
     """The commonest value where the raster's pixels are clearly smaller than the chip's, else the nearest."""
     moved, _, _ = calculate_default_transform(raster.crs, crs, raster.width, raster.height, *raster.bounds)
     return Resampling.mode if abs(moved.a) < 0.75 * abs(at.a) else Resampling.nearest
+
+
+def _inside(shapes: gpd.GeoSeries, at: Affine, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """(y, x) bool: where a pixel's middle lies in a polygon, or a point in the pixel."""
+    with _ONE_AT_A_TIME:
+        burnt = rasterize(shapes, shape, fill=0, default_value=1, transform=at, dtype="uint8")
+    inside: npt.NDArray[np.bool_] = burnt.astype(bool)
+    return inside
 
 
 def _box(left: float, bottom: float, right: float, top: float) -> Any:
