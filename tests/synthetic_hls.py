@@ -244,7 +244,7 @@ def _write_fields(root: Path, tiles: Sequence[str], size: int) -> Path:
             for row in range(int(bottom // FIELD) + 1, int(top // FIELD)):
                 kind = 2 + ((column * 7919 + row * 104_729) % 17 % 2)
                 corner = (column * FIELD, row * FIELD)
-                part = "val" if column * FIELD > left + 0.6 * (right - left) else "train"
+                part = "val" if column * FIELD > left + 0.5 * (right - left) else "train"
                 rows.append(
                     {"crop": COVER[kind], "part": part, "geometry": box(*corner, corner[0] + FIELD, corner[1] + FIELD)}
                 )
