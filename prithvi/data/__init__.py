@@ -2,5 +2,6 @@
 
 from prithvi.data.chips import Chip, ChipDataset
 from prithvi.data.segmentation import SegmentationDataModule
+from prithvi.data.stores import StoreDataset
 
-__all__ = ["Chip", "ChipDataset", "SegmentationDataModule"]
+__all__ = ["Chip", "ChipDataset", "SegmentationDataModule", "StoreDataset"]
