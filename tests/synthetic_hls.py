@@ -149,6 +149,8 @@ def make_archive(
         truth[tile] = root / "truth" / f"cover_{tile}.tif"
         _write(truth[tile], cover(x, y), grid, None)
     items = granule_items(root)
+    for item in items:
+        item.collection_id = f"HLS{item.id[4:7]}_2.0"
     return Archive(root, items, _write_catalog(root, items), _write_fields(root, tiles, size), truth)
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from prithvi.chips import ChipStore
@@ -23,7 +23,8 @@ class StoreDataset(Dataset[dict[str, Any]]):
     A sample holds `image` (band, T, Y, X) int16 as stored, `valid` (T, Y, X) bool (False without data and where a value
     was filled from its neighbour), `temporal_coords` (T, 2) year and day of the year counted from 0, `location_coords`
     (2) latitude and longitude, both float32 and NaN where unknown, `id`; and for a store with labels `label` (Y, X)
-    int64 with `prithvi.contract.IGNORE` where there is none.
+    int16 with `prithvi.contract.IGNORE` where there is none. Numbers stay as small as they are stored: what travels
+    between processes costs time, and a device widens them faster.
 
     Args:
         store: the store or its folder.
@@ -54,24 +55,32 @@ class StoreDataset(Dataset[dict[str, Any]]):
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """Several samples; torch's loader calls this with a batch's positions."""
         wanted = [self.indices[index] for index in indices]
-        pixels = {name: torch.from_numpy(values) for name, values in self.store.read(wanted).items()}
-        return [self._sample({name: values[row] for name, values in pixels.items()}, i) for row, i in enumerate(wanted)]
-
-    def _sample(self, pixels: dict[str, Tensor], index: int) -> dict[str, Any]:
-        valid = (pixels["image"] != NODATA).all(dim=1)
-        if "fmask" in pixels:
-            valid &= pixels["fmask"] != NO_FMASK
-        sample = {
-            "id": self.names[index],
-            "image": pixels["image"].transpose(0, 1),
-            "valid": valid,
-            "temporal_coords": torch.from_numpy(self.times[index]),
-            "location_coords": torch.from_numpy(self.places[index]),
-        }
+        pixels = self.store.read(wanted)
+        batch = {"image": torch.from_numpy(pixels["image"]).transpose(1, 2), "valid": torch.from_numpy(_valid(pixels))}
         if "label" in pixels:
-            label = pixels["label"].long()
-            sample["label"] = torch.where(label == UNLABELLED, IGNORE, label)
-        return sample
+            batch["label"] = torch.from_numpy(_NUMBERS[pixels["label"]])
+        batch["temporal_coords"] = torch.from_numpy(self.times[wanted])
+        batch["location_coords"] = torch.from_numpy(self.places[wanted])
+        return [
+            {"id": self.names[index], **{name: values[row] for name, values in batch.items()}}
+            for row, index in enumerate(wanted)
+        ]
+
+
+_NUMBERS = np.arange(256, dtype=np.int16)
+_NUMBERS[UNLABELLED] = IGNORE
+"""Stored label to class number."""
+
+
+def _valid(pixels: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.bool_]:
+    """(sample, time, y, x): where every band has data and none was filled."""
+    image = pixels["image"]
+    valid: npt.NDArray[np.bool_] = image[:, :, 0] != NODATA
+    for band in range(1, image.shape[2]):
+        valid &= image[:, :, band] != NODATA
+    if "fmask" in pixels:
+        valid &= pixels["fmask"] != NO_FMASK
+    return valid
 
 
 def _year_and_day(time: Any) -> tuple[float, float]:

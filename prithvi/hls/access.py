@@ -5,6 +5,7 @@ Secrets go to the hosts they belong to and to no other one.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -94,25 +95,29 @@ def headers(url: str, hosts: Sequence[str] = EARTHDATA) -> dict[str, str]:
 
 @cache
 def token() -> str:
-    """NASA's bearer token, from EARTHDATA_TOKEN or out of ~/.netrc through earthaccess.
+    """NASA's bearer token: EARTHDATA_TOKEN, or what earthaccess gets for a name and password.
+
+    These stand in EARTHDATA_USERNAME and EARTHDATA_PASSWORD, or in ~/.netrc.
 
     Raises:
         HubError: there is no login, or it is refused.
 
     """
+    if "EARTHDATA_TOKEN" in os.environ:
+        return os.environ["EARTHDATA_TOKEN"]
     try:
-        import earthaccess
+        from earthaccess import Auth
         from earthaccess.exceptions import LoginAttemptFailure, LoginStrategyUnavailable
     except ImportError as error:
         raise MissingExtraError("NASA's archive", "search") from error
     for strategy in ("environment", "netrc"):
         try:
-            login = earthaccess.login(strategy=strategy)
+            login = Auth().login(strategy=strategy)
         except LoginStrategyUnavailable:
             continue
         except (LoginAttemptFailure, OSError) as error:
             raise HubError(f"NASA's Earthdata login refused what {strategy} says ({_plain(error)}).") from error
-        if login is not None and login.authenticated and login.token:
+        if login.authenticated and login.token:
             return str(login.token["access_token"])
     raise HubError(
         "NASA's archive wants an Earthdata login: set EARTHDATA_TOKEN (urs.earthdata.nasa.gov, Generate Token), or put "

@@ -20,7 +20,8 @@ from prithvi.hls.access import EARTHDATA, headers, signed
 from prithvi.hls.granules import Granule
 from prithvi.hls.items import asset_href, local_path, write_items
 
-_BLOCK = 1 << 20
+_BLOCK = 1 << 15
+"""Bytes written at a time: what a broken connection loses at most."""
 _TRIES = 4
 _SHA256 = "1220"
 """How a multihash of SHA-256 begins (STAC's file extension)."""

@@ -53,6 +53,8 @@ class Granule:
             raise SceneError(f"{stem}: version {match['version']} names its time in another form; check the name.")
         try:
             time = dt.datetime.strptime(match["day"] + clock, "%Y%j%H%M%S").replace(tzinfo=dt.UTC)
+            if time.strftime("%Y%j") != match["day"]:  # day 366 of a year with 365
+                raise ValueError(match["day"])
         except ValueError as error:
             raise SceneError(f"{stem} names the time {match['day']}T{clock}, which does not exist.") from error
         return cls(match["tile"], time, match["product"], match["version"])

@@ -27,8 +27,6 @@ from prithvi.bands import PRODUCTS, band_id
 from prithvi.errors import BandError, DatasetError, MissingExtraError, OutputError
 from prithvi.hls.granules import Granule, is_granule_name
 
-COLLECTIONS = {"L30": "HLSL30_2.0", "S30": "HLSS30_2.0"}
-"""Product to the collection that items made from files belong to, as NASA spells it today."""
 MISSING = "prithvi:missing"
 """Property: share of the granule without data, 0 to 1."""
 _TIFF = (".tif", ".tiff")
@@ -113,7 +111,6 @@ def _item(granule: Granule, files: Mapping[str, Path]) -> pystac.Item:
         properties[MISSING] = round(1 - coverage / 100, 6)
     item = pystac.Item(
         str(granule), outline, list(shape(outline).bounds), granule.time, properties,
-        collection=COLLECTIONS[granule.product],
         stac_extensions=["https://stac-extensions.github.io/projection/v2.0.0/schema.json"],
     )  # fmt: skip
     if cloud is not None:

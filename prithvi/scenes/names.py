@@ -46,7 +46,10 @@ _LANDSAT_SIDE = re.compile(
 
 def _day(text: str, form: str, name: str) -> dt.date:
     try:
-        return dt.datetime.strptime(text, form).date()
+        day = dt.datetime.strptime(text, form).date()
+        if day.strftime(form) != text:  # day 366 of a year with 365
+            raise ValueError(text)
+        return day
     except ValueError as error:
         raise SceneError(f"{name} names the day {text}, which does not exist: rename it, or give dates.") from error
 

@@ -1,0 +1,124 @@
+"""Items from folders, catalogs and files are the same items, and go to files and back without loss."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pystac
+import pystac.validation
+import pytest
+import rasterio
+
+from prithvi.errors import BandError, DatasetError
+from prithvi.hls import asset_href, granule_items, read_items, table, write_items
+from prithvi.hls.access import readable
+from tests.synthetic_hls import Archive
+
+
+def test_a_folder_its_catalog_and_its_collection_hold_the_same_granules(archive: Archive, tmp_path: Path) -> None:
+    folder = read_items(archive.root)
+    assert len(folder) == 8
+    assert [item.id for item in folder] == sorted((item.id for item in archive.items), key=lambda name: name[8:])
+    for source in (archive.catalog, archive.root / "items.json"):
+        found = read_items(source)
+        assert [item.id for item in found] == [item.id for item in folder]
+        for one, other in zip(found, folder, strict=True):
+            assert one.datetime == other.datetime
+            assert one.properties["eo:cloud_cover"] == other.properties["eo:cloud_cover"]
+            for band in ("blue", "nir_narrow", "swir_2", "fmask"):
+                assert Path(readable(asset_href(one, band))).samefile(readable(asset_href(other, band)))
+
+
+def test_place_and_size_are_those_of_the_file(archive: Archive) -> None:
+    for item in granule_items(archive.root):
+        pystac.validation.validate_dict(item.to_dict(), extensions=[])
+        with rasterio.open(readable(asset_href(item, "red"))) as raster:
+            assert item.properties["proj:code"] == f"EPSG:{raster.crs.to_epsg()}"
+            assert tuple(item.properties["proj:transform"][:6]) == tuple(raster.transform)[:6]
+            assert item.properties["proj:shape"] == list(raster.shape)
+            assert item.properties["eo:cloud_cover"] == float(raster.tags()["cloud_coverage"])
+
+
+@pytest.mark.parametrize("name", ["items.parquet", "items.json"])
+def test_items_go_to_a_file_and_back_without_loss(archive: Archive, tmp_path: Path, name: str) -> None:
+    items = read_items(archive.root)
+    for number, item in enumerate(items):
+        item.properties["prithvi:sequences"] = [f"{number}/0", "7/1"]
+        item.properties["prithvi:split"] = "train" if number % 2 else "val"
+    del items[0].properties["eo:cloud_cover"]
+    write_items(items, tmp_path / name)
+    back = read_items(tmp_path / name)
+    for one, other in zip(items, back, strict=True):
+        assert (one.id, one.datetime, one.bbox, one.collection_id) == (
+            other.id,
+            other.datetime,
+            other.bbox,
+            other.collection_id,
+        )
+        for key in ("eo:cloud_cover", "prithvi:sequences", "prithvi:split", "prithvi:missing", "proj:transform"):
+            assert one.properties.get(key) == other.properties.get(key), key
+        assert {key: asset.href for key, asset in one.assets.items()} == {
+            key: asset.href for key, asset in other.assets.items()
+        }
+    assert list(tmp_path.iterdir()) == [tmp_path / name]
+
+
+def test_geoparquet_opens_in_geopandas(archive: Archive, tmp_path: Path) -> None:
+    import geopandas as gpd
+
+    write_items(read_items(archive.root), tmp_path / "items.parquet")
+    frame = gpd.read_parquet(tmp_path / "items.parquet")
+    assert len(frame) == 8
+    assert frame.crs.to_epsg() == 4326
+
+
+def test_a_table_has_a_row_a_granule(archive: Archive) -> None:
+    frame = table(archive.items)
+    assert frame["tile"].tolist() == ["31UDS"] * 4 + ["32ULC"] * 4
+    assert frame["time"].is_monotonic_increasing is False
+    assert frame.groupby("tile")["time"].apply(lambda times: times.is_monotonic_increasing).all()
+    assert frame["cloud"].between(0, 100).all()
+
+
+def test_the_file_of_another_product_under_a_bands_name_is_refused(archive: Archive) -> None:
+    sentinel = next(item for item in archive.items if ".S30." in item.id).clone()
+    landsat = next(item for item in archive.items if ".L30." in item.id)
+    with pytest.raises(BandError, match=r"has no file of coastal \(B01\); it has B02, B03"):
+        asset_href(sentinel, "coastal")
+    mixed = sentinel.clone()
+    mixed.assets["B11"] = landsat.assets["B06"].clone()
+    with pytest.raises(BandError, match="is S30, and its B11 is a file of another product"):
+        asset_href(mixed, "swir_1")
+    renamed = landsat.clone()
+    renamed.assets = {"B8A": landsat.assets["B05"].clone(), "B11": landsat.assets["B06"].clone()}
+    with pytest.raises(BandError, match=r"has no file of nir_narrow \(B05\).*B8A.* are no bands of L30|B8A is no band"):
+        asset_href(renamed, "nir_narrow")
+
+
+def test_a_granule_that_cannot_be_read_is_left_out_and_named(archive: Archive, tmp_path: Path) -> None:
+    root = tmp_path / "granules"
+    shutil.copytree(archive.root, root, ignore=shutil.ignore_patterns("catalog", "truth", "items.json"))
+    victim = next(root.glob("HLS.L30.T31UDS*/*Fmask.tif"))
+    victim.write_bytes(b"not a tiff")
+    with pytest.warns(UserWarning, match=f"granule {victim.parent.name} is left out"):
+        assert len(read_items(root)) == 7
+
+
+def test_what_holds_no_granule_says_so(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="there is no file or folder"):
+        read_items(tmp_path / "nothing")
+    with pytest.raises(DatasetError, match="holds no HLS granule"):
+        read_items(tmp_path)
+    (tmp_path / "x.json").write_text(json.dumps({"type": "Topology"}))
+    with pytest.raises(DatasetError, match="is no STAC item, collection or catalog"):
+        read_items(tmp_path / "x.json")
+    (tmp_path / "x.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DatasetError, match="is no GeoParquet file of STAC items"):
+        read_items(tmp_path / "x.parquet")
+    with pytest.raises(DatasetError, match=r"items are written as \.parquet or \.json"):
+        write_items([], tmp_path / "x.csv")
+    (tmp_path / "y.json").write_text("not json")
+    with pytest.raises(DatasetError, match="cannot be read as STAC"):
+        read_items(tmp_path / "y.json")

@@ -1,0 +1,102 @@
+"""A folder over HTTP on this machine, with ranges, bearer tokens and connections that break off."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+
+@dataclass
+class Served:
+    """What the server does and saw."""
+
+    url: str
+    root: Path
+    token: str | None = None
+    cut_after: int | None = None
+    """Bytes after which each file's first answer breaks off."""
+    redirect: str | None = None
+    """Where every request is sent on to, if anywhere."""
+    requests: list[tuple[str, str | None, str | None]] = field(default_factory=list)
+    """(path, Range, Authorization) of each GET."""
+    cut: set[str] = field(default_factory=set)
+
+
+@contextmanager
+def serve_folder(root: Path, **options: object) -> Iterator[Served]:
+    """Serves a folder until the context ends."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_HEAD(self) -> None:
+            self._answer(body=False)
+
+        def do_GET(self) -> None:
+            served.requests.append((self.path, self.headers.get("Range"), self.headers.get("Authorization")))
+            self._answer(body=True)
+
+        def _answer(self, body: bool) -> None:
+            if served.redirect is not None:
+                self._plain(302, {"Location": served.redirect + self.path})
+                return
+            if served.token is not None and self.headers.get("Authorization") != f"Bearer {served.token}":
+                self._plain(401, {})
+                return
+            file = served.root / unquote(urlparse(self.path).path).lstrip("/")
+            if not file.is_file():
+                self._plain(404, {})
+                return
+            data = file.read_bytes()
+            etag = f'"{hashlib.md5(data).hexdigest()}"'
+            headers = {"Accept-Ranges": "bytes", "ETag": etag}
+            wanted = self.headers.get("Range")
+            status = 200
+            if wanted is not None and self.headers.get("If-Range", etag) == etag:
+                first, _, last = wanted.removeprefix("bytes=").partition("-")
+                begin, end = int(first), min(int(last or len(data) - 1), len(data) - 1)
+                if begin >= len(data):
+                    self._plain(416, {"Content-Range": f"bytes */{len(data)}"})
+                    return
+                headers["Content-Range"] = f"bytes {begin}-{end}/{len(data)}"
+                status, data = 206, data[begin : end + 1]
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(data))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            if not body:
+                return
+            if served.cut_after is not None and self.path not in served.cut and len(data) > served.cut_after:
+                served.cut.add(self.path)
+                self.wfile.write(data[: served.cut_after])
+                self.wfile.flush()
+                self.close_connection = True
+                self.connection.close()
+                return
+            self.wfile.write(data)
+
+        def _plain(self, status: int, headers: dict[str, str]) -> None:
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": "0"}.items():
+                self.send_header(name, value)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    served = Served(f"http://127.0.0.1:{server.server_address[1]}", root, **options)  # type: ignore[arg-type]
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield served
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(5)
