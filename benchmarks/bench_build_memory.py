@@ -1,6 +1,6 @@
 """Whether a worker's memory grows with the number of tiles of a build.
 
-    python benchmarks/bench_build_memory.py [--size 732] [--tiles 4 40]
+    python benchmarks/bench_build_memory.py [--size 1024] [--tiles 4 40]
 
 Builds stores of more and more synthetic HLS tiles (tests/synthetic_hls.py) on a Dask cluster of two processes, a fresh
 one each time, and prints the largest memory that either has held (resident set), and what it held before the build.
@@ -39,29 +39,36 @@ def main() -> None:
     """Prints a line a build."""
     from prithvi.chips import DateRule, Filters
     from prithvi.chips.making import Recipe, store_of_granules
+    from prithvi.hls import write_items
     from tests.synthetic_hls import make_archive
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=732)
+    parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--tiles", type=int, nargs="+", default=[4, 40])
     given = parser.parse_args()
     # Neighbouring tiles of one zone: 31U and 31T, column by column.
     names = [f"31U{column}{row}" for column in "CDEFG" for row in "PQRSTUVA"][: max(given.tiles)]
     recipe = Recipe(
-        size=128, frames=3, filters=Filters(0.3, 0.1), dates=DateRule(3, 10, 60, 0.9, 0.5, wanted=0), per_place=10
+        size=128, frames=3, filters=Filters(0.0, 0.99), dates=DateRule(3, 10, 60, 1.0, 1.0, wanted=0), per_place=1
     )
     work = Path(tempfile.mkdtemp())
     try:
         print(f"tiles of {given.size} x {given.size} px, 4 dates; 2 workers; {os.cpu_count()} cores, {dt.date.today()}")
+        archive = make_archive(work / "granules", names, dates=4, every_days=15, size=given.size, swath=False)
         for count in given.tiles:
-            archive = make_archive(work / f"granules{count}", names[:count], dates=4, every_days=15, size=given.size)
+            items = [item for item in archive.items if item.id[9:14] in names[:count]]
+            write_items(items, work / f"{count}.json")
             with (
                 LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
                 Client(cluster) as client,
             ):
                 before = max(client.run(imported).values())
                 store = store_of_granules(
-                    archive.root, work / f"{count}.zarr", recipe, scheduler=cluster.scheduler_address, shard=32
+                    work / f"{count}.json",
+                    work / f"{count}.zarr",
+                    recipe,
+                    scheduler=cluster.scheduler_address,
+                    shard=32,
                 )
                 after = list(client.run(peak).values())
             raw = np.prod((len(store), 3, 7, 128, 128)) * 2 / 1e6
@@ -69,7 +76,6 @@ def main() -> None:
                 f"{count:3} tiles, {len(store):6,} chips ({raw:8,.0f} MB of pixels): imports {before:5.0f} MB, "
                 f"peak {max(after):5.0f} MB, so {max(after) - before:4.0f} MB for the work"
             )
-            shutil.rmtree(archive.root)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

@@ -31,6 +31,7 @@ from prithvi.chips.files import COORDINATES
 from prithvi.chips.journal import Journal
 from prithvi.chips.shards import ShardedArray
 from prithvi.chips.spec import FORMAT, Chip, Sample, StoreSpec, Tally
+from prithvi.chips.verify import Report, verify
 from prithvi.errors import DatasetError, nearest
 
 
@@ -130,6 +131,10 @@ class ChipStore:
         places = [Point(row.lon, row.lat) if np.isfinite(row.lat) else None for row in rows]
         table = {key: [getattr(row, key) for row in rows] for key in columns}
         return gpd.GeoDataFrame(table, geometry=places, crs="EPSG:4326")
+
+    def verify(self) -> Report:
+        """Compares every file with its checksum; see `prithvi.chips.verify.verify`."""
+        return verify(self.path)
 
     def indices(self, split: str) -> list[int]:
         """The samples of one part.

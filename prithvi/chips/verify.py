@@ -51,38 +51,35 @@ def verify(path: str | Path, progress: Callable[[int, int], None] | None = None)
     """
     root = Path(path)
     journal = Journal(root)
-    if not (root / "zarr.json").is_file() and not journal.unfinished() and not (root / SUMS).is_file():
-        raise DatasetError(f"there is no chip store at {root}.")
-    pending: dict[str, str] = {}
-    sums, unfinished = read_sums(root), ""
     finished = (root / "zarr.json").is_file()
-    if journal.unfinished():
-        pending = {file: sha for entry in journal.entries() for file, (sha, _) in entry.get("files", {}).items()}
-        for file in journal.new.rglob("*"):
-            name = file.relative_to(journal.new).as_posix()
-            if file.is_file() and name not in pending:
-                pending[name] = sha256(file)
-        done = len(journal.entries())
-        unfinished = f"a build of it is unfinished ({done} shards are written): run the same command again."
+    if not finished and not journal.unfinished() and not (root / SUMS).is_file():
+        raise DatasetError(f"there is no chip store at {root}.")
+    sums = read_sums(root)
+    pending, unfinished = _pending(journal)
+    checks = [(root / name, name) for name in sorted(sums)] if finished else []
+    checks += [(journal.new / name, name) for name in sorted(pending) if (journal.new / name).is_file()]
     problems = []
-    expected = sums if finished else {}
-    checks = [(root / name, name, sha) for name, sha in sorted(expected.items())]
-    checks += [
-        (journal.new / name, name, sha) for name, sha in sorted(pending.items()) if (journal.new / name).is_file()
-    ]
-    for number, (file, name, sha) in enumerate(checks, start=1):
+    for number, (file, name) in enumerate(checks, start=1):
+        right = {sums.get(name), pending.get(name)} - {None}
         found = sha256(file) if file.is_file() else None
-        if found != sha and found != pending.get(name, ""):
-            problems.append(_problem(root, file, name))
+        # Where a build was killed while it moved its files into place, some are of before and some of after.
+        waiting = journal.new / name if file.is_relative_to(root) and unfinished else file
+        if found not in right and not (waiting != file and waiting.is_file() and sha256(waiting) in right):
+            problems.append(Problem(name, _state(root, file, name), _samples(root, name)))
         if progress is not None:
             progress(number, len(checks))
     if finished:
-        problems += _unlisted(root, sums)
+        problems += [problem for problem in _unlisted(root, sums) if problem.path not in pending]
     return Report(len(checks), problems, unfinished)
 
 
-def _problem(root: Path, file: Path, name: str) -> Problem:
-    return Problem(name, _state(root, file, name), _samples(root, name))
+def _pending(journal: Journal) -> tuple[dict[str, str], str]:
+    """Checksums of what an unfinished build has written, and a sentence about it; both empty where there is none."""
+    if not journal.unfinished():
+        return {}, ""
+    entries = journal.entries()
+    sums = {file: sha for entry in entries for file, (sha, _) in entry["files"].items()} | read_sums(journal.new)
+    return sums, f"a build of it is unfinished ({len(entries)} shards are written): run the same command again."
 
 
 def _state(root: Path, file: Path, name: str) -> str:

@@ -174,3 +174,34 @@ def test_what_is_no_store_says_so(tmp_path: Path, store: ChipStore) -> None:
         store.indices("vla")
     with pytest.raises(IndexError, match="has samples 0 to 10; 11 was asked for"):
         store.read([11])
+
+
+@pytest.mark.parametrize("moved", [0, 1, 5, 12, 20, 30, 36, 37])
+def test_an_append_that_dies_while_it_moves_its_files_loses_nothing(
+    store: ChipStore, chips: Make, moved: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = store.read(range(11))
+    replace, seen = Path.replace, []
+
+    def die_at_last(self: Path, target: Path) -> Path:
+        if ".build/new" in self.as_posix() and ".build" not in Path(target).as_posix():
+            if len(seen) == moved:
+                raise KeyboardInterrupt
+            seen.append(target)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", die_at_last)
+    with pytest.raises(KeyboardInterrupt):
+        store.append(chips(15)[11:])
+    monkeypatch.undo()
+    opened = ChipStore(store.path)
+    report = opened.verify()
+    assert report.problems == []
+    assert "unfinished" in report.unfinished
+    for name, values in opened.read(range(11)).items():
+        np.testing.assert_array_equal(values, before[name])
+    assert len(opened.dataset()["name"]) == 11
+    longer = opened.append(chips(15)[11:])
+    assert len(longer) == 15
+    assert longer.verify().problems == []
+    np.testing.assert_array_equal(longer.read([14])["image"][0], chips(15)[14].image)

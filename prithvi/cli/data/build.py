@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from prithvi.chips import ChipStore
+    from prithvi.chips.running import Progress
 
 
 def build_verb(
@@ -52,49 +54,47 @@ def build_verb(
     from prithvi.chips.making import Recipe, store_of_dataset, store_of_granules
     from prithvi.errors import ConfigError
 
+    stack = ExitStack()
     common: dict[str, Any] = {
         "split": split, "codec": codec, "shard": shard, "seed": seed, "scheduler": scheduler, "workers": workers,
-        "append": append, "progress": _stages(),
+        "append": append, "progress": _Stages(stack),
     }  # fmt: skip
-    if source in dataset_names() and not Path(source).exists():
-        if root is None:
-            raise ConfigError(f"{source} is a dataset: say where its archive was unpacked (--root DIR).")
-        if labels is not None:
-            raise ConfigError(f"{source} has labels of its own; --labels is for granules.")
-        store = store_of_dataset(source, root, output, size=size, **common)
-    else:
-        recipe = Recipe(
-            size=size or 224,
-            frames=frames,
-            filters=Filters(good, missing),
-            dates=DateRule(frames, min_gap, max_gap, max_cloud / 100, wanted=sequences, longest=max(16, frames)),
-            per_tile=per_tile,
-            per_place=per_place,
-            labels=str(labels) if labels is not None else None,
-            class_column=class_column,
-            background=background,
-            least_labelled=min_labelled,
-            area=str(area) if area is not None else None,
-        )
-        store = store_of_granules(source, output, recipe, note=lambda text: typer.echo(text, err=True), **common)
+    with stack:
+        if source in dataset_names() and not Path(source).exists():
+            if root is None:
+                raise ConfigError(f"{source} is a dataset: say where its archive was unpacked (--root DIR).")
+            if labels is not None:
+                raise ConfigError(f"{source} has labels of its own; --labels is for granules.")
+            store = store_of_dataset(source, root, output, size=size, **common)
+        else:
+            recipe = Recipe(
+                size=size or 224,
+                frames=frames,
+                filters=Filters(good, missing),
+                dates=DateRule(frames, min_gap, max_gap, max_cloud / 100, wanted=sequences, longest=max(16, frames)),
+                per_tile=per_tile,
+                per_place=per_place,
+                labels=str(labels) if labels is not None else None,
+                class_column=class_column,
+                background=background,
+                least_labelled=min_labelled,
+                area=str(area) if area is not None else None,
+            )
+            store = store_of_granules(source, output, recipe, note=lambda text: typer.echo(text, err=True), **common)
     _tell(store)
 
 
-def _stages() -> Any:
-    """Progress bars, one after the other, for the stages of a build."""
-    from prithvi.cli.progress import Bar
+class _Stages:
+    """Progress bars, one after the other, for the stages of a build; the last is closed whatever happens."""
 
-    def begin(title: str) -> Any:
-        bar = Bar(title).__enter__()
+    def __init__(self, stack: ExitStack) -> None:
+        self.stack = stack
 
-        def move(done: int, whole: int) -> None:
-            bar(done, whole)
-            if done >= whole:
-                bar.__exit__(None, None, None)
+    def __call__(self, title: str) -> Progress:
+        from prithvi.cli.progress import Bar
 
-        return move
-
-    return begin
+        self.stack.close()
+        return self.stack.enter_context(Bar(title))
 
 
 def _tell(store: ChipStore) -> None:
