@@ -3,13 +3,14 @@
 The published recipe for Prithvi-EO-2.0: dates 4 to 12 weeks apart, the clearest of those that lie in reach, at most 16
 in a row, samples of 4 dates with a step of 2; dates with at most 15 % clouds and 5 % missing pixels, and where that
 leaves fewer than 10 sequences both shares are raised by 0.1 and the longest gap by four weeks, until their sum passes
-0.6. Here a step that gains no sequence is taken back.
+0.6. Here a step that gains no sequence is taken back, and where the clearest next date would end a row too early, the
+clearest whole row is taken.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from prithvi.errors import ConfigError
@@ -105,15 +106,33 @@ def _sequences(
     ]
     if rule.frames == 1:
         return [(index,) for index in usable]
+    later = {
+        index: [other for other in usable if rule.min_gap <= (times[other] - times[index]).days <= rule.max_gap
+                and times[other] > times[index]]
+        for index in usable
+    }  # fmt: skip
+    burden = [cloud[index] + missing[index] for index in range(len(times))]
     found: dict[tuple[int, ...], None] = {}
     for start in usable:
         row = [start]
-        while len(row) < rule.longest:
-            reach = [index for index in usable if rule.min_gap <= (times[index] - times[row[-1]]).days <= rule.max_gap]
-            later = [index for index in reach if times[index] > times[row[-1]]]
-            if not later:
-                break
-            row.append(min(later, key=lambda index: (cloud[index] + missing[index], times[index], index)))
+        while len(row) < rule.longest and later[row[-1]]:
+            row.append(min(later[row[-1]], key=lambda index: (burden[index], times[index], index)))
+        if len(row) < rule.frames:  # the clearest dates may lead past the end where others would not
+            row = _clearest_row(start, rule.frames, later, burden)
         for first in range(0, len(row) - rule.frames + 1, rule.step):
             found[tuple(row[first : first + rule.frames])] = None
     return list(found)
+
+
+def _clearest_row(start: int, frames: int, later: Mapping[int, Sequence[int]], burden: Sequence[float]) -> list[int]:
+    """Of all rows of `frames` dates from `start` on the one with the least clouds and missing pixels; empty if none."""
+    rows = {index: (burden[index], [index]) for index in later}
+    for _ in range(frames - 1):
+        longer = {}
+        for index, following in later.items():
+            reach = [rows[other] for other in following if other in rows]
+            if reach:
+                total, best = min(reach)
+                longer[index] = (burden[index] + total, [index, *best])
+        rows = longer
+    return rows[start][1] if start in rows else []

@@ -87,3 +87,9 @@ def test_the_order_in_which_dates_come_does_not_matter() -> None:
 def test_a_rule_that_cannot_be_is_refused() -> None:
     with pytest.raises(ConfigError, match="that cannot be"):
         DateRule(frames=3, min_gap=50, max_gap=20)
+
+
+def test_a_short_series_is_not_lost_to_its_clearest_date() -> None:
+    """The clearest date is the last one: going there first would leave no third date."""
+    found = date_sequences(days(0, 15, 30, 45), [0.0, 0.1, 0.05, 0.0], [0.0] * 4, DateRule(3, 10, 60, wanted=0))
+    assert found.dates[0] == (0, 2, 3)
