@@ -1,26 +1,20 @@
-"""Public datasets: where their files lie, what their pixels and labels mean, and the official splits.
-
-Each is a STAC collection in data_catalog/; what STAC has no field for stands under `prithvi:layout`.
-"""
+"""Datasets of chips: where their files lie, what their pixels and labels mean, and their parts."""
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from prithvi.bands import check_names, common_name
-from prithvi.catalog.places import data_catalog
+from prithvi.bands import check_names
 from prithvi.catalog.sensors import sensor as sensor_named
+from prithvi.catalog.splits import Split, found_ids, listed_ids, read_table, tabled_ids
 from prithvi.contract import IGNORE, Contract
 from prithvi.errors import DatasetError, nearest
 
@@ -33,22 +27,6 @@ class LabelClass:
     name: str
     color: str
     """Six hexadecimal digits, RRGGBB."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """Where the chips of one part are listed."""
-
-    list: Path | None = None
-    """The official list of chip ids, shipped with the catalog."""
-    folder: str = ""
-    """What stands for `{split}` in the paths of its files."""
-    table: str = ""
-    """CSV file under the root that lists chips."""
-    column: str = ""
-    """Column of the table with the ids."""
-    where: tuple[tuple[str, str, str], ...] = ()
-    """(column, `==` or `<`, value): which rows of the table belong to the part."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +64,10 @@ class DatasetLayout:
     order: str | None = None
     """`time-major` (all bands of the first date first) or `band-major`, for files of several dates."""
     gain: float = 1e-4
-    """Reflectance = value x gain."""
+    """Reflectance = value x gain + bias."""
+    bias: float = 0.0
     nodata: tuple[float, ...] = ()
-    """Values of pixels without data."""
+    """Values of pixels without data, beside those that a file declares."""
     dates: dict[str, Any] = field(default_factory=dict)
     """`table`, `column` and `dates`: a CSV file under the root with the dates of each chip. Or `pattern`: a regular
     expression that finds year and day of the year in a chip's id."""
@@ -110,14 +89,19 @@ class DatasetLayout:
         source = self.splits[split]
         if source.list is not None:
             path = source.list if folder is None else folder / source.list.name
-            ids = self._listed(split, path)
-        elif root is None:
-            raise DatasetError(f"{self.name} lists the chips of its {split} split in its own archive: give its folder.")
+            # The archives also list both file names of a chip in a line: Ghana_1_S1Hand.tif,Ghana_1_LabelHand.tif.
+            suffixes = [pattern.split("{id}")[1] for pattern in (self.image, self.label) if pattern is not None]
+            ids = listed_ids(_there(path, f"list of the {split} split"), [*suffixes, "_S1Hand.tif"])
         else:
-            path = root / (source.table or source.folder)
-            ids = self._tabled(split, path, source) if source.table else self._found(root, source)
+            archive, (image, label) = self._archive(split, folder, root), self._patterns(split)
+            if source.table:
+                path = archive / source.table
+                ids = tabled_ids(_there(path, f"table of the {split} split"), source)
+            else:
+                path = archive / image.replace("{id}", "*")
+                ids = found_ids(archive, image, label)
         if not ids:
-            raise DatasetError(f"the list of the {split} split is empty: {path}.")
+            raise DatasetError(f"the list of the {split} split is empty: {self.name} has no chip by {path}.")
         return ids
 
     def chips(self, root: Path, split: str, folder: Path | None = None) -> list[ChipFiles]:
@@ -134,12 +118,12 @@ class DatasetLayout:
         """
         ids = self.chip_ids(split, folder, root)
         dates = self._dates(root)
-        part = self.splits[split].folder
+        image, label = self._patterns(split)
         chips = [
             ChipFiles(
                 id,
-                root / self.image.format(id=id, split=part),
-                root / self.label.format(id=id, split=part) if self.label is not None else None,
+                root / image.replace("{id}", id),
+                root / label.replace("{id}", id) if label is not None else None,
                 dates.get(id) or self._dated(id),
             )
             for id in ids
@@ -178,42 +162,31 @@ class DatasetLayout:
             )
         return classes
 
-    def _listed(self, split: str, path: Path) -> list[str]:
-        if not path.is_file():
-            raise DatasetError(f"the list of the {split} split is not there: {path}.")
-        # The archives also list both file names of a chip in a line: Ghana_1_S1Hand.tif,Ghana_1_LabelHand.tif.
-        patterns = [pattern for pattern in (self.image, self.label) if pattern is not None]
-        suffixes = [pattern.rsplit("{id}", 1)[1] for pattern in patterns] + ["_S1Hand.tif"]
-        ids = []
-        for line in path.read_text(encoding="utf-8").splitlines():
-            name = line.split(",")[0].strip()
-            for suffix in suffixes:
-                name = name.removesuffix(suffix)
-            if name:
-                ids.append(name)
-        return ids
+    def file_band(self, time: int, band: str) -> int:
+        """Number in a file, counted from 1, of a band on one of its dates (counted from 0)."""
+        place = self.bands.index(band)
+        if self.order == "band-major":
+            return 1 + place * self.frames + time
+        return 1 + time * len(self.bands) + place
 
-    def _tabled(self, split: str, path: Path, source: Split) -> list[str]:
-        if not path.is_file():
-            raise DatasetError(f"the table of the {split} split is not there: {path}.")
-        kept = []
-        for row in _rows(path, [source.column, *(name for name, _, _ in source.where)]):
-            fits = (
-                float(row[name]) < float(value) if sign == "<" else _same(row[name], value)
-                for name, sign, value in source.where
+    def _archive(self, split: str, folder: Path | None, root: Path | None) -> Path:
+        """The folder that a split without a shipped list is looked up in."""
+        if folder is not None:
+            raise DatasetError(
+                f"{self.name} has the parts that its own archive says, and the lists in {folder} would not be read: "
+                "leave them out."
             )
-            if all(fits):
-                kept.append(row[source.column].strip())
-        return sorted(kept)
+        if root is None:
+            raise DatasetError(f"{self.name} lists the chips of its {split} split in its own archive: give its folder.")
+        return root
 
-    def _found(self, root: Path, source: Split) -> list[str]:
-        """Ids by what files are there."""
-        before, after = self.image.format(id="*", split=source.folder).split("*")
-        pattern = Path(before)
-        inside = root / (pattern if before.endswith("/") else pattern.parent)
-        stem = "" if before.endswith("/") else pattern.name
-        names = (path.name for path in inside.glob(f"{stem}*{after}"))
-        return sorted(name[len(stem) : len(name) - len(after)] for name in names)
+    def _patterns(self, split: str) -> tuple[str, str | None]:
+        """Paths of image and label in one part, `{id}` left in them."""
+        part = self.splits[split].folder
+        image, label = (
+            pattern.replace("{split}", part) if pattern is not None else None for pattern in (self.image, self.label)
+        )
+        return str(image), label
 
     def _dates(self, root: Path) -> dict[str, tuple[dt.date, ...]]:
         """Dates of every chip that the dataset's own table names; empty where there is no table."""
@@ -222,13 +195,12 @@ class DatasetLayout:
             return {}
         columns: list[str] = self.dates["dates"]
         found = {}
-        for row in _rows(path, [self.dates["column"], *columns]):
+        for row in read_table(path, [self.dates["column"], *columns]):
+            id = row[self.dates["column"]]
             try:
-                found[row[self.dates["column"]]] = tuple(dt.date.fromisoformat(row[name][:10]) for name in columns)
+                found[id] = tuple(dt.date.fromisoformat(row[name][:10].replace("/", "-")) for name in columns)
             except ValueError as error:
-                raise DatasetError(
-                    f"{path}: a date of {row[self.dates['column']]} cannot be read ({error})."
-                ) from error
+                raise DatasetError(f"{path}: a date of {id} cannot be read ({error}).") from error
         return found
 
     def _dated(self, id: str) -> tuple[dt.date, ...] | None:
@@ -236,20 +208,10 @@ class DatasetLayout:
         return (dt.datetime.strptime("".join(match.groups()), "%Y%j").date(),) if match else None
 
 
-def _same(text: str, value: str) -> bool:
-    try:
-        return float(text) == float(value)
-    except ValueError:
-        return text.strip() == value
-
-
-def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        missing = [name for name in columns if name not in (reader.fieldnames or [])]
-        if missing:
-            raise DatasetError(f"{path} has no column {missing[0]}; it has {', '.join(reader.fieldnames or [])}.")
-        return list(reader)
+def _there(path: Path, what: str) -> Path:
+    if not path.is_file():
+        raise DatasetError(f"the {what} is not there: {path}.")
+    return path
 
 
 def folder_layout(
@@ -261,7 +223,7 @@ def folder_layout(
     frames: int = 1,
     order: str | None = None,
     gain: float | None = None,
-    nodata: Sequence[float] = (),
+    nodata: Sequence[float] | None = None,
     classes: Sequence[LabelClass] = (),
     ignore: Sequence[int] = (),
     split: str = "train",
@@ -276,8 +238,9 @@ def folder_layout(
         sensor: key of `prithvi.catalog.SENSORS`: says level and scale.
         frames: dates in a file.
         order: `time-major` or `band-major`, if there are several dates.
-        gain: reflectance = value x gain, where it is not the sensor's.
-        nodata: values of pixels without data beside those the files declare.
+        gain: reflectance = value x gain, where the values are not the sensor's own.
+        nodata: values of pixels without data, beside those that a file declares; None takes the sensor's own, where the
+            values are.
         classes: what the values of a mask mean.
         ignore: values of a mask that say nothing.
         split: the part that all chips belong to.
@@ -288,6 +251,8 @@ def folder_layout(
         BandError: a band that is none.
 
     """
+    if frames < 1:
+        raise DatasetError(f"a file holds at least one date; frames={frames} was given.")
     if frames > 1 and order not in ("time-major", "band-major"):
         raise DatasetError(
             f"files of {frames} dates of {len(bands)} bands: say order= time-major (all bands of the first date "
@@ -303,75 +268,20 @@ def folder_layout(
     contract = Contract(
         names, (0.0,) * len(names), (1.0,) * len(names), resolution=product.resolution, level=product.level
     )
-    return DatasetLayout(
-        name, image, label, sensor, tuple(classes), tuple(ignore), contract, {split: Split()}, names, frames, order,
-        product.gain if gain is None else gain, tuple(nodata),
-    )  # fmt: skip
-
-
-def dataset_names() -> list[str]:
-    """The datasets in the catalog that have a layout."""
-    return sorted(path.parent.name for path in data_catalog().glob("*/collection.json"))
-
-
-def collection(name: str) -> dict[str, Any]:
-    """A dataset's STAC collection, as JSON holds it.
-
-    Raises:
-        DatasetError: there is none (with the nearest names).
-
-    """
-    path = data_catalog() / name / "collection.json"
-    if not path.is_file():
-        raise DatasetError(f"there is no dataset {name!r}: {nearest(name, dataset_names())}")
-    plain: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return plain
-
-
-@cache
-def dataset(name: str) -> DatasetLayout:
-    """A dataset by name.
-
-    Raises:
-        DatasetError: there is none (with the nearest names).
-
-    """
-    plain = collection(name)
-    layout = plain["prithvi:layout"]
-    label = plain["item_assets"].get("label", {})
-    classes = label.get("classification:classes", [])
-    product = sensor_named(layout["sensor"])
-    bands = layout.get("bands") or [common_name(identifier, product.product) for identifier in product.stack]
+    own = gain is None
     return DatasetLayout(
         name=name,
-        image=layout["image"],
-        label=layout.get("label"),
-        sensor=layout["sensor"],
-        classes=tuple(
-            LabelClass(entry["value"], entry["name"], entry["color_hint"])
-            for entry in classes
-            if not entry.get("nodata")
-        ),
-        ignore=tuple(entry["value"] for entry in classes if entry.get("nodata")),
-        contract=Contract.from_dict(layout["contract"]),
-        splits=_splits(plain, data_catalog() / name),
-        bands=tuple(bands),
-        frames=layout.get("frames", 1),
-        order=layout.get("order"),
-        gain=layout.get("gain", product.gain),
-        nodata=tuple(layout.get("nodata", ())),
-        dates=layout.get("dates", {}),
+        image=image,
+        label=label,
+        sensor=sensor,
+        classes=tuple(classes),
+        ignore=tuple(ignore),
+        contract=contract,
+        splits={split: Split()},
+        bands=names,
+        frames=frames,
+        order=order,
+        gain=product.gain if gain is None else gain,
+        bias=product.bias if own else 0.0,
+        nodata=tuple(nodata) if nodata is not None else (product.nodata,) if own else (),
     )
-
-
-def _splits(plain: dict[str, Any], folder: Path) -> dict[str, Split]:
-    own = plain["prithvi:layout"].get("splits", {})
-    lists = {key: folder / asset["href"] for key, asset in plain.get("assets", {}).items() if "split" in asset["roles"]}
-    found = {}
-    for name in [*lists, *(key for key in own if key not in lists)]:
-        given = own.get(name, {})
-        where = tuple((column, sign, str(value)) for column, sign, value in given.get("where", ()))
-        found[name] = Split(
-            lists.get(name), given.get("folder", ""), given.get("table", ""), given.get("column", ""), where
-        )
-    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from prithvi.catalog.datasets import collection, dataset
+from prithvi.catalog.stac import collection, dataset
 
 
 def describe(name: str) -> dict[str, Any]:
@@ -15,7 +15,7 @@ def describe(name: str) -> dict[str, Any]:
 
     """
     plain, layout = collection(name), dataset(name)
-    hub = plain.get("prithvi:hub", {})
+    hub, source = plain.get("prithvi:hub"), plain.get("prithvi:source")
     order = f"{layout.frames} dates, {layout.order}: all of them for one date, then the next"
     if layout.order == "band-major":
         order = f"{layout.frames} dates, band-major: one of them for all dates, then the next"
@@ -33,12 +33,21 @@ def describe(name: str) -> dict[str, Any]:
         ],
         "parts": [f"{part}: {text}" for part, text in plain["prithvi:layout"]["split_notes"].items()],
         "licence": plain["license"],
-        "cite": plain.get("sci:citation", "-"),
-        "hub": [hub["repo_id"], *hub.get("files", [])] if hub else "-",
+        "cite": " doi:".join(plain[key] for key in ("sci:citation", "sci:doi") if key in plain) or "-",
+        "hub": _on_the_hub(hub) if hub else "-",
     }
+    if source:
+        rows["source"] = [source["url"], *source["files"]]
     if layout.classes:
         rows["classes"] = [f"{entry.value:3} {entry.name} #{entry.color}" for entry in layout.classes]
         rows["classes"] += [f"{value:3} says nothing" for value in layout.ignore]
     if layout.dates:
         rows["dates"] = f"read from {layout.dates.get('table', 'the file names')}"
     return rows
+
+
+def _on_the_hub(hub: dict[str, Any]) -> list[str]:
+    """Repository and files, with the checksums that are known."""
+    sums = hub.get("sha256", {})
+    files = [f"{file}  sha256 {sums[file]}" if file in sums else file for file in hub["files"]]
+    return [f"{hub['repo_id']} ({hub['repo_type']}, revision {hub['revision']})", *files]

@@ -90,15 +90,16 @@ def fill_holes(image: npt.NDArray[np.int16]) -> tuple[npt.NDArray[np.int16], npt
 
 
 def to_int16(
-    values: npt.NDArray[Any], gain: float, nodata: Sequence[float], stored_gain: float = 1e-4
+    values: npt.NDArray[Any], gain: float, nodata: Sequence[float], stored_gain: float = 1e-4, bias: float = 0.0
 ) -> npt.NDArray[np.int16]:
     """Values of any type as whole numbers of `stored_gain`, `NODATA` where there is none; NaN never becomes a number.
 
     Args:
         values: of any shape.
-        gain: reflectance = value x gain.
+        gain: reflectance = value x gain + bias.
         nodata: values without data beside NaN.
         stored_gain: reflectance = result x stored_gain.
+        bias: see gain.
 
     Raises:
         ScaleError: a value does not fit into 16 bits.
@@ -107,8 +108,8 @@ def to_int16(
     known = np.isfinite(values)
     for value in nodata:
         known &= values != value
-    factor = gain / stored_gain
-    scaled = values if factor == 1 else np.rint(np.where(known, values, 0) * factor)
+    factor, added = gain / stored_gain, bias / stored_gain
+    scaled = values if (factor, added) == (1, 0) else np.rint(np.where(known, values, 0) * factor + added)
     limits = np.iinfo(np.int16)
     inside = scaled[known]
     if inside.size and (inside.min() <= limits.min or inside.max() > limits.max):

@@ -141,9 +141,7 @@ def _read_image(files: ChipFiles, layout: DatasetLayout, spec: StoreSpec) -> tup
         missing = [band for band in spec.bands if band not in layout.bands]
         if missing:
             raise BandError(f"{layout.name} has no {', '.join(missing)}; its bands are {', '.join(layout.bands)}.")
-        numbers = [
-            [1 + _place(time, layout.bands.index(band), layout) for band in spec.bands] for time in range(layout.frames)
-        ]
+        numbers = [[layout.file_band(time, band) for band in spec.bands] for time in range(layout.frames)]
         try:
             stored = raster.read([number for row in numbers for number in row])
         except RasterioError as error:
@@ -151,15 +149,8 @@ def _read_image(files: ChipFiles, layout: DatasetLayout, spec: StoreSpec) -> tup
         nodata = [*layout.nodata, *([raster.nodata] if raster.nodata is not None else [])]
         code = raster.crs.to_epsg() if raster.crs else None
         crs = f"EPSG:{code}" if code else raster.crs.to_wkt() if raster.crs else ""
-        image = to_int16(stored, layout.gain, nodata, spec.gain)
+        image = to_int16(stored, layout.gain, nodata, spec.gain, layout.bias)
         return image.reshape(layout.frames, len(spec.bands), *raster.shape), raster.transform, crs
-
-
-def _place(time: int, band: int, layout: DatasetLayout) -> int:
-    """Position of a band of a date in a file, counted from 0."""
-    if layout.order == "band-major":
-        return band * layout.frames + time
-    return time * len(layout.bands) + band
 
 
 def _read_label(files: ChipFiles, layout: DatasetLayout, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:

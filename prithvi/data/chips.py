@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from torch.utils.data import Dataset
 
 from prithvi.catalog import DatasetLayout, sensor
 from prithvi.errors import BandError, DatasetError
-from prithvi.scenes.layout import ask_for_bands
+from prithvi.scenes.names import common_names
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,17 @@ class Chip:
     rows: tuple[int, int] | None = None
     """First row and the row after the last; None for all."""
     columns: tuple[int, int] | None = None
+    dates: tuple[dt.date, ...] | None = None
+    """Of its images; None where unknown."""
 
 
 class ChipDataset(Dataset[dict[str, Any]]):
     """Chips as samples, read when asked for.
 
     A sample holds `image` (band, T, Y, X) in the units of the layout's contract, `valid` (T, Y, X) bool, `label`
-    (Y, X) int64 class numbers with `prithvi.contract.IGNORE` where there is none, `temporal_coords` (T, 2) and
-    `location_coords` (2) float32, NaN where unknown, and `id`.
+    (Y, X) int64 class numbers with `prithvi.contract.IGNORE` where there is none, `temporal_coords` (T, 2) year and
+    day of the year counted from 0, `location_coords` (2) latitude and longitude, both float32 and NaN where unknown,
+    and `id`.
 
     Args:
         chips: the chips.
@@ -84,10 +88,10 @@ class ChipDataset(Dataset[dict[str, Any]]):
         classes = self.layout.class_numbers(label.read(1, window=window), label.nodata, chip.label)
         return {
             "id": chip.id,
-            "image": torch.from_numpy(values).unsqueeze(1),
-            "valid": torch.from_numpy(valid).unsqueeze(0),
+            "image": torch.from_numpy(values).transpose(0, 1),
+            "valid": torch.from_numpy(valid),
             "label": torch.from_numpy(classes),
-            "temporal_coords": torch.full((1, 2), torch.nan),
+            "temporal_coords": _days(chip.dates, self.layout.frames),
             "location_coords": _middle(image, window),
         }
 
@@ -105,21 +109,41 @@ class ChipDataset(Dataset[dict[str, Any]]):
         return Window(column, row, self.crop, self.crop)
 
     def _pixels(self, image: rasterio.DatasetReader, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        """(band, y, x) in contract units, int16 where they are that already, and where all bands have data (y, x)."""
-        contract, product = self.layout.contract, sensor(self.layout.sensor)
-        names = ask_for_bands(image.descriptions, image.count, product, str(image.name))
-        missing = [band for band in contract.bands if band not in names]
-        if missing:
-            raise BandError(f"{image.name} lacks {', '.join(missing)}; it has {', '.join(n for n in names if n)}.")
-        stored = image.read([names.index(band) + 1 for band in contract.bands], window=window)
-        nodata = [value for value in (image.nodata, product.nodata) if value is not None]
-        valid = np.isfinite(stored).all(axis=0)
-        for value in nodata:
-            valid &= (stored != value).all(axis=0)
-        exact = product.gain * contract.scale == 1.0 and product.bias == 0.0
-        if exact and stored.dtype == np.int16:
+        """(time, band, y, x) in contract units, or int16 if they are that already; (time, y, x) where all is there."""
+        layout, contract = self.layout, self.layout.contract
+        numbers = self._numbers(image)
+        stored = image.read([number for step in numbers for number in step], window=window)
+        stored = stored.reshape(layout.frames, len(contract.bands), *stored.shape[1:])
+        valid = np.isfinite(stored).all(axis=1)
+        for value in (*layout.nodata, *([image.nodata] if image.nodata is not None else [])):
+            valid &= (stored != value).all(axis=1)
+        if layout.gain * contract.scale == 1.0 and layout.bias == 0.0 and stored.dtype == np.int16:
             return stored, valid
-        return contract.from_reflectance(stored.astype(np.float32), product.gain, product.bias), valid
+        return contract.from_reflectance(stored.astype(np.float32), layout.gain, layout.bias), valid
+
+    def _numbers(self, image: rasterio.DatasetReader) -> list[list[int]]:
+        """Number in the file of each of the contract's bands, by date; a file of one date may name its bands itself."""
+        layout, wanted = self.layout, self.layout.contract.bands
+        if layout.frames == 1 and any(image.descriptions):
+            names = common_names(image.descriptions, sensor(layout.sensor), str(image.name))
+            missing = [band for band in wanted if band not in names]
+            if missing:
+                raise BandError(f"{image.name} lacks {', '.join(missing)}; it has {', '.join(n for n in names if n)}.")
+            return [[names.index(band) + 1 for band in wanted]]
+        if image.count != layout.frames * len(layout.bands):
+            dates = f"{layout.frames} dates" if layout.frames > 1 else "one date"
+            raise BandError(
+                f"{image.name} has {image.count} bands; a file of {layout.name} has {dates} of "
+                f"{', '.join(layout.bands)}."
+            )
+        return [[layout.file_band(time, band) for band in wanted] for time in range(layout.frames)]
+
+
+def _days(dates: Sequence[dt.date] | None, frames: int) -> Tensor:
+    """(T, 2): year and day of the year counted from 0; NaN without dates."""
+    if dates is None:
+        return torch.full((frames, 2), torch.nan)
+    return torch.tensor([[date.year, date.timetuple().tm_yday - 1] for date in dates], dtype=torch.float32)
 
 
 def _middle(image: rasterio.DatasetReader, window: Window) -> Tensor:

@@ -12,6 +12,7 @@ from prithvi.catalog import DatasetLayout
 from prithvi.catalog import dataset as dataset_named
 from prithvi.contract import Contract
 from prithvi.data.chips import Chip, ChipDataset
+from prithvi.errors import DatasetError
 
 
 class SegmentationDataModule(L.LightningDataModule):
@@ -74,11 +75,13 @@ class SegmentationDataModule(L.LightningDataModule):
         """The chips of a split, every file of which is there.
 
         Raises:
-            DatasetError: a file is missing; the message counts them and names the first.
+            DatasetError: the dataset has no labels; or a file is missing: the message counts them and names the first.
 
         """
+        if self.layout.label is None:
+            raise DatasetError(f"{self.layout.name} has images without labels, which is nothing to segment by.")
         files = self.layout.chips(self.root, split, self.splits)
-        return [Chip(chip.id, chip.image, chip.label) for chip in files if chip.label is not None]
+        return [Chip(chip.id, chip.image, chip.label, dates=chip.dates) for chip in files if chip.label is not None]
 
     def setup(self, stage: str) -> None:
         """Opens the lists the stage needs. No pixel is read."""

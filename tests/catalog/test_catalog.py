@@ -107,7 +107,7 @@ def test_a_dataset_that_lists_its_chips_in_its_archive_asks_for_it(tmp_path: Pat
         layout.chip_ids("train", root=tmp_path)
     with pytest.raises(DatasetError, match="the table of the train split is not there"):
         dataset("cloud_gaps").chip_ids("train", root=tmp_path)
-    (tmp_path / "final_chip_tracker.csv").write_text("chip,usage\na,train\n")
+    (tmp_path / "chip_catalog.csv").write_text("chip,usage\na,train\n")
     with pytest.raises(DatasetError, match="has no column chip_id; it has chip, usage"):
         dataset("cloud_gaps").chip_ids("train", root=tmp_path)
 

@@ -69,6 +69,12 @@ def test_nan_and_nodata_become_nodata_and_never_a_number() -> None:
     np.testing.assert_array_equal(to_int16(whole, 1e-4, [-1000, -9999]), [5, -9999, -9999, 12_000])
 
 
+def test_landsat_collection_2_is_brought_to_the_stores_scale() -> None:
+    """DN x 0.0000275 - 0.2; 0 is fill."""
+    stored = np.array([0, 7273, 10_910, 20_000], np.uint16)
+    assert to_int16(stored, 2.75e-5, [0], bias=-0.2).tolist() == [-9999, 0, 1000, 3500]
+
+
 def test_a_true_value_that_looks_like_nodata_is_kept_apart() -> None:
     assert to_int16(np.array([-0.9999]), 1.0, []).tolist() == [-9998]
 

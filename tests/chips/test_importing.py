@@ -105,22 +105,32 @@ def test_crops_are_time_major_and_zero_is_no_class(
 
 def test_cloud_gap_chips_come_from_their_table(tmp_path: Path, six_bands: np.ndarray) -> None:
     root, (image, file) = tmp_path / "gaps", stacked(six_bands, "time-major")
+    days = ("2022-04-01", "2022-06-10", "2022-08-29")
     rows = [
-        ("chip_1", "train", 1.0, 0),
-        ("chip_2", "validate", 0.0, 0),
+        ("chip_1", "train", 1, 0),
+        ("chip_2", "validate", 0, 0),
         ("chip_3", "train", 7.5, 0),
         ("chip_4", "train", 0, 3),
     ]
-    with (root.parent / "t.csv").open("w", newline="") as table:
-        csv.writer(table).writerows([("chip_id", "usage", "bad_pct_max", "na_count"), *rows])
-    for name, *_ in rows:
-        write(root / "chips_filtered" / f"{name}_merged.tif", file)
-    (root.parent / "t.csv").rename(root / "final_chip_tracker.csv")
+    for name, usage, *_ in rows:
+        write(root / {"train": "train", "validate": "test"}[usage] / "hls_chips" / f"{name}.tif", file)
+    columns = (
+        "chip_id",
+        "usage",
+        "bad_pct_max",
+        "na_count",
+        "first_image_date",
+        "second_image_date",
+        "third_image_date",
+    )
+    with (root / "chip_catalog.csv").open("w", newline="") as table:
+        csv.writer(table).writerows([columns, *((*row, *days) for row in rows)])
     store = store_of_dataset("cloud_gaps", root, tmp_path / "g.zarr")
     assert store.samples["name"].tolist() == ["chip_1", "chip_2"]  # 3 has too many bad pixels, 4 holes
     assert store.samples["split"].tolist() == ["train", "val"]
     np.testing.assert_array_equal(store.read([0])["image"][0], image)
     assert set(store.read([0])) == {"image"}
+    assert tuple(str(time.date()) for time in store.samples["times"].iloc[0]) == days
 
 
 @pytest.mark.parametrize("order", ["time-major", "band-major"])
