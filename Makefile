@@ -10,11 +10,11 @@ demo: .venv/.core
 test: .venv/.all
 	$(BIN)/python -m pytest -m "not slow"
 
-# The core alone at the lowest versions it allows; their own deprecation warnings are not ours to mend.
+# The core and the search at the lowest versions they allow; their own deprecation warnings are not ours to mend.
 test-lowest:
 	test -d .venv-lowest || $(PYTHON) -m venv .venv-lowest
-	.venv-lowest/bin/python -m pip install --constraint constraints-lowest.txt --editable . \
-		pytest pytest-timeout hypothesis jsonschema
+	.venv-lowest/bin/python -m pip install --constraint constraints-lowest.txt --editable ".[search]" \
+		pytest pytest-timeout hypothesis jsonschema mgrs pyhdf rustac
 	.venv-lowest/bin/python -m pytest -m "not slow" -o filterwarnings=default
 
 test-all: .venv/.all
