@@ -20,9 +20,9 @@ from rasterio.windows import Window
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from prithvi.bands import common_name
 from prithvi.catalog import DatasetLayout, sensor
 from prithvi.errors import BandError, DatasetError
-from prithvi.scenes.names import common_names
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,9 @@ class ChipDataset(Dataset[dict[str, Any]]):
     def _numbers(self, image: rasterio.DatasetReader) -> list[list[int]]:
         """Number in the file of each of the contract's bands, by date; a file of one date may name its bands itself."""
         layout, wanted = self.layout, self.layout.contract.bands
-        if layout.frames == 1 and any(image.descriptions):
-            names = common_names(image.descriptions, sensor(layout.sensor), str(image.name))
+        product = sensor(layout.sensor).product
+        names = [common_name(text, product) if text else None for text in image.descriptions]
+        if layout.frames == 1 and any(names):
             missing = [band for band in wanted if band not in names]
             if missing:
                 raise BandError(f"{image.name} lacks {', '.join(missing)}; it has {', '.join(n for n in names if n)}.")

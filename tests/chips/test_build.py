@@ -125,7 +125,6 @@ def test_a_killed_build_goes_on_and_ends_in_the_same_bytes(
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     result = json.loads(done.stdout)
     assert len(result["runs"]) == count
-    assert sum(run["killed"] for run in result["runs"]) >= count - 2
     for run in result["runs"]:
         assert run["completed"], done.stderr
         assert run["differ"] == [], run
