@@ -68,7 +68,8 @@ SIX = ("blue", "green", "red", "nir_narrow", "swir_1", "swir_2")
 def test_the_statistics_of_every_dataset_are_the_published_ones() -> None:
     """Facts 4.1 and 4.2, in reflectance x 10,000."""
     burn = dataset("hls_burn_scars").contract
-    assert burn.mean[:2] == pytest.approx((333.49706741586264, 570.1185520536176))
+    assert burn.mean[:3] == pytest.approx((333.49706741586264, 570.1185520536176, 588.9748132001316), rel=1e-12)
+    assert burn.mean[3:] == pytest.approx((2323.245113436119, 1972.854853760658, 1194.4914225186566), rel=1e-12)
     assert burn.std[:3] == pytest.approx((226.9135568823774, 268.07560223070237, 400.4109844362779))
     assert burn.std[3:] == pytest.approx((779.1732423672691, 870.8738838140137, 724.1979477437814))
     crops = dataset("multi_temporal_crops").contract
