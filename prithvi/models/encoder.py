@@ -75,20 +75,20 @@ class PrithviEncoder(nn.Module):
         return self.config.grid(*images.shape[2:])
 
     def _codes(
-        self, grid: tuple[int, int, int], batch: int, temporal_coords: Tensor | None, location_coords: Tensor | None
+        self, grid: tuple[int, int, int], index: Tensor, temporal_coords: Tensor | None, location_coords: Tensor | None
     ) -> Tensor:
-        """(B or 1, 1 + L, D) sum of position, time and location codes, the class token's row first."""
-        code = position_code_at(self.pos_embed, self.grid, grid)
-        return code + coordinate_codes(
-            code, grid, batch, self.temporal_embed_enc, temporal_coords, self.location_embed_enc, location_coords
-        )
+        """(B, K, D) sum of position, time and location codes of the patches at `index`."""
+        return patch_codes(
+            position_code_at(self.pos_embed, self.grid, grid), grid, index,
+            self.temporal_embed_enc, temporal_coords, self.location_embed_enc, location_coords,
+        )  # fmt: skip
 
     def forward(
         self,
         images: Tensor,
         temporal_coords: Tensor | None = None,
         location_coords: Tensor | None = None,
-        visible: Tensor | None = None,
+        visible: Tensor | Kept | None = None,
         count: int | None = None,
     ) -> Encoded:
         """Encodes the visible patches; hidden ones are never embedded.
@@ -97,17 +97,16 @@ class PrithviEncoder(nn.Module):
             images: (B, band, T, Y, X), standardised.
             temporal_coords: (B, T, 2) year and day of year from 0; NaN or None where unknown.
             location_coords: (B, 2) latitude and longitude in degrees; NaN or None where unknown.
-            visible: (B, L) bool, any number True a sample; None for all.
+            visible: (B, L) bool, any number True a sample; or the same already packed; None for all.
             count: the number True in every sample, where the caller knows that it is the same.
 
         """
         grid = self.grid_of(images)
         patches = to_patches(images, self.config.patch_size, band_last=False)
-        codes = self._codes(grid, images.shape[0], temporal_coords, location_coords)
         if visible is None:
-            every = torch.arange(patches.shape[1], device=images.device).expand(patches.shape[0], -1)
-            kept = Kept(every, None)
-            x = self.patch_embed(patches) + codes[:, 1:]
+            kept = Kept(_every(patches), None)
+        elif isinstance(visible, Kept):
+            kept, patches = visible, take(patches, visible.index)
         else:
             if visible.shape != patches.shape[:2] or visible.dtype != torch.bool:
                 raise ModelError(
@@ -115,9 +114,10 @@ class PrithviEncoder(nn.Module):
                     f"torch.bool: a value for each patch of the {' x '.join(map(str, grid))} grid (time, y, x)."
                 )
             kept = pack(visible, count)
-            x = self.patch_embed(take(patches, kept.index)) + take(codes[:, 1:], kept.index)
+            patches = take(patches, kept.index)
+        x = self.patch_embed(patches) + self._codes(grid, kept.index, temporal_coords, location_coords)
         attend = kept.attend()
-        x = self._with_class_token(x, codes)
+        x = self._with_class_token(x)
         for block in self.blocks:
             x = block(x, attend)
         return Encoded(self.norm(x), kept)
@@ -127,9 +127,9 @@ class PrithviEncoder(nn.Module):
     ) -> list[Tensor]:
         """(B, 1 + L, D) after every block, class token first, the last one normalised."""
         grid = self.grid_of(images)
-        codes = self._codes(grid, images.shape[0], temporal_coords, location_coords)
-        x = self.patch_embed(to_patches(images, self.config.patch_size, band_last=False)) + codes[:, 1:]
-        x = self._with_class_token(x, codes)
+        patches = to_patches(images, self.config.patch_size, band_last=False)
+        x = self.patch_embed(patches) + self._codes(grid, _every(patches), temporal_coords, location_coords)
+        x = self._with_class_token(x)
         features = []
         for block in self.blocks:
             x = block(x)
@@ -137,46 +137,60 @@ class PrithviEncoder(nn.Module):
         features[-1] = self.norm(x)
         return features
 
-    def _with_class_token(self, x: Tensor, codes: Tensor) -> Tensor:
+    def _with_class_token(self, x: Tensor) -> Tensor:
         # The class token has neither date nor place, and its position code is the first row of pos_embed.
         token = self.cls_token + self.pos_embed[:, :1]
         return torch.cat([token.to(x.dtype).expand(x.shape[0], -1, -1), x], dim=1)
 
 
-def coordinate_codes(
-    code: Tensor,
+def patch_codes(
+    position: Tensor,
     grid: tuple[int, int, int],
-    batch: int,
+    index: Tensor,
     time: CoordinateCode | None,
     temporal_coords: Tensor | None,
     place: CoordinateCode | None,
     location_coords: Tensor | None,
 ) -> Tensor:
-    """(B or 1, 1 + L, D) codes of dates and places, zeros in the class token's row and for what is not given.
+    """(B, K, D) codes of position, date and place of the patches at `index`; what is not given adds nothing.
+
+    Args:
+        position: (1, 1 + L, D) position codes, the class token's row first.
+        grid: patches along (time, y, x).
+        index: (B, K) patch numbers.
+        time: code of dates.
+        temporal_coords: (B, T, 2).
+        place: code of places.
+        location_coords: (B, 2).
 
     Raises:
         ModelError: coordinates of another shape than (B, T, 2) and (B, 2).
 
     """
-    total = torch.zeros_like(code)
+    codes = take(position[:, 1:], index)
+    total = None
     if time is not None and temporal_coords is not None:
         if temporal_coords.ndim != 3 or temporal_coords.shape[1:] != (grid[0], 2):
             raise ModelError(
                 f"temporal_coords has shape {tuple(temporal_coords.shape)}; it must be (batch, {grid[0]}, 2): year and "
                 "day of year (from 0) of each date."
             )
-        _refuse_other_batch(temporal_coords, batch)
-        per_patch = time(temporal_coords).repeat_interleave(grid[1] * grid[2], dim=1)
-        total = total + nn.functional.pad(per_patch, (0, 0, 1, 0))
+        _refuse_other_batch(temporal_coords, index.shape[0])
+        total = take(time(temporal_coords), index // (grid[1] * grid[2]))
     if place is not None and location_coords is not None:
         if location_coords.ndim != 2 or location_coords.shape[1] != 2:
             raise ModelError(
                 f"location_coords has shape {tuple(location_coords.shape)}; it must be (batch, 2): latitude, longitude."
             )
-        _refuse_other_batch(location_coords, batch)
-        per_patch = place(location_coords).unsqueeze(1).expand(-1, code.shape[1] - 1, -1)
-        total = total + nn.functional.pad(per_patch, (0, 0, 1, 0))
-    return total.to(code.dtype)
+        _refuse_other_batch(location_coords, index.shape[0])
+        here = place(location_coords).unsqueeze(1)
+        total = here if total is None else total + here
+    return codes if total is None else codes + total.to(codes.dtype)
+
+
+def _every(patches: Tensor) -> Tensor:
+    """(B, L) numbers of all patches."""
+    return torch.arange(patches.shape[1], device=patches.device).expand(patches.shape[0], -1)
 
 
 def _refuse_other_batch(coordinates: Tensor, batch: int) -> None:

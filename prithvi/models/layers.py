@@ -16,14 +16,25 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, attend: Tensor | None) -> Tensor:
-        """`attend` (B, 1, 1, N) is True where a token may be looked at; None where all may."""
-        batch, tokens, dim = x.shape
-        qkv = self.qkv(x).view(batch, tokens, 3, self.num_heads, dim // self.num_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, N, D / heads)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=attend)
-        out: Tensor = self.proj(x.transpose(1, 2).reshape(batch, tokens, dim))
+    def forward(self, x: Tensor, attend: Tensor | None, first: int = 0) -> Tensor:
+        """`attend` (B, 1, 1, N) is True where a token may be looked at; None where all may.
+
+        Tokens from `first` on are computed, (B, N - first, D); all are looked at.
+        """
+        if first == 0:
+            q, k, v = self._heads(self.qkv(x), 3)
+        else:
+            weight, bias, dim = self.qkv.weight, self.qkv.bias, x.shape[-1]
+            (q,) = self._heads(F.linear(x[:, first:], weight[:dim], bias[:dim]), 1)
+            k, v = self._heads(F.linear(x, weight[dim:], bias[dim:]), 2)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attend)
+        out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
         return out
+
+    def _heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """(B, N, parts * D) to that many of (B, heads, N, D / heads)."""
+        batch, tokens, _ = x.shape
+        return x.view(batch, tokens, parts, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
 
 
 class Mlp(nn.Module):
@@ -56,9 +67,9 @@ class Block(nn.Module):
         kept = torch.rand(x.shape[0], 1, 1, device=x.device) >= self.drop_path
         return x * kept / (1.0 - self.drop_path)
 
-    def forward(self, x: Tensor, attend: Tensor | None = None) -> Tensor:
-        """(B, N, D) to (B, N, D)."""
-        x = x + self._branch(self.attn(self.norm1(x), attend))
+    def forward(self, x: Tensor, attend: Tensor | None = None, first: int = 0) -> Tensor:
+        """(B, N, D) to (B, N - first, D): tokens from `first` on, which have looked at all."""
+        x = x[:, first:] + self._branch(self.attn(self.norm1(x), attend, first))
         return x + self._branch(self.mlp(self.norm2(x)))
 
 

@@ -11,9 +11,9 @@ from prithvi.contract import Contract
 from prithvi.errors import ModelError
 from prithvi.models.codes import CoordinateCode, position_code, position_code_at
 from prithvi.models.config import ModelConfig
-from prithvi.models.encoder import Encoded, PrithviEncoder, coordinate_codes
+from prithvi.models.encoder import Encoded, PrithviEncoder, patch_codes
 from prithvi.models.layers import Block, init_linear_and_norm, to_images, to_patches
-from prithvi.models.masking import random_visible
+from prithvi.models.masking import Kept, Masking, random_visible, take
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,21 @@ class MAEOutput:
     its own mean and standard deviation."""
     mask: Tensor
     """(B, L) bool, True where a patch was hidden."""
+
+
+@dataclass(frozen=True)
+class HiddenError:
+    """How far a model is from the hidden pixels of a batch; `total / pixels` is the loss."""
+
+    total: Tensor
+    """Squared error summed over the hidden pixels that count, each averaged over its bands; standardised units."""
+    pixels: Tensor
+    """How many those are."""
+
+    @property
+    def loss(self) -> Tensor:
+        """Mean squared error of a pixel; 0 when none counts."""
+        return self.total / self.pixels.clamp(min=1)
 
 
 class MAEDecoder(nn.Module):
@@ -71,15 +86,54 @@ class MAEDecoder(nn.Module):
         patches = grid[0] * grid[1] * grid[2]
         every = mask_token.expand(x.shape[0], patches, -1)
         every = every.scatter(1, kept.index.unsqueeze(-1).expand(-1, -1, x.shape[-1]), seen)
-        code = position_code_at(self.decoder_pos_embed, self.grid, grid)
-        code = code + coordinate_codes(
-            code, grid, x.shape[0], self.temporal_embed_dec, temporal_coords, self.location_embed_dec, location_coords
-        )
-        x = torch.cat([x[:, :1], every], dim=1) + code
+        places = torch.arange(patches, device=x.device).expand(x.shape[0], -1)
+        every = every + self._codes(grid, places, temporal_coords, location_coords)
+        x = torch.cat([self._class_token(x), every], dim=1)
         for block in self.decoder_blocks:
             x = block(x)
         out: Tensor = self.decoder_norm(x)[:, 1:]
         return out
+
+    def hidden_tokens(
+        self,
+        encoded: Encoded,
+        hidden: Kept,
+        grid: tuple[int, int, int],
+        temporal_coords: Tensor | None = None,
+        location_coords: Tensor | None = None,
+    ) -> Tensor:
+        """(B, H, D) decoded tokens of the patches `hidden` alone, as they would come out of `tokens`.
+
+        The order of tokens means nothing to attention, so nothing is put back into place; and the last block is
+        computed only where it is read.
+        """
+        x = self.decoder_embed(encoded.tokens)
+        seen = x[:, 1:] + self._codes(grid, encoded.kept.index, temporal_coords, location_coords)
+        asked = self.mask_token.to(x.dtype) + self._codes(grid, hidden.index, temporal_coords, location_coords)
+        x = torch.cat([self._class_token(x), seen, asked], dim=1)
+        attend = None
+        if encoded.kept.present is not None or hidden.present is not None:
+            there = [
+                torch.ones_like(kept.index, dtype=torch.bool) if kept.present is None else kept.present
+                for kept in (encoded.kept, hidden)
+            ]
+            attend = nn.functional.pad(torch.cat(there, dim=1), (1, 0), value=True)[:, None, None, :]
+        for block in self.decoder_blocks[:-1]:
+            x = block(x, attend)
+        first = 1 + seen.shape[1]
+        out: Tensor = self.decoder_norm(self.decoder_blocks[-1](x, attend, first))
+        return out
+
+    def _codes(
+        self, grid: tuple[int, int, int], index: Tensor, temporal_coords: Tensor | None, location_coords: Tensor | None
+    ) -> Tensor:
+        return patch_codes(
+            position_code_at(self.decoder_pos_embed, self.grid, grid), grid, index,
+            self.temporal_embed_dec, temporal_coords, self.location_embed_dec, location_coords,
+        )  # fmt: skip
+
+    def _class_token(self, x: Tensor) -> Tensor:
+        return x[:, :1] + self.decoder_pos_embed[:, :1].to(x.dtype)
 
 
 class PrithviMAE(nn.Module):
@@ -135,6 +189,47 @@ class PrithviMAE(nn.Module):
         mask = ~visible
         return MAEOutput(self._loss(images, pred, mask), to_images(pred, self.config.patch_size, grid), mask)
 
+    def hidden_error(
+        self,
+        images: Tensor,
+        masking: Masking,
+        counts: Tensor | None = None,
+        temporal_coords: Tensor | None = None,
+        location_coords: Tensor | None = None,
+    ) -> HiddenError:
+        """What pretraining needs and no more: embeds only visible patches, predicts only the hidden ones asked for.
+
+        With all hidden patches asked for, the loss is that of `forward`. With fewer (`Masking.fewer`) the others are
+        not there at all: a predicted patch looks at the visible ones and at fewer other mask tokens.
+
+        Args:
+            images: (B, band, T, Y, X), standardised, without NaN.
+            masking: which patches are visible and which are asked for.
+            counts: (B, T, Y, X) bool, the pixels that the loss counts; None for all.
+            temporal_coords: (B, T, 2) year and day of year from 0; NaN or None where unknown.
+            location_coords: (B, 2) latitude and longitude in degrees; NaN or None where unknown.
+
+        """
+        grid, hidden = self.encoder.grid_of(images), masking.hidden
+        encoded = self.encoder(images, temporal_coords, location_coords, masking.visible)
+        tokens = self.decoder.hidden_tokens(encoded, hidden, grid, temporal_coords, location_coords)
+        pred = self.decoder.decoder_pred(tokens).unflatten(-1, (-1, self.config.in_chans))  # (B, H, pixel, band)
+        target = take(to_patches(images, self.config.patch_size, band_last=True), hidden.index)
+        target = target.unflatten(-1, (-1, self.config.in_chans))
+        weight = None
+        if counts is not None:
+            weight = take(to_patches(counts.unsqueeze(1), self.config.patch_size, band_last=True), hidden.index)
+        if hidden.present is not None:
+            there = hidden.present.unsqueeze(-1).expand(target.shape[:3])
+            weight = there if weight is None else weight & there
+        if self.config.norm_pix_loss:
+            target = _by_patch(target, weight)
+        if weight is None:
+            pixels = torch.tensor(target[..., 0].numel(), device=images.device)
+            return HiddenError(nn.functional.mse_loss(pred.float(), target) * pixels, pixels)
+        error = ((pred.float() - target) ** 2).mean(dim=-1)
+        return HiddenError((error * weight).sum(), weight.sum())
+
     def _loss(self, images: Tensor, pred: Tensor, mask: Tensor) -> Tensor:
         """Mean over the values of a patch, then over the hidden patches of the batch."""
         target = to_patches(images, self.config.patch_size, band_last=True)
@@ -143,3 +238,12 @@ class PrithviMAE(nn.Module):
             target = (target - mean) / (var + 1e-6) ** 0.5
         error = ((pred - target) ** 2).mean(dim=-1)
         return (error * mask).sum() / mask.sum().clamp(min=1)
+
+
+def _by_patch(target: Tensor, weight: Tensor | None) -> Tensor:
+    """(B, H, pixel, band) patches, each less its mean and over its standard deviation, of the pixels that count."""
+    w = torch.ones_like(target) if weight is None else weight.unsqueeze(-1).expand_as(target)
+    number = w.sum(dim=(-1, -2), keepdim=True)
+    mean = (target * w).sum(dim=(-1, -2), keepdim=True) / number.clamp(min=1)
+    var = ((target - mean) ** 2 * w).sum(dim=(-1, -2), keepdim=True) / (number - 1).clamp(min=1)
+    return (target - mean) / (var + 1e-6) ** 0.5

@@ -1,7 +1,8 @@
-"""Which patches the encoder sees: drawn at random, or given from outside, any number a sample."""
+"""Which patches the encoder sees and which the decoder predicts: drawn at random, or given from outside."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +25,81 @@ class Kept:
         if self.present is None:
             return None
         return torch.nn.functional.pad(self.present, (1, 0), value=True)[:, None, None, :]
+
+
+@dataclass(frozen=True)
+class Masking:
+    """What pretraining shows of a batch, and what it asks for. A patch in neither list is as if it were not there."""
+
+    visible: Kept
+    hidden: Kept
+    """In random order, so that the first half of a sample's is a random half."""
+
+    def fewer(self, share: float) -> Masking:
+        """The same with only a random share of the hidden patches asked for."""
+        if share >= 1.0:
+            return self
+        index, present = self.hidden.index, self.hidden.present
+        # A sample with fewer hidden patches than others keeps its share of its own.
+        count = math.ceil(index.shape[1] * share)
+        if present is not None:
+            own = (present.sum(dim=1, keepdim=True) * share).ceil()
+            present = torch.arange(count, device=index.device) < own
+        return Masking(self.visible, Kept(index[:, :count], present))
+
+
+def hide(noise: Tensor, mask_ratio: float, present: Tensor | None = None) -> Masking:
+    """Hides the patches of the largest numbers.
+
+    Args:
+        noise: (B, L) uniform numbers from 0 to 1. Equal numbers at one place in all dates hide it in all (`tube`).
+        mask_ratio: share hidden; int(L * (1 - mask_ratio)) stay, as in the published code.
+        present: (B, L) bool, False for patches without data, which are neither shown nor asked for; each sample then
+            hides its share of what it has. None where all is there.
+
+    Raises:
+        ModelError: a share outside 0 to 1.
+
+    """
+    if not 0.0 <= mask_ratio <= 1.0:
+        raise ModelError(f"the mask ratio is {mask_ratio}; it is the hidden share, from 0 to 1.")
+    patches = noise.shape[1]
+    keep = int(patches * (1 - mask_ratio))
+    if present is None:
+        order = noise.argsort(dim=1, stable=True)
+        return Masking(Kept(order[:, :keep], None), Kept(order[:, keep:], None))
+    order = (noise + 2.0 * ~present).argsort(dim=1, stable=True)
+    there = present.sum(dim=1, keepdim=True)
+    # Half a thousandth of a patch, so that 0.25 x 64 is not 15 for the last bit of a product.
+    seen = (there * (1 - mask_ratio) + 5e-4).floor().to(torch.int64).clamp(max=keep)
+    return _cut(order, seen, there - seen, keep, patches - keep)
+
+
+def split(visible: Tensor, noise: Tensor, present: Tensor | None = None) -> Masking:
+    """A (B, L) bool mask from outside, such as a cloud's, any number visible a sample.
+
+    Args:
+        visible: True for the patches that may be seen.
+        noise: (B, L) uniform numbers from 0 to 1, which order the hidden ones.
+        present: see `hide`.
+
+    """
+    hidden = ~visible
+    if present is not None:
+        visible, hidden = visible & present, hidden & present
+    order = torch.where(visible, noise, torch.where(hidden, noise + 1.0, 3.0)).argsort(dim=1, stable=True)
+    seen, asked = visible.sum(dim=1, keepdim=True), hidden.sum(dim=1, keepdim=True)
+    return _cut(order, seen, asked, int(seen.max()), int(asked.max()))
+
+
+def _cut(order: Tensor, seen: Tensor, asked: Tensor, most_seen: int, most_asked: int) -> Masking:
+    """Each sample's `order` cut behind its own (B, 1) counts, filled up to common lengths."""
+    places = torch.arange(order.shape[1], device=order.device)
+    after = (seen + places[:most_asked]).clamp(max=order.shape[1] - 1)
+    return Masking(
+        Kept(order[:, :most_seen], places[:most_seen] < seen),
+        Kept(order.gather(1, after), places[:most_asked] < asked),
+    )
 
 
 def random_visible(
