@@ -49,6 +49,10 @@ class ConfigError(PrithviError, ValueError):
     """A configuration file or option does not exist or does not fit."""
 
 
+class TrainingError(PrithviError, RuntimeError):
+    """Training met something that it must not go on from, such as a loss that is not a number."""
+
+
 class MissingExtraError(PrithviError, ImportError):
     """Something was asked for that needs packages which are not installed."""
 

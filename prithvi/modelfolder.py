@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,9 +64,46 @@ def save(fitted: FittedModel, folder: str | Path) -> Path:
         OutputError: the folder cannot be written, or is there and holds something else.
 
     """
-    from safetensors.torch import save_file
 
-    folder = Path(folder)
+    def write(work: Path) -> None:
+        _write_weights(fitted.model, work)
+        fitted.sha256 = _sha256(work / "model.safetensors")
+        _write_text(work / "config.json", json.dumps(_describe(fitted), indent=2))
+        _write_text(work / "README.md", _card(fitted))
+
+    return _write_folder(Path(folder), write)
+
+
+def save_pretrained(model: PrithviMAE, folder: str | Path, training: dict[str, Any], card: str = "") -> Path:
+    """Writes a pretrained model as the published ones lie on the hub: weights, config.json and a card.
+
+    Args:
+        model: the model.
+        folder: an older one of that name is replaced only when the new one is whole.
+        training: the record of how it was made (data, steps, seed, command, date), kept in config.json.
+        card: more text for the card, such as tables of results.
+
+    Raises:
+        OutputError: the folder cannot be written, or is there and holds something else.
+
+    """
+    config = model.config
+
+    def write(work: Path) -> None:
+        _write_weights(model, work)
+        shape = {key: value for key, value in config.to_dict().items() if key != "architecture"}
+        plain = {
+            "architecture": config.architecture, "num_features": config.embed_dim, "pretrained_cfg": shape,
+            "weights_sha256": _sha256(work / "model.safetensors"), "training": training,
+        }  # fmt: skip
+        _write_text(work / "config.json", json.dumps(plain, indent=2))
+        _write_text(work / "README.md", _pretrained_card(model, training, card))
+
+    return _write_folder(Path(folder), write)
+
+
+def _write_folder(folder: Path, write: Callable[[Path], None]) -> Path:
+    """Writes a folder beside its place and puts it there when it is whole."""
     if folder.exists() and not (folder / "config.json").is_file():
         raise OutputError(f"{folder} is there and holds no model: choose another name.")
     try:
@@ -75,11 +112,7 @@ def save(fitted: FittedModel, folder: str | Path) -> Path:
     except OSError as error:
         raise OutputError(f"{folder} cannot be written ({error.strerror}).") from error
     try:
-        state = {key: value.detach().cpu().contiguous() for key, value in fitted.model.state_dict().items()}
-        save_file(state, work / "model.safetensors", metadata={"format": "pt"})
-        fitted.sha256 = _sha256(work / "model.safetensors")
-        (work / "config.json").write_text(json.dumps(_describe(fitted), indent=2) + "\n", encoding="utf-8")
-        (work / "README.md").write_text(_card(fitted), encoding="utf-8")
+        write(work)
         work.chmod(0o755)
         for file in work.iterdir():
             file.chmod(0o644)
@@ -93,6 +126,50 @@ def save(fitted: FittedModel, folder: str | Path) -> Path:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return folder
+
+
+def _write_weights(model: Segmenter | PrithviMAE, work: Path) -> None:
+    from safetensors.torch import save_file
+
+    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    save_file(state, work / "model.safetensors", metadata={"format": "pt"})
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+
+
+def _pretrained_card(model: PrithviMAE, training: dict[str, Any], more: str) -> str:
+    config, contract = model.config, model.contract
+    million = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    lines = [
+        f"# {config.architecture}",
+        "",
+        f"A masked autoencoder of {million:.2f} million parameters: patches of "
+        f"{' x '.join(map(str, config.patch_size))} (time, y, x), encoder {config.embed_dim} wide and {config.depth} "
+        f"deep, decoder {config.decoder_embed_dim} wide and {config.decoder_depth} deep.",
+        "",
+        f"Input: {', '.join(contract.bands)}; reflectance x {contract.scale:g}"
+        + (f", clipped to {contract.clip[0]:g} .. {contract.clip[1]:g}" if contract.clip else "")
+        + f", {contract.level or 'surface or top-of-atmosphere'}; squares of {config.img_size[0]} pixels.",
+        "",
+        f'Use: `prithvi.load("{config.architecture}")` for the shipped weights, `prithvi.load(THIS_FOLDER)` for these.',
+        "",
+        "| how it was made | |",
+        "|---|---|",
+        *(f"| {key} | {_in_cell(value)} |" for key, value in training.items()),
+        "",
+        more,
+    ]
+    return "\n".join(lines)
+
+
+def _in_cell(value: Any) -> str:
+    if isinstance(value, list):
+        return "<br>".join(_in_cell(entry) for entry in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_in_cell(entry)}" for key, entry in value.items())
+    return str(value)
 
 
 def _describe(fitted: FittedModel) -> dict[str, Any]:
@@ -247,23 +324,23 @@ def initialise(encoder: PrithviEncoder, source: str) -> checkpoint.LoadReport:
         CheckpointError, ModelError, HubError: see `load`.
 
     """
-    name = encoder.config.architecture
+    return load_weights(encoder, source)
+
+
+def load_weights(model: PrithviMAE | PrithviEncoder, source: str) -> checkpoint.LoadReport:
+    """Loads the weights of a source (see `load`) into a model of the same shape, and says what fitted.
+
+    Raises:
+        CheckpointError, ModelError, HubError: see `load`.
+
+    """
     path = Path(source)
     if path.is_dir() and (path / "model.safetensors").is_file():
-        weights, bands = (
-            path / "model.safetensors",
-            ModelConfig.from_dict(
-                {
-                    key: value
-                    for key, value in _read_json(path / "config.json").items()
-                    if key in ("architecture", "pretrained_cfg")
-                }
-            ).bands,
-        )
-    else:
-        config, weights = _find(source, name, None)
-        bands = config.bands
-    return checkpoint.load(encoder, weights, file_bands=bands)
+        plain = _read_json(path / "config.json")
+        named = {key: value for key, value in plain.items() if key in ("architecture", "pretrained_cfg")}
+        return checkpoint.load(model, path / "model.safetensors", file_bands=ModelConfig.from_dict(named).bands)
+    config, weights = _find(source, model.config.architecture, None)
+    return checkpoint.load(model, weights, file_bands=config.bands)
 
 
 def _find(source: str, architecture: str | None, revision: str | None) -> tuple[ModelConfig, Path]:
@@ -291,6 +368,9 @@ def _find(source: str, architecture: str | None, revision: str | None) -> tuple[
         return _published_config(path / "config.json", architecture), files[0]
     known = VARIANTS.get(source) or next((v for v in VARIANTS.values() if v.hub_id == source), None)
     if known is not None:
+        shipped = Path(__file__).parent / "weights" / source
+        if known.hub_id is None and (shipped / "config.json").is_file():
+            return _published_config(shipped / "config.json", None), shipped / "model.safetensors"
         if known.hub_id is None or known.filename is None:
             raise ModelError(
                 f"no weights of {source} are published: prithvi.models.build({source!r}) makes one with random weights."

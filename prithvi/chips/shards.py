@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import numpy.typing as npt
 import zarr
@@ -25,6 +26,15 @@ _OPEN = 128
 """Shard files kept open at once."""
 _CHECKSUM = 4
 """Bytes of the CRC-32C that ends an index."""
+_ABSENT = 2**64 - 1
+"""Offset and length of a chunk that is not there, which stands for fill values."""
+
+
+def empty_shard(samples: int) -> bytes:
+    """A shard file without any chunk: nothing but its index."""
+    index = np.full(2 * samples, _ABSENT, "<u8").tobytes()
+    checksum: int = google_crc32c.value(index)
+    return index + checksum.to_bytes(_CHECKSUM, "little")
 
 
 class ShardedArray:
@@ -43,6 +53,7 @@ class ShardedArray:
             meta = json.loads((path / "zarr.json").read_bytes())
             self.shape: tuple[int, ...] = tuple(meta["shape"])
             self.dtype = np.dtype(meta["data_type"])
+            self.fill = meta["fill_value"]
             self.per_shard: int = meta["chunk_grid"]["configuration"]["chunk_shape"][0]
             self.direct = _is_ours(meta)
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
@@ -93,8 +104,9 @@ class ShardedArray:
         shard, row = divmod(index, self.per_shard)
         descriptor, table = self._open(shard)
         start, length = int(table[row, 0]), int(table[row, 1])
-        if start == 2**64 - 1:
-            raise self._damaged(shard, index)
+        if start == _ABSENT:  # a sample of fill values alone has no chunk
+            out[...] = self.fill
+            return
         try:
             packed = os.pread(descriptor, length, start)
             # A Blosc chunk begins with its sizes: bytes 4 to 7 unpacked, 12 to 15 packed. Never decompress past them.
@@ -120,7 +132,7 @@ class ShardedArray:
             ) from error
         raw = os.pread(descriptor, size, max(0, os.fstat(descriptor).st_size - size - _CHECKSUM))
         table = np.frombuffer(raw, "<u8")
-        if len(raw) != size or (table[table != 2**64 - 1] > os.fstat(descriptor).st_size).any():
+        if len(raw) != size or (table[table != _ABSENT] > os.fstat(descriptor).st_size).any():
             os.close(descriptor)
             raise self._damaged(shard, shard * self.per_shard)
         self._files[shard] = (descriptor, table.reshape(-1, 2))

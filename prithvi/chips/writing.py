@@ -15,6 +15,7 @@ import prithvi
 from prithvi.chips.files import SUMS, make_array, read_sums, sha256, write_metadata, write_samples, write_sums
 from prithvi.chips.journal import Journal
 from prithvi.chips.running import Progress, run
+from prithvi.chips.shards import empty_shard
 from prithvi.chips.spec import Sample, StoreSpec, Tally
 from prithvi.chips.staging import staged_pixels
 from prithvi.chips.store import ChipStore, statistics_of
@@ -97,6 +98,10 @@ def write_shard(
         begin = shard * spec.shard
         target[begin : begin + len(values)] = values
         file = journal.new / name / "c" / "/".join([str(shard)] + ["0"] * len(array.shape))
+        if not file.exists():
+            # zarr leaves out a shard whose every value is the fill value; here a missing file is damage.
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(empty_shard(spec.shard))
         with file.open("rb") as written:
             os.fsync(written.fileno())
         entry["files"][file.relative_to(journal.new).as_posix()] = [sha256(file), file.stat().st_size]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import difflib
 import importlib
 import inspect
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,8 +24,9 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from prithvi import __version__
 from prithvi.catalog import config_path
 from prithvi.errors import ConfigError, PrithviError, nearest
-from prithvi.modelfolder import save
-from prithvi.tasks import SegmentationTask
+from prithvi.modelfolder import save, save_pretrained
+from prithvi.models import PrithviMAE
+from prithvi.tasks import PretrainTask, SegmentationTask
 
 _TOP = (
     "seed_everything",
@@ -39,18 +42,21 @@ _TOP = (
 
 
 class PrithviCLI(LightningCLI):
-    """Hands the data's contract and classes to the task, and saves the best model after a fit."""
+    """Hands the data's contract and classes to the task, and saves the model after a fit."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        # A task that has no such argument is not given it.
         for name, of_data in (
             ("contract", lambda data: data.contract.to_dict()),
-            ("classes", lambda data: data.classes),
-            ("colors", lambda data: data.colors),
+            ("classes", lambda data: getattr(data, "classes", None)),
+            ("colors", lambda data: getattr(data, "colors", None)),
         ):
             parser.link_arguments("data", f"model.init_args.{name}", compute_fn=of_data, apply_on="instantiate")
 
     def after_fit(self) -> None:
-        """Writes DEFAULT_ROOT_DIR/model from the best checkpoint."""
+        """Writes DEFAULT_ROOT_DIR/model: of a fine-tuning from the best checkpoint, of a pretraining as it ended."""
+        if isinstance(self.model, PretrainTask):
+            self._keep_pretrained(self.model)
         if not isinstance(self.model, SegmentationTask) or not self.trainer.is_global_zero:
             return
         keeper, step = self.trainer.checkpoint_callback, self.trainer.global_step
@@ -67,6 +73,27 @@ class PrithviCLI(LightningCLI):
             "seed": self._get(self.config, "seed_everything"),
         }
         folder = save(self.model.fitted(**provenance, **figures), Path(self.trainer.default_root_dir) / "model")
+        print(f"Model folder: {folder}")  # noqa: T201
+
+    def _keep_pretrained(self, task: PretrainTask) -> None:
+        state = task.gathered()  # from all devices
+        if not self.trainer.is_global_zero:
+            return
+        model = PrithviMAE(task.mae.config)
+        model.load_state_dict(state)
+        figures = {key: round(float(value), 4) for key, value in self.trainer.callback_metrics.items()}
+        record = {
+            "date": dt.datetime.now(dt.UTC).date().isoformat(),
+            "command": shlex.join(["prithvi", "fit", *sys.argv[2:]]),
+            "prithvi": __version__,
+            "data": self.datamodule.described,
+            "steps": self.trainer.global_step,
+            "samples": task.samples,
+            "batch": task.global_batch,
+            "seed": task.seed,
+            **figures,
+        }
+        folder = save_pretrained(model, Path(self.trainer.default_root_dir) / "model", record)
         print(f"Model folder: {folder}")  # noqa: T201
 
 

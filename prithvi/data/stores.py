@@ -9,22 +9,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from prithvi.chips import ChipStore
 from prithvi.chips.spec import NO_FMASK, NODATA, UNLABELLED
 from prithvi.contract import IGNORE
 from prithvi.errors import DatasetError
+from prithvi.hls import good
 
 
 class StoreDataset(Dataset[dict[str, Any]]):
     """Samples of a chip store, read when asked for; a batch is asked for at once.
 
     A sample holds `image` (band, T, Y, X) int16 as stored, `valid` (T, Y, X) bool (False without data and where a value
-    was filled from its neighbour), `temporal_coords` (T, 2) year and day of the year counted from 0, `location_coords`
-    (2) latitude and longitude, both float32 and NaN where unknown, `id`; and for a store with labels `label` (Y, X)
-    int16 with `prithvi.contract.IGNORE` where there is none. Numbers stay as small as they are stored: what travels
-    between processes costs time, and a device widens them faster.
+    was filled from its neighbour), `clear` (T, Y, X) bool (valid, and neither cloud nor shadow by Fmask, where the
+    store has one), `temporal_coords` (T, 2) year and day of the year counted from 0, `location_coords` (2) latitude and
+    longitude, both float32 and NaN where unknown, `id`; and for a store with labels `label` (Y, X) int16 with
+    `prithvi.contract.IGNORE` where there is none. Numbers stay as small as they are stored: what travels between
+    processes costs time, and a device widens them faster.
 
     Args:
         store: the store or its folder.
@@ -54,17 +57,48 @@ class StoreDataset(Dataset[dict[str, Any]]):
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """Several samples; torch's loader calls this with a batch's positions."""
-        wanted = [self.indices[index] for index in indices]
-        pixels = self.store.read(wanted)
-        batch = {"image": torch.from_numpy(pixels["image"]).transpose(1, 2), "valid": torch.from_numpy(_valid(pixels))}
+        batch = self.read([self.indices[index] for index in indices])
+        return [{name: values[row] for name, values in batch.items()} for row in range(len(indices))]
+
+    def read(self, rows: Sequence[int]) -> dict[str, Any]:
+        """One batch of the samples at these rows of the store, whatever its part: as a sample, with a batch axis."""
+        pixels = self.store.read(rows)
+        valid = _valid(pixels)
+        clear = valid & good(pixels["fmask"]) if "fmask" in pixels else valid
+        batch: dict[str, Any] = {
+            "id": [self.names[row] for row in rows],
+            "image": torch.from_numpy(pixels["image"]).transpose(1, 2),
+            "valid": torch.from_numpy(valid),
+            "clear": torch.from_numpy(clear),
+        }
         if "label" in pixels:
             batch["label"] = torch.from_numpy(_NUMBERS[pixels["label"]])
-        batch["temporal_coords"] = torch.from_numpy(self.times[wanted])
-        batch["location_coords"] = torch.from_numpy(self.places[wanted])
-        return [
-            {"id": self.names[index], **{name: values[row] for name, values in batch.items()}}
-            for row, index in enumerate(wanted)
-        ]
+        batch["temporal_coords"] = torch.from_numpy(self.times[rows])
+        batch["location_coords"] = torch.from_numpy(self.places[rows])
+        return batch
+
+
+def with_frames(batch: dict[str, Any], dates: Tensor) -> dict[str, Any]:
+    """A batch with other dates: for each sample the ones that `dates` (B, T) names, -1 for one that is missing.
+
+    A missing date has nodata everywhere and no date.
+    """
+    found = dict(batch)
+    missing = dates < 0
+    index = dates.clamp(min=0)
+    for name, fill, axis in (("image", NODATA, 2), ("valid", False, 1), ("clear", False, 1)):
+        values = batch[name]
+        shape = [dates.shape[0], *[1] * (values.ndim - 1)]
+        shape[axis] = dates.shape[1]
+        taken = torch.take_along_dim(values, index.view(shape).expand(*_sized(values, axis, dates.shape[1])), dim=axis)
+        found[name] = taken.masked_fill_(missing.view(shape), fill) if missing.any() else taken
+    times = torch.take_along_dim(batch["temporal_coords"], index.unsqueeze(-1).expand(-1, -1, 2), dim=1)
+    found["temporal_coords"] = times.masked_fill(missing.unsqueeze(-1), torch.nan)
+    return found
+
+
+def _sized(values: Tensor, axis: int, size: int) -> list[int]:
+    return [size if place == axis else length for place, length in enumerate(values.shape)]
 
 
 _NUMBERS = np.arange(256, dtype=np.int16)

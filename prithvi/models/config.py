@@ -70,6 +70,10 @@ class ModelConfig:
     paper_ids: tuple[str, ...] = ()
     clip: tuple[float, float] | None = None
     """Range that pretraining clipped its input to, in reflectance x 10,000 (version 2: 0 to 10,000)."""
+    resolution: float | None = 30.0
+    """Ground size of a pretraining pixel in metres; None for several."""
+    level: str | None = "SR"
+    """`SR` (surface reflectance) or `TOA` (top of atmosphere); None for both."""
     drop_path: float = 0.0
     """Stochastic depth, the same in all encoder blocks."""
     norm_eps: float = 1e-5
@@ -128,10 +132,11 @@ class ModelConfig:
 
     @property
     def contract(self) -> Contract:
-        """What the pretrained weights expect: HLS surface reflectance x 10,000 at 30 m."""
+        """What the pretrained weights expect; reflectance x 10,000."""
         return Contract(
-            bands=self.bands, mean=self.mean, std=self.std, scale=10_000.0, clip=self.clip, resolution=30.0, level="SR"
-        )
+            bands=self.bands, mean=self.mean, std=self.std, scale=10_000.0, clip=self.clip,
+            resolution=self.resolution, level=self.level,
+        )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

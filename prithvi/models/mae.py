@@ -213,9 +213,10 @@ class PrithviMAE(nn.Module):
         grid, hidden = self.encoder.grid_of(images), masking.hidden
         encoded = self.encoder(images, temporal_coords, location_coords, masking.visible)
         tokens = self.decoder.hidden_tokens(encoded, hidden, grid, temporal_coords, location_coords)
-        pred = self.decoder.decoder_pred(tokens).unflatten(-1, (-1, self.config.in_chans))  # (B, H, pixel, band)
+        pred: Tensor = self.decoder.decoder_pred(tokens)
+        pred = pred.view(*pred.shape[:2], -1, self.config.in_chans)  # (B, H, pixel, band)
         target = take(to_patches(images, self.config.patch_size, band_last=True), hidden.index)
-        target = target.unflatten(-1, (-1, self.config.in_chans))
+        target = target.view(pred.shape)
         weight = None
         if counts is not None:
             weight = take(to_patches(counts.unsqueeze(1), self.config.patch_size, band_last=True), hidden.index)

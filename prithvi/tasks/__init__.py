@@ -1,5 +1,7 @@
 """Lightning modules: what is trained, with which loss, and what is measured."""
 
+from prithvi.tasks.monitoring import LinearProbe, LossCurve, Reconstructions, Throughput
+from prithvi.tasks.pretrain import PretrainTask
 from prithvi.tasks.segmentation import SegmentationTask
 
-__all__ = ["SegmentationTask"]
+__all__ = ["LinearProbe", "LossCurve", "PretrainTask", "Reconstructions", "SegmentationTask", "Throughput"]

@@ -15,6 +15,7 @@ import zarr
 
 from prithvi.chips import Chip, ChipStore, StoreSpec, verify
 from prithvi.errors import DatasetError
+from tests.chips.conftest import CLASSES, sample_chips
 
 Make = Callable[[int], list[Chip]]
 
@@ -205,3 +206,15 @@ def test_an_append_that_dies_while_it_moves_its_files_loses_nothing(
     assert len(longer) == 15
     assert longer.verify().problems == []
     np.testing.assert_array_equal(longer.read([14])["image"][0], chips(15)[14].image)
+
+
+def test_samples_and_shards_of_nothing_but_fill_come_back_as_they_were(six_bands: np.ndarray, tmp_path: Path) -> None:
+    """An unlabelled chip, or a whole shard of them: zarr writes no chunk for either."""
+    chips = sample_chips(six_bands, 10)
+    for chip in (chips[1], *chips[4:8]):
+        assert chip.label is not None
+        chip.label[:] = 255
+    store = ChipStore.create(tmp_path / "c.zarr", StoreSpec(32, 32, 2, classes=CLASSES, shard=4), chips)
+    np.testing.assert_array_equal(store.read(range(10))["label"], np.stack([chip.label for chip in chips]))
+    np.testing.assert_array_equal(store.dataset()["label"].values, np.stack([chip.label for chip in chips]))
+    assert not store.verify().problems

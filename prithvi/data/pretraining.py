@@ -1,0 +1,200 @@
+"""The data module of pretraining: chip stores, mixed, as one endless stream."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import numpy as np
+from torch.utils.data import DataLoader
+
+from prithvi.chips import ChipStore
+from prithvi.chips.spec import UNLABELLED
+from prithvi.contract import Contract
+from prithvi.data.stores import StoreDataset
+from prithvi.data.streaming import ChipStream, Source, StreamLoader, cloud_masks, same_form
+from prithvi.errors import ConfigError, DatasetError, nearest
+
+
+class PretrainDataModule(L.LightningDataModule):
+    """Chip stores without labels (or with; they are not read), as `prithvi data build` writes them.
+
+    Args:
+        stores: folders of the stores.
+        weights: how often each store is drawn, any scale; null for as many times as it has samples.
+        split: part that is trained on; a store without parts is taken whole.
+        val_split: part whose loss is watched; a store without it is not watched.
+        batch_size: samples a device and step.
+        num_workers: processes that read, a device.
+        buffer: samples that are shuffled together, out of shards in random order.
+        frames: numbers of dates; one is drawn for each batch, and samples with more give some of theirs. null for the
+            most that any store has; samples with fewer have missing dates.
+        balance: `tile`, `label` (the rarest class in a chip; reads all labels once) or any other column of a store's
+            samples, such that each value is drawn equally often within its store; null for none.
+        clouds: stores whose Fmasks give the shapes for masks of the kind `cloud`.
+        accept: `level` to mix surface and top-of-atmosphere reflectance; it is recorded.
+        probe: a small labelled store for `prithvi.tasks.LinearProbe`, with the parts `train` and `val`.
+        seed: of the order.
+
+    Raises:
+        DatasetError, BandError, ConfigError: stores that do not fit together, or do not say their statistics.
+
+    """
+
+    def __init__(
+        self,
+        stores: list[str],
+        weights: list[float] | None = None,
+        split: str = "train",
+        val_split: str = "val",
+        batch_size: int = 16,
+        num_workers: int = 2,
+        buffer: int = 4096,
+        frames: list[int] | None = None,
+        balance: str | None = None,
+        clouds: list[str] | None = None,
+        accept: list[str] | None = None,
+        probe: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if not stores:
+            raise DatasetError("no chip store was given: data.stores is a list of folders.")
+        if weights is not None and len(weights) != len(stores):
+            raise ConfigError(f"data.weights has {len(weights)} values for {len(stores)} stores.")
+        self.stores = [ChipStore(path) for path in stores]
+        self.clouds = [ChipStore(path) for path in clouds or []]
+        self.probe = ChipStore(probe) if probe is not None else None
+        for store in (*self.stores[1:], *self.clouds):
+            same_form(self.stores[0], store)
+        self.weights = weights
+        self.split, self.val_split = split, val_split
+        self.batch_size, self.num_workers, self.buffer = batch_size, num_workers, buffer
+        self.frames, self.balance, self.seed = frames, balance, seed
+        levels = {store.spec.level for store in self.stores}
+        if len(levels) > 1 and "level" not in (accept or []):
+            told = "; ".join(f"{store.path.name} {store.spec.level}" for store in self.stores)
+            raise ConfigError(f"the stores are of different levels ({told}): mixing them takes data.accept: [level].")
+        self.level = levels.pop() if len(levels) == 1 else None
+
+    @property
+    def contract(self) -> Contract:
+        """Bands of the stores, and their statistics mixed by weight.
+
+        Raises:
+            DatasetError: a store says no mean and standard deviation.
+
+        """
+        moments, spec = [], self.stores[0].spec
+        for store in self.stores:
+            found = store.attributes.get("statistics") or {}
+            mean, std = found.get("mean"), found.get("std")
+            if not mean or not std or not np.isfinite([*mean, *std]).all() or min(std) <= 0:
+                raise DatasetError(
+                    f"{store.path} says no mean and standard deviation for its bands ({', '.join(store.spec.bands)}): "
+                    "it holds no pixel with data, or its zarr.json was altered. Build it again."
+                )
+            moments.append((np.asarray(mean), np.asarray(std)))
+        share = np.asarray(self._weights()) / sum(self._weights())
+        mean = sum(w * m for w, (m, _) in zip(share, moments, strict=True))
+        square = sum(w * (s**2 + m**2) for w, (m, s) in zip(share, moments, strict=True))
+        std = np.sqrt(square - mean**2)
+        scale = spec.gain * 10_000.0
+        return Contract(
+            spec.bands, tuple(np.round(mean * scale, 4)), tuple(np.round(std * scale, 4)), clip=(0.0, 10_000.0),
+            level=self.level,
+        )  # fmt: skip
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the stored chips."""
+        return self.stores[0].spec.height, self.stores[0].spec.width
+
+    @property
+    def described(self) -> list[dict[str, Any]]:
+        """The stores by name, size and content, for the record of a run."""
+        return [
+            {"store": store.path.name, "samples": len(store), "frames": store.spec.frames, "level": store.spec.level}
+            for store in self.stores
+        ]
+
+    def setup(self, stage: str) -> None:
+        """Reads the lists of samples (and with `balance: label` the labels). No image is read."""
+        trainer = self.trainer
+        ranks = trainer.world_size if trainer is not None else 1
+        masks = [cloud_masks(store) for store in self.clouds]
+        self.stream = ChipStream(
+            [source for store, weight in zip(self.stores, self._weights(), strict=True)
+             for source in self._sources(store, weight)],
+            self.batch_size * ranks, self.buffer, self.frames, np.concatenate(masks) if masks else None, self.seed,
+        )  # fmt: skip
+
+    def train_dataloader(self) -> StreamLoader:
+        trainer = self.trainer
+        rank, ranks = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
+        pin = trainer is not None and trainer.strategy.root_device.type == "cuda"
+        return StreamLoader(self.stream, rank, ranks, self.num_workers, pin)
+
+    def val_dataloader(self) -> list[DataLoader[dict[str, Any]]]:
+        watched = [StoreDataset(store, self.val_split) for store in self.stores if self._has(store, self.val_split)]
+        return [DataLoader(dataset, self.batch_size, collate_fn=_joined) for dataset in watched]
+
+    def probe_dataloader(self, part: str) -> DataLoader[dict[str, Any]]:
+        """Labelled chips of one part of `probe`.
+
+        Raises:
+            ConfigError: no such store was given.
+
+        """
+        if self.probe is None:
+            raise ConfigError("LinearProbe needs a labelled store: data.probe.")
+        return DataLoader(StoreDataset(self.probe, part), self.batch_size)
+
+    def _weights(self) -> list[float]:
+        return self.weights or [float(len(self._part(store))) for store in self.stores]
+
+    def _has(self, store: ChipStore, split: str) -> bool:
+        return split in store.attributes["samples"]
+
+    def _part(self, store: ChipStore) -> list[int]:
+        parts = [part for part in store.attributes["samples"] if part]
+        return store.indices(self.split) if parts else list(range(len(store)))
+
+    def _sources(self, store: ChipStore, weight: float) -> list[Source]:
+        indices = self._part(store)
+        if self.balance is None:
+            return [Source(store, indices, weight, f"{store.path.name} ({self.split})")]
+        if self.balance == "label":
+            values = _rarest_classes(store)
+        elif self.balance in store.samples:
+            values = store.samples[self.balance].astype(str).to_numpy()
+        else:
+            columns = ["label", *store.samples.columns]
+            raise ConfigError(f"{store.path} has no column {self.balance!r}: {nearest(self.balance, columns)}")
+        groups: dict[str, list[int]] = {}
+        for index in indices:
+            groups.setdefault(str(values[index]), []).append(index)
+        return [
+            Source(store, some, weight / len(groups), f"{store.path.name} ({self.split}, {self.balance} {value})")
+            for value, some in sorted(groups.items())
+        ]
+
+
+def _rarest_classes(store: ChipStore) -> list[str]:
+    """For each chip the class that is rarest in the store among those it holds; `none` without any label."""
+    if not store.spec.classes:
+        raise ConfigError(f"{store.path} has no labels to balance by: name a column such as tile.")
+    counts = np.stack(
+        [np.bincount(store.read([i], ["label"])["label"].ravel(), minlength=256) for i in range(len(store))]
+    )[:, :UNLABELLED]
+    by_rarity = np.argsort(counts.sum(axis=0), kind="stable")
+    return [next((str(value) for value in by_rarity if row[value]), "none") for row in counts]
+
+
+def _joined(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """A batch without its labels."""
+    from torch.utils.data import default_collate
+
+    kept = [{name: value for name, value in sample.items() if name != "label"} for sample in samples]
+    batch: dict[str, Any] = default_collate(kept)
+    return batch

@@ -1,0 +1,124 @@
+"""How well hidden patches are predicted, beside what needs no model: means and interpolation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
+from torch import Tensor
+
+from prithvi.models import PrithviMAE, Standardise
+from prithvi.models.masking import random_visible
+
+Pixels = npt.NDArray[np.float32]
+Seen = npt.NDArray[np.bool_]
+
+
+def visible_mean(image: Pixels, seen: Seen) -> Pixels:
+    """(band, T, Y, X) with the mean of the visible pixels by band and date everywhere; (T, Y, X) says which those are.
+
+    A date of which nothing is visible takes the mean over all dates.
+    """
+    count = seen.sum(axis=(1, 2))
+    by_date = (image * seen).sum(axis=(2, 3)) / np.maximum(count, 1)
+    overall = (image * seen).sum(axis=(1, 2, 3)) / max(1, seen.sum())
+    means = np.where(count > 0, by_date, overall[:, None])
+    return np.broadcast_to(means[..., None, None], image.shape).astype(np.float32)
+
+
+def interpolated(image: Pixels, seen: Seen) -> Pixels:
+    """(band, T, Y, X) interpolated from the visible pixels of each date: linear between them, the nearest outside."""
+    filled = visible_mean(image, seen).copy()
+    rows, columns = np.mgrid[: image.shape[2], : image.shape[3]]
+    for date in range(image.shape[1]):
+        known = seen[date]
+        if known.sum() < 3:
+            continue
+        points = np.stack([rows[known], columns[known]], axis=1)
+        values = image[:, date][:, known].T
+        linear = LinearNDInterpolator(points, values)(rows, columns)
+        nearest = NearestNDInterpolator(points, values)(rows, columns)
+        filled[:, date] = np.where(np.isnan(linear), nearest, linear).transpose(2, 0, 1)
+    return filled
+
+
+def other_dates_mean(image: Pixels, seen: Seen) -> Pixels:
+    """(band, T, Y, X): each pixel's mean over the dates on which it is visible; the visible mean where it never is."""
+    count = seen.sum(axis=0)
+    mean = (image * seen).sum(axis=1) / np.maximum(count, 1)
+    filled = np.where(count > 0, mean, 0.0)[:, None].repeat(image.shape[1], axis=1)
+    return np.where((count > 0)[None, None], filled, visible_mean(image, seen)).astype(np.float32)
+
+
+BASELINES: dict[str, Callable[[Pixels, Seen], Pixels]] = {
+    "mean of the visible patches": visible_mean,
+    "interpolation from the visible patches": interpolated,
+    "mean of the other dates": other_dates_mean,
+}
+
+
+@torch.no_grad()
+def reconstruction_errors(
+    mae: PrithviMAE,
+    batches: Iterable[dict[str, Any]],
+    mask_ratio: float = 0.75,
+    block: int | None = None,
+    seed: int = 0,
+) -> dict[str, dict[str, float]]:
+    """Errors over the hidden clear pixels of all samples, in reflectance, of a model and of the baselines.
+
+    Args:
+        mae: the model.
+        batches: as `StoreDataset` gives them; images in reflectance x 10,000.
+        mask_ratio: share of the places hidden at random, each date its own.
+        block: side of the hidden squares in pixels, a multiple of the model's patch; None for one patch.
+        seed: of the masks.
+
+    Returns:
+        For each of `model` and `BASELINES` the keys `mae` and `rmse`; dates without any pixel are not counted, and the
+        other dates' mean is left out where there is one date.
+
+    """
+    mae.eval()
+    standardise = Standardise(mae.contract)
+    step = block or mae.config.patch_size[1]
+    generator = torch.Generator().manual_seed(seed)
+    sums: dict[str, npt.NDArray[np.float64]] = {}
+    for batch in batches:
+        size, _, frames, height, width = batch["image"].shape
+        places = (height // step) * (width // step)
+        drawn = random_visible(size * frames, places, mask_ratio, torch.device("cpu"), generator)
+        squares = drawn.view(size, frames, height // step, width // step)
+        pixels = squares.repeat_interleave(step, 2).repeat_interleave(step, 3)
+        shown = squares.repeat_interleave(step // mae.config.patch_size[1], 2)
+        shown = shown.repeat_interleave(step // mae.config.patch_size[2], 3).flatten(1)
+        there = batch["valid"].flatten(2).any(dim=2)
+        shown = shown & there.repeat_interleave(shown.shape[1] // frames, 1)
+        images = standardise(batch["image"], batch["valid"])
+        out = mae(images, batch["temporal_coords"], batch["location_coords"], visible=shown)
+        predicted = (out.pred * standardise.std + standardise.mean).numpy()
+        _add(sums, batch, predicted, pixels & batch["valid"])
+    return {
+        name: {"mae": float(total[0] / total[2]) / 1e4, "rmse": float(np.sqrt(total[1] / total[2])) / 1e4}
+        for name, total in sums.items()
+    }
+
+
+def _add(sums: dict[str, npt.NDArray[np.float64]], batch: dict[str, Any], predicted: Pixels, seen: Tensor) -> None:
+    """Adds the errors of a batch: absolute, squared, and their number."""
+    for row in range(len(predicted)):
+        dates = batch["valid"][row].flatten(1).any(dim=1).numpy()
+        image = batch["image"][row].numpy().astype(np.float32)[:, dates]
+        known = seen[row].numpy()[dates]
+        counts = batch["clear"][row].numpy()[dates] & ~known
+        for name, found in {"model": None, **BASELINES}.items():
+            if name == "mean of the other dates" and image.shape[1] == 1:
+                continue
+            filled = predicted[row][:, dates] if found is None else found(image, known)
+            error = (filled - image)[:, counts].astype(np.float64)
+            total = np.array([np.abs(error).sum(), (error**2).sum(), error.size])
+            sums[name] = sums.get(name, np.zeros(3)) + total

@@ -1,0 +1,292 @@
+"""Callbacks that show how pretraining goes: pictures, curves, a probe of the features, and speed."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import numpy.typing as npt
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+
+from prithvi.errors import ConfigError
+from prithvi.models.masking import Masking
+from prithvi.tasks.pretrain import PretrainTask
+from prithvi.tasks.probe import linear_probe
+
+COMPOSITES = {
+    "true colour": ("red", "green", "blue"),
+    "infrared": ("nir_narrow", "red", "green"),
+    "short-wave": ("swir_2", "nir_narrow", "red"),
+}
+"""Band sets that are drawn, each as far as the model has it."""
+
+
+class Reconstructions(L.Callback):
+    """Pictures of the first validation chips: input, what is visible, what the model makes of it; for each band set.
+
+    Written to DEFAULT_ROOT_DIR/pictures, and to TensorBoard where that is the logger.
+
+    Args:
+        every_n_steps: steps between two pictures; the last step has one too.
+        samples: chips shown.
+
+    """
+
+    def __init__(self, every_n_steps: int = 1000, samples: int = 4) -> None:
+        self.every_n_steps, self.samples = every_n_steps, samples
+        self._batch: dict[str, Any] | None = None
+
+    def on_validation_batch_start(self, trainer: L.Trainer, task: L.LightningModule, batch: Any, *_: Any) -> None:
+        if self._batch is None:
+            self._batch = {name: value[: self.samples] for name, value in batch.items()}
+
+    def on_train_batch_end(self, trainer: L.Trainer, task: L.LightningModule, outputs: Any, batch: Any, _: int) -> None:
+        if self._batch is None:
+            self._batch = {
+                name: value[: self.samples] for name, value in batch.items() if isinstance(value, (Tensor, list))
+            }
+        if trainer.global_step and trainer.global_step % self.every_n_steps == 0:
+            self._draw(trainer, task)
+
+    def on_train_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        self._draw(trainer, task)
+
+    def _draw(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        if self._batch is None or trainer.world_size > 1:  # sharded weights cannot be asked by one device alone
+            return
+        assert isinstance(task, PretrainTask)
+        figure = picture(task, self._batch)
+        write_figure(figure, Path(trainer.default_root_dir) / "pictures" / f"step-{trainer.global_step:07d}.png")
+        for logger in trainer.loggers:
+            board: Any = getattr(logger, "experiment", None)
+            if hasattr(board, "add_figure"):
+                board.add_figure("reconstruction", figure, trainer.global_step)
+
+
+@torch.no_grad()
+def picture(task: PretrainTask, batch: dict[str, Any]) -> Any:
+    """A matplotlib figure: a row a chip and date, three columns a band set."""
+    from matplotlib.figure import Figure
+
+    training = task.training
+    task.eval()
+    images, _, masking, coordinates = task.prepare(batch, torch.Generator().manual_seed(task.seed))
+    visible = seen(masking, len(images), int(np.prod(task.mae.encoder.grid_of(images))))
+    out = task.mae(images, *coordinates, visible=visible)
+    task.train(training)
+    s, p, q = task.mae.config.patch_size
+    t, h, w = task.mae.encoder.grid_of(images)
+    shown = visible.view(-1, t, h, w).repeat_interleave(s, 1).repeat_interleave(p, 2).repeat_interleave(q, 3)
+    columns = [
+        images,
+        torch.where(shown.unsqueeze(1), images, torch.nan),
+        torch.where(shown.unsqueeze(1), images, out.pred),
+    ]
+    sets = {name: bands for name, bands in COMPOSITES.items() if set(bands) <= set(task.contract.bands)}
+    rows = [(sample, date) for sample in range(len(images)) for date in range(images.shape[2])]
+    width = 3 * max(1, len(sets))
+    figure = Figure(figsize=(1.9 * width, 2.0 * len(rows) + 0.4), layout="constrained")
+    axes = figure.subplots(len(rows), width, squeeze=False)
+    for line, (sample, date) in zip(axes, rows, strict=True):
+        for number, (name, bands) in enumerate(sets.items()):
+            index = [task.contract.bands.index(band) for band in bands]
+            original = images[sample, index, date].float().cpu().numpy()
+            low, high = np.percentile(original, [1, 99], axis=(1, 2))[..., None, None]
+            for kind, (title, values) in enumerate(zip(("input", "visible", "reconstructed"), columns, strict=True)):
+                ax = line[3 * number + kind]
+                ax.imshow(_stretched(values[sample, index, date].float().cpu().numpy(), low, high))
+                ax.set_axis_off()
+                if (sample, date) == rows[0]:
+                    ax.set_title(f"{name}: {title}" if kind == 0 else title, fontsize=8)
+    return figure
+
+
+def _stretched(values: npt.NDArray[Any], low: npt.NDArray[Any], high: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(Y, X, 3) from 0 to 1, grey where nothing is visible."""
+    scaled = np.clip((values - low) / np.maximum(high - low, 1e-6), 0, 1)
+    return np.where(np.isnan(values), 0.5, scaled).transpose(1, 2, 0)
+
+
+def seen(masking: Masking, batch: int, patches: int) -> Tensor:
+    """(B, L) bool, the patches that a masking shows."""
+    kept = masking.visible
+    shown = torch.zeros(batch, patches, dtype=torch.bool, device=kept.index.device)
+    there = torch.ones_like(kept.index, dtype=torch.bool) if kept.present is None else kept.present
+    return shown.scatter(1, kept.index, there)
+
+
+def write_figure(figure: Any, target: Path) -> None:
+    """Writes a PNG under its final name only when it is whole."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    work = target.with_name(f".{target.name}.part")
+    figure.savefig(work, dpi=90, format="png")
+    os.replace(work, target)
+
+
+class LossCurve(L.Callback):
+    """Writes DEFAULT_ROOT_DIR/loss.png and loss.csv: training and validation loss over a run's whole life.
+
+    Args:
+        every_n_steps: steps that one point of the training curve is the mean of.
+
+    """
+
+    def __init__(self, every_n_steps: int = 50) -> None:
+        self.every_n_steps = every_n_steps
+        self.train: list[tuple[int, float]] = []
+        self.val: list[tuple[int, float]] = []
+        self._sum, self._count = 0.0, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"train": self.train, "val": self.val, "sum": float(self._sum), "count": self._count}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.train, self.val = list(state_dict["train"]), list(state_dict["val"])
+        self._sum, self._count = state_dict["sum"], state_dict["count"]
+
+    def on_train_batch_end(self, trainer: L.Trainer, task: L.LightningModule, outputs: Any, batch: Any, _: int) -> None:
+        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+        self._sum, self._count = self._sum + loss.detach(), self._count + 1
+        if self._count >= self.every_n_steps * trainer.accumulate_grad_batches:
+            self.train.append((trainer.global_step, float(self._sum) / self._count))
+            self._sum, self._count = 0.0, 0
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        found = [float(v) for name, v in trainer.callback_metrics.items() if name.startswith("val/loss")]
+        if found and not trainer.sanity_checking:
+            self.val.append((trainer.global_step, sum(found) / len(found)))
+        self._write(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        self._write(trainer)
+
+    @rank_zero_only
+    def _write(self, trainer: L.Trainer) -> None:
+        if not self.train:
+            return
+        from matplotlib.figure import Figure
+
+        root = Path(trainer.default_root_dir)
+        figure = Figure(figsize=(7, 4), layout="constrained")
+        ax = figure.subplots()
+        for name, curve in (("training", self.train), ("validation", self.val)):
+            if curve:
+                ax.plot(*zip(*curve, strict=True), label=name)
+        ax.set(xlabel="step", ylabel="loss of hidden pixels (standardised)", yscale="log")
+        ax.legend()
+        write_figure(figure, root / "loss.png")
+        lines = [f"{part},{step},{loss}" for part in ("train", "val") for step, loss in getattr(self, part)]
+        work = root / ".loss.csv.part"
+        work.write_text("\n".join(["part,step,loss", *lines]) + "\n", encoding="utf-8")
+        os.replace(work, root / "loss.csv")
+
+
+class LinearProbe(L.Callback):
+    """Logs `probe/mIoU` and `probe/mAcc`: a linear classifier on the frozen features of data.probe.
+
+    Args:
+        every_n_steps: steps between two probes; the first is before training.
+
+    Raises:
+        ConfigError: at the start, when the data has no labelled store.
+
+    """
+
+    def __init__(self, every_n_steps: int = 1000) -> None:
+        self.every_n_steps = every_n_steps
+
+    def on_fit_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        if trainer.world_size > 1:
+            raise ConfigError("LinearProbe runs on one device; on several, probe the checkpoints.")
+        data: Any = getattr(trainer, "datamodule", None)
+        self.loaders = {part: data.probe_dataloader(part) for part in ("train", "val")}
+        self.classes = [entry.name for entry in data.probe.spec.classes]
+
+    def on_train_batch_start(self, trainer: L.Trainer, task: L.LightningModule, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == 0 and batch_idx == 0:
+            self._probe(trainer, task)
+
+    def on_train_batch_end(self, trainer: L.Trainer, task: L.LightningModule, outputs: Any, batch: Any, _: int) -> None:
+        if trainer.global_step and trainer.global_step % self.every_n_steps == 0:
+            self._probe(trainer, task)
+
+    def _probe(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        assert isinstance(task, PretrainTask)
+        found = linear_probe(
+            task.mae.encoder, task.standardise, self.loaders["train"], self.loaders["val"], self.classes
+        )
+        figures = {f"probe/{name}": found[name] for name in ("mIoU", "mAcc")}
+        for logger in trainer.loggers:
+            logger.log_metrics(figures, trainer.global_step)
+        trainer.callback_metrics.update({name: torch.tensor(value) for name, value in figures.items()})
+
+
+class Throughput(L.Callback):
+    """Logs beside the loss: `speed/samples_per_s`, `speed/data_wait` (share of the time spent waiting for a batch) and
+    `speed/mfu` (model-flops utilisation).
+
+    Args:
+        every_n_steps: steps that a figure is the mean of.
+        peak_tflops: what the device can do, in 10^12 operations a second; null measures a large matrix product in the
+            trainer's precision.
+
+    """
+
+    def __init__(self, every_n_steps: int = 50, peak_tflops: float | None = None) -> None:
+        self.every_n_steps, self.peak_tflops = every_n_steps, peak_tflops
+        self._began = self._waiting_since = 0.0
+        self._waited = self._flops = 0.0
+        self._samples = self._steps = 0
+
+    def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        if self.peak_tflops is None:
+            half = "16" in str(trainer.precision)
+            self.peak_tflops = measured_peak(task.device, torch.bfloat16 if half else torch.float32) / 1e12
+        self._restart()
+
+    def _restart(self) -> None:
+        self._began = self._waiting_since = time.perf_counter()
+        self._waited = self._flops = 0.0
+        self._samples = self._steps = 0
+
+    def on_train_batch_start(self, trainer: L.Trainer, task: L.LightningModule, batch: Any, batch_idx: int) -> None:
+        self._waited += time.perf_counter() - self._waiting_since
+
+    def on_train_batch_end(self, trainer: L.Trainer, task: L.LightningModule, outputs: Any, batch: Any, _: int) -> None:
+        assert isinstance(task, PretrainTask)
+        self._samples += len(batch["id"])
+        self._flops += task.flops_of(batch)
+        self._steps += 1
+        if self._steps == self.every_n_steps:
+            if task.device.type == "cuda":
+                torch.cuda.synchronize(task.device)
+            taken = time.perf_counter() - self._began
+            assert self.peak_tflops is not None
+            figures = {
+                "speed/samples_per_s": self._samples * trainer.world_size / taken,
+                "speed/data_wait": self._waited / taken,
+                "speed/mfu": self._flops / taken / (self.peak_tflops * 1e12),
+            }
+            task.log_dict(figures, rank_zero_only=True)
+            self._restart()
+        self._waiting_since = time.perf_counter()
+
+
+def measured_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations a second of a large square matrix product, the best of some."""
+    size = 8192 if device.type == "cuda" else 1024
+    a = torch.randn(size, size, device=device, dtype=dtype)
+    best = float("inf")
+    for _ in range(8):
+        began = time.perf_counter()
+        a @ a
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best = min(best, time.perf_counter() - began)
+    return 2 * size**3 / best
