@@ -21,14 +21,15 @@ class PretrainDataModule(L.LightningDataModule):
 
     Args:
         stores: folders of the stores.
-        weights: how often each store is drawn, any scale; null for as many times as it has samples.
+        weights: how often each store is drawn, any scale; null for as many times as it has samples. A batch is of
+            stores of one number of dates.
         split: part that is trained on; a store without parts is taken whole.
         val_split: part whose loss is watched; a store without it is not watched.
         batch_size: samples a device and step.
         num_workers: processes that read, a device.
         buffer: samples that are shuffled together, out of shards in random order.
-        frames: numbers of dates; one is drawn for each batch, and samples with more give some of theirs. null for the
-            most that any store has; samples with fewer have missing dates.
+        frames: numbers of dates; one is drawn for each batch, and samples with more give some of theirs, in order.
+            null for all dates of a store.
         balance: `tile`, `label` (the rarest class in a chip; reads all labels once) or any other column of a store's
             samples, such that each value is drawn equally often within its store; null for none.
         clouds: stores whose Fmasks give the shapes for masks of the kind `cloud`.
@@ -102,7 +103,7 @@ class PretrainDataModule(L.LightningDataModule):
         scale = spec.gain * 10_000.0
         return Contract(
             spec.bands, tuple(np.round(mean * scale, 4)), tuple(np.round(std * scale, 4)), clip=(0.0, 10_000.0),
-            level=self.level,
+            resolution=self._resolution(), level=self.level,
         )  # fmt: skip
 
     @property
@@ -149,6 +150,16 @@ class PretrainDataModule(L.LightningDataModule):
         if self.probe is None:
             raise ConfigError("LinearProbe needs a labelled store: data.probe.")
         return DataLoader(StoreDataset(self.probe, part), self.batch_size)
+
+    def _resolution(self) -> float | None:
+        """Ground size of a pixel in metres, where all samples on a metre grid agree."""
+        sizes = {
+            round(abs(affine[0]), 3)
+            for store in self.stores
+            for crs, affine in zip(store.samples["crs"], store.samples["affine"], strict=True)
+            if crs.startswith(("EPSG:326", "EPSG:327"))
+        }
+        return sizes.pop() if len(sizes) == 1 else None
 
     def _weights(self) -> list[float]:
         return self.weights or [float(len(self._part(store))) for store in self.stores]

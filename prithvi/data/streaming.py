@@ -41,19 +41,38 @@ class Source:
     """Store and part, for messages."""
 
 
+class _Kind:
+    """The sources of one number of dates, mixed."""
+
+    def __init__(self, frames: int, sources: Sequence[Source], buffer: int, seed: tuple[int, ...]) -> None:
+        self.frames, self.sources = frames, sources
+        self.weight = sum(source.weight for source in sources)
+        self.mixture = Mixture([source.weight for source in sources], seed)
+        self.orders = [
+            ShuffledShards(source.indices, source.store.spec.shard, buffer, (*seed, number))
+            for number, source in enumerate(sources)
+        ]
+
+    def at(self, position: int) -> tuple[Source, int]:
+        """The sample at a position of this kind's own endless sequence."""
+        source, before = self.mixture.at(position)
+        return self.sources[source], self.orders[source].at(before)
+
+
 @dataclass
 class ChipStream:
     """Batches of samples drawn from sources.
 
     A batch is what `StoreDataset` describes, with a batch axis and without labels, and `number`, its place in the
-    stream, and `complete`, whether every pixel is valid. Where dates differ in number, missing ones are nodata.
+    stream, and `complete`, whether every pixel is valid. All of its samples are from stores of the same number of
+    dates, so that nothing is spent on filling up; a date that a sample lacks is nodata.
 
     Args:
         sources: at least one; all of one height, width and bands.
         batch_size: samples in a batch over all ranks.
         buffer: samples shuffled together.
-        frames: numbers of dates, one of which is drawn for each batch; a sample with more gives a random part of its
-            dates in order. None takes the most that any store has.
+        frames: numbers of dates, one of which is drawn for each batch; samples with more give a random part of their
+            dates in order, stores with fewer all they have. None takes all dates.
         clouds: (N, Y, X) bool masks of real clouds; a batch then holds `clouds` (B, T, Y, X), drawn and flipped.
         seed: of every draw.
 
@@ -68,7 +87,7 @@ class ChipStream:
     frames: Sequence[int] | None = None
     clouds: npt.NDArray[np.bool_] | None = None
     seed: int = 0
-    _orders: list[ShuffledShards] = field(init=False, repr=False)
+    _kinds: list[_Kind] = field(init=False, repr=False)
     _readers: dict[str, StoreDataset] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -87,23 +106,27 @@ class ChipStream:
                 f"{total} samples ({', '.join(source.name for source in self.sources)}) do not make one batch of "
                 f"{self.batch_size} over all devices: lower the batch size, use fewer devices, or add a store."
             )
-        self._orders = [
-            ShuffledShards(source.indices, source.store.spec.shard, self.buffer, (self.seed, number))
-            for number, source in enumerate(self.sources)
+        by_frames: dict[int, list[Source]] = {}
+        for source in self.sources:
+            by_frames.setdefault(source.store.spec.frames, []).append(source)
+        self._kinds = [
+            _Kind(frames, some, self.buffer, (self.seed, frames)) for frames, some in sorted(by_frames.items())
         ]
-        self._mixture = Mixture([source.weight for source in self.sources], (self.seed,))
-        self._choices = tuple(self.frames or (max(source.store.spec.frames for source in self.sources),))
+        self._turns = Mixture([kind.weight for kind in self._kinds], (self.seed,))
 
     def batch(self, number: int, rank: int = 0, ranks: int = 1) -> dict[str, Any]:
         """Batch `number`, or the slice of it that one of several ranks takes."""
-        frames = self._choices[int(self._random(4, number).integers(len(self._choices)))]
+        turn, before = self._turns.at(number)
+        kind, frames = self._kinds[turn], self._kinds[turn].frames
+        if self.frames:
+            frames = min(frames, self.frames[int(self._random(4, number).integers(len(self.frames)))])
         each = self.batch_size // ranks
         start = number * self.batch_size + rank * each
-        drawn = [self._mixture.at(position) for position in range(start, start + each)]
-        rows = [(source, self._orders[source].at(before)) for source, before in drawn]
+        first = before * self.batch_size + rank * each
+        rows = [kind.at(position) for position in range(first, first + each)]
         parts: dict[str, list[int]] = {}
         for place, (source, _) in enumerate(rows):
-            parts.setdefault(str(self.sources[source].store.path), []).append(place)
+            parts.setdefault(str(source.store.path), []).append(place)
         read, places = [], []
         for path, some in parts.items():
             batch = self._readers[path].read([rows[place][1] for place in some])
@@ -126,7 +149,7 @@ class ChipStream:
         return {
             "sources": [[source.name, len(source.indices), round(source.weight, 9)] for source in self.sources],
             "buffer": self.buffer,
-            "frames": list(self._choices),
+            "frames": list(self.frames or []),
             "seed": self.seed,
         }
 

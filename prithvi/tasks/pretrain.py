@@ -126,7 +126,8 @@ class PretrainTask(L.LightningModule):
             options |= {"mean": self.contract.mean, "std": self.contract.std}
         if mask_ratio is not None:
             options["mask_ratio"] = mask_ratio
-        config = configure(model, num_frames=num_frames, img_size=crop, level=self.contract.level, **options)
+        options |= {"level": self.contract.level, "resolution": self.contract.resolution}
+        config = configure(model, num_frames=num_frames, img_size=crop, **options)
         self.contract = config.contract
         self.save_hyperparameters(
             {"contract": self.contract.to_dict(), "model": model, "pretrained_cfg": config.to_dict()}
