@@ -327,6 +327,19 @@ def initialise(encoder: PrithviEncoder, source: str) -> checkpoint.LoadReport:
     return load_weights(encoder, source)
 
 
+def contract_of(source: str, architecture: str | None = None) -> Contract:
+    """What the weights of a source (see `load`) expect of their input.
+
+    Raises:
+        CheckpointError, ModelError, HubError: see `load`.
+
+    """
+    path = Path(source)
+    if (path / "config.json").is_file() and _read_json(path / "config.json").get("format") == FORMAT:
+        return Contract.from_dict(_read_json(path / "config.json")["contract"])
+    return _find(source, architecture, None)[0].contract
+
+
 def load_weights(model: PrithviMAE | PrithviEncoder, source: str) -> checkpoint.LoadReport:
     """Loads the weights of a source (see `load`) into a model of the same shape, and says what fitted.
 

@@ -85,7 +85,7 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     content = read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a table of named tensors.")
-    hyper = content.get("hyper_parameters") or {}
+    hyper = content.get("hyper_parameters") or content.get("prithvi") or {}
     tensors: Mapping[str, Any] = content
     for key in ("state_dict", "model"):
         if isinstance(tensors.get(key), Mapping):

@@ -54,6 +54,7 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
         "prithvi_hls_tiny": Variant(
             ModelConfig(
                 architecture="prithvi_hls_tiny",
+                img_size=(64, 64),
                 num_frames=1,
                 patch_size=(1, 4, 4),
                 embed_dim=128,
@@ -65,11 +66,12 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
                 clip=(0.0, 10_000.0),
                 **_TL,
             ),
-            "ours, for CPUs: fine patches, few blocks",
+            "ours, for CPUs: fine patches, few blocks; its weights come with the package",
         ),
         "prithvi_hls_small": Variant(
             ModelConfig(
                 architecture="prithvi_hls_small",
+                img_size=(64, 64),
                 num_frames=1,
                 patch_size=(1, 4, 4),
                 embed_dim=256,

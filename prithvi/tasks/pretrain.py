@@ -129,9 +129,6 @@ class PretrainTask(L.LightningModule):
         options |= {"level": self.contract.level, "resolution": self.contract.resolution}
         config = configure(model, num_frames=num_frames, img_size=crop, **options)
         self.contract = config.contract
-        self.save_hyperparameters(
-            {"contract": self.contract.to_dict(), "model": model, "pretrained_cfg": config.to_dict()}
-        )
         self.mae = PrithviMAE(config)
         self.standardise = Standardise(self.contract)
         self.report = str(load_weights(self.mae, init)) if init is not None else None
@@ -242,7 +239,7 @@ class PretrainTask(L.LightningModule):
     def _kind(self, generator: torch.Generator) -> str:
         """The kind of this batch's masks."""
         names = list(self.masks)
-        weights = torch.tensor([self.masks[name] for name in names])
+        weights = torch.tensor([float(self.masks[name]) for name in names])
         return names[int(torch.multinomial(weights, 1, generator=generator))]
 
     def _masking(self, kind: str, images: Tensor, valid: Tensor | None, clouds: Tensor | None, draw: Any) -> Masking:
@@ -276,10 +273,23 @@ class PretrainTask(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._stop_if_not_finite()
-        checkpoint["samples"] = self.samples
+        config = self.mae.config.to_dict()
+        checkpoint["prithvi"] = {"samples": self.samples, "contract": self.contract.to_dict(), "config": config}
+        # By name and not by number, since a checkpoint that is to be sharded is matched in another order.
+        names = {id(parameter): name for name, parameter in self.named_parameters()}
+        for optimizer, state in zip(self.trainer.optimizers, checkpoint.get("optimizer_states", []), strict=False):
+            # A sharded run has names already, and all of them on its first device alone.
+            for group, kept in zip(optimizer.param_groups, state.get("param_groups", []), strict=False):
+                if not all(isinstance(number, int) for number in kept["params"]):
+                    continue
+                named = [names[id(parameter)] for parameter in group["params"]]
+                for number, name in zip(kept["params"], named, strict=True):
+                    if number in state["state"]:
+                        state["state"][name] = state["state"].pop(number)
+                kept["params"] = named
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.samples = int(checkpoint.get("samples", 0))
+        self.samples = int(checkpoint.get("prithvi", {}).get("samples", 0))
 
     def on_train_end(self) -> None:
         self._stop_if_not_finite()

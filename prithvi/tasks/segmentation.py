@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 from prithvi.contract import Contract
 from prithvi.errors import ConfigError
 from prithvi.metrics import IGNORE, SegmentationMetrics
-from prithvi.modelfolder import ClassEntry, FittedModel, initialise
+from prithvi.modelfolder import ClassEntry, FittedModel, contract_of, initialise
 from prithvi.models import Segmenter, Standardise
 from prithvi.models.zoo import configure
 from prithvi.tasks.augment import flip_and_turn
@@ -30,6 +31,8 @@ class SegmentationTask(L.LightningModule):
         classes: class names in the order of the label numbers; `prithvi fit` takes them from the data.
         colors: class colours (RRGGBB), for maps.
         init: weights the encoder starts from: a name or hub id of published weights, or a file; null for random ones.
+        statistics: `data` to standardise by the dataset's published mean and standard deviation; `init` by those that
+            the weights were pretrained with.
         head: `fcn` (the paper's neck and head) or `light`, or any registered head.
         head_options: options of the head.
         model_options: other fields of the model's configuration, such as depth.
@@ -55,6 +58,7 @@ class SegmentationTask(L.LightningModule):
         classes: list[str] | None = None,
         colors: list[str] | None = None,
         init: str | None = None,
+        statistics: str = "data",
         head: str = "fcn",
         head_options: dict[str, Any] | None = None,
         model_options: dict[str, Any] | None = None,
@@ -84,6 +88,12 @@ class SegmentationTask(L.LightningModule):
             )
         self.save_hyperparameters()
         self.contract = Contract.from_dict(contract)
+        if statistics == "init" and init is not None:
+            self.contract = rescaled(contract_of(init, model), self.contract)
+        elif statistics != "data":
+            raise ConfigError(
+                f"statistics is {statistics!r} with init {init!r}: it is data, or init where that is given."
+            )
         self.classes = list(classes)
         self.colors = list(colors or [])
         config = configure(
@@ -188,6 +198,15 @@ class SegmentationTask(L.LightningModule):
             model=self.model, contract=self.contract, classes=tuple(entries), head=self.head_name,
             head_options=self.head_options, window=self.window, coordinates=self.coordinates, provenance=provenance,
         )  # fmt: skip
+
+
+def rescaled(pretrained: Contract, data: Contract) -> Contract:
+    """The contract of some data with the statistics and the clipping of a pretrained model, in the data's units."""
+    own, factor = pretrained.select(data.bands), data.scale / pretrained.scale
+    return dataclasses.replace(
+        data, mean=tuple(factor * value for value in own.mean), std=tuple(factor * value for value in own.std),
+        clip=(factor * own.clip[0], factor * own.clip[1]) if own.clip is not None else None,
+    )  # fmt: skip
 
 
 def distinct_color(index: int) -> int:

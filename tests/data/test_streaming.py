@@ -96,7 +96,7 @@ def test_going_on_with_another_batch_size_begins_behind_what_was_seen(store: Mak
 
 def test_going_on_with_other_data_is_refused_by_name(store: Make) -> None:
     state = StreamLoader(ChipStream([source(store("a"))], 6)).state_dict()
-    with pytest.raises(ConfigError, match="sources .*a.zarr.* streams sources .*b.zarr"):
+    with pytest.raises(ConfigError, match=r"sources .*a.zarr.* streams sources .*b.zarr"):
         StreamLoader(ChipStream([source(store("b"))], 6)).load_state_dict(state)
 
 
@@ -169,7 +169,7 @@ def test_balance_draws_rare_strata_as_often_as_common_ones(store: Make) -> None:
         data.setup("fit")
         names = [name for batch in taken(data.train_dataloader(), 1024) for name in batch["id"]]
         assert abs(sum(name in wanted for name in names) / len(names) - 0.5) < 0.01
-    with pytest.raises(ConfigError, match="no column 'tyle'.*tile"):
+    with pytest.raises(ConfigError, match=r"no column 'tyle'.*tile"):
         PretrainDataModule([str(made.path)], balance="tyle").setup("fit")
 
 
@@ -202,7 +202,7 @@ def test_clouds_are_those_of_fmask_flipped(store: Make) -> None:
     (batch,) = taken(data.train_dataloader(), 1)
     assert batch["clouds"].shape == (8, 2, 32, 32)
     assert (batch["clouds"].flatten(2).sum(dim=2) == 160).all()
-    with pytest.raises(DatasetError, match="no date of .*clear.zarr is between 10% and 90% cloudy"):
+    with pytest.raises(DatasetError, match=r"no date of .*clear.zarr is between 10% and 90% cloudy"):
         cloud_masks(store("clear", 5))
 
 
@@ -212,16 +212,16 @@ def test_one_clear_sentence_for_stores_that_do_not_fit(store: Make) -> None:
         PretrainDataModule([str(made.path)], batch_size=16).setup("fit")
     other = store("other", 12, lambda chip: dataclasses.replace(chip, image=chip.image[:, :5]),
                   bands=("blue", "green", "red", "nir_narrow", "swir_1"))  # fmt: skip
-    with pytest.raises(DatasetError, match="other.zarr holds blue, green, red, nir_narrow, swir_1 and .*a.zarr holds"):
+    with pytest.raises(DatasetError, match=r"other.zarr holds blue, green, red, nir_narrow, swir_1 and .*a.zarr holds"):
         PretrainDataModule([str(made.path), str(other.path)])
     toa = store("toa", 12, level="TOA")
-    with pytest.raises(ConfigError, match="a.zarr SR; toa.zarr TOA.*accept"):
+    with pytest.raises(ConfigError, match=r"a.zarr SR; toa.zarr TOA.*accept"):
         PretrainDataModule([str(made.path), str(toa.path)])
     assert PretrainDataModule([str(made.path), str(toa.path)], accept=["level"]).contract.level is None
     meta = json.loads((made.path / "zarr.json").read_text())
     del meta["attributes"]["statistics"]
     (made.path / "zarr.json").write_text(json.dumps(meta))
-    with pytest.raises(DatasetError, match="a.zarr says no mean and standard deviation for its bands"):
+    with pytest.raises(DatasetError, match=r"a.zarr says no mean and standard deviation for its bands"):
         _ = PretrainDataModule([str(made.path)]).contract
 
 
@@ -230,7 +230,7 @@ def test_a_damaged_shard_stops_the_stream_with_its_own_sentence(store: Make, wor
     made = store("a", 12)
     (made.path / "image" / "c" / "1" / "0" / "0" / "0" / "0").unlink()
     loader = StreamLoader(ChipStream([source(made)], 12), num_workers=workers)
-    with pytest.raises(DatasetError, match="^[^\n]*is missing[^\n]*$"):
+    with pytest.raises(DatasetError, match=r"^[^\n]*is missing[^\n]*$"):
         taken(loader, 2)
 
 
@@ -238,5 +238,5 @@ def test_an_empty_sample_is_named(store: Make) -> None:
     def empty(chip: Chip) -> Chip:
         return dataclasses.replace(chip, image=np.full_like(chip.image, -9999)) if chip.sample.name == "a3" else chip
 
-    with pytest.raises(DatasetError, match="sample a3 has no pixel with data"):
+    with pytest.raises(DatasetError, match=r"sample a3 has no pixel with data"):
         ChipStream([source(store("a", 12, empty))], 12).batch(0)

@@ -155,7 +155,7 @@ def test_a_fraction_of_the_hidden_patches_estimates_their_loss() -> None:
 
 
 def test_a_share_outside_0_to_1_is_refused() -> None:
-    with pytest.raises(ModelError, match="mask ratio is 1.5"):
+    with pytest.raises(ModelError, match=r"mask ratio is 1.5"):
         hide(noise(), 1.5)
 
 
