@@ -126,8 +126,8 @@ def main() -> None:
             fraction = 0.5 if "decode" in way else 1.0
             done = batch * training_flops(model.config, frames, side, fraction) / seconds
             share = f", {done / options.peak_tflops / 1e12:.2f} of {options.peak_tflops:.0f} TFLOP/s" if gpu else ""
-            print(f"  {way:22} {batch / seconds:9.2f} samples/s, {best['TerraTorch'] / seconds:5.2f} x TerraTorch{share}",
-                  flush=True)  # fmt: skip
+            ratio = best["TerraTorch"] / seconds
+            print(f"  {way:22} {batch / seconds:9.2f} samples/s, {ratio:5.2f} x TerraTorch{share}", flush=True)
 
 
 if __name__ == "__main__":

@@ -75,9 +75,10 @@ def main() -> None:
     options = parser.parse_args()
     model: Any = load(options.model)
     patches, blocks = measure(model, options.stores, None), measure(model, options.stores, 16)
+    side = model.config.patch_size[1]
     text = (
         f"## Reconstruction of sources that were kept back\n\nMean absolute error / root mean square error over hidden "
-        f"clear pixels, in reflectance. 75 % of the {model.config.patch_size[1]}-pixel patches hidden:\n\n{table(patches)}\n\n"
+        f"clear pixels, in reflectance. 75 % of the {side}-pixel patches hidden:\n\n{table(patches)}\n\n"
         f"75 % of 16-pixel squares hidden:\n\n{table(blocks)}\n"
     )
     print(text)

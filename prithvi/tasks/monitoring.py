@@ -164,6 +164,8 @@ class LossCurve(L.Callback):
         self._write(trainer)
 
     def on_train_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        if self._count:
+            self.train.append((trainer.global_step, float(self._sum) / self._count))
         self._write(trainer)
 
     @rank_zero_only

@@ -22,14 +22,21 @@ def test_the_demo_writes_what_it_says(prithvi: Cli, tmp_path: Path) -> None:
     out = tmp_path / "demo"
     answer = prithvi("demo", "-o", out, "--steps", 24)
     assert answer.code == 0, answer.err
-    for text in ("MNDWI threshold", "from random weights", "water IoU", "not a Sen1Floods11 score"):
+    for text in (
+        "MNDWI threshold",
+        "from random weights",
+        "from pretrained weights",
+        "water IoU",
+        "not a Sen1Floods11 score",
+    ):
         assert text in answer.out
     assert sorted(path.name for path in out.iterdir()) == [
         "flood.parquet", "flood.png", "flood.tif", "flood.tif.aux.xml", "metrics.json", "model",
     ]  # fmt: skip
     report = json.loads((out / "metrics.json").read_text())
     assert report["results"]["MNDWI threshold"]["water_iou"] == pytest.approx(0.783, abs=0.002)
-    assert 0.5 < report["results"]["from random weights"]["water_iou"] < 1  # even 24 steps learn what water is
+    for weights in ("random", "pretrained"):  # even 24 steps learn what water is
+        assert 0.5 < report["results"][f"from {weights} weights"]["water_iou"] < 1
     assert cog_validate(out / "flood.tif")[:2] == (True, [])
     polygons = gpd.read_parquet(out / "flood.parquet")
     with rasterio.open(out / "flood.tif") as made, rasterio.open(SPAIN) as source:

@@ -247,7 +247,7 @@ def test_load_takes_a_folder_in_the_published_layout(tmp_path: Path) -> None:
 
 
 def test_a_name_without_published_weights_is_said_so() -> None:
-    with pytest.raises(ModelError, match="no weights of prithvi_hls_tiny are published"):
-        prithvi.load("prithvi_hls_tiny")
+    with pytest.raises(ModelError, match="no weights of prithvi_hls_small are published"):
+        prithvi.load("prithvi_hls_small")
     with pytest.raises(ModelError, match="there is no model, file, folder or hub id 'prithvi_eo_v2_30'"):
         prithvi.load("prithvi_eo_v2_30")

@@ -68,7 +68,11 @@ def test_training_lowers_the_validation_loss_and_leaves_pictures_curves_and_a_pr
     assert {file.name for file in (tmp_path / "pictures").iterdir()} == {"step-0000030.png", "step-0000060.png"}
     rows = (tmp_path / "loss.csv").read_text().splitlines()
     assert rows[0] == "part,step,loss"
-    assert [row.split(",")[:2] for row in rows[1:]] == [["train", str(n)] for n in range(10, 61, 10)] + [["val", "60"]]
+    assert [row.split(",")[:2] for row in rows[1:]] == [
+        *(["train", str(n)] for n in range(10, 61, 10)),
+        ["val", "0"],
+        ["val", "60"],
+    ]
     assert (tmp_path / "loss.png").stat().st_size > 5000
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -219,12 +223,12 @@ def test_one_clear_sentence_for_options_that_do_not_fit(store: ChipStore, tmp_pa
     with pytest.raises(ConfigError, match=r"decode_fraction is 0"):
         task_of(data, decode_fraction=0.0)
     five = {**contract, "bands": contract["bands"][:5], "mean": contract["mean"][:5], "std": contract["std"][:5]}
-    with pytest.raises(BandError, match=r"the stores hold blue, green, red, nir_narrow, swir_1; prithvi_hls_tiny wants"):
+    with pytest.raises(BandError, match=r"the stores hold blue, .*, swir_1; prithvi_hls_tiny wants"):
         PretrainTask("prithvi_hls_tiny", five)
+    endless = L.Trainer(max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+                        enable_model_summary=False, accelerator="cpu")  # fmt: skip
     with pytest.raises(ConfigError, match=r"say how many steps"):
-        trainer = L.Trainer(max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-                            enable_model_summary=False, accelerator="cpu")  # fmt: skip
-        trainer.fit(task_of(data), datamodule=data)
+        endless.fit(task_of(data), datamodule=data)
 
 
 def test_fewer_bands_train_when_they_are_named(store: ChipStore) -> None:
