@@ -6,13 +6,14 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prithvi.data.order import Mixture, ShuffledShards
 from prithvi.errors import ConfigError
 
 
+@settings(deadline=None)
 @given(
     indices=st.lists(st.integers(0, 500), min_size=1, max_size=80, unique=True),
     per_shard=st.integers(1, 20),
@@ -42,6 +43,7 @@ def test_samples_that_are_shuffled_together_come_from_few_files() -> None:
     assert first != sorted(first)
 
 
+@settings(deadline=None)
 @given(
     weights=st.lists(st.floats(0.01, 100.0), min_size=1, max_size=6),
     positions=st.lists(st.integers(0, 20_000), min_size=1, max_size=20),
