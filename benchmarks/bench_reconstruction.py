@@ -94,10 +94,12 @@ LIMITS = """
 
 Two stages on two CPU cores that were busy with other things. The first (run1): batches of 32, lr 1e-3, weights
 [3, 2, 2], 6,000 steps, of which 1,500 in a schedule of 9,000; it was killed and went on from its checkpoint. The second
-is the command above. Its smaller batches and higher learning rate did more in minutes than the first stage in an hour:
-with so little data what counts is the number of updates.
+is the command above. It trained on two and three dates of a series, never on four.
 
 ## Limits
+
+**It predicts hidden patches better than their mean on single dates, and does not reach interpolation between visible
+patches of 4 pixels** (the tables above); on series it does not use the other dates well yet.
 
 Trained on a few dozen small scenes at 10, 20 and 30 m, most of them European, many of one place: it has seen far less
 of the earth than the published models, and is meant for trying things out on a CPU. landsat_tiles, misc_landsat and
