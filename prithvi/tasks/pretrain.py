@@ -277,11 +277,13 @@ class PretrainTask(L.LightningModule):
         checkpoint["prithvi"] = {"samples": self.samples, "contract": self.contract.to_dict(), "config": config}
         # By name and not by number, since a checkpoint that is to be sharded is matched in another order.
         names = {id(parameter): name for name, parameter in self.named_parameters()}
-        for optimizer, state in zip(self.trainer.optimizers, checkpoint.get("optimizer_states", []), strict=False):
-            # A sharded run has names already, and all of them on its first device alone.
-            for group, kept in zip(optimizer.param_groups, state.get("param_groups", []), strict=False):
+        states = checkpoint.get("optimizer_states", [])
+        if not any(states):  # weights alone; or a sharded run's other devices, whose first device holds everything
+            return
+        for optimizer, state in zip(self.trainer.optimizers, states, strict=True):
+            for group, kept in zip(optimizer.param_groups, state["param_groups"], strict=True):
                 if not all(isinstance(number, int) for number in kept["params"]):
-                    continue
+                    continue  # a sharded run has names already
                 named = [names[id(parameter)] for parameter in group["params"]]
                 for number, name in zip(kept["params"], named, strict=True):
                     if number in state["state"]:
