@@ -84,7 +84,7 @@ class Curve(L.Callback):
     def __init__(self, name: str) -> None:
         self.name, self.points = name, []
 
-    def on_validation_epoch_end(self, trainer: L.Trainer, task: Any) -> None:
+    def on_validation_end(self, trainer: L.Trainer, task: Any) -> None:
         found = trainer.callback_metrics[self.name]
         self.points.append([trainer.global_step, round(float(found), 4)])
 

@@ -340,6 +340,12 @@ def contract_of(source: str, architecture: str | None = None) -> Contract:
     return _find(source, architecture, None)[0].contract
 
 
+def record_of(source: str) -> dict[str, Any]:
+    """The training record in a pretrained model's folder; empty where there is none."""
+    path = Path(source) / "config.json"
+    return dict(_read_json(path).get("training", {})) if path.is_file() else {}
+
+
 def load_weights(model: PrithviMAE | PrithviEncoder, source: str) -> checkpoint.LoadReport:
     """Loads the weights of a source (see `load`) into a model of the same shape, and says what fitted.
 

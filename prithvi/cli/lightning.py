@@ -24,7 +24,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from prithvi import __version__
 from prithvi.catalog import config_path
 from prithvi.errors import ConfigError, PrithviError, nearest
-from prithvi.modelfolder import save, save_pretrained
+from prithvi.modelfolder import record_of, save, save_pretrained
 from prithvi.models import PrithviMAE
 from prithvi.tasks import PretrainTask, SegmentationTask
 
@@ -93,6 +93,8 @@ class PrithviCLI(LightningCLI):
             "seed": task.seed,
             **figures,
         }
+        if task.init is not None:
+            record["started from"] = record_of(task.init) or task.init
         folder = save_pretrained(model, Path(self.trainer.default_root_dir) / "model", record)
         print(f"Model folder: {folder}")  # noqa: T201
 

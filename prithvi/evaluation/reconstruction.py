@@ -12,6 +12,7 @@ from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
 from torch import Tensor
 
 from prithvi.models import PrithviMAE, Standardise
+from prithvi.models.filling import fill
 from prithvi.models.masking import random_visible
 
 Pixels = npt.NDArray[np.float32]
@@ -59,6 +60,7 @@ BASELINES: dict[str, Callable[[Pixels, Seen], Pixels]] = {
     "interpolation from the visible patches": interpolated,
     "mean of the other dates": other_dates_mean,
 }
+FILLING = "filling without a model"
 
 
 @torch.no_grad()
@@ -79,8 +81,8 @@ def reconstruction_errors(
         seed: of the masks.
 
     Returns:
-        For each of `model` and `BASELINES` the keys `mae` and `rmse`; dates without any pixel are not counted, and the
-        other dates' mean is left out where there is one date.
+        For each of `model`, `FILLING` (`prithvi.models.filling`) and `BASELINES` the keys `mae` and `rmse`; dates
+        without any pixel are not counted, and the other dates' mean is left out where there is one date.
 
     """
     mae.eval()
@@ -99,26 +101,38 @@ def reconstruction_errors(
         there = batch["valid"].flatten(2).any(dim=2)
         shown = shown & there.repeat_interleave(shown.shape[1] // frames, 1)
         images = standardise(batch["image"], batch["valid"])
-        out = mae(images, batch["temporal_coords"], batch["location_coords"], visible=shown)
-        predicted = (out.pred * standardise.std + standardise.mean).numpy()
-        _add(sums, batch, predicted, pixels & batch["valid"])
+        seen = pixels & batch["valid"]
+        out = mae(images, batch["temporal_coords"], batch["location_coords"], visible=shown, valid=batch["valid"])
+        predicted = {"model": out.pred, FILLING: fill(images, seen, batch["temporal_coords"])}
+        _add(sums, batch, {name: _raw(values, standardise) for name, values in predicted.items()}, seen)
     return {
         name: {"mae": float(total[0] / total[2]) / 1e4, "rmse": float(np.sqrt(total[1] / total[2])) / 1e4}
         for name, total in sums.items()
     }
 
 
-def _add(sums: dict[str, npt.NDArray[np.float64]], batch: dict[str, Any], predicted: Pixels, seen: Tensor) -> None:
+def _raw(values: Tensor, standardise: Standardise) -> Pixels:
+    """Standardised values in contract units."""
+    raw: Pixels = (values * standardise.std + standardise.mean).numpy()
+    return raw
+
+
+def _add(
+    sums: dict[str, npt.NDArray[np.float64]], batch: dict[str, Any], predicted: dict[str, Pixels], seen: Tensor
+) -> None:
     """Adds the errors of a batch: absolute, squared, and their number."""
-    for row in range(len(predicted)):
+    for row in range(len(seen)):
         dates = batch["valid"][row].flatten(1).any(dim=1).numpy()
         image = batch["image"][row].numpy().astype(np.float32)[:, dates]
         known = seen[row].numpy()[dates]
         counts = batch["clear"][row].numpy()[dates] & ~known
-        for name, found in {"model": None, **BASELINES}.items():
-            if name == "mean of the other dates" and image.shape[1] == 1:
-                continue
-            filled = predicted[row][:, dates] if found is None else found(image, known)
-            error = (filled - image)[:, counts].astype(np.float64)
+        filled = {name: values[row][:, dates] for name, values in predicted.items()}
+        filled |= {
+            name: method(image, known)
+            for name, method in BASELINES.items()
+            if name != "mean of the other dates" or image.shape[1] > 1
+        }
+        for name, values in filled.items():
+            error = (values - image)[:, counts].astype(np.float64)
             total = np.array([np.abs(error).sum(), (error**2).sum(), error.size])
             sums[name] = sums.get(name, np.zeros(3)) + total

@@ -12,8 +12,9 @@ from prithvi.errors import ModelError
 from prithvi.models.codes import CoordinateCode, position_code, position_code_at
 from prithvi.models.config import ModelConfig
 from prithvi.models.encoder import Encoded, PrithviEncoder, patch_codes
+from prithvi.models.filling import fill
 from prithvi.models.layers import Block, init_linear_and_norm, to_images, to_patches
-from prithvi.models.masking import Kept, Masking, random_visible, take
+from prithvi.models.masking import Kept, Masking, flags, random_visible, take
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,14 @@ class HiddenError:
     """How far a model is from the hidden pixels of a batch; `total / pixels` is the loss."""
 
     total: Tensor
-    """Squared error summed over the hidden pixels that count, each averaged over its bands; standardised units."""
+    """Squared (or absolute) error summed over the hidden pixels that count, each averaged over its bands; standardised
+    units."""
     pixels: Tensor
     """How many those are."""
 
     @property
     def loss(self) -> Tensor:
-        """Mean squared error of a pixel; 0 when none counts."""
+        """Mean error of a pixel; 0 when none counts."""
         return self.total / self.pixels.clamp(min=1)
 
 
@@ -69,6 +71,8 @@ class MAEDecoder(nn.Module):
         self.decoder_pred = nn.Linear(dim, s * p * q * config.in_chans)
         self.apply(init_linear_and_norm)
         nn.init.normal_(self.mask_token, std=0.02)
+        if config.residual_fill:  # fresh weights predict what filling predicts
+            nn.init.zeros_(self.decoder_pred.weight)
 
     def tokens(
         self,
@@ -161,6 +165,7 @@ class PrithviMAE(nn.Module):
         mask_ratio: float = 0.75,
         visible: Tensor | None = None,
         generator: torch.Generator | None = None,
+        valid: Tensor | None = None,
     ) -> MAEOutput:
         """Hides patches, predicts all, and compares the hidden ones.
 
@@ -171,6 +176,7 @@ class PrithviMAE(nn.Module):
             mask_ratio: share of patches hidden at random; 0 hides none. Not used with `visible`.
             visible: (B, L) bool, the patches that may be seen; any number a sample.
             generator: source of the random numbers; None for torch's own.
+            valid: (B, T, Y, X) bool, the pixels with data, which a model with `residual_fill` fills from; None for all.
 
         Raises:
             ModelError: shapes that do not fit the model.
@@ -186,6 +192,8 @@ class PrithviMAE(nn.Module):
         encoded = self.encoder(images, temporal_coords, location_coords, visible, count)
         tokens = self.decoder.tokens(encoded, grid, temporal_coords, location_coords)
         pred = self.decoder.decoder_pred(tokens)
+        if self.config.residual_fill:
+            pred = pred + self._filled(images, visible, grid, temporal_coords, valid)
         mask = ~visible
         return MAEOutput(self._loss(images, pred, mask), to_images(pred, self.config.patch_size, grid), mask)
 
@@ -196,6 +204,8 @@ class PrithviMAE(nn.Module):
         counts: Tensor | None = None,
         temporal_coords: Tensor | None = None,
         location_coords: Tensor | None = None,
+        valid: Tensor | None = None,
+        absolute: bool = False,
     ) -> HiddenError:
         """What pretraining needs and no more: embeds only visible patches, predicts only the hidden ones asked for.
 
@@ -208,12 +218,17 @@ class PrithviMAE(nn.Module):
             counts: (B, T, Y, X) bool, the pixels that the loss counts; None for all.
             temporal_coords: (B, T, 2) year and day of year from 0; NaN or None where unknown.
             location_coords: (B, 2) latitude and longitude in degrees; NaN or None where unknown.
+            valid: (B, T, Y, X) bool, the pixels with data, which a model with `residual_fill` fills from; None for all.
+            absolute: absolute instead of squared errors.
 
         """
         grid, hidden = self.encoder.grid_of(images), masking.hidden
         encoded = self.encoder(images, temporal_coords, location_coords, masking.visible)
         tokens = self.decoder.hidden_tokens(encoded, hidden, grid, temporal_coords, location_coords)
         pred: Tensor = self.decoder.decoder_pred(tokens)
+        if self.config.residual_fill:
+            visible = flags(masking.visible, grid[0] * grid[1] * grid[2])
+            pred = pred + take(self._filled(images, visible, grid, temporal_coords, valid), hidden.index)
         pred = pred.view(*pred.shape[:2], -1, self.config.in_chans)  # (B, H, pixel, band)
         target = take(to_patches(images, self.config.patch_size, band_last=True), hidden.index)
         target = target.view(pred.shape)
@@ -225,11 +240,25 @@ class PrithviMAE(nn.Module):
             weight = there if weight is None else weight & there
         if self.config.norm_pix_loss:
             target = _by_patch(target, weight)
+        distance = nn.functional.l1_loss if absolute else nn.functional.mse_loss
         if weight is None:
             pixels = torch.tensor(target[..., 0].numel(), device=images.device)
-            return HiddenError(nn.functional.mse_loss(pred.float(), target) * pixels, pixels)
-        error = ((pred.float() - target) ** 2).mean(dim=-1)
+            return HiddenError(distance(pred.float(), target) * pixels, pixels)
+        error = distance(pred.float(), target, reduction="none").mean(dim=-1)
         return HiddenError((error * weight).sum(), weight.sum())
+
+    def _filled(
+        self,
+        images: Tensor,
+        visible: Tensor,
+        grid: tuple[int, int, int],
+        temporal_coords: Tensor | None,
+        valid: Tensor | None,
+    ) -> Tensor:
+        """(B, L, values of a patch) every patch filled from the pixels of the visible ones."""
+        known = _pixels(visible, self.config.patch_size, grid)
+        filled = fill(images, known if valid is None else known & valid, temporal_coords)
+        return to_patches(filled, self.config.patch_size, band_last=True)
 
     def _loss(self, images: Tensor, pred: Tensor, mask: Tensor) -> Tensor:
         """Mean over the values of a patch, then over the hidden patches of the batch."""
@@ -239,6 +268,14 @@ class PrithviMAE(nn.Module):
             target = (target - mean) / (var + 1e-6) ** 0.5
         error = ((pred - target) ** 2).mean(dim=-1)
         return (error * mask).sum() / mask.sum().clamp(min=1)
+
+
+def _pixels(patches: Tensor, patch_size: tuple[int, int, int], grid: tuple[int, int, int]) -> Tensor:
+    """(B, L) of patches to (B, T, Y, X) of their pixels."""
+    values = patches.view(-1, *grid)
+    for axis, size in enumerate(patch_size, start=1):
+        values = values.repeat_interleave(size, dim=axis)
+    return values
 
 
 def _by_patch(target: Tensor, weight: Tensor | None) -> Tensor:

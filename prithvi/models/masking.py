@@ -132,6 +132,14 @@ def pack(visible: Tensor, count: int | None = None) -> Kept:
     return Kept(index[:, :most], torch.arange(most, device=visible.device) < counts[:, None])
 
 
+def flags(kept: Kept, patches: int) -> Tensor:
+    """What `pack` was given: (B, L) bool, True for the patches that are there."""
+    there = torch.ones_like(kept.index, dtype=torch.bool) if kept.present is None else kept.present
+    return torch.zeros(len(kept.index), patches, dtype=torch.bool, device=kept.index.device).scatter_(
+        1, kept.index, there
+    )
+
+
 def take(tokens: Tensor, index: Tensor) -> Tensor:
     """(B or 1, L, D) tokens at (B, K) places: (B, K, D)."""
     tokens = tokens.expand(index.shape[0], -1, -1)

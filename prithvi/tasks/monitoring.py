@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from prithvi.errors import ConfigError
-from prithvi.models.masking import Masking
+from prithvi.models.masking import flags
 from prithvi.tasks.pretrain import PretrainTask
 from prithvi.tasks.probe import linear_probe
 
@@ -76,9 +76,9 @@ def picture(task: PretrainTask, batch: dict[str, Any]) -> Any:
 
     training = task.training
     task.eval()
-    images, _, masking, coordinates = task.prepare(batch, torch.Generator().manual_seed(task.seed))
-    visible = seen(masking, len(images), int(np.prod(task.mae.encoder.grid_of(images))))
-    out = task.mae(images, *coordinates, visible=visible)
+    images, _, valid, masking, coordinates = task.prepare(batch, torch.Generator().manual_seed(task.seed))
+    visible = flags(masking.visible, int(np.prod(task.mae.encoder.grid_of(images))))
+    out = task.mae(images, *coordinates, visible=visible, valid=valid)
     task.train(training)
     s, p, q = task.mae.config.patch_size
     t, h, w = task.mae.encoder.grid_of(images)
@@ -111,14 +111,6 @@ def _stretched(values: npt.NDArray[Any], low: npt.NDArray[Any], high: npt.NDArra
     """(Y, X, 3) from 0 to 1, grey where nothing is visible."""
     scaled = np.clip((values - low) / np.maximum(high - low, 1e-6), 0, 1)
     return np.where(np.isnan(values), 0.5, scaled).transpose(1, 2, 0)
-
-
-def seen(masking: Masking, batch: int, patches: int) -> Tensor:
-    """(B, L) bool, the patches that a masking shows."""
-    kept = masking.visible
-    shown = torch.zeros(batch, patches, dtype=torch.bool, device=kept.index.device)
-    there = torch.ones_like(kept.index, dtype=torch.bool) if kept.present is None else kept.present
-    return shown.scatter(1, kept.index, there)
 
 
 def write_figure(figure: Any, target: Path) -> None:

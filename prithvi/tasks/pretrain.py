@@ -29,6 +29,7 @@ PUBLISHED_BATCH = 3840
 MASKS = ("random", "tube", "cloud")
 FLIPS = {"none": 1, "horizontal": 2, "all": 8}
 PIXELS = ("clear", "valid", "all")
+LOSSES = ("mse", "l1")
 
 
 class PretrainTask(L.LightningModule):
@@ -43,6 +44,7 @@ class PretrainTask(L.LightningModule):
             from the data.
         statistics: `data` to standardise by the stores' own mean and standard deviation, `model` by the variant's.
         init: weights to start from: a name, hub id, file or folder; null for random ones.
+        decoder_only: take the encoder of `init` as it is, and train a fresh decoder under it.
         model_options: other fields of the model's configuration, such as depth or norm_pix_loss.
         num_frames: dates that position codes are laid out for; null for the variant's own. Any number trains.
         crop: side of the square that is cut from a chip, in pixels.
@@ -54,6 +56,8 @@ class PretrainTask(L.LightningModule):
             what is predicted then attends to fewer mask tokens, and the loss is an estimate from fewer patches.
         loss_pixels: `clear`, pixels with data and without cloud or shadow by Fmask; `valid`, all with data; `all`, as
             published, nodata (which is shown as the band mean) and clouds too.
+        loss: `mse`, as published, or `l1`, which counts smooth ground and edges more alike (one revision of version 1's
+            card says L1).
         drop_time: share of the samples whose dates are left out.
         drop_location: share of the samples whose place is left out.
         lr: highest learning rate; null for the published 5e-4 times the global batch over 3,840.
@@ -77,6 +81,7 @@ class PretrainTask(L.LightningModule):
         contract: dict[str, Any] | None = None,
         statistics: str = "data",
         init: str | None = None,
+        decoder_only: bool = False,
         model_options: dict[str, Any] | None = None,
         num_frames: int | None = None,
         crop: int = 224,
@@ -85,6 +90,7 @@ class PretrainTask(L.LightningModule):
         masks: dict[str, float] | None = None,
         decode_fraction: float = 1.0,
         loss_pixels: str = "clear",
+        loss: str = "mse",
         drop_time: float = 0.1,
         drop_location: float = 0.1,
         lr: float | None = None,
@@ -106,6 +112,7 @@ class PretrainTask(L.LightningModule):
             ("statistics", statistics, ("data", "model")),
             ("flips", flips, FLIPS),
             ("loss_pixels", loss_pixels, PIXELS),
+            ("loss", loss, LOSSES),
             *(("masks", kind, MASKS) for kind in self.masks),
         ):
             if value not in known:
@@ -131,8 +138,14 @@ class PretrainTask(L.LightningModule):
         self.contract = config.contract
         self.mae = PrithviMAE(config)
         self.standardise = Standardise(self.contract)
-        self.report = str(load_weights(self.mae, init)) if init is not None else None
+        if decoder_only and init is None:
+            raise ConfigError("decoder_only keeps the encoder of init: say init.")
+        self.init = init
+        if init is not None:
+            self.report = str(load_weights(self.mae.encoder if decoder_only else self.mae, init))
+        self.mae.encoder.requires_grad_(not decoder_only)
         self.crop, self.flips, self.decode_fraction, self.loss_pixels = crop, FLIPS[flips], decode_fraction, loss_pixels
+        self.absolute = loss == "l1"
         self.drop_time, self.drop_location = drop_time, drop_location
         self.lr, self.warmup, self.lr_start, self.lr_end = lr, warmup, lr_start, lr_end
         self.weight_decay, self.betas, self.eps = weight_decay, betas, eps
@@ -167,8 +180,8 @@ class PretrainTask(L.LightningModule):
         # For what draws from torch's own generator, such as stochastic depth.
         torch.manual_seed((self.seed * 1_000_003 + number) * 4_096 + rank)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
-        images, counts, masking, coordinates = self.prepare(batch, generator, rank, ranks, training=True)
-        error = self.mae.hidden_error(images, masking, counts, *coordinates)
+        images, counts, valid, masking, coordinates = self.prepare(batch, generator, rank, ranks, training=True)
+        error = self.mae.hidden_error(images, masking, counts, *coordinates, valid, self.absolute)
         pixels = error.pixels
         if ranks > 1:  # so that each hidden pixel weighs the same on every device
             pixels = pixels.clone().float()
@@ -184,8 +197,8 @@ class PretrainTask(L.LightningModule):
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         generator = torch.Generator().manual_seed(self.seed + 7 * batch_idx)
-        images, counts, masking, coordinates = self.prepare(batch, generator)
-        error = self.mae.hidden_error(images, masking, counts, *coordinates)
+        images, counts, valid, masking, coordinates = self.prepare(batch, generator)
+        error = self.mae.hidden_error(images, masking, counts, *coordinates, valid, self.absolute)
         self.log(
             "val/loss",
             error.loss,
@@ -202,8 +215,8 @@ class PretrainTask(L.LightningModule):
         rank: int = 0,
         ranks: int = 1,
         training: bool = False,
-    ) -> tuple[Tensor, Tensor | None, Masking, tuple[Tensor, Tensor]]:
-        """Standardised crops, the pixels that count, the masking, and coordinates of this device's part of a batch."""
+    ) -> tuple[Tensor, Tensor | None, Tensor, Masking, tuple[Tensor, Tensor]]:
+        """Standardised crops, pixels that count, pixels with data, masking and coordinates of a device's part."""
         image, clear, valid = batch["image"], batch["clear"], batch["valid"]
         if image.is_floating_point() and not torch.isfinite(image.movedim(1, -1)[valid]).all():
             raise DatasetError(
@@ -234,7 +247,8 @@ class PretrainTask(L.LightningModule):
         masking = self._masking(kind, images, None if batch.get("complete") else given[1].squeeze(1), shapes, draw)
         if training:
             masking = masking.fewer(self.decode_fraction)
-        return images, counts.squeeze(1) if counts is not None else None, masking, (dates, place)
+        counted = counts.squeeze(1) if counts is not None else None
+        return images, counted, given[1].squeeze(1), masking, (dates, place)
 
     def _kind(self, generator: torch.Generator) -> str:
         """The kind of this batch's masks."""
@@ -310,9 +324,10 @@ class PretrainTask(L.LightningModule):
         return len(batch["id"]) * training_flops(self.mae.config, frames, self.crop, self.decode_fraction)
 
     def configure_optimizers(self) -> Any:
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         groups = [
-            {"params": [p for p in self.parameters() if p.ndim > 1], "weight_decay": self.weight_decay},
-            {"params": [p for p in self.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
         ]
         peak = self.lr if self.lr is not None else 5e-4 * self.global_batch / PUBLISHED_BATCH
         fused = self.device_mesh is None

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from prithvi.evaluation.reconstruction import interpolated, other_dates_mean, reconstruction_errors, visible_mean
+from prithvi.evaluation.reconstruction import (
+    FILLING,
+    interpolated,
+    other_dates_mean,
+    reconstruction_errors,
+    visible_mean,
+)
 from prithvi.models import build
 
 
@@ -41,6 +47,7 @@ def test_errors_are_over_hidden_clear_pixels_and_in_reflectance() -> None:
     mae = build(
         "prithvi_hls_tiny", img_size=16, embed_dim=32, depth=1, num_heads=2, decoder_embed_dim=32, decoder_depth=1,
         mean=(1000.0,) * 6, std=(500.0,) * 6, clip=None,
+        residual_fill=False,
     )  # fmt: skip
     with torch.no_grad():
         mae.decoder.decoder_pred.weight.zero_()
@@ -56,6 +63,7 @@ def test_errors_are_over_hidden_clear_pixels_and_in_reflectance() -> None:
         errors = reconstruction_errors(mae, [batch], block=block)
         assert abs(errors["model"]["mae"] - 0.03) < 1e-6
         assert errors["mean of the visible patches"]["mae"] < 1e-6
+        assert errors[FILLING]["mae"] < 1e-6
     batch["image"][0] = 9000  # what is not clear does not count
     batch["clear"][0] = False
     errors = reconstruction_errors(mae, [batch])

@@ -13,11 +13,10 @@ import torch
 from prithvi.chips import ChipStore, StoreSpec
 from prithvi.data import PretrainDataModule
 from prithvi.errors import BandError, ConfigError, DatasetError, ModelError, TrainingError
-from prithvi.modelfolder import load
-from prithvi.models.masking import Masking
+from prithvi.modelfolder import load, save_pretrained
+from prithvi.models.masking import Masking, flags
 from prithvi.tasks import LinearProbe, LossCurve, PretrainTask, Reconstructions, Throughput
 from prithvi.tasks.augment import views
-from prithvi.tasks.monitoring import seen
 from tests.chips.conftest import CLASSES, sample_chips
 from tests.tasks.pretrain_run import SHAPE
 
@@ -50,7 +49,8 @@ def test_training_lowers_the_validation_loss_and_leaves_pictures_curves_and_a_pr
     from lightning.pytorch.loggers import TensorBoardLogger
 
     data = PretrainDataModule([str(store.path)], batch_size=8, num_workers=0, probe=str(store.path))
-    task = task_of(data, masks={"random": 1.0, "tube": 1.0})
+    # From filling on there is little left to learn in 60 steps.
+    task = task_of(data, masks={"random": 1.0, "tube": 1.0}, model_options={**SHAPE, "residual_fill": False})
     logger = TensorBoardLogger(tmp_path, name="board")
     trainer = trainer_of(
         tmp_path, 60, logger=logger, log_every_n_steps=10,
@@ -143,9 +143,9 @@ def test_cloudy_pixels_count_only_where_that_is_asked_for(store: ChipStore) -> N
         losses = []
         for value in (100, 9000):
             generator = torch.Generator().manual_seed(1)
-            images, counts, masking, coordinates = task.prepare(batch, generator)
+            images, counts, _, masking, coordinates = task.prepare(batch, generator)
             # Only what is compared is changed, not what the encoder sees.
-            shown = seen(masking, 2, 16).view(2, 4, 4).repeat_interleave(8, 1).repeat_interleave(8, 2)
+            shown = flags(masking.visible, 16).view(2, 4, 4).repeat_interleave(8, 1).repeat_interleave(8, 2)
             images = torch.where(
                 batch["clear"].unsqueeze(1) | shown[:, None, None], images, torch.tensor(value / 1000.0)
             )
@@ -160,8 +160,8 @@ def test_masks_of_clouds_hide_every_patch_that_a_cloud_touches(store: ChipStore)
     batch["clouds"][0, 0, 9, 9] = True
     batch["clouds"][1, 0, :, :17] = True
     task = task_of(data, masks={"cloud": 1.0}, flips="none")
-    masking: Masking = task.prepare(batch, torch.Generator().manual_seed(0), training=True)[2]
-    hidden = ~seen(masking, 2, 16).view(2, 4, 4)
+    masking: Masking = task.prepare(batch, torch.Generator().manual_seed(0), training=True)[3]
+    hidden = ~flags(masking.visible, 16).view(2, 4, 4)
     assert hidden[0].nonzero().tolist() == [[1, 1]]
     assert hidden[1].all(dim=0).tolist() == [True, True, True, False]
     del batch["clouds"]
@@ -259,3 +259,18 @@ def test_the_model_folder_loads_and_says_how_it_was_made(store: ChipStore, tmp_p
     assert "chips.zarr" in card
     assert "## Results" in card
     assert task_of(data, init=str(folder)).report.startswith(f"{len(task.mae.state_dict())} tensors matched")
+
+
+def test_a_decoder_is_trained_under_an_encoder_that_stays_as_it_was(store: ChipStore, tmp_path: Path) -> None:
+    data = PretrainDataModule([str(store.path)], batch_size=8, num_workers=0)
+    first = task_of(data, model_options={**SHAPE, "residual_fill": False})
+    save_pretrained(first.mae, tmp_path / "first", {"steps": 3})
+    before = {name: value.clone() for name, value in first.mae.encoder.state_dict().items()}
+    task = task_of(data, init=str(tmp_path / "first"), decoder_only=True, loss="l1")
+    fresh = {name: value.clone() for name, value in task.mae.decoder.state_dict().items()}
+    trainer_of(tmp_path, 3).fit(task, datamodule=data)
+    after = task.mae.encoder.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert not torch.equal(fresh["decoder_pred.weight"], task.mae.decoder.decoder_pred.weight)
+    with pytest.raises(ConfigError, match="say init"):
+        task_of(data, decoder_only=True)
