@@ -102,7 +102,7 @@ def reconstruction_errors(
         shown = shown & there.repeat_interleave(shown.shape[1] // frames, 1)
         images = standardise(batch["image"], batch["valid"])
         seen = pixels & batch["valid"]
-        out = mae(images, batch["temporal_coords"], batch["location_coords"], visible=shown, valid=batch["valid"])
+        out = mae(images, batch["temporal_coords"], batch["location_coords"], visible=shown, known=seen)
         predicted = {"model": out.pred, FILLING: fill(images, seen, batch["temporal_coords"])}
         _add(sums, batch, {name: _raw(values, standardise) for name, values in predicted.items()}, seen)
     return {

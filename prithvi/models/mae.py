@@ -14,7 +14,7 @@ from prithvi.models.config import ModelConfig
 from prithvi.models.encoder import Encoded, PrithviEncoder, patch_codes
 from prithvi.models.filling import fill
 from prithvi.models.layers import Block, init_linear_and_norm, to_images, to_patches
-from prithvi.models.masking import Kept, Masking, flags, random_visible, take
+from prithvi.models.masking import Kept, Masking, flags, patch_pixels, random_visible, take
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class PrithviMAE(nn.Module):
         mask_ratio: float = 0.75,
         visible: Tensor | None = None,
         generator: torch.Generator | None = None,
-        valid: Tensor | None = None,
+        known: Tensor | None = None,
     ) -> MAEOutput:
         """Hides patches, predicts all, and compares the hidden ones.
 
@@ -176,7 +176,8 @@ class PrithviMAE(nn.Module):
             mask_ratio: share of patches hidden at random; 0 hides none. Not used with `visible`.
             visible: (B, L) bool, the patches that may be seen; any number a sample.
             generator: source of the random numbers; None for torch's own.
-            valid: (B, T, Y, X) bool, the pixels with data, which a model with `residual_fill` fills from; None for all.
+            known: (B, T, Y, X) bool, the pixels that a model with `residual_fill` fills from, also inside of hidden
+                patches; None for those of the visible patches.
 
         Raises:
             ModelError: shapes that do not fit the model.
@@ -193,7 +194,7 @@ class PrithviMAE(nn.Module):
         tokens = self.decoder.tokens(encoded, grid, temporal_coords, location_coords)
         pred = self.decoder.decoder_pred(tokens)
         if self.config.residual_fill:
-            pred = pred + self._filled(images, visible, grid, temporal_coords, valid)
+            pred = pred + self._filled(images, visible, grid, temporal_coords, known)
         mask = ~visible
         return MAEOutput(self._loss(images, pred, mask), to_images(pred, self.config.patch_size, grid), mask)
 
@@ -204,7 +205,7 @@ class PrithviMAE(nn.Module):
         counts: Tensor | None = None,
         temporal_coords: Tensor | None = None,
         location_coords: Tensor | None = None,
-        valid: Tensor | None = None,
+        known: Tensor | None = None,
         absolute: bool = False,
     ) -> HiddenError:
         """What pretraining needs and no more: embeds only visible patches, predicts only the hidden ones asked for.
@@ -218,7 +219,8 @@ class PrithviMAE(nn.Module):
             counts: (B, T, Y, X) bool, the pixels that the loss counts; None for all.
             temporal_coords: (B, T, 2) year and day of year from 0; NaN or None where unknown.
             location_coords: (B, 2) latitude and longitude in degrees; NaN or None where unknown.
-            valid: (B, T, Y, X) bool, the pixels with data, which a model with `residual_fill` fills from; None for all.
+            known: (B, T, Y, X) bool, the pixels that a model with `residual_fill` fills from, also inside of hidden
+                patches; None for those of the visible patches.
             absolute: absolute instead of squared errors.
 
         """
@@ -228,7 +230,7 @@ class PrithviMAE(nn.Module):
         pred: Tensor = self.decoder.decoder_pred(tokens)
         if self.config.residual_fill:
             visible = flags(masking.visible, grid[0] * grid[1] * grid[2])
-            pred = pred + take(self._filled(images, visible, grid, temporal_coords, valid), hidden.index)
+            pred = pred + take(self._filled(images, visible, grid, temporal_coords, known), hidden.index)
         pred = pred.view(*pred.shape[:2], -1, self.config.in_chans)  # (B, H, pixel, band)
         target = take(to_patches(images, self.config.patch_size, band_last=True), hidden.index)
         target = target.view(pred.shape)
@@ -253,11 +255,12 @@ class PrithviMAE(nn.Module):
         visible: Tensor,
         grid: tuple[int, int, int],
         temporal_coords: Tensor | None,
-        valid: Tensor | None,
+        known: Tensor | None,
     ) -> Tensor:
-        """(B, L, values of a patch) every patch filled from the pixels of the visible ones."""
-        known = _pixels(visible, self.config.patch_size, grid)
-        filled = fill(images, known if valid is None else known & valid, temporal_coords)
+        """(B, L, values of a patch) every patch filled from the known pixels."""
+        if known is None:
+            known = patch_pixels(visible, self.config.patch_size, grid)
+        filled = fill(images, known, temporal_coords)
         return to_patches(filled, self.config.patch_size, band_last=True)
 
     def _loss(self, images: Tensor, pred: Tensor, mask: Tensor) -> Tensor:
@@ -268,14 +271,6 @@ class PrithviMAE(nn.Module):
             target = (target - mean) / (var + 1e-6) ** 0.5
         error = ((pred - target) ** 2).mean(dim=-1)
         return (error * mask).sum() / mask.sum().clamp(min=1)
-
-
-def _pixels(patches: Tensor, patch_size: tuple[int, int, int], grid: tuple[int, int, int]) -> Tensor:
-    """(B, L) of patches to (B, T, Y, X) of their pixels."""
-    values = patches.view(-1, *grid)
-    for axis, size in enumerate(patch_size, start=1):
-        values = values.repeat_interleave(size, dim=axis)
-    return values
 
 
 def _by_patch(target: Tensor, weight: Tensor | None) -> Tensor:

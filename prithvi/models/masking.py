@@ -140,6 +140,21 @@ def flags(kept: Kept, patches: int) -> Tensor:
     )
 
 
+def patch_pixels(patches: Tensor, patch_size: tuple[int, int, int], grid: tuple[int, int, int]) -> Tensor:
+    """(B, L) of patches to (B, T, Y, X) of their pixels."""
+    values = patches.view(-1, *grid)
+    for axis, size in enumerate(patch_size, start=1):
+        values = values.repeat_interleave(size, dim=axis)
+    return values
+
+
+def pixel_patches(pixels: Tensor, patch_size: tuple[int, int, int], grid: tuple[int, int, int]) -> Tensor:
+    """(B, T, Y, X) bool pixels to (B, L) bool patches that hold any."""
+    s, p, q = patch_size
+    t, h, w = grid
+    return pixels.reshape(-1, t, s, h, p, w, q).any(dim=6).any(dim=4).any(dim=2).flatten(1)
+
+
 def take(tokens: Tensor, index: Tensor) -> Tensor:
     """(B or 1, L, D) tokens at (B, K) places: (B, K, D)."""
     tokens = tokens.expand(index.shape[0], -1, -1)

@@ -76,9 +76,9 @@ def picture(task: PretrainTask, batch: dict[str, Any]) -> Any:
 
     training = task.training
     task.eval()
-    images, _, valid, masking, coordinates = task.prepare(batch, torch.Generator().manual_seed(task.seed))
+    images, _, known, masking, coordinates = task.prepare(batch, torch.Generator().manual_seed(task.seed))
     visible = flags(masking.visible, int(np.prod(task.mae.encoder.grid_of(images))))
-    out = task.mae(images, *coordinates, visible=visible, valid=valid)
+    out = task.mae(images, *coordinates, visible=visible, known=known)
     task.train(training)
     s, p, q = task.mae.config.patch_size
     t, h, w = task.mae.encoder.grid_of(images)

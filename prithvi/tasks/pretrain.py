@@ -20,7 +20,7 @@ from prithvi.errors import BandError, ConfigError, DatasetError, TrainingError, 
 from prithvi.modelfolder import load_weights
 from prithvi.models import PrithviMAE, Standardise
 from prithvi.models.flops import training_flops
-from prithvi.models.masking import Masking, hide, split
+from prithvi.models.masking import Masking, flags, hide, patch_pixels, pixel_patches, split
 from prithvi.models.zoo import configure
 from prithvi.tasks.augment import views
 
@@ -180,8 +180,8 @@ class PretrainTask(L.LightningModule):
         # For what draws from torch's own generator, such as stochastic depth.
         torch.manual_seed((self.seed * 1_000_003 + number) * 4_096 + rank)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
-        images, counts, valid, masking, coordinates = self.prepare(batch, generator, rank, ranks, training=True)
-        error = self.mae.hidden_error(images, masking, counts, *coordinates, valid, self.absolute)
+        images, counts, known, masking, coordinates = self.prepare(batch, generator, rank, ranks, training=True)
+        error = self.mae.hidden_error(images, masking, counts, *coordinates, known, self.absolute)
         pixels = error.pixels
         if ranks > 1:  # so that each hidden pixel weighs the same on every device
             pixels = pixels.clone().float()
@@ -197,8 +197,8 @@ class PretrainTask(L.LightningModule):
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         generator = torch.Generator().manual_seed(self.seed + 7 * batch_idx)
-        images, counts, valid, masking, coordinates = self.prepare(batch, generator)
-        error = self.mae.hidden_error(images, masking, counts, *coordinates, valid, self.absolute)
+        images, counts, known, masking, coordinates = self.prepare(batch, generator)
+        error = self.mae.hidden_error(images, masking, counts, *coordinates, known, self.absolute)
         self.log(
             "val/loss",
             error.loss,
@@ -216,7 +216,7 @@ class PretrainTask(L.LightningModule):
         ranks: int = 1,
         training: bool = False,
     ) -> tuple[Tensor, Tensor | None, Tensor, Masking, tuple[Tensor, Tensor]]:
-        """Standardised crops, pixels that count, pixels with data, masking and coordinates of a device's part."""
+        """Standardised crops, pixels that count, known pixels, masking and coordinates of a device's part."""
         image, clear, valid = batch["image"], batch["clear"], batch["valid"]
         if image.is_floating_point() and not torch.isfinite(image.movedim(1, -1)[valid]).all():
             raise DatasetError(
@@ -248,7 +248,10 @@ class PretrainTask(L.LightningModule):
         if training:
             masking = masking.fewer(self.decode_fraction)
         counted = counts.squeeze(1) if counts is not None else None
-        return images, counted, given[1].squeeze(1), masking, (dates, place)
+        grid = self.mae.encoder.grid_of(images)
+        visible = flags(masking.visible, grid[0] * grid[1] * grid[2])
+        known = patch_pixels(visible, self.mae.config.patch_size, grid) & given[1].squeeze(1)
+        return images, counted, known, masking, (dates, place)
 
     def _kind(self, generator: torch.Generator) -> str:
         """The kind of this batch's masks."""
@@ -262,14 +265,14 @@ class PretrainTask(L.LightningModule):
         patches = grid[0] * grid[1] * grid[2]
         present = None
         if self.loss_pixels != "all" and valid is not None:
-            present = _patches(valid, config.patch_size, grid)
+            present = pixel_patches(valid, config.patch_size, grid)
         noise = draw(grid[1] * grid[2]).repeat(1, grid[0]) if kind == "tube" else draw(patches)
         noise = noise.to(images.device)
         if kind != "cloud":
             return hide(noise, config.mask_ratio, present)
         if clouds is None:
             raise ConfigError("masks asks for the shapes of clouds, and no store gives any: data.clouds.")
-        return split(~_patches(clouds, config.patch_size, grid), noise, present)
+        return split(~pixel_patches(clouds, config.patch_size, grid), noise, present)
 
     def _stop_if_not_finite(self) -> None:
         """Raises TrainingError if the last loss was NaN or infinite. On a GPU this looks one step back, without
@@ -350,13 +353,6 @@ class PretrainTask(L.LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         each = data.batch_size if data is not None else 1
         return int(each * self.trainer.world_size * self.trainer.accumulate_grad_batches)
-
-
-def _patches(pixels: Tensor, patch_size: tuple[int, int, int], grid: tuple[int, int, int]) -> Tensor:
-    """(B, T, Y, X) bool pixels to (B, L) bool patches that hold any."""
-    s, p, q = patch_size
-    t, h, w = grid
-    return pixels.reshape(-1, t, s, h, p, w, q).any(dim=6).any(dim=4).any(dim=2).flatten(1)
 
 
 def _listed(names: list[str]) -> str:

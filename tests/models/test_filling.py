@@ -14,7 +14,7 @@ from prithvi.catalog import data_catalog
 from prithvi.evaluation.reconstruction import interpolated
 from prithvi.models import build
 from prithvi.models.filling import fill, surface
-from prithvi.models.masking import flags, hide
+from prithvi.models.masking import flags, hide, patch_pixels
 
 
 def squares(height: int, width: int, share: float, seed: int = 0) -> torch.Tensor:
@@ -102,14 +102,14 @@ def test_fresh_weights_with_residual_fill_predict_what_filling_does(frames: int)
     images = torch.randn(2, 6, frames, 64, 64)
     masking = hide(torch.rand(2, 256 * frames), 0.75)
     visible = flags(masking.visible, 256 * frames)
-    known = visible.view(2, frames, 16, 16).repeat_interleave(4, 2).repeat_interleave(4, 3)
-    valid = torch.rand(2, frames, 64, 64) < 0.9
+    known = patch_pixels(visible, (1, 4, 4), (frames, 16, 16))
+    known = known & (torch.rand(2, frames, 64, 64) < 0.9)
     with torch.no_grad():
-        out = mae(images, visible=visible, valid=valid)
-        loss = mae.hidden_error(images, masking, valid=valid).loss
-        absolute = mae.hidden_error(images, masking, valid=valid, absolute=True).loss
-    filled = fill(images, known & valid)
+        out = mae(images, visible=visible, known=known)
+        loss = mae.hidden_error(images, masking, known=known).loss
+        absolute = mae.hidden_error(images, masking, known=known, absolute=True).loss
+    filled = fill(images, known)
     torch.testing.assert_close(out.pred, filled)
-    hidden = ~known.unsqueeze(1).expand_as(images)
+    hidden = ~patch_pixels(visible, (1, 4, 4), (frames, 16, 16)).unsqueeze(1).expand_as(images)
     torch.testing.assert_close(loss, ((filled - images) ** 2)[hidden].mean())
     torch.testing.assert_close(absolute, (filled - images).abs()[hidden].mean())
