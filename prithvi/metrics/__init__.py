@@ -1,6 +1,7 @@
 """Figures that count each pixel once and leave out those without a label."""
 
 from prithvi.contract import IGNORE
+from prithvi.metrics.gaps import GapMetrics, ssim_map
 from prithvi.metrics.segmentation import SegmentationMetrics
 
-__all__ = ["IGNORE", "SegmentationMetrics"]
+__all__ = ["IGNORE", "GapMetrics", "SegmentationMetrics", "ssim_map"]

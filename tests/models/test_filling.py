@@ -74,6 +74,22 @@ def test_a_date_that_is_a_mixture_of_the_others_is_found() -> None:
     assert error < 0.05 * second[:, 16:48, 16:48].std()
 
 
+def test_what_is_not_linear_is_found_by_likeness() -> None:
+    first = torch.randn(2, 64, 64, generator=torch.Generator().manual_seed(0))
+    second = torch.stack([first[0] * first[1], first[1].abs()])
+    known = torch.ones(1, 2, 64, 64, dtype=torch.bool)
+    known[0, 1, 16:48, 16:48] = False
+    image = torch.stack([first, second], dim=1)[None]
+    linear, likened = (
+        float((fill(image, known, landmarks=number) - image)[0, :, 1, 16:48, 16:48].abs().mean()) for number in (0, 512)
+    )
+    assert likened < 0.5 * linear
+    few = torch.zeros_like(known)
+    few[:, 0] = True
+    few[0, 1, :3, :5] = True  # fewer known pixels than landmarks
+    assert torch.isfinite(fill(image, few, landmarks=512)).all()
+
+
 def test_a_date_of_which_nothing_is_known_lies_on_the_line_between_its_neighbours() -> None:
     ground = torch.randn(3, 32, 32, generator=torch.Generator().manual_seed(1))
     image = torch.stack([ground, torch.zeros_like(ground), ground + 3.0], dim=1)[None]

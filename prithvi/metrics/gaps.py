@@ -1,0 +1,141 @@
+"""How well gaps were filled: errors over hidden pixels alone, in reflectance, by band and by share of cloud."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics import Metric
+
+_SIGMA, _RADIUS = 1.5, 5  # scikit-image cuts its window of this sigma at 3.5 sigma: 11 pixels
+_C1, _C2 = 0.01**2, 0.03**2
+
+
+def _window_sums(values: Tensor) -> Tensor:
+    """(N, C, Y, X) sums of the Gaussian window around each pixel whose window lies inside: (N, C, Y - 10, X - 10)."""
+    steps = torch.arange(-_RADIUS, _RADIUS + 1, dtype=values.dtype, device=values.device)
+    weight = torch.exp(-(steps**2) / (2 * _SIGMA**2))
+    weight = (weight / weight.sum()).expand(values.shape[1], 1, 1, -1)
+    values = F.conv2d(values, weight, groups=values.shape[1])
+    return F.conv2d(values, weight.transpose(2, 3), groups=values.shape[1])
+
+
+def ssim_map(predicted: Tensor, truth: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """Structural similarity (Wang et al. 2004) at hidden pixels, of hidden pixels alone.
+
+    The Gaussian window (sigma 1.5) has no weight on visible pixels and is normalised over the hidden ones, so that
+    visible pixels, which are equal by construction, lend nothing. With every pixel hidden it is scikit-image's.
+
+    Args:
+        predicted: (N, C, Y, X) reflectance; clipped to 0..1, which is the data range.
+        truth: likewise.
+        hidden: (N, 1, Y, X) bool.
+
+    Returns:
+        The similarity (N, C, Y - 10, X - 10) of the pixels whose window lies inside the image, and where it counts
+        (N, 1, Y - 10, X - 10).
+
+    """
+    if min(truth.shape[-2:]) <= 2 * _RADIUS:
+        empty = truth.new_zeros(*truth.shape[:2], 0, 0)
+        return empty, empty[:, :1].bool()
+    weight = hidden.double()
+    p, t = (value.double().clamp(0, 1) * weight for value in (predicted, truth))
+    total = _window_sums(weight).clamp(min=1e-12)
+    mean_p, mean_t = _window_sums(p) / total, _window_sums(t) / total
+    var_p = _window_sums(p * p) / total - mean_p**2
+    var_t = _window_sums(t * t) / total - mean_t**2
+    covariance = _window_sums(p * t) / total - mean_p * mean_t
+    similarity = ((2 * mean_p * mean_t + _C1) * (2 * covariance + _C2)) / (
+        (mean_p**2 + mean_t**2 + _C1) * (var_p + var_t + _C2)
+    )
+    inside = slice(_RADIUS, -_RADIUS)
+    return similarity, hidden[..., inside, inside]
+
+
+class GapMetrics(Metric):
+    """Collects filled images; `compute` gives every figure by name.
+
+    MAE and RMSE are means over hidden pixels, SSIM over the hidden pixels whose window lies inside the image.
+    `ssim_published` is the definition of arXiv 2404.19609: both images set to 0 outside of the gaps, similarity over
+    all pixels, so that it rises with the share of clear ones.
+
+    Args:
+        bands: band names, in the order of the images.
+        bins: how many bins the hidden share of an image is sorted into.
+
+    """
+
+    full_state_update = False
+    absolute: Tensor
+    squared: Tensor
+    pixels: Tensor
+    similarity: Tensor
+    compared: Tensor
+    published: Tensor
+    images: Tensor
+
+    def __init__(self, bands: Sequence[str], bins: int = 5) -> None:
+        super().__init__()
+        self.bands, self.bins = list(bands), bins
+        by_band = torch.zeros(bins, len(self.bands), dtype=torch.float64)
+        for name in ("absolute", "squared", "similarity", "published"):
+            self.add_state(name, by_band.clone(), dist_reduce_fx="sum")
+        for name in ("pixels", "compared", "images"):
+            self.add_state(name, torch.zeros(bins, 1, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, predicted: Tensor, truth: Tensor, hidden: Tensor) -> None:
+        """Adds filled images, one for each sample and date; an image of which nothing is hidden does not count.
+
+        Args:
+            predicted: (N, band, Y, X) reflectance.
+            truth: (N, band, Y, X) reflectance.
+            hidden: (N, Y, X) bool, the hidden pixels whose truth is known.
+
+        """
+        some = hidden.flatten(1).any(dim=1)
+        predicted, truth, hidden = predicted[some].double(), truth[some].double(), hidden[some].unsqueeze(1)
+        if not len(truth):
+            return
+        truth = torch.where(hidden, truth, 0.0)  # what is not known may be NaN
+        predicted = torch.where(hidden, predicted, 0.0)
+        error = (predicted - truth).abs()
+        share = hidden.double().mean(dim=(1, 2, 3))
+        place = (share * self.bins).long().clamp(max=self.bins - 1)
+        similarity, counted = ssim_map(predicted, truth, hidden)
+        published, _ = ssim_map(predicted, truth, torch.ones_like(hidden))
+        self.absolute.index_add_(0, place, error.sum(dim=(2, 3)))
+        self.squared.index_add_(0, place, (error**2).sum(dim=(2, 3)))
+        self.pixels.index_add_(0, place, hidden.double().sum(dim=(2, 3)))
+        self.similarity.index_add_(0, place, (similarity * counted).sum(dim=(2, 3)))
+        self.compared.index_add_(0, place, counted.double().sum(dim=(2, 3)))
+        if published.numel():
+            self.published.index_add_(0, place, published.mean(dim=(2, 3)))
+            self.images.index_add_(0, place, torch.ones_like(share).unsqueeze(1))
+
+    def compute(self) -> dict[str, Tensor]:
+        """`mae`, `rmse`, `ssim`, `ssim_published`; each also as `mae_<band>` and `mae_<low>-<high>%` of hidden pixels.
+
+        What nothing was counted for is NaN, and a bin without any image is left out.
+        """
+        found = {}
+        parts = {"": slice(None)} | {
+            f"_{100 * place // self.bins}-{100 * (place + 1) // self.bins}%": slice(place, place + 1)
+            for place in range(self.bins)
+            if self.pixels[place] > 0
+        }
+        for suffix, part in parts.items():
+            figures = {
+                "mae": self.absolute[part].sum(dim=0) / self.pixels[part].sum(),
+                "rmse": self.squared[part].sum(dim=0) / self.pixels[part].sum(),
+                "ssim": self.similarity[part].sum(dim=0) / self.compared[part].sum(),
+                "ssim_published": self.published[part].sum(dim=0) / self.images[part].sum(),
+            }
+            for name, by_band in figures.items():
+                root = torch.sqrt if name == "rmse" else torch.nn.Identity()
+                found[f"{name}{suffix}"] = root(by_band.mean())
+                if not suffix:
+                    found |= {f"{name}_{band}": root(value) for band, value in zip(self.bands, by_band, strict=True)}
+        return found
