@@ -26,7 +26,7 @@ from prithvi.catalog import config_path
 from prithvi.errors import ConfigError, PrithviError, nearest
 from prithvi.modelfolder import record_of, save, save_pretrained
 from prithvi.models import PrithviMAE
-from prithvi.tasks import PretrainTask, SegmentationTask
+from prithvi.tasks import GapFillTask, PretrainTask, SegmentationTask
 
 _TOP = (
     "seed_everything",
@@ -55,47 +55,57 @@ class PrithviCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Writes DEFAULT_ROOT_DIR/model: of a fine-tuning from the best checkpoint, of a pretraining as it ended."""
-        if isinstance(self.model, PretrainTask):
-            self._keep_pretrained(self.model)
-        if not isinstance(self.model, SegmentationTask) or not self.trainer.is_global_zero:
+        task = self.model
+        if isinstance(task, PretrainTask):
+            state = task.gathered()  # from all devices
+            model = PrithviMAE(task.mae.config)
+            model.load_state_dict(state)
+            if self.trainer.is_global_zero:
+                more: dict[str, Any] = {"samples": task.samples, "batch": task.global_batch, "seed": task.seed}
+                self._say(save_pretrained(model, self._folder, self._record(task.init, self._figures()) | more))
             return
-        keeper, step = self.trainer.checkpoint_callback, self.trainer.global_step
-        figures = {key: round(float(value), 4) for key, value in self.trainer.callback_metrics.items()}
-        if isinstance(keeper, ModelCheckpoint) and keeper.best_model_path and keeper.monitor:
-            best = torch.load(keeper.best_model_path, map_location="cpu", weights_only=True)
-            self.model.load_state_dict(best["state_dict"])
-            step = best["global_step"]
-            # The other figures are those of the last epoch, which may be other weights.
-            figures = {keeper.monitor: round(float(keeper.best_model_score), 4)} if keeper.best_model_score else {}
-        provenance = {
-            "prithvi": __version__,
-            "steps": step,
-            "seed": self._get(self.config, "seed_everything"),
-        }
-        folder = save(self.model.fitted(**provenance, **figures), Path(self.trainer.default_root_dir) / "model")
-        print(f"Model folder: {folder}")  # noqa: T201
+        if not isinstance(task, SegmentationTask | GapFillTask) or not self.trainer.is_global_zero:
+            return
+        step, figures = self._best(task)
+        if isinstance(task, GapFillTask):
+            more = {"steps": step, "seed": task.seed, "gap filling": task.filler.settings}
+            self._say(save_pretrained(task.mae, self._folder, self._record(task.init, figures) | more))
+            return
+        seed = self._get(self.config, "seed_everything")
+        self._say(save(task.fitted(prithvi=__version__, steps=step, seed=seed, **figures), self._folder))
 
-    def _keep_pretrained(self, task: PretrainTask) -> None:
-        state = task.gathered()  # from all devices
-        if not self.trainer.is_global_zero:
-            return
-        model = PrithviMAE(task.mae.config)
-        model.load_state_dict(state)
-        figures = {key: round(float(value), 4) for key, value in self.trainer.callback_metrics.items()}
+    def _best(self, task: L.LightningModule) -> tuple[int, dict[str, float]]:
+        """Puts the best checkpoint's weights into the task; its step and figures, or those of the end of the run."""
+        keeper = self.trainer.checkpoint_callback
+        if not (isinstance(keeper, ModelCheckpoint) and keeper.best_model_path and keeper.monitor):
+            return self.trainer.global_step, self._figures()
+        best = torch.load(keeper.best_model_path, map_location="cpu", weights_only=True)
+        task.load_state_dict(best["state_dict"])
+        # The other figures are those of the last epoch, which may be other weights.
+        score = keeper.best_model_score
+        return best["global_step"], {keeper.monitor: round(float(score), 4)} if score is not None else {}
+
+    def _figures(self) -> dict[str, float]:
+        return {key: round(float(value), 4) for key, value in self.trainer.callback_metrics.items()}
+
+    def _record(self, init: str | None, figures: dict[str, float]) -> dict[str, Any]:
+        """How a pretrained model or a gap filler was made."""
         record = {
             "date": dt.datetime.now(dt.UTC).date().isoformat(),
             "command": shlex.join(["prithvi", "fit", *sys.argv[2:]]),
             "prithvi": __version__,
             "data": self.datamodule.described,
             "steps": self.trainer.global_step,
-            "samples": task.samples,
-            "batch": task.global_batch,
-            "seed": task.seed,
             **figures,
         }
-        if task.init is not None:
-            record["started from"] = record_of(task.init) or task.init
-        folder = save_pretrained(model, Path(self.trainer.default_root_dir) / "model", record)
+        return record if init is None else record | {"started from": record_of(init) or init}
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self.trainer.default_root_dir) / "model"
+
+    @staticmethod
+    def _say(folder: Path) -> None:
         print(f"Model folder: {folder}")  # noqa: T201
 
 

@@ -1,12 +1,13 @@
 """Chips on disk to batches: labelled ones for fine-tuning, an endless mixed stream for pretraining."""
 
 from prithvi.data.chips import Chip, ChipDataset
+from prithvi.data.gaps import GapDataModule
 from prithvi.data.pretraining import PretrainDataModule
 from prithvi.data.segmentation import SegmentationDataModule
 from prithvi.data.stores import StoreDataset
 from prithvi.data.streaming import ChipStream, Source, StreamLoader
 
 __all__ = [
-    "Chip", "ChipDataset", "ChipStream", "PretrainDataModule", "SegmentationDataModule", "Source", "StoreDataset",
-    "StreamLoader",
+    "Chip", "ChipDataset", "ChipStream", "GapDataModule", "PretrainDataModule", "SegmentationDataModule", "Source",
+    "StoreDataset", "StreamLoader",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 import numpy as np
+import numpy.typing as npt
 from torch.utils.data import DataLoader
 
 from prithvi.chips import ChipStore
@@ -124,12 +125,16 @@ class PretrainDataModule(L.LightningDataModule):
         """Reads the lists of samples (and with `balance: label` the labels). No image is read."""
         trainer = self.trainer
         ranks = trainer.world_size if trainer is not None else 1
-        masks = [cloud_masks(store) for store in self.clouds]
+        masks = self.cloud_shapes()
         self.stream = ChipStream(
             [source for store, weight in zip(self.stores, self._weights(), strict=True)
              for source in self._sources(store, weight)],
             self.batch_size * ranks, self.buffer, self.frames, np.concatenate(masks) if masks else None, self.seed,
         )  # fmt: skip
+
+    def cloud_shapes(self) -> list[npt.NDArray[np.bool_]]:
+        """(N, Y, X) masks of the clouds in each store that gives them."""
+        return [cloud_masks(store) for store in self.clouds]
 
     def train_dataloader(self) -> StreamLoader:
         # Lightning warns of any stream with a length; this one's is no statement about its workers.
@@ -141,7 +146,7 @@ class PretrainDataModule(L.LightningDataModule):
 
     def val_dataloader(self) -> list[DataLoader[dict[str, Any]]]:
         watched = [StoreDataset(store, self.val_split) for store in self.stores if self._has(store, self.val_split)]
-        return [DataLoader(dataset, self.batch_size, collate_fn=_joined) for dataset in watched]
+        return [DataLoader(dataset, self.batch_size, collate_fn=joined) for dataset in watched]
 
     def probe_dataloader(self, part: str) -> DataLoader[dict[str, Any]]:
         """Labelled chips of one part of `probe`.
@@ -205,7 +210,7 @@ def _rarest_classes(store: ChipStore) -> list[str]:
     return [next((str(value) for value in by_rarity if row[value]), "none") for row in counts]
 
 
-def _joined(samples: list[dict[str, Any]]) -> dict[str, Any]:
+def joined(samples: list[dict[str, Any]]) -> dict[str, Any]:
     """A batch without its labels."""
     from torch.utils.data import default_collate
 

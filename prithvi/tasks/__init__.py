@@ -1,7 +1,16 @@
 """Lightning modules: what is trained, with which loss, and what is measured."""
 
+from prithvi.tasks.gaps import GapFillTask
 from prithvi.tasks.monitoring import LinearProbe, LossCurve, Reconstructions, Throughput
 from prithvi.tasks.pretrain import PretrainTask
 from prithvi.tasks.segmentation import SegmentationTask
 
-__all__ = ["LinearProbe", "LossCurve", "PretrainTask", "Reconstructions", "SegmentationTask", "Throughput"]
+__all__ = [
+    "GapFillTask",
+    "LinearProbe",
+    "LossCurve",
+    "PretrainTask",
+    "Reconstructions",
+    "SegmentationTask",
+    "Throughput",
+]

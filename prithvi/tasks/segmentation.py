@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 import lightning as L
@@ -18,6 +17,7 @@ from prithvi.modelfolder import ClassEntry, FittedModel, contract_of, initialise
 from prithvi.models import Segmenter, Standardise
 from prithvi.models.zoo import configure
 from prithvi.tasks.augment import flip_and_turn
+from prithvi.tasks.optimising import fine_tuning
 from prithvi.tasks.sliding import sliding_scores
 
 
@@ -42,6 +42,7 @@ class SegmentationTask(L.LightningModule):
         lr: highest learning rate of AdamW.
         weight_decay: of matrices; biases and norms have none.
         warmup: share of the steps in which the learning rate rises, before it falls along a cosine.
+        layer_decay: factor of the learning rate from each encoder block to the one before it; 1 trains all alike.
         freeze_encoder: train the head alone.
         coordinates: give the model dates and places, where it has codes for them.
         augment: draw one of the eight flips and quarter turns for every training batch.
@@ -68,6 +69,7 @@ class SegmentationTask(L.LightningModule):
         lr: float = 1e-4,
         weight_decay: float = 0.05,
         warmup: float = 0.1,
+        layer_decay: float = 1.0,
         freeze_encoder: bool = False,
         coordinates: bool = False,
         augment: bool = True,
@@ -107,7 +109,7 @@ class SegmentationTask(L.LightningModule):
         if freeze_encoder:
             self.model.encoder.requires_grad_(False)
         self.window, self.coordinates, self.augment = window, coordinates, augment
-        self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
+        self.lr, self.weight_decay, self.warmup, self.layer_decay = lr, weight_decay, warmup, layer_decay
         weights = torch.tensor(class_weights if class_weights is not None else [1.0] * len(classes))
         self.class_weights: Tensor
         self.register_buffer("class_weights", weights, persistent=False)
@@ -173,22 +175,7 @@ class SegmentationTask(L.LightningModule):
         metrics.reset()
 
     def configure_optimizers(self) -> Any:
-        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        groups = [
-            {"params": [p for p in trained if p.ndim > 1], "weight_decay": self.weight_decay},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=self.lr)
-        steps = max(1, int(self.trainer.estimated_stepping_batches))
-        rise = max(1, int(self.warmup * steps))
-
-        def factor(step: int) -> float:
-            if step < rise:
-                return (step + 1) / rise
-            return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return fine_tuning(self, self.lr, self.weight_decay, self.warmup, self.layer_decay)
 
     def fitted(self, **provenance: Any) -> FittedModel:
         """The trained model with everything that mapping needs; `prithvi.modelfolder.save` keeps it."""

@@ -1,0 +1,101 @@
+"""Gaps in a series filled without a model: what every result of gap filling stands beside.
+
+Each method takes (band, T, Y, X) pixels in any unit, (T, Y, X) which of them are known, and (T,) days, and gives the
+series with every pixel that it can fill filled; NaN where it cannot. Known pixels stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from prithvi.models.filling import fill
+from prithvi.models.gapfill import LANDMARKS
+
+Pixels = npt.NDArray[np.floating[Any]]
+Known = npt.NDArray[np.bool_]
+Days = npt.NDArray[np.floating[Any]]
+
+
+def nearest_date(image: Pixels, known: Known, days: Days) -> Pixels:
+    """Each pixel as on the nearest date that knows it; of two as near, the earlier."""
+    found = np.where(known, image, np.nan)
+    for date in range(len(days)):
+        for other in np.argsort(np.abs(days - days[date]), kind="stable"):
+            lacking = np.isnan(found[:, date]) & known[other]
+            found[:, date] = np.where(lacking, image[:, other], found[:, date])
+    return found
+
+
+def linear_in_time(image: Pixels, known: Known, days: Days) -> Pixels:
+    """Each pixel on the line between the dates before and after that know it, or as on the only one that does."""
+    found = np.where(known, image, np.nan)
+    order = np.argsort(days, kind="stable")
+    for date in order:
+        before, after = (np.full(image.shape[2:], -1) for _ in range(2))
+        for other in order:
+            if days[other] < days[date]:
+                before[known[other]] = other
+        for other in order[::-1]:
+            if days[other] > days[date]:
+                after[known[other]] = other
+        first, second = np.where(before < 0, after, before), np.where(after < 0, before, after)
+        length = days[second] - days[first]
+        share = np.where(length > 0, (days[date] - days[first]) / np.where(length > 0, length, 1), 0.0)
+        rows, columns = np.indices(first.shape)
+        line = (1 - share) * image[:, first, rows, columns] + share * image[:, second, rows, columns]
+        found[:, date] = np.where(known[date], image[:, date], np.where(first < 0, np.nan, line))
+    return found
+
+
+def regression(image: Pixels, known: Known, days: Days, ridge: float = 1e-3) -> Pixels:
+    """Each date by a linear regression on all bands of the dates next to it, fitted where all of them are known.
+
+    Args:
+        image: reflectance, 0 to 1, which is what `ridge` (added to the sums of squares) belongs to.
+        known: which pixels are.
+        days: of the dates.
+        ridge: the penalty.
+
+    """
+    found = np.where(known, image, np.nan)
+    order = np.argsort(days, kind="stable")
+    for place, date in enumerate(order):
+        neighbours = [order[other] for other in (place - 1, place + 1) if 0 <= other < len(order)]
+        there = known[neighbours].all(axis=0)
+        fitted = there & known[date]
+        if not neighbours or not fitted.any():
+            continue
+        features = image[:, neighbours].reshape(-1, *image.shape[2:])
+        x, y = features[:, fitted].T, image[:, date][:, fitted].T
+        x_mean, y_mean = x.mean(axis=0), y.mean(axis=0)
+        x = x - x_mean
+        coefficients = np.linalg.solve(x.T @ x + ridge * np.eye(x.shape[1]), x.T @ (y - y_mean))
+        line = np.tensordot(coefficients.T, features - x_mean[:, None, None], 1) + y_mean[:, None, None]
+        found[:, date] = np.where(there & ~known[date], line, found[:, date])
+    return found
+
+
+def filling(image: Pixels, known: Known, days: Days) -> Pixels:
+    """`prithvi.models.filling.fill`: regression on the other dates, likeness, and a smooth surface."""
+    if not known.any():
+        return np.full(image.shape, np.nan)
+    mean, std = (np.array([of(band[known]) for band in image])[:, None, None, None] for of in (np.mean, np.std))
+    std = np.maximum(std, 1e-6)
+    scaled = torch.from_numpy(np.where(known, (image - mean) / std, 0.0)).float()[None]
+    dates = torch.from_numpy(np.stack([np.zeros(len(days)), days], axis=1)).float()[None]
+    filled = fill(scaled, torch.from_numpy(known)[None], dates, landmarks=LANDMARKS)[0].numpy() * std + mean
+    return np.where(known, image, filled)
+
+
+GAP_METHODS: dict[str, Callable[[Pixels, Known, Days], Pixels]] = {
+    "nearest": nearest_date,
+    "linear": linear_in_time,
+    "regression": regression,
+    "filling": filling,
+}
+"""Name to method, as `prithvi fill --method` takes them."""

@@ -1,0 +1,190 @@
+"""Cloud-gap filling: an autoencoder fine-tuned under the shapes of real clouds (arXiv 2404.19609)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from prithvi.contract import Contract
+from prithvi.errors import ConfigError, nearest
+from prithvi.metrics import GapMetrics
+from prithvi.modelfolder import contract_of, load_weights
+from prithvi.models import PrithviMAE, Standardise
+from prithvi.models.gapfill import LANDMARKS, GapFiller
+from prithvi.models.zoo import configure
+from prithvi.tasks.augment import views
+from prithvi.tasks.optimising import fine_tuning
+from prithvi.tasks.pretrain import FLIPS
+from prithvi.tasks.segmentation import rescaled
+
+HIDE = ("middle", "any")
+
+
+class GapFillTask(L.LightningModule):
+    """A `GapFiller`, trained on clear series over which clouds of elsewhere are laid.
+
+    Batches are those of `prithvi.data.GapDataModule`. The loss and every figure count the pixels that a borrowed cloud
+    hides and that are clear in truth, and no other.
+
+    Args:
+        model: name of the shape (`prithvi models list`).
+        contract: bands, statistics and level of the data, as `Contract.to_dict` writes them; `prithvi fit` takes them
+            from the data.
+        init: weights to start from: a name, hub id, file or folder; null for random ones.
+        statistics: `data` to standardise by the data's own mean and standard deviation; `init` by those that the
+            weights were pretrained with.
+        model_options: other fields of the model's configuration, such as residual_fill.
+        num_frames: dates of a series.
+        crop: side of the square that training cuts from a chip, in pixels; validation and test take whole chips.
+        flips: `horizontal`, `all` eight symmetries of a square, or `none`.
+        hide: the dates that clouds hide: the `middle` one, or `any` of the combinations of one date and more, as the
+            two published settings have it.
+        touched: see `GapFiller`.
+        landmarks: see `GapFiller`.
+        loss: `l1` or `mse` (as published) in standardised units.
+        coordinates: give the model dates and places, where it has codes for them.
+        lr: highest learning rate of AdamW.
+        weight_decay: of matrices.
+        warmup: share of the steps in which the learning rate rises, before it falls along a cosine.
+        layer_decay: factor of the learning rate from each encoder block to the one before it.
+        seed: of every draw in a step.
+
+    Raises:
+        ConfigError, ModelError: options that do not fit together.
+
+    """
+
+    def __init__(
+        self,
+        model: str = "prithvi_hls_tiny",
+        contract: dict[str, Any] | None = None,
+        init: str | None = None,
+        statistics: str = "data",
+        model_options: dict[str, Any] | None = None,
+        num_frames: int = 3,
+        crop: int = 224,
+        flips: str = "all",
+        hide: str = "any",
+        touched: str = "hidden",
+        landmarks: int = LANDMARKS,
+        loss: str = "l1",
+        coordinates: bool = True,
+        lr: float = 1e-4,
+        weight_decay: float = 0.05,
+        warmup: float = 0.1,
+        layer_decay: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if contract is None:
+            raise ConfigError("GapFillTask needs contract=: bands and statistics of its input.")
+        for name, value, known in (
+            ("flips", flips, FLIPS), ("hide", hide, HIDE), ("loss", loss, ("l1", "mse")),
+            ("statistics", statistics, ("data", "init")),
+        ):  # fmt: skip
+            if value not in known:
+                raise ConfigError(f"{name} has no {value!r}: {nearest(value, known)}")
+        self.contract = Contract.from_dict(contract)
+        if statistics == "init":
+            if init is None:
+                raise ConfigError("statistics are those of init, and there is none: say init, or statistics: data.")
+            self.contract = rescaled(contract_of(init, model), self.contract)
+        config = configure(
+            model, num_frames, crop, self.contract.bands, mean=self.contract.mean, std=self.contract.std,
+            clip=self.contract.clip, level=self.contract.level, resolution=self.contract.resolution,
+            **(model_options or {}),
+        )  # fmt: skip
+        self.save_hyperparameters()
+        self.filler = GapFiller(PrithviMAE(config), touched, landmarks)
+        self.init = init
+        self.init_report = str(load_weights(self.filler.mae, init)) if init is not None else None
+        self.standardise = Standardise(self.contract)
+        self.crop, self.flips, self.hide, self.coordinates, self.seed = crop, FLIPS[flips], hide, coordinates, seed
+        self.distance = nn.functional.l1_loss if loss == "l1" else nn.functional.mse_loss
+        self.lr, self.weight_decay, self.warmup, self.layer_decay = lr, weight_decay, warmup, layer_decay
+        self.metrics = nn.ModuleDict({part: GapMetrics(self.contract.bands) for part in ("val_", "test_")})
+
+    @property
+    def mae(self) -> PrithviMAE:
+        """The autoencoder that is trained."""
+        return self.filler.mae
+
+    def forward(self, images: Tensor, known: Tensor, batch: dict[str, Any]) -> Tensor:
+        """(B, band, T, Y, X) standardised images with every pixel that is not known predicted."""
+        coordinates = (batch.get("temporal_coords"), batch.get("location_coords")) if self.coordinates else (None, None)
+        filled: Tensor = self.filler(images, known, *coordinates)
+        return filled
+
+    def covered(
+        self, batch: dict[str, Any], generator: torch.Generator, training: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Standardised images (B, band, T, Y, X), their known pixels and the hidden ones that count (B, T, Y, X)."""
+        image, clear, clouds = batch["image"], batch["clear"] & batch["valid"], batch.get("clouds")
+        if clouds is None:
+            raise ConfigError("gap filling lays clouds of elsewhere over clear series: say data.clouds.")
+        if training:
+            draws = torch.rand(len(image), 3, generator=generator)
+            image, clear, clouds = views([image, clear, clouds], self.crop, draws, self.flips)
+        chosen = self._dates(len(image), image.shape[2], generator).to(clouds.device)
+        clouds = clouds & chosen[:, :, None, None]
+        images = self.standardise(image, clear)
+        return images, clear & ~clouds, clear & clouds
+
+    def _dates(self, size: int, frames: int, generator: torch.Generator) -> Tensor:
+        """(B, T) bool, the dates that clouds are laid over."""
+        chosen = torch.zeros(size, frames, dtype=torch.bool)
+        if self.hide == "middle":
+            chosen[:, frames // 2] = True
+            return chosen
+        number = torch.randint(1, 2**frames, (size, 1), generator=generator)
+        return (number >> torch.arange(frames)) % 2 == 1
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        number = int(batch.get("number", batch_idx))
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + number) * 4_096 + self.global_rank)
+        images, known, counts = self.covered(batch, generator, training=True)
+        loss = self._loss(self(images, known, batch), images, counts)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(images))
+        return loss
+
+    def _loss(self, filled: Tensor, truth: Tensor, counts: Tensor) -> Tensor:
+        """Mean over the bands of the hidden pixels that count; 0 (with a gradient) where none does."""
+        error = self.distance(filled.float(), truth, reduction="none").mean(dim=1)
+        return (error * counts).sum() / counts.sum().clamp(min=1)
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._evaluate(batch, batch_idx, "val")
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._evaluate(batch, batch_idx, "test")
+
+    def _evaluate(self, batch: dict[str, Any], batch_idx: int, part: str) -> None:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + batch_idx)
+        images, known, counts = self.covered(batch, generator, training=False)
+        filled = self(images, known, batch)
+        self.log(f"{part}/loss", self._loss(filled, images, counts), batch_size=len(images), add_dataloader_idx=False)
+        predicted, truth = (self.reflectance(values).transpose(1, 2).flatten(0, 1) for values in (filled, images))
+        self.metrics[f"{part}_"].update(predicted, truth, counts.flatten(0, 1))  # type: ignore[operator]
+
+    def reflectance(self, standardised: Tensor) -> Tensor:
+        """The same as reflectance, 0 to 1."""
+        raw: Tensor = standardised * self.standardise.std + self.standardise.mean
+        return raw / self.contract.scale
+
+    def on_validation_epoch_end(self) -> None:
+        self._report("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._report("test")
+
+    def _report(self, part: str) -> None:
+        metrics = self.metrics[f"{part}_"]
+        assert isinstance(metrics, GapMetrics)
+        self.log_dict({f"{part}/{name}": value.float() for name, value in metrics.compute().items()})
+        metrics.reset()
+
+    def configure_optimizers(self) -> Any:
+        return fine_tuning(self, self.lr, self.weight_decay, self.warmup, self.layer_decay)

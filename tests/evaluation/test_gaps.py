@@ -1,0 +1,63 @@
+"""Methods without a model, on series whose truth can be said."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from prithvi.evaluation.gaps import GAP_METHODS, linear_in_time, nearest_date, regression
+
+DAYS = np.array([100.0, 110.0, 130.0])
+
+
+def series(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """(6, 3, 20, 24) reflectance that changes evenly with time, and known pixels: a hole in the middle date."""
+    random = np.random.default_rng(seed)
+    ground, change = random.uniform(0.05, 0.3, (2, 6, 1, 20, 24))
+    image = ground + (DAYS[:, None, None] - 100) / 100 * change
+    known = np.ones((3, 20, 24), bool)
+    known[1, 5:15, 6:20] = False
+    return image, known
+
+
+@pytest.mark.parametrize("name", GAP_METHODS)
+def test_known_pixels_stay_and_what_stands_under_a_gap_does_not_matter(name: str) -> None:
+    image, known = series()
+    found = GAP_METHODS[name](image, known, DAYS)
+    np.testing.assert_array_equal(found[:, known], image[:, known])
+    assert np.isfinite(found).all()
+    other = np.where(known, image, 9.0)
+    np.testing.assert_allclose(GAP_METHODS[name](other, known, DAYS), found, atol=1e-6)
+
+
+def test_the_nearest_date_that_knows_a_pixel_is_taken() -> None:
+    image, known = series()
+    known[0, 7, 7] = False
+    found = nearest_date(image, known, DAYS)
+    np.testing.assert_array_equal(found[:, 1, 6, 6], image[:, 0, 6, 6])
+    np.testing.assert_array_equal(found[:, 1, 7, 7], image[:, 2, 7, 7])
+    np.testing.assert_array_equal(found[:, 0, 7, 7], image[:, 2, 7, 7])
+
+
+def test_what_changes_evenly_is_found_by_a_line_in_any_order_of_dates() -> None:
+    image, known = series()
+    np.testing.assert_allclose(linear_in_time(image, known, DAYS), image, atol=1e-12)
+    order = [2, 0, 1]
+    np.testing.assert_allclose(linear_in_time(image[:, order], known[order], DAYS[order]), image[:, order], atol=1e-12)
+    known[2, 8, 8] = False  # one side alone
+    np.testing.assert_allclose(linear_in_time(image, known, DAYS)[:, 1, 8, 8], image[:, 0, 8, 8])
+    known[:, 9, 9] = False
+    assert np.isnan(linear_in_time(image, known, DAYS)[:, :, 9, 9]).all()
+
+
+def test_a_mixture_of_the_neighbours_bands_is_found_by_regression() -> None:
+    image, known = series()
+    image[:, 1] = image[::-1, 0] * 0.5 + image[:, 2] * 0.3 + 0.02
+    found = regression(image, known, DAYS, ridge=1e-9)
+    np.testing.assert_allclose(found[:, 1], image[:, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", GAP_METHODS)
+def test_a_series_without_any_known_pixel_gives_nothing(name: str) -> None:
+    image, known = series()
+    assert not np.isfinite(GAP_METHODS[name](image, np.zeros_like(known), DAYS)).any()
