@@ -187,4 +187,5 @@ class GapFillTask(L.LightningModule):
         metrics.reset()
 
     def configure_optimizers(self) -> Any:
-        return fine_tuning(self, self.lr, self.weight_decay, self.warmup, self.layer_decay)
+        steps = int(self.trainer.estimated_stepping_batches)
+        return fine_tuning(self, steps, self.lr, self.weight_decay, self.warmup, self.layer_decay)

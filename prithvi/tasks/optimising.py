@@ -6,18 +6,18 @@ import math
 import re
 from typing import Any
 
-import lightning as L
 import torch
 from torch import nn
 
 
 def fine_tuning(
-    task: L.LightningModule, lr: float, weight_decay: float, warmup: float, layer_decay: float = 1.0
+    task: nn.Module, steps: int, lr: float, weight_decay: float, warmup: float, layer_decay: float = 1.0
 ) -> dict[str, Any]:
     """What `configure_optimizers` returns.
 
     Args:
         task: its trainable parameters are trained.
+        steps: of the whole run.
         lr: highest learning rate.
         weight_decay: of matrices; biases, norms and tokens have none.
         warmup: share of the steps in which the rate rises, before it falls along a cosine to 0.
@@ -34,7 +34,6 @@ def fine_tuning(
     optimizer = torch.optim.AdamW(
         [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()], lr=lr
     )
-    steps = max(1, int(task.trainer.estimated_stepping_batches))
     rise = max(1, int(warmup * steps))
 
     def factor(step: int) -> float:

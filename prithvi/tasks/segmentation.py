@@ -8,21 +8,22 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from prithvi.contract import Contract
-from prithvi.errors import ConfigError
+from prithvi.errors import ConfigError, nearest
 from prithvi.metrics import IGNORE, SegmentationMetrics
 from prithvi.modelfolder import ClassEntry, FittedModel, contract_of, initialise
 from prithvi.models import Segmenter, Standardise
 from prithvi.models.zoo import configure
+from prithvi.tasks.adapting import merged, prepare
 from prithvi.tasks.augment import flip_and_turn
+from prithvi.tasks.losses import SEGMENTATION_LOSSES
 from prithvi.tasks.optimising import fine_tuning
 from prithvi.tasks.sliding import sliding_scores
 
 
 class SegmentationTask(L.LightningModule):
-    """An encoder and a head, trained by cross-entropy.
+    """An encoder and a head, trained on labelled pixels.
 
     Args:
         model: name of the encoder (`prithvi models list`).
@@ -38,12 +39,15 @@ class SegmentationTask(L.LightningModule):
         model_options: other fields of the model's configuration, such as depth.
         num_frames: dates of the input.
         window: side of the square the model sees, in pixels: training crops, validation and mapping windows.
+        loss: `ce` (cross-entropy), `dice` or `focal`, or several joined by +, as ce+dice.
         class_weights: weight of each class in the loss.
         lr: highest learning rate of AdamW.
         weight_decay: of matrices; biases and norms have none.
         warmup: share of the steps in which the learning rate rises, before it falls along a cosine.
         layer_decay: factor of the learning rate from each encoder block to the one before it; 1 trains all alike.
-        freeze_encoder: train the head alone.
+        finetune: `full`, the encoder too; `frozen`, the head alone; `lora`, the head and low-rank additions to the
+            encoder's attention.
+        lora_rank: of these.
         coordinates: give the model dates and places, where it has codes for them.
         augment: draw one of the eight flips and quarter turns for every training batch.
 
@@ -65,12 +69,14 @@ class SegmentationTask(L.LightningModule):
         model_options: dict[str, Any] | None = None,
         num_frames: int = 1,
         window: int = 224,
+        loss: str = "ce",
         class_weights: list[float] | None = None,
         lr: float = 1e-4,
         weight_decay: float = 0.05,
         warmup: float = 0.1,
         layer_decay: float = 1.0,
-        freeze_encoder: bool = False,
+        finetune: str = "full",
+        lora_rank: int = 8,
         coordinates: bool = False,
         augment: bool = True,
     ) -> None:
@@ -83,6 +89,10 @@ class SegmentationTask(L.LightningModule):
             raise ConfigError(f"{len(class_weights)} class weights for {len(classes)} classes ({', '.join(classes)}).")
         if colors is not None and len(colors) != len(classes):
             raise ConfigError(f"{len(colors)} colours for {len(classes)} classes ({', '.join(classes)}).")
+        self.losses = loss.split("+")
+        for name in self.losses:
+            if name not in SEGMENTATION_LOSSES:
+                raise ConfigError(f"there is no loss {name!r}: {nearest(name, SEGMENTATION_LOSSES)}")
         reserved = {"num_frames", "img_size", "bands", "in_chans", "mean", "std"} & set(model_options or {})
         if reserved:
             raise ConfigError(
@@ -106,8 +116,7 @@ class SegmentationTask(L.LightningModule):
         self.head_name, self.head_options = head, dict(head_options or {})
         self.standardise = Standardise(self.contract)
         self.init_report = initialise(self.model.encoder, init) if init is not None else None
-        if freeze_encoder:
-            self.model.encoder.requires_grad_(False)
+        prepare(self.model.encoder, finetune, lora_rank)
         self.window, self.coordinates, self.augment = window, coordinates, augment
         self.lr, self.weight_decay, self.warmup, self.layer_decay = lr, weight_decay, warmup, layer_decay
         weights = torch.tensor(class_weights if class_weights is not None else [1.0] * len(classes))
@@ -125,16 +134,16 @@ class SegmentationTask(L.LightningModule):
         return sliding_scores(lambda part: self.model(part, *coordinates), images, self.window, self.window // 2)
 
     def loss(self, scores: Tensor, label: Tensor) -> Tensor:
-        """Weighted cross-entropy, a mean over labelled pixels; 0 (with a gradient) where none is labelled.
+        """The chosen losses added up, each a mean over labelled pixels; 0 (with a gradient) where none is labelled.
 
         Args:
             scores: (B, classes, Y, X).
             label: (B, Y, X) class numbers, `IGNORE` where there is none.
 
         """
-        total = F.cross_entropy(scores.float(), label, self.class_weights, ignore_index=IGNORE, reduction="sum")
-        counted = self.class_weights[label.clamp(min=0)] * (label != IGNORE)
-        return total / counted.sum().clamp(min=torch.finfo(torch.float32).tiny)
+        scores = scores.float()
+        parts = [SEGMENTATION_LOSSES[name](scores, label, self.class_weights) for name in self.losses]
+        return torch.stack(parts).sum()
 
     @staticmethod
     def label_of(batch: dict[str, Any]) -> Tensor:
@@ -175,14 +184,15 @@ class SegmentationTask(L.LightningModule):
         metrics.reset()
 
     def configure_optimizers(self) -> Any:
-        return fine_tuning(self, self.lr, self.weight_decay, self.warmup, self.layer_decay)
+        steps = int(self.trainer.estimated_stepping_batches)
+        return fine_tuning(self, steps, self.lr, self.weight_decay, self.warmup, self.layer_decay)
 
     def fitted(self, **provenance: Any) -> FittedModel:
         """The trained model with everything that mapping needs; `prithvi.modelfolder.save` keeps it."""
         colors = self.colors or [f"{distinct_color(i):06X}" for i in range(len(self.classes))]
         entries = [ClassEntry(i, name, color) for i, (name, color) in enumerate(zip(self.classes, colors, strict=True))]
         return FittedModel(
-            model=self.model, contract=self.contract, classes=tuple(entries), head=self.head_name,
+            model=merged(self.model), contract=self.contract, classes=tuple(entries), head=self.head_name,
             head_options=self.head_options, window=self.window, coordinates=self.coordinates, provenance=provenance,
         )  # fmt: skip
 

@@ -16,6 +16,7 @@ from prithvi.metrics import IGNORE
 from prithvi.modelfolder import FittedModel, load, open_folder, save
 from prithvi.models import build
 from prithvi.tasks.augment import flip_and_turn
+from prithvi.tasks.optimising import fine_tuning
 from prithvi.tasks.sliding import sliding_scores
 from tests.conftest import SPAIN, SPAIN_LABEL, small_task
 
@@ -53,6 +54,29 @@ def test_a_batch_without_any_label_has_loss_zero_and_a_gradient() -> None:
     assert float(loss.detach()) == 0
     loss.backward()
     assert all(torch.isfinite(p.grad).all() for p in task.parameters() if p.grad is not None)
+
+
+def test_losses_add_up_and_an_unknown_one_is_refused() -> None:
+    data = batch()
+    both, one, other = (small_task(loss=name).eval() for name in ("ce+dice", "ce", "dice"))
+    scores, label = one(data), one.label_of(data)
+    torch.testing.assert_close(both.loss(scores, label), one.loss(scores, label) + other.loss(scores, label))
+    with pytest.raises(ConfigError, match="no loss 'dise': did you mean dice"):
+        small_task(loss="ce+dise")
+
+
+def test_earlier_blocks_learn_slower_with_layer_decay() -> None:
+    task = small_task(lr=1e-3, layer_decay=0.5)
+    optimizer = fine_tuning(task, 10, lr=1e-3, weight_decay=0.05, warmup=0.0, layer_decay=0.5)["optimizer"]
+    rates = {id(p): group["initial_lr"] for group in optimizer.param_groups for p in group["params"]}
+    depth = len(task.model.encoder.blocks)
+    named = dict(task.named_parameters())
+    assert rates[id(named["model.head.linear.weight"])] == 1e-3
+    for number in range(depth):
+        rate = rates[id(named[f"model.encoder.blocks.{number}.attn.qkv.weight"])]
+        assert rate == pytest.approx(1e-3 * 0.5 ** (depth - 1 - number))
+    assert rates[id(named["model.encoder.patch_embed.proj.weight"])] == pytest.approx(1e-3 * 0.5**depth)
+    assert len(rates) == len([p for p in task.parameters() if p.requires_grad])
 
 
 def test_the_default_loss_runs_on_the_real_label_with_minus_one() -> None:
@@ -128,7 +152,7 @@ def test_it_learns() -> None:
 
 
 def test_a_frozen_encoder_does_not_move(tmp_path: Path) -> None:
-    task = small_task(freeze_encoder=True, lr=1e-2)
+    task = small_task(finetune="frozen", lr=1e-2)
     before = {key: value.clone() for key, value in task.model.state_dict().items()}
     trainer = L.Trainer(
         max_steps=2, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
@@ -138,6 +162,31 @@ def test_a_frozen_encoder_does_not_move(tmp_path: Path) -> None:
     trainer.fit(task, DataLoader(data, 2), DataLoader(data, 1))
     for key, value in task.model.state_dict().items():
         assert torch.equal(value, before[key]) == key.startswith("encoder."), key
+
+
+def test_a_lora_run_saves_and_reloads_to_the_same_outputs(tmp_path: Path) -> None:
+    task, data = small_task(finetune="lora", lora_rank=4, lr=1e-2), batch()
+    before = {name: value.clone() for name, value in task.model.encoder.state_dict().items()}
+    trainer = L.Trainer(
+        max_steps=5, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        default_root_dir=tmp_path, enable_checkpointing=False, num_sanity_val_steps=0,
+    )  # fmt: skip
+    chips = ChipDataset([Chip("s", SPAIN, SPAIN_LABEL)], dataset("sen1floods11"), 32, 10)
+    trainer.fit(task, DataLoader(chips, 2), DataLoader(chips, 10))
+    moved = {name for name, value in task.model.encoder.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved
+    assert all("lora_" in name for name in moved)
+    scores = task.eval()(data)
+    trainer.save_checkpoint(tmp_path / "lora.ckpt")
+    again = type(task).load_from_checkpoint(tmp_path / "lora.ckpt", weights_only=True).eval()
+    assert torch.equal(again(data), scores)
+    # The model folder knows nothing of peft.
+    fitted = open_folder(save(task.fitted(), tmp_path / "model"))
+    assert set(fitted.model.state_dict()) == set(small_task().model.state_dict())
+    torch.testing.assert_close(fitted.model(task.standardise(data["image"], data["valid"])), scores, rtol=0, atol=1e-5)
+    assert any("lora_" in name for name in task.state_dict())  # saving changed nothing
+    with pytest.raises(ConfigError, match="finetune has no 'lore': did you mean lora"):
+        small_task(finetune="lore")
 
 
 def test_a_task_starts_from_given_weights(tmp_path: Path) -> None:
