@@ -101,7 +101,7 @@ def main() -> None:
     for name, (shape, frames, side, batch, steps) in (GPU_CASES if gpu else CASES).items():
         torch.manual_seed(0)
         # What TerraTorch has too: the published objective, without the filling that ours starts from.
-        model = build(shape, num_frames=frames, img_size=side, residual_fill=False).to(options.device)
+        model = build(shape, num_frames=frames, img_size=side, blend_fill=False).to(options.device)
         images = torch.randn(batch, 6, frames, side, side, device=options.device)
         dates = torch.tensor([[2020.0, 30.0 * date] for date in range(frames)]).expand(batch, -1, -1)
         place = torch.tensor([[40.0, 3.0]]).expand(batch, -1)

@@ -45,7 +45,7 @@ class LoadReport:
     recomputed: list[str] = field(default_factory=list)
     """Position codes of another grid, computed for this one."""
     fresh: list[str] = field(default_factory=list)
-    """Bands that the file does not know and the caller allowed, with new random weights."""
+    """What the file does not know and starts anew: bands that the caller allowed, and the gate of `blend_fill`."""
     unused: list[str] = field(default_factory=list)
     """Parts of the file that this model has no use for, such as the decoder when only an encoder was asked for."""
     left_over: list[str] = field(default_factory=list)
@@ -204,7 +204,11 @@ def load(
     loaded: dict[str, Tensor] = {}
     for key, own in wanted.items():
         if key not in state:
-            report.missing.append(key)
+            if key in _GATE:  # of ours alone: a published file has none, and a fresh one leaves filling as it is
+                loaded[key] = own
+                report.fresh = [*report.fresh, key]
+            else:
+                report.missing.append(key)
             continue
         value = state[key]
         if known != config.bands and key in _BY_BAND:
@@ -220,7 +224,8 @@ def load(
             report.wrong_shape.append(f"{key} {tuple(value.shape)} for {tuple(own.shape)}")
     for key in state:
         if key not in wanted:
-            (report.unused if not whole and not key.startswith("encoder.") else report.left_over).append(key)
+            unused = (not whole and not key.startswith("encoder.")) or key in _GATE
+            (report.unused if unused else report.left_over).append(key)
     if not report.complete:
         raise CheckpointError(f"{path} does not fit {config.architecture}, and nothing was loaded: {report}.")
     model.load_state_dict(loaded if whole else {key.removeprefix("encoder."): value for key, value in loaded.items()})
@@ -236,7 +241,8 @@ def _stated_bands(hyper: Mapping[str, Any]) -> tuple[str, ...] | None:
     return check_names([str(name) for name in named]) if isinstance(named, (list, tuple)) and named else None
 
 
-_BY_BAND = ("encoder.patch_embed.proj.weight", "decoder.decoder_pred.weight", "decoder.decoder_pred.bias")
+_GATE = ("decoder.decoder_gate.weight", "decoder.decoder_gate.bias")
+_BY_BAND = ("encoder.patch_embed.proj.weight", "decoder.decoder_pred.weight", "decoder.decoder_pred.bias", *_GATE)
 
 
 def _map_bands(

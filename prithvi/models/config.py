@@ -61,8 +61,8 @@ class ModelConfig:
     """Share of patches hidden in pretraining; a record, a call of the model says its own."""
     norm_pix_loss: bool = False
     """Whether the loss compares patches after each was standardised by itself."""
-    residual_fill: bool = False
-    """Whether the decoder predicts what `prithvi.models.filling.fill` leaves of a pixel, instead of the pixel."""
+    blend_fill: bool = False
+    """Whether predictions are mixed with those of `prithvi.models.filling.fill`, by a learned gate."""
     bands: tuple[str, ...] = PRITHVI_BANDS
     """Common band names, in the model's order."""
     mean: tuple[float, ...] = V2_MEAN
@@ -109,8 +109,8 @@ class ModelConfig:
                 raise ModelError(f"coords_encoding holds {name!r}: {nearest(name, ('time', 'location'))}")
         if "time" in self.coords_encoding and self.patch_size[0] != 1:
             raise ModelError(f"a time code a date needs patches of one date; patch_size is {self.patch_size}.")
-        if self.residual_fill and self.norm_pix_loss:
-            raise ModelError("residual_fill and norm_pix_loss exclude each other: one predicts pixels, one does not.")
+        if self.blend_fill and self.norm_pix_loss:
+            raise ModelError("blend_fill and norm_pix_loss exclude each other: one predicts pixels, one does not.")
         self.grid(self.num_frames, *self.img_size)
 
     def grid(self, frames: int, height: int, width: int) -> tuple[int, int, int]:

@@ -1,7 +1,7 @@
 """Hidden pixels out of the known ones without any weights: a smooth surface in space, a regression on the other dates.
 
-This is what a masked autoencoder with `residual_fill` starts from, and the strongest simple method that gap filling is
-compared with.
+A masked autoencoder with `blend_fill` mixes its own predictions with this, and it is the strongest simple method that
+gap filling is compared with.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from prithvi.errors import ModelError, nearest
 from prithvi.models.filling import fill
-from prithvi.models.layers import to_images
+from prithvi.models.layers import to_images, to_patches
 from prithvi.models.mae import PrithviMAE
 from prithvi.models.masking import pixel_patches
 
@@ -21,7 +21,7 @@ class GapFiller(nn.Module):
     """An autoencoder with a mask from outside: what clouds cover is predicted from everything else.
 
     Args:
-        mae: the autoencoder. With `residual_fill` it adds to `prithvi.models.filling.fill`.
+        mae: the autoencoder. With `blend_fill` its predictions are mixed with those of `prithvi.models.filling.fill`.
         touched: what becomes of a patch with one unknown pixel or more: `hidden`, as published (arXiv 2404.19609), or
             `visible` if any of its pixels is known, the unknown ones standing as `fill` fills them.
         landmarks: of `fill`.
@@ -69,7 +69,6 @@ class GapFiller(nn.Module):
             visible = visible & ~pixel_patches(~known, config.patch_size, grid)
         encoded = mae.encoder(filled, temporal_coords, location_coords, visible)
         tokens = mae.decoder.tokens(encoded, grid, temporal_coords, location_coords)
-        predicted = to_images(mae.decoder.decoder_pred(tokens), config.patch_size, grid)
-        if config.residual_fill:
-            predicted = predicted + filled
+        patches = mae.decoder.patches(tokens, to_patches(filled, config.patch_size, band_last=True))
+        predicted = to_images(patches, config.patch_size, grid)
         return torch.where(known.unsqueeze(1), filled, predicted)

@@ -71,8 +71,10 @@ class MAEDecoder(nn.Module):
         self.decoder_pred = nn.Linear(dim, s * p * q * config.in_chans)
         self.apply(init_linear_and_norm)
         nn.init.normal_(self.mask_token, std=0.02)
-        if config.residual_fill:  # fresh weights predict what filling predicts
-            nn.init.zeros_(self.decoder_pred.weight)
+        self.decoder_gate = nn.Linear(dim, config.in_chans) if config.blend_fill else None
+        if self.decoder_gate is not None:  # filling first: the decoder has yet to earn its share
+            nn.init.zeros_(self.decoder_gate.weight)
+            nn.init.constant_(self.decoder_gate.bias, -3.0)
 
     def tokens(
         self,
@@ -128,6 +130,20 @@ class MAEDecoder(nn.Module):
         out: Tensor = self.decoder_norm(self.decoder_blocks[-1](x, attend, first))
         return out
 
+    def patches(self, tokens: Tensor, filled: Tensor | None) -> Tensor:
+        """(B, H, values of a patch) pixels out of (B, H, D) decoded tokens.
+
+        Args:
+            tokens: of the patches asked for.
+            filled: (B, H, values of a patch) the same patches as filling gives them; None without `blend_fill`.
+
+        """
+        own: Tensor = self.decoder_pred(tokens)
+        if self.decoder_gate is None or filled is None:
+            return own
+        share = torch.sigmoid(self.decoder_gate(tokens)).repeat(1, 1, own.shape[-1] // self.decoder_gate.out_features)
+        return torch.lerp(filled.to(own.dtype), own, share)
+
     def _codes(
         self, grid: tuple[int, int, int], index: Tensor, temporal_coords: Tensor | None, location_coords: Tensor | None
     ) -> Tensor:
@@ -176,7 +192,7 @@ class PrithviMAE(nn.Module):
             mask_ratio: share of patches hidden at random; 0 hides none. Not used with `visible`.
             visible: (B, L) bool, the patches that may be seen; any number a sample.
             generator: source of the random numbers; None for torch's own.
-            known: (B, T, Y, X) bool, the pixels that a model with `residual_fill` fills from, also inside of hidden
+            known: (B, T, Y, X) bool, the pixels that a model with `blend_fill` fills from, also inside of hidden
                 patches; None for those of the visible patches.
 
         Raises:
@@ -192,9 +208,8 @@ class PrithviMAE(nn.Module):
             raise ModelError(f"visible is on {visible.device} and the images on {images.device}.")
         encoded = self.encoder(images, temporal_coords, location_coords, visible, count)
         tokens = self.decoder.tokens(encoded, grid, temporal_coords, location_coords)
-        pred = self.decoder.decoder_pred(tokens)
-        if self.config.residual_fill:
-            pred = pred + self._filled(images, visible, grid, temporal_coords, known)
+        filled = self._filled(images, visible, grid, temporal_coords, known) if self.config.blend_fill else None
+        pred = self.decoder.patches(tokens, filled)
         mask = ~visible
         return MAEOutput(self._loss(images, pred, mask), to_images(pred, self.config.patch_size, grid), mask)
 
@@ -219,7 +234,7 @@ class PrithviMAE(nn.Module):
             counts: (B, T, Y, X) bool, the pixels that the loss counts; None for all.
             temporal_coords: (B, T, 2) year and day of year from 0; NaN or None where unknown.
             location_coords: (B, 2) latitude and longitude in degrees; NaN or None where unknown.
-            known: (B, T, Y, X) bool, the pixels that a model with `residual_fill` fills from, also inside of hidden
+            known: (B, T, Y, X) bool, the pixels that a model with `blend_fill` fills from, also inside of hidden
                 patches; None for those of the visible patches.
             absolute: absolute instead of squared errors.
 
@@ -227,10 +242,11 @@ class PrithviMAE(nn.Module):
         grid, hidden = self.encoder.grid_of(images), masking.hidden
         encoded = self.encoder(images, temporal_coords, location_coords, masking.visible)
         tokens = self.decoder.hidden_tokens(encoded, hidden, grid, temporal_coords, location_coords)
-        pred: Tensor = self.decoder.decoder_pred(tokens)
-        if self.config.residual_fill:
+        filled = None
+        if self.config.blend_fill:
             visible = flags(masking.visible, grid[0] * grid[1] * grid[2])
-            pred = pred + take(self._filled(images, visible, grid, temporal_coords, known), hidden.index)
+            filled = take(self._filled(images, visible, grid, temporal_coords, known), hidden.index)
+        pred = self.decoder.patches(tokens, filled)
         pred = pred.view(*pred.shape[:2], -1, self.config.in_chans)  # (B, H, pixel, band)
         target = take(to_patches(images, self.config.patch_size, band_last=True), hidden.index)
         target = target.view(pred.shape)

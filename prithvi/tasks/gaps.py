@@ -36,7 +36,7 @@ class GapFillTask(L.LightningModule):
         init: weights to start from: a name, hub id, file or folder; null for random ones.
         statistics: `data` to standardise by the data's own mean and standard deviation; `init` by those that the
             weights were pretrained with.
-        model_options: other fields of the model's configuration, such as residual_fill.
+        model_options: other fields of the model's configuration, such as blend_fill.
         num_frames: dates of a series.
         crop: side of the square that training cuts from a chip, in pixels; validation and test take whole chips.
         flips: `horizontal`, `all` eight symmetries of a square, or `none`.

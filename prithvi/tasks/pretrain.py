@@ -44,7 +44,7 @@ class PretrainTask(L.LightningModule):
             from the data.
         statistics: `data` to standardise by the stores' own mean and standard deviation, `model` by the variant's.
         init: weights to start from: a name, hub id, file or folder; null for random ones.
-        decoder_only: take the encoder of `init` as it is, and train a fresh decoder under it.
+        freeze_encoder: leave the encoder as `init` has it, and train the decoder alone.
         model_options: other fields of the model's configuration, such as depth or norm_pix_loss.
         num_frames: dates that position codes are laid out for; null for the variant's own. Any number trains.
         crop: side of the square that is cut from a chip, in pixels.
@@ -81,7 +81,7 @@ class PretrainTask(L.LightningModule):
         contract: dict[str, Any] | None = None,
         statistics: str = "data",
         init: str | None = None,
-        decoder_only: bool = False,
+        freeze_encoder: bool = False,
         model_options: dict[str, Any] | None = None,
         num_frames: int | None = None,
         crop: int = 224,
@@ -138,12 +138,12 @@ class PretrainTask(L.LightningModule):
         self.contract = config.contract
         self.mae = PrithviMAE(config)
         self.standardise = Standardise(self.contract)
-        if decoder_only and init is None:
-            raise ConfigError("decoder_only keeps the encoder of init: say init.")
+        if freeze_encoder and init is None:
+            raise ConfigError("freeze_encoder keeps the encoder of init: say init.")
         self.init = init
         if init is not None:
-            self.report = str(load_weights(self.mae.encoder if decoder_only else self.mae, init))
-        self.mae.encoder.requires_grad_(not decoder_only)
+            self.report = str(load_weights(self.mae, init))
+        self.mae.encoder.requires_grad_(not freeze_encoder)
         self.crop, self.flips, self.decode_fraction, self.loss_pixels = crop, FLIPS[flips], decode_fraction, loss_pixels
         self.absolute = loss == "l1"
         self.drop_time, self.drop_location = drop_time, drop_location

@@ -47,7 +47,7 @@ def test_errors_are_over_hidden_clear_pixels_and_in_reflectance() -> None:
     mae = build(
         "prithvi_hls_tiny", img_size=16, embed_dim=32, depth=1, num_heads=2, decoder_embed_dim=32, decoder_depth=1,
         mean=(1000.0,) * 6, std=(500.0,) * 6, clip=None,
-        residual_fill=False,
+        blend_fill=False,
     )  # fmt: skip
     with torch.no_grad():
         mae.decoder.decoder_pred.weight.zero_()

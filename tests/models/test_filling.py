@@ -113,8 +113,9 @@ def test_a_date_without_pixels_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("frames", [1, 3])
-def test_fresh_weights_with_residual_fill_predict_what_filling_does(frames: int) -> None:
+def test_a_closed_gate_predicts_what_filling_does_and_an_open_one_what_the_decoder_does(frames: int) -> None:
     mae = build("prithvi_hls_tiny", num_frames=frames).eval()
+    torch.nn.init.constant_(mae.decoder.decoder_gate.bias, -40.0)
     images = torch.randn(2, 6, frames, 64, 64)
     masking = hide(torch.rand(2, 256 * frames), 0.75)
     visible = flags(masking.visible, 256 * frames)
@@ -129,3 +130,8 @@ def test_fresh_weights_with_residual_fill_predict_what_filling_does(frames: int)
     hidden = ~patch_pixels(visible, (1, 4, 4), (frames, 16, 16)).unsqueeze(1).expand_as(images)
     torch.testing.assert_close(loss, ((filled - images) ** 2)[hidden].mean())
     torch.testing.assert_close(absolute, (filled - images).abs()[hidden].mean())
+    torch.nn.init.constant_(mae.decoder.decoder_gate.bias, 40.0)
+    plain = build("prithvi_hls_tiny", num_frames=frames, blend_fill=False).eval()
+    plain.load_state_dict({name: value for name, value in mae.state_dict().items() if "gate" not in name})
+    with torch.no_grad():
+        torch.testing.assert_close(mae(images, visible=visible).pred, plain(images, visible=visible).pred)

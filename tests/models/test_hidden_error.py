@@ -19,7 +19,7 @@ def small(**options: object) -> PrithviMAE:
     torch.manual_seed(0)
     fields = {"patch_size": (1, 4, 4), "embed_dim": 32, "depth": 2, "num_heads": 2, "decoder_embed_dim": 32,
               "decoder_depth": 3, "decoder_num_heads": 2, "coords_encoding": ("time", "location")}  # fmt: skip
-    mae = build("prithvi_hls_tiny", num_frames=2, img_size=16, **{"residual_fill": False, **fields, **options})
+    mae = build("prithvi_hls_tiny", num_frames=2, img_size=16, **{"blend_fill": False, **fields, **options})
     torch.nn.init.normal_(mae.decoder.decoder_pred.weight, std=0.05)  # 0 where it predicts what filling leaves
     return mae.double()
 
@@ -43,7 +43,7 @@ def requested(masking: Masking, like: torch.Tensor) -> torch.Tensor:
     return count > 0
 
 
-@pytest.mark.parametrize("option", [{}, {"norm_pix_loss": True}, {"residual_fill": True}], ids=str)
+@pytest.mark.parametrize("option", [{}, {"norm_pix_loss": True}, {"blend_fill": True}], ids=str)
 @pytest.mark.parametrize("depth", [1, 3])
 @pytest.mark.parametrize("kind", ["random", "tube", "outside"])
 def test_the_loss_and_its_gradient_are_those_of_the_whole_forward(

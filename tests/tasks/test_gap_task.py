@@ -71,10 +71,10 @@ def data(store: Make, tmp_path: Path) -> GapDataModule:  # noqa: F811
 
 
 @pytest.mark.parametrize("touched", TOUCHED)
-@pytest.mark.parametrize("residual", [True, False])
-def test_observed_pixels_stay_bit_for_bit_and_hidden_values_are_never_looked_at(touched: str, residual: bool) -> None:
+@pytest.mark.parametrize("blend", [True, False])
+def test_observed_pixels_stay_bit_for_bit_and_hidden_values_are_never_looked_at(touched: str, blend: bool) -> None:
     torch.manual_seed(0)
-    filler = GapFiller(build("prithvi_hls_tiny", num_frames=3, residual_fill=residual).eval(), touched, landmarks=64)
+    filler = GapFiller(build("prithvi_hls_tiny", num_frames=3, blend_fill=blend).eval(), touched, landmarks=64)
     torch.nn.init.normal_(filler.mae.decoder.decoder_pred.weight, std=0.02)
     images, known = torch.randn(2, 6, 3, 64, 64), torch.ones(2, 3, 64, 64, dtype=torch.bool)
     known[:, 1, 10:41, 3:50] = False
@@ -86,13 +86,13 @@ def test_observed_pixels_stay_bit_for_bit_and_hidden_values_are_never_looked_at(
     assert torch.equal(found[everywhere], images[everywhere])
     assert not torch.equal(found[~everywhere], images[~everywhere])
     torch.testing.assert_close(found, other)
-    if residual:  # and it is more than filling
+    if blend:  # and it is more than filling
         assert not torch.allclose(found, fill(images, known, landmarks=64))
 
 
 def test_a_touched_patch_is_hidden_whole_or_shows_its_clear_pixels() -> None:
     torch.manual_seed(0)
-    mae = build("prithvi_hls_tiny", residual_fill=False).eval()
+    mae = build("prithvi_hls_tiny", blend_fill=False).eval()
     torch.nn.init.normal_(mae.decoder.decoder_pred.weight, std=0.02)
     images, known = torch.randn(1, 6, 1, 64, 64), torch.ones(1, 1, 64, 64, dtype=torch.bool)
     known[0, 0, 8, 8] = False  # one pixel of the patch at rows 8 to 11
@@ -106,10 +106,10 @@ def test_a_touched_patch_is_hidden_whole_or_shows_its_clear_pixels() -> None:
 
 def test_training_lowers_the_error_of_gaps_and_figures_have_names(data: GapDataModule) -> None:
     # Without filling there is something to learn within seconds.
-    task = task_of(data, model_options={**SHAPE, "residual_fill": False})
+    task = task_of(data, model_options={**SHAPE, "blend_fill": False})
     trainer = trained(task, data, 60)
     after = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    fresh = task_of(data, model_options={**SHAPE, "residual_fill": False})
+    fresh = task_of(data, model_options={**SHAPE, "blend_fill": False})
     (before,) = trainer.validate(fresh, datamodule=data, verbose=False)
     assert after["val/mae"] < 0.7 * before["val/mae"]
     (tested,) = trainer.test(task, datamodule=data, verbose=False)

@@ -50,7 +50,7 @@ def test_training_lowers_the_validation_loss_and_leaves_pictures_curves_and_a_pr
 
     data = PretrainDataModule([str(store.path)], batch_size=8, num_workers=0, probe=str(store.path))
     # From filling on there is little left to learn in 60 steps.
-    task = task_of(data, masks={"random": 1.0, "tube": 1.0}, model_options={**SHAPE, "residual_fill": False})
+    task = task_of(data, masks={"random": 1.0, "tube": 1.0}, model_options={**SHAPE, "blend_fill": False})
     logger = TensorBoardLogger(tmp_path, name="board")
     trainer = trainer_of(
         tmp_path, 60, logger=logger, log_every_n_steps=10,
@@ -263,14 +263,15 @@ def test_the_model_folder_loads_and_says_how_it_was_made(store: ChipStore, tmp_p
 
 def test_a_decoder_is_trained_under_an_encoder_that_stays_as_it_was(store: ChipStore, tmp_path: Path) -> None:
     data = PretrainDataModule([str(store.path)], batch_size=8, num_workers=0)
-    first = task_of(data, model_options={**SHAPE, "residual_fill": False})
+    first = task_of(data, model_options={**SHAPE, "blend_fill": False})
     save_pretrained(first.mae, tmp_path / "first", {"steps": 3})
     before = {name: value.clone() for name, value in first.mae.encoder.state_dict().items()}
-    task = task_of(data, init=str(tmp_path / "first"), decoder_only=True, loss="l1")
-    fresh = {name: value.clone() for name, value in task.mae.decoder.state_dict().items()}
+    task = task_of(data, init=str(tmp_path / "first"), freeze_encoder=True, loss="l1")
+    assert "decoder_gate" in task.report  # which the first one had not
+    decoder = {name: value.clone() for name, value in task.mae.decoder.state_dict().items()}
     trainer_of(tmp_path, 3).fit(task, datamodule=data)
     after = task.mae.encoder.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
-    assert not torch.equal(fresh["decoder_pred.weight"], task.mae.decoder.decoder_pred.weight)
+    assert not torch.equal(decoder["decoder_pred.weight"], task.mae.decoder.decoder_pred.weight)
     with pytest.raises(ConfigError, match="say init"):
-        task_of(data, decoder_only=True)
+        task_of(data, freeze_encoder=True)
