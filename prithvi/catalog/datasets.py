@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,9 @@ from prithvi.catalog.sensors import sensor as sensor_named
 from prithvi.catalog.splits import Split, found_ids, listed_ids, read_table, tabled_ids
 from prithvi.contract import IGNORE, Contract
 from prithvi.errors import DatasetError, nearest
+
+HALVES = ("val_half", "test_half")
+"""Of the val split of a dataset without a test split: one to choose by, one to report."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class DatasetLayout:
         """The ids of one split, whole names, in the order of the list.
 
         Args:
-            split: a key of `splits`.
+            split: a key of `splits`; or, for a dataset without a test split, one of `HALVES`.
             folder: a folder with lists of the same file names, to use instead of the official ones.
             root: where the archive was unpacked, for datasets that list their chips there.
 
@@ -84,8 +88,16 @@ class DatasetLayout:
             DatasetError: no such split, no such list, or an empty one.
 
         """
+        if split in HALVES and "test" not in self.splits and "val" in self.splits:
+            # By a checksum of the name, so that a chip stays in its half whatever else is there.
+            ids = self.chip_ids("val", folder, root)
+            return [id for id in ids if zlib.crc32(id.encode()) % 2 == HALVES.index(split)]
         if split not in self.splits:
-            raise DatasetError(f"{self.name} has no split {split!r}: {nearest(split, self.splits)}")
+            halves = "" if split != "test" else (
+                " It has no test split, and published results are those of val: val_half and test_half are fixed "
+                "halves of val."
+            )  # fmt: skip
+            raise DatasetError(f"{self.name} has no split {split!r}: {nearest(split, self.splits)}{halves}")
         source = self.splits[split]
         if source.list is not None:
             path = source.list if folder is None else folder / source.list.name
@@ -182,7 +194,7 @@ class DatasetLayout:
 
     def _patterns(self, split: str) -> tuple[str, str | None]:
         """Paths of image and label in one part, `{id}` left in them."""
-        part = self.splits[split].folder
+        part = self.splits["val" if split in HALVES and split not in self.splits else split].folder
         image, label = (
             pattern.replace("{split}", part) if pattern is not None else None for pattern in (self.image, self.label)
         )

@@ -28,6 +28,10 @@ def map_verb(
     date: Annotated[
         list[str] | None, typer.Option(help="Date of the scene (2022-05-31), one for each time step.")
     ] = None,
+    order: Annotated[
+        str | None,
+        typer.Option(help="Of a file with several dates: time-major or band-major."),
+    ] = None,
     stride: Annotated[int | None, typer.Option(help="Pixels between windows; half a window by default.", min=1)] = None,
     batch_size: Annotated[int, typer.Option(help="Windows predicted at once.", min=1)] = 8,
     device: Annotated[str | None, typer.Option(help="Torch device; a GPU where there is one.")] = None,
@@ -52,6 +56,7 @@ def map_verb(
         offset=offset,
         nodata=nodata,
         dates=date or None,
+        order=order,
     )
     first = Path(scene[0])
     target = output / f"{first.stem if first.suffix.lower() in _RASTERS else first.name}.tif"

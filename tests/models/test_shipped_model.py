@@ -7,12 +7,16 @@ import importlib.util
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import rasterio
 import torch
 
 import prithvi
+from prithvi.evaluation.reconstruction import BASELINES, reconstruction_errors
 from prithvi.modelfolder import load
 from prithvi.models import VARIANTS, PrithviMAE
+from tests.conftest import SPAIN
 
 FOLDER = Path(prithvi.__file__).parent / "weights" / "prithvi_hls_tiny"
 CONFIG = json.loads((FOLDER / "config.json").read_text())
@@ -60,6 +64,24 @@ def test_it_has_the_shape_of_its_name_and_is_small() -> None:
         k: v for k, v in shape.items() if k not in of_data
     }
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 8 * 2**20
+
+
+def test_hidden_patches_of_an_image_it_never_saw_are_nearer_than_by_interpolation() -> None:
+    with rasterio.open(SPAIN) as raster:
+        image = raster.read([2, 3, 4, 9, 12, 13])
+    squares = [image[:, row : row + 64, column : column + 64] for row in (0, 192, 384) for column in (64, 256, 448)]
+    there = torch.ones(len(squares), 1, 64, 64, dtype=torch.bool)
+    batch = {
+        "image": torch.from_numpy(np.stack(squares)).unsqueeze(2), "valid": there, "clear": there,
+        "temporal_coords": torch.full((len(squares), 1, 2), torch.nan),
+        "location_coords": torch.full((len(squares), 2), torch.nan),
+    }  # fmt: skip
+    for block in (None, 16):
+        errors = reconstruction_errors(load("prithvi_hls_tiny"), [batch], block=block)
+        for name in BASELINES:
+            if name in errors:
+                assert errors["model"]["mae"] < errors[name]["mae"], (block, errors)
+                assert errors["model"]["rmse"] < errors[name]["rmse"], (block, errors)
 
 
 def test_the_record_says_how_it_was_made() -> None:
