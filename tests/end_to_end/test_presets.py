@@ -122,9 +122,8 @@ def test_burn_scars_are_fitted_tested_and_mapped(prithvi: Cli, tmp_path: Path) -
 
 def test_crops_are_fitted_tested_and_mapped_with_dates_and_bands_in_their_order(prithvi: Cli, tmp_path: Path) -> None:
     (root, names), out = crops(tmp_path / "data"), tmp_path / "runs"
-    options = settings(
-        "crops", root, out, "--data.splits", root / "lists", "--data.val_split", "val", "--data.test_split", "val"
-    )
+    parts = ("--data.splits", root / "lists", "--data.val_split", "val", "--data.test_split", "val")
+    options = settings("crops", root, out, *parts)
     model, tested = fitted(prithvi, options, out)
     assert "test/IoU_open water" in tested
     assert len(model.classes) == 13
@@ -133,9 +132,8 @@ def test_crops_are_fitted_tested_and_mapped_with_dates_and_bands_in_their_order(
     say = ("--bands", "blue,green,red,nir_narrow,swir_1,swir_2", "--order", "time-major", *dates, "--scale", 10_000)
     result = mapped(prithvi, out / "model", scene, tmp_path / "maps", *say)
     dates_swapped = permuted(scene, tmp_path / "a" / scene.name, [*range(12, 18), *range(6, 12), *range(6)])
-    bands_swapped = permuted(
-        scene, tmp_path / "b" / scene.name, [6 * t + b for t in range(3) for b in (3, 1, 2, 0, 4, 5)]
-    )
+    swapped = [6 * date + band for date in range(3) for band in (3, 1, 2, 0, 4, 5)]
+    bands_swapped = permuted(scene, tmp_path / "b" / scene.name, swapped)
     assert (mapped(prithvi, out / "model", dates_swapped, tmp_path / "c", *say) != result).any()
     assert (mapped(prithvi, out / "model", bands_swapped, tmp_path / "d", *say) != result).any()
     # A band-major copy that is said to be one gives the same map: nothing is scrambled on the way.
