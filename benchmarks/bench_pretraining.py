@@ -71,7 +71,7 @@ def ways(model: PrithviMAE, images: torch.Tensor, coordinates: tuple[torch.Tenso
     def peers(theirs: Any) -> Callable[[], torch.Tensor]:
         def loss() -> torch.Tensor:
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                return theirs(images, *coordinates, mask_ratio=0.75)[0]
+                return theirs(images, *coordinates, mask_ratio=0.75)[0]["loss"]
 
         return step_of(loss, theirs)
 
