@@ -1,6 +1,6 @@
 """Cloud gaps on real series under the shapes of real clouds: a fine-tuned model beside what needs none.
 
-    python benchmarks/bench_gap_filling.py --data FOLDER [--stores STORES --seeds 5 --steps 300] [--out FILE.json]
+    python benchmarks/bench_gap_filling.py --data FOLDER [--stores STORES --seeds 5 --steps 120] [--out FILE.json]
 
 FOLDER holds worldcereal_training. Cases: of each three neighbouring clear dates (under 1 % bad) of a site the middle
 one is hidden under the bad pixels of a partly cloudy date of the first site (10 to 90 % bad), four draws a triplet;
@@ -133,12 +133,12 @@ def trained(stores: Path, init: str | None, touched: str, steps: int, seed: int)
     """A fine-tuned task. Its statistics are those of the shipped weights in any case, so that only weights differ."""
     L.seed_everything(seed, verbose=False)
     data = GapDataModule(
-        [str(stores / "series.zarr")], clouds=[str(stores / "clouds.zarr")], frames=3, batch_size=8, num_workers=0,
+        [str(stores / "series.zarr")], clouds=[str(stores / "clouds.zarr")], frames=3, batch_size=4, num_workers=0,
         seed=seed,
     )  # fmt: skip
     contract = load(MODEL).contract
     task = GapFillTask(
-        MODEL, contract.to_dict(), init, crop=64, hide="any", touched=touched, lr=1e-3, landmarks=512, seed=seed
+        MODEL, contract.to_dict(), init, crop=64, hide="middle", touched=touched, lr=3e-4, landmarks=512, seed=seed
     )
     trainer = L.Trainer(
         max_steps=steps, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--stores", type=Path)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--touched", nargs="+", default=["hidden", "visible"])
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()

@@ -116,6 +116,9 @@ def _from_other_dates(
     mean = torch.einsum("btu,bucyx->btcyx", _nearness(known, temporal_coords), surfaces)
     out = []
     for date in range(frames):
+        if known[:, date].all():  # nothing to predict
+            out.append(mean[:, date])
+            continue
         others = [other for other in range(frames) if other != date]
         features = surfaces[:, others].flatten(1, 2).flatten(2).transpose(1, 2)  # (B, pixel, feature)
         target = (images[:, date] - mean[:, date]).flatten(2).transpose(1, 2)  # (B, pixel, band)
