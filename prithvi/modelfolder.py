@@ -51,6 +51,8 @@ class FittedModel:
     """Side of the square the model was trained on, in pixels."""
     coordinates: bool
     """Whether it was trained with dates and places."""
+    temperature: float = 1.0
+    """What scores are divided by before their softmax is read as confidence."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """How it was made: data, steps, seed, versions, figures."""
     sha256: str = ""
@@ -184,6 +186,7 @@ def _describe(fitted: FittedModel) -> dict[str, Any]:
         "classes": [{"value": c.value, "name": c.name, "color": c.color} for c in fitted.classes],
         "window": fitted.window,
         "coordinates": fitted.coordinates,
+        "temperature": fitted.temperature,
         "weights_sha256": fitted.sha256,
         "provenance": fitted.provenance,
     }
@@ -231,6 +234,7 @@ def open_folder(folder: str | Path) -> FittedModel:
         fitted = FittedModel(
             model=model, contract=Contract.from_dict(plain["contract"]), classes=classes, head=plain["head"]["name"],
             head_options=plain["head"]["options"], window=plain["window"], coordinates=plain["coordinates"],
+            temperature=float(plain.get("temperature", 1.0)),
             provenance=plain.get("provenance", {}), sha256=_sha256(folder / "model.safetensors"),
         )  # fmt: skip
     except (KeyError, TypeError, AttributeError, IndexError) as error:

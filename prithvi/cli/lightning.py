@@ -71,6 +71,7 @@ class PrithviCLI(LightningCLI):
             more = {"steps": step, "seed": task.seed, "gap filling": task.filler.settings}
             self._say(save_pretrained(task.mae, self._folder, self._record(task.init, figures) | more))
             return
+        task.calibrate(self.datamodule.val_dataloader())
         seed = self._get(self.config, "seed_everything")
         self._say(save(task.fitted(prithvi=__version__, steps=step, seed=seed, **figures), self._folder))
 

@@ -1,7 +1,10 @@
 """Figures that count each pixel once and leave out those without a label."""
 
 from prithvi.contract import IGNORE
+from prithvi.metrics.calibration import CalibrationMetric, Reliability, fit_temperature
 from prithvi.metrics.gaps import GapMetrics, ssim_map
 from prithvi.metrics.segmentation import SegmentationMetrics
 
-__all__ = ["IGNORE", "GapMetrics", "SegmentationMetrics", "ssim_map"]
+__all__ = [
+    "IGNORE", "CalibrationMetric", "GapMetrics", "Reliability", "SegmentationMetrics", "fit_temperature", "ssim_map",
+]  # fmt: skip

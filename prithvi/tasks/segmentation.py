@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import lightning as L
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from prithvi.contract import Contract
 from prithvi.errors import ConfigError, nearest
-from prithvi.metrics import IGNORE, SegmentationMetrics
+from prithvi.metrics import IGNORE, CalibrationMetric, SegmentationMetrics, fit_temperature
 from prithvi.modelfolder import ClassEntry, FittedModel, contract_of, initialise
 from prithvi.models import Segmenter, Standardise
 from prithvi.models.zoo import configure
@@ -123,6 +124,8 @@ class SegmentationTask(L.LightningModule):
         self.class_weights: Tensor
         self.register_buffer("class_weights", weights, persistent=False)
         self.metrics = nn.ModuleDict({part: SegmentationMetrics(self.classes) for part in ("val_", "test_")})
+        self.calibration = nn.ModuleDict({part: CalibrationMetric() for part in ("val_", "test_")})
+        self.temperature = 1.0
 
     def forward(self, batch: dict[str, Any]) -> Tensor:
         """(B, classes, Y, X) scores of a batch as `prithvi.data` makes it, of any size."""
@@ -167,6 +170,7 @@ class SegmentationTask(L.LightningModule):
     def _evaluate(self, batch: dict[str, Any], part: str) -> None:
         scores, label = self(batch), self.label_of(batch)
         self.metrics[f"{part}_"].update(scores.argmax(dim=1), label)  # type: ignore[operator]
+        self.calibration[f"{part}_"].update(scores, label)  # type: ignore[operator]
         self.log(
             f"{part}/loss", self.loss(scores, label), prog_bar=part == "val", batch_size=len(label), sync_dist=True
         )
@@ -178,10 +182,38 @@ class SegmentationTask(L.LightningModule):
         self._report("test")
 
     def _report(self, part: str) -> None:
-        metrics = self.metrics[f"{part}_"]
+        metrics, calibration = self.metrics[f"{part}_"], self.calibration[f"{part}_"]
         assert isinstance(metrics, SegmentationMetrics)
-        self.log_dict({f"{part}/{name}": value.float() for name, value in metrics.compute().items()})
+        assert isinstance(calibration, CalibrationMetric)
+        figures = {**metrics.compute(), "ECE": calibration.compute().error}
+        self.log_dict({f"{part}/{name}": value.float() for name, value in figures.items()})
         metrics.reset()
+        calibration.reset()
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[dict[str, Any]], pixels: int = 4096) -> float:
+        """Fits the temperature that confidences are read at, on whole images blended as mapping blends them.
+
+        Args:
+            batches: of chips that training did not see.
+            pixels: labelled pixels of each batch that are taken, evenly.
+
+        Returns:
+            The temperature, which `fitted` keeps; 1 where no pixel is labelled.
+
+        """
+        training, found = self.training, []
+        self.eval()
+        for batch in batches:
+            here = {key: value.to(self.device) if isinstance(value, Tensor) else value for key, value in batch.items()}
+            scores, label = self(here).float().movedim(1, -1), self.label_of(here)
+            counted = label != IGNORE
+            step = max(1, int(counted.sum()) // pixels)
+            found.append((scores[counted][::step].cpu(), label[counted][::step].cpu()))
+        self.train(training)
+        scores, label = (torch.cat(parts) for parts in zip(*found, strict=True))
+        self.temperature = fit_temperature(scores, label) if len(label) else 1.0
+        return self.temperature
 
     def configure_optimizers(self) -> Any:
         steps = int(self.trainer.estimated_stepping_batches)
@@ -193,7 +225,8 @@ class SegmentationTask(L.LightningModule):
         entries = [ClassEntry(i, name, color) for i, (name, color) in enumerate(zip(self.classes, colors, strict=True))]
         return FittedModel(
             model=merged(self.model), contract=self.contract, classes=tuple(entries), head=self.head_name,
-            head_options=self.head_options, window=self.window, coordinates=self.coordinates, provenance=provenance,
+            head_options=self.head_options, window=self.window, coordinates=self.coordinates,
+            temperature=self.temperature, provenance=provenance,
         )  # fmt: skip
 
 

@@ -89,6 +89,8 @@ def fitted(prithvi: Cli, options: list[object], out: Path) -> tuple[FittedModel,
     assert tested.code == 0, tested.err
     model = load(out / "model")
     assert isinstance(model, FittedModel)
+    assert model.temperature != 1.0
+    assert "test/ECE" in tested.out
     return model, tested.out
 
 

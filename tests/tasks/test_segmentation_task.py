@@ -189,6 +189,25 @@ def test_a_lora_run_saves_and_reloads_to_the_same_outputs(tmp_path: Path) -> Non
         small_task(finetune="lore")
 
 
+def test_a_temperature_is_fitted_kept_and_changes_no_class(tmp_path: Path) -> None:
+    task = small_task()
+    chips = [batch(32, 1)]
+    guess = task.eval()(chips[0]).argmax(dim=1)
+    wrong = torch.rand(guess.shape, generator=torch.Generator().manual_seed(0)) < 0.2
+    chips[0]["label"] = torch.where(wrong, 1 - guess, guess)
+    temperature = task.calibrate(chips)
+    assert temperature != 1.0
+    label, scores = task.label_of(chips[0]), task.eval()(chips[0])
+
+    def cost(at: float) -> float:
+        return float(torch.nn.functional.cross_entropy(scores / at, label, ignore_index=IGNORE).detach())
+
+    assert cost(temperature) < min(cost(0.8 * temperature), cost(1.25 * temperature), cost(1.0))
+    assert open_folder(save(task.fitted(), tmp_path / "model")).temperature == temperature
+    chips[0]["label"][:] = IGNORE
+    assert task.calibrate(chips) == 1.0
+
+
 def test_a_task_starts_from_given_weights(tmp_path: Path) -> None:
     torch.manual_seed(7)
     source = build("prithvi_hls_tiny", embed_dim=64, depth=2, num_heads=2)
