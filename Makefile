@@ -13,7 +13,7 @@ test: .venv/.all
 # The core and the search at the lowest versions they allow; their own deprecation warnings are not ours to mend.
 test-lowest:
 	test -d .venv-lowest || $(PYTHON) -m venv .venv-lowest
-	.venv-lowest/bin/python -m pip install --constraint constraints-lowest.txt --editable ".[search]" \
+	.venv-lowest/bin/python -m pip install --constraint constraints-lowest.txt --editable ".[search,baselines,lora]" \
 		pytest pytest-timeout hypothesis jsonschema mgrs pyhdf rustac scikit-image
 	.venv-lowest/bin/python -m pytest -m "not slow" -o filterwarnings=default
 

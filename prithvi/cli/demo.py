@@ -107,13 +107,14 @@ class _Chip:
 
     def mndwi(self) -> tuple[npt.NDArray[np.int64], float]:
         """Classes by the baseline, its threshold fitted on the training columns."""
-        from prithvi.evaluation import IndexThreshold
+        from prithvi.evaluation import IndexThreshold, normalised_difference
 
         green, swir = self.scene.isel(time=0).sel(band=["green", "swir_1"]).values
         columns = slice(*PARTS["train"])
         label = self.label[:, columns]
-        fitted = IndexThreshold.fit(green[:, columns], swir[:, columns], label == 1, label >= 0)
-        return fitted.predict(green, swir).astype("int64"), fitted.threshold
+        index = normalised_difference(green, swir)
+        fitted = IndexThreshold.fit(index[:, columns], label == 1, label >= 0)
+        return fitted.predict(index).astype("int64"), fitted.threshold
 
     def figures(self, classes: npt.NDArray[np.int64]) -> dict[str, float]:
         """Water IoU and F1 and mIoU on the test columns."""

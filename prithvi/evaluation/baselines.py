@@ -1,4 +1,4 @@
-"""Simple methods that every result stands beside."""
+"""Simple methods that every segmentation stands beside: an index and a threshold, trees on single pixels."""
 
 from __future__ import annotations
 
@@ -8,48 +8,94 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from prithvi.errors import DatasetError
+from prithvi.errors import DatasetError, MissingExtraError
 
 Pixels = npt.NDArray[np.floating[Any]]
+Flags = npt.NDArray[np.bool_]
+
+
+def normalised_difference(first: Pixels, second: Pixels) -> Pixels:
+    """(first - second) / (first + second), NaN where the sum is 0 or a value is missing.
+
+    MNDWI is that of green and swir_1 (Xu 2006), NDWI of green and nir_narrow (McFeeters 1996), NBR of nir_narrow and
+    swir_2 (Key and Benson 2006); dNBR is the NBR before a fire less the one after.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        index: Pixels = (first - second) / (first + second)
+    return index
 
 
 @dataclass(frozen=True)
 class IndexThreshold:
-    """Water where MNDWI, (green - swir_1) / (green + swir_1), is above a threshold (Xu 2006)."""
+    """A class where an index lies on one side of a threshold."""
 
     threshold: float
-
-    @staticmethod
-    def mndwi(green: Pixels, swir_1: Pixels) -> Pixels:
-        """The index, NaN where both bands are 0 or one is missing."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            index: Pixels = (green - swir_1) / (green + swir_1)
-        return index
+    above: bool = True
+    """Whether the class lies above it, as water does in MNDWI, or below, as burnt ground in NBR."""
 
     @classmethod
-    def fit(
-        cls, green: Pixels, swir_1: Pixels, water: npt.NDArray[np.bool_], labelled: npt.NDArray[np.bool_]
-    ) -> IndexThreshold:
-        """The threshold of the highest water IoU on labelled pixels; every distinct split of them is tried.
+    def fit(cls, index: Pixels, positive: Flags, labelled: Flags, above: bool = True) -> IndexThreshold:
+        """The threshold of the highest IoU of the class on labelled pixels; every distinct split of them is tried.
 
         Raises:
-            DatasetError: no labelled pixel is water, or none is land.
+            DatasetError: no labelled pixel is of the class, or all are.
 
         """
-        index = cls.mndwi(green, swir_1)
         use = labelled & np.isfinite(index)
-        values, truth = index[use], water[use]
+        values, truth = index[use] if above else -index[use], positive[use]
         if not truth.any() or truth.all():
-            raise DatasetError("a threshold needs labelled pixels of both water and land.")
+            raise DatasetError("a threshold needs labelled pixels of the class and of what it is not.")
         order = np.argsort(values)[::-1]
         hits = np.cumsum(truth[order])
         iou = hits / (np.arange(1, len(order) + 1) + truth.sum() - hits)
         iou[:-1][np.diff(values[order]) == 0] = 0  # equal values fall on one side together
         best = int(iou.argmax())
         below = values[order[best + 1]] if best + 1 < len(order) else values[order[best]] - 1e-6
-        return cls(float((values[order[best]] + below) / 2))
+        threshold = float((values[order[best]] + below) / 2)
+        return cls(threshold if above else -threshold, above)
 
-    def predict(self, green: Pixels, swir_1: Pixels) -> npt.NDArray[np.bool_]:
-        """True where the index says water."""
-        result: npt.NDArray[np.bool_] = self.mndwi(green, swir_1) > self.threshold
+    def predict(self, index: Pixels) -> Flags:
+        """True where the index says the class; False where it says nothing."""
+        result: Flags = index > self.threshold if self.above else index < self.threshold
         return result
+
+
+class PixelTrees:
+    """Gradient boosting on the bands (of all dates) of single pixels, by scikit-learn.
+
+    Args:
+        seed: of the trees.
+
+    Raises:
+        MissingExtraError: scikit-learn is not installed.
+
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        try:
+            from sklearn.ensemble import HistGradientBoostingClassifier
+        except ImportError as error:
+            raise MissingExtraError("gradient boosting", "baselines") from error
+        self.trees = HistGradientBoostingClassifier(random_state=seed)
+
+    def fit(self, image: Pixels, label: npt.NDArray[np.int64], labelled: Flags) -> PixelTrees:
+        """Fits (..., y, x) values on the labelled pixels of (y, x) class numbers.
+
+        Raises:
+            DatasetError: fewer than two classes are labelled.
+
+        """
+        if len(np.unique(label[labelled])) < 2:
+            raise DatasetError("trees need labelled pixels of two classes or more.")
+        self.trees.fit(_rows(image)[labelled.ravel()], label[labelled])
+        return self
+
+    def predict(self, image: Pixels) -> npt.NDArray[np.int64]:
+        """(y, x) class numbers of (..., y, x) values."""
+        found: npt.NDArray[np.int64] = self.trees.predict(_rows(image)).reshape(image.shape[-2:])
+        return found
+
+
+def _rows(image: Pixels) -> Pixels:
+    """(pixel, feature) of (..., y, x)."""
+    return image.reshape(-1, image.shape[-2] * image.shape[-1]).T
