@@ -24,6 +24,7 @@ from prithvi.models.masking import hide
 CASES = {  # name: model, dates, side, batch, steps a round
     "tiny (64 px, 1 date, batch 32)": ("prithvi_hls_tiny", 1, 64, 32, 6),
     "tiny (224 px, 1 date, batch 2)": ("prithvi_hls_tiny", 1, 224, 2, 3),
+    "published tiny (224 px, 1 date, batch 8)": ("prithvi_eo_v2_tiny_tl", 1, 224, 8, 3),
     "100M (224 px, 4 dates, batch 2)": ("prithvi_eo_v2_100_tl", 4, 224, 2, 1),
 }
 GPU_CASES = {
@@ -94,11 +95,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--only", default="", help="cases whose name holds this")
     parser.add_argument("--peak-tflops", type=float, default=790.0)
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     gpu = options.device == "cuda"
     for name, (shape, frames, side, batch, steps) in (GPU_CASES if gpu else CASES).items():
+        if options.only not in name:
+            continue
         torch.manual_seed(0)
         # What TerraTorch has too: the published objective, without the filling that ours starts from.
         model = build(shape, num_frames=frames, img_size=side, blend_fill=False).to(options.device)

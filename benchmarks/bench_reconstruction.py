@@ -116,6 +116,8 @@ def main() -> None:
     print(text)
     if options.ship is not None:
         config = json.loads((Path(options.model) / "config.json").read_text())
+        if isinstance(config["training"].get("started from"), dict):
+            config["training"]["started from"].pop("sources", None)  # of the same stores: they stand once
         save_pretrained(
             model,
             options.ship,
