@@ -2,6 +2,7 @@
 
 from prithvi.models.config import ModelConfig
 from prithvi.models.encoder import PrithviEncoder
+from prithvi.models.gapfill import GapFiller
 from prithvi.models.heads import HEADS, register_head
 from prithvi.models.mae import MAEOutput, PrithviMAE
 from prithvi.models.segmenter import Segmenter
@@ -11,6 +12,7 @@ from prithvi.models.zoo import VARIANTS, build
 __all__ = [
     "HEADS",
     "VARIANTS",
+    "GapFiller",
     "MAEOutput",
     "ModelConfig",
     "PrithviEncoder",

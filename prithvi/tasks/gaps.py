@@ -97,7 +97,6 @@ class GapFillTask(L.LightningModule):
             clip=self.contract.clip, level=self.contract.level, resolution=self.contract.resolution,
             **(model_options or {}),
         )  # fmt: skip
-        self.save_hyperparameters()
         self.filler = GapFiller(PrithviMAE(config), touched, landmarks)
         self.init = init
         self.init_report = str(load_weights(self.filler.mae, init)) if init is not None else None

@@ -1,8 +1,9 @@
-"""Burn scars and crops from their shipped configurations, on small files in exactly the published layouts."""
+"""Burn scars, crops and cloud gaps from the shipped configurations, on small files in the published layouts."""
 
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import rasterio
 
 from prithvi.catalog import config_path, dataset
 from prithvi.modelfolder import FittedModel, load
+from prithvi.models import PrithviMAE
 from tests.conftest import SPAIN, SPAIN_LABEL, Answer
 
 Cli = Callable[..., Answer]
@@ -153,3 +155,55 @@ def test_fixed_halves_stand_in_for_a_test_split(prithvi: Cli, tmp_path: Path) ->
     answer = prithvi("fit", *settings("burn_scars", root, tmp_path / "runs", "--data.val_split", "test"))
     assert answer.code == 2
     assert "val_half and test_half are fixed halves of val" in answer.err
+
+
+def cloud_gaps(root: Path) -> Path:
+    """Three dates of six bands in int16, time-major; the table of chips; masks of other scenes' clouds beside them."""
+    columns = (
+        "chip_id",
+        "usage",
+        "bad_pct_max",
+        "na_count",
+        "first_image_date",
+        "second_image_date",
+        "third_image_date",
+    )
+    rows: list[tuple[object, ...]] = [columns]
+    y, x = np.mgrid[:SIZE, :SIZE]
+    for folder, usage, column in (("train", "train", 64), ("test", "validate", 192)):
+        for place in range(5):
+            image, _ = pixels(64 * place, column)
+            name = f"chip_{column:03d}_{place:03d}"
+            dates = [image, (image * 0.8).astype(np.int16), (image * 0.9).astype(np.int16)]
+            write(root / folder / "hls_chips" / f"{name}.tif", np.concatenate(dates).astype(np.int16), -9999)
+            rows.append((name, usage, 0.5, 0, "2022-04-21", "2022-06-15", "2022-09-23"))
+            disc = (y - 9 * place) ** 2 + (x - 30) ** 2 < 300
+            write(root / folder / "cloud_masks" / f"{name}_1_cmask.tif", disc.astype(np.uint8))
+    with (root / "chip_catalog.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return root
+
+
+def test_cloud_gaps_are_built_fitted_and_tested(prithvi: Cli, tmp_path: Path) -> None:
+    root, out = cloud_gaps(tmp_path / "data"), tmp_path / "runs"
+    built = prithvi("data", "build", "cloud_gaps", "--root", root, "-o", tmp_path / "gaps.zarr")
+    assert built.code == 0, built.err
+    options = [
+        "-c", config_path("cloud_gaps"), "--data.stores", f"['{tmp_path / 'gaps.zarr'}']",
+        "--data.masks", f"['{root / 'train' / 'cloud_masks'}']", "--data.batch_size", 2, "--data.num_workers", 0,
+        "--model.crop", 32, "--model.landmarks", 64, "--trainer.max_steps", 4, "--trainer.val_check_interval", 2,
+        "--trainer.default_root_dir", out, "--trainer.accelerator", "cpu", "--trainer.logger.init_args.save_dir", out,
+        "--trainer.enable_progress_bar", "false", "--trainer.log_every_n_steps", 1,
+    ]  # fmt: skip
+    answer = prithvi("fit", *options)
+    assert answer.code == 0, answer.err
+    (checkpoint,) = out.rglob("best*.ckpt")
+    tested = prithvi("test", *options, "--ckpt_path", checkpoint)
+    assert tested.code == 0, tested.err
+    assert "test/ssim" in tested.out
+    model = load(out / "model")
+    assert isinstance(model, PrithviMAE)
+    record = json.loads((out / "model" / "config.json").read_text())["training"]
+    assert record["gap filling"] == {"touched": "hidden", "landmarks": 64}
+    assert record["val/mae"] > 0
+    assert record["started from"] == "prithvi_hls_tiny"
