@@ -22,14 +22,13 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 import torch
-from torch.utils.data import Dataset
 
 from prithvi.contract import IGNORE, Contract
 from prithvi.evaluation import IndexThreshold, PixelTrees, normalised_difference
 from prithvi.metrics import SegmentationMetrics
 
 sys.path.insert(0, str(Path(__file__).parent))
-from bench_pretrained import KINDS, run
+from bench_pretrained import KINDS, Crops, run
 
 BANDS = ("blue", "green", "red", "nir_narrow", "swir_1", "swir_2")
 TRAIN, TEST = slice(0, 86), slice(94, None)
@@ -47,25 +46,13 @@ def scene(root: Path, day: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np
     return image, (read("cfmask") == 0) & (image > 0).all(axis=0)
 
 
-class Rows(Dataset[dict[str, Any]]):
+class Rows(Crops):
     """Random squares of some rows, or these whole."""
 
     def __init__(self, image: Any, valid: Any, label: Any, rows: slice, crop: int | None, samples: int) -> None:
         self.image = torch.from_numpy(image[:, None, rows])
         self.valid, self.label = torch.from_numpy(valid[None, rows]), torch.from_numpy(label[rows])
         self.crop, self.samples = crop, samples
-
-    def __len__(self) -> int:
-        return self.samples
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        if index >= self.samples:
-            raise IndexError(index)
-        square: tuple[Any, ...] = (...,)
-        if self.crop is not None:
-            row, column = (int(torch.randint(side - self.crop + 1, ())) for side in self.label.shape)
-            square = (..., slice(row, row + self.crop), slice(column, column + self.crop))
-        return {"image": self.image[square], "valid": self.valid[square], "label": self.label[square]}
 
 
 def main() -> None:

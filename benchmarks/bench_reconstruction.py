@@ -146,9 +146,10 @@ and of `prithvi.models.filling.fill` (a smooth surface; with several dates a reg
 "filling without a model" shows what each contributes. The decoder helps in larger gaps, and next to nothing in small
 ones.
 
-**Fine-tuning: on the two tasks that were measured it does not help.** Five seeds each, `benchmarks/results`: floods on
+**Fine-tuning: on the tasks that were measured it does not help.** Five seeds each, `benchmarks/results`: floods on
 one chip, water IoU .773 from these weights against .814 from random ones; crops on one site, mIoU .546 +- .076 against
-.556 +- .017. It starts faster and ends lower. `configs/flood.yaml` therefore starts from random weights; for transfer
+.556 +- .017. A burn scar on one
+scene: IoU .654 +- .046 against .657 +- .041. `configs/flood.yaml` therefore starts from random weights; for transfer
 use the published models.
 
 ## Limits
