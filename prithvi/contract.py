@@ -22,6 +22,27 @@ IGNORE = -1
 
 
 @dataclass(frozen=True)
+class Quantity:
+    """What a regression predicts, and the statistics that it is standardised by."""
+
+    name: str
+    mean: float
+    std: float
+    unit: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.std > 0:
+            raise ConfigError(f"the std of {self.name} must be above 0; found {self.std}.")
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.unit})" if self.unit else self.name
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
 class Contract:
     """Bands, scale and statistics of a model's input."""
 

@@ -13,50 +13,18 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from prithvi import hub
 from prithvi.contract import Contract
 from prithvi.errors import CheckpointError, ConfigError, ModelError, OutputError, PrithviError, nearest
+from prithvi.fitted import ClassEntry, FittedModel, Quantity
 from prithvi.models import PrithviEncoder, PrithviMAE, Segmenter, build, checkpoint
 from prithvi.models.config import ModelConfig
 from prithvi.models.zoo import VARIANTS
 
 FORMAT = "prithvi-model/1"
-
-
-@dataclass(frozen=True)
-class ClassEntry:
-    """One class of a map."""
-
-    value: int
-    """Its number in the map."""
-    name: str
-    color: str
-    """Six hexadecimal digits, RRGGBB."""
-
-
-@dataclass
-class FittedModel:
-    """A fine-tuned model and what is needed to use it."""
-
-    model: Segmenter
-    contract: Contract
-    classes: tuple[ClassEntry, ...]
-    head: str
-    head_options: dict[str, Any]
-    window: int
-    """Side of the square the model was trained on, in pixels."""
-    coordinates: bool
-    """Whether it was trained with dates and places."""
-    temperature: float = 1.0
-    """What scores are divided by before their softmax is read as confidence."""
-    provenance: dict[str, Any] = field(default_factory=dict)
-    """How it was made: data, steps, seed, versions, figures."""
-    sha256: str = ""
-    """Of the weights file, once saved."""
 
 
 def save(fitted: FittedModel, folder: str | Path) -> Path:
@@ -178,12 +146,13 @@ def _describe(fitted: FittedModel) -> dict[str, Any]:
     config = fitted.model.config
     return {
         "format": FORMAT,
-        "task": "segmentation",
+        "task": fitted.task,
         "architecture": config.architecture,
         "pretrained_cfg": {key: value for key, value in config.to_dict().items() if key != "architecture"},
         "head": {"name": fitted.head, "options": fitted.head_options},
         "contract": fitted.contract.to_dict(),
         "classes": [{"value": c.value, "name": c.name, "color": c.color} for c in fitted.classes],
+        "quantity": fitted.quantity.to_dict() if fitted.quantity is not None else None,
         "window": fitted.window,
         "coordinates": fitted.coordinates,
         "temperature": fitted.temperature,
@@ -195,7 +164,8 @@ def _describe(fitted: FittedModel) -> dict[str, Any]:
 def _card(fitted: FittedModel) -> str:
     contract = fitted.contract
     lines = [
-        f"# {fitted.model.config.architecture}, fine-tuned: {', '.join(c.name for c in fitted.classes)}",
+        f"# {fitted.model.config.architecture}, fine-tuned: "
+        + (str(fitted.quantity) if fitted.quantity is not None else ", ".join(c.name for c in fitted.classes)),
         "",
         f"Input: {', '.join(contract.bands)}; reflectance x {contract.scale:g}"
         + (f", {contract.level}" if contract.level else "")
@@ -230,12 +200,15 @@ def open_folder(folder: str | Path) -> FittedModel:
             {"architecture": plain["architecture"], "pretrained_cfg": plain["pretrained_cfg"]}
         )
         classes = tuple(ClassEntry(**entry) for entry in plain["classes"])
-        model = Segmenter(config, len(classes), plain["head"]["name"], plain["head"]["options"])
+        quantity = Quantity(**plain["quantity"]) if plain.get("quantity") else None
+        outputs = 1 if quantity is not None else len(classes)
+        model = Segmenter(config, outputs, plain["head"]["name"], plain["head"]["options"])
         fitted = FittedModel(
             model=model, contract=Contract.from_dict(plain["contract"]), classes=classes, head=plain["head"]["name"],
             head_options=plain["head"]["options"], window=plain["window"], coordinates=plain["coordinates"],
             temperature=float(plain.get("temperature", 1.0)),
             provenance=plain.get("provenance", {}), sha256=_sha256(folder / "model.safetensors"),
+            task=plain.get("task", "segmentation"), quantity=quantity,
         )  # fmt: skip
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ConfigError(f"{folder}/config.json is not complete: {type(error).__name__} {error}.") from error

@@ -16,7 +16,8 @@ from rasterio.transform import from_origin
 
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.catalog import data_catalog, dataset
-from prithvi.modelfolder import FittedModel, save
+from prithvi.fitted import FittedModel
+from prithvi.modelfolder import save
 from prithvi.tasks import SegmentationTask
 from tests.synthetic_hls import Archive, make_archive
 

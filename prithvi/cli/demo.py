@@ -32,8 +32,9 @@ def demo(
     """Fine-tunes a small model on a real flood, measures it on a part it never saw, and writes the map."""
     from prithvi.cli.progress import Bar
     from prithvi.errors import OutputError
+    from prithvi.fitted import FittedModel
     from prithvi.mapping import class_polygons, map_scene, write_polygons
-    from prithvi.modelfolder import FittedModel, load, save
+    from prithvi.modelfolder import load, save
 
     try:
         output.mkdir(parents=True, exist_ok=True)

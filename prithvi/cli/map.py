@@ -39,8 +39,9 @@ def map_verb(
     """Maps one scene to a Cloud-Optimized GeoTIFF named after it."""
     from prithvi.cli.progress import Bar
     from prithvi.errors import ModelError
+    from prithvi.fitted import FittedModel
     from prithvi.mapping import map_scene
-    from prithvi.modelfolder import FittedModel, load
+    from prithvi.modelfolder import load
     from prithvi.models.zoo import VARIANTS
     from prithvi.scenes import open_scene
 

@@ -18,7 +18,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from prithvi.errors import OutputError
-from prithvi.modelfolder import ClassEntry
+from prithvi.fitted import ClassEntry
 from prithvi.scenes import transform_of
 
 NODATA = 255

@@ -16,9 +16,9 @@ from rasterio.warp import transform as project
 
 from prithvi import windows
 from prithvi.errors import ConfigError, SceneError
+from prithvi.fitted import FittedModel
 from prithvi.mapping.blend import Predict, blend
 from prithvi.mapping.cog import NODATA, ClassCogWriter
-from prithvi.modelfolder import FittedModel
 from prithvi.models import Standardise
 from prithvi.scenes import conform, transform_of
 
@@ -98,6 +98,8 @@ def map_scene(
 
 
 def _check_shape(fitted: FittedModel, scene: xr.DataArray) -> None:
+    if fitted.task != "segmentation":
+        raise ConfigError(f"a map of classes needs a segmentation model; this one is for {fitted.task}.")
     patch = max(fitted.model.config.patch_size[1:])
     if min(scene.sizes["y"], scene.sizes["x"]) < patch:
         raise SceneError(

@@ -1,7 +1,9 @@
 """From encoder tokens to pixels: the paper's neck and FCN, a light linear head, and a registry for more.
 
 A head is built as `Head(embed_dim, num_frames, patch_size, num_outputs, **options)` and called with the
-features of a scene grid, (B, T*D, h, w), and the size (Y, X) of the image; it gives (B, outputs, Y, X).
+features of a scene grid, (B, T*D, h, w), and the size (Y, X) of the image; it gives (B, outputs, Y, X), or (B, outputs)
+where it answers for the image as a whole. A head that wants more than the last block's tokens says which in an
+attribute `indices` (numbers of blocks, from 0 or from the end) and gets them one after the other along the channels.
 """
 
 from __future__ import annotations
@@ -38,8 +40,13 @@ def build_head(name: str, embed_dim: int, num_frames: int, patch: int, num_outpu
         ModelError: no head of that name (with the nearest), or an option it does not have.
 
     """
+    if name not in HEADS and (name.endswith("Decoder") or name.startswith("smp_")):
+        from prithvi.models import decoders  # noqa: F401  registers those of TerraTorch, which takes half a minute
     if name not in HEADS:
-        raise ModelError(f"there is no head {name!r}: {nearest(name, HEADS)}")
+        raise ModelError(
+            f"there is no head {name!r}: {nearest(name, HEADS)} TerraTorch's decoders are heads too, by class name "
+            "(UperNetDecoder)."
+        )
     try:
         return HEADS[name](embed_dim, num_frames, patch, num_outputs, **options)
     except TypeError as error:
@@ -129,3 +136,24 @@ class LightHead(nn.Module):
         if x.shape[-2:] != size:
             raise ModelError(f"features of {tuple(features.shape[-2:])} patches do not make {size} pixels.")
         return x
+
+
+@register_head("pooled")
+class PooledHead(nn.Module):
+    """The mean over all tokens of a date, and one linear map of those means to the scores of the image.
+
+    Args:
+        dropout: share of the means that is dropped while training.
+
+    """
+
+    def __init__(self, embed_dim: int, num_frames: int, patch: int, num_outputs: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(embed_dim * num_frames)
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(embed_dim * num_frames, num_outputs)
+
+    def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+        """(B, T*D, h, w) to (B, outputs)."""
+        scores: Tensor = self.linear(self.dropout(self.norm(features.mean(dim=(2, 3)))))
+        return scores

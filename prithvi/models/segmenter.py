@@ -1,9 +1,10 @@
-"""An encoder and a head: a score for every class at every pixel."""
+"""An encoder and a head: a score for every class at every pixel, or for the chip as a whole."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from prithvi.errors import ModelError
@@ -13,7 +14,7 @@ from prithvi.models.heads import build_head, tokens_to_grid
 
 
 class Segmenter(nn.Module):
-    """Per-pixel scores out of standardised images.
+    """A head's outputs out of standardised images: scores of every pixel, or of the image where the head pools.
 
     Args:
         config: shape of the encoder; its `num_frames` is the number of dates the head stacks.
@@ -35,11 +36,14 @@ class Segmenter(nn.Module):
         self.head = build_head(
             head, config.embed_dim, frames, config.patch_size[1], num_classes, **(head_options or {})
         )
+        self.indices: tuple[int, ...] = tuple(getattr(self.head, "indices", ()))
+        if not all(-config.depth <= index < config.depth for index in self.indices):
+            raise ModelError(f"head {head!r} wants the blocks {self.indices} of an encoder that has {config.depth}.")
 
-    def forward(
+    def features(
         self, images: Tensor, temporal_coords: Tensor | None = None, location_coords: Tensor | None = None
     ) -> Tensor:
-        """(B, band, T, Y, X) standardised images to (B, classes, Y, X) scores before the softmax.
+        """(B, band, T, Y, X) standardised images to the (B, layers*T*D, h, w) that the head makes its scores of.
 
         Raises:
             ModelError: another number of dates or bands than the model was made for, or an uneven size.
@@ -50,6 +54,20 @@ class Segmenter(nn.Module):
             raise ModelError(
                 f"the images have {images.shape[2]} dates; this model was made for {self.config.num_frames}."
             )
-        encoded = self.encoder(images, temporal_coords, location_coords)
-        scores: Tensor = self.head(tokens_to_grid(encoded.tokens, grid), (images.shape[3], images.shape[4]))
+        if not self.indices:
+            return tokens_to_grid(self.encoder(images, temporal_coords, location_coords).tokens, grid)
+        layers = self.encoder.forward_features(images, temporal_coords, location_coords)
+        return torch.cat([tokens_to_grid(layers[index], grid) for index in self.indices], dim=1)
+
+    def forward(
+        self, images: Tensor, temporal_coords: Tensor | None = None, location_coords: Tensor | None = None
+    ) -> Tensor:
+        """(B, band, T, Y, X) standardised images to the head's outputs: (B, classes, Y, X) scores before the softmax.
+
+        Raises:
+            ModelError: see `features`.
+
+        """
+        features = self.features(images, temporal_coords, location_coords)
+        scores: Tensor = self.head(features, (images.shape[3], images.shape[4]))
         return scores

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from prithvi.contract import Contract
 from prithvi.errors import ConfigError, nearest
+from prithvi.fitted import ClassEntry, FittedModel
 from prithvi.metrics import IGNORE, CalibrationMetric, SegmentationMetrics, fit_temperature
-from prithvi.modelfolder import ClassEntry, FittedModel, contract_of, initialise
+from prithvi.modelfolder import contract_of, initialise
 from prithvi.models import Segmenter, Standardise
 from prithvi.models.zoo import configure
 from prithvi.tasks.adapting import merged, prepare

@@ -12,7 +12,8 @@ import rasterio
 from rio_cogeo.cogeo import cog_validate
 
 from prithvi.catalog import config_path, data_catalog
-from prithvi.modelfolder import FittedModel, load
+from prithvi.fitted import FittedModel
+from prithvi.modelfolder import load
 from tests.conftest import SPAIN, Answer
 
 Cli = Callable[..., Answer]

@@ -12,7 +12,8 @@ import pytest
 import rasterio
 
 from prithvi.catalog import config_path, dataset
-from prithvi.modelfolder import FittedModel, load
+from prithvi.fitted import FittedModel
+from prithvi.modelfolder import load
 from prithvi.models import PrithviMAE
 from tests.conftest import SPAIN, SPAIN_LABEL, Answer
 

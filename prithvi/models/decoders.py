@@ -1,0 +1,1 @@
+"""TerraTorch's decoders as heads, by their names there. Importing this takes half a minute."""
