@@ -29,7 +29,7 @@ from prithvi.cli.demo import MODEL, WINDOW, _Chip
 from prithvi.contract import IGNORE, Contract
 from prithvi.modelfolder import contract_of
 from prithvi.tasks import SegmentationTask
-from prithvi.tasks.segmentation import rescaled
+from prithvi.tasks.finetuning import rescaled
 
 sys.path.insert(0, str(Path(__file__).parent))
 from pretraining_imagery import SITE, TEST_DATES, worldcereal_sentinel2

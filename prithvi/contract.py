@@ -79,6 +79,11 @@ class Contract:
         if self.level not in (None, "SR", "TOA"):
             raise ConfigError(f"the contract's level is {self.level!r}; it is SR, TOA or null.")
 
+    @property
+    def has_statistics(self) -> bool:
+        """Whether mean and std are known; where they are not, they are 0 and 1, which no reflectance has."""
+        return any(value != 0.0 for value in self.mean) or any(value != 1.0 for value in self.std)
+
     def select(self, bands: Sequence[str]) -> Contract:
         """The same contract for fewer or reordered bands.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import re
 import zlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ import numpy.typing as npt
 
 from prithvi.bands import check_names
 from prithvi.catalog.sensors import sensor as sensor_named
-from prithvi.catalog.splits import Split, found_ids, listed_ids, read_table, tabled_ids
-from prithvi.contract import IGNORE, Contract
+from prithvi.catalog.splits import Split, found_ids, listed_ids, matching, read_table, tabled_ids
+from prithvi.contract import IGNORE, Contract, Quantity
 from prithvi.errors import DatasetError, nearest
 
 HALVES = ("val_half", "test_half")
@@ -41,6 +42,8 @@ class ChipFiles:
     image: Path
     label: Path | None
     dates: tuple[dt.date, ...] | None = None
+    number: int | None = None
+    """Class number of the whole chip, where a table says one."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class DatasetLayout:
 
     name: str
     image: str
-    """Path of a chip's image under the root, with `{id}` (and `{split}`)."""
+    """Path of a chip's image under the root, with `{id}` (and `{split}`); `*` stands for what else a name has."""
     label: str | None
     """Path of its label; None for a dataset without labels."""
     sensor: str
@@ -75,6 +78,11 @@ class DatasetLayout:
     dates: dict[str, Any] = field(default_factory=dict)
     """`table`, `column` and `dates`: a CSV file under the root with the dates of each chip. Or `pattern`: a regular
     expression that finds year and day of the year in a chip's id."""
+    quantity: Quantity | None = None
+    """What the label files hold, where that is a number and not a class."""
+    table: tuple[str, str, str] | None = None
+    """A CSV file under the root, its column of ids and its column of classes (names or values), where a label belongs
+    to the chip as a whole."""
 
     def chip_ids(self, split: str, folder: Path | None = None, root: Path | None = None) -> list[str]:
         """The ids of one split, whole names, in the order of the list.
@@ -125,29 +133,44 @@ class DatasetLayout:
             folder: see `chip_ids`.
 
         Raises:
-            DatasetError: as `chip_ids`; or a file is missing: the message counts them and names the first.
+            DatasetError: as `chip_ids`; a name that stands twice in a list or fits two files; files that are missing,
+                all of which the message names (or that none is there).
 
         """
         ids = self.chip_ids(split, folder, root)
-        dates = self._dates(root)
+        twice = [id for id, count in Counter(ids).items() if count > 1]
+        if twice:
+            raise DatasetError(f"the {split} split of {self.name} names {', '.join(twice)} more than once.")
+        dates, numbers = self._dates(root), self._numbers(root)
         image, label = self._patterns(split)
-        chips = [
+        found = {
+            (id, pattern): matching(root, pattern, id)
+            for id in ids
+            for pattern in (image, label)
+            if pattern is not None
+        }
+        several = next((paths for paths in found.values() if len(paths) > 1), None)
+        if several:
+            names = ", ".join(str(path.relative_to(root)) for path in several)
+            raise DatasetError(f"one name of the {split} split of {self.name} fits {names}: its list must say more.")
+        missing = [pattern.replace("{id}", id) for (id, pattern), paths in found.items() if not paths]
+        if missing:
+            named = ", ".join(missing) if len(missing) < len(found) else f"{missing[0]} ..."
+            raise DatasetError(
+                f"{len(missing)} of the {len(found)} files of the {split} split of {self.name} are not under {root}: "
+                f"{named}."
+            )
+        unnamed = [id for id in ids if id not in numbers] if self.table is not None else []
+        if unnamed:
+            assert self.table is not None
+            raise DatasetError(f"{root / self.table[0]} says no class of {', '.join(unnamed)}.")
+        return [
             ChipFiles(
-                id,
-                root / image.replace("{id}", id),
-                root / label.replace("{id}", id) if label is not None else None,
-                dates.get(id) or self._dated(id),
+                id, found[id, image][0], found[id, label][0] if label is not None else None,
+                dates.get(id) or self._dated(id), numbers.get(id),
             )
             for id in ids
-        ]
-        files = [path for chip in chips for path in (chip.image, chip.label) if path is not None]
-        missing = [str(path) for path in files if not path.is_file()]
-        if missing:
-            raise DatasetError(
-                f"{len(missing)} of the {len(files)} files of the {split} split of {self.name} are not "
-                f"under {root}: {', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}."
-            )
-        return chips
+        ]  # fmt: skip
 
     def class_numbers(self, stored: npt.NDArray[Any], nodata: float | None, where: Path | str) -> npt.NDArray[np.int64]:
         """A label raster's values as class numbers; what says nothing (nodata, NaN, an ignored value) is `IGNORE`.
@@ -215,6 +238,24 @@ class DatasetLayout:
                 raise DatasetError(f"{path}: a date of {id} cannot be read ({error}).") from error
         return found
 
+    def _numbers(self, root: Path) -> dict[str, int]:
+        """Class number of every chip in the table of classes; empty where there is no such table."""
+        if self.table is None:
+            return {}
+        file, id_column, class_column = self.table
+        path = _there(root / file, "table of classes")
+        known = {text: n for n, entry in enumerate(self.classes) for text in (entry.name, str(entry.value))}
+        silent, found = {str(value) for value in self.ignore} | {""}, {}
+        for row in read_table(path, [id_column, class_column]):
+            text = row[class_column]
+            if text not in known and text not in silent:
+                raise DatasetError(
+                    f"{path} has the class {text!r} for {row[id_column]}; {self.name} has "
+                    f"{', '.join(f'{entry.value} ({entry.name})' for entry in self.classes)}."
+                )
+            found[row[id_column]] = known.get(text, IGNORE)
+        return found
+
     def _dated(self, id: str) -> tuple[dt.date, ...] | None:
         match = re.search(self.dates["pattern"], id) if "pattern" in self.dates else None
         return (dt.datetime.strptime("".join(match.groups()), "%Y%j").date(),) if match else None
@@ -238,6 +279,11 @@ def folder_layout(
     nodata: Sequence[float] | None = None,
     classes: Sequence[LabelClass] = (),
     ignore: Sequence[int] = (),
+    quantity: Quantity | None = None,
+    table: tuple[str, str, str] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    lists: Mapping[str, str | Path] | None = None,
     split: str = "train",
     name: str = "folder",
 ) -> DatasetLayout:
@@ -245,7 +291,8 @@ def folder_layout(
 
     Args:
         image: path of an image under the folder, `{id}` standing for the chip's name: `images/{id}.tif`.
-        label: path of its mask; None for images without.
+        label: path of its mask, or of its raster of a quantity; None for images without. In both, `*` stands for what
+            a name has beside the id.
         bands: common names of the bands of one date, in the order of the file.
         sensor: key of `prithvi.catalog.SENSORS`: says level and scale.
         frames: dates in a file.
@@ -255,7 +302,12 @@ def folder_layout(
             values are.
         classes: what the values of a mask mean.
         ignore: values of a mask that say nothing.
-        split: the part that all chips belong to.
+        quantity: what the label rasters hold, where that is a number.
+        table: CSV file, column of ids and column of classes, where a class belongs to a whole chip.
+        mean: band means in reflectance x 10,000; None where the weights' own are to be taken.
+        std: band standard deviations, likewise.
+        lists: file of ids, one a line, of each part; None puts all chips that are there into one.
+        split: the part that all chips belong to, without lists.
         name: how to call it.
 
     Raises:
@@ -270,16 +322,19 @@ def folder_layout(
             f"files of {frames} dates of {len(bands)} bands: say order= time-major (all bands of the first date "
             "first) or band-major. Neither is guessed."
         )
-    if label is not None and not classes:
+    if (label is not None or table is not None) and not classes and quantity is None:
         raise DatasetError("masks were given and no classes: say what their values mean.")
     for pattern in (image, label):
         if pattern is not None and pattern.count("{id}") != 1:
             raise DatasetError(f"{pattern!r} does not say where the chip's name stands: write images/{{id}}.tif.")
+        if pattern is not None and "*" in pattern and not lists:
+            raise DatasetError(f"{pattern!r} leaves open which part is the chip's name: give lists of names.")
     product = sensor_named(sensor)
     names = check_names(bands)
     contract = Contract(
-        names, (0.0,) * len(names), (1.0,) * len(names), resolution=product.resolution, level=product.level
-    )
+        names, tuple(mean) if mean else (0.0,) * len(names), tuple(std) if std else (1.0,) * len(names),
+        resolution=product.resolution, level=product.level,
+    )  # fmt: skip
     own = gain is None
     return DatasetLayout(
         name=name,
@@ -289,11 +344,13 @@ def folder_layout(
         classes=tuple(classes),
         ignore=tuple(ignore),
         contract=contract,
-        splits={split: Split()},
+        splits={part: Split(list=Path(path)) for part, path in lists.items()} if lists else {split: Split()},
         bands=names,
         frames=frames,
         order=order,
         gain=product.gain if gain is None else gain,
         bias=product.bias if own else 0.0,
         nodata=tuple(nodata) if nodata is not None else (product.nodata,) if own else (),
+        quantity=quantity,
+        table=table,
     )

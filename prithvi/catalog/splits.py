@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import glob
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,14 @@ def found_ids(root: Path, image: str, label: str | None) -> list[str]:
                 found[id] = path
     labels = {root / label.replace("{id}", id) for id in found} if label is not None else set()
     return [id for id, path in found.items() if path not in labels]
+
+
+def matching(root: Path, pattern: str, id: str) -> list[Path]:
+    """The files that a chip's name fits: one, unless a `*` in the pattern leaves more open; none if it is missing."""
+    if "*" not in pattern:
+        path = root / pattern.replace("{id}", id)
+        return [path] if path.is_file() else []
+    return sorted(path for path in root.glob(pattern.replace("{id}", glob.escape(id))) if path.is_file())
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:

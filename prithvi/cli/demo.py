@@ -151,9 +151,9 @@ def _train(chip: _Chip, steps: int, seed: int, init: str | None) -> tuple[Segmen
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     L.seed_everything(seed, verbose=False)
     task = SegmentationTask(
-        MODEL, chip.layout.contract.to_dict(), [c.name for c in chip.layout.classes],
-        [c.color for c in chip.layout.classes], init=init, statistics="data" if init is None else "init", head="light",
-        window=WINDOW, lr=1e-3,
+        [entry.name for entry in chip.layout.classes], [entry.color for entry in chip.layout.classes], model=MODEL,
+        contract=chip.layout.contract.to_dict(), init=init, statistics="data" if init is None else "init",
+        head="light", window=WINDOW, lr=1e-3,
     )  # fmt: skip
     every = max(1, steps // chip.checks)
     weights = "random" if init is None else "pretrained"

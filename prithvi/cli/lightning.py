@@ -27,6 +27,7 @@ from prithvi.errors import ConfigError, PrithviError, nearest
 from prithvi.modelfolder import record_of, save, save_pretrained
 from prithvi.models import PrithviMAE
 from prithvi.tasks import GapFillTask, PretrainTask, SegmentationTask
+from prithvi.tasks.finetuning import FineTuningTask
 
 _TOP = (
     "seed_everything",
@@ -50,6 +51,7 @@ class PrithviCLI(LightningCLI):
             ("contract", lambda data: data.contract.to_dict()),
             ("classes", lambda data: getattr(data, "classes", None)),
             ("colors", lambda data: getattr(data, "colors", None)),
+            ("quantity", lambda data: getattr(data, "quantity", None)),
         ):
             parser.link_arguments("data", f"model.init_args.{name}", compute_fn=of_data, apply_on="instantiate")
 
@@ -64,14 +66,15 @@ class PrithviCLI(LightningCLI):
                 more: dict[str, Any] = {"samples": task.samples, "batch": task.global_batch, "seed": task.seed}
                 self._say(save_pretrained(model, self._folder, self._record(task.init, self._figures()) | more))
             return
-        if not isinstance(task, SegmentationTask | GapFillTask) or not self.trainer.is_global_zero:
+        if not isinstance(task, FineTuningTask | GapFillTask) or not self.trainer.is_global_zero:
             return
         step, figures = self._best(task)
         if isinstance(task, GapFillTask):
             more = {"steps": step, "seed": task.seed, "gap filling": task.filler.settings}
             self._say(save_pretrained(task.mae, self._folder, self._record(task.init, figures) | more))
             return
-        task.calibrate(self.datamodule.val_dataloader())
+        if isinstance(task, SegmentationTask):
+            task.calibrate(self.datamodule.val_dataloader())
         seed = self._get(self.config, "seed_everything")
         self._say(save(task.fitted(prithvi=__version__, steps=step, seed=seed, **figures), self._folder))
 
@@ -155,6 +158,13 @@ def _short(message: str) -> str:
     told = [(key, text) for key, text in found if not text.startswith("Does not validate")]
     if told:
         return f"{told[-1][0]}: {told[-1][1].rstrip('.')}."
+    inner = re.findall(
+        r'Parser key "([^"]+)":\s*\n\s*Does not validate(?:(?!Parser key).)*?Given value: ([^\n]+)', message, re.S
+    )
+    kinds = re.findall(r"Subtypes: \[([^\]]+)\]", message)
+    if inner and kinds:
+        names = [name.replace("NoneType", "null") for name in re.findall(r"class '(?:\w+\.)*(\w+)'", kinds[-1])]
+        return f"{inner[-1][0]} is {inner[-1][1]}, and must be {' or '.join(names)}."
     causes = re.findall(r"^\s*- (?!Expected a <class 'NoneType'>)(.+)$", message, re.MULTILINE)
     if causes:
         return str(causes[-1])
@@ -254,10 +264,15 @@ def _options_of(class_path: str) -> list[str]:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"there is no class {class_path!r}: {error}.") from error
-    signature = inspect.signature(found.__init__).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature):
-        return []
-    return [parameter.name for parameter in signature if parameter.name != "self"]
+    names: dict[str, None] = {}
+    for owner in found.__mro__:  # a class that takes **options hands them to the one that it is made from
+        if "__init__" not in vars(owner):
+            continue
+        parameters = inspect.signature(owner.__init__).parameters.values()
+        names |= {each.name: None for each in parameters if each.kind is not each.VAR_KEYWORD and each.name != "self"}
+        if not any(each.kind is each.VAR_KEYWORD for each in parameters):
+            return list(names)
+    return []
 
 
 def _refuse_unknown(where: str, keys: Iterable[str], known: Sequence[str]) -> None:

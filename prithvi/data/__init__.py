@@ -2,12 +2,12 @@
 
 from prithvi.data.chips import Chip, ChipDataset
 from prithvi.data.gaps import GapDataModule
+from prithvi.data.labelled import ChipDataModule
 from prithvi.data.pretraining import PretrainDataModule
-from prithvi.data.segmentation import SegmentationDataModule
 from prithvi.data.stores import StoreDataset
 from prithvi.data.streaming import ChipStream, Source, StreamLoader
 
 __all__ = [
-    "Chip", "ChipDataset", "ChipStream", "GapDataModule", "PretrainDataModule", "SegmentationDataModule", "Source",
+    "Chip", "ChipDataModule", "ChipDataset", "ChipStream", "GapDataModule", "PretrainDataModule", "Source",
     "StoreDataset", "StreamLoader",
 ]  # fmt: skip

@@ -27,11 +27,12 @@ from prithvi.errors import BandError, DatasetError
 
 @dataclass(frozen=True)
 class Chip:
-    """An image file, its label file and, for a part of them, the pixels that count."""
+    """An image file, its label and, for a part of them, the pixels that count."""
 
     id: str
     image: Path
-    label: Path
+    label: Path | int
+    """A file, or the class number of the whole chip."""
     rows: tuple[int, int] | None = None
     """First row and the row after the last; None for all."""
     columns: tuple[int, int] | None = None
@@ -43,9 +44,10 @@ class ChipDataset(Dataset[dict[str, Any]]):
     """Chips as samples, read when asked for.
 
     A sample holds `image` (band, T, Y, X) in the units of the layout's contract, `valid` (T, Y, X) bool, `label`
-    (Y, X) int64 class numbers with `prithvi.contract.IGNORE` where there is none, `temporal_coords` (T, 2) year and
-    day of the year counted from 0, `location_coords` (2) latitude and longitude, both float32 and NaN where unknown,
-    and `id`.
+    (Y, X) int64 class numbers with `prithvi.contract.IGNORE` where there is none (or one number of the whole chip; or
+    `target` (Y, X) float32 in the unit of the layout's quantity, NaN where there is none), `temporal_coords` (T, 2)
+    year and day of the year counted from 0, `location_coords` (2) latitude and longitude, both float32 and NaN where
+    unknown, and `id`.
 
     Args:
         chips: the chips.
@@ -75,25 +77,46 @@ class ChipDataset(Dataset[dict[str, Any]]):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             try:
-                with rasterio.open(chip.image) as image, rasterio.open(chip.label) as label:
-                    return self._sample(chip, image, label)
+                with rasterio.open(chip.image) as image:
+                    if isinstance(chip.label, int):
+                        return self._sample(chip, image) | {"label": torch.tensor(chip.label)}
+                    with rasterio.open(chip.label) as label:
+                        return self._sample(chip, image, label)
             except RasterioError as error:
                 raise DatasetError(f"chip {chip.id} cannot be read ({error}): {chip.image}, {chip.label}.") from error
 
-    def _sample(self, chip: Chip, image: rasterio.DatasetReader, label: rasterio.DatasetReader) -> dict[str, Any]:
-        if label.shape != image.shape or not label.transform.almost_equals(image.transform, precision=1e-6):
-            raise DatasetError(f"chip {chip.id}: image {image.shape} and label {label.shape} do not lie on one grid.")
+    @property
+    def identity(self) -> str:
+        """Names what the samples are made of: the files with their sizes and times of change, and how they are read."""
+        files = [path for chip in self.chips for path in (chip.image, chip.label) if isinstance(path, Path)]
+        stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        return repr((self.chips, stats, self.layout, self.samples))
+
+    def _sample(
+        self, chip: Chip, image: rasterio.DatasetReader, label: rasterio.DatasetReader | None = None
+    ) -> dict[str, Any]:
+        if label is not None:
+            _refuse_other_grid(chip, image, label)
         window = self._window(chip, image)
         values, valid = self._pixels(image, window)
-        classes = self.layout.class_numbers(label.read(1, window=window), label.nodata, chip.label)
-        return {
+        sample = {
             "id": chip.id,
             "image": torch.from_numpy(values).transpose(0, 1),
             "valid": torch.from_numpy(valid),
-            "label": torch.from_numpy(classes),
             "temporal_coords": _days(chip.dates, self.layout.frames),
             "location_coords": _middle(image, window),
         }
+        if label is None:
+            return sample
+        stored = label.read(1, window=window)
+        if self.layout.quantity is not None:
+            target = np.where(self._silent(stored, label.nodata), np.nan, stored).astype(np.float32)
+            return sample | {"target": torch.from_numpy(target)}
+        return sample | {"label": torch.from_numpy(self.layout.class_numbers(stored, label.nodata, label.name))}
+
+    def _silent(self, stored: npt.NDArray[Any], nodata: float | None) -> npt.NDArray[np.bool_]:
+        silent: npt.NDArray[np.bool_] = np.isin(stored, self.layout.ignore)
+        return silent if nodata is None else silent | (stored == nodata)
 
     def _window(self, chip: Chip, image: rasterio.DatasetReader) -> Window:
         top, bottom = chip.rows or (0, image.height)
@@ -138,6 +161,23 @@ class ChipDataset(Dataset[dict[str, Any]]):
                 f"{', '.join(layout.bands)}."
             )
         return [[layout.file_band(time, band) for band in wanted] for time in range(layout.frames)]
+
+
+def _refuse_other_grid(chip: Chip, image: rasterio.DatasetReader, label: rasterio.DatasetReader) -> None:
+    if label.shape != image.shape:
+        raise DatasetError(
+            f"chip {chip.id}: image {image.shape} and label {label.shape} do not lie on one grid ({chip.label})."
+        )
+    if label.crs is not None and image.crs is not None and label.crs != image.crs:
+        raise DatasetError(
+            f"chip {chip.id}: image ({image.crs}) and label ({label.crs}) do not lie on one grid ({chip.label})."
+        )
+    if not label.transform.almost_equals(image.transform, precision=1e-6):
+        raise DatasetError(
+            f"chip {chip.id}: image and label do not lie on one grid: the image begins at {image.transform.c:g}, "
+            f"{image.transform.f:g} with pixels of {image.res}, the label at {label.transform.c:g}, "
+            f"{label.transform.f:g} with pixels of {label.res} ({chip.label})."
+        )
 
 
 def _days(dates: Sequence[dt.date] | None, frames: int) -> Tensor:

@@ -3,8 +3,10 @@
 from prithvi.contract import IGNORE
 from prithvi.metrics.calibration import CalibrationMetric, Reliability, fit_temperature
 from prithvi.metrics.gaps import GapMetrics, ssim_map
+from prithvi.metrics.regression import RegressionMetrics
 from prithvi.metrics.segmentation import SegmentationMetrics
 
 __all__ = [
-    "IGNORE", "CalibrationMetric", "GapMetrics", "Reliability", "SegmentationMetrics", "fit_temperature", "ssim_map",
+    "IGNORE", "CalibrationMetric", "GapMetrics", "RegressionMetrics", "Reliability", "SegmentationMetrics",
+    "fit_temperature", "ssim_map",
 ]  # fmt: skip

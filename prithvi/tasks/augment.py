@@ -18,9 +18,10 @@ def flip_and_turn(batch: dict[str, Any]) -> dict[str, Any]:
     """
     turns, flip = int(torch.randint(4, ())), bool(torch.randint(2, ()))
     result = dict(batch)
-    for key in ("image", "valid", "label"):
-        moved = torch.rot90(batch[key], turns, dims=(-2, -1))
-        result[key] = moved.flip(-1) if flip else moved
+    for key in ("image", "valid", "label", "target"):
+        if key in batch and batch[key].ndim > 1:  # a label of the whole chip stays what it is
+            moved = torch.rot90(batch[key], turns, dims=(-2, -1))
+            result[key] = moved.flip(-1) if flip else moved
     return result
 
 

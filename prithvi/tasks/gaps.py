@@ -16,9 +16,9 @@ from prithvi.models import PrithviMAE, Standardise
 from prithvi.models.gapfill import LANDMARKS, GapFiller
 from prithvi.models.zoo import configure
 from prithvi.tasks.augment import views
+from prithvi.tasks.finetuning import rescaled
 from prithvi.tasks.optimising import fine_tuning
 from prithvi.tasks.pretrain import FLIPS
-from prithvi.tasks.segmentation import rescaled
 
 HIDE = ("middle", "any")
 

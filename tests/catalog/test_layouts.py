@@ -106,17 +106,18 @@ def test_a_table_that_does_not_say_how_cloudy_a_chip_is_is_refused(tmp_path: Pat
         layout.chip_ids("train", root=tmp_path)
 
 
-def test_missing_files_are_counted_and_three_of_them_named(tmp_path: Path) -> None:
+def test_missing_files_are_all_named_unless_none_is_there(tmp_path: Path) -> None:
     root = burn_scars(tmp_path)
     for mask in root.glob("training/*.mask.tif"):
         mask.unlink()
     with pytest.raises(
         DatasetError, match=r"2 of the 4 files of the train split of hls_burn_scars are not under .*mask"
-    ):
+    ) as error:
         dataset("hls_burn_scars").chips(root, "train")
+    assert str(error.value).count(".mask.tif") == 2
     with pytest.raises(DatasetError, match=r"1542 of the 1542 files .* of multi_temporal_crops") as error:
         dataset("multi_temporal_crops").chips(root, "val")
-    assert str(error.value).count(".tif") == 3
+    assert str(error.value).count(".tif") == 1
 
 
 def test_lists_of_the_users_are_never_ignored(tmp_path: Path) -> None:

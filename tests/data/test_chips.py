@@ -11,7 +11,7 @@ import rasterio
 import torch
 
 from prithvi.catalog import data_catalog, dataset
-from prithvi.data import Chip, ChipDataset, SegmentationDataModule
+from prithvi.data import Chip, ChipDataModule, ChipDataset
 from prithvi.errors import DatasetError
 from prithvi.metrics import IGNORE
 from tests.conftest import SPAIN, SPAIN_LABEL
@@ -100,7 +100,7 @@ def test_split_lists_of_the_archive_are_read_too(tmp_path: Path) -> None:
 
 
 def test_every_missing_file_is_counted_before_any_is_read(tmp_path: Path) -> None:
-    data = SegmentationDataModule(str(tmp_path))
+    data = ChipDataModule(str(tmp_path), dataset="sen1floods11")
     with pytest.raises(DatasetError, match=r"180 of the 180 files of the test split .*Ghana_313799_S2Hand"):
         data.setup("test")
 
@@ -109,7 +109,7 @@ def test_the_data_module_serves_the_layout(tmp_path: Path) -> None:
     for split in ("train", "val", "test"):
         (tmp_path / f"{split}_split.txt").write_text("Spain_7370579\n")
     root = data_catalog() / "sen1floods11" / "samples"
-    data = SegmentationDataModule(str(root), splits=str(tmp_path), crop=64, batch_size=2, num_workers=0)
+    data = ChipDataModule(str(root), dataset="sen1floods11", splits=str(tmp_path), crop=64, batch_size=2, num_workers=0)
     data.setup("fit")
     batch = next(iter(data.train_dataloader()))
     assert batch["image"].shape == (1, 6, 1, 64, 64)

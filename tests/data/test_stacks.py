@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from prithvi.catalog import LabelClass, dataset, folder_layout
-from prithvi.data import Chip, ChipDataset, SegmentationDataModule
+from prithvi.data import Chip, ChipDataModule, ChipDataset
 from prithvi.errors import BandError, DatasetError
 from prithvi.metrics import IGNORE
 
@@ -36,7 +36,7 @@ def test_burn_scars_become_digital_numbers_with_their_day(
     mask = np.zeros((1, 64, 64), np.int16)
     mask[0, :2], mask[0, 5] = 1, -1
     write_tif(mask, f"{stem}.mask.tif", names=None, scale=None)
-    data = SegmentationDataModule(str(tmp_path), dataset="hls_burn_scars", test_split="val", num_workers=0)
+    data = ChipDataModule(str(tmp_path), dataset="hls_burn_scars", test_split="val", num_workers=0)
     data.setup("test")
     batch = next(iter(data.test_dataloader()))
     assert (~batch["valid"]).nonzero().tolist() == [[0, 0, 7, 9]]
@@ -113,4 +113,4 @@ def test_names_in_a_file_of_one_date_go_before_the_order_of_its_kind(write_tif: 
 
 def test_a_dataset_without_labels_is_not_segmented(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="cloud_gaps has images without labels"):
-        SegmentationDataModule(str(tmp_path), dataset="cloud_gaps").setup("fit")
+        ChipDataModule(str(tmp_path), dataset="cloud_gaps").setup("fit")

@@ -138,8 +138,8 @@ model:
   class_path: prithvi.tasks.SegmentationTask
   init_args: {window: 32, head: light, model_options: {embed_dim: 64, depth: 2, num_heads: 2}}
 data:
-  class_path: prithvi.data.SegmentationDataModule
-  init_args: {root: SAMPLES, crop: 32}
+  class_path: prithvi.data.ChipDataModule
+  init_args: {root: SAMPLES, dataset: sen1floods11, crop: 32}
 """
 
 

@@ -1,0 +1,193 @@
+"""Features of a frozen encoder, computed once and kept in Zarr."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import lightning as L
+import numpy as np
+import torch
+import zarr
+from lightning_utilities.core.rank_zero import rank_zero_info
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+_NOT_KEPT = ("image", "clear", "temporal_coords", "location_coords")
+
+
+class Frozen(Protocol):
+    """A task whose encoder does not move; `prithvi.tasks.FineTuningTask` is one."""
+
+    device: torch.device
+    training: bool
+
+    def features_name(self) -> str:
+        """A name of everything that features depend on beside the images; an error where they would change."""
+
+    def encode(self, batch: Mapping[str, Any]) -> list[Tensor]:
+        """The features of every window of a batch's images."""
+
+    def eval(self) -> Any:
+        """Leaves training mode."""
+
+    def train(self, mode: bool = True) -> Any:
+        """Sets training mode."""
+
+
+class Features:
+    """A folder of features, a Zarr group for each encoder and dataset.
+
+    Args:
+        folder: where they are kept.
+        limit: the most bytes that a run may add or use there.
+
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self.folder, self.limit, self.used = folder, limit, 0
+        self._ready: dict[str, FeatureDataset] = {}
+
+    def of(self, dataset: Dataset[dict[str, Any]], part: str, task: Frozen, trainer: L.Trainer) -> FeatureDataset:
+        """The samples with their features; those that are not there yet are computed, as far as the limit allows.
+
+        Raises:
+            ConfigError: the task's features would change from one step to the next.
+
+        """
+        if part in self._ready:
+            return self._ready[part]
+        about = task.features_name() + str(cast("Any", dataset).identity) + str(trainer.precision)
+        kept = FeatureDataset(dataset, self.folder / f"{part}-{hashlib.sha256(about.encode()).hexdigest()[:16]}")
+        if trainer.is_global_zero:
+            with trainer.precision_plugin.val_step_context():
+                self.used += kept.fill(task, self.limit - self.used)
+        trainer.strategy.barrier("features")
+        kept.read_journal()
+        rank_zero_info(f"features of {len(kept.forms)} of {len(kept)} {part} chips are kept in {kept.folder}")
+        self._ready[part] = kept
+        return kept
+
+    @staticmethod
+    def joined(samples: list[dict[str, Any]]) -> dict[str, Any]:
+        """A batch; where only some samples have features, `cached` (B) says which, and images are of the others."""
+        cached = [sample for sample in samples if "features" in sample]
+        others = [sample for sample in samples if "features" not in sample]
+        if not cached or not others:
+            batch: dict[str, Any] = default_collate(samples)
+            return batch
+        batch = {name: default_collate([sample[name] for sample in others]) for name in _NOT_KEPT if name in others[0]}
+        both = set(cached[0]) & set(others[0])
+        batch |= {name: default_collate([sample[name] for sample in samples]) for name in both}
+        batch |= {name: default_collate([sample[name] for sample in cached]) for name in ("features", "size")}
+        return batch | {"cached": torch.tensor(["features" in sample for sample in samples])}
+
+
+class FeatureDataset(Dataset[dict[str, Any]]):
+    """Samples of a dataset with `features` (windows, layers*T*D, h, w) and `size` (2) instead of their images.
+
+    An array of each name and shape has a chunk a sample. A line of `journal.txt` says that a sample is whole, so a
+    computation that was killed goes on where it was.
+
+    Args:
+        dataset: the samples, always the same ones.
+        folder: of the Zarr group.
+
+    """
+
+    def __init__(self, dataset: Dataset[dict[str, Any]], folder: Path) -> None:
+        self.dataset, self.folder = dataset, folder
+        self.forms: dict[int, str] = {}
+        self._arrays: dict[str, Any] = {}
+
+    def __len__(self) -> int:
+        return len(cast("Any", self.dataset))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_arrays": {}}
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if index not in self.forms:
+            return self.dataset[index]
+        kept: dict[str, Any] = {}
+        for entry in self.forms[index].split(";"):
+            name = entry.split(":")[0]
+            kept[name] = torch.from_numpy(np.asarray(self._array(entry)[index]))
+        return {**kept, "id": str(index), "place": index}
+
+    def fill(self, task: Frozen, limit: int) -> int:
+        """Computes and keeps what is missing, in order, up to `limit` bytes; returns the bytes that are kept."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.read_journal()
+        used = sum(_bytes_of(form) for form in self.forms.values())
+        todo = [index for index in range(len(self)) if index not in self.forms]
+        training = task.training
+        task.eval()
+        with torch.inference_mode(), (self.folder / "journal.txt").open("a", encoding="utf-8") as journal:
+            for index, batch in zip(todo, self._batches(todo), strict=True):
+                here = {
+                    key: value.to(task.device) if isinstance(value, Tensor) else value for key, value in batch.items()
+                }
+                kept = {name: value[0] for name, value in batch.items() if _is_kept(name, value)}
+                kept["features"] = torch.stack(task.encode(here), dim=1)[0].float().cpu()
+                kept["size"] = torch.tensor(batch["image"].shape[-2:])
+                entries = {_entry(name, value): value for name, value in kept.items()}
+                form = ";".join(entries)
+                if used + _bytes_of(form) > limit:
+                    break
+                for entry, value in entries.items():
+                    self._array(entry, create=True)[index] = value.numpy()
+                used += _bytes_of(form)
+                journal.write(f"{index} {form}\n")
+                journal.flush()
+        task.train(training)
+        return used
+
+    def read_journal(self) -> None:
+        """Takes note of the samples that are whole; a line that a kill cut short is taken off."""
+        path = self.folder / "journal.txt"
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:
+            path.write_text(whole, encoding="utf-8")
+        for line in whole.splitlines():
+            index, _, form = line.partition(" ")
+            self.forms[int(index)] = form
+
+    def _batches(self, indices: list[int]) -> Iterator[dict[str, Any]]:
+        # A generator of its own: a run that finds its features ready draws the same numbers as one that makes them.
+        some = torch.utils.data.Subset(self.dataset, indices)
+        return iter(DataLoader(some, batch_size=1, generator=torch.Generator()))
+
+    def _array(self, entry: str, create: bool = False) -> Any:
+        """The array of one name and shape; `create` makes it where it is not there."""
+        if entry not in self._arrays:
+            name, dtype, shape = entry.split(":")
+            sizes = tuple(int(size) for size in shape.split("x") if size)
+            path = self.folder / f"{name}-{shape or 'one'}"
+            if create and not (path / "zarr.json").is_file():
+                chunks = (1, *sizes)
+                packed: Any = None if name == "features" else "auto"  # floats of a network do not shrink
+                zarr.create_array(path, shape=(len(self), *sizes), chunks=chunks, dtype=dtype, compressors=packed)
+            self._arrays[entry] = zarr.open_array(path, mode="r+" if create else "r")
+        return self._arrays[entry]
+
+
+def _is_kept(name: str, value: Any) -> bool:
+    return isinstance(value, Tensor) and name not in _NOT_KEPT and name != "place"
+
+
+def _entry(name: str, value: Tensor) -> str:
+    """Name, dtype and shape of an array's sample, as in the journal."""
+    return f"{name}:{str(value.dtype).removeprefix('torch.')}:{'x'.join(map(str, value.shape))}"
+
+
+def _bytes_of(form: str) -> int:
+    """Bytes of a sample of a form, as it lies in memory."""
+    total = 0
+    for entry in form.split(";"):
+        _, dtype, shape = entry.split(":")
+        total += np.dtype(dtype).itemsize * int(np.prod([int(size) for size in shape.split("x") if size]))
+    return total

@@ -1,0 +1,182 @@
+"""The data module of fine-tuning: labelled chips of a published layout, of one's own folder, or of a chip store."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any, cast
+
+import lightning as L
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from prithvi.contract import Contract, Quantity
+from prithvi.data.balance import BalancedSampler
+from prithvi.data.features import Features, Frozen
+from prithvi.data.sources import Crops, LayoutSource, StoreSource, folder_of, subset
+from prithvi.errors import ConfigError, DatasetError
+
+Samples = Dataset[dict[str, Any]]
+
+
+class ChipDataModule(L.LightningDataModule):
+    """Training crops and whole validation and test chips.
+
+    Args:
+        root: folder in which the dataset's own folders lie (for Sen1Floods11: S2Hand and LabelHand), or a chip store.
+        dataset: name in the data catalog; null for a folder of one's own, or for a store.
+        folder: what a folder of one's own holds: the arguments of `prithvi.catalog.folder_layout`, classes as a table
+            of `value`, `name` and, if wanted, `color`.
+        splits: folder with split lists to use instead of the official ones, of the same file names.
+        crop: side of a random training crop in pixels; null trains on whole chips.
+        batch_size: samples a training batch; validation and test take whole chips, one at a time.
+        num_workers: processes that read.
+        train_split: split that is trained on.
+        val_split: split that the best checkpoint is chosen by.
+        test_split: split that `prithvi test` reports.
+        fraction: share of the training chips that is used; a smaller share is part of every larger one.
+        subset_seed: of which chips those are.
+        balance: after an epoch that shows each chip once, draw chips such that every class has an equal share of the
+            pixels.
+        features: folder for the features of a frozen encoder, which are then computed once (model.finetune: frozen,
+            model.augment: false, crop: null).
+        features_gb: the most that they may take there; chips beyond it are encoded each time.
+
+    Raises:
+        DatasetError: at the start of a run, when lists or files are missing; all missing files are named.
+        ConfigError: options that do not fit together.
+
+    """
+
+    def __init__(
+        self,
+        root: str,
+        dataset: str | None = None,
+        folder: dict[str, Any] | None = None,
+        splits: str | None = None,
+        crop: int | None = 224,
+        batch_size: int = 4,
+        num_workers: int = 2,
+        train_split: str = "train",
+        val_split: str = "val",
+        test_split: str = "test",
+        fraction: float = 1.0,
+        subset_seed: int = 0,
+        balance: bool = False,
+        features: str | None = None,
+        features_gb: float = 10.0,
+    ) -> None:
+        super().__init__()
+        if not 0 < fraction <= 1:
+            raise ConfigError(f"data.fraction is {fraction}: a share above 0, and at most 1.")
+        self.source = _source(Path(root), dataset, folder, Path(splits) if splits is not None else None)
+        self.crop = crop
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.names = {"train": train_split, "val": val_split, "test": test_split}
+        self.fraction, self.subset_seed = fraction, subset_seed
+        self.balance = balance
+        if features is not None and crop is not None:
+            raise ConfigError("features are kept of whole chips, which random crops are not: data.crop: null.")
+        self.features = Features(Path(features), round(features_gb * 1e9)) if features is not None else None
+        self.datasets: dict[str, Samples] = {}
+        self.sampler: BalancedSampler | None = None
+
+    @property
+    def contract(self) -> Contract:
+        """Bands and statistics of the dataset's published recipe, or of the store."""
+        return self.source.contract
+
+    @property
+    def classes(self) -> list[str] | None:
+        """Class names, in the order of the scores; None where the labels are a quantity."""
+        return [entry.name for entry in self.source.classes] or None
+
+    @property
+    def colors(self) -> list[str] | None:
+        """Class colours (RRGGBB); None where they are not all known."""
+        colors = [entry.color for entry in self.source.classes]
+        return colors if colors and all(colors) else None
+
+    @property
+    def quantity(self) -> dict[str, Any] | None:
+        """What the labels are, where that is a number."""
+        found: Quantity | None = self.source.quantity
+        return found.to_dict() if found is not None else None
+
+    def setup(self, stage: str) -> None:
+        """Opens the lists the stage needs. No pixel is read."""
+        for part in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ()):
+            if part != "train":
+                self.datasets[part] = self.source.dataset(self.names[part])
+                continue
+            whole = self.source.dataset(self.names[part], self.crop)
+            some = subset(len(cast("Any", whole)), self.fraction, self.subset_seed)
+            kept: Samples = whole if len(some) == len(cast("Any", whole)) else torch.utils.data.Subset(whole, some)
+            self.datasets[part] = Crops(kept, self.crop)
+            if self.balance:
+                self.sampler = BalancedSampler(len(some), len(self.source.classes))
+
+    def _frozen(self, part: str) -> Samples:
+        """The samples of a part with the features of the trainer's frozen encoder, if they are to be kept."""
+        dataset = self.datasets[part]
+        if self.features is None or self.trainer is None or self.trainer.testing:
+            return dataset
+        return self.features.of(dataset, part, cast("Frozen", self.trainer.lightning_module), self.trainer)
+
+    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
+        dataset = self._frozen("train")
+        if self.sampler is not None and self.trainer is not None and self.trainer.world_size > 1:
+            raise ConfigError("data.balance counts what one device sees: train on one device, or without it.")
+        return self._loader(dataset, self.batch_size, True, self.sampler)
+
+    def val_dataloader(self) -> DataLoader[dict[str, Any]]:
+        return self._loader(self._frozen("val"), 1)
+
+    def test_dataloader(self) -> DataLoader[dict[str, Any]]:
+        return self._loader(self._frozen("test"), 1)
+
+    def _loader(
+        self, dataset: Samples, batch_size: int, training: bool = False, sampler: BalancedSampler | None = None
+    ) -> DataLoader[dict[str, Any]]:
+        if self.num_workers == 0:  # as was asked for
+            warnings.filterwarnings("ignore", ".*does not have many workers")
+        return DataLoader(
+            dataset, batch_size=batch_size, shuffle=training and sampler is None, sampler=sampler,
+            drop_last=training and len(cast("Any", dataset)) > batch_size, num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0, collate_fn=Features.joined,
+        )  # fmt: skip
+
+    def on_before_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+        """Counts the classes that training sees, for `balance`."""
+        if self.sampler is not None and "place" in batch:
+            self.sampler.see(batch["place"], batch["label"])
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `balance` has counted."""
+        return {} if self.sampler is None else {"counts": self.sampler.counts}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if self.sampler is not None and "counts" in state_dict:
+            self.sampler.counts = state_dict["counts"]
+
+
+def _source(
+    root: Path, dataset: str | None, folder: dict[str, Any] | None, splits: Path | None
+) -> LayoutSource | StoreSource:
+    if dataset is not None and folder is not None:
+        raise ConfigError(f"data.dataset ({dataset}) and data.folder were given: one of them says what the files are.")
+    if dataset is None and folder is None:
+        if splits is not None:
+            raise ConfigError("a chip store has its parts in itself: leave data.splits out.")
+        if not (root / "zarr.json").is_file():
+            raise DatasetError(
+                f"{root} is no chip store: say what it holds, by data.dataset (a name of 'prithvi data show') or "
+                "data.folder."
+            )
+        return StoreSource(root)
+    if dataset is not None:
+        from prithvi.catalog import dataset as dataset_named
+
+        return LayoutSource(dataset_named(dataset), root, splits)
+    return LayoutSource(folder_of(folder or {}, root), root, splits)

@@ -1,0 +1,181 @@
+"""Where labelled chips come from: files of a layout, or a chip store; and which of them are used."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from prithvi.catalog import DatasetLayout, LabelClass, folder_layout
+from prithvi.chips import ChipStore
+from prithvi.contract import Contract, Quantity
+from prithvi.data.chips import Chip, ChipDataset
+from prithvi.data.pretraining import PretrainDataModule
+from prithvi.data.stores import StoreDataset
+from prithvi.errors import ConfigError, DatasetError, nearest
+
+
+class LayoutSource:
+    """Chips of a layout.
+
+    Args:
+        layout: what the files mean.
+        root: where they lie.
+        splits: see `DatasetLayout.chip_ids`.
+
+    """
+
+    def __init__(self, layout: DatasetLayout, root: Path, splits: Path | None = None) -> None:
+        self.layout, self.root, self.splits = layout, root, splits
+        self.contract: Contract = layout.contract
+        self.classes: tuple[LabelClass, ...] = layout.classes
+        self.quantity: Quantity | None = layout.quantity
+
+    def dataset(self, split: str, crop: int | None = None) -> ChipDataset:
+        """The chips of a split, every file of which is there; no pixel is read.
+
+        Raises:
+            DatasetError: the dataset has no labels; or files are missing.
+
+        """
+        layout = self.layout
+        if layout.label is None and layout.table is None:
+            raise DatasetError(f"{layout.name} has images without labels, which is nothing to learn from.")
+        files = layout.chips(self.root, split, self.splits)
+        chips = [
+            Chip(chip.id, chip.image, chip.label if chip.label is not None else cast("int", chip.number),
+                 dates=chip.dates)
+            for chip in files
+        ]  # fmt: skip
+        return ChipDataset(chips, layout, crop)
+
+
+class StoreSource:
+    """Chips of a labelled store.
+
+    Args:
+        root: its folder.
+
+    Raises:
+        DatasetError: it has no labels.
+
+    """
+
+    quantity: Quantity | None = None
+
+    def __init__(self, root: Path) -> None:
+        self.store = ChipStore(root)
+        self.classes: tuple[LabelClass, ...] = self.store.spec.classes
+        if not self.classes:
+            raise DatasetError(f"{root} has chips without labels: build it with them (prithvi data build --labels).")
+
+    @property
+    def contract(self) -> Contract:
+        """The store's bands and statistics."""
+        return PretrainDataModule([str(self.store.path)]).contract
+
+    def dataset(self, split: str, crop: int | None = None) -> StoreDataset:
+        """The chips of a part; `Crops` cuts them.
+
+        Raises:
+            DatasetError: the store has no such part.
+
+        """
+        return StoreDataset(self.store, split)
+
+
+class Crops(Dataset[dict[str, Any]]):
+    """Samples with their `place` in the dataset, and a random square of those that are larger.
+
+    Args:
+        dataset: the samples.
+        crop: side of the square in pixels; None leaves them whole.
+
+    """
+
+    def __init__(self, dataset: Dataset[dict[str, Any]], crop: int | None) -> None:
+        self.dataset, self.crop = dataset, crop
+
+    def __len__(self) -> int:
+        return len(cast("Any", self.dataset))
+
+    @property
+    def identity(self) -> str:
+        """Names what the samples are made of."""
+        inner: Any = self.dataset
+        if isinstance(inner, torch.utils.data.Subset):
+            return repr((cast("Any", inner.dataset).identity, list(inner.indices)))
+        return str(inner.identity)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        sample = {**self.dataset[index], "place": index}
+        height, width = sample["image"].shape[-2:]
+        if self.crop is None or (height, width) == (self.crop, self.crop):
+            return sample
+        if self.crop > min(height, width):
+            raise DatasetError(f"chip {sample['id']} has {height} x {width} pixels, fewer than a crop of {self.crop}.")
+        top, left = (int(torch.randint(size - self.crop + 1, ())) for size in (height, width))
+        for name in ("image", "valid", "clear", "label", "target"):
+            if name in sample and sample[name].ndim > 1:
+                sample[name] = sample[name][..., top : top + self.crop, left : left + self.crop]
+        return sample
+
+
+def subset(size: int, fraction: float, seed: int) -> list[int]:
+    """A share of 0 .. size - 1, at least one, ascending; smaller shares of one seed are parts of larger ones."""
+    order = np.random.default_rng(seed).permutation(size)
+    return sorted(order[: max(1, round(fraction * size))].tolist())
+
+
+def folder_of(plain: Mapping[str, Any], root: Path) -> DatasetLayout:
+    """`folder_layout` from plain values, as a configuration file holds them; lists lie under the root.
+
+    Raises:
+        ConfigError: a key that it has not, or one that is missing.
+        DatasetError: see `folder_layout`.
+
+    """
+    known = [name for name in inspect.signature(folder_layout).parameters if name not in ("split", "name")]
+    for key in plain:
+        if key not in known:
+            raise ConfigError(f"data.folder has no {key!r}: {nearest(key, known)}")
+    missing = [key for key in ("image", "bands", "sensor") if key not in plain]
+    if missing:
+        raise ConfigError(f"data.folder lacks {', '.join(missing)}.")
+    options: dict[str, Any] = dict(plain)
+    if "classes" in options:
+        options["classes"] = [_class_of(entry) for entry in options["classes"]]
+    if options.get("quantity") is not None:
+        options["quantity"] = _quantity_of(options["quantity"])
+    if options.get("table") is not None:
+        options["table"] = _three(options["table"])
+    if options.get("lists"):
+        options["lists"] = {part: root / path for part, path in options["lists"].items()}
+    return folder_layout(**options, name=root.name)
+
+
+def _class_of(entry: Any) -> LabelClass:
+    if not isinstance(entry, Mapping) or not {"value", "name"} <= set(entry) or set(entry) - {"value", "name", "color"}:
+        raise ConfigError(f"data.folder.classes: each has value, name and, if wanted, color (RRGGBB); found {entry!r}.")
+    return LabelClass(int(entry["value"]), str(entry["name"]), str(entry.get("color", "")))
+
+
+def _quantity_of(plain: Any) -> Quantity:
+    if not isinstance(plain, Mapping) or not {"name", "mean", "std"} <= set(plain) or set(plain) - {
+        "name", "mean", "std", "unit",
+    }:  # fmt: skip
+        raise ConfigError(f"data.folder.quantity has name, mean, std and, if wanted, unit; found {plain!r}.")
+    return Quantity(str(plain["name"]), float(plain["mean"]), float(plain["std"]), str(plain.get("unit", "")))
+
+
+def _three(plain: Any) -> tuple[str, str, str]:
+    if not isinstance(plain, Sequence) or isinstance(plain, str) or len(plain) != 3:
+        raise ConfigError(
+            f"data.folder.table is a CSV file, its column of ids and its column of classes; found {plain!r}."
+        )
+    return str(plain[0]), str(plain[1]), str(plain[2])

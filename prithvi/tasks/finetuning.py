@@ -1,0 +1,244 @@
+"""What all fine-tunings share: an encoder and a head, the data's contract, sliding windows, the optimiser."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from prithvi.contract import Contract
+from prithvi.errors import ConfigError
+from prithvi.fitted import FittedModel
+from prithvi.modelfolder import contract_of, initialise
+from prithvi.models import Segmenter, Standardise
+from prithvi.models.zoo import configure
+from prithvi.tasks.adapting import merged, prepare
+from prithvi.tasks.augment import flip_and_turn
+from prithvi.tasks.optimising import fine_tuning
+from prithvi.tasks.sliding import blended, windows_of
+
+_SAID_ELSEWHERE = {"num_frames", "img_size", "bands", "in_chans", "mean", "std"}
+
+
+class FineTuningTask(L.LightningModule):
+    """An encoder and a head. A task says what its outputs mean: `loss_of`, `evaluate` and `fitted`.
+
+    Args:
+        outputs: numbers that the head gives for each pixel, or for each chip.
+        model: name of the encoder (`prithvi models list`).
+        contract: bands, statistics and scale of the input, as `Contract.to_dict` writes them; `prithvi fit` takes them
+            from the data, Python code passes `data.contract.to_dict()`.
+        init: weights the encoder starts from: a name or hub id of published weights, or a file; null for random ones.
+        statistics: `data` to standardise by the data's own mean and standard deviation; `init` by those that
+            the weights were pretrained with.
+        head: `fcn` (the paper's neck and head), `light` or `pooled` (one answer a chip), the class name of a decoder of
+            TerraTorch such as UperNetDecoder, or any registered head.
+        head_options: options of the head.
+        model_options: other fields of the model's configuration, such as depth.
+        num_frames: dates of the input.
+        window: side of the square the model sees, in pixels: training crops, validation and mapping windows.
+        lr: highest learning rate of AdamW.
+        weight_decay: of matrices; biases and norms have none.
+        warmup: share of the steps in which the learning rate rises, before it falls along a cosine.
+        layer_decay: factor of the learning rate from each encoder block to the one before it; 1 trains all alike.
+        finetune: `full`, the encoder too; `frozen`, the head alone; `lora`, the head and low-rank additions to the
+            encoder's attention.
+        lora_rank: of these.
+        coordinates: give the model dates and places, where it has codes for them.
+        augment: draw one of the eight flips and quarter turns for every training batch.
+
+    Raises:
+        ConfigError: the options do not fit together.
+
+    """
+
+    not_its_own: ClassVar[tuple[str, ...]] = ("quantity",)
+    """What the command line offers to every task and this one has no use for."""
+
+    def __init__(
+        self,
+        outputs: int,
+        model: str = "prithvi_hls_tiny",
+        contract: dict[str, Any] | None = None,
+        init: str | None = None,
+        statistics: str = "data",
+        head: str = "fcn",
+        head_options: dict[str, Any] | None = None,
+        model_options: dict[str, Any] | None = None,
+        num_frames: int = 1,
+        window: int = 224,
+        lr: float = 1e-4,
+        weight_decay: float = 0.05,
+        warmup: float = 0.1,
+        layer_decay: float = 1.0,
+        finetune: str = "full",
+        lora_rank: int = 8,
+        coordinates: bool = False,
+        augment: bool = True,
+    ) -> None:
+        super().__init__()
+        if contract is None:
+            raise ConfigError(f"{type(self).__name__} needs contract=: what the input looks like.")
+        reserved = _SAID_ELSEWHERE & set(model_options or {})
+        if reserved:
+            raise ConfigError(
+                f"model_options holds {', '.join(sorted(reserved))}, which num_frames, window and contract say."
+            )
+        self.save_hyperparameters(ignore=["outputs", *self.not_its_own])
+        self.contract = Contract.from_dict(contract)
+        if statistics == "init" and init is not None:
+            self.contract = rescaled(contract_of(init, model), self.contract)
+        elif statistics != "data":
+            raise ConfigError(
+                f"statistics is {statistics!r} with init {init!r}: it is data, or init where that is given."
+            )
+        elif not self.contract.has_statistics:
+            raise ConfigError(
+                "the data say no mean and standard deviation of their bands: say mean and std in data.folder, or take "
+                "those that the weights were pretrained with (model.statistics: init, with model.init)."
+            )
+        config = configure(
+            model, num_frames, window, self.contract.bands,
+            mean=self.contract.mean, std=self.contract.std, **(model_options or {}),
+        )  # fmt: skip
+        self.model = Segmenter(config, outputs, head, head_options)
+        self.head_name, self.head_options = head, dict(head_options or {})
+        self.standardise = Standardise(self.contract)
+        self.init_report = initialise(self.model.encoder, init) if init is not None else None
+        prepare(self.model.encoder, finetune, lora_rank)
+        self.frozen = finetune == "frozen"
+        if self.frozen:  # which Lightning would warn of
+            self.model.encoder.eval()
+            warnings.filterwarnings("ignore", "Found .* in eval mode at the start of training")
+        self.window, self.coordinates, self.augment = window, coordinates, augment
+        self.lr, self.weight_decay, self.warmup, self.layer_decay = lr, weight_decay, warmup, layer_decay
+
+    def train(self, mode: bool = True) -> FineTuningTask:
+        """Sets training mode; an encoder that does not train stays as it is in use."""
+        super().train(mode)
+        if self.frozen:
+            self.model.encoder.eval()
+        return self
+
+    def encode(self, batch: Mapping[str, Any]) -> list[Tensor]:
+        """The features of every window of a batch's images, rows of windows from the top, each (B, layers*T*D, h, w).
+
+        Args:
+            batch: as `prithvi.data` makes it, images of any size.
+
+        """
+        images = self.standardise(batch["image"], batch.get("valid"))
+        coordinates = (batch.get("temporal_coords"), batch.get("location_coords")) if self.coordinates else (None, None)
+        with torch.no_grad() if self.frozen else contextlib.nullcontext():
+            return [self.model.features(part, *coordinates) for part in windows_of(images, self.window)]
+
+    def forward(self, batch: Mapping[str, Any]) -> Tensor:
+        """(B, outputs, Y, X), or (B, outputs) where the head pools, of a batch as `prithvi.data` makes it.
+
+        A batch may hold `features` (B, windows, layers*T*D, h, w), as `encode` gives them, and `size` (B, 2), rows and
+        columns, for some of its samples, those that `cached` (B) names, and images for the others.
+        """
+        if "features" not in batch:
+            return self._scores(self.encode(batch), *batch["image"].shape[-2:])
+        height, width = batch["size"][0].tolist()
+        kept = self._scores(list(batch["features"].unbind(dim=1)), height, width)
+        if "image" not in batch:
+            return kept
+        cached = batch["cached"]
+        others = {**batch, "valid": batch["valid"][~cached]}
+        fresh = self._scores(self.encode(others), height, width).to(kept.dtype)
+        order = torch.argsort(torch.cat([cached.nonzero(), (~cached).nonzero()]).flatten())
+        return torch.cat([kept, fresh])[order]
+
+    def _scores(self, features: list[Tensor], height: int, width: int) -> Tensor:
+        parts = (self.model.head(part, (self.window, self.window)) for part in features)
+        return blended(parts, height, width, self.window)
+
+    def features_name(self) -> str:
+        """A name of everything that features depend on beside the images: weights, contract, windows, blocks.
+
+        Raises:
+            ConfigError: features would change from one step to the next.
+
+        """
+        if not self.frozen or self.augment:
+            raise ConfigError(
+                "features are kept where neither the encoder nor its input moves: model.finetune: frozen and "
+                "model.augment: false."
+            )
+        content = hashlib.sha256()
+        for name, value in sorted(self.model.encoder.state_dict().items()):
+            content.update(name.encode())
+            content.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        about = [self.contract.to_dict(), self.window, self.model.indices, self.coordinates]
+        content.update(json.dumps(about, default=str).encode())
+        return content.hexdigest()[:16]
+
+    def loss_of(self, batch: Mapping[str, Any], scores: Tensor) -> Tensor:
+        """The loss of a batch, a mean over what is labelled."""
+        raise NotImplementedError
+
+    def evaluate(self, batch: Mapping[str, Any], scores: Tensor, part: str) -> None:
+        """Adds a batch to the figures of a part (`val` or `test`)."""
+        raise NotImplementedError
+
+    def report(self, part: str) -> dict[str, Tensor]:
+        """The figures of a part by name, which then begin anew."""
+        raise NotImplementedError
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        if self.augment:
+            batch = flip_and_turn(batch)
+        scores = self(batch)
+        loss = self.loss_of(batch, scores)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(scores))
+        return loss
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        self._evaluate(batch, "test")
+
+    def _evaluate(self, batch: dict[str, Any], part: str) -> None:
+        scores = self(batch)
+        self.evaluate(batch, scores, part)
+        loss = self.loss_of(batch, scores)
+        self.log(f"{part}/loss", loss, prog_bar=part == "val", batch_size=len(scores), sync_dist=True)
+
+    def on_validation_epoch_end(self) -> None:
+        self._report("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._report("test")
+
+    def _report(self, part: str) -> None:
+        self.log_dict({f"{part}/{name}": value.float() for name, value in self.report(part).items()})
+
+    def configure_optimizers(self) -> Any:
+        steps = int(self.trainer.estimated_stepping_batches)
+        return fine_tuning(self, steps, self.lr, self.weight_decay, self.warmup, self.layer_decay)
+
+    def fitted(self, **provenance: Any) -> FittedModel:
+        """The trained model with everything that using it needs; `prithvi.modelfolder.save` keeps it."""
+        return FittedModel(
+            model=merged(self.model), contract=self.contract, classes=(), head=self.head_name,
+            head_options=self.head_options, window=self.window, coordinates=self.coordinates, provenance=provenance,
+        )  # fmt: skip
+
+
+def rescaled(pretrained: Contract, data: Contract) -> Contract:
+    """The contract of some data with the statistics and the clipping of a pretrained model, in the data's units."""
+    own, factor = pretrained.select(data.bands), data.scale / pretrained.scale
+    return dataclasses.replace(
+        data, mean=tuple(factor * value for value in own.mean), std=tuple(factor * value for value in own.std),
+        clip=(factor * own.clip[0], factor * own.clip[1]) if own.clip is not None else None,
+    )  # fmt: skip

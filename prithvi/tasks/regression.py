@@ -1,0 +1,82 @@
+"""Fine-tuning for a quantity at every pixel, such as biomass."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from prithvi.contract import Quantity
+from prithvi.errors import ConfigError, nearest
+from prithvi.fitted import FittedModel
+from prithvi.metrics import RegressionMetrics
+from prithvi.tasks.finetuning import FineTuningTask
+
+_LOSSES: dict[str, Callable[..., Tensor]] = {
+    "mse": nn.functional.mse_loss,
+    "l1": nn.functional.l1_loss,
+    "huber": nn.functional.huber_loss,
+}
+
+
+class RegressionTask(FineTuningTask):
+    """A number at every pixel that has a target. The model predicts it standardised; losses and scores are of that,
+    figures are in the quantity's unit.
+
+    Args:
+        quantity: what is predicted, as `Quantity.to_dict` writes it; `prithvi fit` takes it from the data.
+        loss: `mse`, `l1` or `huber`.
+        options: those of `FineTuningTask`.
+
+    Raises:
+        ConfigError: the options do not fit together.
+
+    """
+
+    not_its_own: ClassVar[tuple[str, ...]] = ("classes", "colors")
+
+    def __init__(self, quantity: dict[str, Any] | None = None, loss: str = "mse", **options: Any) -> None:
+        if quantity is None:
+            raise ConfigError("RegressionTask needs quantity=: name, mean and std of what is predicted.")
+        if loss not in _LOSSES:
+            raise ConfigError(f"there is no loss {loss!r}: {nearest(loss, _LOSSES)}")
+        super().__init__(outputs=1, **options)
+        self.quantity = Quantity(**quantity)
+        self.distance = _LOSSES[loss]
+        self.metrics = nn.ModuleDict({part: RegressionMetrics() for part in ("val_", "test_")})
+
+    @staticmethod
+    def target_of(batch: Mapping[str, Any]) -> Tensor:
+        """(B, Y, X) targets in the quantity's unit, NaN also where the image has no data on any date."""
+        target: Tensor = batch["target"]
+        return torch.where(batch["valid"].any(dim=1), target, torch.nan) if "valid" in batch else target
+
+    def loss_of(self, batch: Mapping[str, Any], scores: Tensor) -> Tensor:
+        """The mean over pixels with a target, in standardised units; 0 (with a gradient) where there is none."""
+        target = (self.target_of(batch) - self.quantity.mean) / self.quantity.std
+        there = target.isfinite()
+        error: Tensor = self.distance(scores[:, 0].float(), target.nan_to_num(), reduction="none")
+        return (error * there).sum() / there.sum().clamp(min=1)
+
+    def predicted(self, scores: Tensor) -> Tensor:
+        """(B, 1, Y, X) scores as (B, Y, X) values in the quantity's unit."""
+        return scores[:, 0].float() * self.quantity.std + self.quantity.mean
+
+    def evaluate(self, batch: Mapping[str, Any], scores: Tensor, part: str) -> None:
+        """Adds (B, 1, Y, X) scores to the figures of a part."""
+        self.metrics[f"{part}_"].update(self.predicted(scores), self.target_of(batch))  # type: ignore[operator]
+
+    def report(self, part: str) -> dict[str, Tensor]:
+        """RMSE, MAE and bias in the quantity's unit, and R2."""
+        metrics = self.metrics[f"{part}_"]
+        assert isinstance(metrics, RegressionMetrics)
+        figures = metrics.compute()
+        metrics.reset()
+        return figures
+
+    def fitted(self, **provenance: Any) -> FittedModel:
+        """The trained model with everything that using it needs; `prithvi.modelfolder.save` keeps it."""
+        return dataclasses.replace(super().fitted(**provenance), task="regression", quantity=self.quantity)

@@ -1,0 +1,227 @@
+"""Labelled chips of one's own folder and of a store, shares of them, rare classes drawn more often."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from prithvi.bands import PRITHVI_BANDS
+from prithvi.catalog import LabelClass
+from prithvi.chips import ChipStore, StoreSpec
+from prithvi.chips.spec import UNLABELLED, Sample
+from prithvi.chips.spec import Chip as StoredChip
+from prithvi.contract import IGNORE
+from prithvi.data import ChipDataModule
+from prithvi.data.balance import BalancedSampler
+from prithvi.data.sources import subset
+from prithvi.errors import ConfigError, DatasetError
+
+Write = Callable[..., Path]
+FOLDER: dict[str, Any] = {
+    "image": "images/{id}_*.tif", "label": "masks/{id}.tif", "bands": list(PRITHVI_BANDS), "sensor": "hls-s30",
+    "classes": [{"value": 3, "name": "vine"}, {"value": 7, "name": "other", "color": "999999"}], "ignore": [0],
+    "lists": {"train": "train.txt", "val": "val.txt"}, "mean": [500] * 6, "std": [100] * 6,
+}  # fmt: skip
+
+QUANTITY = {"name": "biomass", "mean": 50.0, "std": 25.0, "unit": "t"}
+
+
+@pytest.fixture
+def folder(write_tif: Write, tmp_path: Path) -> Path:
+    """Four chips with dates in their names, masks of 0 (nothing), 3 and 7, and of a quantity; lists of two parts."""
+    generator = np.random.default_rng(0)
+    for name in ("images", "masks", "biomass"):
+        (tmp_path / name).mkdir()
+    for number in range(4):
+        pixels = generator.integers(100, 900, (6, 32, 32)).astype(np.int16)
+        write_tif(pixels, f"images/tile_{number}_2022145.tif", names=None)
+        mask = np.full((1, 32, 32), 7, np.uint8)
+        mask[0, :4] = 3
+        mask[0, 4, :2] = 0
+        write_tif(mask, f"masks/tile_{number}.tif", names=None)
+        mass = (pixels[3:4] / 10).astype(np.float32)
+        mass[0, 0, 0] = -1
+        write_tif(mass, f"biomass/tile_{number}.tif", names=None, nodata=-1)
+    (tmp_path / "train.txt").write_text("tile_0\ntile_1\ntile_2\n")
+    (tmp_path / "val.txt").write_text("tile_3\n")
+    with (tmp_path / "scenes.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("chip", "kind"), *((f"tile_{n}", ("vine", "7")[n % 2]) for n in range(4))])
+    return tmp_path
+
+
+def module(folder: Path, options: dict[str, Any] | None = None, **more: Any) -> ChipDataModule:
+    return ChipDataModule(str(folder), folder=options or FOLDER, num_workers=0, **{"crop": 16, **more})
+
+
+def test_a_folder_of_ones_own_is_read_as_it_was_described(folder: Path) -> None:
+    data = module(folder, batch_size=2)
+    assert data.classes == ["vine", "other"]
+    assert data.colors is None  # one is not known, so the task draws all
+    assert data.quantity is None
+    assert data.contract.mean == (500.0,) * 6
+    data.setup("fit")
+    batch = next(iter(data.train_dataloader()))
+    assert batch["image"].shape == (2, 6, 1, 16, 16)
+    (whole,) = list(data.val_dataloader())
+    assert (whole["label"] == 0).sum() == 4 * 32
+    assert (whole["label"] == IGNORE).sum() == 2
+
+
+def test_a_quantity_is_a_number_and_its_nodata_nothing(folder: Path) -> None:
+    options = {
+        **FOLDER,
+        "label": "biomass/{id}.tif",
+        "quantity": {"name": "biomass", "mean": 50, "std": 25, "unit": "t"},
+    }
+    del options["classes"], options["ignore"]
+    data = module(folder, options)
+    assert data.classes is None
+    assert data.quantity == QUANTITY
+    data.setup("fit")
+    (whole,) = list(data.val_dataloader())
+    assert whole["target"].isnan().sum() == 1
+    expected = whole["image"][0, 3, 0].float() / 10
+    there = whole["target"][0].isfinite()
+    torch.testing.assert_close(whole["target"][0][there], expected[there])
+
+
+def test_a_class_of_the_whole_chip_comes_from_a_table(folder: Path) -> None:
+    options = {**FOLDER, "table": ["scenes.csv", "chip", "kind"]}
+    del options["label"]
+    data = module(folder, options)
+    data.setup("fit")
+    assert [int(sample["label"]) for sample in data.datasets["train"]] == [0, 1, 0]  # type: ignore[attr-defined]
+    (folder / "scenes.csv").write_text("chip,kind\ntile_0,vine\ntile_1,rose\ntile_2,7\n")
+    with pytest.raises(DatasetError, match=r"has the class 'rose' for tile_1; .* has 3 \(vine\), 7 \(other\)"):
+        module(folder, options).setup("fit")
+    (folder / "scenes.csv").write_text("chip,kind\ntile_0,vine\n")
+    with pytest.raises(DatasetError, match=r"scenes.csv says no class of tile_1, tile_2"):
+        module(folder, options).setup("fit")
+
+
+def test_what_does_not_fit_is_said_before_any_pixel_is_read(folder: Path, write_tif: Write) -> None:
+    write_tif(np.zeros((6, 32, 32), np.int16), "images/tile_1_2022150.tif")
+    with pytest.raises(
+        DatasetError, match=r"one name of the train split .* fits images/tile_1_2022145.tif, images/tile_1_2022150"
+    ):
+        module(folder).setup("fit")
+    (folder / "images" / "tile_1_2022150.tif").unlink()
+    (folder / "masks" / "tile_0.tif").unlink()
+    (folder / "masks" / "tile_2.tif").unlink()
+    with pytest.raises(DatasetError, match=r"2 of the 6 files .*: masks/tile_0.tif, masks/tile_2.tif\.") as error:
+        module(folder).setup("fit")
+    assert "tile_1" not in str(error.value)
+    (folder / "train.txt").write_text("tile_1\ntile_1\n")
+    with pytest.raises(DatasetError, match=r"train split of .* names tile_1 more than once"):
+        module(folder).setup("fit")
+    (folder / "train.txt").write_text("\n")
+    with pytest.raises(DatasetError, match="the list of the train split is empty"):
+        module(folder).setup("fit")
+    with pytest.raises(ConfigError, match=r"data.folder has no 'imge': did you mean image"):
+        module(folder, {**FOLDER, "imge": "x"})
+    with pytest.raises(ConfigError, match=r"data.folder lacks sensor"):
+        module(folder, {key: value for key, value in FOLDER.items() if key != "sensor"})
+    with pytest.raises(DatasetError, match="leaves open which part is the chip's name: give lists"):
+        module(folder, {key: value for key, value in FOLDER.items() if key != "lists"})
+    with pytest.raises(DatasetError, match="no chip store: say what it holds"):
+        ChipDataModule(str(folder))
+    with pytest.raises(ConfigError, match=r"data.fraction is 2"):
+        module(folder, fraction=2)
+
+
+def test_a_label_on_another_grid_is_refused(folder: Path, write_tif: Write) -> None:
+    from rasterio.transform import from_origin
+
+    mask = np.full((1, 32, 32), 7, np.uint8)
+    for name, options, told in (
+        (
+            "shifted",
+            {"transform": from_origin(600_010, 4_200_000, 10, 10)},
+            "do not lie on one grid: the image begins at",
+        ),
+        ("zone", {"crs": "EPSG:32631"}, r"image \(EPSG:32630\) and label \(EPSG:32631\) do not lie on one grid"),
+    ):
+        write_tif(mask, "masks/tile_3.tif", names=None, **options)
+        data = module(folder)
+        data.setup("fit")
+        with pytest.raises(DatasetError, match=told):
+            list(data.val_dataloader())
+        assert name
+
+
+def test_a_labelled_store_is_trained_on_as_it_is(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    classes = (LabelClass(0, "land", "E8E4D0"), LabelClass(1, "water", "2B6CB0"))
+    chips = []
+    for number in range(6):
+        label = generator.integers(0, 2, (24, 24)).astype(np.uint8)
+        label[0] = UNLABELLED
+        image = np.broadcast_to((100 + label.astype(np.int16) * 10), (1, 6, 24, 24)).copy()
+        affine = (30.0, 0.0, 500_000.0, 0.0, -30.0, 4_000_000.0)
+        split = "val" if number > 3 else "train"
+        sample = Sample(
+            f"chip {number}", "EPSG:32630", affine, 36.1, -3.0, (None,), ("g",), split=split, good=(1.0,), filled=(0,)
+        )
+        chips.append(StoredChip(image, sample, None, label))
+    ChipStore.create(tmp_path / "a.zarr", StoreSpec(24, 24, fmask=False, classes=classes), chips)
+    data = ChipDataModule(str(tmp_path / "a.zarr"), crop=8, num_workers=0)
+    assert data.classes == ["land", "water"]
+    assert data.contract.resolution == 30
+    data.setup("fit")
+    seen = list(data.train_dataloader())
+    assert sum(len(batch["image"]) for batch in seen) == 4
+    for batch in seen:
+        assert batch["image"].shape[-2:] == batch["label"].shape[-2:] == batch["valid"].shape[-2:] == (8, 8)
+        there = batch["label"] != IGNORE  # images and labels were cut alike
+        assert torch.equal(batch["image"][:, 0, 0][there].long(), 100 + 10 * batch["label"][there].long())
+    assert next(iter(data.val_dataloader()))["image"].shape[-2:] == (24, 24)
+
+
+def test_smaller_shares_are_parts_of_larger_ones(folder: Path) -> None:
+    for seed in range(3):
+        parts = [set(subset(100, fraction, seed)) for fraction in (0.01, 0.1, 0.25, 0.5, 1.0)]
+        assert [len(part) for part in parts] == [1, 10, 25, 50, 100]
+        assert all(small < large for small, large in pairwise(parts))
+    assert subset(100, 0.1, 0) != subset(100, 0.1, 1)
+    data = module(folder, fraction=0.67)
+    data.setup("fit")
+    assert len(data.datasets["train"]) == 2  # type: ignore[arg-type]
+
+
+def test_rare_classes_are_drawn_until_they_have_their_share() -> None:
+    torch.manual_seed(0)
+    labels = torch.zeros(50, 4, 4, dtype=torch.long)
+    labels[:, 0, 0] = IGNORE
+    labels[7] = 1
+    labels[8, 0] = 1
+    sampler = BalancedSampler(50, 3)  # the third class does not occur
+    first = list(sampler)
+    assert sorted(first) == list(range(50))  # nothing was counted
+    sampler.see(torch.arange(50), labels)
+    weights = sampler.weights()
+    torch.testing.assert_close(weights.sum(), torch.tensor(1.0, dtype=torch.float64))
+    drawn = torch.tensor([place for _ in range(40) for place in sampler])
+    assert weights[7] > 0.35
+    assert float((drawn == 7).double().mean()) == pytest.approx(float(weights[7]), abs=0.03)
+    assert float((drawn == 3).double().mean()) == pytest.approx(float(weights[3]), abs=0.01)
+
+
+def test_what_training_saw_is_counted_and_kept(folder: Path) -> None:
+    data = module(folder, balance=True)
+    data.setup("fit")
+    for batch in data.train_dataloader():
+        data.on_before_batch_transfer(batch, 0)
+    assert data.sampler is not None
+    assert (data.sampler.counts.sum(dim=1) > 0).all()
+    again = module(folder, balance=True)
+    again.setup("fit")
+    again.load_state_dict(data.state_dict())
+    assert again.sampler is not None
+    assert torch.equal(again.sampler.counts, data.sampler.counts)
