@@ -36,7 +36,7 @@ def measure(chip: _Chip, shape: tuple[str, int, int, int, int, str, int], steps:
     _, patch, width, depth, heads, head, window = shape
     L.seed_everything(seed, verbose=False)
     task = SegmentationTask(
-        "prithvi_hls_tiny", chip.layout.contract.to_dict(), [c.name for c in chip.layout.classes], head=head,
+        [c.name for c in chip.layout.classes], contract=chip.layout.contract.to_dict(), head=head,
         head_options={"width": 64, "channels": 64} if head == "fcn" else None, window=window, lr=1e-3,
         model_options={"patch_size": (1, patch, patch), "embed_dim": width, "depth": depth, "num_heads": heads},
     )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prithvi.cli import data, demo, doctor, fit, map, models
+from prithvi.cli import compare, data, demo, doctor, fit, map, models
 from prithvi.errors import PrithviError
 
 app = typer.Typer(
@@ -21,12 +21,14 @@ app = typer.Typer(
 )
 _PACKAGE = Path(__file__).parents[1]
 _PASS_ON: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+_MORE: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 app.command("demo")(demo.demo)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 app.command("fit", context_settings=_PASS_ON, add_help_option=False)(fit.fit)
 app.command("test", context_settings=_PASS_ON, add_help_option=False)(fit.test)
+app.command("compare", context_settings=_MORE)(compare.compare)
 app.command("map")(map.map_verb)
 app.command("doctor")(doctor.doctor)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import difflib
 import importlib
@@ -9,7 +10,7 @@ import inspect
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from prithvi import __version__
 from prithvi.catalog import config_path
+from prithvi.data import ChipDataModule
 from prithvi.errors import ConfigError, PrithviError, nearest
 from prithvi.modelfolder import record_of, save, save_pretrained
 from prithvi.models import PrithviMAE
@@ -68,7 +70,7 @@ class PrithviCLI(LightningCLI):
             return
         if not isinstance(task, FineTuningTask | GapFillTask) or not self.trainer.is_global_zero:
             return
-        step, figures = self._best(task)
+        step, figures = self.best()
         if isinstance(task, GapFillTask):
             more = {"steps": step, "seed": task.seed, "gap filling": task.filler.settings}
             self._say(save_pretrained(task.mae, self._folder, self._record(task.init, figures) | more))
@@ -78,13 +80,13 @@ class PrithviCLI(LightningCLI):
         seed = self._get(self.config, "seed_everything")
         self._say(save(task.fitted(prithvi=__version__, steps=step, seed=seed, **figures), self._folder))
 
-    def _best(self, task: L.LightningModule) -> tuple[int, dict[str, float]]:
+    def best(self) -> tuple[int, dict[str, float]]:
         """Puts the best checkpoint's weights into the task; its step and figures, or those of the end of the run."""
         keeper = self.trainer.checkpoint_callback
         if not (isinstance(keeper, ModelCheckpoint) and keeper.best_model_path and keeper.monitor):
             return self.trainer.global_step, self._figures()
         best = torch.load(keeper.best_model_path, map_location="cpu", weights_only=True)
-        task.load_state_dict(best["state_dict"])
+        self.model.load_state_dict(best["state_dict"])
         # The other figures are those of the last epoch, which may be other weights.
         score = keeper.best_model_score
         return best["global_step"], {keeper.monitor: round(float(score), 4)} if score is not None else {}
@@ -122,18 +124,64 @@ def run(verb: str, arguments: Sequence[str]) -> None:
     """
     arguments = _shipped_configs(list(arguments))
     if not any(argument in ("-h", "--help", "--print_config") for argument in arguments):
-        _check(arguments)
-    sys.argv = [sys.argv[0], verb, *arguments]  # where LightningCLI looks
+        check(arguments)
+    with _one_sentence():
+        _cli([verb, *arguments])
+
+
+def fit_and_test(arguments: Sequence[str]) -> tuple[dict[str, float], int]:
+    """Fits, takes the best checkpoint and measures it: the figures of the test split, and the number of training chips.
+
+    Raises:
+        ConfigError: see `run`.
+
+    """
+    arguments = _shipped_configs(list(arguments))
+    check(arguments)
+    with _one_sentence():
+        cli = _cli(arguments, run=False)
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+        cli.best()
+        (figures,) = cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
+    chips = len(cli.datamodule.datasets["train"])
+    return {name.removeprefix("test/"): float(value) for name, value in figures.items()}, chips
+
+
+def data_of(arguments: Sequence[str]) -> ChipDataModule:
+    """The labelled data of a configuration.
+
+    Raises:
+        ConfigError: see `run`; or the data are of another kind.
+
+    """
+    arguments = _shipped_configs(list(arguments))
+    check(arguments)
+    with _one_sentence():
+        data = _cli(arguments, run=False).datamodule
+    if not isinstance(data, ChipDataModule):
+        raise ConfigError(f"labelled chips are needed (prithvi.data.ChipDataModule); these are {type(data).__name__}.")
+    return data
+
+
+def _cli(arguments: Sequence[str], run: bool = True) -> PrithviCLI:
+    sys.argv = [sys.argv[0], *arguments]  # where LightningCLI looks
+    return PrithviCLI(
+        model_class=L.LightningModule,
+        datamodule_class=L.LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        seed_everything_default=0,
+        save_config_kwargs={"overwrite": True},
+        parser_kwargs={"exit_on_error": False},
+        run=run,
+    )
+
+
+@contextlib.contextmanager
+def _one_sentence() -> Iterator[None]:
+    """Turns what jsonargparse and Lightning raise of a configuration into a ConfigError of one line."""
     try:
-        PrithviCLI(
-            model_class=L.LightningModule,
-            datamodule_class=L.LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            seed_everything_default=0,
-            save_config_kwargs={"overwrite": True},
-            parser_kwargs={"exit_on_error": False},
-        )
+        yield
     except (jsonargparse.ArgumentError, ValueError) as error:
         own = _own_error(error)
         if own is not None:
@@ -181,16 +229,32 @@ def _shipped_configs(arguments: list[str]) -> list[str]:
         name, sign, value = argument.partition("=")
         words += [name, value] if sign and name in ("-c", "--config") else [argument]
     for index, argument in enumerate(words[:-1]):
-        named = Path(words[index + 1])
-        if argument in ("-c", "--config") and not named.exists():
-            if named.parent not in (Path(), Path("configs")):
-                raise ConfigError(f"there is no configuration file {named}.")
-            words[index + 1] = str(config_path(named.stem))
+        if argument in ("-c", "--config"):
+            words[index + 1] = str(shipped(Path(words[index + 1])))
     return words
 
 
-def _check(arguments: Sequence[str]) -> None:
-    """Every key of the files and options against what exists, before anything heavy is built."""
+def shipped(named: Path) -> Path:
+    """A configuration file, or the shipped one of that name where there is none.
+
+    Raises:
+        ConfigError: there is neither.
+
+    """
+    if named.exists():
+        return named
+    if named.parent not in (Path(), Path("configs")):
+        raise ConfigError(f"there is no configuration file {named}.")
+    return config_path(named.stem)
+
+
+def check(arguments: Sequence[str]) -> None:
+    """Every key of the files and options against what exists, before anything heavy is built.
+
+    Raises:
+        ConfigError: one that does not exist, with the nearest.
+
+    """
     classes: dict[str, str] = {}
     files = [arguments[i + 1] for i, argument in enumerate(arguments[:-1]) if argument in ("-c", "--config")]
     if not files and not any(argument.startswith("--model") for argument in arguments):

@@ -4,6 +4,7 @@ A head is built as `Head(embed_dim, num_frames, patch_size, num_outputs, **optio
 features of a scene grid, (B, T*D, h, w), and the size (Y, X) of the image; it gives (B, outputs, Y, X), or (B, outputs)
 where it answers for the image as a whole. A head that wants more than the last block's tokens says which in an
 attribute `indices` (numbers of blocks, from 0 or from the end) and gets them one after the other along the channels.
+One whose class says `pixels = True` has no encoder before it: it gets (B, T*band, Y, X), and bands for embed_dim.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prithvi.errors import ModelError, nearest
+from prithvi.errors import MissingExtraError, ModelError, nearest
 
 HEADS: dict[str, Callable[..., nn.Module]] = {}
 """Name to class (or function) that builds a head."""
@@ -51,6 +52,11 @@ def build_head(name: str, embed_dim: int, num_frames: int, patch: int, num_outpu
         return HEADS[name](embed_dim, num_frames, patch, num_outputs, **options)
     except TypeError as error:
         raise ModelError(f"head {name!r}: {error}.") from error
+
+
+def takes_pixels(name: str) -> bool:
+    """Whether a head works on the images themselves, without an encoder."""
+    return bool(getattr(HEADS.get(name), "pixels", False))
 
 
 def tokens_to_grid(tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
@@ -157,3 +163,34 @@ class PooledHead(nn.Module):
         """(B, T*D, h, w) to (B, outputs)."""
         scores: Tensor = self.linear(self.dropout(self.norm(features.mean(dim=(2, 3)))))
         return scores
+
+
+@register_head("unet")
+class UNetHead(nn.Module):
+    """A U-Net on the images themselves, by segmentation-models-pytorch: a baseline without pretraining.
+
+    Args:
+        encoder: one of that library's encoders, with random weights.
+
+    Raises:
+        MissingExtraError: segmentation-models-pytorch is not installed.
+
+    """
+
+    pixels = True
+
+    def __init__(
+        self, embed_dim: int, num_frames: int, patch: int, num_outputs: int, encoder: str = "resnet18"
+    ) -> None:
+        super().__init__()
+        try:
+            import segmentation_models_pytorch as smp
+        except ImportError as error:
+            raise MissingExtraError("head: unet", "terratorch") from error
+        self.net = smp.Unet(encoder, encoder_weights=None, in_channels=embed_dim * num_frames, classes=num_outputs)
+
+    def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+        """(B, T*band, Y, X) to (B, outputs, *size)."""
+        down, right = (-length % 32 for length in size)
+        scores: Tensor = self.net(F.pad(features, (0, right, 0, down), mode="replicate"))
+        return scores[..., : size[0], : size[1]]

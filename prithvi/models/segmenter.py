@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from prithvi.errors import ModelError
 from prithvi.models.config import ModelConfig
 from prithvi.models.encoder import PrithviEncoder
-from prithvi.models.heads import build_head, tokens_to_grid
+from prithvi.models.heads import build_head, takes_pixels, tokens_to_grid
 
 
 class Segmenter(nn.Module):
@@ -19,7 +19,7 @@ class Segmenter(nn.Module):
     Args:
         config: shape of the encoder; its `num_frames` is the number of dates the head stacks.
         num_classes: classes (or regression outputs).
-        head: a name in `prithvi.models.HEADS`.
+        head: a name in `prithvi.models.HEADS`; one that takes pixels leaves the encoder out.
         head_options: options of that head.
 
     """
@@ -31,11 +31,13 @@ class Segmenter(nn.Module):
         if config.patch_size[1] != config.patch_size[2]:
             raise ModelError(f"heads need square patches; this model's are {config.patch_size[1:]} (y, x).")
         self.config = config
-        self.encoder = PrithviEncoder(config)
-        frames = config.num_frames // config.patch_size[0]
-        self.head = build_head(
-            head, config.embed_dim, frames, config.patch_size[1], num_classes, **(head_options or {})
-        )
+        frames, options = config.num_frames // config.patch_size[0], head_options or {}
+        self.encoder: PrithviEncoder | None = None
+        if takes_pixels(head):
+            self.head = build_head(head, len(config.bands), config.num_frames, 1, num_classes, **options)
+        else:
+            self.encoder = PrithviEncoder(config)
+            self.head = build_head(head, config.embed_dim, frames, config.patch_size[1], num_classes, **options)
         self.indices: tuple[int, ...] = tuple(getattr(self.head, "indices", ()))
         if not all(-config.depth <= index < config.depth for index in self.indices):
             raise ModelError(f"head {head!r} wants the blocks {self.indices} of an encoder that has {config.depth}.")
@@ -43,17 +45,20 @@ class Segmenter(nn.Module):
     def features(
         self, images: Tensor, temporal_coords: Tensor | None = None, location_coords: Tensor | None = None
     ) -> Tensor:
-        """(B, band, T, Y, X) standardised images to the (B, layers*T*D, h, w) that the head makes its scores of.
+        """(B, band, T, Y, X) standardised images to the (B, layers*T*D, h, w) that the head makes its scores of; to
+        (B, T*band, Y, X) for a head that takes pixels.
 
         Raises:
             ModelError: another number of dates or bands than the model was made for, or an uneven size.
 
         """
-        grid = self.encoder.grid_of(images)
         if images.shape[2] != self.config.num_frames:
             raise ModelError(
                 f"the images have {images.shape[2]} dates; this model was made for {self.config.num_frames}."
             )
+        if self.encoder is None:
+            return images.transpose(1, 2).flatten(1, 2)
+        grid = self.encoder.grid_of(images)
         if not self.indices:
             return tokens_to_grid(self.encoder(images, temporal_coords, location_coords).tokens, grid)
         layers = self.encoder.forward_features(images, temporal_coords, location_coords)

@@ -39,7 +39,8 @@ class FineTuningTask(L.LightningModule):
         init: weights the encoder starts from: a name or hub id of published weights, or a file; null for random ones.
         statistics: `data` to standardise by the data's own mean and standard deviation; `init` by those that
             the weights were pretrained with.
-        head: `fcn` (the paper's neck and head), `light` or `pooled` (one answer a chip), the class name of a decoder of
+        head: `fcn` (the paper's neck and head), `light` or `pooled` (one answer a chip), `unet` (a U-Net
+            without the encoder, as a baseline), the class name of a decoder of
             TerraTorch such as UperNetDecoder, or any registered head.
         head_options: options of the head.
         model_options: other fields of the model's configuration, such as depth.
@@ -112,11 +113,15 @@ class FineTuningTask(L.LightningModule):
         self.model = Segmenter(config, outputs, head, head_options)
         self.head_name, self.head_options = head, dict(head_options or {})
         self.standardise = Standardise(self.contract)
-        self.init_report = initialise(self.model.encoder, init) if init is not None else None
-        prepare(self.model.encoder, finetune, lora_rank)
+        encoder = self.model.encoder
+        if encoder is None and (init is not None or finetune != "full"):
+            raise ConfigError(f"head {head!r} works on pixels: without init, and with finetune: full.")
+        self.init_report = initialise(encoder, init) if encoder is not None and init is not None else None
+        if encoder is not None:
+            prepare(encoder, finetune, lora_rank)
         self.frozen = finetune == "frozen"
-        if self.frozen:  # which Lightning would warn of
-            self.model.encoder.eval()
+        if self.frozen and encoder is not None:  # which Lightning would warn of
+            encoder.eval()
             warnings.filterwarnings("ignore", "Found .* in eval mode at the start of training")
         self.window, self.coordinates, self.augment = window, coordinates, augment
         self.lr, self.weight_decay, self.warmup, self.layer_decay = lr, weight_decay, warmup, layer_decay
@@ -124,7 +129,7 @@ class FineTuningTask(L.LightningModule):
     def train(self, mode: bool = True) -> FineTuningTask:
         """Sets training mode; an encoder that does not train stays as it is in use."""
         super().train(mode)
-        if self.frozen:
+        if self.frozen and self.model.encoder is not None:
             self.model.encoder.eval()
         return self
 
@@ -169,13 +174,14 @@ class FineTuningTask(L.LightningModule):
             ConfigError: features would change from one step to the next.
 
         """
-        if not self.frozen or self.augment:
+        encoder = self.model.encoder
+        if encoder is None or not self.frozen or self.augment:
             raise ConfigError(
                 "features are kept where neither the encoder nor its input moves: model.finetune: frozen and "
                 "model.augment: false."
             )
         content = hashlib.sha256()
-        for name, value in sorted(self.model.encoder.state_dict().items()):
+        for name, value in sorted(encoder.state_dict().items()):
             content.update(name.encode())
             content.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         about = [self.contract.to_dict(), self.window, self.model.indices, self.coordinates]

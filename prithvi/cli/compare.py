@@ -1,0 +1,128 @@
+"""`prithvi compare`: methods over shares of the labels and several seeds, resumed where it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from prithvi.evaluation.compare import Comparison, Result, Trial
+
+
+def compare(
+    context: typer.Context,
+    config: Annotated[Path, typer.Option("--config", "-c", help="A comparison: configs/compare_floods.yaml")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write into.")],
+    seeds: Annotated[int | None, typer.Option(help="Fewer or more than the file says.", min=1)] = None,
+    fractions: Annotated[str | None, typer.Option(help="Shares of the labels, such as 0.1,0.5,1.")] = None,
+) -> None:
+    """Compares methods; further options are those of 'prithvi fit', such as --data.root DIR.
+
+    Trials that are done are not run again. After each, table.md, results.csv, curve.png and index.html are rewritten.
+    """
+    import dataclasses
+    import shlex
+    import sys
+
+    from prithvi.cli.lightning import check, shipped
+    from prithvi.errors import ConfigError
+    from prithvi.evaluation.compare import read_comparison, read_result, rows_of, write_result
+    from prithvi.evaluation.report import write_report
+
+    path = shipped(config)
+    comparison = read_comparison(path)
+    if seeds is not None:
+        comparison = dataclasses.replace(comparison, seeds=seeds)
+    if fractions is not None:
+        try:
+            shares = tuple(float(word) for word in fractions.split(","))
+        except ValueError as error:
+            raise ConfigError(f"--fractions {fractions!r} is no list of numbers such as 0.1,0.5,1.") from error
+        comparison = dataclasses.replace(comparison, fractions=shares)
+    fit = path.parent / comparison.fit
+    more = [argument for argument in context.args if argument != "--debug"]
+    record = _record(shlex.join(["prithvi", *sys.argv[1:]]), comparison)
+    fit = fit if fit.is_file() else shipped(Path(comparison.fit))
+    trials, results = list(comparison.trials()), []
+    for trial in trials[: len(comparison.methods)]:
+        check(_arguments(fit, comparison, trial, more))  # a slip in the last method ends it before the first
+    for number, trial in enumerate(trials, start=1):
+        arguments = _arguments(fit, comparison, trial, more)
+        settings = {"method": comparison.methods[trial.method], "arguments": arguments}
+        result = read_result(output / "runs", trial, settings)
+        if result is None:
+            result = _run(trial, comparison.methods[trial.method], arguments, output / "runs" / trial.name)
+            write_result(output / "runs", result, settings)
+        results.append(result)
+        rows_of([result], comparison.figure)  # an unknown figure ends it here, not after the last
+        share = f"{100 * trial.fraction:g} % of the labels"
+        typer.echo(
+            f"{number}/{len(trials)} {trial.method}, {share}, seed {trial.seed}: {comparison.figure} "
+            f"{result.figures[comparison.figure]:.3f} ({result.seconds:.0f} s)"
+        )
+        write_report(output, comparison, results, record)
+    typer.echo((output / "table.md").read_text(encoding="utf-8"))
+    typer.echo(f"Written to {output}: index.html, table.md, results.csv, curve.png")
+
+
+def _arguments(fit: Path, comparison: Comparison, trial: Trial, more: list[str]) -> list[str]:
+    """What 'prithvi fit' is called with."""
+    method = comparison.methods[trial.method]
+    own = {} if "baseline" in method else method
+    options = {
+        **dict(comparison.options), **own, "data.fraction": trial.fraction, "data.subset_seed": trial.seed,
+        "seed_everything": trial.seed,
+    }  # fmt: skip
+    return ["-c", str(fit), *more, *(word for key, value in options.items() for word in (f"--{key}", _word(value)))]
+
+
+def _word(value: Any) -> str:
+    import json
+
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _run(trial: Trial, method: Mapping[str, Any], arguments: list[str], folder: Path) -> Result:
+    """One trial from nothing."""
+    import shutil
+    import time
+
+    from prithvi.cli.lightning import data_of, fit_and_test
+    from prithvi.evaluation.compare import Result
+    from prithvi.evaluation.pixels import pixel_trial
+
+    began = time.perf_counter()
+    shutil.rmtree(folder, ignore_errors=True)
+    quiet = {
+        "default_root_dir": folder, "logger": "false", "enable_progress_bar": "false", "enable_model_summary": "false",
+    }  # fmt: skip
+    arguments = [*arguments, *(word for key, value in quiet.items() for word in (f"--trainer.{key}", str(value)))]
+    if "baseline" in method:
+        figures, chips = pixel_trial(data_of(arguments), method, trial.seed)
+    else:
+        figures, chips = fit_and_test(arguments)
+    shutil.rmtree(folder, ignore_errors=True)  # checkpoints of trials are nobody's model
+    return Result(trial, figures, time.perf_counter() - began, chips)
+
+
+def _record(command: str, comparison: Comparison) -> dict[str, Any]:
+    import datetime as dt
+    import platform
+
+    import torch
+
+    from prithvi import __version__
+
+    methods = {f"method {name}": how for name, how in comparison.methods.items()}
+    return {
+        "command": command,
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "versions": f"prithvi {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
+        "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} threads",
+        "fit": comparison.fit,
+        "options": ", ".join(f"{key} {value}" for key, value in comparison.options) or "-",
+        **{name: ", ".join(f"{key}: {value}" for key, value in how.items()) for name, how in methods.items()},
+    }

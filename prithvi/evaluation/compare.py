@@ -1,0 +1,211 @@
+"""Methods compared over shares of the labels and several seeds: what is run, what came out, what it amounts to.
+
+A comparison is a YAML file:
+
+    fit: flood.yaml                 # what is trained: a configuration of 'prithvi fit', beside this file or shipped
+    figure: IoU_water               # of the test split, the larger the better (smaller: true turns that round)
+    fractions: [0.1, 0.25, 0.5, 1]  # of the training chips; smaller shares are parts of larger ones
+    seeds: 5                        # of weights, order and shares
+    options: {trainer.max_steps: 2000}        # of every training
+    methods:
+      pretrained: {model.init: prithvi_hls_tiny, model.statistics: init}
+      random: {model.init: null}
+      U-Net: {model.head: unet}
+      trees: {baseline: trees}
+      MNDWI: {baseline: index, bands: [green, swir_1], positive: water, above: true}
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from prithvi.errors import ConfigError, nearest
+
+_KEYS = ("fit", "figure", "smaller", "fractions", "seeds", "options", "methods", "title")
+BASELINES = {"trees": (), "index": ("bands", "positive", "above")}
+"""Name of a method without training by gradients to the settings that it has."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One method, share of the labels and seed."""
+
+    method: str
+    fraction: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """As its folder is called."""
+        plain = "".join(letter if letter.isalnum() else "_" for letter in self.method)
+        return f"{plain}-{self.fraction:g}-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a trial gave."""
+
+    trial: Trial
+    figures: dict[str, float]
+    """Of the test split, by name."""
+    seconds: float
+    chips: int
+    """Labelled chips that were trained on."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is to be run."""
+
+    fit: str
+    figure: str
+    methods: dict[str, dict[str, Any]]
+    fractions: tuple[float, ...] = (1.0,)
+    seeds: int = 5
+    options: tuple[tuple[str, Any], ...] = ()
+    smaller: bool = False
+    """Whether a smaller figure is better."""
+    title: str = ""
+
+    def trials(self) -> Iterator[Trial]:
+        """Every trial: all methods of a share and seed before the next, so that an early stop leaves pairs."""
+        for seed in range(self.seeds):
+            for fraction in self.fractions:
+                for method in self.methods:
+                    yield Trial(method, fraction, seed)
+
+
+def read_comparison(path: Path) -> Comparison:
+    """The comparison in a YAML file.
+
+    Raises:
+        ConfigError: it cannot be read, or a key or value does not fit.
+
+    """
+    try:
+        plain = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read as YAML ({error}).") from error
+    if not isinstance(plain, dict):
+        raise ConfigError(f"{path} must be a table of settings; it is {plain!r}.")
+    for key in plain:
+        if key not in _KEYS:
+            raise ConfigError(f"{path}: there is no setting {key!r}: {nearest(str(key), _KEYS)}")
+    for key in ("fit", "figure", "methods"):
+        if key not in plain:
+            raise ConfigError(f"{path} does not say {key}.")
+    methods, fractions = plain["methods"], plain.get("fractions", [1.0])
+    if not isinstance(methods, dict) or not methods or not all(isinstance(entry, dict) for entry in methods.values()):
+        raise ConfigError(f"{path}: methods must be a table with a table of settings for each; it is {methods!r}.")
+    for name, settings in methods.items():
+        _check_baseline(path, name, settings)
+    if not isinstance(fractions, list) or not fractions or not all(_is_share(value) for value in fractions):
+        raise ConfigError(f"{path}: fractions must be a list of shares above 0 and at most 1; it is {fractions!r}.")
+    seeds = plain.get("seeds", 5)
+    if not isinstance(seeds, int) or seeds < 1:
+        raise ConfigError(f"{path}: seeds must be a number of 1 and more; it is {seeds!r}.")
+    options = plain.get("options") or {}
+    return Comparison(
+        str(plain["fit"]), str(plain["figure"]), {str(name): dict(entry) for name, entry in methods.items()},
+        tuple(float(value) for value in fractions), seeds, tuple(options.items()), bool(plain.get("smaller", False)),
+        str(plain.get("title", path.stem)),
+    )  # fmt: skip
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 < value <= 1
+
+
+def _check_baseline(path: Path, name: str, settings: Mapping[str, Any]) -> None:
+    kind = settings.get("baseline")
+    if kind is None:
+        return
+    if kind not in BASELINES:
+        raise ConfigError(f"{path}, {name}: there is no baseline {kind!r}: {nearest(str(kind), BASELINES)}")
+    wanted = {"baseline", *BASELINES[kind]}
+    if set(settings) != wanted:
+        raise ConfigError(
+            f"{path}, {name}: a baseline {kind} has the settings {', '.join(sorted(wanted))}; found "
+            f"{', '.join(sorted(settings))}."
+        )
+
+
+def read_result(folder: Path, trial: Trial, settings: Mapping[str, Any]) -> Result | None:
+    """What a trial gave before; None where it has not been run.
+
+    Raises:
+        ConfigError: it was run with other settings.
+
+    """
+    path = folder / trial.name / "result.json"
+    if not path.is_file():
+        return None
+    plain = json.loads(path.read_text(encoding="utf-8"))
+    if plain["settings"] != json.loads(json.dumps(settings)):
+        raise ConfigError(f"{path} was made with other settings: choose another folder (-o), or remove it.")
+    figures = {name: math.nan if value is None else value for name, value in plain["figures"].items()}
+    return Result(trial, figures, plain["seconds"], plain["chips"])
+
+
+def write_result(folder: Path, result: Result, settings: Mapping[str, Any]) -> None:
+    """Keeps what a trial gave; the file appears when it is whole."""
+    place = folder / result.trial.name
+    place.mkdir(parents=True, exist_ok=True)
+    figures = {name: None if math.isnan(value) else value for name, value in result.figures.items()}
+    plain = {"settings": settings, "figures": figures, "seconds": round(result.seconds, 1), "chips": result.chips}
+    part = place / "result.json.part"
+    part.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
+    part.replace(place / "result.json")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method at one share of the labels."""
+
+    method: str
+    fraction: float
+    chips: int
+    values: tuple[float, ...]
+    """The figure, by seed."""
+    seconds: float
+    """Mean of a trial."""
+
+    @property
+    def mean(self) -> float:
+        """Of the seeds."""
+        return statistics.fmean(self.values)
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation over the seeds; NaN of a single one."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else math.nan
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f}" if math.isnan(self.spread) else f"{self.mean:.3f} ± {self.spread:.3f}"
+
+
+def rows_of(results: Sequence[Result], figure: str) -> list[Row]:
+    """Results by method and share, in the order in which they first occur.
+
+    Raises:
+        ConfigError: the figure is none that was measured.
+
+    """
+    groups: dict[tuple[str, float], list[Result]] = {}
+    for result in results:
+        if figure not in result.figures:
+            raise ConfigError(f"no figure {figure!r} was measured: {nearest(figure, result.figures)}")
+        groups.setdefault((result.trial.method, result.trial.fraction), []).append(result)
+    return [
+        Row(method, fraction, some[0].chips, tuple(each.figures[figure] for each in some),
+            statistics.fmean(each.seconds for each in some))
+        for (method, fraction), some in groups.items()
+    ]  # fmt: skip

@@ -1,0 +1,94 @@
+"""A comparison as a table, a picture and one page that needs no network."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from prithvi.evaluation.compare import Comparison, Result, Row, rows_of
+
+_PAGE = Path(__file__).with_name("comparison.html.jinja")
+
+
+def write_report(folder: Path, comparison: Comparison, results: Sequence[Result], record: Mapping[str, Any]) -> None:
+    """Writes results.csv (every figure of every trial), table.md, curve.png and index.html.
+
+    Args:
+        folder: where to.
+        comparison: what was to be run.
+        results: what is there so far.
+        record: how it was made (command, versions, machine), by name.
+
+    """
+    import jinja2
+
+    rows = rows_of(results, comparison.figure)
+    table = _table(rows, comparison)
+    with (folder / "results.csv").open("w", newline="", encoding="utf-8") as file:
+        names = sorted({name for result in results for name in result.figures})
+        writer = csv.writer(file)
+        writer.writerow(["method", "fraction", "seed", "chips", "seconds", *names])
+        for each in results:
+            trial = each.trial
+            figures = [each.figures.get(name, "") for name in names]
+            writer.writerow([trial.method, trial.fraction, trial.seed, each.chips, each.seconds, *figures])
+    heads = [f"{100 * fraction:g} %" for fraction in comparison.fractions]
+    lines = [f"| {comparison.figure} | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    lines += [f"| {method} | {' | '.join(cells)} |" for method, cells in table]
+    (folder / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    picture = _picture(rows, comparison)
+    (folder / "curve.png").write_bytes(picture)
+    page = jinja2.Environment(autoescape=True).from_string(_PAGE.read_text(encoding="utf-8"))
+    text = page.render(
+        title=comparison.title, figure=comparison.figure, smaller=comparison.smaller, seeds=comparison.seeds,
+        fractions=comparison.fractions, table=table, record=record, done=len(results),
+        all=len(list(comparison.trials())), picture=base64.b64encode(picture).decode(),
+    )  # fmt: skip
+    (folder / "index.html").write_text(text, encoding="utf-8")
+
+
+def _table(rows: Sequence[Row], comparison: Comparison) -> list[tuple[str, list[str]]]:
+    """Method and its cell for each share; a dash where there is none yet."""
+    found = {(row.method, row.fraction): str(row) for row in rows}
+    return [
+        (method, [found.get((method, fraction), "-") for fraction in comparison.fractions])
+        for method in comparison.methods
+    ]
+
+
+def _picture(rows: Sequence[Row], comparison: Comparison) -> bytes:
+    """A line a method over the number of labelled chips, with a band of one standard deviation; bars for one share."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for place, method in enumerate(comparison.methods):
+        own = sorted((row for row in rows if row.method == method), key=lambda row: row.fraction)
+        if not own:
+            continue
+        mean = [row.mean for row in own]
+        spread = [row.spread if len(row.values) > 1 else 0.0 for row in own]
+        if len(comparison.fractions) == 1:
+            axes.barh(place, mean, xerr=spread, label=method)
+            continue
+        chips = [row.chips for row in own]
+        (line,) = axes.plot(chips, mean, marker="o", label=method)
+        low, high = ([m + sign * s for m, s in zip(mean, spread, strict=True)] for sign in (-1, 1))
+        axes.fill_between(chips, low, high, color=line.get_color(), alpha=0.2)
+    if len(comparison.fractions) == 1:
+        axes.set_yticks(range(len(comparison.methods)), list(comparison.methods))
+        axes.invert_yaxis()
+        axes.set_xlabel(comparison.figure)
+    else:
+        axes.set_xscale("log")
+        axes.set_xlabel("labelled chips")
+        axes.set_ylabel(comparison.figure)
+        axes.legend()
+    axes.grid(alpha=0.3)
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=120, metadata={"Software": None})
+    return out.getvalue()

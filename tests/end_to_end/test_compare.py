@@ -1,0 +1,140 @@
+"""`prithvi compare` on small squares of the shipped flood image: every method, resumed and reported."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from prithvi.catalog import config_path, dataset
+from prithvi.errors import ConfigError
+from prithvi.evaluation.compare import Comparison, Result, Trial, read_comparison, rows_of
+from tests.conftest import Answer
+
+Cli = Callable[..., Answer]
+pytestmark = pytest.mark.filterwarnings("ignore:The number of training batches")
+
+
+@pytest.fixture
+def root(six_bands: np.ndarray, tmp_path: Path, write_tif) -> Path:  # type: ignore[no-untyped-def]
+    """Eight squares in the layout of Sen1Floods11: four to train on, two to choose by, two to test."""
+    for kind in ("S2Hand", "LabelHand"):
+        (tmp_path / kind).mkdir()
+    names = []
+    for number in range(8):
+        part = np.zeros((13, 32, 32), np.int16)
+        part[[1, 2, 3, 8, 11, 12]] = six_bands[:, 48 * number : 48 * number + 32, 350:382]
+        label = (part[2].astype(float) > part[11]).astype(np.int16)
+        write_tif(part, f"S2Hand/c{number}_S2Hand.tif", names=None)
+        write_tif(label[None], f"LabelHand/c{number}_LabelHand.tif", names=None)
+        names.append(f"c{number}")
+    for split, chips in (("train", names[:4]), ("val", names[4:6]), ("test", names[6:])):
+        path = dataset("sen1floods11").splits[split].list
+        assert path is not None
+        (tmp_path / path.name).write_text("\n".join(chips))
+    return tmp_path
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    plain = {
+        "title": "a < b", "fit": "flood.yaml", "figure": "mIoU", "fractions": [0.5, 1.0], "seeds": 2,
+        "options": {
+            "trainer.max_epochs": -1, "trainer.max_steps": 2, "trainer.accelerator": "cpu", "data.crop": 32,
+            "data.num_workers": 0, "model.window": 32, "data.batch_size": 2,
+            "model.model_options": {"embed_dim": 64, "depth": 2, "num_heads": 2},
+        },
+        "methods": {
+            "random": {"model.init": None},
+            "U-Net": {"model.head": "unet", "model.head_options": {}},
+            "trees": {"baseline": "trees"},
+            "MNDWI": {"baseline": "index", "bands": ["green", "swir_1"], "positive": "water", "above": True},
+        },
+    }  # fmt: skip
+    path = tmp_path / "compare.yaml"
+    path.write_text(yaml.safe_dump(plain, sort_keys=False))
+    return path
+
+
+def test_methods_are_compared_resumed_and_reported(prithvi: Cli, root: Path, config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ("-c", config, "-o", out, "--data.root", root, "--data.splits", root)
+    answer = prithvi("compare", *options)
+    assert answer.code == 0, answer.err
+    assert "16/16 MNDWI, 100 % of the labels, seed 1: mIoU 1.000" in answer.out  # the label is that index
+    table = (out / "table.md").read_text()
+    assert table.splitlines()[0] == "| mIoU | 50 % | 100 % |"
+    assert re.search(r"\| random \| 0\.\d{3} ± 0\.\d{3} \| 0\.\d{3} ± 0\.\d{3} \|", table)
+    with (out / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 16
+    assert {(row["fraction"], row["chips"]) for row in rows} == {("0.5", "2"), ("1.0", "4")}
+    assert all(0 <= float(row["IoU_water"]) <= 1 for row in rows)
+    page = (out / "index.html").read_text()
+    assert "<h1>a &lt; b</h1>" in page
+    assert "16 of 16 trials are done" in page
+    assert "http" not in page.replace("http-equiv", "")  # it needs no network
+    assert not [path for path in (out / "runs").rglob("*") if path.is_file() and path.name != "result.json"]
+
+    # A trial that is missing is run, and gives the same; those that are there are not.
+    missing = out / "runs" / "random-0.5-1" / "result.json"
+    before = json.loads(missing.read_text())["figures"]
+    missing.unlink()
+    other = out / "runs" / "trees-1-0" / "result.json"
+    plain = json.loads(other.read_text())
+    other.write_text(json.dumps({**plain, "seconds": 1234.5}))
+    again = prithvi("compare", *options)
+    assert again.code == 0, again.err
+    assert json.loads(missing.read_text())["figures"] == before
+    assert "(1234 s)" in again.out or "(1235 s)" in again.out
+    refused = prithvi("compare", *options, "--model.lr", "0.5")
+    assert refused.code == 2
+    assert "was made with other settings: choose another folder" in refused.err
+
+
+def test_what_does_not_fit_is_said_at_once(prithvi: Cli, root: Path, config: Path, tmp_path: Path) -> None:
+    text = config.read_text()
+    for old, new, told in (
+        ("figure: mIoU", "figure: IoU_watr", "no figure 'IoU_watr' was measured: did you mean IoU_water"),
+        ("baseline: trees", "baseline: tree", "there is no baseline 'tree': did you mean trees"),
+        ("above: true", "abov: true", "a baseline index has the settings above, bands, baseline, positive"),
+        ("positive: water", "positive: watr", "there is no class 'watr': did you mean water"),
+        ("seeds: 2", "seeds: none", "seeds must be a number of 1 and more; it is 'none'"),
+        ("fit: flood.yaml", "fti: flood.yaml", "there is no setting 'fti': did you mean fit"),
+        ("model.head: unet", "model.haed: unet", "--model.haed: there is no setting 'haed'; did you mean head"),
+    ):
+        assert old in text
+        config.write_text(text.replace(old, new))
+        answer = prithvi(
+            "compare", "-c", config, "-o", tmp_path / old[:4], "--data.root", root, "--data.splits", root, "--seeds", "1",
+            "--fractions", "1",
+        ) if "seeds" not in old else prithvi("compare", "-c", config, "-o", tmp_path / "out")  # fmt: skip
+        assert answer.code == 2, answer
+        assert told in answer.err
+
+
+def test_spread_is_that_of_the_seeds() -> None:
+    results = [Result(Trial("a", 1.0, seed), {"x": value}, 2.0, 7) for seed, value in enumerate((0.2, 0.4, 0.9))]
+    (row,) = rows_of(results, "x")
+    assert (row.mean, row.spread) == (pytest.approx(0.5), pytest.approx(np.std([0.2, 0.4, 0.9], ddof=1)))
+    assert str(row) == "0.500 ± 0.361"
+    assert str(rows_of(results[:1], "x")[0]) == "0.200"
+    trials = list(Comparison("f", "x", {"a": {}, "b": {}}, (0.5, 1.0), 2).trials())
+    assert [trial.method for trial in trials[:2]] == ["a", "b"]
+    assert len({trial.name for trial in trials}) == 8
+
+
+def test_the_shipped_comparisons_are_whole() -> None:
+    for name in ("compare_floods", "compare_burn_scars", "compare_crops"):
+        comparison = read_comparison(config_path(name))
+        assert config_path(comparison.fit.removesuffix(".yaml")).is_file()
+        assert {"pretrained", "random", "U-Net", "trees"} <= set(comparison.methods)
+        assert comparison.seeds == 5
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_comparison(Path("nowhere.yaml"))
