@@ -90,9 +90,8 @@ def _run(trial: Trial, method: Mapping[str, Any], arguments: list[str], folder: 
     import shutil
     import time
 
-    from prithvi.cli.lightning import data_of, fit_and_test
+    from prithvi.cli.lightning import fit_and_test, measure
     from prithvi.evaluation.compare import Result
-    from prithvi.evaluation.pixels import pixel_trial
 
     began = time.perf_counter()
     shutil.rmtree(folder, ignore_errors=True)
@@ -101,7 +100,7 @@ def _run(trial: Trial, method: Mapping[str, Any], arguments: list[str], folder: 
     }  # fmt: skip
     arguments = [*arguments, *(word for key, value in quiet.items() for word in (f"--trainer.{key}", str(value)))]
     if "baseline" in method:
-        figures, chips = pixel_trial(data_of(arguments), method, trial.seed)
+        figures, chips = measure(arguments, method, trial.seed)
     else:
         figures, chips = fit_and_test(arguments)
     shutil.rmtree(folder, ignore_errors=True)  # checkpoints of trials are nobody's model

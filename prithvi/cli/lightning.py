@@ -24,8 +24,10 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from prithvi import __version__
 from prithvi.catalog import config_path
-from prithvi.data import ChipDataModule
+from prithvi.data import ChipDataModule, GapDataModule
 from prithvi.errors import ConfigError, PrithviError, nearest
+from prithvi.evaluation.covered import gap_trial
+from prithvi.evaluation.pixels import pixel_trial
 from prithvi.modelfolder import record_of, save, save_pretrained
 from prithvi.models import PrithviMAE
 from prithvi.tasks import GapFillTask, PretrainTask, SegmentationTask
@@ -143,24 +145,37 @@ def fit_and_test(arguments: Sequence[str]) -> tuple[dict[str, float], int]:
         cli.trainer.fit(cli.model, datamodule=cli.datamodule)
         cli.best()
         (figures,) = cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
-    chips = len(cli.datamodule.datasets["train"])
-    return {name.removeprefix("test/"): float(value) for name, value in figures.items()}, chips
+    return {name.removeprefix("test/"): float(value) for name, value in figures.items()}, _chips(cli.datamodule)
 
 
-def data_of(arguments: Sequence[str]) -> ChipDataModule:
-    """The labelled data of a configuration.
+def measure(arguments: Sequence[str], method: Mapping[str, Any], seed: int) -> tuple[dict[str, float], int]:
+    """A baseline on the data of a configuration: its figures on the test split, and the number of training chips.
+
+    Args:
+        arguments: as for `fit_and_test`.
+        method: see `prithvi.evaluation.compare`.
+        seed: of what the method draws.
 
     Raises:
-        ConfigError: see `run`; or the data are of another kind.
+        ConfigError: see `run`; or the method is not for these data.
 
     """
     arguments = _shipped_configs(list(arguments))
     check(arguments)
     with _one_sentence():
-        data = _cli(arguments, run=False).datamodule
-    if not isinstance(data, ChipDataModule):
-        raise ConfigError(f"labelled chips are needed (prithvi.data.ChipDataModule); these are {type(data).__name__}.")
-    return data
+        cli = _cli(arguments, run=False)
+    task, data, kind = cli.model, cli.datamodule, str(method["baseline"])
+    if kind == "gaps" and isinstance(task, GapFillTask) and isinstance(data, GapDataModule):
+        return gap_trial(task, data, str(method["method"])), _chips(data)
+    if kind != "gaps" and isinstance(data, ChipDataModule):
+        return pixel_trial(data, method, seed), _chips(data)
+    raise ConfigError(f"a baseline {kind} is not for {type(task).__name__} with {type(data).__name__}.")
+
+
+def _chips(data: Any) -> int:
+    if not isinstance(data, ChipDataModule | GapDataModule):
+        raise ConfigError(f"shares of {type(data).__name__} cannot be compared: it has no data.fraction.")
+    return data.training_chips
 
 
 def _cli(arguments: Sequence[str], run: bool = True) -> PrithviCLI:

@@ -13,9 +13,11 @@ import torch
 from rasterio.errors import RasterioError
 from torch.utils.data import DataLoader
 
+from prithvi.chips import ChipStore
+from prithvi.data.order import subset
 from prithvi.data.pretraining import PretrainDataModule, joined
 from prithvi.data.stores import StoreDataset, with_frames
-from prithvi.errors import DatasetError
+from prithvi.errors import ConfigError, DatasetError
 
 
 class GapDataModule(PretrainDataModule):
@@ -36,6 +38,8 @@ class GapDataModule(PretrainDataModule):
         batch_size: samples a device and step.
         num_workers: processes that read, a device.
         accept: `level` to mix surface and top-of-atmosphere reflectance.
+        fraction: share of each store's training chips that is used; a smaller share is part of every larger one.
+        subset_seed: of which chips those are.
         seed: of the order, and of which clouds lie where.
 
     Raises:
@@ -56,13 +60,18 @@ class GapDataModule(PretrainDataModule):
         batch_size: int = 16,
         num_workers: int = 2,
         accept: list[str] | None = None,
+        fraction: float = 1.0,
+        subset_seed: int = 0,
         seed: int = 0,
     ) -> None:
+        if not 0 < fraction <= 1:
+            raise ConfigError(f"data.fraction is {fraction}: a share above 0, and at most 1.")
         super().__init__(
             stores, weights, split, val_split, batch_size, num_workers, frames=[frames], clouds=clouds, accept=accept,
             seed=seed,
         )  # fmt: skip
         self.test_split, self.length = test_split, frames
+        self.fraction, self.subset_seed = fraction, subset_seed
         self.masks = [Path(folder) for folder in masks or []]
         if not self.masks and not self.clouds:
             raise DatasetError(
@@ -71,6 +80,15 @@ class GapDataModule(PretrainDataModule):
         for store in self.stores:
             if store.spec.frames < frames:
                 raise DatasetError(f"{store.path} holds chips of {store.spec.frames} dates; a series has {frames}.")
+
+    @property
+    def training_chips(self) -> int:
+        """How many chips are trained on."""
+        return sum(len(self._part(store)) for store in self.stores)
+
+    def _part(self, store: ChipStore) -> list[int]:
+        whole = super()._part(store)
+        return [whole[place] for place in subset(len(whole), self.fraction, self.subset_seed)]
 
     def cloud_shapes(self) -> list[npt.NDArray[np.bool_]]:
         """Those of the stores' Fmasks and of the folders, each (N, Y, X)."""

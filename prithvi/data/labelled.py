@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 from prithvi.contract import Contract, Quantity
 from prithvi.data.balance import BalancedSampler
 from prithvi.data.features import Features, Frozen
-from prithvi.data.sources import Crops, LayoutSource, StoreSource, folder_of, subset
+from prithvi.data.order import subset
+from prithvi.data.sources import Crops, LayoutSource, StoreSource, folder_of
 from prithvi.errors import ConfigError, DatasetError
 
 Samples = Dataset[dict[str, Any]]
@@ -102,6 +103,11 @@ class ChipDataModule(L.LightningDataModule):
         """What the labels are, where that is a number."""
         found: Quantity | None = self.source.quantity
         return found.to_dict() if found is not None else None
+
+    @property
+    def training_chips(self) -> int:
+        """How many chips are trained on."""
+        return len(subset(len(cast("Any", self.source.dataset(self.names["train"]))), self.fraction, self.subset_seed))
 
     def setup(self, stage: str) -> None:
         """Opens the lists the stage needs. No pixel is read."""

@@ -105,3 +105,9 @@ class Mixture:
         _, slots, rank = self._laid
         source = int(slots[place])
         return source, block * int(self.counts[source]) + int(rank[place])
+
+
+def subset(size: int, fraction: float, seed: int) -> list[int]:
+    """A share of 0 .. size - 1, at least one, ascending; smaller shares of one seed are parts of larger ones."""
+    order = np.random.default_rng(seed).permutation(size)
+    return sorted(order[: max(1, round(fraction * size))].tolist())

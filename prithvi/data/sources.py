@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch.utils.data import Dataset
 
@@ -124,12 +123,6 @@ class Crops(Dataset[dict[str, Any]]):
             if name in sample and sample[name].ndim > 1:
                 sample[name] = sample[name][..., top : top + self.crop, left : left + self.crop]
         return sample
-
-
-def subset(size: int, fraction: float, seed: int) -> list[int]:
-    """A share of 0 .. size - 1, at least one, ascending; smaller shares of one seed are parts of larger ones."""
-    order = np.random.default_rng(seed).permutation(size)
-    return sorted(order[: max(1, round(fraction * size))].tolist())
 
 
 def folder_of(plain: Mapping[str, Any], root: Path) -> DatasetLayout:

@@ -30,7 +30,7 @@ import yaml
 from prithvi.errors import ConfigError, nearest
 
 _KEYS = ("fit", "figure", "smaller", "fractions", "seeds", "options", "methods", "title")
-BASELINES = {"trees": (), "index": ("bands", "positive", "above")}
+BASELINES = {"trees": (), "index": ("bands", "positive", "above"), "gaps": ("method",)}
 """Name of a method without training by gradients to the settings that it has."""
 
 

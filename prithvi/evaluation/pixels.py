@@ -11,7 +11,7 @@ import torch
 
 from prithvi.contract import IGNORE, Contract
 from prithvi.data import ChipDataModule
-from prithvi.data.sources import subset
+from prithvi.data.order import subset
 from prithvi.errors import ConfigError, nearest
 from prithvi.evaluation.baselines import IndexThreshold, PixelTrees, normalised_difference
 from prithvi.metrics import SegmentationMetrics
@@ -22,16 +22,13 @@ PIXELS = 500_000
 Predict = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.int64]]
 
 
-def pixel_trial(data: ChipDataModule, settings: Mapping[str, Any], seed: int) -> tuple[dict[str, float], int]:
+def pixel_trial(data: ChipDataModule, settings: Mapping[str, Any], seed: int) -> dict[str, float]:
     """Fits a baseline on the training share and measures it on the test split.
 
     Args:
         data: says the splits, the share and its seed.
         settings: of the method, see `prithvi.evaluation.compare`.
         seed: of the draw of pixels and of the trees.
-
-    Returns:
-        The figures by name, and the number of chips that were fitted on.
 
     Raises:
         ConfigError: the method does not fit the data.
@@ -50,7 +47,7 @@ def pixel_trial(data: ChipDataModule, settings: Mapping[str, Any], seed: int) ->
     for sample in _samples(data.source.dataset(data.names["test"])):
         values, truth = _values(sample), _truth(sample)
         metrics.update(torch.from_numpy(predict(values).reshape(truth.shape)), torch.from_numpy(truth))
-    return {name: float(value) for name, value in metrics.compute().items()}, len(chosen)
+    return {name: float(value) for name, value in metrics.compute().items()}
 
 
 def _samples(dataset: Any) -> Iterable[dict[str, Any]]:

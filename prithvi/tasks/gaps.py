@@ -160,9 +160,12 @@ class GapFillTask(L.LightningModule):
     def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         self._evaluate(batch, batch_idx, "test")
 
+    def test_generator(self, batch_idx: int) -> torch.Generator:
+        """What decides which dates of a validation or test batch are covered."""
+        return torch.Generator().manual_seed(self.seed * 1_000_003 + batch_idx)
+
     def _evaluate(self, batch: dict[str, Any], batch_idx: int, part: str) -> None:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + batch_idx)
-        images, known, counts = self.covered(batch, generator, training=False)
+        images, known, counts = self.covered(batch, self.test_generator(batch_idx), training=False)
         filled = self(images, known, batch)
         self.log(f"{part}/loss", self._loss(filled, images, counts), batch_size=len(images), add_dataloader_idx=False)
         predicted, truth = (self.reflectance(values).transpose(1, 2).flatten(0, 1) for values in (filled, images))

@@ -20,7 +20,7 @@ from prithvi.chips.spec import Chip as StoredChip
 from prithvi.contract import IGNORE
 from prithvi.data import ChipDataModule
 from prithvi.data.balance import BalancedSampler
-from prithvi.data.sources import subset
+from prithvi.data.order import subset
 from prithvi.errors import ConfigError, DatasetError
 
 Write = Callable[..., Path]

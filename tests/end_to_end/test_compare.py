@@ -112,8 +112,8 @@ def test_what_does_not_fit_is_said_at_once(prithvi: Cli, root: Path, config: Pat
         assert old in text
         config.write_text(text.replace(old, new))
         answer = prithvi(
-            "compare", "-c", config, "-o", tmp_path / old[:4], "--data.root", root, "--data.splits", root, "--seeds", "1",
-            "--fractions", "1",
+            "compare", "-c", config, "-o", tmp_path / old[:4], "--data.root", root, "--data.splits", root, "--seeds",
+            "1", "--fractions", "1",
         ) if "seeds" not in old else prithvi("compare", "-c", config, "-o", tmp_path / "out")  # fmt: skip
         assert answer.code == 2, answer
         assert told in answer.err
@@ -131,10 +131,10 @@ def test_spread_is_that_of_the_seeds() -> None:
 
 
 def test_the_shipped_comparisons_are_whole() -> None:
-    for name in ("compare_floods", "compare_burn_scars", "compare_crops"):
+    for name in ("compare_floods", "compare_burn_scars", "compare_crops", "compare_cloud_gaps"):
         comparison = read_comparison(config_path(name))
         assert config_path(comparison.fit.removesuffix(".yaml")).is_file()
-        assert {"pretrained", "random", "U-Net", "trees"} <= set(comparison.methods)
+        assert list(comparison.methods)[:2] == ["pretrained", "random"]
         assert comparison.seeds == 5
     with pytest.raises(ConfigError, match="cannot be read"):
         read_comparison(Path("nowhere.yaml"))

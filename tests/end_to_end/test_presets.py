@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import yaml
 
 from prithvi.catalog import config_path, dataset
 from prithvi.fitted import FittedModel
@@ -208,3 +209,24 @@ def test_cloud_gaps_are_built_fitted_and_tested(prithvi: Cli, tmp_path: Path) ->
     assert record["gap filling"] == {"touched": "hidden", "landmarks": 64}
     assert record["val/mae"] > 0
     assert record["started from"] == "prithvi_hls_tiny"
+
+    # Shares of the same chips compared, with what needs no training beside: on the pixels that the task covers.
+    plain = yaml.safe_load(config_path("compare_cloud_gaps").read_text())
+    plain |= {"fractions": [0.4, 1.0], "seeds": 1, "options": {"trainer.max_steps": 2}}
+    (tmp_path / "compare.yaml").write_text(yaml.safe_dump(plain, sort_keys=False))
+    compared = prithvi("compare", "-c", tmp_path / "compare.yaml", "-o", tmp_path / "compared", *_without(options, 2))
+    assert compared.code == 0, compared.err
+    table = (tmp_path / "compared" / "table.md").read_text()
+    values = {line.split(" | ")[0].strip("| "): line.split(" | ")[1:] for line in table.splitlines()[2:]}
+    assert list(values) == ["pretrained", "random", "nearest date", "linear in time", "regression", "filling"]
+    assert values["regression"][0].strip(" |") == values["regression"][1].strip(" |")  # no label, no share
+    assert float(values["filling"][0]) < float(values["nearest date"][0])
+    with (tmp_path / "compared" / "results.csv").open() as file:
+        assert {row["chips"] for row in csv.DictReader(file)} == {"2", "5"}
+
+
+def _without(options: list[object], first: int) -> list[object]:
+    """Options of a fit that a comparison takes: without its file and what a comparison says itself."""
+    pairs = list(zip(options[first::2], options[first + 1 :: 2], strict=True))
+    own = ("--trainer.max_steps", "--trainer.default_root_dir", "--trainer.logger.init_args.save_dir")
+    return [word for pair in pairs for word in pair if pair[0] not in (*own, "--trainer.enable_progress_bar")]

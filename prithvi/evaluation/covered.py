@@ -1,0 +1,54 @@
+"""Trials of gap filling without a model, on the same pixels under the same clouds as a model's."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from prithvi.data import GapDataModule
+from prithvi.errors import ConfigError, nearest
+from prithvi.evaluation.gaps import GAP_METHODS
+from prithvi.metrics import GapMetrics
+from prithvi.tasks import GapFillTask
+
+
+def gap_trial(task: GapFillTask, data: GapDataModule, method: str) -> dict[str, float]:
+    """The figures of a method of `GAP_METHODS` on the test split.
+
+    Args:
+        task: says which dates clouds cover, and draws them as it does for itself.
+        data: the series and the clouds.
+        method: a key of `GAP_METHODS`. What it cannot fill has the mean of the band's known pixels.
+
+    Raises:
+        ConfigError: no such method.
+
+    """
+    if method not in GAP_METHODS:
+        raise ConfigError(f"there is no method {method!r} of filling gaps: {nearest(method, GAP_METHODS)}")
+    metrics = GapMetrics(task.contract.bands)
+    for loader in data.test_dataloader():
+        for number, batch in enumerate(loader):
+            images, known, counts = task.covered(batch, task.test_generator(number), training=False)
+            truth = task.reflectance(images)
+            for sample in range(len(images)):
+                image, there = truth[sample].numpy(), known[sample].numpy()
+                filled = GAP_METHODS[method](image, there, _days(batch["temporal_coords"][sample]))
+                filled = np.where(np.isnan(filled), _means(image, there), filled).astype(np.float32)
+                predicted = torch.from_numpy(filled).transpose(0, 1)
+                metrics.update(predicted, truth[sample].transpose(0, 1), counts[sample])
+    return {name: float(value) for name, value in metrics.compute().items()}
+
+
+def _days(coordinates: torch.Tensor) -> npt.NDArray[np.float64]:
+    """(T,) days of (T, 2) year and day of the year; 0, 1, 2, ... where they are not known."""
+    year, day = coordinates.double().numpy().T
+    days: npt.NDArray[np.float64] = year * 365.25 + day
+    return days if np.isfinite(days).all() else np.arange(len(days), dtype=np.float64)
+
+
+def _means(image: npt.NDArray[np.float32], known: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """(band, 1, 1, 1) means over known pixels; 0 without any."""
+    means = [band[known].mean() if known.any() else 0.0 for band in image]
+    return np.array(means, np.float32)[:, None, None, None]
