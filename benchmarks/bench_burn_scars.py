@@ -1,6 +1,6 @@
-"""A burn scar from the image after the fire alone: thresholds, trees and a model; trained above, tested below.
+"""A burn scar from the image after the fire alone: thresholds, trees, U-Net, model; trained above, tested below.
 
-    python benchmarks/bench_burn_scars.py --data FOLDER [--seeds 5 --steps 150]
+    python benchmarks/bench_burn_scars.py --data FOLDER [--seeds 5 --steps 150 --head detail]
 
 FOLDER holds cold_springs_fire: Landsat 8 surface reflectance of 2016-07-07 and 2016-07-23 (Colorado). There is no
 perimeter: the label is weak, dNBR above 0.27 where both dates are clear, so that it is made of the NBR that the
@@ -60,6 +60,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--head", default="detail", help="detail, or light as in earlier results")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     for name in ("lightning.pytorch", "lightning.fabric"):
@@ -91,7 +92,7 @@ def main() -> None:
             train = Rows(after, clear_after, label, TRAIN, WINDOW, options.steps * 8)
             test = Rows(after, clear_after, label, TEST, None, 1)
             found.append(run(kind, contract, CLASSES, WINDOW, 1, train, test, test, options.steps, seed,
-                             "IoU_burn scar"))  # fmt: skip
+                             "IoU_burn scar", options.head))  # fmt: skip
         values = [of["IoU_burn scar"] for of in found]
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
         told = " ".join(f"{value:.3f}" for value in values)

@@ -10,13 +10,14 @@ from pathlib import Path
 from prithvi.errors import HubError
 
 
-def fetch(repo_id: str, filename: str, revision: str | None = None) -> Path:
+def fetch(repo_id: str, filename: str, revision: str | None = None, repo_type: str = "model") -> Path:
     """The local path of one file of a repository, downloaded (and resumed) if the cache lacks it.
 
     Args:
         repo_id: `owner/name`.
         filename: path inside the repository.
         revision: branch, tag or commit; None for the main branch.
+        repo_type: `model` or `dataset`.
 
     Raises:
         HubError: no such repository or file, no permission, no network; the message says what would help.
@@ -27,7 +28,7 @@ def fetch(repo_id: str, filename: str, revision: str | None = None) -> Path:
 
     where = f"{filename} of {repo_id}" + (f" at {revision}" if revision else "")
     try:
-        return Path(hf_hub_download(repo_id, filename, revision=revision))
+        return Path(hf_hub_download(repo_id, filename, revision=revision, repo_type=repo_type))
     except hf.EntryNotFoundError as error:
         if isinstance(error, hf.LocalEntryNotFoundError):
             raise HubError(

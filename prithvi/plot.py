@@ -14,6 +14,8 @@ from prithvi.errors import BandError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from prithvi.metrics import Reliability
+
 FALSE_COLOR = ("swir_2", "nir_narrow", "red")
 """Water dark, plants green, bare soil pink: what floods are looked at in."""
 
@@ -66,4 +68,23 @@ def show_classes(
             Patch(facecolor=shade, edgecolor="0.4", label=name) for shade, name in zip(shades, names, strict=True)
         ]
         ax.legend(handles=handles, loc="lower right", fontsize=8, framealpha=0.9)
+    return ax
+
+
+def show_reliability(found: Reliability, ax: Axes) -> Axes:
+    """Draws a reliability diagram: share that is right against confidence, a point a bin, its area by pixels.
+
+    Args:
+        found: what `prithvi.metrics.CalibrationMetric` computes.
+        ax: where to.
+
+    """
+    confidence, accuracy, pixels = (values.cpu().numpy() for values in found)
+    there = pixels > 0
+    ax.plot([0, 1], [0, 1], color="0.6", linewidth=1)
+    share = pixels[there] / pixels.sum()
+    ax.scatter(confidence[there], accuracy[there], s=20 + 400 * share, alpha=0.7)
+    ax.plot(confidence[there], accuracy[there], linewidth=1)
+    ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share that is right", aspect="equal")
+    ax.set_title(f"ECE {float(found.error):.3f}")
     return ax

@@ -82,6 +82,18 @@ class PrithviCLI(LightningCLI):
         seed = self._get(self.config, "seed_everything")
         self._say(save(task.fitted(prithvi=__version__, steps=step, seed=seed, **figures), self._folder))
 
+    def after_test(self) -> None:
+        """Writes DEFAULT_ROOT_DIR/reliability.png, of tasks that predict classes."""
+        if isinstance(self.model, SegmentationTask) and self.trainer.is_global_zero:
+            from matplotlib.figure import Figure
+
+            from prithvi.plot import show_reliability
+
+            figure = Figure(figsize=(4.5, 4.5), layout="constrained")
+            show_reliability(self.model.reliability, figure.add_subplot())
+            Path(self.trainer.default_root_dir).mkdir(parents=True, exist_ok=True)
+            figure.savefig(Path(self.trainer.default_root_dir) / "reliability.png", dpi=120)
+
     def best(self) -> tuple[int, dict[str, float]]:
         """Puts the best checkpoint's weights into the task; its step and figures, or those of the end of the run."""
         keeper = self.trainer.checkpoint_callback

@@ -4,7 +4,9 @@ A head is built as `Head(embed_dim, num_frames, patch_size, num_outputs, **optio
 features of a scene grid, (B, T*D, h, w), and the size (Y, X) of the image; it gives (B, outputs, Y, X), or (B, outputs)
 where it answers for the image as a whole. A head that wants more than the last block's tokens says which in an
 attribute `indices` (numbers of blocks, from 0 or from the end) and gets them one after the other along the channels.
-One whose class says `pixels = True` has no encoder before it: it gets (B, T*band, Y, X), and bands for embed_dim.
+One whose class says `pixels = True` has no encoder before it: it gets (B, T*band, Y, X), and bands for embed_dim. One
+whose class says `detail = True` gets the pixels of each patch as further channels, (B, T*D + T*band*patch**2, h, w),
+which `torch.nn.functional.pixel_shuffle` lays out again, and their number T*band as `pixel_channels`.
 """
 
 from __future__ import annotations
@@ -52,6 +54,11 @@ def build_head(name: str, embed_dim: int, num_frames: int, patch: int, num_outpu
         return HEADS[name](embed_dim, num_frames, patch, num_outputs, **options)
     except TypeError as error:
         raise ModelError(f"head {name!r}: {error}.") from error
+
+
+def takes_detail(name: str) -> bool:
+    """Whether a head gets the pixels of each patch beside its tokens."""
+    return bool(getattr(HEADS.get(name), "detail", False))
 
 
 def takes_pixels(name: str) -> bool:
@@ -194,3 +201,48 @@ class UNetHead(nn.Module):
         down, right = (-length % 32 for length in size)
         scores: Tensor = self.net(F.pad(features, (0, right, 0, down), mode="replicate"))
         return scores[..., : size[0], : size[1]]
+
+
+@register_head("detail")
+class DetailHead(nn.Module):
+    """Tokens for what a place is, pixels for where it ends: both to `width` channels a pixel, added, and a convolution.
+
+    A token of 4 x 4 pixels tells little of the single ones; boundaries one pixel wide come from the image itself. On
+    the flood sample's validation columns it was 1 to 3 points of IoU better than `light` (benchmarks/results).
+
+    Args:
+        pixel_channels: dates times bands.
+        width: channels a pixel.
+        dropout: share of channels dropped before the classes.
+
+    """
+
+    detail = True
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_frames: int,
+        patch: int,
+        num_outputs: int,
+        pixel_channels: int = 6,
+        width: int = 32,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.patch, self.tokens = patch, embed_dim * num_frames
+        self.norm = ChannelNorm(self.tokens)
+        self.from_tokens = nn.Conv2d(self.tokens, width * patch * patch, 1)
+        self.from_pixels = nn.Conv2d(pixel_channels, width, 3, padding=1)
+        self.head = nn.Sequential(
+            nn.BatchNorm2d(width), nn.GELU(), nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width),
+            nn.GELU(), nn.Dropout2d(dropout), nn.Conv2d(width, num_outputs, 1),
+        )  # fmt: skip
+
+    def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+        """(B, T*D + T*band*patch**2, h, w) to (B, outputs, *size)."""
+        tokens, pixels = features[:, : self.tokens], features[:, self.tokens :]
+        known = F.pixel_shuffle(self.from_tokens(self.norm(tokens)), self.patch)
+        seen = self.from_pixels(F.pixel_shuffle(pixels, self.patch))
+        scores: Tensor = self.head(known + seen)
+        return scores

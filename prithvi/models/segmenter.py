@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from prithvi.errors import ModelError
 from prithvi.models.config import ModelConfig
 from prithvi.models.encoder import PrithviEncoder
-from prithvi.models.heads import build_head, takes_pixels, tokens_to_grid
+from prithvi.models.heads import build_head, takes_detail, takes_pixels, tokens_to_grid
 
 
 class Segmenter(nn.Module):
@@ -33,10 +34,13 @@ class Segmenter(nn.Module):
         self.config = config
         frames, options = config.num_frames // config.patch_size[0], head_options or {}
         self.encoder: PrithviEncoder | None = None
+        self.detail = takes_detail(head)
         if takes_pixels(head):
             self.head = build_head(head, len(config.bands), config.num_frames, 1, num_classes, **options)
         else:
             self.encoder = PrithviEncoder(config)
+            if self.detail:
+                options = {"pixel_channels": len(config.bands) * config.num_frames, **options}
             self.head = build_head(head, config.embed_dim, frames, config.patch_size[1], num_classes, **options)
         self.indices: tuple[int, ...] = tuple(getattr(self.head, "indices", ()))
         if not all(-config.depth <= index < config.depth for index in self.indices):
@@ -59,10 +63,15 @@ class Segmenter(nn.Module):
         if self.encoder is None:
             return images.transpose(1, 2).flatten(1, 2)
         grid = self.encoder.grid_of(images)
-        if not self.indices:
-            return tokens_to_grid(self.encoder(images, temporal_coords, location_coords).tokens, grid)
-        layers = self.encoder.forward_features(images, temporal_coords, location_coords)
-        return torch.cat([tokens_to_grid(layers[index], grid) for index in self.indices], dim=1)
+        if self.indices:
+            layers = self.encoder.forward_features(images, temporal_coords, location_coords)
+            parts = [tokens_to_grid(layers[index], grid) for index in self.indices]
+        else:
+            parts = [tokens_to_grid(self.encoder(images, temporal_coords, location_coords).tokens, grid)]
+        if self.detail:
+            pixels = images.transpose(1, 2).flatten(1, 2)
+            parts.append(F.pixel_unshuffle(pixels, self.config.patch_size[1]))
+        return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
     def forward(
         self, images: Tensor, temporal_coords: Tensor | None = None, location_coords: Tensor | None = None

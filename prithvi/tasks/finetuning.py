@@ -39,9 +39,9 @@ class FineTuningTask(L.LightningModule):
         init: weights the encoder starts from: a name or hub id of published weights, or a file; null for random ones.
         statistics: `data` to standardise by the data's own mean and standard deviation; `init` by those that
             the weights were pretrained with.
-        head: `fcn` (the paper's neck and head), `light` or `pooled` (one answer a chip), `unet` (a U-Net
-            without the encoder, as a baseline), the class name of a decoder of
-            TerraTorch such as UperNetDecoder, or any registered head.
+        head: `fcn` (the paper's neck and head), `light`, `detail` (tokens and pixels) or `pooled` (one answer a chip);
+            `unet` (without the encoder, as a baseline); the class name of a decoder of TerraTorch such as
+            UperNetDecoder; or any registered head.
         head_options: options of the head.
         model_options: other fields of the model's configuration, such as depth.
         num_frames: dates of the input.

@@ -95,6 +95,7 @@ def fitted(prithvi: Cli, options: list[object], out: Path) -> tuple[FittedModel,
     assert isinstance(model, FittedModel)
     assert model.temperature != 1.0
     assert "test/ECE" in tested.out
+    assert (out / "reliability.png").stat().st_size > 5000
     return model, tested.out
 
 

@@ -1,4 +1,4 @@
-"""`prithvi data get`: granules to disk."""
+"""`prithvi data get`: granules, or a public dataset, to disk."""
 
 from __future__ import annotations
 
@@ -9,14 +9,24 @@ import typer
 
 
 def get_verb(
-    source: Annotated[str, typer.Argument(help="A search result (.parquet, .json) or a STAC catalog.")],
+    source: Annotated[
+        str, typer.Argument(help="A search result (.parquet, .json), a STAC catalog, or a dataset's name.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write into.")],
     bands: Annotated[str | None, typer.Option(help="Common names, such as red,nir_narrow; the models' six.")] = None,
     workers: Annotated[int, typer.Option(help="Files fetched at once.", min=1)] = 4,
 ) -> None:
-    """Fetches the bands and Fmask of granules. Whole files are kept, begun ones go on where they were."""
-    from prithvi.bands import PRITHVI_BANDS, check_names
+    """Fetches the bands and Fmask of granules, or the archives of a dataset. Whole files are kept, begun ones go on."""
+    from prithvi.catalog.fetching import fetch_dataset
+    from prithvi.catalog.stac import dataset_names
     from prithvi.cli.progress import Bar
+
+    if source in dataset_names() and not Path(source).exists():
+        with Bar(source) as bar:
+            fetch_dataset(source, output, bar)
+        typer.echo(f"{output}: {source} is unpacked (--data.root {output})")
+        return
+    from prithvi.bands import PRITHVI_BANDS, check_names
     from prithvi.hls.download import get
     from prithvi.hls.items import read_items
 

@@ -1,0 +1,84 @@
+"""Public datasets from the hub, at the revision and with the checksums that the catalog holds."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from prithvi import hub
+from prithvi.catalog.stac import collection
+from prithvi.errors import DatasetError
+
+_ARCHIVES = (".tar.gz", ".tgz", ".tar")
+
+
+def fetch_dataset(name: str, folder: str | Path, progress: Callable[[int, int], None] | None = None) -> Path:
+    """Fetches and unpacks a dataset; what is unpacked already is not fetched again.
+
+    Args:
+        name: in the data catalog.
+        folder: where it is unpacked; `data.root` of 'prithvi fit' afterwards.
+        progress: called with the files done and their number in all.
+
+    Returns:
+        The folder.
+
+    Raises:
+        DatasetError: it is not on the hub (the message says where it is); a file is not the one that the catalog knows,
+            or no archive, or would be unpacked outside of the folder.
+        HubError: see `prithvi.hub.fetch`.
+
+    """
+    plain, folder = collection(name), Path(folder)
+    where = plain.get("prithvi:hub")
+    if where is None:
+        source = plain.get("prithvi:source")
+        told = f": fetch {', '.join(source['files'])} of {source['url']}" if source else ""
+        raise DatasetError(f"{name} is not on the hub{told}.")
+    for number, file in enumerate(where["files"], start=1):
+        done = folder / f".{file}.done"
+        if not done.is_file():
+            fetched = hub.fetch(where["repo_id"], file, where["revision"], where["repo_type"])
+            _verify(fetched, where.get("sha256", {}).get(file), f"{file} of {where['repo_id']}")
+            _place(fetched, file, folder)
+            done.touch()
+        if progress is not None:
+            progress(number, len(where["files"]))
+    return folder
+
+
+def _verify(path: Path, expected: str | None, what: str) -> None:
+    if expected is None:
+        return
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != expected:
+        raise DatasetError(
+            f"{what} has the SHA-256 {found}, and the catalog knows {expected}: remove {path} and fetch it again."
+        )
+
+
+def _place(path: Path, name: str, folder: Path) -> None:
+    """Unpacks an archive, or copies a plain file; what appears is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder))
+    try:
+        if name.endswith(_ARCHIVES):
+            with tarfile.open(path) as archive:
+                archive.extractall(work, filter="data")  # refuses what would lie outside
+        else:
+            shutil.copyfile(path, work / name)
+        for entry in work.iterdir():
+            target = folder / entry.name
+            if target.is_dir():
+                shutil.rmtree(target)
+            os.replace(entry, target)
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise DatasetError(f"{path} cannot be unpacked into {folder} ({error}).") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
