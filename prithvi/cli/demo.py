@@ -153,7 +153,7 @@ def _train(chip: _Chip, steps: int, seed: int, init: str | None) -> tuple[Segmen
     task = SegmentationTask(
         [entry.name for entry in chip.layout.classes], [entry.color for entry in chip.layout.classes], model=MODEL,
         contract=chip.layout.contract.to_dict(), init=init, statistics="data" if init is None else "init",
-        head="light", window=WINDOW, lr=1e-3,
+        head="detail", window=WINDOW, lr=1e-3,
     )  # fmt: skip
     every = max(1, steps // chip.checks)
     weights = "random" if init is None else "pretrained"

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 
 from prithvi.bands import PRITHVI_BANDS
@@ -72,6 +73,22 @@ def test_a_folder_of_ones_own_is_read_as_it_was_described(folder: Path) -> None:
     (whole,) = list(data.val_dataloader())
     assert (whole["label"] == 0).sum() == 4 * 32
     assert (whole["label"] == IGNORE).sum() == 2
+
+
+def test_nothing_is_opened_before_it_is_needed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    real = rasterio.open
+
+    def counting(path: Any, *more: Any, **options: Any) -> Any:
+        opened.append(Path(path).name)
+        return real(path, *more, **options)
+
+    monkeypatch.setattr("prithvi.data.chips.rasterio.open", counting)
+    data = module(folder, batch_size=1, balance=True)
+    data.setup("fit")
+    assert not opened
+    next(iter(data.train_dataloader()))
+    assert len(opened) == 2  # an image and its mask
 
 
 def test_a_quantity_is_a_number_and_its_nodata_nothing(folder: Path) -> None:
