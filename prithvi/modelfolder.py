@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from prithvi import hub
+from prithvi import hub, terratorch_files
 from prithvi.contract import Contract
 from prithvi.errors import CheckpointError, ConfigError, ModelError, OutputError, PrithviError, nearest
 from prithvi.fitted import ClassEntry, FittedModel, Quantity
@@ -243,13 +243,16 @@ def load(
     bands: list[str] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    scale: float | None = None,
     new_bands: bool = False,
+    config: str | Path | None = None,
 ) -> PrithviMAE | FittedModel:
     """A model with weights, or an error; never one with some of its weights.
 
     Args:
-        source: a name (`prithvi models list`), a hub id (owner/name), a weights file, or a folder: one that `prithvi
-            fit` wrote, or one with a published config.json and its weights.
+        source: a name (`prithvi models list`), a hub id (owner/name), a weights file, a checkpoint of TerraTorch's
+            segmentation task, or a folder: one that `prithvi fit` wrote, or one with a published config.json and its
+            weights.
         architecture: the model's name, for a weights file that does not say it.
         revision: branch, tag or commit on the hub.
         num_frames: dates of the input, where it differs from pretraining.
@@ -257,10 +260,13 @@ def load(
         bands: common names of the input's bands; weights are mapped by name.
         mean: band means in reflectance x 10,000, for bands that the weights do not know.
         std: band standard deviations, likewise.
+        scale: for a checkpoint of TerraTorch's whose YAML does not say it: reflectance times this is what its means
+            and stds are of.
         new_bands: allow bands that the weights do not know, with random weights.
+        config: the YAML that a checkpoint of TerraTorch's was trained with; default the one beside it.
 
     Returns:
-        A `PrithviMAE` in evaluation mode, or a `FittedModel` for a fine-tuned model's folder.
+        A `PrithviMAE` in evaluation mode, or a `FittedModel` for a fine-tuned one.
 
     Raises:
         ModelError, CheckpointError, HubError, ConfigError: what was not found or did not fit.
@@ -269,18 +275,24 @@ def load(
     path = Path(source)
     if (path / "config.json").is_file() and _read_json(path / "config.json").get("format") == FORMAT:
         return open_folder(path)
-    config, weights = _find(str(source), architecture, revision)
-    name = config.architecture
+    if path.is_file() and architecture is None and (path.suffix == ".ckpt" or config is not None):
+        state, hyper = checkpoint.read(path)
+        if config is not None or terratorch_files.is_fine_tune(hyper):
+            return terratorch_files.open_fine_tune(path, state, hyper, config, bands, mean, std, scale)
+    if config is not None or scale is not None:
+        raise ModelError(f"config= and scale= are for checkpoints of TerraTorch's, and {source} is none.")
+    found, weights = _find(str(source), architecture, revision)
+    name = found.architecture
     if name not in VARIANTS:
         raise ModelError(f"{source} is of the architecture {name!r}: {nearest(name, VARIANTS)}")
-    options = config.to_dict()
+    options = found.to_dict()
     for key in ("architecture", "bands", "in_chans", "mean", "std", "num_frames", "img_size"):
         options.pop(key)
     model = build(
-        name, num_frames or config.num_frames, img_size or config.img_size, bands or list(config.bands),
-        **_statistics(config, bands, mean, std), **options,
+        name, num_frames or found.num_frames, img_size or found.img_size, bands or list(found.bands),
+        **_statistics(found, bands, mean, std), **options,
     )  # fmt: skip
-    checkpoint.load(model, weights, file_bands=config.bands, new_bands=new_bands)
+    checkpoint.load(model, weights, file_bands=found.bands, new_bands=new_bands)
     return model.eval()
 
 
@@ -323,8 +335,13 @@ def record_of(source: str) -> dict[str, Any]:
     return dict(_read_json(path).get("training", {})) if path.is_file() else {}
 
 
-def load_weights(model: PrithviMAE | PrithviEncoder, source: str) -> checkpoint.LoadReport:
+def load_weights(model: PrithviMAE | PrithviEncoder, source: str, new_bands: bool = False) -> checkpoint.LoadReport:
     """Loads the weights of a source (see `load`) into a model of the same shape, and says what fitted.
+
+    Args:
+        model: an autoencoder, or an encoder alone.
+        source: see `load`.
+        new_bands: allow bands that the weights do not know, with the model's random weights.
 
     Raises:
         CheckpointError, ModelError, HubError: see `load`.
@@ -334,9 +351,10 @@ def load_weights(model: PrithviMAE | PrithviEncoder, source: str) -> checkpoint.
     if path.is_dir() and (path / "model.safetensors").is_file():
         plain = _read_json(path / "config.json")
         named = {key: value for key, value in plain.items() if key in ("architecture", "pretrained_cfg")}
-        return checkpoint.load(model, path / "model.safetensors", file_bands=ModelConfig.from_dict(named).bands)
+        bands = ModelConfig.from_dict(named).bands
+        return checkpoint.load(model, path / "model.safetensors", file_bands=bands, new_bands=new_bands)
     config, weights = _find(source, model.config.architecture, None)
-    return checkpoint.load(model, weights, file_bands=config.bands)
+    return checkpoint.load(model, weights, file_bands=config.bands, new_bands=new_bands)
 
 
 def _find(source: str, architecture: str | None, revision: str | None) -> tuple[ModelConfig, Path]:

@@ -26,10 +26,17 @@ class InertName(str):
     """Stands in for an enum member of another package in a checkpoint's hyper-parameters: its value, no more."""
 
 
+class InertRecord:
+    """Stands in for a plain record of another package, such as an auxiliary head's options."""
+
+
 _STAND_INS: list[Any] = [
-    (InertName, f"terratorch.datasets.{module}{enum}")
-    for module in ("utils.", "")
-    for enum in ("HLSBands", "OpticalBands", "SARBands")
+    (InertRecord, "terratorch.models.model.AuxiliaryHead"),
+    *(
+        (InertName, f"terratorch.datasets.{module}{enum}")
+        for module in ("utils.", "")
+        for enum in ("HLSBands", "OpticalBands", "SARBands")
+    ),
 ]
 
 
