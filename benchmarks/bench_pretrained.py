@@ -151,6 +151,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--flood-steps", type=int, default=300)
     parser.add_argument("--crop-steps", type=int, default=150)
+    parser.add_argument("--only", choices=["floods", "crops"])
     parser.add_argument("--head", default="detail", help="detail, or light as in earlier results")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -169,6 +170,8 @@ def main() -> None:
         layers["crops"] = (Crops(site, CROP_TRAIN, None, 1)[0], Crops(site, CROP_TEST, None, 1)[0], list(Crops.names))
     results: dict[str, Any] = {}
     for name, (one, figure) in tasks.items():
+        if options.only not in (None, name):
+            continue
         print(f"{name}: test {figure}, after a tenth of the steps, a third of them and all (curve), by seed")
         print(f"  {'gradient boosting on pixels':28} {trees(*layers[name])[figure]:.3f}")
         for kind in KINDS:

@@ -39,6 +39,32 @@ def dice(scores: Tensor, label: Tensor, weights: Tensor, smooth: float = 1.0) ->
     return some * (weights * (1 - overlap)).sum() / weights.sum()
 
 
+def jaccard(scores: Tensor, label: Tensor, weights: Tensor) -> Tensor:
+    """1 less the soft intersection over union over the batch, a weighted mean over classes; absent ones add 0."""
+    labelled = (label != IGNORE).unsqueeze(1)
+    found = scores.softmax(dim=1) * labelled
+    true = F.one_hot(label.clamp(min=0), scores.shape[1]).movedim(-1, 1) * labelled
+    both, size = (found * true).sum(dim=(0, 2, 3)), true.sum(dim=(0, 2, 3))
+    either = found.sum(dim=(0, 2, 3)) + size - both
+    overlap = both / either.clamp(min=torch.finfo(torch.float32).eps)
+    return (weights * (size > 0) * (1 - overlap)).sum() / weights.sum()
+
+
+def lovasz(scores: Tensor, label: Tensor, weights: Tensor) -> Tensor:
+    """Lovasz-softmax over the batch (Berman et al. 2018), a weighted mean over the classes that are present."""
+    keep = label != IGNORE
+    shares, label = scores.softmax(dim=1).movedim(1, -1)[keep], label[keep]
+    total, weight = scores.sum() * 0, scores.new_zeros(())
+    for number in torch.unique(label).tolist():
+        true = (label == number).to(scores.dtype)
+        errors, order = (true - shares[:, number]).abs().sort(descending=True)
+        true = true[order]
+        overlap = 1 - (true.sum() - true.cumsum(0)) / (true.sum() + (1 - true).cumsum(0))
+        total = total + weights[number] * (errors * torch.diff(overlap, prepend=overlap.new_zeros(1))).sum()
+        weight = weight + weights[number]
+    return total / weight.clamp(min=torch.finfo(torch.float32).tiny)
+
+
 def _counted(label: Tensor, weights: Tensor) -> Tensor:
     """Summed weight of the labelled pixels, above 0."""
     weight = weights[label.clamp(min=0)] * (label != IGNORE)
@@ -49,5 +75,7 @@ SEGMENTATION_LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "ce": cross_entropy,
     "focal": focal,
     "dice": dice,
+    "jaccard": jaccard,
+    "lovasz": lovasz,
 }
 """Name to a function of float32 scores (B, classes, Y, X), labels (B, Y, X) with `IGNORE`, and class weights."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from prithvi.errors import ConfigError, nearest
-from prithvi.fitted import ClassEntry, FittedModel
+from prithvi.fitted import ClassEntry, FittedModel, distinct_color
 from prithvi.metrics import IGNORE, CalibrationMetric, SegmentationMetrics, fit_temperature
 from prithvi.tasks.finetuning import FineTuningTask
 from prithvi.tasks.losses import SEGMENTATION_LOSSES
@@ -22,7 +22,7 @@ class SegmentationTask(FineTuningTask):
     Args:
         classes: class names in the order of the label numbers; `prithvi fit` takes them from the data.
         colors: class colours (RRGGBB), for maps.
-        loss: `ce` (cross-entropy), `dice` or `focal`, or several joined by +, as ce+dice.
+        loss: `ce` (cross-entropy), `focal`, `dice`, `jaccard` or `lovasz`, or several joined by +, as ce+dice.
         class_weights: weight of each class in the loss.
         options: those of `FineTuningTask`.
 
@@ -130,11 +130,3 @@ class SegmentationTask(FineTuningTask):
         entries = [ClassEntry(i, name, color) for i, (name, color) in enumerate(zip(self.classes, colors, strict=True))]
         found = super().fitted(**provenance)
         return dataclasses.replace(found, classes=tuple(entries), temperature=self.temperature)
-
-
-def distinct_color(index: int) -> int:
-    """A distinct RGB number for classes that came without colours (golden-angle hues)."""
-    import colorsys
-
-    red, green, blue = colorsys.hsv_to_rgb(index * 0.618 % 1.0, 0.6, 0.85)
-    return int(red * 255) << 16 | int(green * 255) << 8 | int(blue * 255)

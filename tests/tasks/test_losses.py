@@ -55,3 +55,22 @@ def test_focal_and_dice_are_those_of_a_loop_over_pixels() -> None:
     overlap = [(2 * b + 1) / (e + 1) for b, e in zip(both, either, strict=True)]
     by_hand = sum(float(w) * (1 - o) for w, o in zip(weights, overlap, strict=True)) / float(weights.sum())
     assert float(dice(scores, label, weights)) == pytest.approx(by_hand, rel=1e-5)
+
+
+@pytest.mark.parametrize(("name", "theirs"), [("jaccard", "JaccardLoss"), ("lovasz", "LovaszLoss")])
+def test_jaccard_and_lovasz_are_those_of_segmentation_models_pytorch(name: str, theirs: str) -> None:
+    smp = pytest.importorskip("segmentation_models_pytorch", reason="needs the terratorch extra")
+    scores, label, _ = given()
+    whole = label.clamp(min=0)  # their Jaccard loss has no label to ignore
+    expected = getattr(smp.losses, theirs)("multiclass")(scores, whole)
+    ours = SEGMENTATION_LOSSES[name](scores, whole, torch.ones(3))
+    assert float(ours) == pytest.approx(float(expected), rel=1e-5)
+    if name == "lovasz":
+        expected = smp.losses.LovaszLoss("multiclass", ignore_index=IGNORE)(scores, label)
+        assert float(SEGMENTATION_LOSSES[name](scores, label, torch.ones(3))) == pytest.approx(
+            float(expected), rel=1e-5
+        )
+    absent = torch.where(whole == 2, 0, whole)
+    assert float(SEGMENTATION_LOSSES[name](scores, absent, torch.ones(3))) == pytest.approx(
+        float(getattr(smp.losses, theirs)("multiclass")(scores, absent)), rel=1e-5
+    )
