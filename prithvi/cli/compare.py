@@ -27,7 +27,7 @@ def compare(
     import shlex
     import sys
 
-    from prithvi.cli.lightning import check, shipped
+    from prithvi.cli.settings import check, shipped
     from prithvi.errors import ConfigError
     from prithvi.evaluation.compare import read_comparison, read_result, rows_of, write_result
     from prithvi.evaluation.report import write_report

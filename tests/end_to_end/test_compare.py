@@ -63,6 +63,7 @@ def config(tmp_path: Path) -> Path:
 
 
 def test_methods_are_compared_resumed_and_reported(prithvi: Cli, root: Path, config: Path, tmp_path: Path) -> None:
+    pytest.importorskip("segmentation_models_pytorch", reason="the U-Net needs the terratorch extra")
     out = tmp_path / "out"
     options = ("-c", config, "-o", out, "--data.root", root, "--data.splits", root)
     answer = prithvi("compare", *options)
