@@ -165,9 +165,12 @@ main()
     assert "hls_burn_scars.tar.gz of ibm-nasa-geospatial/hls_burn_scars has the SHA-256" in wrong.stderr
     assert not (tmp_path / "data").exists()
     right = hashlib.sha256(content).hexdigest()
+    (tmp_path / "data" / "training").mkdir(parents=True)
+    (tmp_path / "data" / "training" / "mine.txt").write_text("mine")
     done = get("hls_burn_scars", "-o", tmp_path / "data", sha256=right)
     assert done.returncode == 0, done.stderr
     assert f"--data.root {tmp_path / 'data'}" in done.stdout
+    assert (tmp_path / "data" / "training" / "mine.txt").read_text() == "mine"
     assert all((tmp_path / "data" / name).read_text() == name for name in names)
     Hub.asked.clear()
     assert get("hls_burn_scars", "-o", tmp_path / "data", sha256=right).returncode == 0

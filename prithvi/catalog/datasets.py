@@ -331,6 +331,8 @@ def folder_layout(
             raise DatasetError(f"{pattern!r} leaves open which part is the chip's name: give lists of names.")
     product = sensor_named(sensor)
     names = check_names(bands)
+    if (mean is None) != (std is None):
+        raise DatasetError(f"{'std' if std is None else 'mean'} is missing: give both mean and std, or neither.")
     contract = Contract(
         names, tuple(mean) if mean else (0.0,) * len(names), tuple(std) if std else (1.0,) * len(names),
         resolution=product.resolution, level=product.level,

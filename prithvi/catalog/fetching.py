@@ -1,4 +1,4 @@
-"""Public datasets from the hub, at the revision and with the checksums that the catalog holds."""
+"""Public datasets from the hub, at the revision that the catalog names and by the checksums that it knows."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _verify(path: Path, expected: str | None, what: str) -> None:
 
 
 def _place(path: Path, name: str, folder: Path) -> None:
-    """Unpacks an archive, or copies a plain file; what appears is whole."""
+    """Unpacks an archive, or copies a plain file; each file appears when it is whole, and no other is touched."""
     folder.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder))
     try:
@@ -73,10 +73,9 @@ def _place(path: Path, name: str, folder: Path) -> None:
                 archive.extractall(work, filter="data")  # refuses what would lie outside
         else:
             shutil.copyfile(path, work / name)
-        for entry in work.iterdir():
-            target = folder / entry.name
-            if target.is_dir():
-                shutil.rmtree(target)
+        for entry in sorted(path for path in work.rglob("*") if not path.is_dir()):
+            target = folder / entry.relative_to(work)  # beside what else lies there
+            target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(entry, target)
     except (tarfile.TarError, EOFError, OSError) as error:
         raise DatasetError(f"{path} cannot be unpacked into {folder} ({error}).") from error

@@ -140,7 +140,8 @@ def fit_and_test(arguments: Sequence[str]) -> tuple[dict[str, float], int]:
         cli = _cli(arguments, run=False)
         cli.trainer.fit(cli.model, datamodule=cli.datamodule)
         cli.best()
-        (figures,) = cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
+        parts = cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)  # one for each loader
+    figures = {name: value for part in parts for name, value in part.items()}
     return {name.removeprefix("test/"): float(value) for name, value in figures.items()}, _chips(cli.datamodule)
 
 

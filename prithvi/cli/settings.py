@@ -55,6 +55,12 @@ def shipped(named: Path) -> Path:
     return config_path(named.stem)
 
 
+def files_of(arguments: Sequence[str]) -> list[Any]:
+    """What the configuration files among some options hold."""
+    files = [arguments[place + 1] for place, word in enumerate(arguments[:-1]) if word in ("-c", "--config")]
+    return [yaml.safe_load(Path(file).read_text(encoding="utf-8")) for file in files]
+
+
 def check(arguments: Sequence[str]) -> None:
     """Every key of the files and options against what exists, before anything heavy is built.
 

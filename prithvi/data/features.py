@@ -57,17 +57,18 @@ class Features:
             ConfigError: the task's features would change from one step to the next.
 
         """
-        if part in self._ready:
-            return self._ready[part]
         about = task.features_name() + str(cast("Any", dataset).identity) + str(trainer.precision)
-        kept = FeatureDataset(dataset, self.folder / f"{part}-{hashlib.sha256(about.encode()).hexdigest()[:16]}")
+        name = f"{part}-{hashlib.sha256(about.encode()).hexdigest()[:16]}"
+        if name in self._ready:
+            return self._ready[name]
+        kept = FeatureDataset(dataset, self.folder / name)
         if trainer.is_global_zero:
             with trainer.precision_plugin.val_step_context():
                 self.used += kept.fill(task, self.limit - self.used)
         trainer.strategy.barrier("features")
         kept.read_journal()
+        self._ready[name] = kept
         rank_zero_info(f"features of {len(kept.forms)} of {len(kept)} {part} chips are kept in {kept.folder}")
-        self._ready[part] = kept
         return kept
 
     @staticmethod

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from prithvi.chips import ChipStore
 from prithvi.data.order import subset
 from prithvi.data.pretraining import PretrainDataModule, joined
-from prithvi.data.stores import StoreDataset, with_frames
+from prithvi.data.stores import StoreDataset, has_part, with_frames
 from prithvi.errors import ConfigError, DatasetError
 
 
@@ -101,7 +101,7 @@ class GapDataModule(PretrainDataModule):
         return self._measured(self.test_split)
 
     def _measured(self, split: str) -> list[DataLoader[dict[str, Any]]]:
-        stores = [store for store in self.stores if self._has(store, split)]
+        stores = [store for store in self.stores if has_part(store, split)]
         if not stores:
             raise DatasetError(
                 f"no store has a part {split!r}: they have "

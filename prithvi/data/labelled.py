@@ -76,6 +76,8 @@ class ChipDataModule(L.LightningDataModule):
         self.names = {"train": train_split, "val": val_split, "test": test_split}
         self.fraction, self.subset_seed = fraction, subset_seed
         self.balance = balance
+        if balance and not self.source.classes:
+            raise ConfigError("data.balance draws classes alike; these labels are a quantity.")
         if features is not None and crop is not None:
             raise ConfigError("features are kept of whole chips, which random crops are not: data.crop: null.")
         self.features = Features(Path(features), round(features_gb * 1e9)) if features is not None else None
@@ -154,17 +156,18 @@ class ChipDataModule(L.LightningDataModule):
 
     def on_before_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Counts the classes that training sees, for `balance`."""
-        if self.sampler is not None and "place" in batch:
+        training = self.trainer is None or self.trainer.training
+        if self.sampler is not None and training and "place" in batch:
             self.sampler.see(batch["place"], batch["label"])
         return batch
 
     def state_dict(self) -> dict[str, Any]:
         """What `balance` has counted."""
-        return {} if self.sampler is None else {"counts": self.sampler.counts}
+        return {} if self.sampler is None else {"counts": self.sampler.counts, "views": self.sampler.views}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if self.sampler is not None and "counts" in state_dict:
-            self.sampler.counts = state_dict["counts"]
+            self.sampler.counts, self.sampler.views = state_dict["counts"], state_dict["views"]
 
 
 def _source(

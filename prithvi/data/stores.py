@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from prithvi.catalog.datasets import HALVES
 from prithvi.chips import ChipStore
 from prithvi.chips.spec import NO_FMASK, NODATA, UNLABELLED
 from prithvi.contract import IGNORE
@@ -31,7 +34,7 @@ class StoreDataset(Dataset[dict[str, Any]]):
 
     Args:
         store: the store or its folder.
-        split: one part of it; None takes all.
+        split: one part of it, or one of `prithvi.catalog.datasets.HALVES` of its `val`; None takes all.
 
     Raises:
         DatasetError: no such store or part.
@@ -41,7 +44,7 @@ class StoreDataset(Dataset[dict[str, Any]]):
     def __init__(self, store: ChipStore | str | Path, split: str | None = None) -> None:
         self.store = store if isinstance(store, ChipStore) else ChipStore(store)
         samples = self.store.samples
-        self.indices = self.store.indices(split) if split is not None else list(range(len(self.store)))
+        self.indices = part_of(self.store, split)
         if not self.indices:
             raise DatasetError(f"{self.store.path} holds no sample.")
         self.names: list[str] = samples["name"].tolist()
@@ -51,6 +54,13 @@ class StoreDataset(Dataset[dict[str, Any]]):
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    @property
+    def identity(self) -> str:
+        """Names what the samples are made of: the store, its state, and which of its rows."""
+        file = self.store.path / "zarr.json"
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        return repr((str(self.store.path.resolve()), digest, file.stat().st_mtime_ns, self.indices))
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return self.__getitems__([index])[0]
@@ -76,6 +86,27 @@ class StoreDataset(Dataset[dict[str, Any]]):
         batch["temporal_coords"] = torch.from_numpy(self.times[rows])
         batch["location_coords"] = torch.from_numpy(self.places[rows])
         return batch
+
+
+def has_part(store: ChipStore, split: str) -> bool:
+    """Whether a store has a part; the halves of `val` are there where `val` is and `test` is not."""
+    parts = store.attributes["samples"]
+    return split in parts or (split in HALVES and "val" in parts and "test" not in parts)
+
+
+def part_of(store: ChipStore, split: str | None) -> list[int]:
+    """The rows of a part; of a half of `val` by a checksum of the chips' names, as for files.
+
+    Raises:
+        DatasetError: the store has no such part.
+
+    """
+    if split is None:
+        return list(range(len(store)))
+    if split in store.attributes["samples"] or not has_part(store, split):
+        return store.indices(split)
+    names, half = store.samples["name"].tolist(), HALVES.index(split)
+    return [row for row in store.indices("val") if zlib.crc32(names[row].encode()) % 2 == half]
 
 
 def with_frames(batch: dict[str, Any], dates: Tensor) -> dict[str, Any]:

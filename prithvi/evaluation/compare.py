@@ -5,7 +5,7 @@ A comparison is a YAML file:
     fit: flood.yaml                 # what is trained: a configuration of 'prithvi fit', beside this file or shipped
     figure: IoU_water               # of the test split, the larger the better (smaller: true turns that round)
     fractions: [0.1, 0.25, 0.5, 1]  # of the training chips; smaller shares are parts of larger ones
-    seeds: 5                        # of weights, order and shares
+    seeds: 5                        # of weights, shares, and the order where seed_everything decides it
     options: {trainer.max_steps: 2000}        # of every training
     methods:
       pretrained: {model.init: prithvi_hls_tiny, model.statistics: init}
@@ -105,6 +105,9 @@ def read_comparison(path: Path) -> Comparison:
     methods, fractions = plain["methods"], plain.get("fractions", [1.0])
     if not isinstance(methods, dict) or not methods or not all(isinstance(entry, dict) for entry in methods.values()):
         raise ConfigError(f"{path}: methods must be a table with a table of settings for each; it is {methods!r}.")
+    folders = [Trial(str(name), 1.0, 0).name for name in methods]
+    if len(set(folders)) < len(folders):
+        raise ConfigError(f"{path}: two methods differ in signs alone ({', '.join(map(str, methods))}): rename one.")
     for name, settings in methods.items():
         _check_baseline(path, name, settings)
     if not isinstance(fractions, list) or not fractions or not all(_is_share(value) for value in fractions):

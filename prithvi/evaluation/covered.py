@@ -8,7 +8,7 @@ import torch
 
 from prithvi.data import GapDataModule
 from prithvi.errors import ConfigError, nearest
-from prithvi.evaluation.gaps import GAP_METHODS
+from prithvi.evaluation.gaps import GAP_METHODS, days_of
 from prithvi.metrics import GapMetrics
 from prithvi.tasks import GapFillTask
 
@@ -34,18 +34,11 @@ def gap_trial(task: GapFillTask, data: GapDataModule, method: str) -> dict[str, 
             truth = task.reflectance(images)
             for sample in range(len(images)):
                 image, there = truth[sample].numpy(), known[sample].numpy()
-                filled = GAP_METHODS[method](image, there, _days(batch["temporal_coords"][sample]))
+                filled = GAP_METHODS[method](image, there, days_of(batch["temporal_coords"][sample].numpy()))
                 filled = np.where(np.isnan(filled), _means(image, there), filled).astype(np.float32)
                 predicted = torch.from_numpy(filled).transpose(0, 1)
                 metrics.update(predicted, truth[sample].transpose(0, 1), counts[sample])
     return {name: float(value) for name, value in metrics.compute().items()}
-
-
-def _days(coordinates: torch.Tensor) -> npt.NDArray[np.float64]:
-    """(T,) days of (T, 2) year and day of the year; 0, 1, 2, ... where they are not known."""
-    year, day = coordinates.double().numpy().T
-    days: npt.NDArray[np.float64] = year * 365.25 + day
-    return days if np.isfinite(days).all() else np.arange(len(days), dtype=np.float64)
 
 
 def _means(image: npt.NDArray[np.float32], known: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:

@@ -99,3 +99,10 @@ GAP_METHODS: dict[str, Callable[[Pixels, Known, Days], Pixels]] = {
     "filling": filling,
 }
 """Name to method, as `prithvi fill --method` takes them."""
+
+
+def days_of(coordinates: npt.NDArray[np.floating[Any]]) -> Days:
+    """(T,) days of (T, 2) year and day of the year; 0, 1, 2, ... where they are not known."""
+    year, day = coordinates.astype(np.float64).T
+    days: Days = year * 365.25 + day
+    return days if np.isfinite(days).all() else np.arange(len(days), dtype=np.float64)

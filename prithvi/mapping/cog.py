@@ -1,4 +1,4 @@
-"""A raster of classes written row by row, and made a Cloud-Optimized GeoTIFF when it is whole."""
+"""A raster written row by row, and made a Cloud-Optimized GeoTIFF when it is whole."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any, Self
 from xml.etree import ElementTree
 
-import numpy as np
 import numpy.typing as npt
 import rasterio
 import rasterio.shutil
@@ -30,20 +30,38 @@ def rgb(color: str) -> tuple[int, int, int]:
     return int(color[0:2], 16), int(color[2:4], 16), int(color[4:6], 16)
 
 
-class ClassCogWriter:
+class CogWriter:
     """Context manager: rows go to a scratch file beside the target, `finish` turns it into the product.
 
-    The product has a colour table, category names (in the .aux.xml beside it, where GDAL keeps them, and in the tags),
-    nodata 255, overviews by majority, and appears under its name only when whole.
+    The product has overviews and its nodata, and appears under its name only when whole.
+
+    Args:
+        path: of the product.
+        scene: whose grid it has.
+        names: of its bands.
+        dtype: of its values.
+        nodata: value of pixels without data.
+        tags: of the file.
+        scale: reflectance (or what else is meant) = value x scale; None writes none.
+        resampling: of the overviews.
 
     Raises:
         OutputError: the folder cannot be written, or the disk is full.
 
     """
 
-    def __init__(self, path: Path, scene: xr.DataArray, classes: Sequence[ClassEntry], tags: Mapping[str, str]) -> None:
-        self.path = path
-        self.classes = classes
+    def __init__(
+        self,
+        path: Path,
+        scene: xr.DataArray,
+        names: Sequence[str],
+        dtype: str,
+        nodata: float,
+        tags: Mapping[str, str],
+        scale: float | None = None,
+        resampling: str = "AVERAGE",
+    ) -> None:
+        self.path, self.resampling = path, resampling
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.work = Path(tempfile.mkdtemp(prefix=f".{path.stem}-", dir=path.parent))
@@ -55,29 +73,29 @@ class ClassCogWriter:
             driver="GTiff",
             width=scene.sizes["x"],
             height=scene.sizes["y"],
-            count=1,
-            dtype="uint8",
+            count=len(names),
+            dtype=dtype,
             crs=scene.rio.crs,
             transform=transform_of(scene),
-            nodata=NODATA,
+            nodata=nodata,
             tiled=True,
             compress="deflate",
             bigtiff="if_safer",
         )
-        colors = {entry.value: (*rgb(entry.color), 255) for entry in classes}
-        self.scratch.write_colormap(1, {**colors, NODATA: (0, 0, 0, 0)})
-        self.scratch.set_band_description(1, "class")
-        names = {f"CLASS_{entry.value}": entry.name for entry in classes}
-        self.scratch.update_tags(**tags, **names)
+        for number, name in enumerate(names, start=1):
+            self.scratch.set_band_description(number, name)
+        if scale is not None:
+            self.scratch.scales = [scale] * len(names)
+        self.scratch.update_tags(**tags)
 
-    def __enter__(self) -> ClassCogWriter:
+    def __enter__(self) -> Self:
         return self
 
-    def write(self, start: int, classes: npt.NDArray[np.uint8]) -> None:
-        """Writes (rows, width) class numbers from row `start` on."""
-        rows, width = classes.shape
+    def write(self, start: int, values: npt.NDArray[Any]) -> None:
+        """Writes (rows, width) values, or (band, rows, width) of several bands, from row `start` on."""
+        stack = values if values.ndim == 3 else values[None]
         try:
-            self.scratch.write(classes, 1, window=Window(0, start, width, rows))
+            self.scratch.write(stack, window=Window(0, start, stack.shape[2], stack.shape[1]))
         except RasterioError as error:
             raise OutputError(f"{self.path} cannot be written ({error}): is the disk full?") from error
 
@@ -85,18 +103,46 @@ class ClassCogWriter:
         """Makes the product out of the scratch file."""
         try:
             self.scratch.close()
-            named = self.work / "named.vrt"
-            rasterio.shutil.copy(self.work / "scratch.tif", named, driver="VRT")
-            self._name_categories(named)
             made = self.work / self.path.name
             rasterio.shutil.copy(
-                named, made, driver="COG", COMPRESS="DEFLATE", OVERVIEW_RESAMPLING="MODE", BIGTIFF="IF_SAFER"
-            )
-            for file in (made.with_name(made.name + ".aux.xml"), made):  # the names first, the map last
+                self._named(self.work / "scratch.tif"), made, driver="COG", COMPRESS="DEFLATE",
+                OVERVIEW_RESAMPLING=self.resampling, BIGTIFF="IF_SAFER",
+            )  # fmt: skip
+            for file in (made.with_name(made.name + ".aux.xml"), made):  # what stands beside first, the product last
                 if file.is_file():
                     file.replace(self.path.parent / file.name)
         except (RasterioError, OSError) as error:
             raise OutputError(f"{self.path} cannot be written ({error}): is the disk full?") from error
+
+    def _named(self, scratch: Path) -> Path:
+        """What the product is copied from."""
+        return scratch
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self.scratch.closed:
+            self.scratch.close()
+        shutil.rmtree(self.work, ignore_errors=True)
+
+
+class ClassCogWriter(CogWriter):
+    """The product of class numbers has a colour table, category names (in the .aux.xml beside it, where GDAL keeps
+    them, and in the tags), nodata 255, and overviews by majority.
+    """
+
+    def __init__(self, path: Path, scene: xr.DataArray, classes: Sequence[ClassEntry], tags: Mapping[str, str]) -> None:
+        names = {f"CLASS_{entry.value}": entry.name for entry in classes}
+        super().__init__(path, scene, ["class"], "uint8", NODATA, {**tags, **names}, resampling="MODE")
+        self.classes = classes
+        colors = {entry.value: (*rgb(entry.color), 255) for entry in classes}
+        self.scratch.write_colormap(1, {**colors, NODATA: (0, 0, 0, 0)})
+
+    def _named(self, scratch: Path) -> Path:
+        named = scratch.with_name("named.vrt")
+        rasterio.shutil.copy(scratch, named, driver="VRT")
+        self._name_categories(named)
+        return named
 
     def _name_categories(self, vrt: Path) -> None:
         # rasterio has no call for category names; GDAL takes them from a VRT and keeps them beside the COG.
@@ -109,10 +155,3 @@ class ClassCogWriter:
             ElementTree.SubElement(table, "Category").text = named.get(value, "")
         band.insert(0, table)
         tree.write(vrt)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if not self.scratch.closed:
-            self.scratch.close()
-        shutil.rmtree(self.work, ignore_errors=True)

@@ -121,17 +121,17 @@ def _classes(scores: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> n
 
 
 def _predictor(fitted: FittedModel, scene: xr.DataArray, device: str | torch.device | None) -> Predict:
-    place = _device(device)
+    place = device_of(device)
     model = fitted.model.to(place).eval()
     standardise = Standardise(fitted.contract).to(place)
-    dates = _dates(scene) if fitted.coordinates else None
+    dates = dates_of(scene) if fitted.coordinates else None
 
     @torch.inference_mode()
     def predict(pixels: torch.Tensor, valid: torch.Tensor, middles: list[tuple[float, float]]) -> torch.Tensor:
         images = standardise(pixels.to(place), valid.to(place))
         coordinates = {}
         if fitted.coordinates:
-            coordinates["location_coords"] = _locations(scene, middles).to(place)
+            coordinates["location_coords"] = locations_of(scene, middles).to(place)
             if dates is not None:
                 coordinates["temporal_coords"] = dates.expand(len(images), -1, 2).to(place)
         with torch.autocast(place.type, dtype=torch.bfloat16, enabled=place.type == "cuda"):
@@ -141,7 +141,7 @@ def _predictor(fitted: FittedModel, scene: xr.DataArray, device: str | torch.dev
     return predict
 
 
-def _dates(scene: xr.DataArray) -> torch.Tensor | None:
+def dates_of(scene: xr.DataArray) -> torch.Tensor | None:
     """(1, T, 2) year and day of year from 0, or None where the scene has no dates."""
     if "time" not in scene.coords:
         return None
@@ -149,7 +149,7 @@ def _dates(scene: xr.DataArray) -> torch.Tensor | None:
     return torch.from_numpy(np.stack([year, day], axis=-1).astype(np.float32))[None]
 
 
-def _locations(scene: xr.DataArray, middles: list[tuple[float, float]]) -> torch.Tensor:
+def locations_of(scene: xr.DataArray, middles: list[tuple[float, float]]) -> torch.Tensor:
     """(B, 2) latitude and longitude of scene rows and columns."""
     rows, columns = zip(*middles, strict=True)
     xs, ys = rasterio.transform.xy(transform_of(scene), rows, columns, offset="ul")
@@ -157,7 +157,7 @@ def _locations(scene: xr.DataArray, middles: list[tuple[float, float]]) -> torch
     return torch.tensor([latitude, longitude], dtype=torch.float32).T
 
 
-def _device(asked: str | torch.device | None) -> torch.device:
+def device_of(asked: str | torch.device | None) -> torch.device:
     """The device asked for, or a GPU where there is one.
 
     Raises:

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from prithvi.errors import ConfigError
 from prithvi.fitted import FittedModel
 from prithvi.tasks.segmentation import SegmentationTask
 
@@ -17,12 +18,18 @@ class ClassificationTask(SegmentationTask):
 
     Args:
         head: one that answers for the image as a whole.
-        options: those of `SegmentationTask` and `FineTuningTask`; `loss` is `ce` or `focal`.
+        loss: `ce`, `focal` or `ce+focal`.
+        options: those of `SegmentationTask` and `FineTuningTask`.
+
+    Raises:
+        ConfigError: the options do not fit together.
 
     """
 
-    def __init__(self, head: str = "pooled", **options: Any) -> None:
-        super().__init__(head=head, **options)
+    def __init__(self, head: str = "pooled", loss: str = "ce", **options: Any) -> None:
+        if not set(loss.split("+")) <= {"ce", "focal"}:
+            raise ConfigError(f"a class of the whole chip has the losses ce and focal; found {loss!r}.")
+        super().__init__(head=head, loss=loss, **options)
 
     @staticmethod
     def label_of(batch: Mapping[str, Any]) -> Tensor:

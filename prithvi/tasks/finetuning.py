@@ -154,14 +154,13 @@ class FineTuningTask(L.LightningModule):
         if "features" not in batch:
             return self._scores(self.encode(batch), *batch["image"].shape[-2:])
         height, width = batch["size"][0].tolist()
-        kept = self._scores(list(batch["features"].unbind(dim=1)), height, width)
-        if "image" not in batch:
-            return kept
-        cached = batch["cached"]
-        others = {**batch, "valid": batch["valid"][~cached]}
-        fresh = self._scores(self.encode(others), height, width).to(kept.dtype)
-        order = torch.argsort(torch.cat([cached.nonzero(), (~cached).nonzero()]).flatten())
-        return torch.cat([kept, fresh])[order]
+        parts = list(batch["features"].unbind(dim=1))
+        if "image" in batch:  # together through the head, whose norms may look at the whole batch
+            cached = batch["cached"]
+            fresh = self.encode({**batch, "valid": batch["valid"][~cached]})
+            order = torch.argsort(torch.cat([cached.nonzero(), (~cached).nonzero()]).flatten())
+            parts = [torch.cat([kept, new.to(kept.dtype)])[order] for kept, new in zip(parts, fresh, strict=True)]
+        return self._scores(parts, height, width)
 
     def _scores(self, features: list[Tensor], height: int, width: int) -> Tensor:
         parts = (self.model.head(part, (self.window, self.window)) for part in features)
@@ -184,7 +183,10 @@ class FineTuningTask(L.LightningModule):
         for name, value in sorted(encoder.state_dict().items()):
             content.update(name.encode())
             content.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        about = [self.contract.to_dict(), self.window, self.model.indices, self.coordinates]
+        model = self.model
+        about = [
+            self.contract.to_dict(), model.config.to_dict(), self.window, model.indices, model.detail, self.coordinates,
+        ]  # fmt: skip
         content.update(json.dumps(about, default=str).encode())
         return content.hexdigest()[:16]
 

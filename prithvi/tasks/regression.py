@@ -58,7 +58,7 @@ class RegressionTask(FineTuningTask):
         """The mean over pixels with a target, in standardised units; 0 (with a gradient) where there is none."""
         target = (self.target_of(batch) - self.quantity.mean) / self.quantity.std
         there = target.isfinite()
-        error: Tensor = self.distance(scores[:, 0].float(), target.nan_to_num(), reduction="none")
+        error: Tensor = self.distance(scores[:, 0].float(), torch.where(there, target, 0.0), reduction="none")
         return (error * there).sum() / there.sum().clamp(min=1)
 
     def predicted(self, scores: Tensor) -> Tensor:

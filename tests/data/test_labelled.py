@@ -19,7 +19,7 @@ from prithvi.chips import ChipStore, StoreSpec
 from prithvi.chips.spec import UNLABELLED, Sample
 from prithvi.chips.spec import Chip as StoredChip
 from prithvi.contract import IGNORE
-from prithvi.data import ChipDataModule
+from prithvi.data import ChipDataModule, StoreDataset
 from prithvi.data.balance import BalancedSampler
 from prithvi.data.order import subset
 from prithvi.errors import ConfigError, DatasetError
@@ -149,6 +149,11 @@ def test_what_does_not_fit_is_said_before_any_pixel_is_read(folder: Path, write_
         module(folder, {key: value for key, value in FOLDER.items() if key != "lists"})
     with pytest.raises(DatasetError, match="no chip store: say what it holds"):
         ChipDataModule(str(folder))
+    with pytest.raises(DatasetError, match="std is missing: give both mean and std"):
+        module(folder, {key: value for key, value in FOLDER.items() if key != "std"})
+    quantity = {key: value for key, value in FOLDER.items() if key != "classes"} | {"quantity": QUANTITY}
+    with pytest.raises(ConfigError, match=r"data.balance draws classes alike; these labels are a quantity"):
+        module(folder, quantity, balance=True)
     with pytest.raises(ConfigError, match=r"data.fraction is 2"):
         module(folder, fraction=2)
 
@@ -177,7 +182,7 @@ def test_a_labelled_store_is_trained_on_as_it_is(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     classes = (LabelClass(0, "land", "E8E4D0"), LabelClass(1, "water", "2B6CB0"))
     chips = []
-    for number in range(6):
+    for number in range(12):
         label = generator.integers(0, 2, (24, 24)).astype(np.uint8)
         label[0] = UNLABELLED
         image = np.broadcast_to((100 + label.astype(np.int16) * 10), (1, 6, 24, 24)).copy()
@@ -199,6 +204,11 @@ def test_a_labelled_store_is_trained_on_as_it_is(tmp_path: Path) -> None:
         there = batch["label"] != IGNORE  # images and labels were cut alike
         assert torch.equal(batch["image"][:, 0, 0][there].long(), 100 + 10 * batch["label"][there].long())
     assert next(iter(data.val_dataloader()))["image"].shape[-2:] == (24, 24)
+    halves = [StoreDataset(tmp_path / "a.zarr", half).indices for half in ("val_half", "test_half")]
+    assert sorted(halves[0] + halves[1]) == list(range(4, 12))
+    whole = StoreDataset(tmp_path / "a.zarr", "train")
+    assert whole.identity == StoreDataset(tmp_path / "a.zarr", "train").identity
+    assert whole.identity != StoreDataset(tmp_path / "a.zarr", "val").identity
 
 
 def test_smaller_shares_are_parts_of_larger_ones(folder: Path) -> None:
@@ -228,6 +238,23 @@ def test_rare_classes_are_drawn_until_they_have_their_share() -> None:
     assert weights[7] > 0.35
     assert float((drawn == 7).double().mean()) == pytest.approx(float(weights[7]), abs=0.03)
     assert float((drawn == 3).double().mean()) == pytest.approx(float(weights[3]), abs=0.01)
+    for _ in range(30):  # what is drawn more often does not weigh more for that
+        sampler.see(torch.tensor([7]), labels[7:8])
+    torch.testing.assert_close(sampler.weights(), weights)
+
+
+def test_what_was_not_seen_comes_first_and_what_shows_no_label_seldom() -> None:
+    torch.manual_seed(0)
+    sampler = BalancedSampler(20, 2)
+    labels = torch.zeros(10, 4, 4, dtype=torch.long)
+    labels[5:, :2] = 1
+    labels[0] = IGNORE
+    sampler.see(torch.arange(10), labels)
+    order = list(sampler)
+    assert sorted(order[:10]) == list(range(10, 20))
+    assert set(order[10:]) <= set(range(10)) | set(range(10, 20))
+    sampler.see(torch.arange(10, 20), labels)
+    assert 0 < sampler.weights()[0] < 0.2 * sampler.weights()[3]
 
 
 def test_what_training_saw_is_counted_and_kept(folder: Path) -> None:
@@ -242,3 +269,4 @@ def test_what_training_saw_is_counted_and_kept(folder: Path) -> None:
     again.load_state_dict(data.state_dict())
     assert again.sampler is not None
     assert torch.equal(again.sampler.counts, data.sampler.counts)
+    assert torch.equal(again.sampler.views, torch.ones(3, dtype=torch.float64))

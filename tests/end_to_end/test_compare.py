@@ -94,9 +94,13 @@ def test_methods_are_compared_resumed_and_reported(prithvi: Cli, root: Path, con
     assert again.code == 0, again.err
     assert json.loads(missing.read_text())["figures"] == before
     assert "(1234 s)" in again.out or "(1235 s)" in again.out
-    refused = prithvi("compare", *options, "--model.lr", "0.5")
-    assert refused.code == 2
-    assert "was made with other settings: choose another folder" in refused.err
+    for more in (["--model.lr", "0.5"], ["--trainer.max_steps", "3"]):
+        refused = prithvi("compare", *options, *more)
+        assert refused.code == 2
+        assert "was made with other settings: choose another folder" in refused.err
+    mine = tmp_path / "flood.yaml"  # beside the comparison, so that it is taken before the shipped one
+    mine.write_text(config_path("flood").read_text().replace("lr: 3.0e-4", "lr: 3.0e-3"))
+    assert "was made with other settings" in prithvi("compare", *options).err
 
 
 def test_what_does_not_fit_is_said_at_once(prithvi: Cli, root: Path, config: Path, tmp_path: Path) -> None:
@@ -107,6 +111,7 @@ def test_what_does_not_fit_is_said_at_once(prithvi: Cli, root: Path, config: Pat
         ("above: true", "abov: true", "a baseline index has the settings above, bands, baseline, positive"),
         ("positive: water", "positive: watr", "there is no class 'watr': did you mean water"),
         ("seeds: 2", "seeds: none", "seeds must be a number of 1 and more; it is 'none'"),
+        ("trees:", "U_Net:", "two methods differ in signs alone"),
         ("fit: flood.yaml", "fti: flood.yaml", "there is no setting 'fti': did you mean fit"),
         ("model.head: unet", "model.haed: unet", "--model.haed: there is no setting 'haed'; did you mean head"),
     ):
@@ -129,6 +134,19 @@ def test_spread_is_that_of_the_seeds() -> None:
     trials = list(Comparison("f", "x", {"a": {}, "b": {}}, (0.5, 1.0), 2).trials())
     assert [trial.method for trial in trials[:2]] == ["a", "b"]
     assert len({trial.name for trial in trials}) == 8
+
+
+def test_the_command_line_goes_before_the_file_and_a_method_before_both() -> None:
+    from prithvi.cli.compare import _arguments
+
+    comparison = Comparison("f", "x", {"a": {"model.lr": 0.1}}, options=(("trainer.max_steps", 9), ("model.lr", 0.3)))
+    words = _arguments(
+        Path("f.yaml"), comparison, Trial("a", 0.5, 2), ["--trainer.max_steps", "5", "--model.lr", "0.2"]
+    )
+    last = dict(zip(words[::2], words[1::2], strict=True))  # of several the last counts
+    assert last["--trainer.max_steps"] == "5"
+    assert last["--model.lr"] == "0.1"
+    assert (last["--data.fraction"], last["--seed_everything"]) == ("0.5", "2")
 
 
 def test_the_shipped_comparisons_are_whole() -> None:

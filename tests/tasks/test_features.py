@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import pytest
+import torch
 from lightning.pytorch.callbacks import Callback
 
 from prithvi.catalog import dataset
@@ -93,7 +94,7 @@ def test_what_does_not_fit_into_the_limit_is_encoded_each_time(root: Path, tmp_p
     plain, windows, _ = run(root, None)
     some, partly, data = run(root, tmp_path / "features", features_gb=2e-4)
     assert data.features is not None
-    kept = data.features._ready["train"].forms
+    kept = next(ready for name, ready in data.features._ready.items() if name.startswith("train")).forms
     assert 0 < len(kept) < 4
     assert data.features.used <= 200_000
     assert partly < windows
@@ -118,6 +119,41 @@ def test_other_images_and_other_weights_have_other_features(root: Path, tmp_path
     assert windows == 4 * 4  # the training part alone
     _, windows, _ = run(root, tmp_path / "features", fraction=0.5)
     assert windows == 2 * 4
+
+
+def test_other_shapes_have_other_names_and_a_module_serves_two_encoders(root: Path, tmp_path: Path) -> None:
+    frozen = {"finetune": "frozen", "augment": False}
+    shape = {"embed_dim": 64, "depth": 2, "num_heads": 2}
+    names = {
+        small_task(**frozen).features_name(), small_task(**frozen, head="detail").features_name(),
+        small_task(**frozen, model_options={**shape, "num_heads": 4}).features_name(),
+    }  # fmt: skip
+    assert len(names) == 3
+    data = ChipDataModule(
+        str(root), dataset="sen1floods11", splits=str(root), crop=None, features=str(tmp_path / "f"), num_workers=0
+    )
+    for head in ("light", "detail"):
+        task = small_task(**frozen, head=head)
+        seen = Encoded(task)
+        L.Trainer(
+            max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, default_root_dir=root, callbacks=[seen], num_sanity_val_steps=0,
+        ).fit(task, data)  # fmt: skip
+        assert seen.windows == 5 * 4
+
+
+def test_kept_and_fresh_samples_meet_before_a_head_that_looks_at_the_batch() -> None:
+    task = small_task(finetune="frozen", augment=False, head="fcn", head_options={"dropout": 0.0})
+    torch.manual_seed(0)
+    image = torch.randint(200, 4000, (4, 6, 1, 40, 40), dtype=torch.int16)
+    valid = torch.ones(4, 1, 40, 40, dtype=torch.bool)
+    cached = torch.tensor([True, False, True, False])
+    features = torch.stack(task.encode({"image": image[cached], "valid": valid[cached]}), dim=1)
+    mixed = {
+        "image": image[~cached], "valid": valid, "cached": cached, "features": features,
+        "size": torch.tensor([[40, 40]] * 2),
+    }  # fmt: skip
+    torch.testing.assert_close(task(mixed), task({"image": image, "valid": valid}), rtol=0, atol=1e-5)
 
 
 def test_features_that_would_move_are_refused(root: Path, tmp_path: Path) -> None:

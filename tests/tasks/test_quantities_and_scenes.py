@@ -79,12 +79,16 @@ def test_what_has_no_target_changes_nothing() -> None:
     assert task.loss_of(batch, scores) == task.loss_of(batch, changed)
     target = (batch["target"][0, 2:] - 60) / 40
     torch.testing.assert_close(task.loss_of(batch, scores), torch.nn.functional.huber_loss(scores[0, 0, 2:], target))
+    batch["target"][0, 0] = torch.inf
+    assert torch.isfinite(task.loss_of(batch, scores))
     batch["target"][:] = torch.nan
     assert task.loss_of(batch, scores) == 0
     with pytest.raises(ConfigError, match="no loss 'l2': did you mean l1"):
         RegressionTask(BIOMASS, loss="l2", **OPTIONS)
     with pytest.raises(ConfigError, match="needs quantity="):
         RegressionTask(**OPTIONS)
+    with pytest.raises(ConfigError, match="has the losses ce and focal; found 'dice'"):
+        ClassificationTask(classes=["a", "b"], loss="dice", **OPTIONS)
     with pytest.raises(ConfigError, match="std of biomass must be above 0"):
         RegressionTask({**BIOMASS, "std": 0.0}, **OPTIONS)
 

@@ -1,0 +1,162 @@
+"""A series filled: observed pixels as they were, gaps by the method that was asked for, each marked for what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from prithvi.bands import PRITHVI_BANDS
+from prithvi.evaluation.gaps import linear_in_time, nearest_date
+from prithvi.hls import Granule, good
+from prithvi.mapping.fill import _groups
+from tests.conftest import Answer
+from tests.synthetic_hls import Archive
+
+Cli = Callable[..., Answer]
+DAYS = ("2020-05-01", "2020-05-11", "2020-05-31", "2020-06-20")
+
+
+@pytest.fixture
+def series(six_bands: np.ndarray, write_tif, tmp_path: Path) -> tuple[list[Path], list[Path], np.ndarray, np.ndarray]:  # type: ignore[no-untyped-def]
+    """Four dates of 70 x 90 pixels, a cloud on each, a corner of the third without data: files, masks, truth, known."""
+    base = six_bands[:, 100:170, 330:420]
+    truth = np.stack([np.clip(base * factor, 1, 9000) for factor in (1.0, 0.9, 1.05, 0.95)]).round().astype(np.int16)
+    y, x = np.mgrid[:70, :90]
+    known = np.stack([(y - 15 * n - 10) ** 2 + (x - 20 * n - 15) ** 2 > 150 for n in range(4)])
+    known[2, 60:, 80:] = False
+    files, masks = [], []
+    for number, pixels in enumerate(truth):
+        stored = pixels.copy()
+        if number == 2:
+            stored[:, 60:, 80:] = -9999
+        files.append(write_tif(stored, f"s{number}.tif", nodata=-9999))
+        cloud = (~known[number]).astype(np.uint8)
+        masks.append(write_tif(cloud[None], f"m{number}.tif", names=None, scale=None))
+    return files, masks, truth, known
+
+
+def run(prithvi: Cli, series: tuple[list[Path], ...], out: Path, *more: object) -> Answer:
+    """The files out of order, which changes nothing."""
+    order = (2, 0, 3, 1)
+    days, masks = [DAYS[n] for n in order], [series[1][n] for n in order]
+    words = [word for day in days for word in ("--date", day)] + [word for m in masks for word in ("--clouds", m)]
+    return prithvi(
+        "fill", *more[:1], *(series[0][n] for n in order), "-o", out, "--sensor", "hls-s30", *words, *more[1:]
+    )
+
+
+def read(out: Path) -> tuple[np.ndarray, np.ndarray]:
+    values, marks = [], []
+    for day in DAYS:
+        with rasterio.open(out / f"{day}.tif") as raster, rasterio.open(out / f"{day}_filled.tif") as mark:
+            assert raster.descriptions == PRITHVI_BANDS
+            assert (raster.nodata, raster.scales[0]) == (-9999, 1e-4)
+            assert raster.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+            values.append(raster.read())
+            marks.append(mark.read(1))
+    return np.stack(values), np.stack(marks)
+
+
+@pytest.mark.parametrize(("method", "function"), [("nearest", nearest_date), ("linear", linear_in_time)])
+def test_methods_fill_what_they_fill_in_memory(  # type: ignore[no-untyped-def]
+    method: str, function, prithvi: Cli, series, tmp_path: Path
+) -> None:
+    _, _, truth, known = series
+    answer = run(prithvi, series, tmp_path / "out", f"--method={method}", "--window", 32)
+    assert answer.code == 0, answer.err
+    values, marks = read(tmp_path / "out")
+    np.testing.assert_array_equal(marks, np.where(known, 0, 1))
+    np.testing.assert_array_equal(values.transpose(0, 2, 3, 1)[known], truth.transpose(0, 2, 3, 1)[known])
+    days = np.array([0.0, 10.0, 30.0, 50.0])
+    expected = function(truth.transpose(1, 0, 2, 3).astype(np.float64), known, days).transpose(1, 0, 2, 3)
+    assert np.abs(values - expected).max() <= 0.51  # rounded to whole numbers
+    assert f"{known.mean():.1%} observed" in answer.out
+
+
+def test_filling_and_a_model_are_nearer_than_the_nearest_date(prithvi: Cli, series, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    _, _, truth, known = series
+    errors = {}
+    for name, words in (
+        ("nearest", ["--method=nearest"]),
+        ("regression", ["--method=regression", "--window", 96]),
+        ("filling", ["--method=filling", "--window", 96]),
+        ("model", ["prithvi_hls_tiny", "--window", 64]),
+    ):
+        answer = run(prithvi, series, tmp_path / name, *words)
+        assert answer.code == 0, answer.err
+        values, marks = read(tmp_path / name)
+        np.testing.assert_array_equal(values.transpose(0, 2, 3, 1)[known], truth.transpose(0, 2, 3, 1)[known])
+        gaps = marks == 1
+        assert gaps.sum() > 0.9 * (~known).sum()
+        difference = np.abs(values.astype(float) - truth).transpose(0, 2, 3, 1)
+        errors[name] = difference[gaps].mean()
+    assert errors["filling"] < 0.5 * errors["nearest"]
+    assert errors["model"] < 0.5 * errors["nearest"]
+    assert errors["regression"] < errors["nearest"]
+
+
+def test_where_no_date_has_anything_nothing_is_said(prithvi: Cli, write_tif, six_bands, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    files = []
+    for number in range(2):
+        pixels = six_bands[:, :96, 330:426].copy()
+        pixels[:, :48, :48] = -9999
+        files.append(write_tif(pixels, f"s{number}.tif", nodata=-9999))
+    words = ["--sensor", "hls-s30", "--date", DAYS[0], "--date", DAYS[1]]
+    answer = prithvi("fill", "--method", "nearest", *files, "-o", tmp_path / "out", *words, "--window", 16)
+    assert answer.code == 0, answer.err
+    with rasterio.open(tmp_path / "out" / f"{DAYS[0]}.tif") as raster:
+        values = raster.read()
+    assert (values[:, :48, :48] == -9999).all()
+    assert (values[:, 48:] != -9999).all()
+    with rasterio.open(tmp_path / "out" / f"{DAYS[0]}_filled.tif") as raster:
+        assert (raster.read(1)[:48, :48] == 255).all()
+
+
+def test_what_does_not_fit_is_one_sentence(prithvi: Cli, series, write_tif, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    files, masks, *_ = series
+    out = tmp_path / "out"
+
+    def refused(told: str, *arguments: object) -> None:
+        answer = prithvi("fill", *arguments, "-o", out, "--sensor", "hls-s30")
+        assert answer.code == 2, answer
+        assert told in answer.err, answer.err
+
+    two = ["--date", DAYS[0], "--date", DAYS[1]]
+    refused("there is no method 'linar': did you mean linear", "--method", "linar", *files[:2], *two)
+    refused("has 1 dates, and a gap is filled from others", "--method", "linear", files[0], *two[:2])
+    refused("are of the same date (2020-05-01)", "--method", "linear", *files[:2], *two[:2], *two[:2])
+    refused("1 cloud masks for 2 dates", "--method", "linear", *files[:2], *two, "--clouds", masks[0])
+    other = write_tif(np.zeros((1, 70, 80), np.uint8), "other.tif", names=None, scale=None)
+    refused("do not lie on one grid", "--method", "linear", *files[:2], *two, "--clouds", masks[0], "--clouds", other)
+    refused("no series was given", "prithvi_hls_tiny")
+    assert not list(out.glob("*.tif"))
+
+
+def test_granules_bring_their_fmask(prithvi: Cli, archive: Archive, tmp_path: Path) -> None:
+    folders = sorted(path.parent for path in archive.root.rglob("*T31UDS*.Fmask.tif"))[:3]
+    answer = prithvi("fill", "--method", "nearest", *folders, "-o", tmp_path / "out")
+    assert answer.code == 0, answer.err
+    assert "What is cloud is taken from each granule's Fmask." in answer.err
+    hidden = 0
+    for folder in folders:
+        granule = Granule.parse(folder.name)
+        with (
+            rasterio.open(tmp_path / "out" / f"{granule.time:%Y-%m-%d}_filled.tif") as marks,
+            rasterio.open(folder / f"{folder.name}.Fmask.tif") as fmask,
+        ):
+            clear, state = good(fmask.read(1)), marks.read(1)
+        assert (state[~clear] != 0).all()
+        hidden += int((~clear).sum())
+    assert hidden > 1000
+
+
+def test_each_date_is_filled_once_among_its_neighbours() -> None:
+    assert _groups(3, 3) == [([0, 1, 2], [0, 1, 2])]
+    assert _groups(2, None) == [([0, 1], [0, 1])]
+    found = _groups(6, 3)
+    assert sorted(date for _, wanted in found for date in wanted) == list(range(6))
+    assert found == [([0, 1, 2], [0, 1]), ([1, 2, 3], [2]), ([2, 3, 4], [3]), ([3, 4, 5], [4, 5])]
