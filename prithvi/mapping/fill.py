@@ -95,7 +95,7 @@ def fill_series(
             )
         attributes = series.attrs
         series = series.chunk() if series.chunks is None else series
-        series = series.where(xr.DataArray(clear.data[:, None], dims=("time", "one", "y", "x")).isel(one=0))
+        series = series.where(xr.DataArray(clear.data, dims=("time", "y", "x")))
         series = series.transpose("time", "band", "y", "x").assign_attrs(attributes)
     plan = windows.plan(series.sizes["y"], series.sizes["x"], window, max(1, window // 2) if stride is None else stride)
     groups, done, counts = _groups(len(labels), dates), 0, np.zeros(3, dtype=np.int64)
