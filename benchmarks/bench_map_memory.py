@@ -56,8 +56,8 @@ def measure(folder: Path, height: int) -> None:
     warnings.filterwarnings("ignore")
     torch.manual_seed(0)
     task = SegmentationTask(
-        "prithvi_hls_tiny", dataset("sen1floods11").contract.to_dict(), [f"class {i}" for i in range(CLASSES)],
-        head="light", window=WINDOW,
+        [f"class {i}" for i in range(CLASSES)], contract=dataset("sen1floods11").contract.to_dict(), head="light",
+        window=WINDOW,
     )  # fmt: skip
     fitted = task.fitted()
     scene = prithvi.open_scene(folder / f"{height}.tif")

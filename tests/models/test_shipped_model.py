@@ -126,8 +126,8 @@ def test_fine_tuning_starts_from_it_with_its_own_statistics() -> None:
 
     contract = dataset("sen1floods11").contract  # reflectance from 0 to 1
     task = SegmentationTask(
-        "prithvi_hls_tiny", contract.to_dict(), ["land", "water"], init="prithvi_hls_tiny", statistics="init",
-        head="light", window=64,
+        ["land", "water"], model="prithvi_hls_tiny", contract=contract.to_dict(), init="prithvi_hls_tiny",
+        statistics="init", head="light", window=64,
     )  # fmt: skip
     shipped = load("prithvi_hls_tiny")
     for name, value in shipped.encoder.state_dict().items():
