@@ -51,6 +51,3 @@ def distinct_color(index: int) -> int:
     """A colour (0xRRGGBB) for a class that has none, apart from those of the numbers beside it."""
     red, green, blue = colorsys.hsv_to_rgb(index * 0.618 % 1.0, 0.6, 0.85)
     return int(red * 255) << 16 | int(green * 255) << 8 | int(blue * 255)
-
-
-__all__ = ["ClassEntry", "FittedModel", "Quantity", "distinct_color"]

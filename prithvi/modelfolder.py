@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from prithvi import hub, terratorch_files
-from prithvi.contract import Contract
+from prithvi.contract import Contract, Quantity
 from prithvi.errors import CheckpointError, ConfigError, ModelError, OutputError, PrithviError, nearest
-from prithvi.fitted import ClassEntry, FittedModel, Quantity
+from prithvi.fitted import ClassEntry, FittedModel
 from prithvi.models import PrithviEncoder, PrithviMAE, Segmenter, build, checkpoint
 from prithvi.models.config import ModelConfig
 from prithvi.models.zoo import VARIANTS

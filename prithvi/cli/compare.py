@@ -55,10 +55,9 @@ def compare(
         settings = {"method": comparison.methods[trial.method], "arguments": arguments, "files": files_of(arguments)}
         result = read_result(output / "runs", trial, settings)
         if result is None:
-            result = _again(trial, comparison, results)
-        if result is None:
-            result = _run(trial, comparison.methods[trial.method], arguments, output / "runs" / trial.name)
-        if not (output / "runs" / trial.name / "result.json").is_file():
+            result = _again(trial, comparison, results) or _run(
+                trial, comparison.methods[trial.method], arguments, output / "runs" / trial.name
+            )
             write_result(output / "runs", result, settings)
         results.append(result)
         rows_of([result], comparison.figure)  # an unknown figure ends it here, not after the last

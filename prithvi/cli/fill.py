@@ -41,12 +41,12 @@ def fill_verb(
     Writes DATE.tif (reflectance x 10,000) and DATE_filled.tif (0 observed, 1 filled, 255 nothing) for each.
     """
     from prithvi.cli.progress import Bar
-    from prithvi.errors import ConfigError, SceneError
+    from prithvi.errors import SceneError
     from prithvi.mapping.fill import fill_series
     from prithvi.mapping.masks import clear_of
     from prithvi.scenes import open_scene
 
-    model, series = (None, sources) if method is not None else (sources[0], sources[1:])
+    series = sources if method is not None else sources[1:]
     if not series:
         raise SceneError("no series was given: prithvi fill MODEL SERIES... -o DIR, or --method linear SERIES...")
     said: dict[str, Any] = {
@@ -64,13 +64,12 @@ def fill_verb(
     if clouds is None and masks:
         typer.echo("What is cloud is taken from each granule's Fmask.", err=True)
     dates: int | None = min(together, opened.sizes["time"])
-    if model is not None:
-        how, names, side = _model(model, int(dates or 1), device)
+    names: Sequence[str] | None = None
+    if method is None:
+        how, names, side = _model(sources[0], min(together, opened.sizes["time"]), device)
     else:
-        how, names, side = _method(str(method)), None, 224
+        how, side = _method(method), 224
         dates = None if method in ("nearest", "linear") else dates
-    if window is not None and model is not None and window % 4:
-        raise ConfigError(f"--window {window} is no whole number of patches.")
     with Bar(f"{opened.sizes['time']} dates of {opened.sizes['y']} x {opened.sizes['x']}") as bar:
         result = fill_series(
             opened, output, how, bands=names, clear=clear, dates=dates, window=window or side, stride=stride,

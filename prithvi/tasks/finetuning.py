@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import dataclasses
 import hashlib
@@ -28,7 +29,7 @@ from prithvi.tasks.sliding import blended, windows_of
 _SAID_ELSEWHERE = {"num_frames", "img_size", "bands", "in_chans", "mean", "std"}
 
 
-class FineTuningTask(L.LightningModule):
+class FineTuningTask(L.LightningModule, abc.ABC):
     """An encoder and a head. A task says what its outputs mean: `loss_of`, `evaluate` and `fitted`.
 
     Args:
@@ -190,17 +191,17 @@ class FineTuningTask(L.LightningModule):
         content.update(json.dumps(about, default=str).encode())
         return content.hexdigest()[:16]
 
+    @abc.abstractmethod
     def loss_of(self, batch: Mapping[str, Any], scores: Tensor) -> Tensor:
         """The loss of a batch, a mean over what is labelled."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def evaluate(self, batch: Mapping[str, Any], scores: Tensor, part: str) -> None:
         """Adds a batch to the figures of a part (`val` or `test`)."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def report(self, part: str) -> dict[str, Tensor]:
         """The figures of a part by name, which then begin anew."""
-        raise NotImplementedError
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         if self.augment:
