@@ -1,9 +1,10 @@
-"""Peak memory of a map against the height of the scene: it should not grow.
+"""Peak memory of a map, and of a series that is filled, against the height of the scene: it should not grow.
 
     python benchmarks/bench_map_memory.py
 
-The scene is the shipped sample, repeated. Each height runs in a process of its own; the baseline is that process after
-a map of one window. Beside it stands what the scores of the whole scene would take in float32.
+The scene is the shipped sample, repeated; the series is two dates of it, filled by the nearest date. Each height runs
+in a process of its own; the baseline is that process after one window. Beside it stands what the scores (of the series:
+the pixels) of the whole scene would take in float32.
 """
 
 from __future__ import annotations
@@ -68,16 +69,38 @@ def measure(folder: Path, height: int) -> None:
     print(f"{height:7} {peak() - before:14.0f} {whole:22.0f} {time.perf_counter() - start:8.0f}", flush=True)
 
 
+def measure_fill(folder: Path, height: int) -> None:
+    import prithvi
+    from prithvi.evaluation.gaps import days_of, nearest_date
+    from prithvi.mapping import fill_series
+
+    warnings.filterwarnings("ignore")
+    days = ["2022-05-25", "2022-06-10"]
+    (folder / "other.tif").unlink(missing_ok=True)
+    (folder / "other.tif").symlink_to(folder / f"{height}.tif")
+    series = prithvi.open_scene([str(folder / f"{height}.tif"), str(folder / "other.tif")], dates=days)
+
+    def fill(image: np.ndarray, known: np.ndarray, times: np.ndarray, place: tuple[float, float]) -> np.ndarray:
+        return nearest_date(image, known, days_of(times)).astype(np.float32)
+
+    fill_series(series.isel(y=slice(0, 224), x=slice(0, 224)), folder / "warm", fill)
+    before, start = peak(), time.perf_counter()
+    fill_series(series, folder / "filled", fill)
+    whole = height * WIDTH * 12 * 4 / 1e6
+    print(f"{height:7} {peak() - before:14.0f} {whole:22.0f} {time.perf_counter() - start:8.0f}", flush=True)
+
+
 def main() -> None:
-    if len(sys.argv) == 3:
-        measure(Path(sys.argv[1]), int(sys.argv[2]))
+    if len(sys.argv) == 4:
+        {"map": measure, "fill": measure_fill}[sys.argv[1]](Path(sys.argv[2]), int(sys.argv[3]))
         return
-    print(f"{WIDTH} wide, {CLASSES} classes")
-    print(" height  MB above base       MB of all scores  seconds")
-    with tempfile.TemporaryDirectory() as work:
-        for height in (1024, 3660, 7320):
-            write_scene(Path(work) / f"{height}.tif", height)
-            subprocess.run([sys.executable, __file__, work, str(height)], check=True)
+    for what, title in (("map", f"a map of {CLASSES} classes"), ("fill", "two dates filled")):
+        print(f"{title}, {WIDTH} wide")
+        print(" height  MB above base           MB of it all  seconds")
+        with tempfile.TemporaryDirectory() as work:
+            for height in (1024, 3660, 7320):
+                write_scene(Path(work) / f"{height}.tif", height)
+                subprocess.run([sys.executable, __file__, what, work, str(height)], check=True)
 
 
 if __name__ == "__main__":

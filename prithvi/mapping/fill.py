@@ -63,7 +63,7 @@ def fill_series(
     """Fills every date from the others and writes DATE.tif (int16, reflectance x 10,000, nodata -9999) and
     DATE_filled.tif (0 observed, 1 filled, 255 nothing).
 
-    Memory grows with the width of the series and the number of dates that are seen together, never with the height.
+    Pixels are held for a row of windows of the dates that are seen together, never for the whole height.
     Observed pixels stay what they were.
 
     Args:
