@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import colorsys
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor, nn
+
 from prithvi.contract import Contract, Quantity
-from prithvi.models import Segmenter
+from prithvi.errors import ConfigError
+from prithvi.models import Segmenter, Standardise
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,109 @@ class FittedModel:
     """`segmentation` (a class a pixel), `regression` (a quantity a pixel) or `classification` (a class a chip)."""
     quantity: Quantity | None = None
     """What a regression predicts."""
+    folder: str = ""
+    """Where it was opened from."""
+
+    def mappable(self) -> Mappable:
+        """The same as mapping sees it.
+
+        Raises:
+            ConfigError: it gives one answer for a whole chip.
+
+        """
+        if self.task == "classification":
+            raise ConfigError(f"a map needs an answer for every pixel; this model is for {self.task}.")
+        config = self.model.config
+        return Mappable(
+            Scorer(self.model, self.contract).eval(), self.contract, self.window, config.num_frames,
+            max(config.patch_size[1:]), self.classes, self.quantity, self.temperature, self.coordinates,
+            config.architecture, self.sha256, self.folder,
+        )  # fmt: skip
+
+
+class Scorer(nn.Module):
+    """A model with its standardisation in front: pixels as they are in, scores out.
+
+    Args:
+        model: takes standardised images, and dates and places where it was trained with them.
+        contract: units and statistics of the pixels.
+
+    """
+
+    def __init__(self, model: nn.Module, contract: Contract) -> None:
+        super().__init__()
+        self.standardise, self.model = Standardise(contract), model
+
+    def forward(
+        self, images: Tensor, temporal_coords: Tensor | None = None, location_coords: Tensor | None = None
+    ) -> Tensor:
+        """(B, band, T, Y, X) in the contract's units, NaN where there is no data, to (B, outputs, Y, X) scores."""
+        images = self.standardise(images)
+        if temporal_coords is None and location_coords is None:
+            scores: Tensor = self.model(images)
+        else:
+            scores = self.model(images, temporal_coords, location_coords)
+        return scores
+
+
+@dataclass
+class Mappable:
+    """A module and the facts that a map needs beside it, whatever the module is made of."""
+
+    module: nn.Module
+    """Takes (B, band, T, Y, X) float32 in the contract's units, NaN where there is no data, and with `coordinates`
+    (B, T, 2) year and day of year from 0 and (B, 2) latitude and longitude (either may be None); gives (B, classes, Y, X)
+    scores before the softmax, or (B, 1, Y, X) standardised values of `quantity`."""
+    contract: Contract
+    window: int
+    """Side of the square it is run on, in pixels."""
+    frames: int = 1
+    """Dates that it takes."""
+    patch: int = 1
+    """The smallest side of a scene."""
+    classes: tuple[ClassEntry, ...] = ()
+    quantity: Quantity | None = None
+    temperature: float = 1.0
+    coordinates: bool = False
+    name: str = ""
+    """What it is called in the files it makes."""
+    sha256: str = ""
+    """Of its weights."""
+    folder: str = ""
+    """Where its own record lies, if anywhere."""
+
+    def __post_init__(self) -> None:
+        if bool(self.classes) == (self.quantity is not None):
+            raise ConfigError("a model to map with has either classes or a quantity.")
+
+    def facts(self) -> dict[str, Any]:
+        """All but the module and the folder, as plain JSON values."""
+        plain = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in ("module", "folder")
+        }
+        plain["contract"] = self.contract.to_dict()
+        plain["classes"] = [dataclasses.asdict(entry) for entry in self.classes]
+        plain["quantity"] = self.quantity.to_dict() if self.quantity is not None else None
+        return plain
+
+    @classmethod
+    def from_facts(cls, module: nn.Module, facts: Mapping[str, Any], folder: str = "") -> Mappable:
+        """The opposite of `facts`.
+
+        Raises:
+            ConfigError: a field is missing, unknown or of another kind.
+
+        """
+        try:
+            plain = dict(facts)
+            plain["contract"] = Contract.from_dict(plain["contract"])
+            plain["classes"] = tuple(ClassEntry(**entry) for entry in plain["classes"])
+            plain["quantity"] = Quantity(**plain["quantity"]) if plain["quantity"] else None
+            return cls(module, folder=folder, **plain)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"the model's record is not complete: {type(error).__name__} {error}.") from error
 
 
 def distinct_color(index: int) -> int:

@@ -208,7 +208,7 @@ def open_folder(folder: str | Path) -> FittedModel:
             head_options=plain["head"]["options"], window=plain["window"], coordinates=plain["coordinates"],
             temperature=float(plain.get("temperature", 1.0)),
             provenance=plain.get("provenance", {}), sha256=_sha256(folder / "model.safetensors"),
-            task=plain.get("task", "segmentation"), quantity=quantity,
+            task=plain.get("task", "segmentation"), quantity=quantity, folder=str(folder),
         )  # fmt: skip
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ConfigError(f"{folder}/config.json is not complete: {type(error).__name__} {error}.") from error

@@ -1,0 +1,50 @@
+"""Where a result comes from, as it stands in every file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import xarray as xr
+
+import prithvi
+from prithvi.fitted import Mappable
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What made a file, and out of what."""
+
+    model: str
+    weights_sha256: str = ""
+    inputs: tuple[str, ...] = ()
+    """Files, addresses or ids of what was mapped."""
+    command: str = ""
+    """What was typed, or the function that was called."""
+    accepted: tuple[str, ...] = ()
+    """What the user let pass (`nir_broad`)."""
+    model_folder: str = ""
+    """Where the model's own record lies."""
+    software: str = f"prithvi {prithvi.__version__}"
+
+    @classmethod
+    def of(cls, model: Mappable, scene: xr.DataArray, command: str = "") -> Provenance:
+        """Of a model's result on a scene.
+
+        Args:
+            model: with its name and the hash of its weights.
+            scene: what `prithvi.scenes.conform` gives; its `source` and `accepted` are taken.
+            command: what was typed.
+
+        """
+        source = str(scene.attrs.get("source", ""))
+        accepted = tuple(map(str, scene.attrs.get("accepted", ())))
+        return cls(model.name, model.sha256, (source,) if source else (), command, accepted, model.folder)
+
+    def tags(self) -> dict[str, str]:
+        """As a file's tags; what is not known has none."""
+        tags = {
+            "PRITHVI_MODEL": self.model, "PRITHVI_WEIGHTS_SHA256": self.weights_sha256,
+            "PRITHVI_SOFTWARE": self.software, "PRITHVI_INPUT": ", ".join(self.inputs),
+            "PRITHVI_COMMAND": self.command, "PRITHVI_ACCEPTED": ",".join(self.accepted),
+        }  # fmt: skip
+        return {key: value for key, value in tags.items() if value}
