@@ -1,8 +1,8 @@
 """prithvi: from Harmonized Landsat Sentinel-2 granules to maps.
 
     scene = prithvi.open_scene("scene.tif", sensor="hls-l30")
-    model = prithvi.load("runs/flood/model")
-    prithvi.map_scene(model, scene, "flood.tif")
+    flood = prithvi.map(scene, "runs/flood/model")
+    flood.prithvi.to_cog("flood.tif")
 
 Everything is imported when it is first used, so that `import prithvi` costs nothing.
 """
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prithvi.contract import Contract
     from prithvi.errors import PrithviError
-    from prithvi.mapping import map_scene
+    from prithvi.mapping import embed, fill, map, map_scene
     from prithvi.modelfolder import load
     from prithvi.scenes import open_scene
 
@@ -24,12 +24,15 @@ __version__ = "0.1.0"
 _PLACES = {
     "Contract": "prithvi.contract",
     "PrithviError": "prithvi.errors",
+    "embed": "prithvi.mapping",
+    "fill": "prithvi.mapping",
     "load": "prithvi.modelfolder",
+    "map": "prithvi.mapping",
     "map_scene": "prithvi.mapping",
     "open_scene": "prithvi.scenes",
 }
 
-__all__ = ["Contract", "PrithviError", "load", "map_scene", "open_scene"]
+__all__ = ["Contract", "PrithviError", "embed", "fill", "load", "map", "map_scene", "open_scene"]
 
 
 def __getattr__(name: str) -> Any:

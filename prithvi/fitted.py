@@ -101,8 +101,8 @@ class Mappable:
 
     module: nn.Module
     """Takes (B, band, T, Y, X) float32 in the contract's units, NaN where there is no data, and with `coordinates`
-    (B, T, 2) year and day of year from 0 and (B, 2) latitude and longitude (either may be None); gives (B, classes, Y, X)
-    scores before the softmax, or (B, 1, Y, X) standardised values of `quantity`."""
+    (B, T, 2) year and day of year from 0 and (B, 2) latitude and longitude (either may be None); gives
+    (B, classes, Y, X) scores before the softmax, or (B, 1, Y, X) standardised values of `quantity`."""
     contract: Contract
     window: int
     """Side of the square it is run on, in pixels."""

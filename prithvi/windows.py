@@ -33,6 +33,32 @@ class WindowPlan:
     def __len__(self) -> int:
         return len(self.rows) * len(self.columns)
 
+    def over(self, rows: slice, columns: slice) -> tuple[WindowPlan, slice, slice]:
+        """The windows that touch a part of the scene, and the part of the scene that they cover.
+
+        Args:
+            rows: first and last (not counted in) row of the part.
+            columns: likewise.
+
+        Returns:
+            A plan whose rows and columns are counted from where the windows begin, and the scene's rows and columns
+            from there to where they end.
+
+        """
+        down, height = _touching(self.rows, self.window, rows, self.height)
+        along, width = _touching(self.columns, self.window, columns, self.width)
+        plan = WindowPlan(
+            height - down[0], width - along[0], self.window, tuple(row - down[0] for row in down),
+            tuple(column - along[0] for column in along),
+        )  # fmt: skip
+        return plan, slice(down[0], height), slice(along[0], width)
+
+
+def _touching(starts: tuple[int, ...], window: int, part: slice, size: int) -> tuple[tuple[int, ...], int]:
+    """Starts of the windows that touch a part, and where the last of them ends within the scene."""
+    found = tuple(start for start in starts if start < part.stop and start + window > part.start)
+    return found, min(found[-1] + window, size)
+
 
 def starts(size: int, window: int, stride: int) -> tuple[int, ...]:
     """First pixels of windows along one axis: multiples of `stride`, then one that ends at `size`.

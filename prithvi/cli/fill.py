@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from prithvi.mapping.fill import Fill
+    from prithvi.mapping.gaps import Fill
 
 
 def fill_verb(
@@ -42,8 +42,8 @@ def fill_verb(
     """
     from prithvi.cli.progress import Bar
     from prithvi.errors import SceneError
-    from prithvi.mapping.fill import fill_series
     from prithvi.mapping.masks import clear_of
+    from prithvi.mapping.series import fill_series
     from prithvi.scenes import open_scene
 
     series = sources if method is not None else sources[1:]
@@ -102,7 +102,7 @@ def _method(name: str) -> Fill:
 def _model(name: str, frames: int, device: str | None) -> tuple[Fill, Sequence[str], int]:
     """A pretrained model for a number of dates, its bands, and the side of the squares that it was trained on."""
     from prithvi.errors import ModelError
-    from prithvi.mapping.fill import with_model
+    from prithvi.mapping.gaps import with_model
     from prithvi.modelfolder import load
     from prithvi.models import PrithviMAE
 

@@ -1,11 +1,19 @@
-"""Model and scene to files a GIS opens: blended windows, Cloud-Optimized GeoTIFF, polygons."""
+"""Model and scene to files a GIS opens, or to arrays: maps, filled series, embeddings."""
 
+from prithvi.mapping.accessor import PrithviAccessor
+from prithvi.mapping.arrays import map
+from prithvi.mapping.beside import Products
 from prithvi.mapping.blend import BlendedRows, blend
-from prithvi.mapping.fill import FillResult, fill_series, with_model
+from prithvi.mapping.embedding import embed, embed_scene
+from prithvi.mapping.filled import fill
+from prithvi.mapping.gaps import with_model
 from prithvi.mapping.maps import MapResult, map_scene
+from prithvi.mapping.scoring import mappable, mappable_module
+from prithvi.mapping.series import FillResult, fill_series
 from prithvi.mapping.vectors import class_polygons, write_polygons
 
 __all__ = [
-    "BlendedRows", "FillResult", "MapResult", "blend", "class_polygons", "fill_series", "map_scene", "with_model",
+    "BlendedRows", "FillResult", "MapResult", "PrithviAccessor", "Products", "blend", "class_polygons", "embed",
+    "embed_scene", "fill", "fill_series", "map", "map_scene", "mappable", "mappable_module", "with_model",
     "write_polygons",
 ]  # fmt: skip

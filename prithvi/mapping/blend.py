@@ -1,28 +1,34 @@
-"""Scores of a whole scene, a strip of rows at a time.
+"""Scores of a whole scene, some rows at a time.
 
 Windows are taken row by row. Two bands of memory roll down the scene: the pixels under the present row of windows, and
 the sums of weighted scores that later windows may still add to. When a row of windows is done, the rows above the next
 one are final and leave. Memory depends on the width of the scene and never on its height.
+
+Which windows are predicted together depends on the plan alone, so that any part of a scene comes out the same whether
+what lies above it was computed before or not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import xarray as xr
 
-from prithvi.contract import Contract
-from prithvi.scenes import read
+from prithvi.errors import ModelError
+from prithvi.mapping.strips import Mask, Rows, Strip
 from prithvi.windows import WindowPlan, blend_weights
 
-Predict = Callable[[torch.Tensor, torch.Tensor, list[tuple[float, float]]], torch.Tensor]
-"""(B, band, T, y, x) pixels and (B, T, y, x) bool validity of windows, and the scene row and column of each window's
-middle, to (B, classes, y, x) scores."""
+Predict = Callable[[torch.Tensor, list[tuple[float, float]]], torch.Tensor]
+"""(B, band, T, y, x) pixels of windows, NaN where there is no data, and the row and column of each window's middle, to
+(B, outputs, y, x) scores."""
+
+SLAB = 32
+"""Finished rows that are handed on at once."""
+_MANY = 64
+"""Windows over a pixel from which on their sums are kept in float64."""
 
 
 @dataclass(frozen=True)
@@ -31,110 +37,122 @@ class BlendedRows:
 
     start: int
     """First row."""
-    scores: npt.NDArray[np.float32]
-    """(classes, rows, width) blended scores; 0 where no window with data was."""
+    scores: torch.Tensor
+    """(outputs, rows, width) blended scores, where the model is; 0 where no window with data was. No outputs before the
+    first window with data."""
     valid: npt.NDArray[np.bool_]
-    """(rows, width) True where all bands have data on at least one date."""
+    """(rows, width) True where an answer is asked for and all bands have data on at least one date."""
+    last: bool
+    """Whether the next rows need more windows."""
 
 
 def blend(
-    scene: xr.DataArray,
-    contract: Contract,
+    rows: Rows,
+    size: tuple[int, int],
     predict: Predict,
     plan: WindowPlan,
+    *,
     batch_size: int = 8,
+    part: tuple[slice, slice] | None = None,
+    wanted: Callable[[int, int], Mask] | None = None,
+    cell: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[BlendedRows]:
-    """Predicts every window of `plan` and yields finished rows from top to bottom.
+    """Predicts the windows of `plan` and yields finished rows from top to bottom.
 
     Args:
-        scene: what `prithvi.scenes.conform` gives.
-        contract: the units pixels are brought to.
+        rows: where pixels come from.
+        size: rows and columns that there are.
         predict: the model.
-        plan: windows over the scene.
+        plan: windows over them.
         batch_size: windows a call of `predict`.
+        part: rows and columns to yield; windows that do not touch these rows are left out. None yields all.
+        wanted: (rows, width) bool of rows; a window without any that is wanted is left out.
+        cell: pixels along the side of one score; the plan's rows, columns and window are multiples of it.
         progress: called with the number of windows done since the last call.
 
+    Raises:
+        ModelError: scores of another size than the windows.
+
     """
-    weights = blend_weights(plan.window)
-    strip = _Strip(scene, contract, plan)
-    total: npt.NDArray[np.float32] | None = None
-    weight = np.zeros((plan.window, strip.width), dtype=np.float32)
-    for number, row in enumerate(plan.rows):
-        pixels, valid = strip.at(row)
-        seen = np.asarray(valid.any(axis=0))
-        for first in range(0, len(plan.columns), batch_size):
-            columns = plan.columns[first : first + batch_size]
-            # A window without any data is not worth a prediction.
-            used = [c for c in columns if valid[:, :, c : c + plan.window].any()]
-            if used:
-                parts = [slice(column, column + plan.window) for column in used]
-                scores = predict(
-                    torch.from_numpy(np.stack([pixels[..., part] for part in parts])).transpose(1, 2),
-                    torch.from_numpy(np.stack([valid[..., part] for part in parts])),
-                    [(row + plan.window / 2, column + plan.window / 2) for column in used],
-                )
-                if total is None:
-                    total = np.zeros((scores.shape[1], plan.window, strip.width), dtype=np.float32)
-                for part, score in zip(parts, scores.float().cpu().numpy(), strict=True):
-                    total[..., part] += score * weights
-                    weight[:, part] += weights
+    height, width = -(-size[0] // cell), -(-size[1] // cell)
+    down, along = part if part is not None else (slice(0, height), slice(0, width))
+    window = plan.window // cell
+    used = [row for row in plan.rows if row // cell < down.stop and (row + plan.window) // cell > down.start]
+    sums = _Sums(plan, cell)
+    with Strip(rows, size, plan, wanted) as strip:
+        for number, row in enumerate(used):
+            following = used[number + 1] if number + 1 < len(used) else None
+            pixels, valid, asked = strip.at(row, following)
+            seen = valid.any(axis=0) & asked
+            columns = [c for c in plan.columns if seen[:, c : c + plan.window].any()]
+            for first in range(0, len(columns), batch_size):
+                batch = columns[first : first + batch_size]
+                stack = np.stack([pixels[..., c : c + plan.window] for c in batch])
+                middles = [(row + plan.window / 2, c + plan.window / 2) for c in batch]
+                sums.add(predict(torch.from_numpy(stack).transpose(1, 2), middles), [c // cell for c in batch])
+                if progress is not None:
+                    progress(len(batch))
             if progress is not None:
-                progress(len(columns))
-        following = plan.rows[number + 1] if number + 1 < len(plan.rows) else max(plan.height, row + 1)
-        done = min(following, plan.height) - row
-        if total is None:  # no class count is known before the first window with data
-            yield BlendedRows(row, np.zeros((0, done, plan.width), np.float32), seen[:done, : plan.width])
-            continue
-        scale = np.where(weight[:done] > 0, weight[:done], np.float32(1))
-        blended = np.asarray(total[:, :done] / scale, dtype=np.float32)
-        yield BlendedRows(row, blended[..., : plan.width], seen[:done, : plan.width])
-        total = _roll_up(total, done)
-        weight = _roll_up(weight, done)
+                progress(len(plan.columns) - len(columns))
+            top, bottom = row // cell, min(down.stop if following is None else following // cell, down.stop)
+            answered = _in_cells(seen, cell)
+            for start in range(max(top, down.start), bottom, SLAB):
+                end = min(start + SLAB, bottom)
+                slab = slice(start - top, end - top)
+                yield BlendedRows(start - down.start, sums.mean(slab, along), answered[slab, along], end == bottom)
+            sums.move(bottom - top if following is None else following // cell - top, window)
 
 
-def _roll_up(band: npt.NDArray[Any], rows: int) -> npt.NDArray[Any]:
-    """Drops the first `rows` rows (axis -2) and adds as many of zeros below, in place."""
-    kept = band.shape[-2] - rows
-    if kept > 0:
-        band[..., :kept, :] = band[..., rows:, :]
-    band[..., max(kept, 0) :, :] = 0
-    return band
+class _Sums:
+    """Weighted scores under a row of windows, and the weights."""
+
+    def __init__(self, plan: WindowPlan, cell: int) -> None:
+        self.window = plan.window // cell
+        self.width = (plan.columns[-1] + plan.window) // cell
+        many = _overlaps(plan.rows, plan.window) * _overlaps(plan.columns, plan.window) > _MANY
+        self.dtype = torch.float64 if many else torch.float32
+        self.weights = torch.from_numpy(blend_weights(self.window)).to(self.dtype)
+        self.weight = torch.zeros(self.window, self.width, dtype=self.dtype)
+        self.total: torch.Tensor | None = None
+
+    def add(self, scores: torch.Tensor, columns: list[int]) -> None:
+        if scores.shape[2:] != (self.window, self.window):
+            raise ModelError(
+                f"the model gave {scores.shape[2]} x {scores.shape[3]} scores for a window; {self.window} x "
+                f"{self.window} were to be."
+            )
+        if self.total is None:
+            self.total = torch.zeros(scores.shape[1], self.window, self.width, dtype=self.dtype, device=scores.device)
+            self.weights, self.weight = self.weights.to(scores.device), self.weight.to(scores.device)
+        for column, score in zip(columns, scores.to(self.dtype), strict=True):
+            part = slice(column, column + self.window)
+            self.total[..., part].addcmul_(score, self.weights)
+            self.weight[:, part] += self.weights
+
+    def mean(self, rows: slice, columns: slice) -> torch.Tensor:
+        weight = self.weight[rows, columns]
+        if self.total is None:  # how many outputs there are is not known before the first window with data
+            return torch.zeros(0, *weight.shape)
+        return (self.total[:, rows, columns] / torch.where(weight > 0, weight, 1)).float()
+
+    def move(self, done: int, window: int) -> None:
+        """Drops the first rows and adds as many of zeros below, in place."""
+        kept = window - done
+        for band in (*(() if self.total is None else self.total), self.weight):
+            if kept > 0:
+                band[:kept] = band[done:].clone()
+            band[max(kept, 0) :] = 0
 
 
-class _Strip:
-    """The pixels under a row of windows. Each row of the scene is read once."""
-
-    def __init__(self, scene: xr.DataArray, contract: Contract, plan: WindowPlan) -> None:
-        self.scene, self.contract, self.plan = scene, contract, plan
-        self.width = max(plan.width, plan.window)
-        self.start, self.pixels = 0, self._rows(0, 0)
-
-    def _rows(self, first: int, last: int) -> npt.NDArray[np.float32]:
-        """(T, band, rows, width), mirrored to the right where the scene is narrower than a window."""
-        pixels = read(self.scene.isel(y=slice(first, last)), self.contract).astype(np.float32, copy=False)
-        return _mirror(pixels, self.width, axis=3)
-
-    def at(self, row: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-        """Pixels (T, band, window, width) from `row` on, and where they have data in all bands (T, window, width)."""
-        have = self.start + self.pixels.shape[2]
-        kept = self.pixels[:, :, row - self.start :]
-        new = self._rows(have, min(row + self.plan.window, self.plan.height))
-        self.start, self.pixels = row, np.concatenate([kept, new], axis=2)
-        pixels = _mirror(self.pixels, self.plan.window, axis=2)
-        valid = np.asarray(np.isfinite(pixels).all(axis=1))
-        return pixels, valid
+def _overlaps(starts: tuple[int, ...], window: int) -> float:
+    """Windows over a pixel, along one axis."""
+    return window / (starts[1] - starts[0]) if len(starts) > 1 else 1.0
 
 
-def _mirror(pixels: npt.NDArray[np.float32], size: int, axis: int) -> npt.NDArray[np.float32]:
-    """Fills up to `size` by reflection at the far edge, as often as it takes."""
-    missing = size - pixels.shape[axis]
-    if missing <= 0 or 0 in pixels.shape:
-        if missing <= 0:
-            return pixels
-        shape = list(pixels.shape)
-        shape[axis] = size
-        return np.zeros(shape, dtype=np.float32)
-    margins = [(0, 0)] * pixels.ndim
-    margins[axis] = (0, missing)
-    return np.pad(pixels, margins, mode="reflect" if pixels.shape[axis] > 1 else "edge")
+def _in_cells(seen: Mask, cell: int) -> Mask:
+    """Whether a cell has a pixel with data."""
+    if cell == 1:
+        return seen
+    height, width = seen.shape[0] // cell, seen.shape[1] // cell
+    return np.asarray(seen[: height * cell, : width * cell].reshape(height, cell, width, cell).any(axis=(1, 3)))

@@ -1,29 +1,30 @@
-"""A fitted model and a scene to a map."""
+"""A model and a scene to a map and what stands beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import rasterio
-import rasterio.transform
 import torch
 import xarray as xr
-from rasterio.warp import transform as project
 
 from prithvi import windows
-from prithvi.errors import ConfigError, SceneError
-from prithvi.fitted import FittedModel
-from prithvi.mapping.blend import Predict, blend
-from prithvi.mapping.cog import NODATA, ClassCogWriter
-from prithvi.models import Standardise
+from prithvi.errors import ConfigError
+from prithvi.fitted import Mappable
+from prithvi.mapping.answers import Answers
+from prithvi.mapping.beside import Products, make_beside, written
+from prithvi.mapping.blend import blend
+from prithvi.mapping.provenance import Provenance
+from prithvi.mapping.rasters import GDAL_CACHE, NODATA, Grid, RasterWriter
+from prithvi.mapping.scoring import Ground, Model, Scoring, check_size, mappable
+from prithvi.mapping.strips import Mask, rows_of
 from prithvi.scenes import conform, transform_of
-
-GDAL_CACHE = 64_000_000
-"""Bytes of file blocks that GDAL keeps while a map is made."""
+from prithvi.scenes.area import Area, crop
+from prithvi.windows import WindowPlan
 
 
 @dataclass(frozen=True)
@@ -32,144 +33,172 @@ class MapResult:
 
     path: Path
     pixels: dict[str, int]
-    """Class name to number of pixels."""
+    """Class name to number of pixels; of a quantity, its name to the pixels that have a value."""
     without_data: int
-    """Pixels of the scene without data."""
+    """Pixels of the map without data."""
+    files: tuple[Path, ...] = ()
+    """All that was written."""
+    notes: tuple[str, ...] = ()
+    """What could not be made, and why."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """The part of a scene that is mapped, and the windows for it."""
+
+    scene: xr.DataArray
+    """All that the windows cover."""
+    plan: WindowPlan
+    rows: slice
+    """Of the map within `scene`."""
+    columns: slice
+    mask: Callable[[int, int], Mask] | None
+    """(rows, width) of rows of `scene`: where an answer is asked for."""
+    map: xr.DataArray
+    """What the map's pixels lie on."""
+
+    @classmethod
+    def of(cls, scene: xr.DataArray, window: int, stride: int | None, area: Area | None = None) -> Target:
+        """The windows of the whole scene, or those of them that touch an area; only their pixels are read."""
+        step = max(1, window // 2) if stride is None else stride
+        plan = windows.plan(scene.sizes["y"], scene.sizes["x"], window, step)
+        if area is None:
+            everything = slice(0, scene.sizes["y"]), slice(0, scene.sizes["x"])
+            return cls(scene, plan, *everything, None, scene)
+        down, along = area.window(scene)
+        part, rows, columns = plan.over(down, along)
+        seen, whole = crop(scene, rows, columns), scene
+
+        def mask(first: int, last: int) -> Mask:
+            """Within the box of the area, so that a window is not run for its margin alone."""
+            return area.mask(whole, slice(rows.start + first, rows.start + last), columns)
+
+        return cls(
+            seen, part, slice(down.start - rows.start, down.stop - rows.start),
+            slice(along.start - columns.start, along.stop - columns.start), mask, crop(scene, down, along),
+        )  # fmt: skip
 
 
 def map_scene(
-    fitted: FittedModel,
+    model: Model,
     scene: xr.DataArray,
     path: str | Path,
     *,
+    products: Products | None = None,
+    area: Area | None = None,
     stride: int | None = None,
     batch_size: int = 8,
     device: str | torch.device | None = None,
+    compile: bool = False,
     accept: Sequence[str] = (),
+    resume: bool = False,
+    command: str = "prithvi.map_scene",
     progress: Callable[[int, int], None] | None = None,
 ) -> MapResult:
-    """Writes the most likely class of every pixel as a Cloud-Optimized GeoTIFF.
+    """Writes the most likely class of every pixel, or a quantity, as a Cloud-Optimized GeoTIFF.
 
     Args:
-        fitted: what `prithvi.load` gives for a model folder.
+        model: a model folder or exported program, or what `prithvi.load` gives for one.
         scene: what `prithvi.open_scene` gives.
         path: the file to write; it appears when it is whole, and an older one stays until then.
+        products: what to write beside it; default nothing.
+        area: map this part only; the answers there are those of the whole map. None maps everything.
         stride: pixels between windows; default half a window.
         batch_size: windows predicted at once.
         device: torch device; default a GPU where there is one.
+        compile: see `prithvi.mapping.scoring.Scoring`.
         accept: see `prithvi.scenes.conform`.
+        resume: go on from the rows that an interrupted run of the same finished.
+        command: what stands in the files as the command that made them.
         progress: called with the windows done and their number in all.
 
     Raises:
         SceneError, BandError, ScaleError: the scene does not fit the model; nothing is written.
-        OutputError: the file cannot be written.
+        OutputError: a file cannot be written. The finished rows are kept.
 
     """
-    path = Path(path)
-    _check_shape(fitted, scene)
-    scene = conform(scene, fitted.contract, accept)
-    plan = windows.plan(
-        scene.sizes["y"], scene.sizes["x"], fitted.window, max(1, fitted.window // 2) if stride is None else stride
-    )
-    done = 0
+    path, model, wanted = Path(path), mappable(model), products or Products()
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        raise ConfigError(f"a map is a GeoTIFF: name {path} .tif.")
+    check_size(model, scene)
+    wanted.check(model)
+    scene = conform(scene, model.contract, accept)
+    target = Target.of(scene, model.window, stride, area)
+    notes: tuple[str, ...] = ()
+    origin = Provenance.of(model, scene, command)
+    answers = Answers(model, wanted.needs_confidence, wanted.probabilities)
+    rasters = answers.rasters(path.stem, origin.tags())
+    rasters[0] = replace(rasters[0], name=path.name)
+    key = {
+        "model": model.facts(), "input": _fingerprint(scene), "rows": target.plan.rows, "columns": target.plan.columns,
+        "area": [shape.wkt for shape in area.polygons] if area is not None else [], "batch": batch_size,
+        "compile": compile, "device": str(device), "products": str(wanted), "software": origin.software,
+    }  # fmt: skip
+    # GDAL would keep a share of all memory in blocks, which a map from top to bottom never asks for again.
+    with (
+        rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE),
+        RasterWriter(path.parent, Grid.of(target.map), rasters, key, resume) as writer,
+    ):
+        if not writer.made:
+            scoring = Scoring(model.module, Ground.of(target.scene), model.coordinates, device, compile)
+            _write_rows(writer, target, model, answers, batch_size, scoring, progress)
+            notes = make_beside(writer.make(), wanted, model, target.map, origin)
+            writer.publish()
+    return MapResult(path, *_count(path, model), written(path), notes)
+
+
+def _write_rows(
+    writer: RasterWriter,
+    target: Target,
+    model: Mappable,
+    answers: Answers,
+    batch_size: int,
+    scoring: Scoring,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    begin = target.rows.start + writer.start
+    above = sum(row + model.window <= begin for row in target.plan.rows) * len(target.plan.columns)
+    done = above
 
     def count(number: int) -> None:
         nonlocal done
         done += number
         if progress is not None:
-            progress(done, len(plan))
+            progress(done, len(target.plan))
 
+    if progress is not None:
+        progress(done, len(target.plan))
+    scene, offset = target.scene, writer.start
+    found = blend(
+        rows_of(scene, model.contract), (scene.sizes["y"], scene.sizes["x"]), scoring, target.plan,
+        batch_size=batch_size, part=(slice(begin, target.rows.stop), target.columns), wanted=target.mask,
+        progress=count,
+    )  # fmt: skip
+    for rows in found:
+        writer.write(offset + rows.start, answers(rows))
+        if rows.last:
+            writer.keep()
+
+
+def _count(path: Path, model: Mappable) -> tuple[dict[str, int], int]:
+    """Pixels of each class, or those that have a value, and those without data."""
     counts = np.zeros(256, dtype=np.int64)
-    tags = {
-        "PRITHVI_MODEL": fitted.model.config.architecture,
-        "PRITHVI_WEIGHTS_SHA256": fitted.sha256,
-        "PRITHVI_INPUT": str(scene.attrs.get("source", "")),
-        "PRITHVI_ACCEPTED": ",".join(scene.attrs.get("accepted", [])),
-    }
-    told = {key: value for key, value in tags.items() if value}
-    # GDAL would keep a share of all memory in blocks, which a map from top to bottom never asks for again.
-    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE), ClassCogWriter(path, scene, fitted.classes, told) as writer:
-        for rows in blend(scene, fitted.contract, _predictor(fitted, scene, device), plan, batch_size, count):
-            classes = _classes(rows.scores, rows.valid)
-            counts += np.bincount(classes.ravel(), minlength=256)
-            writer.write(rows.start, classes)
-        writer.finish()
-    return MapResult(path, {entry.name: int(counts[entry.value]) for entry in fitted.classes}, int(counts[NODATA]))
+    with rasterio.open(path) as raster:
+        for _, part in raster.block_windows(1):
+            values = raster.read(1, window=part)
+            values = values if model.classes else np.where(np.isfinite(values), 0, NODATA).astype(np.uint8)
+            counts += np.bincount(values.ravel(), minlength=256)
+    names = [entry.name for entry in model.classes] if model.quantity is None else [model.quantity.name]
+    return dict(zip(names, counts.tolist(), strict=False)), int(counts[NODATA])
 
 
-def _check_shape(fitted: FittedModel, scene: xr.DataArray) -> None:
-    if fitted.task != "segmentation":
-        raise ConfigError(f"a map of classes needs a segmentation model; this one is for {fitted.task}.")
-    patch = max(fitted.model.config.patch_size[1:])
-    if min(scene.sizes["y"], scene.sizes["x"]) < patch:
-        raise SceneError(
-            f"{scene.attrs.get('source', 'the scene')} has {scene.sizes['y']} x {scene.sizes['x']} pixels, fewer than "
-            f"one patch of the model ({patch} x {patch})."
-        )
-    frames = fitted.model.config.num_frames
-    if scene.sizes["time"] != frames:
-        raise SceneError(
-            f"{scene.attrs.get('source', 'the scene')} has {scene.sizes['time']} "
-            f"{'date' if scene.sizes['time'] == 1 else 'dates'}, and the model wants {frames}."
-        )
-
-
-def _classes(scores: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
-    if len(scores) == 0:
-        return np.full(valid.shape, NODATA, dtype=np.uint8)
-    return np.where(valid, scores.argmax(axis=0), NODATA).astype(np.uint8)
-
-
-def _predictor(fitted: FittedModel, scene: xr.DataArray, device: str | torch.device | None) -> Predict:
-    place = device_of(device)
-    model = fitted.model.to(place).eval()
-    standardise = Standardise(fitted.contract).to(place)
-    dates = dates_of(scene) if fitted.coordinates else None
-
-    @torch.inference_mode()
-    def predict(pixels: torch.Tensor, valid: torch.Tensor, middles: list[tuple[float, float]]) -> torch.Tensor:
-        images = standardise(pixels.to(place), valid.to(place))
-        coordinates = {}
-        if fitted.coordinates:
-            coordinates["location_coords"] = locations_of(scene, middles).to(place)
-            if dates is not None:
-                coordinates["temporal_coords"] = dates.expand(len(images), -1, 2).to(place)
-        with torch.autocast(place.type, dtype=torch.bfloat16, enabled=place.type == "cuda"):
-            scores: torch.Tensor = model(images, **coordinates)
-        return scores
-
-    return predict
-
-
-def dates_of(scene: xr.DataArray) -> torch.Tensor | None:
-    """(1, T, 2) year and day of year from 0, or None where the scene has no dates."""
-    if "time" not in scene.coords:
-        return None
-    year, day = scene["time"].dt.year.values, scene["time"].dt.dayofyear.values - 1
-    return torch.from_numpy(np.stack([year, day], axis=-1).astype(np.float32))[None]
-
-
-def locations_of(scene: xr.DataArray, middles: list[tuple[float, float]]) -> torch.Tensor:
-    """(B, 2) latitude and longitude of scene rows and columns."""
-    rows, columns = zip(*middles, strict=True)
-    xs, ys = rasterio.transform.xy(transform_of(scene), rows, columns, offset="ul")
-    longitude, latitude = project(scene.rio.crs, "EPSG:4326", list(xs), list(ys))
-    return torch.tensor([latitude, longitude], dtype=torch.float32).T
-
-
-def device_of(asked: str | torch.device | None) -> torch.device:
-    """The device asked for, or a GPU where there is one.
-
-    Raises:
-        ConfigError: there is no such device here.
-
-    """
-    if asked is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(asked)
-        torch.zeros(1, device=device)
-    # Torch's three ways to say no: an unknown or absent device, a build without CUDA, a backend without kernels.
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ConfigError(f"there is no device {asked!r} here: 'prithvi doctor' lists what there is.") from error
-    return device
+def _fingerprint(scene: xr.DataArray) -> dict[str, Any]:
+    """What a scene is told from another by, as long as its files are not written anew."""
+    source = str(scene.attrs.get("source", ""))
+    path = Path(source)
+    state = [path.stat().st_size, path.stat().st_mtime_ns] if source and path.is_file() else []
+    return {
+        "source": source, "state": state, "shape": list(scene.shape), "transform": list(transform_of(scene))[:6],
+        "gain": scene.attrs.get("gain"), "bias": scene.attrs.get("bias"),
+        "times": [str(time) for time in scene["time"].values] if "time" in scene.coords else [],
+    }  # fmt: skip

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import xarray as xr
 
@@ -39,6 +41,16 @@ class Provenance:
         source = str(scene.attrs.get("source", ""))
         accepted = tuple(map(str, scene.attrs.get("accepted", ())))
         return cls(model.name, model.sha256, (source,) if source else (), command, accepted, model.folder)
+
+    @classmethod
+    def from_tags(cls, tags: Mapping[str, Any]) -> Provenance:
+        """Out of what `tags` gave."""
+        inputs, accepted = str(tags.get("PRITHVI_INPUT", "")), str(tags.get("PRITHVI_ACCEPTED", ""))
+        return cls(
+            str(tags.get("PRITHVI_MODEL", "")), str(tags.get("PRITHVI_WEIGHTS_SHA256", "")),
+            tuple(inputs.split(", ")) if inputs else (), str(tags.get("PRITHVI_COMMAND", "")),
+            tuple(accepted.split(",")) if accepted else (),
+        )  # fmt: skip
 
     def tags(self) -> dict[str, str]:
         """As a file's tags; what is not known has none."""

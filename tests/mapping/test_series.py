@@ -12,7 +12,7 @@ import rasterio
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.evaluation.gaps import linear_in_time, nearest_date
 from prithvi.hls import Granule, good
-from prithvi.mapping.fill import _groups
+from prithvi.mapping.series import groups_of
 from tests.conftest import Answer
 from tests.synthetic_hls import Archive
 
@@ -155,8 +155,8 @@ def test_granules_bring_their_fmask(prithvi: Cli, archive: Archive, tmp_path: Pa
 
 
 def test_each_date_is_filled_once_among_its_neighbours() -> None:
-    assert _groups(3, 3) == [([0, 1, 2], [0, 1, 2])]
-    assert _groups(2, None) == [([0, 1], [0, 1])]
-    found = _groups(6, 3)
+    assert groups_of(3, 3) == [([0, 1, 2], [0, 1, 2])]
+    assert groups_of(2, None) == [([0, 1], [0, 1])]
+    found = groups_of(6, 3)
     assert sorted(date for _, wanted in found for date in wanted) == list(range(6))
     assert found == [([0, 1, 2], [0, 1]), ([1, 2, 3], [2]), ([2, 3, 4], [3]), ([3, 4, 5], [4, 5])]

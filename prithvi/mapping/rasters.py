@@ -1,0 +1,251 @@
+"""Rasters written row by row, which a kill cannot spoil, and made Cloud-Optimized GeoTIFFs when they are whole.
+
+Rows go to plain files whose bytes lie where the row says, and a journal beside them says how many are finished. A
+GDAL VRT describes the plain file (names, colours, nodata), and GDAL's COG driver makes the product from it. What is
+whole is moved to its final name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+import rasterio.shutil
+import xarray as xr
+from affine import Affine
+from filelock import FileLock, Timeout
+from rasterio.crs import CRS
+from rasterio.errors import RasterioError
+
+from prithvi.errors import OutputError, PrithviError
+from prithvi.fitted import ClassEntry
+from prithvi.mapping.vrt import write_vrt
+from prithvi.scenes import transform_of
+
+GDAL_CACHE = 32_000_000
+"""Bytes of file blocks that GDAL keeps while rasters are made."""
+NODATA = 255
+"""Class number of a pixel without data."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where pixels lie."""
+
+    height: int
+    width: int
+    transform: Affine
+    crs: CRS | None
+
+    @classmethod
+    def of(cls, scene: xr.DataArray) -> Grid:
+        """A scene's."""
+        return cls(scene.sizes["y"], scene.sizes["x"], transform_of(scene), scene.rio.crs)
+
+
+@dataclass(frozen=True)
+class Raster:
+    """A file that is to be made."""
+
+    name: str
+    """With its suffix."""
+    bands: tuple[str, ...]
+    dtype: str
+    nodata: float
+    tags: Mapping[str, str] = field(default_factory=dict)
+    scale: float | None = None
+    """What is meant = value x scale."""
+    unit: str = ""
+    classes: tuple[ClassEntry, ...] = ()
+    """With them there is a colour table and category names, which GDAL keeps in the .aux.xml beside the file."""
+    resampling: str = "AVERAGE"
+    """Of the overviews."""
+    half: bool = False
+    """Store float32 with 16 bits."""
+
+
+class RasterWriter:
+    """Context manager: rows are written from top to bottom, `make` makes the products, `publish` puts them in place.
+
+    The work lies in `.NAME.partial` beside the products until they are published. It is kept when something goes
+    wrong after the first finished row, and a writer with the same `key` and `resume` goes on from there.
+
+    Args:
+        folder: of the products.
+        grid: of all of them.
+        rasters: the files; the first gives the work its name.
+        key: what the rows are made of and how; None if they cannot be gone on with.
+        resume: go on from the finished rows of the same key.
+
+    Attributes:
+        start: the first row that is not written yet.
+        made: whether a run of the same key has published everything, and `resume` was said.
+        kept: rows that an interrupted run would go on from.
+        work: a folder for files that are to be published together with the rasters.
+
+    Raises:
+        OutputError: the folder cannot be written, another process is at it, or the disk is full.
+
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        grid: Grid,
+        rasters: Sequence[Raster],
+        key: Mapping[str, Any] | None = None,
+        resume: bool = False,
+    ) -> None:
+        self.folder, self.grid, self.rasters = folder, grid, tuple(rasters)
+        self.partial = folder / f".{rasters[0].name}.partial"
+        self.work = self.partial / "made"
+        self.key = json.dumps(key, sort_keys=True) if key is not None else ""
+        self.run = hashlib.sha256(self.key.encode()).hexdigest()[:16] if self.key else ""
+        self.start = self.kept = 0
+        self.lock = FileLock(folder / f".{rasters[0].name}.lock", blocking=False)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.lock.acquire()
+            if resume and self.partial.is_dir():
+                self.start = self.kept = self._finished()
+            self.made = resume and not self.partial.exists() and self._is_made()
+            if self.start == 0:
+                shutil.rmtree(self.partial, ignore_errors=True)
+            shutil.rmtree(self.work, ignore_errors=True)
+            self.work.mkdir(parents=True)
+            self.files = [self._open(raster) for raster in self.rasters]
+        except Timeout as error:
+            raise OutputError(f"{folder / rasters[0].name} is being made by another process.") from error
+        except OSError as error:
+            self.lock.release()
+            raise OutputError(f"{folder / rasters[0].name} cannot be written ({error.strerror}).") from error
+
+    def _raw(self, raster: Raster) -> Path:
+        return self.partial / f"{raster.name}.raw"
+
+    def _row_bytes(self, raster: Raster) -> int:
+        return len(raster.bands) * self.grid.width * np.dtype(raster.dtype).itemsize
+
+    def _open(self, raster: Raster) -> Any:
+        path = self._raw(raster)
+        if self.start == 0:
+            path.touch()
+        file = path.open("r+b", buffering=0)
+        file.truncate(self.start * self._row_bytes(raster))
+        file.seek(0, os.SEEK_END)
+        return file
+
+    def _finished(self) -> int:
+        """Rows that all files hold, if they were made of the same."""
+        try:
+            plain = json.loads((self.partial / "journal.json").read_text(encoding="utf-8"))
+            whole = all(
+                self._raw(raster).stat().st_size >= plain["rows"] * self._row_bytes(raster) for raster in self.rasters
+            )
+        except (OSError, ValueError, KeyError):
+            return 0
+        return int(plain["rows"]) if whole and self.run and plain["run"] == self.run else 0
+
+    def _is_made(self) -> bool:
+        """Whether the first file, which is published last, says that it comes from the same."""
+        try:
+            with rasterio.open(self.folder / self.rasters[0].name) as raster:
+                return bool(self.run) and raster.tags().get("PRITHVI_RUN") == self.run
+        except RasterioError:
+            return False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def write(self, start: int, values: Sequence[npt.NDArray[Any]]) -> None:
+        """Writes the next rows of every raster: (rows, width) values, or (band, rows, width) of several bands."""
+        assert start == self.start
+        try:
+            for file, raster, array in zip(self.files, self.rasters, values, strict=True):
+                stack = array if array.ndim == 3 else array[None]
+                rows = np.ascontiguousarray(stack.swapaxes(0, 1), dtype=np.dtype(raster.dtype).newbyteorder("<"))
+                _write_all(file, rows)
+        except OSError as error:
+            raise self._full(error) from error
+        self.start += rows.shape[0]
+
+    def keep(self) -> None:
+        """Notes in the journal that all rows so far are finished."""
+        if not self.run:
+            return
+        journal = self.partial / "journal.json"
+        try:
+            for file in self.files:
+                os.fsync(file.fileno())
+            journal.with_suffix(".new").write_text(json.dumps({"rows": self.start, "run": self.run}), encoding="utf-8")
+            os.replace(journal.with_suffix(".new"), journal)
+        except OSError as error:
+            raise self._full(error) from error
+        self.kept = self.start
+
+    def make(self) -> list[Path]:
+        """Makes the products in `work`."""
+        assert self.start == self.grid.height
+        self.keep()
+        made = []
+        for raster, file in zip(self.rasters, self.files, strict=True):
+            file.close()
+            path = self.work / raster.name
+            options = {"NBITS": 16} if raster.half else {}
+            try:
+                vrt = write_vrt(self.partial / f"{raster.name}.vrt", self._raw(raster), self.grid, self._signed(raster))
+                with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE, GDAL_NUM_THREADS="ALL_CPUS"):
+                    rasterio.shutil.copy(
+                        vrt, path, driver="COG", COMPRESS="DEFLATE", OVERVIEW_RESAMPLING=raster.resampling,
+                        BIGTIFF="IF_SAFER", **options,
+                    )  # fmt: skip
+            except (RasterioError, OSError) as error:
+                raise self._full(error) from error
+            made.append(path)
+        return made
+
+    def _signed(self, raster: Raster) -> Raster:
+        return replace(raster, tags={**raster.tags, "PRITHVI_RUN": self.run}) if self.run else raster
+
+    def publish(self) -> None:
+        """Moves everything in `work` to its final name, the rasters last and the first of them last of all."""
+        last = [raster.name for raster in reversed(self.rasters)]
+        names = sorted(path.name for path in self.work.iterdir())
+        try:
+            for name in [*(name for name in names if name not in last), *last]:
+                os.replace(self.work / name, self.folder / name)
+            shutil.rmtree(self.partial)
+        except OSError as error:
+            raise self._full(error) from error
+
+    def _full(self, error: Exception) -> OutputError:
+        reason = getattr(error, "strerror", None) or error
+        return OutputError(f"{self.folder / self.rasters[0].name} cannot be written ({reason}): is the disk full?")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for file in self.files:
+            file.close()
+        if self.kept == 0:
+            shutil.rmtree(self.partial, ignore_errors=True)
+        elif isinstance(error, PrithviError):
+            error.args = (f"{error} The first {self.kept:,} rows are kept: --resume goes on from there.",)
+        self.lock.release()
+        Path(self.lock.lock_file).unlink(missing_ok=True)
+
+
+def _write_all(file: Any, rows: npt.NDArray[Any]) -> None:
+    view = rows.data.cast("B")
+    while len(view):
+        view = view[file.write(view) :]

@@ -1,0 +1,187 @@
+"""A model run on the windows of a scene: its device, its precision, and the dates and places it was trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import rasterio.transform
+import torch
+import xarray as xr
+from affine import Affine
+from rasterio.crs import CRS
+from rasterio.warp import transform as project
+from torch import nn
+
+from prithvi.contract import Contract, Quantity
+from prithvi.errors import ConfigError, ModelError, SceneError
+from prithvi.fitted import ClassEntry, FittedModel, Mappable, distinct_color
+from prithvi.modelfolder import load
+from prithvi.models.zoo import VARIANTS
+from prithvi.scenes import transform_of
+
+Model = str | Path | FittedModel | Mappable
+"""A model folder or exported program, or what `prithvi.load` gives for one."""
+
+
+def mappable(model: Model) -> Mappable:
+    """What a map can be made with.
+
+    Raises:
+        ModelError: a pretrained model, which has no classes.
+        CheckpointError, ConfigError: see `prithvi.load`.
+
+    """
+    found = load(model) if isinstance(model, (str, Path)) and str(model) not in VARIANTS else model
+    if not isinstance(found, (FittedModel, Mappable)):
+        raise ModelError(f"{model} is a pretrained model; a map needs a fine-tuned one (prithvi fit, prithvi demo).")
+    return found.mappable() if isinstance(found, FittedModel) else found
+
+
+def mappable_module(
+    module: nn.Module,
+    contract: Contract,
+    *,
+    classes: Sequence[str | ClassEntry] = (),
+    quantity: Quantity | None = None,
+    window: int = 224,
+    frames: int = 1,
+    name: str = "",
+) -> Mappable:
+    """Any torch module as something to map with.
+
+    Args:
+        module: takes (B, band, T, Y, X) float32 in the contract's units, NaN where there is no data; gives
+            (B, classes, Y, X) scores before the softmax, or (B, 1, Y, X) standardised values of `quantity`.
+        contract: what it expects of its input.
+        classes: in the order of its outputs, by name or with colours.
+        quantity: what it predicts instead of classes.
+        window: side of the square it is run on, in pixels.
+        frames: dates that it takes.
+        name: of the model in the files that it makes; default the module's class.
+
+    """
+    entries = tuple(
+        entry if isinstance(entry, ClassEntry) else ClassEntry(value, entry, f"{distinct_color(value):06X}")
+        for value, entry in enumerate(classes)
+    )
+    called = name or type(module).__name__
+    return Mappable(module.eval(), contract, window, frames, classes=entries, quantity=quantity, name=called)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Where and when a scene is."""
+
+    transform: Affine
+    crs: CRS | None
+    dates: torch.Tensor | None
+    """(1, T, 2) year and day of year from 0."""
+
+    @classmethod
+    def of(cls, scene: xr.DataArray) -> Ground:
+        """A scene's."""
+        dates = None
+        if "time" in scene.coords:
+            days = [scene["time"].dt.year.values, scene["time"].dt.dayofyear.values - 1]
+            dates = torch.from_numpy(np.stack(days, axis=-1).astype(np.float32))[None]
+        return cls(transform_of(scene), scene.rio.crs, dates)
+
+    def below(self, row: int) -> Ground:
+        """That of the rows from `row` on."""
+        return replace(self, transform=self.transform @ Affine.translation(0, row))
+
+    def places(self, middles: list[tuple[float, float]]) -> torch.Tensor:
+        """(B, 2) latitude and longitude of rows and columns; NaN where nobody knows."""
+        if self.crs is None:
+            return torch.full((len(middles), 2), torch.nan)
+        rows, columns = zip(*middles, strict=True)
+        xs, ys = rasterio.transform.xy(self.transform, rows, columns, offset="ul")
+        longitude, latitude = project(self.crs, "EPSG:4326", list(xs), list(ys))
+        return torch.tensor([latitude, longitude], dtype=torch.float32).T
+
+
+class Scoring:
+    """A module on its device; call it with windows for their scores.
+
+    Args:
+        module: see `prithvi.fitted.Mappable`.
+        ground: where the windows lie.
+        coordinates: whether the module takes dates and places.
+        device: torch device; default a GPU where there is one.
+        compile: let torch compile the model first: minutes that long maps on a GPU give back.
+
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        ground: Ground,
+        coordinates: bool,
+        device: str | torch.device | None = None,
+        compile: bool = False,
+    ) -> None:
+        self.ground, self.coordinates, self.device = ground, coordinates, device_of(device)
+        self.module = module.to(self.device)
+        self.compiled = torch.compile(self.module, dynamic=False) if compile else None
+        self.batch = 0
+
+    @torch.inference_mode()
+    def __call__(self, pixels: torch.Tensor, middles: list[tuple[float, float]]) -> torch.Tensor:
+        """(B, band, T, y, x) pixels and the row and column of each middle to (B, outputs, y, x) scores."""
+        number = len(pixels)
+        images = pixels.to(self.device)
+        if self.compiled is not None:  # one shape, so that it is compiled once
+            self.batch = max(self.batch, number)
+            images = torch.cat([images, images[:1].expand(self.batch - number, *images.shape[1:])])
+            middles = [*middles, *middles[:1] * (self.batch - number)]
+        coordinates = []
+        if self.coordinates:
+            dates = self.ground.dates
+            coordinates = [
+                dates.to(self.device).expand(len(images), -1, 2) if dates is not None else None,
+                self.ground.places(middles).to(self.device) if self.ground.crs is not None else None,
+            ]
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
+            scores: torch.Tensor = (self.compiled or self.module)(images, *coordinates)
+        return scores[:number]
+
+
+def check_size(model: Mappable, scene: xr.DataArray) -> None:
+    """Whether a scene is large enough for a model and has as many dates as it wants.
+
+    Raises:
+        SceneError: it is not, or has not.
+
+    """
+    where = scene.attrs.get("source", "the scene")
+    if min(scene.sizes["y"], scene.sizes["x"]) < model.patch:
+        raise SceneError(
+            f"{where} has {scene.sizes['y']} x {scene.sizes['x']} pixels, fewer than one patch of the model "
+            f"({model.patch} x {model.patch})."
+        )
+    if scene.sizes["time"] != model.frames:
+        raise SceneError(
+            f"{where} has {scene.sizes['time']} {'date' if scene.sizes['time'] == 1 else 'dates'}, and the model wants "
+            f"{model.frames}."
+        )
+
+
+def device_of(asked: str | torch.device | None) -> torch.device:
+    """The device asked for, or a GPU where there is one.
+
+    Raises:
+        ConfigError: there is no such device here.
+
+    """
+    if asked is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(asked)
+        torch.zeros(1, device=device)
+    # Torch's three ways to say no: an unknown or absent device, a build without CUDA, a backend without kernels.
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(f"there is no device {asked!r} here: 'prithvi doctor' lists what there is.") from error
+    return device

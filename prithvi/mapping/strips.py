@@ -1,0 +1,142 @@
+"""The pixels under a row of windows, read ahead on a thread, each row of the scene once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from prithvi.contract import Contract
+from prithvi.scenes import read
+from prithvi.windows import WindowPlan
+
+Pixels = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+Rows = Callable[[int, int], Pixels]
+"""First and last (not counted in) row to their (T, band, rows, width) pixels, NaN where there is no data."""
+
+
+def rows_of(scene: xr.DataArray, contract: Contract) -> Rows:
+    """A scene as `Rows` in the contract's units."""
+
+    def rows(first: int, last: int) -> Pixels:
+        return read(scene.isel(y=slice(first, last)), contract).astype(np.float32, copy=False)
+
+    return rows
+
+
+class Strip:
+    """A band of a window's height that moves down a scene; context manager.
+
+    What a window lacks at the scene's far edges is filled by reflection.
+
+    Args:
+        rows: where pixels come from.
+        size: rows and columns that there are.
+        plan: windows; they may hang over the far edges.
+        wanted: (rows, width) bool of rows, False where no answer is asked for; None asks everywhere.
+
+    """
+
+    def __init__(
+        self, rows: Rows, size: tuple[int, int], plan: WindowPlan, wanted: Callable[[int, int], Mask] | None = None
+    ) -> None:
+        self.rows, self.plan, self.wanted = rows, plan, wanted
+        self.down, self.along = reflected(size[0], plan.rows[-1] + plan.window), _overhang(size[1], plan)
+        self.height, self.width = size
+        self.start = self.filled = 0
+        self.pixels: Pixels = np.empty((0, 0, 0, 0), np.float32)
+        self.valid: Mask = np.empty((0, 0, 0), bool)
+        self.asked: Mask = np.empty((0, 0), bool)
+        self.pool = ThreadPoolExecutor(1, "pixels")
+        self.next: tuple[int, int, Future[tuple[Pixels, Mask]]] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.pool.shutdown(wait=True, cancel_futures=True)
+
+    def at(self, row: int, following: int | None) -> tuple[Pixels, Mask, Mask]:
+        """Pixels (T, band, window, width) from `row` on, where they have data in all bands (T, window, width), and
+        where an answer is asked for (window, width). They are changed by the next call.
+
+        Args:
+            row: not above that of the last call.
+            following: the row of the next call, whose pixels are read meanwhile.
+
+        """
+        window, end = self.plan.window, min(row + self.plan.window, self.height)
+        if self.filled == 0:
+            self.start = self.filled = row
+        kept = max(self.filled - row, 0)
+        first = row + kept
+        pixels, asked = self._wait(first, end)
+        if self.pixels.shape[0] == 0:
+            self.pixels = np.empty((*pixels.shape[:2], window, len(self.along)), np.float32)
+            self.valid = np.empty((pixels.shape[0], window, len(self.along)), bool)
+            self.asked = np.empty((window, len(self.along)), bool)
+        moved = row - self.start
+        for band in (*self.pixels.reshape(-1, *self.pixels.shape[2:]), *self.valid, self.asked):
+            band[:kept] = band[moved : moved + kept]
+        self._place(pixels, asked, kept)
+        if row + window > self.height:  # below the scene
+            inside = self.down[self.height : row + window] - row
+            below = slice(self.height - row, window)
+            self.pixels[:, :, below], self.valid[:, below] = self.pixels[:, :, inside], self.valid[:, inside]
+            self.asked[below] = False
+        self.start, self.filled = row, end
+        del pixels, asked
+        if following is not None:
+            self._read(max(end, following), min(following + window, self.height))
+        return self.pixels, self.valid, self.asked
+
+    def _place(self, pixels: Pixels, asked: Mask, kept: int) -> None:
+        """New rows below those that were kept. A pixel that lacks one band has none."""
+        new, width = slice(kept, kept + pixels.shape[2]), self.width
+        for time, stack in enumerate(pixels):
+            valid = np.isfinite(stack[0])
+            for band in stack[1:]:
+                valid &= np.isfinite(band)
+            self.pixels[time, :, new, :width] = stack
+            self.pixels[time, :, new, :width][:, ~valid] = np.nan
+            self.valid[time, new, :width] = valid
+        self.asked[new, :width] = asked
+        if len(self.along) > width:
+            beside = self.along[width:]
+            self.pixels[:, :, new, width:] = self.pixels[:, :, new][..., beside]
+            self.valid[:, new, width:] = self.valid[:, new][..., beside]
+            self.asked[new, width:] = False
+
+    def _wait(self, first: int, last: int) -> tuple[Pixels, Mask]:
+        if self.next is None or self.next[:2] != (first, last):
+            self._read(first, last)
+        assert self.next is not None
+        found = self.next[2].result()
+        self.next = None
+        return found
+
+    def _read(self, first: int, last: int) -> None:
+        def work() -> tuple[Pixels, Mask]:
+            asked = np.ones((last - first, self.width), bool) if self.wanted is None else self.wanted(first, last)
+            return self.rows(first, last), asked
+
+        self.next = first, last, self.pool.submit(work)
+
+
+def reflected(size: int, wanted: int) -> npt.NDArray[np.intp]:
+    """Which of `size` rows stands at each of `wanted`, those beyond the edge mirrored as often as it takes."""
+    beyond = max(wanted - size, 0)
+    index: npt.NDArray[Any] = np.pad(np.arange(size), (0, beyond), mode="reflect" if size > 1 else "edge")
+    return index
+
+
+def _overhang(width: int, plan: WindowPlan) -> npt.NDArray[np.intp]:
+    return reflected(width, plan.columns[-1] + plan.window)
