@@ -105,7 +105,7 @@ def _item(
     extensions: list[str],
     record: Mapping[str, Any],
 ) -> dict[str, Any]:
-    created = _day(record.get("date"))
+    created, bands = _day(record.get("date")), [{"name": band} for band in contract.bands]
     return {
         "type": "Feature",
         "stac_version": "1.1.0",
@@ -118,7 +118,7 @@ def _item(
             "end_datetime": "9999-12-31T23:59:59Z",
             **({"created": created} if created else {}),
             **properties,
-            "bands": [{"name": band} for band in contract.bands],
+            "bands": bands,  # MLM looks for them here, and STAC allows them here where an asset has them too
             "prithvi:weights_sha256": sha256,
         },
         "links": [],
@@ -128,6 +128,7 @@ def _item(
                 "title": "Weights (safetensors)",
                 "type": "application/octet-stream; application=safetensors",
                 "roles": ["mlm:model", "mlm:weights"],
+                "bands": bands,
                 "mlm:artifact_type": "safetensors.torch.save_file",
             },
             "config": {

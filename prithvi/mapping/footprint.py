@@ -48,7 +48,9 @@ def footprint(crs: str, transform: Affine, shape: tuple[int, int]) -> tuple[dict
     whole = shapely.make_valid(Polygon(np.column_stack([longitude, latitude])))
     west, south, east, north = whole.bounds
     first, last = math.floor((west + 180) / 360), math.ceil((east + 180) / 360) - 1
-    parts = [part for turn in range(first, last + 1) for part in _in_turn(whole, turn)]
+    # What lay a whole turn apart may meet again, around a pole or around the Earth.
+    met = shapely.unary_union([part for turn in range(first, last + 1) for part in _in_turn(whole, turn)])
+    parts = sorted((orient(part, 1.0) for part in shapely.get_parts(met)), key=lambda part: -part.bounds[0])
     if east - west >= 360:
         west, east = -180.0, 180.0
     else:
@@ -81,10 +83,8 @@ def _ring(
 
 
 def _in_turn(whole: Polygon | MultiPolygon, turn: int) -> list[Polygon]:
-    """The parts within one turn around the Earth, counter-clockwise, at longitudes from -180 to 180."""
+    """The parts within one turn around the Earth, at longitudes from -180 to 180."""
     shift = 360 * turn
     piece = whole.intersection(box(shift - 180, -90, shift + 180, 90))
     found = [part for part in shapely.get_parts(piece) if part.geom_type == "Polygon" and part.area > 0]
-    return [
-        orient(shapely.transform(part, lambda points: np.round(points - (shift, 0), DECIMALS)), 1.0) for part in found
-    ]
+    return [shapely.transform(part, lambda points: np.round(points - (shift, 0), DECIMALS)) for part in found]
