@@ -86,7 +86,7 @@ def map_item(
             if raster.crs is None:
                 raise SceneError(f"{path} has no coordinate reference system, so that its place is not known.")
             classes = _classes(raster)
-            outline, bounds = footprint(raster.crs.to_wkt(), raster.transform, raster.shape)
+            outline, bounds = _outline(path, raster)
             grid = _grid(raster)
     except RasterioError as error:
         raise SceneError(f"{path} cannot be read as a map ({error}).") from error
@@ -168,6 +168,13 @@ def _classes(raster: DatasetReader) -> list[ClassEntry]:
         ClassEntry(value, name, "{:02X}{:02X}{:02X}".format(*colors[value]) if value in colors else "")
         for value, name in sorted(named.items())
     ]
+
+
+def _outline(path: Path, raster: DatasetReader) -> tuple[dict[str, Any], list[float]]:
+    try:
+        return footprint(raster.crs.to_wkt(), raster.transform, raster.shape)
+    except SceneError as error:
+        raise SceneError(f"{path}: {error}") from error
 
 
 def _grid(raster: DatasetReader) -> dict[str, Any]:
