@@ -3,6 +3,7 @@
 model.safetensors   encoder.* and head.*
 config.json         everything else; `format` names the version of this layout
 README.md           the same for people
+item.json           the same for catalogs: a STAC item (prithvi/modelitem.py)
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from prithvi import hub, terratorch_files
 from prithvi.contract import Contract, Quantity
 from prithvi.errors import CheckpointError, ConfigError, ModelError, OutputError, PrithviError, nearest
 from prithvi.fitted import ClassEntry, FittedModel
+from prithvi.modelitem import fitted_item, pretrained_item
 from prithvi.models import PrithviEncoder, PrithviMAE, Segmenter, build, checkpoint
 from prithvi.models.config import ModelConfig
 from prithvi.models.zoo import VARIANTS
@@ -40,12 +42,13 @@ def save(fitted: FittedModel, folder: str | Path) -> Path:
         fitted.sha256 = _sha256(work / "model.safetensors")
         _write_text(work / "config.json", json.dumps(_describe(fitted), indent=2))
         _write_text(work / "README.md", _card(fitted))
+        _write_text(work / "item.json", json.dumps(fitted_item(fitted), indent=2))
 
     return _write_folder(Path(folder), write)
 
 
 def save_pretrained(model: PrithviMAE, folder: str | Path, training: dict[str, Any], card: str = "") -> Path:
-    """Writes a pretrained model as the published ones lie on the hub: weights, config.json and a card.
+    """Writes a pretrained model as the published ones lie on the hub: weights, config.json, a card, a STAC item.
 
     Args:
         model: the model.
@@ -61,13 +64,15 @@ def save_pretrained(model: PrithviMAE, folder: str | Path, training: dict[str, A
 
     def write(work: Path) -> None:
         _write_weights(model, work)
+        sha256 = _sha256(work / "model.safetensors")
         shape = {key: value for key, value in config.to_dict().items() if key != "architecture"}
         plain = {
             "architecture": config.architecture, "num_features": config.embed_dim, "pretrained_cfg": shape,
-            "weights_sha256": _sha256(work / "model.safetensors"), "training": training,
+            "weights_sha256": sha256, "training": training,
         }  # fmt: skip
         _write_text(work / "config.json", json.dumps(plain, indent=2))
         _write_text(work / "README.md", _pretrained_card(model, training, card))
+        _write_text(work / "item.json", json.dumps(pretrained_item(model, sha256, training), indent=2))
 
     return _write_folder(Path(folder), write)
 

@@ -8,12 +8,15 @@ from prithvi.mapping.embedding import embed, embed_scene
 from prithvi.mapping.filled import fill
 from prithvi.mapping.gaps import with_model
 from prithvi.mapping.maps import MapResult, map_scene
+from prithvi.mapping.provenance import Provenance
 from prithvi.mapping.scoring import mappable, mappable_module
 from prithvi.mapping.series import FillResult, fill_series
+from prithvi.mapping.stac import map_item, times_of, write_item
+from prithvi.mapping.style import write_style
 from prithvi.mapping.vectors import class_polygons, write_polygons
 
 __all__ = [
-    "BlendedRows", "FillResult", "MapResult", "PrithviAccessor", "Products", "blend", "class_polygons", "embed",
-    "embed_scene", "fill", "fill_series", "map", "map_scene", "mappable", "mappable_module", "with_model",
-    "write_polygons",
+    "BlendedRows", "FillResult", "MapResult", "PrithviAccessor", "Products", "Provenance", "blend", "class_polygons",
+    "embed", "embed_scene", "fill", "fill_series", "map", "map_item", "map_scene", "mappable", "mappable_module",
+    "times_of", "with_model", "write_item", "write_polygons", "write_style",
 ]  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,11 +98,13 @@ def make_beside(
     if wanted.style:
         from prithvi.mapping.style import write_style
 
-        assets["style"] = write_style(path, model.classes or _range(path), provenance=origin)
+        unit = model.quantity.unit if model.quantity is not None else ""
+        limits = None if model.classes else _range(path)
+        assets["style"] = write_style(path, classes=model.classes, limits=limits, unit=unit, provenance=origin)
     if wanted.item:
-        from prithvi.mapping.stac import write_item
+        from prithvi.mapping.stac import times_of, write_item
 
-        dates = _dates(scene)
+        dates = times_of(scene)
         if dates:
             write_item(path, provenance=origin, dates=dates, assets=assets)
         else:
@@ -117,12 +118,6 @@ def written(path: Path) -> tuple[Path, ...]:
             "_zones.parquet", ".qml", ".json")  # fmt: skip
     beside = (path.with_name(path.stem + end) for end in ends)
     return (path, *(file for file in beside if file.is_file()))
-
-
-def _dates(scene: xr.DataArray) -> list[dt.datetime]:
-    if "time" not in scene.coords:
-        return []
-    return [dt.datetime.fromisoformat(str(time)[:19]) for time in scene["time"].values]
 
 
 def _range(path: Path) -> tuple[float, float]:

@@ -253,7 +253,12 @@ def test_a_model_folder_keeps_everything(tmp_path: Path) -> None:
     assert [entry.name for entry in fitted.classes] == ["land", "water"]
     assert fitted.provenance == {"steps": 3, "data": "Spain"}
     assert "| steps | 3 |" in (folder / "README.md").read_text()
-    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "README.md",
+        "config.json",
+        "item.json",
+        "model.safetensors",
+    ]
     save(small_task().fitted(), folder)  # replaced when the new one is whole
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 

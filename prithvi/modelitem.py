@@ -1,0 +1,233 @@
+"""A model folder as a STAC item with the MLM extension: how catalogs of models list and search it.
+
+STAC 1.1, Machine Learning Model (MLM) 1.4.0, Classification 1.1.0. A model has no place and no time of its own: the
+geometry is null, and the time runs from 1900 to 9999, which MLM's own examples write for a model that is not bound to
+any; the day it was made, where its record says one, is `created`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any
+
+import torch
+from torch import nn
+
+from prithvi.contract import Contract
+from prithvi.errors import ModelError
+from prithvi.fitted import ClassEntry, FittedModel
+from prithvi.models import PrithviMAE
+from prithvi.models.config import ModelConfig
+
+MLM = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
+CLASSIFICATION = "https://stac-extensions.github.io/classification/v1.1.0/schema.json"
+_TASKS = {"segmentation": "semantic-segmentation", "classification": "scene-classification", "regression": "regression"}
+_NUMBER = r"0|[1-9][0-9]*"
+
+
+def fitted_item(fitted: FittedModel) -> dict[str, Any]:
+    """The item of a fine-tuned model, as JSON holds it; the weights' hash must be known.
+
+    Raises:
+        ModelError: MLM has no word for its task.
+
+    """
+    if fitted.task not in _TASKS:
+        raise ModelError(f"a model's STAC item is for {', '.join(_TASKS)}; this model is for {fitted.task}.")
+    config, model = fitted.model.config, fitted.model
+    size = (fitted.window, fitted.window)
+    properties = {
+        "mlm:name": _name(f"{config.architecture} {fitted.task}"),
+        "mlm:architecture": "Vision Transformer" if model.encoder is not None else fitted.head,
+        "mlm:tasks": [_TASKS[fitted.task]],
+        **_weights(model, fitted.provenance),
+        "mlm:input": [_input(fitted.contract, config.num_frames, size)],
+        "mlm:output": [_output(fitted)],
+        "mlm:hyperparameters": {
+            **_shape(config), "head": fitted.head, "window": fitted.window, "coordinates": fitted.coordinates,
+            "temperature": fitted.temperature, **_run(fitted.provenance),
+        },
+    }  # fmt: skip
+    extensions = [MLM, CLASSIFICATION] if fitted.classes else [MLM]
+    return _item(config, fitted.contract, fitted.sha256, properties, extensions, fitted.provenance)
+
+
+def pretrained_item(model: PrithviMAE, sha256: str, training: Mapping[str, Any]) -> dict[str, Any]:
+    """The item of a masked autoencoder, as JSON holds it.
+
+    Args:
+        model: the model.
+        sha256: of its weights file.
+        training: the record of how it was made.
+
+    """
+    config, size = model.config, model.config.img_size
+    result = _array(["batch", "channel", "time", "height", "width"], [len(config.bands), config.num_frames, *size])
+    properties = {
+        "mlm:name": _name(config.architecture),
+        "mlm:architecture": "Masked Autoencoder",
+        "mlm:tasks": ["generative"],
+        **_weights(model, training),
+        "mlm:input": [_input(model.contract, config.num_frames, size)],
+        "mlm:output": [
+            {
+                "name": "pixels",
+                "tasks": ["generative"],
+                "description": "Patches that were hidden, as the others let expect them; standardised as the input is.",
+                "result": result,
+            }
+        ],
+        "mlm:hyperparameters": {**_shape(config), "mask_ratio": config.mask_ratio, **_run(training)},
+    }
+    return _item(config, model.contract, sha256, properties, [MLM], training)
+
+
+def class_objects(classes: Sequence[ClassEntry]) -> list[dict[str, Any]]:
+    """Classes as the classification extension writes them; `name` is an identifier, `description` the class's name."""
+    return [
+        {
+            "value": entry.value,
+            "name": re.sub(r"[^0-9A-Za-z_-]+", "_", entry.name),
+            "description": entry.name,
+            **({"color_hint": entry.color} if entry.color else {}),
+        }
+        for entry in classes
+    ]
+
+
+def _item(
+    config: ModelConfig,
+    contract: Contract,
+    sha256: str,
+    properties: Mapping[str, Any],
+    extensions: list[str],
+    record: Mapping[str, Any],
+) -> dict[str, Any]:
+    created, bands = _day(record.get("date")), [{"name": band} for band in contract.bands]
+    return {
+        "type": "Feature",
+        "stac_version": "1.1.0",
+        "stac_extensions": extensions,
+        "id": f"{config.architecture}-{sha256[:12]}",
+        "geometry": None,
+        "properties": {
+            "datetime": None,
+            "start_datetime": "1900-01-01T00:00:00Z",
+            "end_datetime": "9999-12-31T23:59:59Z",
+            **({"created": created} if created else {}),
+            **properties,
+            "bands": bands,  # MLM looks for them here, and STAC allows them here where an asset has them too
+            "prithvi:weights_sha256": sha256,
+        },
+        "links": [],
+        "assets": {
+            "weights": {
+                "href": "./model.safetensors",
+                "title": "Weights (safetensors)",
+                "type": "application/octet-stream; application=safetensors",
+                "roles": ["mlm:model", "mlm:weights"],
+                "bands": bands,
+                "mlm:artifact_type": "safetensors.torch.save_file",
+            },
+            "config": {
+                "href": "./config.json",
+                "title": "Shape, contract, classes and how it was made",
+                "type": "application/json",
+                "roles": ["metadata"],
+            },
+            "card": {
+                "href": "./README.md",
+                "title": "The same for people",
+                "type": "text/markdown",
+                "roles": ["metadata"],
+            },
+        },
+    }
+
+
+def _weights(model: nn.Module, record: Mapping[str, Any]) -> dict[str, Any]:
+    """The weights lie beside the item, so it is pretrained in MLM's sense; on what, where the record says it."""
+    version = re.match(rf"({_NUMBER})\.({_NUMBER})\.({_NUMBER})", torch.__version__)
+    data = record.get("data")
+    return {
+        "mlm:framework": "PyTorch",
+        **({"mlm:framework_version": version[0]} if version else {}),
+        "mlm:total_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "mlm:pretrained": True,
+        **({"mlm:pretrained_source": data} if isinstance(data, str) and data else {}),
+        "mlm:accelerator": None,
+    }
+
+
+def _input(contract: Contract, frames: int, size: tuple[int, int]) -> dict[str, Any]:
+    level = {"SR": "surface reflectance", "TOA": "top-of-atmosphere reflectance", None: "reflectance"}[contract.level]
+    units = f"reflectance * {contract.scale:g}"
+    if contract.clip is not None:
+        units = f"numpy.clip({units}, {contract.clip[0]:g}, {contract.clip[1]:g})"
+    return {
+        "name": "image",
+        "description": f"{level.capitalize()}"
+        + (f", pixels of {contract.resolution:g} m" if contract.resolution else "")
+        + f"; first the pre-processing, then the value scaling, then {contract.nodata:g} where there is no data.",
+        "bands": list(contract.bands),
+        "input": _array(["batch", "channel", "time", "height", "width"], [len(contract.bands), frames, *size]),
+        "pre_processing_function": {"format": "numpy", "expression": units},
+        "value_scaling": [
+            {"type": "z-score", "mean": mean, "stddev": std}
+            for mean, std in zip(contract.mean, contract.std, strict=True)
+        ],
+        "resize_type": None,
+    }
+
+
+def _output(fitted: FittedModel) -> dict[str, Any]:
+    side, quantity = fitted.window, fitted.quantity
+    if quantity is not None:
+        return {
+            "name": quantity.name,
+            "tasks": ["regression"],
+            "description": f"{quantity}, standardised.",
+            "result": _array(["batch", "channel", "height", "width"], [1, side, side]),
+            "post_processing_function": {"format": "numpy", "expression": f"x * {quantity.std} + {quantity.mean}"},
+        }
+    pooled = fitted.task == "classification"
+    dims = ["batch", "class"] if pooled else ["batch", "class", "height", "width"]
+    return {
+        "name": "scores",
+        "tasks": [_TASKS[fitted.task]],
+        "description": f"Scores; divided by {fitted.temperature:g}, their softmax is the confidence.",
+        "result": _array(dims, [len(fitted.classes)] if pooled else [len(fitted.classes), side, side]),
+        "classification:classes": class_objects(fitted.classes),
+        "post_processing_function": {"format": "numpy", "expression": "numpy.argmax(x, axis=1)"},
+    }
+
+
+def _array(dims: list[str], sizes: Sequence[int]) -> dict[str, Any]:
+    return {"shape": [-1, *sizes], "dim_order": dims, "data_type": "float32"}
+
+
+def _shape(config: ModelConfig) -> dict[str, Any]:
+    return {
+        "patch_size": list(config.patch_size), "embed_dim": config.embed_dim, "depth": config.depth,
+        "num_heads": config.num_heads,
+    }  # fmt: skip
+
+
+def _run(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: record[key] for key in ("steps", "seed") if isinstance(record.get(key), int)}
+
+
+def _day(told: Any) -> str | None:
+    """A day as the time it begins; None for what is no day."""
+    try:
+        return f"{date.fromisoformat(str(told)).isoformat()}T00:00:00Z"
+    except ValueError:
+        return None
+
+
+def _name(text: str) -> str:
+    """As MLM lets models be called: letters, digits and `_.-`, a letter first and no sign last."""
+    name = re.sub(r"[^0-9A-Za-z_.\-\s]+", "-", text).strip("_.- ")
+    return name if re.match(r"[A-Za-z].*[A-Za-z0-9]$", name) and len(name) > 2 else f"prithvi {name}".strip()
