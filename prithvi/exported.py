@@ -240,7 +240,7 @@ def _record(text: str, path: Path) -> dict[str, Any]:
     found = record.get("format") if isinstance(record, dict) else None
     if found != FORMAT:
         raise ConfigError(f"{path} has the format {found!r}; this version reads {FORMAT!r}.")
-    if not re.fullmatch(r"[\w.+-]{1,60}", str(record.get("torch"))):
+    if not isinstance(record.get("torch"), str) or not re.fullmatch(r"[\w.+-]{1,60}", record["torch"]):
         raise ConfigError(f"{path} does not say the torch that wrote it: export the model again.")
     return dict(record)
 
