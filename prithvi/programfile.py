@@ -101,7 +101,8 @@ def _archive(file: IO[bytes], path: Path) -> tuple[dict[str, int], Callable[[str
     """Names and sizes in the archive, and how to read one: by the reader that torch itself will use."""
     try:
         file.seek(0)
-        entries = zipfile.ZipFile(file).infolist()
+        archive = zipfile.ZipFile(file)
+        entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError, struct.error) as error:
         raise CheckpointError(f"{path} is no program file, or was cut short ({error}): fetch it again.") from error
     names = [entry.filename for entry in entries]
@@ -110,6 +111,13 @@ def _archive(file: IO[bytes], path: Path) -> tuple[dict[str, int], Callable[[str
         raise _refusal(path, "compressed or repeated files")
     if sum(entry.file_size for entry in entries) > os.fstat(file.fileno()).st_size:
         raise _refusal(path, "files that overlap")
+    # Torch does not look at the sums of what it reads.
+    try:
+        damaged = archive.testzip()
+    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError) as error:
+        damaged = str(error)
+    if damaged is not None:
+        raise CheckpointError(f"{path} is damaged ({damaged}): fetch it again.")
     sizes = {entry.filename: entry.file_size for entry in entries}
     file.seek(0)
     try:

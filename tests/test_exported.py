@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import pickle
 import re
 import subprocess
@@ -125,9 +126,10 @@ def test_it_opens_where_nothing_of_training_is_installed(dated: FittedModel, tmp
         import sys
         import warnings
         warnings.simplefilter("error")
+        absent = "lightning", "jsonargparse", "terratorch", "peft", "torchmetrics", "rasterio"
         class Absent:
             def find_spec(self, name, path=None, target=None):
-                if name.split(".")[0] in ("lightning", "jsonargparse", "terratorch", "peft", "torchmetrics", "rasterio"):
+                if name.split(".")[0] in absent:
                     raise ModuleNotFoundError(name)
         sys.meta_path.insert(0, Absent())
         import prithvi, torch
@@ -187,13 +189,13 @@ def test_the_same_file_written_anew_opens(program_file: Path, tmp_path: Path) ->
 
 
 class Bomb:
-    """Makes a file when it is unpickled."""
+    """Makes a folder when it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (open, (str(self.mark), "w"))
+        return (os.mkdir, (str(self.mark),))
 
 
 def torch_file(content: Any, folder: Path) -> bytes:
@@ -208,7 +210,7 @@ def test_a_pickle_that_would_run_code_is_not_run(program_file: Path, tmp_path: P
         path = rewrite(
             program_file, tmp_path / "bad.pt2", lambda n, old, at=name: bomb if n == at else old, {name: bomb}
         )
-        with pytest.raises(CheckpointError, match=r"holds (io|_io|builtins)\.open in data/.*it was not opened"):
+        with pytest.raises(CheckpointError, match=r"holds (posix|nt)\.mkdir in data/.*it was not opened"):
             load(path)
     # The pickled weights and objects of a torch program, which torch loads without asking.
     plain = pickle.dumps(Bomb(mark))
@@ -307,7 +309,7 @@ def test_what_is_no_program_is_one_sentence(program_file: Path, tmp_path: Path) 
     bad, whole = tmp_path / "bad.pt2", program_file.read_bytes()
     for content in (b"", b"a table", whole[:-1000], whole[: len(whole) // 2], whole[5000:], b"PK\x05\x06" + bytes(18)):
         bad.write_bytes(content)
-        with pytest.raises(CheckpointError, match=r"bad\.pt2 (is no program file|has no models|holds)"):
+        with pytest.raises(CheckpointError, match=r"bad\.pt2 (is no program file|has no models|holds|is damaged)"):
             load(bad)
     torch.save({"a": torch.zeros(3)}, bad)
     with pytest.raises(CheckpointError, match="it is not a program that 'prithvi export' wrote"):
@@ -333,7 +335,7 @@ def test_damage_and_another_torch_are_one_sentence(program_file: Path, tmp_path:
     with zipfile.ZipFile(program_file) as archive:
         place = next(e for e in archive.infolist() if e.filename.endswith("weight_7")).header_offset + 5000
     (tmp_path / "flipped.pt2").write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
-    with pytest.raises(CheckpointError, match=r"flipped\.pt2"):
+    with pytest.raises(CheckpointError, match=r"flipped\.pt2 is damaged \(.*weight_7\)"):
         load(tmp_path / "flipped.pt2")
 
 
@@ -368,7 +370,7 @@ def test_the_layout_of_torch_2_6_opens_and_is_looked_through(
     path = old_layout(program_file, tmp_path / "old.pt2", tmp_path)
     assert largest_difference(fitted.mappable(), open_program(path)) <= 1e-5
     bomb = torch_file({"weight": Bomb(tmp_path / "ran")}, tmp_path)
-    with pytest.raises(CheckpointError, match=r"open in serialized_state_dict\.pt"):
+    with pytest.raises(CheckpointError, match=r"mkdir in serialized_state_dict\.pt"):
         load(old_layout(program_file, tmp_path / "bad.pt2", tmp_path, serialized_state_dict=bomb))
     assert not (tmp_path / "ran").exists()
 
@@ -389,7 +391,7 @@ def test_what_cannot_be_exported_is_said(fitted: FittedModel, tmp_path: Path, mo
     with pytest.raises(ModelError, match=r"torch .* cannot export the head 'looks': ") as refused:
         export(odd, tmp_path / "odd.pt2")
     assert "\n" not in str(refused.value)
-    with pytest.raises(OutputError, match="torch opens only NAME.pt2"):
+    with pytest.raises(OutputError, match="torch opens only NAME"):
         export(fitted, tmp_path / "flood.pt")
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
