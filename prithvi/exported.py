@@ -7,6 +7,7 @@ prithvi.json  among its extra files: `format`, torch's version and the facts of 
 from __future__ import annotations
 
 import copy
+import io
 import json
 import logging
 import math
@@ -15,7 +16,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -154,9 +155,10 @@ def _traced(mappable: Mappable, what: str) -> Any:
         inputs += [torch.zeros(2, mappable.frames, 2), torch.zeros(2, 2)]
     batch = torch.export.Dim("batch", min=1)
     try:
-        program = torch.export.export(
-            module, tuple(inputs), dynamic_shapes=tuple({0: batch} for _ in inputs), strict=False
-        )
+        with torch.no_grad(), redirect_stderr(io.StringIO()):  # where torch prints the graph of what failed
+            program = torch.export.export(
+                module, tuple(inputs), dynamic_shapes=tuple({0: batch} for _ in inputs), strict=False
+            )
     except PrithviError:
         raise
     except Exception as error:  # a model can fail to be traced in any way
@@ -187,8 +189,8 @@ def _check_own(part: Path, what: str) -> None:
         with part.open("rb") as file:
             programfile.check(file, part)
     except CheckpointError as error:
-        reason = str(error).replace(str(part), "its program")
-        raise ModelError(f"{what} cannot be exported: {reason}") from error
+        reason = str(error).replace(str(part), "its program").partition(",")[0]
+        raise ModelError(f"{what} cannot be exported: {reason}, and such a file would not be opened again.") from error
 
 
 def open_program(path: str | Path) -> Mappable:

@@ -41,10 +41,10 @@ _OLD_TORCH_FILES = ("serialized_state_dict.pt", "serialized_constants.pt", "seri
 _MOST_TEXT = 64_000_000
 """Bytes of a graph; that of the largest Prithvi has some 2 million."""
 
-_NAME = re.compile(r"[A-Za-z_]\w{0,300}")
+_NAME = re.compile(r"([A-Za-z_]\w{0,300})?", re.ASCII)
 _WORD = re.compile(r"[\w.+-]{0,400}", re.ASCII)
 _OPERATOR = re.compile(
-    r"torch\.ops\.aten\.(?!from_file\b|_print\b)\w+\.\w+|_operator\.(getitem|add|sub|mul|floordiv|truediv|mod|neg|eq|ne|"
+    r"torch\.ops\.aten\.(?!from_file\b|_print\b)\w+\.[A-Za-z]\w*|_operator\.(getitem|add|sub|mul|floordiv|truediv|mod|neg|eq|ne|"
     r"lt|le|gt|ge|and_|or_)|torch\.sym_(int|float|not|max|min|sum)|math\.(ceil|floor|trunc|sqrt)",
     re.ASCII,
 )
@@ -186,8 +186,16 @@ def _fits(key: str, value: str) -> bool:
         return _is_plain_tree(value)
     if key in ("as_string", "as_strings"):
         return len(value) <= 400 and value.isprintable()
+    if key == "target" and value.startswith("torch.ops.aten.") and not _is_operator(*value.split(".")[3:5]):
+        return False
     pattern = {"target": _OPERATOR, "expr_str": _SIZE, "name": _NAME, "as_name": _NAME}.get(key, _WORD)
     return pattern.fullmatch(value) is not None
+
+
+def _is_operator(name: str, overload: str = "") -> bool:
+    """Whether torch.ops.aten.NAME.OVERLOAD is an operator; one that this torch does not have counts as one."""
+    found = getattr(getattr(torch.ops.aten, name, None), overload, None)
+    return found is None or isinstance(found, torch._ops.OpOverload)
 
 
 def _leaves(tree: Any, where: str) -> Iterator[tuple[str, Any]]:

@@ -241,6 +241,7 @@ CODE: list[tuple[str, Callable[[dict[str, Any]], Any], str]] = [
     ("a function of torch", lambda p: _first_node(p).update(target="torch.os.system"), "has target 'torch.os.system'"),
     ("a file", lambda p: _first_node(p).update(target="torch.ops.aten.from_file.default"), "has target"),
     ("a module", lambda p: _first_node(p).update(target="torch.ops.aten.add.__init__.__globals__"), "has target"),
+    ("an operator's insides", lambda p: _first_node(p).update(target="torch.ops.aten.__class__.mro"), "has target"),
     ("another's operator", lambda p: _first_node(p).update(target="torch.ops.mine.run.default"), "has target"),
     ("source in a name", lambda p: _first_node(p).update(name="a = __import__('os')"), "has name"),
     ("source in guards", lambda p: p.update(guards_code=["__import__('os')"]), "has guards_code"),
@@ -375,7 +376,9 @@ def test_the_layout_of_torch_2_6_opens_and_is_looked_through(
     assert not (tmp_path / "ran").exists()
 
 
-def test_what_cannot_be_exported_is_said(fitted: FittedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_exported_is_said(
+    fitted: FittedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     class Looks(torch.nn.Module):
         def __init__(self, *shape: Any) -> None:
             super().__init__()
@@ -391,6 +394,19 @@ def test_what_cannot_be_exported_is_said(fitted: FittedModel, tmp_path: Path, mo
     with pytest.raises(ModelError, match=r"torch .* cannot export the head 'looks': ") as refused:
         export(odd, tmp_path / "odd.pt2")
     assert "\n" not in str(refused.value)
+    assert capfd.readouterr().err == ""
+
+    class Casts(Looks):
+        def forward(self, features: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+            with torch.autocast("cpu", enabled=False):
+                scores: torch.Tensor = torch.nn.functional.interpolate(self.linear(features), size=size)
+            return scores
+
+    monkeypatch.setitem(HEADS, "casts", Casts)
+    model = Segmenter(fitted.model.config, 2, "casts")
+    odd = FittedModel(model, fitted.contract, fitted.classes, "casts", {}, 32, False)
+    with pytest.raises(ModelError, match=r"head 'casts' cannot be exported: its program .* has as_graph, and such"):
+        export(odd, tmp_path / "odd.pt2")
     with pytest.raises(OutputError, match="torch opens only NAME"):
         export(fitted, tmp_path / "flood.pt")
     (tmp_path / "file").write_text("")
