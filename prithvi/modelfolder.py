@@ -20,7 +20,7 @@ from typing import Any
 from prithvi import hub, terratorch_files
 from prithvi.contract import Contract, Quantity
 from prithvi.errors import CheckpointError, ConfigError, ModelError, OutputError, PrithviError, nearest
-from prithvi.fitted import ClassEntry, FittedModel
+from prithvi.fitted import ClassEntry, FittedModel, Mappable
 from prithvi.modelitem import fitted_item, pretrained_item
 from prithvi.models import PrithviEncoder, PrithviMAE, Segmenter, build, checkpoint
 from prithvi.models.config import ModelConfig
@@ -251,13 +251,13 @@ def load(
     scale: float | None = None,
     new_bands: bool = False,
     config: str | Path | None = None,
-) -> PrithviMAE | FittedModel:
+) -> PrithviMAE | FittedModel | Mappable:
     """A model with weights, or an error; never one with some of its weights.
 
     Args:
         source: a name (`prithvi models list`), a hub id (owner/name), a weights file, a checkpoint of TerraTorch's
-            segmentation task, or a folder: one that `prithvi fit` wrote, or one with a published config.json and its
-            weights.
+            segmentation task, a program that `prithvi export` wrote (.pt2), or a folder: one that `prithvi fit` wrote,
+            or one with a published config.json and its weights.
         architecture: the model's name, for a weights file that does not say it.
         revision: branch, tag or commit on the hub.
         num_frames: dates of the input, where it differs from pretraining.
@@ -271,7 +271,7 @@ def load(
         config: the YAML that a checkpoint of TerraTorch's was trained with; default the one beside it.
 
     Returns:
-        A `PrithviMAE` in evaluation mode, or a `FittedModel` for a fine-tuned one.
+        A `PrithviMAE` in evaluation mode, a `FittedModel` for a fine-tuned one, or the `Mappable` of a program.
 
     Raises:
         ModelError, CheckpointError, HubError, ConfigError: what was not found or did not fit.
@@ -280,6 +280,13 @@ def load(
     path = Path(source)
     if (path / "config.json").is_file() and _read_json(path / "config.json").get("format") == FORMAT:
         return open_folder(path)
+    if path.suffix == ".pt2":
+        from prithvi.exported import open_program
+
+        changes = (architecture, revision, num_frames, img_size, bands, mean, std, scale, new_bands or None, config)
+        if any(change is not None for change in changes):
+            raise ModelError(f"{path} is an exported program, which is opened as it is: leave out all but its name.")
+        return open_program(path)
     if path.is_file() and architecture is None and (path.suffix == ".ckpt" or config is not None):
         state, hyper = checkpoint.read(path)
         if config is not None or terratorch_files.is_fine_tune(hyper):

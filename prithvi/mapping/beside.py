@@ -59,12 +59,13 @@ class Products:
 
 
 def make_beside(
-    made: Sequence[Path], wanted: Products, model: Mappable, scene: xr.DataArray, origin: Provenance
+    made: Sequence[Path], folder: Path, wanted: Products, model: Mappable, scene: xr.DataArray, origin: Provenance
 ) -> tuple[str, ...]:
     """Makes the files beside a map in its folder, and takes away the confidence if nobody asked to keep it.
 
     Args:
         made: the rasters, the map first.
+        folder: where they are going to lie.
         wanted: which files.
         model: that made the map.
         scene: what it was made of.
@@ -106,7 +107,7 @@ def make_beside(
 
         dates = times_of(scene)
         if dates:
-            write_item(path, provenance=origin, dates=dates, assets=assets)
+            write_item(path, provenance=origin, dates=dates, assets=assets, folder=folder)
         else:
             notes.append("no STAC item was written, since the scene has no date: say --date.")
     return tuple(notes)

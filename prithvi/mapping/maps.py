@@ -142,7 +142,7 @@ def map_scene(
         if not writer.made:
             scoring = Scoring(model.module, Ground.of(target.scene), model.coordinates, device, compile)
             _write_rows(writer, target, model, answers, batch_size, scoring, progress)
-            notes = make_beside(writer.make(), wanted, model, target.map, origin)
+            notes = make_beside(writer.make(), path.parent, wanted, model, target.map, origin)
             writer.publish()
     return MapResult(path, *_count(path, model), written(path), notes)
 

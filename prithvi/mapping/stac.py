@@ -58,6 +58,7 @@ def map_item(
     provenance: Provenance,
     dates: Sequence[dt.date],
     assets: Mapping[str, str | Path] | None = None,
+    folder: Path | None = None,
 ) -> pystac.Item:
     """The STAC item of a map's products, as it would be written beside them.
 
@@ -68,6 +69,7 @@ def map_item(
             folder's `item.json` become `derived_from`; other inputs on a server become `via`.
         dates: of the scene, in any order; days or times, those without a zone in UTC.
         assets: what else was made, by the names in `ASSETS`.
+        folder: where all of it is going to lie, if not where it lies.
 
     Returns:
         The item, addresses relative to its own, which is beside the map.
@@ -81,6 +83,7 @@ def map_item(
     when = _times(path, dates)
     _check_assets(path, beside)
     home = path.with_suffix(".json")
+    later = (folder or path.parent) / home.name
     try:
         with rasterio.open(path) as raster:
             if raster.crs is None:
@@ -92,7 +95,7 @@ def map_item(
         raise SceneError(f"{path} cannot be read as a map ({error}).") from error
     item = pystac.Item(
         path.stem, outline, bounds, when[0] if len(when) == 1 else None,
-        {**grid, **_told(provenance, home)},
+        {**grid, **_told(provenance, later)},
         start_datetime=when[0] if len(when) > 1 else None, end_datetime=when[-1] if len(when) > 1 else None,
         stac_extensions=[PROJECTION, RASTER, PROCESSING, *([CLASSIFICATION] if classes else [])],
     )  # fmt: skip
@@ -103,7 +106,7 @@ def map_item(
     for name in ASSETS:
         if name in beside:
             item.add_asset(name, _asset(name, beside[name], home))
-    item.add_links(_sources(provenance, home))
+    item.add_links(_sources(provenance, later))
     item.set_self_href(str(home))
     return item
 
@@ -114,6 +117,7 @@ def write_item(
     provenance: Provenance,
     dates: Sequence[dt.date],
     assets: Mapping[str, str | Path] | None = None,
+    folder: Path | None = None,
 ) -> Path:
     """Writes the item beside the map, `<stem>.json`, whole or not at all; see `map_item`.
 
@@ -122,7 +126,7 @@ def write_item(
         OutputError: it cannot be written.
 
     """
-    item = map_item(path, provenance=provenance, dates=dates, assets=assets)
+    item = map_item(path, provenance=provenance, dates=dates, assets=assets, folder=folder)
     plain = item.to_dict(include_self_link=False, transform_hrefs=False)
     return write_text(Path(path).with_suffix(".json"), json.dumps(plain, indent=2) + "\n")
 

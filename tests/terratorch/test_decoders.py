@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from prithvi.errors import ModelError
+from prithvi.exported import export, largest_difference, open_program
 from prithvi.models import Segmenter
 from prithvi.models.heads import build_head
 from prithvi.models.zoo import configure
@@ -127,6 +129,19 @@ def test_a_task_of_ours_trains_with_a_decoder_of_theirs() -> None:
         losses.append(loss.item())
     assert losses[-1] < losses[0] - 0.3
     assert all(weight.grad is not None for name, weight in task.model.named_parameters() if name.startswith("head."))
+
+
+def test_a_decoder_of_theirs_becomes_a_program_without_them(tmp_path: Path) -> None:
+    task = SegmentationTask(
+        contract=configure("prithvi_eo_tiny").contract.to_dict(), classes=["land", "water"], window=32,
+        head="UperNetDecoder", head_options={"indices": [0, 1, 2, 3], "channels": 8}, model_options=SHAPE,
+    )  # fmt: skip
+    fitted = task.fitted()
+    path = export(fitted, tmp_path / "upernet.pt2")
+    assert largest_difference(fitted.mappable(), open_program(path)) <= 1e-5
+    script = f"import sys; sys.modules['terratorch'] = None; import prithvi; prithvi.load({str(path)!r})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_without_terratorch_the_extra_is_named() -> None:

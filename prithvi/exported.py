@@ -1,0 +1,370 @@
+"""A model for maps as one file of torch.export: the standardisation inside, what mapping needs to know beside it.
+
+NAME.pt2      written by torch.export.save; torch.export.load opens it without this package
+prithvi.json  among its extra files: `format`, torch's version and the facts of `Mappable.facts`
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import logging
+import math
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prithvi import programfile
+from prithvi.errors import CheckpointError, ConfigError, ModelError, OutputError, PrithviError
+from prithvi.fitted import FittedModel, Mappable
+
+FORMAT = "prithvi-program/1"
+SUFFIX = ".pt2"
+
+
+class Program(nn.Module):
+    """An opened program, called as any module of a `Mappable` is: dates and places may be missing.
+
+    Args:
+        graph: the program's own module.
+        shape: (band, T, Y, X) of the images that it takes.
+        coordinates: whether it takes dates and places.
+
+    """
+
+    def __init__(self, graph: nn.Module, shape: tuple[int, int, int, int], coordinates: bool) -> None:
+        super().__init__()
+        self.graph, self.shape, self.coordinates = graph, shape, coordinates
+
+    def forward(
+        self, images: Tensor, temporal_coords: Tensor | None = None, location_coords: Tensor | None = None
+    ) -> Tensor:
+        """See `Mappable.module`; the images are of the program's own size.
+
+        Raises:
+            ModelError: images of another shape, or dates and places that the program does not take.
+
+        """
+        if images.ndim != 5 or tuple(images.shape[1:]) != self.shape or images.shape[0] < 1:
+            raise ModelError(
+                f"the images have shape {tuple(images.shape)}; this exported program takes (batch, "
+                f"{', '.join(map(str, self.shape))}): batch, band, time, y, x."
+            )
+        images = images.to(torch.float32)
+        inputs = [images]
+        if self.coordinates:
+            # A pair with a NaN counts as unknown, and adds nothing.
+            for given, shape in ((temporal_coords, (self.shape[1], 2)), (location_coords, (2,))):
+                told = images.new_full((len(images), *shape), math.nan) if given is None else given.to(torch.float32)
+                if told.shape != (len(images), *shape):
+                    raise ModelError(
+                        f"the coordinates have shape {tuple(told.shape)}; this exported program takes "
+                        f"{(len(images), *shape)}."
+                    )
+                inputs.append(told)
+        elif temporal_coords is not None or location_coords is not None:
+            raise ModelError("this exported program takes neither dates nor places: it was trained without them.")
+        scores: Tensor = self.graph(*inputs)
+        return scores
+
+    def train(self, mode: bool = True) -> Program:
+        """Nothing changes: what is exported is the model in evaluation mode, and torch refuses to be asked."""
+        return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Program:
+        """Moves what `nn.Module.to` leaves where it was: constants of the graph and the devices that it names."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        places = {tensor.device for tensor in (*self.parameters(), *self.buffers())}
+        if len(places) == 1:
+            _move(self.graph, places.pop())
+        return self
+
+
+def _move(graph: nn.Module, device: torch.device) -> None:
+    for module in graph.modules():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, Tensor):
+                setattr(module, name, value.to(device))
+        if isinstance(module, torch.fx.GraphModule):
+            for node in module.graph.nodes:
+                if isinstance(node.kwargs.get("device"), torch.device):
+                    node.update_kwarg("device", device)
+                node.args = tuple(device if isinstance(value, torch.device) else value for value in node.args)
+            module.recompile()
+
+
+def export(model: FittedModel | Mappable, path: str | Path) -> Path:
+    """Writes a model as a program: any number of windows at once, each of the model's own size.
+
+    Args:
+        model: it stays as it is.
+        path: NAME.pt2; an older file is replaced when the new one is whole.
+
+    Raises:
+        ConfigError: the model gives no answer for every pixel.
+        ModelError: torch cannot export it.
+        OutputError: the file cannot be written, or is not called NAME.pt2.
+
+    """
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        raise OutputError(f"{path} is no name for a program: torch opens only NAME{SUFFIX}.")
+    mappable = model.mappable() if isinstance(model, FittedModel) else model
+    what = f"the head {model.head!r}" if isinstance(model, FittedModel) else f"the model {mappable.name!r}"
+    if isinstance(mappable.module, Program):
+        raise ModelError(f"{what} is an exported program already: copy its file.")
+    program = _traced(mappable, what)
+    record = {"format": FORMAT, "torch": str(torch.__version__), "facts": mappable.facts()}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}-", dir=path.parent))
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror}).") from error
+    try:
+        part = folder / f"program{SUFFIX}"
+        torch.export.save(program, str(part), extra_files={programfile.RECORD: json.dumps(record, indent=2)})
+        _check_own(part, what)
+        part.chmod(0o644)
+        os.replace(part, path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror}).") from error
+    except RuntimeError as error:  # torch's writer, on a full disk
+        raise OutputError(f"{path} cannot be written ({_first_line(error)}).") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return path
+
+
+def _traced(mappable: Mappable, what: str) -> Any:
+    """The model as a `torch.export.ExportedProgram` that holds no more than it needs."""
+    import torch.export
+
+    module = copy.deepcopy(mappable.module).cpu().eval().requires_grad_(False)
+    # Two windows: a batch of one would be taken for a size that never changes.
+    inputs = [torch.zeros(2, *_shape(mappable))]
+    if mappable.coordinates:
+        inputs += [torch.zeros(2, mappable.frames, 2), torch.zeros(2, 2)]
+    batch = torch.export.Dim("batch", min=1)
+    try:
+        with torch.no_grad(), redirect_stderr(io.StringIO()):  # where torch prints the graph of what failed
+            program = torch.export.export(
+                module, tuple(inputs), dynamic_shapes=tuple({0: batch} for _ in inputs), strict=False
+            )
+    except PrithviError:
+        raise
+    except Exception as error:  # a model can fail to be traced in any way
+        raise ModelError(f"torch {torch.__version__} cannot export {what}: {_first_line(error)}.") from error
+    for graph_module in program.graph_module.modules():
+        if isinstance(graph_module, torch.fx.GraphModule):
+            _thin(graph_module)
+    # Without sample inputs the file has no pickle, and without guards no Python; sizes are checked by `Program`.
+    program.example_inputs = None
+    if hasattr(program, "_guards_code"):
+        program._guards_code = []
+    return program
+
+
+def _thin(graph_module: torch.fx.GraphModule) -> None:
+    """Takes out where each step was written (folders of this computer), and checks of dtypes that autocast changes."""
+    for node in list(graph_module.graph.nodes):
+        if "_assert_tensor_metadata" in str(node.target):
+            graph_module.graph.erase_node(node)
+        else:
+            node.meta = {key: value for key, value in node.meta.items() if key in ("val", "unbacked_bindings")}
+    graph_module.recompile()
+
+
+def _check_own(part: Path, what: str) -> None:
+    """A program that this package would not open is not written."""
+    try:
+        with part.open("rb") as file:
+            programfile.check(file, part)
+    except CheckpointError as error:
+        reason = str(error).replace(str(part), "its program").partition(",")[0]
+        raise ModelError(f"{what} cannot be exported: {reason}, and such a file would not be opened again.") from error
+
+
+def open_program(path: str | Path) -> Mappable:
+    """A program that `export` wrote, ready for mapping; needs torch alone of what training needs.
+
+    The file is looked through before torch opens it, and refused where it holds what could run code; see
+    `prithvi.programfile` for what that covers and what it does not.
+
+    Raises:
+        CheckpointError: the file is not there, damaged, none of ours, of another torch, or could run code.
+        ConfigError: its record is damaged, or speaks of another model than the file holds.
+
+    """
+    import torch.export
+
+    path = Path(path)
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}).") from error
+    with file:
+        record = _record(programfile.check(file, path), path)
+        file.seek(0)
+        try:
+            with _quiet():
+                program = torch.export.load(file)
+                graph = program.module()
+        except Exception as error:  # each version of torch has its own ways to fail on another's files
+            made = record.get("torch")
+            raise CheckpointError(
+                f"{path} was written by torch {made}, and torch {torch.__version__} cannot open it "
+                f"({_first_line(error)}): export the model again with this torch, or fetch the file again."
+            ) from error
+    facts = _checked_facts(record.get("facts"), path)
+    try:
+        mappable = Mappable.from_facts(graph, facts)
+    except (PrithviError, ValueError, TypeError) as error:
+        raise ConfigError(f"{path} ({programfile.RECORD}): {error}") from error
+    _check_fits(program, mappable, path)
+    mappable.module = Program(graph.requires_grad_(False), _shape(mappable), mappable.coordinates)
+    return mappable
+
+
+def _record(text: str, path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} has a damaged {programfile.RECORD}: export the model again.") from error
+    found = record.get("format") if isinstance(record, dict) else None
+    if found != FORMAT:
+        raise ConfigError(f"{path} has the format {found!r}; this version reads {FORMAT!r}.")
+    if not isinstance(record.get("torch"), str) or not re.fullmatch(r"[\w.+-]{1,60}", record["torch"]):
+        raise ConfigError(f"{path} does not say the torch that wrote it: export the model again.")
+    return dict(record)
+
+
+def _checked_facts(facts: Any, path: Path) -> Mapping[str, Any]:
+    """The facts of a record, each of its own kind.
+
+    Raises:
+        ConfigError: one is not.
+
+    """
+    if not isinstance(facts, dict):
+        raise ConfigError(f"{path} has no facts in its {programfile.RECORD}: export the model again.")
+    classes = facts.get("classes")
+    fits = {
+        "window": _is_count(facts.get("window")),
+        "frames": _is_count(facts.get("frames")),
+        "patch": _is_count(facts.get("patch")),
+        "coordinates": isinstance(facts.get("coordinates"), bool),
+        "temperature": _is_positive(facts.get("temperature")),
+        "name": isinstance(facts.get("name"), str),
+        "sha256": isinstance(facts.get("sha256"), str),
+        "classes": isinstance(classes, list) and all(_is_class(entry, value) for value, entry in enumerate(classes)),
+    }
+    for name, right in fits.items():
+        if not right:
+            raise ConfigError(
+                f"{path} ({programfile.RECORD}): {name} is {str(facts.get(name))[:80]!r}, which no such file has: "
+                "export the model again."
+            )
+    return facts
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def _is_class(entry: Any, value: int) -> bool:
+    return (
+        isinstance(entry, dict)
+        and set(entry) == {"value", "name", "color"}
+        and entry["value"] == value
+        and isinstance(entry["name"], str)
+        and re.fullmatch("[0-9A-Fa-f]{6}", str(entry["color"])) is not None
+    )
+
+
+def _check_fits(program: Any, mappable: Mappable, path: Path) -> None:
+    """Whether the record speaks of what the program takes and gives."""
+    shapes = {
+        node.name: tuple(node.meta["val"].shape) for node in program.graph.nodes if isinstance(_value(node), Tensor)
+    }
+    signature = program.graph_signature
+    found = [shapes.get(name, ())[1:] for name in (*signature.user_inputs, *signature.user_outputs)]
+    wanted: list[tuple[int, ...]] = [_shape(mappable)]
+    if mappable.coordinates:
+        wanted += [(mappable.frames, 2), (2,)]
+    outputs = 1 if mappable.quantity is not None else len(mappable.classes)
+    wanted.append((outputs, mappable.window, mappable.window))
+    if found != wanted:
+        raise ConfigError(
+            f"{path} holds a program from and to {_said(found)}, and its {programfile.RECORD} speaks of "
+            f"{_said(wanted)}: export the model again."
+        )
+
+
+def _value(node: Any) -> Any:
+    return node.meta.get("val")
+
+
+def _said(shapes: list[tuple[int, ...]]) -> str:
+    return ", ".join(" x ".join(map(str, shape)) for shape in shapes)
+
+
+def _shape(mappable: Mappable) -> tuple[int, int, int, int]:
+    """(band, T, Y, X) of what a model is given."""
+    return len(mappable.contract.bands), mappable.frames, mappable.window, mappable.window
+
+
+def largest_difference(model: Mappable, program: Mappable, windows: int = 3, seed: int = 0) -> float:
+    """The largest difference between the scores of two modules on the same random pixels, some without data.
+
+    Args:
+        model: the one; both are run on the CPU.
+        program: the other, of the same facts.
+        windows: how many are scored at once.
+        seed: of the pixels, dates and places.
+
+    """
+    draw = torch.Generator().manual_seed(seed)
+    shape = _shape(model)
+    mean, std = (torch.tensor(values)[:, None, None, None] for values in (model.contract.mean, model.contract.std))
+    images = mean + std * torch.randn(windows, *shape, generator=draw)
+    images[torch.rand(images.shape, generator=draw) < 0.05] = math.nan
+    coordinates: list[Tensor] = []
+    if model.coordinates:
+        coordinates = [
+            torch.rand(windows, model.frames, 2, generator=draw) * torch.tensor([8.0, 364.0])
+            + torch.tensor([2016.0, 0.0]),
+            torch.rand(windows, 2, generator=draw) * torch.tensor([180.0, 360.0]) - torch.tensor([90.0, 180.0]),
+        ]
+    with torch.inference_mode():
+        one, other = (found.module.cpu()(images, *coordinates) for found in (model, program))
+        difference = (one - other).abs().max()
+    return float(difference) if torch.isfinite(difference) else math.inf
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Torch's log without the traceback that it prints before it fails."""
+    log = logging.getLogger("torch.export")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160].rstrip(".")
