@@ -92,7 +92,7 @@ def map(
         result = result.assign_coords(category=[entry.name for entry in found.classes])
     result.attrs = Provenance.of(found, scene, "prithvi.map").tags()
     days = [str(day)[:10] for day in scene["time"].values] if "time" in scene.coords else []
-    result.attrs.update(dates=days)
+    result.attrs = {**result.attrs, "dates": days}
     if found.quantity is not None:
         result["value"].attrs.update(long_name=found.quantity.name, units=found.quantity.unit)
     else:

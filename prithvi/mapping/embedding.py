@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from prithvi import windows
 from prithvi.contract import Contract
 from prithvi.errors import ConfigError, ModelError, OutputError, SceneError
-from prithvi.fitted import FittedModel
+from prithvi.fitted import FittedModel, Mappable
 from prithvi.mapping.arrays import placed
 from prithvi.mapping.blend import BlendedRows, blend
 from prithvi.mapping.lazily import Form, Values, in_rows
@@ -105,6 +105,8 @@ class Embedding:
         if isinstance(found, FittedModel):
             encoder, contract, coordinates = found.model.encoder, found.contract, found.coordinates
             side, sha256, folder = found.window, found.sha256, found.folder
+        elif isinstance(found, Mappable):
+            raise ModelError(f"{found.name} is an exported program, which gives no embeddings: take its model folder.")
         else:
             encoder, contract, coordinates = found.encoder, found.contract, bool(found.config.coords_encoding)
             side = found.config.img_size[0]
