@@ -25,6 +25,8 @@ class WindowPlan:
     """Scene columns."""
     window: int
     """Rows and columns of a window."""
+    stride: int
+    """Pixels between windows, but for the last ones."""
     rows: tuple[int, ...]
     """First row of each row of windows, ascending."""
     columns: tuple[int, ...]
@@ -48,7 +50,7 @@ class WindowPlan:
         down, height = _touching(self.rows, self.window, rows, self.height)
         along, width = _touching(self.columns, self.window, columns, self.width)
         plan = WindowPlan(
-            height - down[0], width - along[0], self.window, tuple(row - down[0] for row in down),
+            height - down[0], width - along[0], self.window, self.stride, tuple(row - down[0] for row in down),
             tuple(column - along[0] for column in along),
         )  # fmt: skip
         return plan, slice(down[0], height), slice(along[0], width)
@@ -85,7 +87,7 @@ def plan(height: int, width: int, window: int, stride: int) -> WindowPlan:
         raise ConfigError(f"cannot plan windows of {window} over {height} x {width} pixels.")
     if not 1 <= stride <= window:
         raise ConfigError(f"the stride {stride} must lie between 1 and the window {window}, or pixels are left out.")
-    return WindowPlan(height, width, window, starts(height, window, stride), starts(width, window, stride))
+    return WindowPlan(height, width, window, stride, starts(height, window, stride), starts(width, window, stride))
 
 
 def blend_weights(window: int) -> npt.NDArray[np.float32]:

@@ -110,7 +110,7 @@ class _Sums:
     def __init__(self, plan: WindowPlan, cell: int) -> None:
         self.window = plan.window // cell
         self.width = (plan.columns[-1] + plan.window) // cell
-        many = _overlaps(plan.rows, plan.window) * _overlaps(plan.columns, plan.window) > _MANY
+        many = (plan.window / plan.stride) ** 2 > _MANY
         self.dtype = torch.float64 if many else torch.float32
         self.weights = torch.from_numpy(blend_weights(self.window)).to(self.dtype)
         self.weight = torch.zeros(self.window, self.width, dtype=self.dtype)
@@ -143,11 +143,6 @@ class _Sums:
             if kept > 0:
                 band[:kept] = band[done:].clone()
             band[max(kept, 0) :] = 0
-
-
-def _overlaps(starts: tuple[int, ...], window: int) -> float:
-    """Windows over a pixel, along one axis."""
-    return window / (starts[1] - starts[0]) if len(starts) > 1 else 1.0
 
 
 def _in_cells(seen: Mask, cell: int) -> Mask:
