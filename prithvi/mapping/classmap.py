@@ -76,7 +76,7 @@ class ClassMap:
     def read(self, window: Window) -> npt.NDArray[np.int32]:
         """(rows, columns) class numbers, `NONE` where there are no data."""
         try:
-            values = self.raster.read(1, window=window).astype(np.int32)
+            values: npt.NDArray[np.int32] = self.raster.read(1, window=window).astype(np.int32)
             values[self.raster.read_masks(1, window=window) == 0] = NONE
         except RasterioError as error:
             raise SceneError(f"{self.path} is damaged or cut short ({error}).") from error

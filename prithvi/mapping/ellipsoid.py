@@ -113,7 +113,7 @@ def _between(
 
 
 def _equal_area(crs: CRS, x: Floats, y: Floats, first: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
-    """Metres on the equal-area plane; `first` is where each point's shape begins, so that none is torn at 180 degrees."""
+    """Metres on the equal-area plane; `first`: where each point's shape begins, so that none is torn at 180 degrees."""
     longitude, latitude = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(x, y)
     near = x if crs.is_geographic else longitude[first]
     longitude = longitude + 360 * np.round((near - longitude) / 360)

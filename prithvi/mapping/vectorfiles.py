@@ -1,0 +1,153 @@
+"""Vector files written batch by batch: GeoParquet and GeoPackage."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyogrio
+import shapely
+from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
+from pyproj import CRS
+
+from prithvi.errors import ConfigError, OutputError
+
+SUFFIXES = (".parquet", ".gpkg")
+
+
+class BatchWriter(ABC):
+    """Takes frames of the same columns one after another.
+
+    Args:
+        path: the file, which does not exist yet.
+        tags: that the file carries.
+
+    """
+
+    def __init__(self, path: Path, tags: Mapping[str, str]) -> None:
+        self.path, self.tags = path, tags
+
+    @abstractmethod
+    def write(self, frame: gpd.GeoDataFrame) -> None:
+        """Appends a batch; the first one, which may be empty, settles columns and reference system."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Finishes the file."""
+
+
+class GeoPackage(BatchWriter):
+    """One layer named after the file; the tags are the metadata of the file and of the layer."""
+
+    def write(self, frame: gpd.GeoDataFrame) -> None:
+        begun = self.path.exists()
+        told = {} if begun else {"layer_metadata": dict(self.tags), "dataset_metadata": dict(self.tags)}
+        kinds = set(frame.geom_type) or {"Polygon"}
+        kind = kinds.pop() if len(kinds) == 1 else "Unknown"
+        pyogrio.write_dataframe(frame, self.path, driver="GPKG", append=begun, geometry_type=kind, **told)
+
+    def close(self) -> None:
+        """Every batch leaves a whole file."""
+
+
+class GeoParquet(BatchWriter):
+    """GeoParquet 1.1: geometry as WKB, a box beside each so that readers can skip, a batch a row group, zstd."""
+
+    def __init__(self, path: Path, tags: Mapping[str, str]) -> None:
+        super().__init__(path, tags)
+        self.file: pq.ParquetWriter | None = None
+        self.kinds: set[str] = set()
+        self.bounds = [np.inf, np.inf, -np.inf, -np.inf]
+        self.crs: Any = None
+
+    def write(self, frame: gpd.GeoDataFrame) -> None:
+        table = _table(frame)
+        if self.file is None:
+            self.file, self.crs = pq.ParquetWriter(self.path, table.schema, compression="zstd"), frame.crs
+        self.file.write_table(table.cast(self.file.schema))
+        self.kinds |= set(frame.geom_type.dropna())
+        if len(frame):
+            low, high = self.bounds[:2], self.bounds[2:]
+            bounds = frame.total_bounds
+            self.bounds = [*np.fmin(low, bounds[:2]).tolist(), *np.fmax(high, bounds[2:]).tolist()]
+
+    def close(self) -> None:
+        if self.file is None:
+            return
+        file, self.file = self.file, None
+        try:
+            file.add_key_value_metadata({"geo": json.dumps(self._geo()), **self.tags})
+        finally:
+            file.close()
+
+    def _geo(self) -> dict[str, Any]:
+        corners = ("xmin", "ymin", "xmax", "ymax")
+        column: dict[str, Any] = {
+            "encoding": "WKB",
+            "geometry_types": sorted(self.kinds),
+            "crs": json.loads(CRS.from_user_input(self.crs).to_json()),
+            "covering": {"bbox": {corner: ["bbox", corner] for corner in corners}},
+        }
+        if np.isfinite(self.bounds).all():
+            column["bbox"] = self.bounds
+        return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
+
+
+@contextmanager
+def new_vector_file(path: str | Path, tags: Mapping[str, str] | None = None) -> Iterator[BatchWriter]:
+    """A writer by the suffix of `path`; the file appears there when it is whole, and an older one stays until then.
+
+    Raises:
+        ConfigError: another suffix than .parquet or .gpkg.
+        OutputError: it cannot be written.
+
+    """
+    path = Path(path)
+    check_suffix(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent, ignore_cleanup_errors=True) as work:
+            made = Path(work) / path.name
+            writer = (GeoPackage if path.suffix.lower() == ".gpkg" else GeoParquet)(made, tags or {})
+            try:
+                yield writer
+            finally:
+                writer.close()
+            os.replace(made, path)
+    except (DataSourceError, DataLayerError, FeatureError) as error:
+        raise OutputError(f"{path} cannot be written ({error}): is the disk full?") from error
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(f"{path} cannot be written ({error.strerror or error}).") from error
+
+
+def check_suffix(path: Path) -> None:
+    """Refuses a file that no writer is for.
+
+    Raises:
+        ConfigError: another suffix than .parquet or .gpkg.
+
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise ConfigError(f"{path} is neither GeoParquet (.parquet) nor a GeoPackage (.gpkg): name it so.")
+
+
+def _table(frame: gpd.GeoDataFrame) -> pa.Table:
+    """Attributes, geometry as WKB and its box."""
+    table = pa.Table.from_pandas(frame.drop(columns=frame.geometry.name), preserve_index=False)
+    geometry = frame.geometry.to_numpy()
+    table = table.append_column("geometry", pa.array(shapely.to_wkb(geometry).tolist(), pa.binary()))
+    sides = [pa.array(side, pa.float64()) for side in shapely.bounds(geometry).reshape(-1, 4).T]
+    box = pa.StructArray.from_arrays(sides, names=["xmin", "ymin", "xmax", "ymax"])
+    return table.append_column("bbox", box).replace_schema_metadata(None)
