@@ -4,8 +4,9 @@ from prithvi.mapping.blend import BlendedRows, blend
 from prithvi.mapping.fill import FillResult, fill_series, with_model
 from prithvi.mapping.maps import MapResult, map_scene
 from prithvi.mapping.vectors import class_polygons, vectorise
+from prithvi.mapping.zones import area_by_zone, write_zones
 
 __all__ = [
-    "BlendedRows", "FillResult", "MapResult", "blend", "class_polygons", "fill_series", "map_scene", "vectorise",
-    "with_model",
+    "BlendedRows", "FillResult", "MapResult", "area_by_zone", "blend", "class_polygons", "fill_series", "map_scene",
+    "vectorise", "with_model", "write_zones",
 ]  # fmt: skip

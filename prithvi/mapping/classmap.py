@@ -92,6 +92,13 @@ class ClassMap:
             raise SceneError(f"{self.confidence.name} is damaged or cut short ({error}).") from error
         return values
 
+    def present(self, rows: int = 512) -> list[int]:
+        """The classes that have a name or a pixel, in order."""
+        found = set(self.titles)
+        for window in self.strips(rows):
+            found.update(np.unique(self.read(window)).tolist())
+        return sorted(found - {NONE})
+
     def strips(self, rows: int) -> Iterator[Window]:
         """Windows of all columns, from top to bottom."""
         height, width = self.shape

@@ -20,7 +20,7 @@ import shapely
 from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
 from pyproj import CRS
 
-from prithvi.errors import ConfigError, OutputError
+from prithvi.errors import ConfigError, DatasetError, OutputError, PrithviError
 
 SUFFIXES = (".parquet", ".gpkg")
 
@@ -69,9 +69,12 @@ class GeoParquet(BatchWriter):
         self.kinds: set[str] = set()
         self.bounds = [np.inf, np.inf, -np.inf, -np.inf]
         self.crs: Any = None
+        self.box = "bbox"
 
     def write(self, frame: gpd.GeoDataFrame) -> None:
-        table = _table(frame)
+        if self.file is None and "bbox" in frame:
+            self.box = "geometry_bbox"
+        table = _table(frame, self.box)
         if self.file is None:
             self.file, self.crs = pq.ParquetWriter(self.path, table.schema, compression="zstd"), frame.crs
         self.file.write_table(table.cast(self.file.schema))
@@ -96,7 +99,7 @@ class GeoParquet(BatchWriter):
             "encoding": "WKB",
             "geometry_types": sorted(self.kinds),
             "crs": json.loads(CRS.from_user_input(self.crs).to_json()),
-            "covering": {"bbox": {corner: ["bbox", corner] for corner in corners}},
+            "covering": {"bbox": {corner: [self.box, corner] for corner in corners}},
         }
         if np.isfinite(self.bounds).all():
             column["bbox"] = self.bounds
@@ -104,8 +107,30 @@ class GeoParquet(BatchWriter):
 
 
 @contextmanager
+def new_file(path: str | Path) -> Iterator[Path]:
+    """Where to write a file, which comes to `path` when it is whole; an older one stays until then.
+
+    Raises:
+        OutputError: it cannot be written.
+
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent, ignore_cleanup_errors=True) as work:
+            yield Path(work) / path.name
+            os.replace(Path(work) / path.name, path)
+    except PrithviError:
+        raise
+    except (DataSourceError, DataLayerError, FeatureError) as error:
+        raise OutputError(f"{path} cannot be written ({error}): is the disk full?") from error
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror or error}).") from error
+
+
+@contextmanager
 def new_vector_file(path: str | Path, tags: Mapping[str, str] | None = None) -> Iterator[BatchWriter]:
-    """A writer by the suffix of `path`; the file appears there when it is whole, and an older one stays until then.
+    """A writer by the suffix of `path`.
 
     Raises:
         ConfigError: another suffix than .parquet or .gpkg.
@@ -114,22 +139,37 @@ def new_vector_file(path: str | Path, tags: Mapping[str, str] | None = None) -> 
     """
     path = Path(path)
     check_suffix(path)
+    with new_file(path) as made:
+        writer = (GeoPackage if path.suffix.lower() == ".gpkg" else GeoParquet)(made, tags or {})
+        try:
+            yield writer
+        finally:
+            writer.close()
+
+
+def read_vector_file(path: str | Path, what: str) -> gpd.GeoDataFrame:
+    """The features of a file of any vector format.
+
+    Args:
+        path: the file.
+        what: it holds, for the error.
+
+    Raises:
+        DatasetError: it cannot be read, has no features or no coordinate reference system.
+
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent, ignore_cleanup_errors=True) as work:
-            made = Path(work) / path.name
-            writer = (GeoPackage if path.suffix.lower() == ".gpkg" else GeoParquet)(made, tags or {})
-            try:
-                yield writer
-            finally:
-                writer.close()
-            os.replace(made, path)
-    except (DataSourceError, DataLayerError, FeatureError) as error:
-        raise OutputError(f"{path} cannot be written ({error}): is the disk full?") from error
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(f"{path} cannot be written ({error.strerror or error}).") from error
+        is_parquet = Path(path).suffix.lower() in (".parquet", ".geoparquet")
+        frame = gpd.read_parquet(path) if is_parquet else gpd.read_file(path)
+    except (DataSourceError, DataLayerError, OSError, ValueError) as error:
+        raise DatasetError(f"{path} cannot be read as {what} ({str(error).partition(chr(10))[0]}).") from error
+    if not isinstance(frame, gpd.GeoDataFrame):
+        raise DatasetError(f"{path} is a table without geometry; {what} have a place.")
+    if len(frame) == 0:
+        raise DatasetError(f"{path} has no features.")
+    if frame.crs is None:
+        raise DatasetError(f"{path} has no coordinate reference system, so nobody knows where its features lie.")
+    return frame
 
 
 def check_suffix(path: Path) -> None:
@@ -143,11 +183,11 @@ def check_suffix(path: Path) -> None:
         raise ConfigError(f"{path} is neither GeoParquet (.parquet) nor a GeoPackage (.gpkg): name it so.")
 
 
-def _table(frame: gpd.GeoDataFrame) -> pa.Table:
-    """Attributes, geometry as WKB and its box."""
+def _table(frame: gpd.GeoDataFrame, beside: str) -> pa.Table:
+    """Attributes, geometry as WKB and its box in the column `beside`."""
     table = pa.Table.from_pandas(frame.drop(columns=frame.geometry.name), preserve_index=False)
     geometry = frame.geometry.to_numpy()
     table = table.append_column("geometry", pa.array(shapely.to_wkb(geometry).tolist(), pa.binary()))
     sides = [pa.array(side, pa.float64()) for side in shapely.bounds(geometry).reshape(-1, 4).T]
     box = pa.StructArray.from_arrays(sides, names=["xmin", "ymin", "xmax", "ymax"])
-    return table.append_column("bbox", box).replace_schema_metadata(None)
+    return table.append_column(beside, box).replace_schema_metadata(None)
