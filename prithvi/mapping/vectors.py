@@ -254,7 +254,7 @@ class _Batch:
         values = [area.value for area in areas]
         columns: dict[str, Any] = {
             "class": np.array(values, dtype=np.int32),
-            "name": pd.array([self.classes.title(value) for value in values], dtype="object"),
+            "name": pd.array([self.classes.title(value) for value in values], dtype="string"),
             "area_m2": measured,
         }
         if self.classes.confidence is not None:

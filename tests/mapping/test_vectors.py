@@ -259,6 +259,19 @@ def test_small_areas_are_left_out_and_classes_chosen(tmp_path: Path) -> None:
     assert of_frame(frame) == normal(zip(wanted["class"], wanted.geometry, strict=True))
 
 
+@pytest.mark.parametrize("suffix", [".parquet", ".gpkg"])
+def test_a_first_batch_of_which_nothing_is_left_does_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setattr("prithvi.mapping.vectors.BATCH", 10)
+    values = np.indices((20, 8)).sum(0) % 2
+    values[12:] = 2
+    path = write_map(tmp_path / "map.tif", values)
+    assert vectorise(path, tmp_path / f"map{suffix}", minimum_area=150, rows=4) == 1
+    frame = gpd.read_parquet(tmp_path / "map.parquet") if suffix == ".parquet" else gpd.read_file(tmp_path / "map.gpkg")
+    assert frame["name"].tolist() == ["crop"]
+
+
 @pytest.mark.parametrize(("crs", "transform"), [("EPSG:32630", UTM), ("EPSG:4326", from_origin(-3, 38, 9e-5, 9e-5))])
 def test_outlines_move_no_further_than_asked(tmp_path: Path, crs: str, transform: Affine) -> None:
     rows, columns = np.mgrid[:80, :80]
