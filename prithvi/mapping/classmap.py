@@ -17,7 +17,7 @@ from rasterio.windows import Window
 
 from prithvi.errors import ConfigError, SceneError, nearest
 from prithvi.mapping.ellipsoid import PixelAreas
-from prithvi.mapping.maps import GDAL_CACHE
+from prithvi.mapping.rasters import GDAL_CACHE
 
 NONE = -1
 """What stands for no data in the classes that are read."""
