@@ -1,0 +1,289 @@
+"""Parts of a scene: by rows and columns, or by polygons on the ground.
+
+A pixel belongs to an area if its middle lies inside, as `rasterio.features.geometry_mask` decides; edges of polygons
+are straight in the polygons' own coordinates, so a box in degrees is curved in UTM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import numpy.typing as npt
+import pyogrio
+import rioxarray  # noqa: F401  (the .rio accessor)
+import shapely
+import xarray as xr
+from affine import Affine
+from pyproj import CRS, Transformer
+from rasterio.features import geometry_mask
+
+from prithvi.errors import SceneError
+from prithvi.scenes.conform import transform_of
+
+_STRIP = 1024
+"""Rows that are looked at together where a whole window is."""
+_PRECISE = 0.001
+"""Pixels that a projected edge may lie beside its true course."""
+Coordinates = npt.NDArray[np.float64]
+
+
+def crop(scene: xr.DataArray, rows: slice, columns: slice) -> xr.DataArray:
+    """A part of a scene that knows where it lies, on any grid and of any size; nothing is read.
+
+    Args:
+        scene: what `open_scene` gives, or a crop of it.
+        rows: rows from the top, without a step.
+        columns: columns from the left, without a step.
+
+    Raises:
+        SceneError: no pixel is left, or a step was given.
+
+    """
+    top, bottom, down = rows.indices(scene.sizes["y"])
+    left, right, along = columns.indices(scene.sizes["x"])
+    if (down, along) != (1, 1):
+        raise SceneError(f"a crop with steps of {down} rows and {along} columns was asked for; it takes every pixel.")
+    if top >= bottom or left >= right:
+        raise SceneError(
+            f"no pixel is left of {_called(scene)}: rows {rows.start} to {rows.stop} and columns {columns.start} to "
+            f"{columns.stop} were asked for, and it has {scene.sizes['y']} x {scene.sizes['x']}."
+        )
+    transform = transform_of(scene) @ Affine.translation(left, top)
+    part: xr.DataArray = scene.isel(y=slice(top, bottom), x=slice(left, right)).rio.write_transform(transform)
+    return part.assign_attrs(shape=(bottom - top, right - left))
+
+
+@dataclass(frozen=True, eq=False)
+class Area:
+    """Polygons on the ground."""
+
+    polygons: tuple[shapely.Geometry, ...]
+    crs: CRS
+    source: str
+    """How to call it in a message."""
+
+    @classmethod
+    def box(cls, west: float, south: float, east: float, north: float) -> Area:
+        """A box of longitudes and latitudes in degrees (EPSG:4326).
+
+        Raises:
+            SceneError: no such box, or one across the antimeridian.
+
+        """
+        given = f"the box {west:g},{south:g},{east:g},{north:g}"
+        if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south <= 90 and -90 <= north <= 90):
+            raise SceneError(
+                f"{given} leaves the Earth: give west, south, east, north in degrees, longitudes -180 to 180 and "
+                "latitudes -90 to 90."
+            )
+        if south >= north or west == east:
+            raise SceneError(f"{given} is empty: give west, south, east, north, south below north.")
+        if west > east:
+            raise SceneError(
+                f"{given} has its west at its east; one across the antimeridian is two: {west:g},{south:g},180,"
+                f"{north:g} and -180,{south:g},{east:g},{north:g}."
+            )
+        return cls((shapely.box(west, south, east, north),), CRS.from_epsg(4326), given)
+
+    @classmethod
+    def from_file(cls, path: str | Path, layer: str | None = None) -> Area:
+        """The polygons of a vector file (GeoJSON, GeoPackage, Shapefile, GeoParquet).
+
+        Args:
+            path: the file.
+            layer: its layer, where it has several.
+
+        Raises:
+            SceneError: no such file, no vector file, without a coordinate reference system, or without polygons.
+
+        """
+        frame = _read(Path(path), layer)
+        if frame.crs is None:
+            raise SceneError(
+                f"{path} does not say its coordinate reference system: write it with 'ogr2ogr -a_srs EPSG:... OUT IN'."
+            )
+        polygons = tuple(_polygons(frame.geometry))
+        if not polygons:
+            kinds = sorted({str(kind) for kind in frame.geom_type.dropna()})
+            raise SceneError(f"{path} holds no polygon ({', '.join(kinds) or 'nothing at all'}): an area needs one.")
+        return cls(polygons, CRS.from_user_input(frame.crs), str(path))
+
+    def window(self, scene: xr.DataArray) -> tuple[slice, slice]:
+        """The smallest rows and columns that hold every pixel of the area.
+
+        Raises:
+            SceneError: the area lies beside the scene, or between the middles of its pixels.
+
+        """
+        height, width = scene.sizes["y"], scene.sizes["x"]
+        placed = self._placed(scene)
+        if not placed:
+            raise SceneError(
+                f"{self.source} lies beside {_called(scene)}: west, south, east, north are {_told(self._degrees())}, "
+                f"the scene's {_told(_degrees(_outline(scene), CRS.from_user_input(scene.rio.crs)))}."
+            )
+        inverse = ~transform_of(scene)
+        columns, rows = inverse @ tuple(np.concatenate([shapely.get_coordinates(shape) for shape in placed]).T)
+        top, bottom = max(0, int(np.floor(rows.min()))), min(height, int(np.ceil(rows.max())) + 1)
+        left, right = max(0, int(np.floor(columns.min()))), min(width, int(np.ceil(columns.max())) + 1)
+        across = np.zeros(max(0, right - left), dtype=bool)
+        touched: list[int] = []
+        for first in range(top, bottom, _STRIP) if right > left else ():
+            inside = self.mask(scene, slice(first, min(bottom, first + _STRIP)), slice(left, right))
+            across |= inside.any(axis=0)
+            touched += (np.flatnonzero(inside.any(axis=1)) + first).tolist()
+        if not touched:
+            raise SceneError(
+                f"{self.source} holds the middle of no pixel of {_called(scene)}: it is smaller than a pixel, or "
+                "touches the scene's edge only."
+            )
+        used = np.flatnonzero(across) + left
+        return slice(touched[0], touched[-1] + 1), slice(int(used[0]), int(used[-1]) + 1)
+
+    def mask(self, scene: xr.DataArray, rows: slice, columns: slice) -> npt.NDArray[np.bool_]:
+        """(rows, columns) bool: True where the middle of a pixel lies in the area; for any part of a scene."""
+        top, bottom, _ = rows.indices(scene.sizes["y"])
+        left, right, _ = columns.indices(scene.sizes["x"])
+        size = (max(0, bottom - top), max(0, right - left))
+        placed = self._placed(scene)
+        if not placed or 0 in size:
+            return np.zeros(size, dtype=bool)
+        transform = transform_of(scene) @ Affine.translation(left, top)
+        inside: npt.NDArray[np.bool_] = geometry_mask(placed, size, transform, invert=True)
+        return inside
+
+    def _placed(self, scene: xr.DataArray) -> tuple[shapely.Geometry, ...]:
+        """The polygons near a scene in its coordinates."""
+        return _place(self, scene.rio.crs.to_wkt(), transform_of(scene), scene.sizes["y"], scene.sizes["x"])
+
+    def _degrees(self) -> Coordinates:
+        bounds = shapely.total_bounds(np.array(self.polygons))
+        return _degrees(np.array(_ring(*bounds)), self.crs)
+
+
+def _read(path: Path, layer: str | None) -> gpd.GeoDataFrame:
+    if not path.exists():
+        raise SceneError(f"there is no file {path}.")
+    try:
+        if path.suffix.lower() in (".parquet", ".geoparquet"):
+            return gpd.read_parquet(path)
+        layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
+        if layer is None and len(layers) > 1:
+            raise SceneError(f"{path} has the layers {', '.join(layers)}: say which (layer=...).")
+        if layer is not None and layer not in layers:
+            raise SceneError(f"{path} has no layer {layer}; it has {', '.join(layers) or 'none'}.")
+        frame = gpd.read_file(path, layer=layer)
+    except SceneError:
+        raise
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError, OSError) as error:
+        raise SceneError(f"{path} cannot be read as polygons ({error}): GeoJSON, GPKG or GeoParquet can.") from error
+    if not isinstance(frame, gpd.GeoDataFrame):
+        raise SceneError(f"{path} is a table without geometries: an area needs polygons.")
+    return frame
+
+
+def _polygons(shapes: Iterable[shapely.Geometry | None]) -> Iterator[shapely.Geometry]:
+    """Polygons, mended where they cross themselves."""
+    for shape in shapes:
+        for part in shapely.get_parts(shapely.make_valid(shape)) if shape is not None else ():
+            if part.geom_type in ("Polygon", "MultiPolygon") and not part.is_empty:
+                yield part
+
+
+@lru_cache(maxsize=8)
+def _place(area: Area, wkt: str, transform: Affine, height: int, width: int) -> tuple[shapely.Geometry, ...]:
+    target = CRS.from_wkt(wkt)
+    corners = [transform @ corner for corner in ((-1, -1), (width + 1, -1), (width + 1, height + 1), (-1, height + 1))]
+    outline = shapely.segmentize(shapely.Polygon(corners), shapely.Polygon(corners).length / 400)
+    pixel = min(np.hypot(transform.a, transform.d), np.hypot(transform.b, transform.e))
+    if target == area.crs:
+        found = list(area.polygons)
+    else:
+        there = Transformer.from_crs(area.crs, target, always_xy=True)
+        near = _frames(shapely.get_coordinates(outline), Transformer.from_crs(target, area.crs, always_xy=True))
+        # What lies far from the scene may have no coordinates in its projection.
+        parts = (shapely.intersection(shape, frame) for shape in area.polygons for frame in near)
+        step = max(
+            (max(frame.bounds[2] - frame.bounds[0], frame.bounds[3] - frame.bounds[1]) for frame in near), default=1
+        )
+        shapes = [shapely.segmentize(part, step / 32) for part in _polygons(parts)]
+        found = [_projected(shape, there, _PRECISE * float(pixel)) for shape in shapes]
+    return tuple(shape for shape in found if shapely.intersects(shape, outline))
+
+
+def _frames(outline: Coordinates, back: Transformer) -> list[shapely.Geometry]:
+    """Boxes in an area's coordinates that a scene's outline lies in; two where it lies across the antimeridian."""
+    x, y = (np.asarray(values) for values in back.transform(*outline.T))
+    known = np.isfinite(x) & np.isfinite(y)
+    if not known.any():
+        return []
+    x, y = x[known], y[known]
+    margin = 0.05 * max(np.ptp(y), 1e-9)
+    low, high = y.min() - margin, y.max() + margin
+    if back.target_crs is not None and back.target_crs.is_geographic and np.ptp(x) > 180:
+        return [
+            shapely.box(x[x > 0].min() - margin, low, 180, high),
+            shapely.box(-180, low, x[x < 0].max() + margin, high),
+        ]
+    wide = 0.05 * max(np.ptp(x), 1e-9)
+    return [shapely.box(x.min() - wide, low, x.max() + wide, high)]
+
+
+def _projected(shape: shapely.Geometry, there: Transformer, tolerance: float) -> shapely.Geometry:
+    """A polygon in other coordinates, with as many corners as keep its edges where they are."""
+
+    def moved(points: Coordinates) -> Coordinates:
+        return np.column_stack(there.transform(points[:, 0], points[:, 1])).astype(np.float64)
+
+    rings = [shape.exterior, *shape.interiors]
+    shell, *holes = (_followed(shapely.get_coordinates(ring), moved, tolerance) for ring in rings)
+    return shapely.make_valid(shapely.Polygon(shell, holes))
+
+
+def _followed(corners: Coordinates, moved: Callable[[Coordinates], Coordinates], tolerance: float) -> Coordinates:
+    """A ring in other coordinates; edges are halved until their middles lie where they should."""
+    for _ in range(24):
+        there = moved(corners)
+        middles = (corners[:-1] + corners[1:]) / 2
+        beside = np.hypot(*(moved(middles) - (there[:-1] + there[1:]) / 2).T)
+        bent = np.flatnonzero(beside > tolerance)
+        if len(bent) == 0:
+            break
+        corners = np.insert(corners, bent + 1, middles[bent], axis=0)
+    return moved(corners)
+
+
+def _outline(scene: xr.DataArray) -> Coordinates:
+    transform, height, width = transform_of(scene), scene.sizes["y"], scene.sizes["x"]
+    return np.array([transform @ corner for corner in _ring(0, 0, width, height)])
+
+
+def _ring(left: float, low: float, right: float, high: float) -> list[tuple[float, float]]:
+    steps = np.linspace(0, 1, 21)
+    x, y = left + (right - left) * steps, low + (high - low) * steps
+    return [
+        *((a, low) for a in x),
+        *((right, b) for b in y),
+        *((a, high) for a in x[::-1]),
+        *((left, b) for b in y[::-1]),
+    ]
+
+
+def _degrees(outline: Coordinates, crs: CRS) -> Coordinates:
+    """West, south, east, north of an outline in degrees."""
+    x, y = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(*outline.T)
+    return np.array([np.min(x), np.min(y), np.max(x), np.max(y)])
+
+
+def _told(bounds: Any) -> str:
+    return ", ".join(f"{value:.5g}" for value in bounds)
+
+
+def _called(scene: xr.DataArray) -> str:
+    return str(scene.attrs.get("source", "the scene"))
