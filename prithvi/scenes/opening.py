@@ -19,7 +19,6 @@ import rioxarray
 import xarray as xr
 from affine import Affine
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
-from rioxarray.rioxarray import affine_to_coords
 
 from prithvi.bands import PRITHVI_BANDS, check_names
 from prithvi.catalog import sensor as sensor_named
@@ -207,7 +206,10 @@ def _in_pieces(file: File, repeat: int, chunk: tuple[int, int]) -> xr.DataArray:
     array = xr.DataArray(values, dims=("band", "y", "x"), coords={"band": np.arange(1, file.count + 1)})
     transform = file.transform @ Affine.scale(1 / repeat)
     if transform.is_rectilinear:
-        array = array.assign_coords(affine_to_coords(transform, pieces.width, pieces.height))
+        middle = transform @ Affine.translation(0.5, 0.5)
+        x = middle.a * np.arange(pieces.width) + middle.c
+        y = middle.e * np.arange(pieces.height) + middle.f
+        array = array.assign_coords(x=x, y=y)
     placed: xr.DataArray = array.rio.write_crs(file.wkt).rio.write_transform(transform)
     return placed
 

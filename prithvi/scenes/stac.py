@@ -68,7 +68,7 @@ def _from_json(name: str) -> list[pystac.Item]:
             raise SceneError(f"{shown(name)} is no STAC item (its type is {kind!r}): give one of its items.")
         features = plain["features"] if kind == "FeatureCollection" else [plain]
         items = [pystac.Item.from_dict(feature) for feature in features]
-    except (ValueError, KeyError, TypeError, AttributeError, OSError, pystac.STACError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, pystac.STACError, pystac.STACTypeError) as error:
         if isinstance(error, SceneError):
             raise
         raise SceneError(f"{shown(name)} cannot be read as a STAC item ({error}).") from error
