@@ -59,7 +59,6 @@ def serve_folder(root: Path, **options: object) -> Iterator[Served]:
                 served.failures -= failing and not dropped
             if dropped:
                 self.close_connection = True
-                self.connection.close()
                 return
             if failing:
                 self._plain(served.status, {})

@@ -97,6 +97,7 @@ def fetch_text(address: str, limit: int = 64_000_000) -> str:
             with urllib.request.urlopen(request, timeout=10) as answer:
                 return str(answer.read(limit).decode("utf-8"))
         except urllib.error.HTTPError as error:
+            error.close()
             trouble: Exception = error
             said = f"HTTP response code: {error.code}"
         except (OSError, http.client.HTTPException) as error:
@@ -219,6 +220,7 @@ def _probe(address: str) -> str:
         with urllib.request.urlopen(request, timeout=5) as answer:
             answer.read(1)
     except urllib.error.HTTPError as error:
+        error.close()
         return f"HTTP response code: {error.code}"
     except (OSError, http.client.HTTPException) as error:
         return f"CURL error: {_reason(error)}"
