@@ -19,7 +19,7 @@ from prithvi.mapping.answers import Answers
 from prithvi.mapping.beside import Products, make_beside, written
 from prithvi.mapping.blend import blend
 from prithvi.mapping.provenance import Provenance
-from prithvi.mapping.rasters import GDAL_CACHE, NODATA, Grid, RasterWriter
+from prithvi.mapping.rasters import NODATA, Grid, RasterWriter, gdal_cache
 from prithvi.mapping.scoring import Ground, Model, Scoring, check_size, mappable
 from prithvi.mapping.strips import Mask, rows_of
 from prithvi.scenes import conform, transform_of
@@ -134,9 +134,8 @@ def map_scene(
         "area": [shape.wkt for shape in area.polygons] if area is not None else [], "batch": batch_size,
         "compile": compile, "device": str(device), "products": str(wanted), "software": origin.software,
     }  # fmt: skip
-    # GDAL would keep a share of all memory in blocks, which a map from top to bottom never asks for again.
     with (
-        rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE),
+        gdal_cache(target.scene),
         RasterWriter(path.parent, Grid.of(target.map), rasters, key, resume) as writer,
     ):
         if not writer.made:

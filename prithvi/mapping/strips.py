@@ -13,6 +13,7 @@ import xarray as xr
 
 from prithvi.contract import Contract
 from prithvi.scenes import read
+from prithvi.scenes.pixels import source_of
 from prithvi.windows import WindowPlan
 
 Pixels = npt.NDArray[np.float32]
@@ -25,12 +26,42 @@ FEW = 1000
 
 
 def rows_of(scene: xr.DataArray, contract: Contract) -> Rows:
-    """A scene as `Rows` in the contract's units."""
+    """A scene as `Rows` in the contract's units; from its files where nothing was done to it since it was opened."""
+    source = source_of(scene)
+    if source is not None:
 
-    def rows(first: int, last: int) -> Pixels:
-        return read(scene.isel(y=slice(first, last)), contract, "synchronous").astype(np.float32, copy=False)
+        def read_files(first: int, last: int) -> Pixels:
+            part = xr.DataArray(source[:, :, first:last, :], dims=scene.dims, attrs=scene.attrs)
+            return read(part, contract).astype(np.float32, copy=False)
 
-    return rows
+        return read_files
+    pieces = _Pieces(scene, contract)
+    return pieces.rows
+
+
+class _Pieces:
+    """Whole pieces of a scene that something was done to; what is not asked for yet is kept."""
+
+    def __init__(self, scene: xr.DataArray, contract: Contract) -> None:
+        self.scene, self.contract = scene, contract
+        self.ends = np.cumsum(scene.chunks[2] if scene.chunks is not None else [scene.sizes["y"]])
+        self.start, self.pixels = 0, self._read(0, 0)
+
+    def _read(self, first: int, last: int) -> Pixels:
+        return read(self.scene.isel(y=slice(first, last)), self.contract).astype(np.float32, copy=False)
+
+    def rows(self, first: int, last: int) -> Pixels:
+        if self.scene.chunks is None:
+            return self._read(first, last)
+        if not self.start <= first <= self.start + self.pixels.shape[2]:
+            self.start = int(np.concatenate([[0], self.ends])[np.searchsorted(self.ends, first, side="right")])
+            self.pixels = self.pixels[:, :, :0]
+        end = self.start + self.pixels.shape[2]
+        if last > end:
+            more = self._read(end, int(self.ends[np.searchsorted(self.ends, last)]))
+            self.pixels = np.concatenate([self.pixels, more], axis=2) if self.pixels.shape[2] else more
+        self.start, self.pixels = first, self.pixels[:, :, first - self.start :]
+        return self.pixels[:, :, : last - first]
 
 
 class Strip:

@@ -25,6 +25,7 @@ from rasterio.features import geometry_mask
 
 from prithvi.errors import SceneError
 from prithvi.scenes.conform import transform_of
+from prithvi.scenes.pixels import replaced
 
 _STRIP = 1024
 """Rows that are looked at together where a whole window is."""
@@ -45,18 +46,23 @@ def crop(scene: xr.DataArray, rows: slice, columns: slice) -> xr.DataArray:
         SceneError: no pixel is left, or a step was given.
 
     """
-    top, bottom, down = rows.indices(scene.sizes["y"])
-    left, right, along = columns.indices(scene.sizes["x"])
-    if (down, along) != (1, 1):
-        raise SceneError(f"a crop with steps of {down} rows and {along} columns was asked for; it takes every pixel.")
+    top, bottom, row_step = rows.indices(scene.sizes["y"])
+    left, right, column_step = columns.indices(scene.sizes["x"])
+    if (row_step, column_step) != (1, 1):
+        raise SceneError(
+            f"a crop with steps of {row_step} rows and {column_step} columns was asked for; it takes every pixel."
+        )
     if top >= bottom or left >= right:
         raise SceneError(
             f"no pixel is left of {_called(scene)}: rows {rows.start} to {rows.stop} and columns {columns.start} to "
             f"{columns.stop} were asked for, and it has {scene.sizes['y']} x {scene.sizes['x']}."
         )
     transform = transform_of(scene) @ Affine.translation(left, top)
-    part: xr.DataArray = scene.isel(y=slice(top, bottom), x=slice(left, right)).rio.write_transform(transform)
-    return part.assign_attrs(shape=(bottom - top, right - left))
+    down, along = slice(top, bottom), slice(left, right)
+    part = replaced(scene, scene.isel(y=down, x=along), lambda pixels: pixels.crop(down, along))
+    part = part.rio.write_transform(transform)
+    known: xr.DataArray = part.assign_attrs(shape=(bottom - top, right - left))
+    return known
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ from rasterio.transform import xy
 from prithvi.bands import WAVELENGTHS
 from prithvi.contract import Contract
 from prithvi.errors import BandError, ScaleError, SceneError, nearest
+from prithvi.scenes.pixels import replaced
 
 Pixels = npt.NDArray[np.floating[Any]]
 
@@ -44,20 +45,19 @@ def conform(scene: xr.DataArray, contract: Contract, accept: Sequence[str] = ())
     return scene
 
 
-def read(scene: xr.DataArray, contract: Contract | None = None, scheduler: str | None = None) -> Pixels:
+def read(scene: xr.DataArray, contract: Contract | None = None) -> Pixels:
     """The pixels of (a part of) a scene, (time, band, y, x), NaN where there are none.
 
     Args:
         scene: what `conform` gives, or a part of it.
         contract: converts to its units; None leaves the values as stored.
-        scheduler: of Dask, for a lazy scene; `synchronous` reads on this thread.
 
     Raises:
         SceneError: the file is cut short or damaged where it was read.
 
     """
     try:
-        values: Pixels = np.asarray(scene.values if scene.chunks is None else scene.data.compute(scheduler=scheduler))
+        values: Pixels = np.asarray(scene.values)
     except (rasterio.errors.RasterioError, OSError) as error:
         raise SceneError(
             f"{scene.attrs.get('source', 'the scene')} is damaged or cut short: it opens, but pixels cannot be read."
@@ -123,7 +123,9 @@ def _select(scene: xr.DataArray, contract: Contract, accept: Sequence[str]) -> x
             f"{_called(scene)} lacks {', '.join(missing)}; it has {', '.join(have)}, and this model wants "
             f"{', '.join(contract.bands)}.{unknown}"
         )
-    scene = scene.sel(band=take).assign_coords(band=list(contract.bands))
+    order = [have.index(name) for name in take]
+    scene = replaced(scene, scene.isel(band=order), lambda pixels: pixels.select(order))
+    scene = scene.assign_coords(band=list(contract.bands))
     return scene.assign_attrs(accepted=accepted) if accepted else scene
 
 

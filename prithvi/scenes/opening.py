@@ -8,26 +8,26 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import dask.array
 import numpy as np
-import rioxarray
+import rioxarray  # noqa: F401  (the .rio accessor)
 import xarray as xr
 from affine import Affine
-from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
 from prithvi.bands import PRITHVI_BANDS, check_names
 from prithvi.catalog import sensor as sensor_named
 from prithvi.errors import BandError, SceneError
-from prithvi.scenes.arrays import from_array, without
+from prithvi.scenes.arrays import from_array
 from prithvi.scenes.items import lay_out_items
-from prithvi.scenes.layout import OFFSET_SINCE, File, FileBand, Layout, lay_out
+from prithvi.scenes.layout import OFFSET_SINCE, Layout, lay_out
 from prithvi.scenes.names import read_file_name
-from prithvi.scenes.remote import Pieces, is_remote
+from prithvi.scenes.pixels import lazily, pixels_of
+from prithvi.scenes.remote import is_remote
 from prithvi.scenes.stac import is_items
 
 if TYPE_CHECKING:
@@ -180,91 +180,37 @@ def _numbered(
     return [str(value) for value in values]
 
 
-def _open_lazily(file: File, repeat: int, chunk: tuple[int, int]) -> xr.DataArray:
-    path = file.path
-    if is_remote(path) or repeat > 1:
-        return _in_pieces(file, repeat, chunk)
-    rows = file.blocks[0] * max(1, 256 // file.blocks[0])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        warnings.filterwarnings("ignore", "(Scales|Offsets) differ across bands")  # the layout has looked at them
-        try:
-            # Strips of whole width, as maps are made row by row.
-            opened = rioxarray.open_rasterio(path, chunks={"band": -1, "y": rows, "x": -1}, lock=False, cache=False)
-        except RasterioIOError as error:
-            raise SceneError(f"{path} cannot be opened ({error}).") from error
-    if not isinstance(opened, xr.DataArray):
-        raise SceneError(f"{path} holds several rasters: name one of its subdatasets.")
-    return opened
-
-
-def _in_pieces(file: File, repeat: int, chunk: tuple[int, int]) -> xr.DataArray:
-    """A raster whose pieces open it anew: on a server, or finer than it is."""
-    pieces = Pieces(file.path, file.count, file.shape[0] * repeat, file.shape[1] * repeat, np.dtype(file.dtype), repeat)
-    chunks = (file.count, min(chunk[0], pieces.height), min(chunk[1], pieces.width))
-    values = dask.array.from_array(pieces, chunks=chunks, lock=False, asarray=False)
-    array = xr.DataArray(values, dims=("band", "y", "x"), coords={"band": np.arange(1, file.count + 1)})
-    transform = file.transform @ Affine.scale(1 / repeat)
-    if transform.is_rectilinear:
-        middle = transform @ Affine.translation(0.5, 0.5)
-        x = middle.a * np.arange(pieces.width) + middle.c
-        y = middle.e * np.arange(pieces.height) + middle.f
-        array = array.assign_coords(x=x, y=y)
-    placed: xr.DataArray = array.rio.write_crs(file.wkt).rio.write_transform(transform)
-    return placed
-
-
 def _chunk(layout: Layout) -> tuple[int, int]:
-    """Rows and columns of a piece: whole blocks of about 512 pixels, and of bands half as fine."""
+    """Rows and columns of a piece: strips of whole width of local files, as maps are made row by row; whole blocks of
+    about 512 pixels of files on servers, and of bands half as fine.
+    """
     sizes = [
         [length * layout.repeat.get(path, 1) for length in file.blocks]
         for path, file in layout.files.items()
         if layout.repeat.get(path, 1) <= 2
     ]
     rows, columns = (max(size[axis] for size in sizes) for axis in (0, 1))
-    return rows * max(1, 512 // rows), columns * max(1, 512 // columns)
+    if any(is_remote(path) for path in layout.files):
+        return rows * max(1, 512 // rows), columns * max(1, 512 // columns)
+    return rows * max(1, 256 // rows), sys.maxsize
 
 
 def _from_files(layout: Layout) -> xr.DataArray:
     """The lazy array of a layout, missing pixels NaN."""
-    chunk = _chunk(layout)
-    opened = {path: _open_lazily(file, layout.repeat.get(path, 1), chunk) for path, file in layout.files.items()}
-    finest = next(path for path in layout.files if layout.repeat.get(path, 1) == 1)
-    height, width = layout.files[finest].shape
-    opened = {path: raster.isel(y=slice(height), x=slice(width)) for path, raster in opened.items()}
-    steps = []
-    for bands in layout.steps:
-        paths = {entry.path for entry in bands.values()}
-        entries = list(bands.values())
-        groups = [entries] if len(paths) == 1 else [[entry] for entry in entries]  # a stacked file is read once
-        parts = [_pick(opened[group[0].path], group, layout) for group in groups]
-        steps.append(xr.concat(parts, dim="band", join="override", coords="minimal", compat="override"))
-    scene = xr.concat(steps, dim="time", join="override", coords="minimal", compat="override")
-    scene = scene.assign_coords(band=list(layout.steps[0]))
+    pixels = pixels_of(layout)
+    finest = next(file for path, file in layout.files.items() if layout.repeat.get(path, 1) == 1)
+    scene = xr.DataArray(
+        lazily(pixels, _chunk(layout)), dims=("time", "band", "y", "x"), coords={"band": list(layout.steps[0])}
+    )
     if layout.dates is not None:
         scene = scene.assign_coords(time=np.array(layout.dates, dtype="datetime64[ns]"))
-    first = opened[finest]
-    scene = scene.rio.write_crs(first.rio.crs).rio.write_transform(first.rio.transform())
-    scene.attrs = {}
-    result: xr.DataArray = scene.transpose("time", "band", "y", "x")
-    return result
-
-
-def _pick(raster: xr.DataArray, entries: Sequence[FileBand], layout: Layout) -> xr.DataArray:
-    """Bands of one file as floats, NaN where they have no data."""
-    stored = raster.isel(band=[entry.index - 1 for entry in entries]).drop_vars("band").drop_attrs(deep=False)
-    if np.issubdtype(stored.dtype, np.integer):
-        values = stored.astype(np.float32 if stored.dtype.itemsize <= 2 else np.float64)
-    else:
-        values = stored.where(np.isfinite(stored))
-    values = without(values, stored, layout.nodata[entries[0].path])
-    if not any(entry in layout.adjust for entry in entries):
-        return values
-    factors, summands = zip(*(layout.adjust.get(entry, (1.0, 0.0)) for entry in entries), strict=True)
-    kind = values.dtype
-    return values * xr.DataArray(np.array(factors, kind), dims="band") + xr.DataArray(
-        np.array(summands, kind), dims="band"
-    )
+    if finest.transform.is_rectilinear:
+        middle = finest.transform @ Affine.translation(0.5, 0.5)
+        x, y = (step * np.arange(size) + start for step, size, start in (
+            (middle.a, pixels.width, middle.c), (middle.e, pixels.height, middle.f)))  # fmt: skip
+        scene = scene.assign_coords(x=x, y=y)
+    placed: xr.DataArray = scene.rio.write_crs(finest.wkt).rio.write_transform(finest.transform)
+    return placed
 
 
 def _ask_for_offset(layout: Layout, scene: xr.DataArray, offset: float | None) -> None:

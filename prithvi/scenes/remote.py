@@ -1,4 +1,4 @@
-"""Rasters on servers: asked again where a connection breaks, and read piece by piece in whichever thread.
+"""Rasters on servers: asked again where a connection breaks, in whichever thread.
 
 GDAL repeats single requests that a server refuses for the moment. It gives up on connections that break, and remembers
 for good what failed; so a file is opened anew here, under another name for the same address, with the same options
@@ -14,15 +14,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Protocol, TypeVar
 from urllib.parse import urlparse
 
-import numpy as np
-import numpy.typing as npt
 import rasterio
 from rasterio.errors import RasterioError
-from rasterio.windows import Window
 
 from prithvi.errors import SceneError
 from prithvi.scenes.access import gdal_environment, headers, signed
@@ -48,12 +44,23 @@ def shown(path: str) -> str:
     return re.sub(r"(?<=://)[^/@]*@", "", path.partition("?")[0])
 
 
-def ask(path: str, question: Callable[[rasterio.DatasetReader], Answer]) -> Answer:
-    """What an open raster answers; the file is closed again.
+class Kept(Protocol):
+    """Rasters that stay open between questions."""
+
+    def take(self, path: str) -> rasterio.DatasetReader | None:
+        """Gives one away, if there is one."""
+
+    def keep(self, path: str, raster: rasterio.DatasetReader) -> None:
+        """Takes one back."""
+
+
+def ask(path: str, question: Callable[[rasterio.DatasetReader], Answer], kept: Kept | None = None) -> Answer:
+    """What an open raster answers.
 
     Args:
         path: a local file or an address.
         question: is put to the open raster, and maybe again to another one after a failure.
+        kept: where open rasters come from and stay; None opens and closes one.
 
     Raises:
         SceneError: a file on a server cannot be opened or read.
@@ -61,24 +68,49 @@ def ask(path: str, question: Callable[[rasterio.DatasetReader], Answer]) -> Answ
 
     """
     if not is_remote(path):
-        with rasterio.open(path) as raster:
-            return question(raster)
-    begun, opened = time.monotonic(), False
-    for number in range(_TRIES):
+        old = kept.take(path) if kept is not None else None
+        return _answer(old if old is not None else rasterio.open(path), path, question, kept)
+    begun, opened, number = time.monotonic(), False, 0
+    while number < _TRIES:
         if number:
             time.sleep(0.5 * number)
         try:
             # The options hold in this thread. None of another thread's headers may reach this server.
             options = {"GDAL_HTTP_HEADERS": os.environ.get("GDAL_HTTP_HEADERS", ""), **gdal_environment([path])}
-            with rasterio.Env(**options), rasterio.open(_name(path)) as raster:
+            with rasterio.Env(**options):
+                old = kept.take(path) if kept is not None else None
+                if old is not None:
+                    opened = True
+                    try:
+                        return _answer(old, path, question, kept)
+                    except RasterioError:  # its signature may have ended: a new one counts as the first
+                        _failures[path] = _failures.get(path, 0) + 1
+                raster = rasterio.open(_name(path))
                 opened = True
-                return question(raster)
+                return _answer(raster, path, question, kept)
         except RasterioError as error:
             _failures[path] = _failures.get(path, 0) + 1
             trouble, said = error, _chain(error)
+        number += 1
         if _for_good(said) or time.monotonic() - begun > _PATIENCE:
             break
     raise SceneError(_sentence(path, said, opened)) from trouble
+
+
+def _answer(
+    raster: rasterio.DatasetReader, path: str, question: Callable[[rasterio.DatasetReader], Answer], kept: Kept | None
+) -> Answer:
+    """What a raster answers; it is closed if it fails or nobody keeps it."""
+    try:
+        answer = question(raster)
+    except BaseException:
+        raster.close()
+        raise
+    if kept is None:
+        raster.close()
+    else:
+        kept.keep(path, raster)
+    return answer
 
 
 def fetch_text(address: str, limit: int = 64_000_000) -> str:
@@ -107,51 +139,6 @@ def fetch_text(address: str, limit: int = 64_000_000) -> str:
         if _for_good(said) or time.monotonic() - begun > _PATIENCE:
             break
     raise SceneError(_sentence(address, said, opened=False)) from trouble
-
-
-@dataclass(frozen=True)
-class Pieces:
-    """A raster's pixels (band, y, x) as an array that opens the file whenever a part is asked for."""
-
-    path: str
-    bands: int
-    height: int
-    """Rows, after repetition."""
-    width: int
-    dtype: np.dtype[Any]
-    repeat: int = 1
-    """How often each pixel of the file stands beside and below itself: nearest neighbours on a finer grid."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(band, y, x)."""
-        return self.bands, self.height, self.width
-
-    @property
-    def ndim(self) -> int:
-        """Three."""
-        return 3
-
-    def __getitem__(self, key: tuple[slice | int, ...]) -> npt.NDArray[Any]:
-        """Reads a part.
-
-        Raises:
-            SceneError: the file on a server cannot be read, or a local one is damaged.
-
-        """
-        bands, rows, columns = (np.arange(size)[part] for size, part in zip(self.shape, key, strict=True))
-        if 0 in (bands.size, rows.size, columns.size):
-            return np.zeros((*bands.shape, *rows.shape, *columns.shape), self.dtype)
-        own_rows, own_columns = rows // self.repeat, columns // self.repeat
-        top, left = int(own_rows.min()), int(own_columns.min())
-        window = Window(left, top, int(own_columns.max()) + 1 - left, int(own_rows.max()) + 1 - top)
-        indexes = (np.atleast_1d(bands) + 1).tolist()
-        try:
-            pixels = ask(self.path, lambda raster: raster.read(indexes, window=window))
-        except RasterioError as error:
-            raise SceneError(f"{self.path} is damaged or cut short: it opens, but pixels cannot be read.") from error
-        picked: npt.NDArray[Any] = pixels[..., own_rows - top, :][..., own_columns - left]
-        return picked if bands.ndim else picked[0]
 
 
 def _name(path: str) -> str:

@@ -1,0 +1,246 @@
+"""The pixels of files as one (time, band, y, x) array that reads what it is asked for, and nothing before."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import rasterio
+import xarray as xr
+from rasterio.errors import RasterioError
+from rasterio.windows import Window
+
+from prithvi.errors import SceneError
+from prithvi.scenes.layout import File, Layout
+from prithvi.scenes.remote import ask
+
+Key = tuple[Any, ...]
+_OPEN = 64
+"""Files that a thread keeps open."""
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One band of one date."""
+
+    path: str
+    index: int
+    """Band of the file, counted from 1."""
+    missing: tuple[float, ...]
+    """Values of pixels without data."""
+    repeat: int = 1
+    """How often each pixel of the file stands beside and below itself: nearest neighbours on a finer grid."""
+    adjust: tuple[float, float] = (1.0, 0.0)
+    """Factor and summand that bring values to the scene's scale."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScenePixels:
+    """What dask and streaming read a scene from. A thread keeps its files open, so that blocks of a file that GDAL
+    remembers are not read again for the next rows.
+    """
+
+    planes: tuple[tuple[Plane, ...], ...]
+    """By date and band."""
+    height: int
+    width: int
+    dtype: np.dtype[Any]
+    """Floating; pixels without data are NaN."""
+    row_bytes: int
+    """What GDAL has to remember so that no block of a file is read twice from top to bottom."""
+    rows: slice = field(default_factory=lambda: slice(0, None))
+    """The part of the planes that this is."""
+    columns: slice = field(default_factory=lambda: slice(0, None))
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(time, band, y, x)."""
+        return len(self.planes), len(self.planes[0]), self.height, self.width
+
+    @property
+    def ndim(self) -> int:
+        """Four."""
+        return 4
+
+    def __getitem__(self, key: Key) -> npt.NDArray[np.floating[Any]]:
+        """Reads a part.
+
+        Raises:
+            SceneError: a file is damaged where it is read, or its server does not give it.
+
+        """
+        times, bands, rows, columns = (np.arange(size)[part] for size, part in zip(self.shape, key, strict=True))
+        wanted = [np.atleast_1d(part) for part in (times, bands, rows, columns)]
+        found = np.empty([len(part) for part in wanted], self.dtype)
+        if found.size:
+            down, along = wanted[2] + self.rows.start, wanted[3] + self.columns.start
+            for place, time in enumerate(wanted[0]):
+                self._read([self.planes[time][band] for band in wanted[1]], down, along, found[place])
+        lost = tuple(axis for axis, part in enumerate((times, bands, rows, columns)) if part.ndim == 0)
+        return found.squeeze(lost)
+
+    def _read(
+        self, planes: Sequence[Plane], rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp],
+        into: npt.NDArray[np.floating[Any]],
+    ) -> None:  # fmt: skip
+        """One date's bands; those of one file in one go."""
+        files: dict[tuple[str, int], list[int]] = {}
+        for number, plane in enumerate(planes):
+            files.setdefault((plane.path, plane.repeat), []).append(number)
+        for (path, repeat), numbers in files.items():
+            own_rows, own_columns = rows // repeat, columns // repeat
+            top, left = int(own_rows.min()), int(own_columns.min())
+            window = Window(left, top, int(own_columns.max()) + 1 - left, int(own_rows.max()) + 1 - top)
+            indexes = [planes[number].index for number in numbers]
+            stored = _read(path, indexes, window)
+            if repeat > 1 or len(rows) != stored.shape[1] or len(columns) != stored.shape[2]:
+                stored = stored[:, own_rows - top][..., own_columns - left]
+            for number, values in zip(numbers, stored, strict=True):
+                _convert(values, planes[number], into[number])
+
+    def select(self, bands: Sequence[int]) -> ScenePixels:
+        """Some bands, in another order."""
+        return replace(self, planes=tuple(tuple(step[band] for band in bands) for step in self.planes))
+
+    def at(self, times: Sequence[int]) -> ScenePixels:
+        """Some dates, in another order."""
+        return replace(self, planes=tuple(self.planes[time] for time in times))
+
+    def crop(self, rows: slice, columns: slice) -> ScenePixels:
+        """A part, of rows and columns counted from this one's first."""
+        top, left = self.rows.start + rows.start, self.columns.start + columns.start
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        return replace(
+            self, rows=slice(top, top + height), columns=slice(left, left + width), height=height, width=width
+        )
+
+
+def pixels_of(layout: Layout) -> ScenePixels:
+    """The pixels of a layout on the grid of its finest file."""
+    finest = next(file for path, file in layout.files.items() if layout.repeat.get(path, 1) == 1)
+    kinds, planes = [], []
+    for step in layout.steps:
+        found = []
+        for entry in step.values():
+            kinds.append(_floating(np.dtype(layout.files[entry.path].dtype)))
+            missing = tuple(value for value in layout.nodata[entry.path] if not np.isnan(value))
+            repeat, adjust = layout.repeat.get(entry.path, 1), layout.adjust.get(entry, (1.0, 0.0))
+            found.append(Plane(entry.path, entry.index, missing, repeat, adjust))
+        planes.append(tuple(found))
+    row_bytes = sum(_row_bytes(file) for file in layout.files.values())
+    return ScenePixels(tuple(planes), *finest.shape, np.result_type(*kinds), row_bytes)
+
+
+_known: weakref.WeakValueDictionary[str, ScenePixels] = weakref.WeakValueDictionary()
+
+
+def lazily(pixels: ScenePixels, chunk: tuple[int, int]) -> da.Array:
+    """The pixels as a dask array, which `source_of` knows again.
+
+    Args:
+        pixels: what to read.
+        chunk: rows and columns of a piece.
+
+    """
+    rows, columns = min(chunk[0], pixels.height), min(chunk[1], pixels.width)
+    chunks = (1, pixels.shape[1], rows, columns)
+    array: da.Array = da.from_array(pixels, chunks=chunks, lock=False, asarray=False)
+    _known[array.name] = pixels
+    return array
+
+
+def source_of(scene: xr.DataArray) -> ScenePixels | None:
+    """What a scene's pixels are read from, where nothing was done to them since."""
+    return _known.get(scene.data.name) if isinstance(scene.data, da.Array) else None
+
+
+def replaced(scene: xr.DataArray, part: xr.DataArray, change: Callable[[ScenePixels], ScenePixels]) -> xr.DataArray:
+    """A part of a scene, read from its files and not out of the scene's own pieces where that can be.
+
+    Args:
+        scene: the scene.
+        part: bands, dates, rows or columns of it.
+        change: the same of its pixels.
+
+    """
+    source = source_of(scene)
+    if source is None:
+        return part
+    rows, columns = (max(sizes) for sizes in scene.data.chunks[2:])
+    return part.copy(data=lazily(change(source), (rows, columns)))
+
+
+def row_bytes(scene: xr.DataArray) -> int:
+    """What GDAL has to remember so that no block of the scene's files is read twice from top to bottom; 0 where that
+    is not known.
+    """
+    source = source_of(scene)
+    return source.row_bytes if source is not None else 0
+
+
+def _row_bytes(file: File) -> int:
+    return file.blocks[0] * file.shape[1] * file.count * np.dtype(file.dtype).itemsize
+
+
+def _floating(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Floats that hold a type's values exactly, as far as there are such."""
+    if np.issubdtype(dtype, np.floating):
+        return dtype
+    return np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
+
+
+def _convert(stored: npt.NDArray[Any], plane: Plane, into: npt.NDArray[np.floating[Any]]) -> None:
+    into[...] = stored
+    if np.issubdtype(stored.dtype, np.floating):
+        into[~np.isfinite(stored)] = np.nan
+    for value in plane.missing:
+        into[stored == value] = np.nan
+    factor, summand = plane.adjust
+    if (factor, summand) != (1.0, 0.0):
+        kind = into.dtype.type
+        into *= kind(factor)
+        into += kind(summand)
+
+
+def _read(path: str, indexes: list[int], window: Window) -> npt.NDArray[Any]:
+    try:
+        pixels: npt.NDArray[Any] = ask(path, lambda raster: raster.read(indexes, window=window), _handles)
+    except RasterioError as error:
+        raise SceneError(f"{path} is damaged or cut short: it opens, but pixels cannot be read.") from error
+    return pixels
+
+
+class _Handles(threading.local):
+    """The files that a thread has open: GDAL forgets a file's blocks when it is closed."""
+
+    def __init__(self) -> None:
+        self.open: OrderedDict[tuple[str, int, int], rasterio.DatasetReader] = OrderedDict()
+
+    def take(self, path: str) -> rasterio.DatasetReader | None:
+        """The open file, if it was not written anew since."""
+        return self.open.pop(self._key(path), None)
+
+    def keep(self, path: str, raster: rasterio.DatasetReader) -> None:
+        """Leaves it open."""
+        self.open[self._key(path)] = raster
+        while len(self.open) > _OPEN:
+            self.open.popitem(last=False)[1].close()
+
+    @staticmethod
+    def _key(path: str) -> tuple[str, int, int]:
+        try:
+            state = Path(path).stat()
+        except OSError:  # an address, a virtual file or a subdataset
+            return path, 0, 0
+        return path, state.st_size, state.st_mtime_ns
+
+
+_handles = _Handles()
