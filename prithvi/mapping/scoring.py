@@ -37,7 +37,7 @@ def mappable(model: Model | nn.Module) -> Mappable:
     """
     found = load(model) if isinstance(model, (str, Path)) and str(model) not in VARIANTS else model
     if not isinstance(found, (FittedModel, Mappable)):
-        told = model if isinstance(model, (str, Path)) else type(model).__name__
+        told = model if isinstance(model, (str, Path)) else f"a {type(model).__name__}"
         raise ModelError(f"{told} is a pretrained model; a map needs a fine-tuned one (prithvi fit, prithvi demo).")
     return found.mappable() if isinstance(found, FittedModel) else found
 

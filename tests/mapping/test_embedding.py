@@ -21,10 +21,8 @@ import prithvi
 from prithvi.errors import BandError, ConfigError, ModelError, OutputError, SceneError
 from prithvi.fitted import FittedModel
 from prithvi.mapping import embed_scene, lazily
-from prithvi.modelfolder import save
 from prithvi.models import PrithviMAE, build
 from prithvi.scenes import open_scene
-from tests.conftest import small_task
 
 Write = Callable[..., Path]
 UTM = Affine(10, 0, 600_000, 0, -10, 4_200_000)
@@ -268,7 +266,7 @@ def test_wide_embeddings_have_blocks_that_fit_the_cache(
     six_bands: np.ndarray, write_tif: Write, tmp_path: Path
 ) -> None:
     model = tiny(embed_dim=768, depth=1)
-    path = embed_scene(model, open_scene(write_tif(six_bands[:, :300, :300]), dates=[DAY]), tmp_path / "e.tif")
+    path = embed_scene(model, open_scene(write_tif(six_bands[:, :160, :160]), dates=[DAY]), tmp_path / "e.tif")
     assert cog_validate(path)[:2] == (True, [])
     with rasterio.open(path) as made:
         assert (made.count, set(made.block_shapes)) == (768, {(64, 64)})
@@ -431,11 +429,12 @@ def test_the_command_says_a_mistake_in_a_sentence(
     assert "exported program, which gives no embeddings" in answer.err
 
 
-def test_a_model_for_whole_chips_embeds_too(six_bands: np.ndarray, write_tif: Write, tmp_path: Path) -> None:
-    from prithvi.models import Segmenter
-
-    fitted = small_task().fitted(seed=0)
-    assert isinstance(fitted.model, Segmenter)
-    folder = save(fitted, tmp_path / "model")
-    scene = open_scene(write_tif(six_bands[:, :32, :32]), dates=[DAY])
-    assert prithvi.embed(scene, folder)["embedding"].notnull().all()
+def test_the_documentation_s_example_runs(
+    six_bands: np.ndarray, write_tif: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "embeddings.md").read_text(encoding="utf-8")
+    code = text.partition("```python\n")[2].partition("```")[0]
+    write_tif(six_bands[:, :64, :96], transform=Affine(30, 0, 600_000, 0, -30, 4_200_000))
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    assert float(capsys.readouterr().out) == pytest.approx(1, abs=1e-3)
