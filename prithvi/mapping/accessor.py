@@ -89,9 +89,9 @@ class PrithviAccessor:
         """
         from prithvi.mapping.vectors import vectorise
 
-        path, sure = Path(path), "confidence" in self.result
+        path, sure = Path(path), bool(self.classes) and "confidence" in self.result
         with tempfile.TemporaryDirectory() as work:
-            made = self.to_cog(Path(work) / f"{path.stem}.tif", confidence=sure and bool(self.classes))
+            made = self.to_cog(Path(work) / f"{path.stem}.tif", confidence=sure)
             beside = made.with_name(f"{made.stem}_confidence.tif") if sure else None
             vectorise(made, path, confidence=beside, provenance=self._origin(), **options)
         return path
