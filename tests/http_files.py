@@ -21,11 +21,21 @@ class Served:
     token: str | None = None
     cut_after: int | None = None
     """Bytes after which each file's first answer breaks off."""
+    failures: int = 0
+    """How many requests more are answered with `status`."""
+    status: int = 503
+    drops: int = 0
+    """How many connections more are closed without an answer."""
+    ranges: bool = True
+    """Whether parts of files are sent."""
+    sent: int = 0
+    """Bytes of files sent."""
     redirect: str | None = None
     """Where every request is sent on to, if anywhere."""
     requests: list[tuple[str, str | None, str | None]] = field(default_factory=list)
     """(path, Range, Authorization) of each GET."""
     cut: set[str] = field(default_factory=set)
+    counting: threading.Lock = field(default_factory=threading.Lock)
 
 
 @contextmanager
@@ -43,6 +53,16 @@ def serve_folder(root: Path, **options: object) -> Iterator[Served]:
             self._answer(body=True)
 
         def _answer(self, body: bool) -> None:
+            with served.counting:
+                dropped, failing = served.drops > 0, served.failures > 0
+                served.drops -= dropped
+                served.failures -= failing and not dropped
+            if dropped:
+                self.close_connection = True
+                return
+            if failing:
+                self._plain(served.status, {})
+                return
             if served.redirect is not None:
                 self._plain(302, {"Location": served.redirect + self.path})
                 return
@@ -55,10 +75,10 @@ def serve_folder(root: Path, **options: object) -> Iterator[Served]:
                 return
             data = file.read_bytes()
             etag = f'"{hashlib.md5(data).hexdigest()}"'
-            headers = {"Accept-Ranges": "bytes", "ETag": etag}
+            headers = {"Accept-Ranges": "bytes", "ETag": etag} if served.ranges else {"ETag": etag}
             wanted = self.headers.get("Range")
             status = 200
-            if wanted is not None and self.headers.get("If-Range", etag) == etag:
+            if served.ranges and wanted is not None and self.headers.get("If-Range", etag) == etag:
                 first, _, last = wanted.removeprefix("bytes=").partition("-")
                 begin, end = int(first), min(int(last or len(data) - 1), len(data) - 1)
                 if begin >= len(data):
@@ -79,7 +99,12 @@ def serve_folder(root: Path, **options: object) -> Iterator[Served]:
                 self.close_connection = True
                 self.connection.close()
                 return
-            self.wfile.write(data)
+            with served.counting:
+                served.sent += len(data)
+            try:
+                self.wfile.write(data)
+            except OSError:  # the client had enough
+                self.close_connection = True
 
         def _plain(self, status: int, headers: dict[str, str]) -> None:
             self.send_response(status)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prithvi.cli import compare, data, demo, doctor, embed, export, fill, fit, map, models
+from prithvi.cli import area, compare, data, demo, doctor, embed, export, fill, fit, map, models
 from prithvi.errors import PrithviError
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ app.command("compare", context_settings=_MORE)(compare.compare)
 app.command("map")(map.map_verb)
 app.command("embed")(embed.embed_verb)
 app.command("fill")(fill.fill_verb)
+app.command("area")(area.area)
 app.command("export")(export.export_verb)
 app.command("doctor")(doctor.doctor)
 

@@ -33,7 +33,7 @@ def demo(
     from prithvi.cli.progress import Bar
     from prithvi.errors import OutputError
     from prithvi.fitted import FittedModel
-    from prithvi.mapping import class_polygons, map_scene, write_polygons
+    from prithvi.mapping import map_scene, vectorise
     from prithvi.modelfolder import load, save
 
     try:
@@ -60,7 +60,7 @@ def demo(
         with Bar("mapping the whole chip") as bar:
             result = map_scene(fitted, chip.scene, output / "flood.tif", progress=bar)
         rows[f"from {weights} weights"] = chip.figures(chip.mapped(result.path))
-    write_polygons(class_polygons(result.path, ["water"]), output / "flood.parquet")
+    vectorise(result.path, output / "flood.parquet", names=["water"])
     _picture(chip, result.path, output / "flood.png")
     report = {
         "chip": CHIP, "split": "test of Sen1Floods11", "columns": {part: list(span) for part, span in PARTS.items()},

@@ -16,9 +16,9 @@ import pystac
 
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.errors import DatasetError, HubError, MissingExtraError, OutputError, PrithviError
-from prithvi.hls.access import EARTHDATA, headers, signed
 from prithvi.hls.granules import Granule
-from prithvi.hls.items import asset_href, local_path, write_items
+from prithvi.hls.items import asset_href, write_items
+from prithvi.scenes.access import EARTHDATA, headers, local_path, signed
 
 _BLOCK = 1 << 15
 """Bytes written at a time: what a broken connection loses at most."""

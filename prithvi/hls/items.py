@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
+from urllib.parse import urlparse
 
 import geopandas as gpd
 import numpy as np
@@ -256,11 +256,3 @@ def table(items: Iterable[pystac.Item]) -> gpd.GeoDataFrame:
         )
     frame = gpd.GeoDataFrame(rows, columns=["id", "tile", "product", "time", "cloud", "geometry"], crs="EPSG:4326")
     return frame.sort_values(["tile", "time"], ignore_index=True)
-
-
-def local_path(href: str) -> Path | None:
-    """The path of a file address or of a plain path; None for an address of a server."""
-    parts = urlparse(href)
-    if parts.scheme == "file":
-        return Path(unquote(parts.path))
-    return Path(href) if parts.scheme == "" or len(parts.scheme) == 1 else None

@@ -15,10 +15,10 @@ from rasterio.warp import transform_bounds
 
 from prithvi.bands import PRITHVI_BANDS, check_names
 from prithvi.errors import DatasetError, MissingExtraError, SceneError
-from prithvi.hls.access import gdal_environment, readable
 from prithvi.hls.fmask import FILL
 from prithvi.hls.granules import Granule
 from prithvi.hls.items import asset_href
+from prithvi.scenes.access import gdal_environment, readable
 
 _STORED = -9999
 

@@ -13,10 +13,11 @@ from prithvi.mapping.scoring import mappable, mappable_module
 from prithvi.mapping.series import FillResult, fill_series
 from prithvi.mapping.stac import map_item, times_of, write_item
 from prithvi.mapping.style import write_style
-from prithvi.mapping.vectors import class_polygons, write_polygons
+from prithvi.mapping.vectors import class_polygons, vectorise
+from prithvi.mapping.zones import area_by_zone, write_zones
 
 __all__ = [
-    "BlendedRows", "FillResult", "MapResult", "PrithviAccessor", "Products", "Provenance", "blend", "class_polygons",
-    "embed", "embed_scene", "fill", "fill_series", "map", "map_item", "map_scene", "mappable", "mappable_module",
-    "times_of", "with_model", "write_item", "write_polygons", "write_style",
+    "BlendedRows", "FillResult", "MapResult", "PrithviAccessor", "Products", "Provenance", "area_by_zone", "blend",
+    "class_polygons", "embed", "embed_scene", "fill", "fill_series", "map", "map_item", "map_scene", "mappable",
+    "mappable_module", "times_of", "vectorise", "with_model", "write_item", "write_style", "write_zones",
 ]  # fmt: skip

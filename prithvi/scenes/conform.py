@@ -44,19 +44,20 @@ def conform(scene: xr.DataArray, contract: Contract, accept: Sequence[str] = ())
     return scene
 
 
-def read(scene: xr.DataArray, contract: Contract | None = None) -> Pixels:
+def read(scene: xr.DataArray, contract: Contract | None = None, scheduler: str | None = None) -> Pixels:
     """The pixels of (a part of) a scene, (time, band, y, x), NaN where there are none.
 
     Args:
         scene: what `conform` gives, or a part of it.
         contract: converts to its units; None leaves the values as stored.
+        scheduler: of Dask, for a lazy scene; `synchronous` reads on this thread.
 
     Raises:
         SceneError: the file is cut short or damaged where it was read.
 
     """
     try:
-        values: Pixels = np.asarray(scene.values)
+        values: Pixels = np.asarray(scene.values if scene.chunks is None else scene.data.compute(scheduler=scheduler))
     except (rasterio.errors.RasterioError, OSError) as error:
         raise SceneError(
             f"{scene.attrs.get('source', 'the scene')} is damaged or cut short: it opens, but pixels cannot be read."

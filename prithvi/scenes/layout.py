@@ -5,10 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import rasterio
+from affine import Affine
 from rasterio.enums import MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
@@ -17,6 +19,14 @@ from prithvi.catalog import Sensor
 from prithvi.catalog import sensor as sensor_named
 from prithvi.errors import BandError, SceneError
 from prithvi.scenes.names import common_names, read_file_name, split_description
+from prithvi.scenes.remote import ask, is_remote, shown
+
+_AT_ONCE = 8
+"""Files on servers whose headers are fetched at the same time."""
+
+
+OFFSET_SINCE = dt.date(2022, 1, 25)
+"""When processing baseline 04.00 of Sentinel-2 began, whose values are 1,000 higher."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +42,37 @@ _Table = dict[dt.date | None, dict[str, FileBand]]
 """Date (None where unknown) to common band name to file band."""
 
 
+@dataclass(frozen=True)
+class File:
+    """A raster file's header."""
+
+    path: str
+    count: int
+    descriptions: tuple[str | None, ...]
+    nodata: float | None
+    scaling: tuple[tuple[float, float], ...]
+    """GDAL's scale and offset of each band."""
+    dtype: str
+    blocks: tuple[int, int]
+    """Height and width."""
+    wkt: str
+    transform: Affine
+    shape: tuple[int, int]
+
+    @property
+    def grid(self) -> tuple[object, ...]:
+        """Where the pixels lie."""
+        return self.wkt, tuple(self.transform)[:6], self.shape
+
+
 @dataclass
 class Layout:
     """A scene before any pixel is read."""
 
     steps: list[dict[str, FileBand]]
     """One table a date: common name to file band, the same names in each."""
-    files: dict[str, tuple[int, int]]
-    """Every file with the height and width of its blocks."""
+    files: dict[str, File]
+    """Every file by its path."""
     dates: list[dt.date] | None
     sensor: Sensor | None
     nodata: dict[str, tuple[float, ...]]
@@ -51,18 +84,14 @@ class Layout:
     """Gain and bias that the files themselves declare for all bands used (GDAL's scale and offset)."""
     unknown: tuple[str, ...] = ()
     """Band names that nobody understood."""
-
-
-@dataclass(frozen=True)
-class _File:
-    path: str
-    count: int
-    descriptions: tuple[str | None, ...]
-    nodata: float | None
-    scaling: tuple[tuple[float, float], ...]
-    dtype: str
-    blocks: tuple[int, int]
-    grid: tuple[object, ...]
+    repeat: dict[str, int] = field(default_factory=dict)
+    """How often a file's pixels stand beside themselves on the scene's grid, where they are coarser."""
+    stated: tuple[float, float] | None = None
+    """Gain and bias, all that was said taken in; None leaves them to the sensor or the files."""
+    adjust: dict[FileBand, tuple[float, float]] = field(default_factory=dict)
+    """Factor and summand that bring a band's values to what `stated` says."""
+    offset: float | None = None
+    """What `stated` adds to each value of Sentinel-2, where that is known."""
 
 
 def lay_out(
@@ -79,9 +108,9 @@ def lay_out(
         SceneError, BandError: see `prithvi.open_scene`.
 
     """
-    files = [_inspect(path) for path in paths]
+    files = list(inspect_all(paths).values())
     _refuse_several_grids(files)
-    where = str(paths[0]) if len(paths) == 1 else f"{Path(paths[0]).name} and {len(paths) - 1} more files"
+    where = shown(paths[0]) if len(paths) == 1 else f"{Path(shown(paths[0])).name} and {len(paths) - 1} more files"
     if told is None:
         said = {name.sensor for name in map(read_file_name, paths) if name.sensor}
         if len(said) > 1 and len({sensor_named(s).gain for s in said}) > 1:
@@ -99,7 +128,7 @@ def lay_out(
 
 
 def _single_bands(
-    files: Sequence[_File], bands: list[str] | dict[str, int] | None, told: Sensor | None, where: str
+    files: Sequence[File], bands: list[str] | dict[str, int] | None, told: Sensor | None, where: str
 ) -> _Table:
     """Files of one band each."""
     table: _Table = {}
@@ -120,7 +149,7 @@ def _single_bands(
 
 
 def _stacks(
-    files: Sequence[_File],
+    files: Sequence[File],
     bands: list[str] | dict[str, int] | None,
     told: Sensor | None,
     dates: list[dt.date] | None,
@@ -138,35 +167,57 @@ def _stacks(
     return table
 
 
-def _unknown(files: Sequence[_File], told: Sensor | None) -> tuple[str, ...]:
+def _unknown(files: Sequence[File], told: Sensor | None) -> tuple[str, ...]:
     """Band names in the files that say nothing, for the message about a band that is missing."""
     names = [split_description(text)[0] for file in files if file.count > 1 for text in file.descriptions if text]
     found = common_names(names, told, "") if names else []
     return tuple(name for name, common in zip(names, found, strict=True) if common is None)
 
 
-def _inspect(path: str) -> _File:
+def inspect_all(paths: Sequence[str]) -> dict[str, File]:
+    """Headers of files by their paths; several at once from servers.
+
+    Raises:
+        SceneError: one cannot be opened, says not where it lies, or carries a mask.
+
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        try:
-            with rasterio.open(path) as raster:
-                _check_georeference(path, raster)
-                if raster.count == 0:
-                    raise SceneError(f"{path} holds no band: name one of its subdatasets.")
-                height, width = raster.block_shapes[0]
-                _refuse_mask(path, raster)
-                return _File(
-                    path,
-                    raster.count,
-                    raster.descriptions,
-                    raster.nodata,
-                    tuple(zip(raster.scales, raster.offsets, strict=True)),
-                    raster.dtypes[0],
-                    (height, width),
-                    (raster.crs.to_wkt(), tuple(raster.transform)[:6], raster.shape),
-                )
-        except RasterioIOError as error:
-            raise SceneError(f"{path} cannot be opened as a raster: it is damaged or of no known format.") from error
+        if not any(map(is_remote, paths)):
+            return {path: _inspect(path) for path in paths}
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            try:
+                return dict(zip(paths, pool.map(_inspect, paths), strict=True))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+
+def _inspect(path: str) -> File:
+    try:
+        return ask(path, lambda raster: _header(path, raster))
+    except RasterioIOError as error:
+        raise SceneError(f"{path} cannot be opened as a raster: it is damaged or of no known format.") from error
+
+
+def _header(path: str, raster: rasterio.DatasetReader) -> File:
+    _check_georeference(shown(path), raster)
+    if raster.count == 0:
+        raise SceneError(f"{shown(path)} holds no band: name one of its subdatasets.")
+    height, width = raster.block_shapes[0]
+    _refuse_mask(shown(path), raster)
+    return File(
+        path,
+        raster.count,
+        raster.descriptions,
+        raster.nodata,
+        tuple(zip(raster.scales, raster.offsets, strict=True)),
+        raster.dtypes[0],
+        (height, width),
+        raster.crs.to_wkt(),
+        raster.transform,
+        raster.shape,
+    )
 
 
 def _check_georeference(path: str, raster: rasterio.DatasetReader) -> None:
@@ -197,7 +248,7 @@ def refuse_numbers(bands: dict[str, int], count: int, where: str) -> None:
             raise BandError(f"band {number} of {where} was asked for twice, as {twin} and as {name}.")
 
 
-def _refuse_several_grids(files: Sequence[_File]) -> None:
+def _refuse_several_grids(files: Sequence[File]) -> None:
     for file in files[1:]:
         if file.grid != files[0].grid:
             raise SceneError(
@@ -206,7 +257,7 @@ def _refuse_several_grids(files: Sequence[_File]) -> None:
             )
 
 
-def _labels_of_single_files(files: Sequence[_File], bands: list[str] | dict[str, int] | None) -> list[str | None]:
+def _labels_of_single_files(files: Sequence[File], bands: list[str] | dict[str, int] | None) -> list[str | None]:
     if isinstance(bands, dict):
         numbers = {number: name for name, number in bands.items()}
         return [numbers.get(position + 1) for position in range(len(files))]
@@ -243,7 +294,7 @@ def _refuse_unnamed(where: str, count: int, bands: object) -> None:
 
 
 def _stacked(
-    file: _File,
+    file: File,
     bands: list[str] | dict[str, int] | None,
     told: Sensor | None,
     dates: list[dt.date] | None,
@@ -272,7 +323,7 @@ def _stacked(
     return table
 
 
-def _by_order(file: _File, bands: list[str], dates: list[dt.date] | None, order: str | None) -> _Table:
+def _by_order(file: File, bands: list[str], dates: list[dt.date] | None, order: str | None) -> _Table:
     """A file whose bands are said in order, for one date or, with the order of the two axes said, several."""
     if file.count == len(bands):
         return {None: {name: FileBand(file.path, index) for index, name in enumerate(bands, start=1)}}
@@ -297,7 +348,7 @@ def _by_order(file: _File, bands: list[str], dates: list[dt.date] | None, order:
 
 def _finish(
     table: _Table,
-    files: Sequence[_File],
+    files: Sequence[File],
     dates: list[dt.date] | None,
     told: Sensor | None,
     nodata: float | None,
@@ -327,5 +378,4 @@ def _finish(
     by_path = {file.path: file for file in files}
     scaling = {by_path[entry.path].scaling[entry.index - 1] for step in steps for entry in step.values()}
     common = scaling.pop() if len(scaling) == 1 and scaling != {(1.0, 0.0)} else None
-    blocks = {file.path: file.blocks for file in files}
-    return Layout(steps, blocks, when, told, missing, where, files[0].dtype, common, unknown)
+    return Layout(steps, by_path, when, told, missing, where, files[0].dtype, common, unknown)

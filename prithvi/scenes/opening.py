@@ -11,21 +11,31 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
+import dask.array
 import numpy as np
 import rioxarray
 import xarray as xr
+from affine import Affine
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
 from prithvi.bands import PRITHVI_BANDS, check_names
 from prithvi.catalog import sensor as sensor_named
 from prithvi.errors import BandError, SceneError
 from prithvi.scenes.arrays import from_array, without
-from prithvi.scenes.layout import FileBand, Layout, lay_out
+from prithvi.scenes.items import lay_out_items
+from prithvi.scenes.layout import OFFSET_SINCE, File, FileBand, Layout, lay_out
 from prithvi.scenes.names import read_file_name
+from prithvi.scenes.remote import Pieces, is_remote
+from prithvi.scenes.stac import is_items
 
-Source = str | Path | Sequence[str | Path] | xr.DataArray
+if TYPE_CHECKING:
+    import pystac
+
+    Source = (
+        str | Path | pystac.Item | pystac.ItemCollection | Sequence[str | Path] | Sequence[pystac.Item] | xr.DataArray
+    )
 
 
 def open_scene(
@@ -46,13 +56,17 @@ def open_scene(
     stood for no data) and `source`.
 
     Args:
-        source: a GeoTIFF, VRT or any raster GDAL opens; a list of single-band files or of stacked files a date; a
-            folder of single-band files; or a DataArray with dimensions (band, y, x) or (time, band, y, x).
+        source: a GeoTIFF, VRT or any raster GDAL opens, by its path or http address; a list of single-band files or
+            of stacked files a date; a folder of single-band files; a STAC item (its JSON file or address, or a
+            `pystac.Item`) or a list of items, one a date; or a DataArray with dimensions (band, y, x) or
+            (time, band, y, x).
         bands: names of the file's bands in their order; or a mapping from common name to the band's number in the
             file, counted from 1; or six numbers, which are then the bands blue, green, red, nir_narrow, swir_1, swir_2.
+            Of STAC items: common names of the bands to open, all reflective ones that every item has if left out.
         sensor: a key of `prithvi.catalog.SENSORS`: names the bands by their ids or order, and sets scale and nodata.
         scale: value = reflectance x scale; counts more than what the sensor, the name or the file's own scale say.
-        offset: added to every value before it is scaled (-1000 for Sentinel-2 of processing baseline 04.00 and later).
+        offset: added to every value before it is scaled (-1000 for Sentinel-2 of processing baseline 04.00 and later;
+            items of an earlier baseline are left as they are).
         nodata: value of pixels without data, beside those that the file and the product declare.
         dates: the date of each step of the time axis, where names do not say them.
         order: `time-major` or `band-major`, for one file with the bands of several dates.
@@ -68,18 +82,27 @@ def open_scene(
         raise SceneError(f"a scale of {scale:g} was given; value = reflectance x scale needs one above 0.")
     if isinstance(source, xr.DataArray):
         scene, layout = from_array(source, _numbered(bands), told, when, nodata)
+    elif is_items(source):
+        chosen = _numbered(bands)
+        if isinstance(chosen, dict):
+            raise BandError("assets of STAC items have names and no numbers: name the bands (blue, green, ...).")
+        layout = lay_out_items(source, chosen, told, when, scale, offset, nodata)
+        scene = _from_files(layout)
     else:
-        layout = lay_out(_files(source), _numbered(bands), told, when, order, nodata)
+        layout = lay_out(
+            _files(cast("str | Path | Sequence[str | Path]", source)), _numbered(bands), told, when, order, nodata
+        )
         scene = _from_files(layout)
     known = layout.sensor
     declared = layout.scaling or (scene.attrs.get("gain"), scene.attrs.get("bias", 0.0))
-    gain = 1.0 / scale if scale is not None else known.gain if known else declared[0]
+    usual = (known.gain, known.bias) if known else declared
+    gain, bias = layout.stated or ((1.0 / scale, 0.0) if scale is not None else usual)
     if offset is not None and gain is None:
         raise SceneError(f"{layout.where}: an offset of {offset} needs a scale or a sensor beside it.")
-    bias = 0.0 if scale is not None else known.bias if known else declared[1]
-    if offset is not None and gain is not None:
+    if offset is not None and gain is not None and layout.offset is None:
         bias += offset * gain
-    _ask_for_offset(layout, scene, offset)
+    if layout.offset is None:
+        _ask_for_offset(layout, scene, offset)
     scene.attrs = {
         key: value
         for key, value in {
@@ -90,7 +113,7 @@ def open_scene(
             "missing": sorted({value for values in layout.nodata.values() for value in values}),
             "source": layout.where,
             "dtype": layout.dtype,
-            "offset": offset,
+            "offset": offset if layout.offset is None else layout.offset,
             "unknown_bands": list(layout.unknown) or None,
             "shape": (scene.sizes["y"], scene.sizes["x"]),
         }.items()
@@ -116,6 +139,9 @@ def _files(source: str | Path | Sequence[str | Path]) -> list[str]:
     names = [str(source)] if isinstance(source, (str, Path)) else [str(name) for name in source]
     files: list[str] = []
     for name in names:
+        if is_remote(name):
+            files.append(name)
+            continue
         path = Path(name)
         if path.is_dir():
             inside = sorted(file for file in path.iterdir() if file.suffix.lower() in (".tif", ".tiff", ".jp2", ".vrt"))
@@ -154,8 +180,11 @@ def _numbered(
     return [str(value) for value in values]
 
 
-def _open_lazily(path: str, blocks: tuple[int, int]) -> xr.DataArray:
-    rows = blocks[0] * max(1, 256 // blocks[0])
+def _open_lazily(file: File, repeat: int, chunk: tuple[int, int]) -> xr.DataArray:
+    path = file.path
+    if is_remote(path) or repeat > 1:
+        return _in_pieces(file, repeat, chunk)
+    rows = file.blocks[0] * max(1, 256 // file.blocks[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         warnings.filterwarnings("ignore", "(Scales|Offsets) differ across bands")  # the layout has looked at them
@@ -169,9 +198,40 @@ def _open_lazily(path: str, blocks: tuple[int, int]) -> xr.DataArray:
     return opened
 
 
+def _in_pieces(file: File, repeat: int, chunk: tuple[int, int]) -> xr.DataArray:
+    """A raster whose pieces open it anew: on a server, or finer than it is."""
+    pieces = Pieces(file.path, file.count, file.shape[0] * repeat, file.shape[1] * repeat, np.dtype(file.dtype), repeat)
+    chunks = (file.count, min(chunk[0], pieces.height), min(chunk[1], pieces.width))
+    values = dask.array.from_array(pieces, chunks=chunks, lock=False, asarray=False)
+    array = xr.DataArray(values, dims=("band", "y", "x"), coords={"band": np.arange(1, file.count + 1)})
+    transform = file.transform @ Affine.scale(1 / repeat)
+    if transform.is_rectilinear:
+        middle = transform @ Affine.translation(0.5, 0.5)
+        x = middle.a * np.arange(pieces.width) + middle.c
+        y = middle.e * np.arange(pieces.height) + middle.f
+        array = array.assign_coords(x=x, y=y)
+    placed: xr.DataArray = array.rio.write_crs(file.wkt).rio.write_transform(transform)
+    return placed
+
+
+def _chunk(layout: Layout) -> tuple[int, int]:
+    """Rows and columns of a piece: whole blocks of about 512 pixels, and of bands half as fine."""
+    sizes = [
+        [length * layout.repeat.get(path, 1) for length in file.blocks]
+        for path, file in layout.files.items()
+        if layout.repeat.get(path, 1) <= 2
+    ]
+    rows, columns = (max(size[axis] for size in sizes) for axis in (0, 1))
+    return rows * max(1, 512 // rows), columns * max(1, 512 // columns)
+
+
 def _from_files(layout: Layout) -> xr.DataArray:
     """The lazy array of a layout, missing pixels NaN."""
-    opened = {path: _open_lazily(path, blocks) for path, blocks in layout.files.items()}
+    chunk = _chunk(layout)
+    opened = {path: _open_lazily(file, layout.repeat.get(path, 1), chunk) for path, file in layout.files.items()}
+    finest = next(path for path in layout.files if layout.repeat.get(path, 1) == 1)
+    height, width = layout.files[finest].shape
+    opened = {path: raster.isel(y=slice(height), x=slice(width)) for path, raster in opened.items()}
     steps = []
     for bands in layout.steps:
         paths = {entry.path for entry in bands.values()}
@@ -183,7 +243,7 @@ def _from_files(layout: Layout) -> xr.DataArray:
     scene = scene.assign_coords(band=list(layout.steps[0]))
     if layout.dates is not None:
         scene = scene.assign_coords(time=np.array(layout.dates, dtype="datetime64[ns]"))
-    first = opened[next(iter(layout.files))]
+    first = opened[finest]
     scene = scene.rio.write_crs(first.rio.crs).rio.write_transform(first.rio.transform())
     scene.attrs = {}
     result: xr.DataArray = scene.transpose("time", "band", "y", "x")
@@ -197,7 +257,14 @@ def _pick(raster: xr.DataArray, entries: Sequence[FileBand], layout: Layout) -> 
         values = stored.astype(np.float32 if stored.dtype.itemsize <= 2 else np.float64)
     else:
         values = stored.where(np.isfinite(stored))
-    return without(values, stored, layout.nodata[entries[0].path])
+    values = without(values, stored, layout.nodata[entries[0].path])
+    if not any(entry in layout.adjust for entry in entries):
+        return values
+    factors, summands = zip(*(layout.adjust.get(entry, (1.0, 0.0)) for entry in entries), strict=True)
+    kind = values.dtype
+    return values * xr.DataArray(np.array(factors, kind), dims="band") + xr.DataArray(
+        np.array(summands, kind), dims="band"
+    )
 
 
 def _ask_for_offset(layout: Layout, scene: xr.DataArray, offset: float | None) -> None:
@@ -211,7 +278,7 @@ def _ask_for_offset(layout: Layout, scene: xr.DataArray, offset: float | None) -
             "2022 (say --date, or --offset -1000 or 0).",
             stacklevel=3,
         )
-    elif scene["time"].values.max() >= np.datetime64("2022-01-25"):
+    elif scene["time"].values.max() >= np.datetime64(OFFSET_SINCE):
         raise SceneError(
             f"{layout.where} is a Sentinel-2 image after 2022-01-25, whose values are 1,000 too high unless that was "
             "taken out: say --offset -1000 if it was not (the archive's files), --offset 0 if it was."

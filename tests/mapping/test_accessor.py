@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +24,7 @@ from prithvi.contract import Contract, Quantity
 from prithvi.errors import ConfigError, OutputError, SceneError
 from prithvi.evaluation.gaps import GAP_METHODS
 from prithvi.fitted import FittedModel
-from prithvi.mapping import Products, embed_scene, fill_series, lazily, map_scene, mappable_module, vectors
+from prithvi.mapping import Products, embed_scene, fill_series, lazily, map_scene, mappable_module
 from prithvi.scenes import open_scene
 from tests.stac_schemas import read, validate
 
@@ -155,8 +154,6 @@ def test_the_stac_item_is_valid_and_that_of_map_scene(scene: xr.DataArray, fitte
 
 
 def test_polygons_cover_the_map_s_area(scene: xr.DataArray, fitted: FittedModel, tmp_path: Path) -> None:
-    if not hasattr(vectors, "vectorise"):
-        pytest.skip("needs prithvi.mapping.vectors.vectorise")
     result = prithvi.map(scene, fitted)
     path = result.prithvi.to_vectors(tmp_path / "flood.parquet")
     found = gpd.read_parquet(path)
@@ -166,7 +163,9 @@ def test_polygons_cover_the_map_s_area(scene: xr.DataArray, fitted: FittedModel,
         assert found[found["name"] == name].geometry.area.sum() == pytest.approx(100 * count)
     assert found["confidence"].between(0.5, 1).all()
     assert list(tmp_path.glob("*.tif")) == [tmp_path / "scene.tif"]
-    assert {"minimum_area", "simplify", "names"} <= set(inspect.signature(vectors.vectorise).parameters)
+    few = gpd.read_parquet(result.prithvi.to_vectors(tmp_path / "few.parquet", minimum_area=2000, names=["water"]))
+    assert 0 < len(few) < len(found)
+    assert set(few["name"]) == {"water"}
     with pytest.raises(ConfigError, match="these are no classes"):
         prithvi.embed(scene, fitted).prithvi.to_vectors(tmp_path / "e.parquet")
 

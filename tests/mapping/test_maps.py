@@ -19,7 +19,7 @@ from rio_cogeo.cogeo import cog_validate
 from prithvi.catalog import dataset
 from prithvi.errors import OutputError, SceneError
 from prithvi.fitted import FittedModel
-from prithvi.mapping import class_polygons, map_scene, write_polygons
+from prithvi.mapping import class_polygons, map_scene, vectorise
 from prithvi.scenes import open_scene
 from tests.conftest import SPAIN, small_task
 
@@ -199,8 +199,8 @@ def test_polygons_cover_the_raster_s_area_in_its_place(
     fitted: FittedModel, write_tif: Write, six_bands: np.ndarray, tmp_path: Path
 ) -> None:
     result = map_scene(fitted, open_scene(write_tif(six_bands)), tmp_path / "flood.tif")
-    polygons = class_polygons(result.path)
-    written = gpd.read_parquet(write_polygons(polygons, tmp_path / "flood.parquet"))
+    vectorise(result.path, tmp_path / "flood.parquet")
+    written = gpd.read_parquet(tmp_path / "flood.parquet")
     with rasterio.open(result.path) as made:
         bounds, size, crs = made.bounds, abs(made.transform.a * made.transform.e), made.crs
     assert written.crs == crs

@@ -1,0 +1,87 @@
+"""`prithvi area`: areas of a map's classes with confidence intervals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from prithvi.evaluation.areas import AreaEstimate, Reference
+
+NOTE = (
+    "This holds for points that are a random sample in each class of this map (stratified by it), not for points that "
+    "were chosen for being clear or near."
+)
+
+
+def area(
+    map_file: Annotated[Path, typer.Argument(metavar="MAP", help="A map that 'prithvi map' wrote.")],
+    reference: Annotated[Path, typer.Option(help="Points with the true class, in any vector format.")],
+    column: Annotated[str, typer.Option(help="Of the points, with the class by name or number.")] = "class",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A .csv to write the table to.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Estimates the area of each class, and how sure it is, from a map and reference points.
+
+    A map's pixel counts are biased by its errors. The points say how often each class is another in truth, and the
+    estimate puts that right (Olofsson et al. 2014).
+    """
+    import json
+
+    from prithvi.evaluation.areas import estimate_areas
+    from prithvi.mapping.vectorfiles import new_file
+
+    estimate, points = estimate_areas(map_file, reference, column)
+    if output is not None:
+        with new_file(output) as made:
+            estimate.table().to_csv(made, index=False)
+    if as_json:
+        typer.echo(json.dumps(_plain(estimate, points), indent=2))
+        return
+    _print(estimate)
+    used = int(points.counts.sum())
+    left_out = [
+        f"{number} {why}"
+        for number, why in (
+            (points.without_map, "where the map has no data or does not reach"),
+            (points.without_class, "without a class"),
+        )
+        if number
+    ]
+    typer.echo(f"{used} points used" + "".join(f"; left out: {text}" for text in left_out) + f". {NOTE}")
+    if output is not None:
+        typer.echo(f"Written to {output}")
+
+
+def _print(estimate: AreaEstimate) -> None:
+    """Areas in hectares, with 95 % intervals of all figures."""
+    from prithvi.evaluation.areas import Z
+
+    def accuracy(value: float, error: float) -> str:
+        return "-" if value != value else f"{value:.2f} ± {Z * error:.2f}"
+
+    rows = [["class", "mapped ha", "area ha", "± 95 %", "user's", "producer's", "points"]]
+    for each in estimate.classes:
+        areas = (f"{area / 1e4:,.1f}" for area in (each.mapped_m2, each.area_m2, Z * each.area_se))
+        sure = (accuracy(each.users, each.users_se), accuracy(each.producers, each.producers_se))
+        rows.append([each.name, *areas, *sure, str(each.points)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for name, *figures in rows:
+        cells = (text.rjust(width) for text, width in zip(figures, widths[1:], strict=True))
+        typer.echo("  ".join([name.ljust(widths[0]), *cells]))
+    typer.echo(f"overall accuracy {accuracy(estimate.overall, estimate.overall_se)}")
+
+
+def _plain(estimate: AreaEstimate, points: Reference) -> dict[str, Any]:
+    rows = estimate.table().to_dict("records")
+    return {
+        "classes": [{key: None if value != value else value for key, value in row.items()} for row in rows],
+        "overall_accuracy": estimate.overall,
+        "overall_se": estimate.overall_se,
+        "counts": points.counts.tolist(),
+        "points_without_map": points.without_map,
+        "points_without_class": points.without_class,
+        "note": NOTE,
+    }

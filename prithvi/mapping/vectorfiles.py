@@ -1,0 +1,193 @@
+"""Vector files written batch by batch: GeoParquet and GeoPackage."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyogrio
+import shapely
+from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
+from pyproj import CRS
+
+from prithvi.errors import ConfigError, DatasetError, OutputError, PrithviError
+
+SUFFIXES = (".parquet", ".gpkg")
+
+
+class BatchWriter(ABC):
+    """Takes frames of the same columns one after another.
+
+    Args:
+        path: the file, which does not exist yet.
+        tags: that the file carries.
+
+    """
+
+    def __init__(self, path: Path, tags: Mapping[str, str]) -> None:
+        self.path, self.tags = path, tags
+
+    @abstractmethod
+    def write(self, frame: gpd.GeoDataFrame) -> None:
+        """Appends a batch; the first one, which may be empty, settles columns and reference system."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Finishes the file."""
+
+
+class GeoPackage(BatchWriter):
+    """One layer named after the file; the tags are the metadata of the file and of the layer."""
+
+    def write(self, frame: gpd.GeoDataFrame) -> None:
+        begun = self.path.exists()
+        told = {} if begun else {"layer_metadata": dict(self.tags), "dataset_metadata": dict(self.tags)}
+        kinds = set(frame.geom_type) or {"Polygon"}
+        kind = kinds.pop() if len(kinds) == 1 else "Unknown"
+        pyogrio.write_dataframe(frame, self.path, driver="GPKG", append=begun, geometry_type=kind, **told)
+
+    def close(self) -> None:
+        """Every batch leaves a whole file."""
+
+
+class GeoParquet(BatchWriter):
+    """GeoParquet 1.1: geometry as WKB, a box beside each so that readers can skip, a batch a row group, zstd."""
+
+    def __init__(self, path: Path, tags: Mapping[str, str]) -> None:
+        super().__init__(path, tags)
+        self.file: pq.ParquetWriter | None = None
+        self.kinds: set[str] = set()
+        self.bounds = [np.inf, np.inf, -np.inf, -np.inf]
+        self.crs: Any = None
+        self.box = "bbox"
+
+    def write(self, frame: gpd.GeoDataFrame) -> None:
+        if self.file is None and "bbox" in frame:
+            self.box = "geometry_bbox"
+        table = _table(frame, self.box)
+        if self.file is None:
+            self.file, self.crs = pq.ParquetWriter(self.path, table.schema, compression="zstd"), frame.crs
+        self.file.write_table(table.cast(self.file.schema))
+        self.kinds |= set(frame.geom_type.dropna())
+        if len(frame):
+            low, high = self.bounds[:2], self.bounds[2:]
+            bounds = frame.total_bounds
+            self.bounds = [*np.fmin(low, bounds[:2]).tolist(), *np.fmax(high, bounds[2:]).tolist()]
+
+    def close(self) -> None:
+        if self.file is None:
+            return
+        file, self.file = self.file, None
+        try:
+            file.add_key_value_metadata({"geo": json.dumps(self._geo()), **self.tags})
+        finally:
+            file.close()
+
+    def _geo(self) -> dict[str, Any]:
+        corners = ("xmin", "ymin", "xmax", "ymax")
+        column: dict[str, Any] = {
+            "encoding": "WKB",
+            "geometry_types": sorted(self.kinds),
+            "crs": json.loads(CRS.from_user_input(self.crs).to_json()),
+            "covering": {"bbox": {corner: [self.box, corner] for corner in corners}},
+        }
+        if np.isfinite(self.bounds).all():
+            column["bbox"] = self.bounds
+        return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
+
+
+@contextmanager
+def new_file(path: str | Path) -> Iterator[Path]:
+    """Where to write a file, which comes to `path` when it is whole; an older one stays until then.
+
+    Raises:
+        OutputError: it cannot be written.
+
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent, ignore_cleanup_errors=True) as work:
+            yield Path(work) / path.name
+            os.replace(Path(work) / path.name, path)
+    except PrithviError:
+        raise
+    except (DataSourceError, DataLayerError, FeatureError) as error:
+        raise OutputError(f"{path} cannot be written ({error}): is the disk full?") from error
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror or error}).") from error
+
+
+@contextmanager
+def new_vector_file(path: str | Path, tags: Mapping[str, str] | None = None) -> Iterator[BatchWriter]:
+    """A writer by the suffix of `path`.
+
+    Raises:
+        ConfigError: another suffix than .parquet or .gpkg.
+        OutputError: it cannot be written.
+
+    """
+    path = Path(path)
+    check_suffix(path)
+    with new_file(path) as made:
+        writer = (GeoPackage if path.suffix.lower() == ".gpkg" else GeoParquet)(made, tags or {})
+        try:
+            yield writer
+        finally:
+            writer.close()
+
+
+def read_vector_file(path: str | Path, what: str) -> gpd.GeoDataFrame:
+    """The features of a file of any vector format.
+
+    Args:
+        path: the file.
+        what: it holds, for the error.
+
+    Raises:
+        DatasetError: it cannot be read, has no features or no coordinate reference system.
+
+    """
+    try:
+        is_parquet = Path(path).suffix.lower() in (".parquet", ".geoparquet")
+        frame = gpd.read_parquet(path) if is_parquet else gpd.read_file(path)
+    except (DataSourceError, DataLayerError, OSError, ValueError) as error:
+        raise DatasetError(f"{path} cannot be read as {what} ({str(error).partition(chr(10))[0]}).") from error
+    if not isinstance(frame, gpd.GeoDataFrame):
+        raise DatasetError(f"{path} is a table without geometry; {what} have a place.")
+    if len(frame) == 0:
+        raise DatasetError(f"{path} has no features.")
+    if frame.crs is None:
+        raise DatasetError(f"{path} has no coordinate reference system, so nobody knows where its features lie.")
+    return frame
+
+
+def check_suffix(path: Path) -> None:
+    """Refuses a file that no writer is for.
+
+    Raises:
+        ConfigError: another suffix than .parquet or .gpkg.
+
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise ConfigError(f"{path} is neither GeoParquet (.parquet) nor a GeoPackage (.gpkg): name it so.")
+
+
+def _table(frame: gpd.GeoDataFrame, beside: str) -> pa.Table:
+    """Attributes, geometry as WKB and its box in the column `beside`."""
+    table = pa.Table.from_pandas(frame.drop(columns=frame.geometry.name), preserve_index=False)
+    geometry = frame.geometry.to_numpy()
+    table = table.append_column("geometry", pa.array(shapely.to_wkb(geometry).tolist(), pa.binary()))
+    sides = [pa.array(side, pa.float64()) for side in shapely.bounds(geometry).reshape(-1, 4).T]
+    box = pa.StructArray.from_arrays(sides, names=["xmin", "ymin", "xmax", "ymax"])
+    return table.append_column(beside, box).replace_schema_metadata(None)

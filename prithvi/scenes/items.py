@@ -1,0 +1,327 @@
+"""STAC items as scenes: which asset is which band, and what its values mean, by what the item says.
+
+A band is told by its id where the item's product is known (`B8A` of Sentinel-2), then by its common name (STAC's
+extension eo, or `bands` of STAC 1.1), then by the asset's key. Scale, offset and nodata stand in the extension raster.
+Whether Sentinel-2 values still carry the +1,000 of processing baseline 04.00 is taken from Earth Search's
+`boa_offset_applied`, the baseline, or an offset that the item states, in this order. Where the pixels lie is asked of
+the files.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
+
+from affine import Affine
+
+from prithvi.bands import PRODUCTS, WAVELENGTHS, band_id, check_names, common_name
+from prithvi.catalog import SENSORS, Sensor
+from prithvi.errors import BandError, SceneError
+from prithvi.scenes.layout import OFFSET_SINCE, File, FileBand, Layout, inspect_all
+from prithvi.scenes.names import read_file_name
+from prithvi.scenes.remote import shown
+from prithvi.scenes.stac import address, read_stac
+
+if TYPE_CHECKING:
+    import pystac
+
+_COMMON = {
+    "nir": "nir_broad",
+    "nir09": "water_vapour",
+    "rededge071": "red_edge_1",
+    "rededge075": "red_edge_2",
+    "rededge078": "red_edge_3",
+    "pan": "panchromatic",
+    "lwir11": "thermal_1",
+    "lwir12": "thermal_2",
+}
+"""STAC's common names beside those that `prithvi.bands` knows; `rededge` alone may be any of four."""
+_LEFT_OUT = ("panchromatic", "thermal_1", "thermal_2", "cirrus")
+"""Bands of another pixel size or unit, which come along only when named."""
+_NO_BANDS = {"visual", "preview", "rendered_preview", "overview", "thumbnail", "tilejson", "browse", "index"}
+_COLLECTIONS = (
+    (re.compile(r"^hls-?l30|^hls2-l30|^HLS\.L30\.", re.I), "hls-l30"),
+    (re.compile(r"^hls-?s30|^hls2-s30|^HLS\.S30\.", re.I), "hls-s30"),
+    (re.compile(r"^sentinel-2-(\w+-){0,2}l2a|^sentinel-s2-l2a", re.I), "sentinel-2-l2a"),
+    (re.compile(r"^sentinel-2-(\w+-){0,2}l1c|^sentinel-s2-l1c", re.I), "sentinel-2-l1c"),
+    (re.compile(r"^landsat-(ot-)?c2-?l2", re.I), "landsat"),
+)
+"""Collections (or ids) of the large catalogs, and what we call their product."""
+
+
+@dataclass(frozen=True)
+class _Asset:
+    """One band of an item, before its file is opened."""
+
+    path: str
+    index: int
+    band: str
+    scale: float | None
+    offset: float | None
+    nodata: tuple[float, ...]
+    rank: tuple[bool, bool, bool]
+    """Lower is better where several assets hold the same band."""
+
+
+def lay_out_items(
+    source: Any,
+    bands: Sequence[str] | None,
+    told: Sensor | None,
+    dates: Sequence[dt.date] | None,
+    scale: float | None,
+    offset: float | None,
+    nodata: float | None,
+) -> Layout:
+    """Finds (date, band) in the assets of items; see `prithvi.open_scene` for the arguments.
+
+    Coarser bands are repeated onto the grid of the finest one used, where both have one origin.
+
+    Raises:
+        SceneError: no item, two of one date, other grids, an offset that nobody knows, or a file that does not open.
+        BandError: an item lacks a band.
+
+    """
+    items = read_stac(source)
+    where = shown(items[0].id if len(items) == 1 else f"{items[0].id} and {len(items) - 1} more items")
+    days = list(dates) if dates is not None else [_day(item) for item in items]
+    if len(days) != len(items):
+        raise SceneError(f"{where} has {len(items)} dates and {len(days)} were given.")
+    twice = sorted({str(day) for day in days if days.count(day) > 1})
+    if twice:
+        same = ", ".join(item.id for item, day in zip(items, days, strict=True) if str(day) == twice[0])
+        raise SceneError(f"{same} are of the same date ({twice[0]}): a scene has one item a date, of one tile.")
+    order = sorted(range(len(items)), key=lambda number: days[number])
+    items, days = [items[number] for number in order], [days[number] for number in order]
+    sensors = [told or _sensor(item) for item in items]
+    tables = [_bands(item, sensor) for item, sensor in zip(items, sensors, strict=True)]
+    names = _wanted(bands, tables, items)
+    chosen = [{name: table[name] for name in names} for table in tables]
+    files = inspect_all(list(dict.fromkeys(asset.path for table in chosen for asset in table.values())))
+    repeat = _repeats(files, where)
+    scaling: dict[FileBand, tuple[float, float] | None] = {}
+    offsets: dict[str, float | None] = {}
+    missing: dict[str, tuple[float, ...]] = {}
+    for item, sensor, day, table in zip(items, sensors, days, chosen, strict=True):
+        for asset in table.values():
+            file = files[asset.path]
+            own = (1.0 / scale, 0.0) if scale is not None else _scaling(asset, sensor, file)
+            if own is not None and sensor is not None and sensor.product == "sentinel-2":
+                known = _left_in(item, asset, sensor, day, offset)
+                offsets[item.id] = known
+                own = own[0], (known or 0.0) * own[0]
+            scaling[FileBand(asset.path, asset.index)] = own
+            declared = (nodata, file.nodata, *asset.nodata, sensor.nodata if sensor else None)
+            values = (*missing.get(asset.path, ()), *declared, read_file_name(asset.path).nodata)
+            missing[asset.path] = tuple(dict.fromkeys(value for value in values if value is not None))
+    steps = [{name: FileBand(asset.path, asset.index) for name, asset in table.items()} for table in chosen]
+    of_one = _one_sensor(sensors)
+    stated = scaling[next(iter(steps[-1].values()))]
+    adjust: dict[FileBand, tuple[float, float]] = {}
+    if len(set(scaling.values())) > 1:
+        if stated is None or None in scaling.values():
+            raise SceneError(
+                f"{where}: some bands or dates state their scale and some do not: say --scale, or --sensor."
+            )
+        # Values of all dates and bands are brought to what the last date's mean.
+        adjust = {
+            entry: (own[0] / stated[0], (own[1] - stated[1]) / stated[0]) for entry, own in scaling.items() if own
+        }
+    first = files[next(iter(steps[0].values())).path]
+    return Layout(
+        steps, files, days, of_one, missing, where, first.dtype,
+        repeat=repeat, stated=stated, adjust=adjust,
+        offset=None if None in offsets.values() else offsets.get(items[-1].id),
+    )  # fmt: skip
+
+
+def _day(item: pystac.Item) -> dt.date:
+    when = item.datetime or item.common_metadata.start_datetime
+    if when is None:
+        raise SceneError(f"{item.id} has no date: give dates.")
+    return when.date()
+
+
+def _sensor(item: pystac.Item) -> Sensor | None:
+    """Our name of an item's product, where its id, collection and platform leave no doubt."""
+    platform = str(item.properties.get("platform", "")).lower()
+    for text in (item.id, item.collection_id or ""):
+        for form, name in _COLLECTIONS:
+            if form.match(text):
+                if name != "landsat":
+                    return SENSORS[name]
+                number = re.search(r"landsat[-_ ]?0?(\d)", platform) or re.match(r"L[COTE]0(\d)_", item.id)
+                if number is None:
+                    return None
+                return SENSORS[f"landsat-{number[1] if number[1] in '89' else '457'}-c2-l2"]
+    return None
+
+
+def _bands(item: pystac.Item, sensor: Sensor | None) -> dict[str, _Asset]:
+    """Common name to the asset that holds it."""
+    found: dict[str, _Asset] = {}
+    for key, asset in item.assets.items():
+        roles = set(asset.roles or ())
+        if key.lower() in _NO_BANDS or roles & {"visual", "overview", "thumbnail", "metadata"}:
+            continue
+        kind = (asset.media_type or "").lower()
+        path = address(item, asset.href)
+        suffix = Path(urlparse(path).path).suffix.lower()
+        raster = kind.startswith(("image/tiff", "image/jp2", "image/vnd.stac.geotiff", "application/x-hdf"))
+        if not raster and (kind or suffix not in (".tif", ".tiff", ".jp2", ".vrt")):
+            continue
+        entries = _described(asset.extra_fields)
+        for index, entry in enumerate(entries, start=1):
+            name = _common(key if len(entries) == 1 else "", entry, sensor)
+            if name is None:
+                continue
+            rank = (len(entries) > 1, "jp2" in kind or suffix == ".jp2", path.startswith("s3://"))
+            nodata = _numbers(entry.get("nodata"))
+            own = _Asset(
+                path, index, name, _number(entry.get("raster:scale", entry.get("scale"))),
+                _number(entry.get("raster:offset", entry.get("offset"))), nodata, rank,
+            )  # fmt: skip
+            if name not in found or own.rank < found[name].rank:
+                found[name] = own
+    return found
+
+
+def _described(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What an asset says of each of its bands: `bands`, `eo:bands` and `raster:bands`, and what holds for all."""
+    lists = [fields[key] for key in ("bands", "eo:bands", "raster:bands") if isinstance(fields.get(key), list)]
+    count = max((len(part) for part in lists), default=1) or 1
+    whole = {
+        key: fields[key]
+        for key in ("nodata", "raster:scale", "raster:offset", "name", "eo:common_name")
+        if key in fields
+    }
+    merged = [dict(whole) for _ in range(count)]
+    for part in lists:
+        for entry, more in zip(merged, part, strict=False):
+            entry.update(more)
+    return merged
+
+
+def _common(key: str, entry: Mapping[str, Any], sensor: Sensor | None) -> str | None:
+    """Our name of a band, by its id in the product, its common name, or its asset's key."""
+    said = str(entry.get("eo:common_name", entry.get("common_name")) or "").lower()
+    identifiers = [str(entry.get("name") or ""), key]
+    if sensor is not None:
+        for text in identifiers:
+            identifier = band_id(re.sub(r"^(OLI|TM|ETM|TIRS|MSI)_", "", text, flags=re.I))
+            if identifier is not None:
+                return PRODUCTS[sensor.product].get(identifier)
+    for text in (said, *(text.lower() for text in identifiers)):
+        name = _COMMON.get(text) or common_name(text)
+        if name is not None:
+            # Catalogs call the near infrared of Landsat 4 to 7 nir08, which is a broad band.
+            return "nir_broad" if name == "nir_narrow" and sensor and sensor.product == "landsat-457" else name
+    return None
+
+
+def _wanted(
+    bands: Sequence[str] | None, tables: Sequence[Mapping[str, _Asset]], items: Sequence[pystac.Item]
+) -> list[str]:
+    """The bands to open: those named, or all reflective ones that every item has."""
+    if bands is not None:
+        names = list(check_names(bands))
+        for item, table in zip(items, tables, strict=True):
+            lacking = [name for name in names if name not in table]
+            if lacking:
+                raise BandError(f"{item.id} has no {', '.join(lacking)}; it has {', '.join(table) or 'no known band'}.")
+        return names
+    common = [name for name in WAVELENGTHS if all(name in table for table in tables) and name not in _LEFT_OUT]
+    if not common:
+        said = "; ".join(
+            f"{item.id} has {', '.join(table) or 'none'}" for item, table in zip(items, tables, strict=True)
+        )
+        raise BandError(
+            f"no band was recognised that all items have: {said}. Assets need common names (eo:bands, bands) or keys "
+            "such as blue; or name the sensor."
+        )
+    return common
+
+
+def _scaling(asset: _Asset, sensor: Sensor | None, file: File) -> tuple[float, float] | None:
+    """Gain and bias of an asset's values: as the item says, as the product has it, or as the file declares."""
+    if asset.scale is not None:
+        return asset.scale, asset.offset or 0.0
+    if sensor is not None:
+        return sensor.gain, sensor.bias
+    declared = file.scaling[asset.index - 1]
+    return declared if declared != (1.0, 0.0) else None
+
+
+def _left_in(item: pystac.Item, asset: _Asset, sensor: Sensor, day: dt.date, told: float | None) -> float | None:
+    """What is to be added to Sentinel-2 values; None where neither item, date nor user (`told`) say it.
+
+    Values of a baseline before 04.00 never carry the 1,000, and what the user says is for the others.
+    """
+    said = item.properties
+    names = ("s2:processing_baseline", "processing:version", "sentinel:processing_baseline")
+    baseline = next((number for number in (_number(said.get(name)) for name in names) if number is not None), None)
+    if baseline is not None and baseline < 4:
+        return 0.0
+    if told is not None:
+        return told
+    applied = said.get("earthsearch:boa_offset_applied", said.get("sentinel:boa_offset_applied"))
+    if applied is not None:
+        return 0.0 if applied else -1000.0
+    if asset.offset:
+        return float(round(asset.offset / (asset.scale or sensor.gain)))
+    if baseline is not None:
+        raise SceneError(
+            f"{item.id} is of processing baseline {baseline:05.2f}, whose values are 1,000 too high unless that was "
+            "taken out, and the item does not say: say --offset -1000 if it was not (the archive's files), --offset 0 "
+            "if it was."
+        )
+    return 0.0 if day < OFFSET_SINCE else None
+
+
+def _repeats(files: Mapping[str, File], where: str) -> dict[str, int]:
+    """How often each file's pixels are repeated to lie on the finest grid."""
+    fine = min(files.values(), key=lambda file: abs(file.transform.determinant))
+    found = {}
+    for file in files.values():
+        if file.wkt != fine.wkt:
+            raise SceneError(
+                f"{shown(file.path)} and {shown(fine.path)} of {where} lie in other coordinate reference systems (UTM "
+                "zones): a scene has one; open the items one by one, or bring the files onto one grid with gdalwarp."
+            )
+        ratio = round(abs(file.transform.determinant / fine.transform.determinant) ** 0.5)
+        grid = file.transform @ Affine.scale(1 / ratio)
+        size = max(abs(fine.transform.a), abs(fine.transform.b))
+        rows, columns = file.shape[0] * ratio - fine.shape[0], file.shape[1] * ratio - fine.shape[1]
+        if not grid.almost_equals(fine.transform, precision=1e-3 * size) or not (
+            0 <= rows < ratio and 0 <= columns < ratio
+        ):
+            raise SceneError(
+                f"{shown(file.path)} {file.shape} and {shown(fine.path)} {fine.shape} of {where} do not begin at the "
+                "same corner with pixels that divide each other: bring them onto one grid first ('gdalbuildvrt "
+                "-separate -resolution highest scene.vrt FILES', 'gdalwarp')."
+            )
+        found[file.path] = ratio
+    return found
+
+
+def _one_sensor(sensors: Sequence[Sensor | None]) -> Sensor | None:
+    """The product of all items; of the two HLS products, whose values mean the same, the first by name."""
+    known = {sensor.name: sensor for sensor in sensors if sensor is not None}
+    kinds = {(sensor.gain, sensor.bias, sensor.level, sensor.resolution) for sensor in known.values()}
+    return known[min(known)] if None not in sensors and len(kinds) == 1 else None
+
+
+def _number(value: object) -> float | None:
+    try:
+        return float(value) if value is not None else None  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+
+
+def _numbers(value: object) -> tuple[float, ...]:
+    number = _number(value)
+    return () if number is None else (number,)
