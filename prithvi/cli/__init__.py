@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prithvi.cli import area, compare, data, demo, doctor, export, fill, fit, map, models
+from prithvi.cli import area, compare, data, demo, doctor, embed, export, fill, fit, map, models
 from prithvi.errors import PrithviError
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app.command("fit", context_settings=_PASS_ON, add_help_option=False)(fit.fit)
 app.command("test", context_settings=_PASS_ON, add_help_option=False)(fit.test)
 app.command("compare", context_settings=_MORE)(compare.compare)
 app.command("map")(map.map_verb)
+app.command("embed")(embed.embed_verb)
 app.command("fill")(fill.fill_verb)
 app.command("area")(area.area)
 app.command("export")(export.export_verb)

@@ -6,16 +6,20 @@ import datetime as dt
 import json
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
+from rasterio.errors import RasterioError
 
 from prithvi.errors import ConfigError, SceneError
 from prithvi.fitted import ClassEntry
 from prithvi.mapping.answers import STEPS, in_steps
+from prithvi.mapping.embedder import embedding_raster
+from prithvi.mapping.provenance import Provenance
 from prithvi.mapping.rasters import NODATA, Grid, Raster, RasterWriter
 
 if TYPE_CHECKING:
@@ -48,22 +52,25 @@ class PrithviAccessor:
         A filled series becomes a folder with DATE.tif, DATE_filled.tif and DATE_uncertainty.tif.
 
         Args:
-            path: the file, or the folder of a filled series.
-            confidence: whether to write PATH's name with _confidence beside it, too.
+            path: the file (.tif), or the folder of a filled series.
+            confidence: whether to write STEM_confidence.tif beside a class map, too.
 
         Raises:
             OutputError: it cannot be written.
-            ConfigError: nothing in here can be written so.
+            SceneError: the scene of a lazy result cannot be read, or this is a part of a rotated one.
+            ConfigError: nothing in here can be written so, or another suffix.
 
         """
         path = Path(path)
         if "image" in self.result:
             return self._series_to_cogs(path)
+        if path.suffix.lower() not in (".tif", ".tiff"):
+            raise ConfigError(f"a GeoTIFF is written here: name {path} .tif.")
         wanted = self._rasters(path, confidence)
         names = [name for name, _ in wanted]
         with RasterWriter(path.parent, Grid.of(self._grid()), [raster for _, raster in wanted]) as writer:
             for start, values in _by_rows(self.result[names]):
-                writer.write(start, [self._stored(name, values[name]) for name in names])
+                writer.write(start, [_stored(name, values[name]) for name in names])
             writer.make()
             writer.publish()
         return path
@@ -82,43 +89,48 @@ class PrithviAccessor:
         """
         from prithvi.mapping.vectors import vectorise
 
-        path = Path(path)
+        path, sure = Path(path), bool(self.classes) and "confidence" in self.result
         with tempfile.TemporaryDirectory() as work:
-            has = bool(self.classes) and "confidence" in self.result
-            made = self.to_cog(Path(work) / f"{path.stem}.tif", confidence=has)
-            beside = made.with_name(f"{made.stem}_confidence.tif")
-            vectorise(made, path, confidence=beside if has else None, **options)
+            made = self.to_cog(Path(work) / f"{path.stem}.tif", confidence=sure)
+            beside = made.with_name(f"{made.stem}_confidence.tif") if sure else None
+            vectorise(made, path, confidence=beside, provenance=self._origin(), **options)
         return path
 
     def to_stac(self, path: str | Path) -> pystac.Item:
-        """Writes the STAC item of a map beside its file, which `to_cog` has written.
+        """Writes the STAC item of a map beside its file, which `to_cog` has written, and of its confidence.
 
         Args:
             path: the file.
 
         Raises:
+            ConfigError: this is no map.
             SceneError: the file is not there, or the scene had no date.
 
         """
-        from prithvi.mapping.provenance import Provenance
         from prithvi.mapping.stac import map_item, write_item
 
         path = Path(path)
+        if not {"class", "value"} & set(self.result):
+            raise ConfigError("a STAC item is written of maps (prithvi.map), and this is none.")
         if not path.is_file():
             raise SceneError(f"there is no file {path}: write it first (result.prithvi.to_cog({str(path)!r})).")
         dates = [dt.datetime.fromisoformat(day) for day in self.result.attrs.get("dates", ())]
         if not dates:
             raise SceneError("a STAC item needs a date, and the scene has none: prithvi.open_scene(..., dates=[...]).")
-        origin = Provenance.from_tags(self.result.attrs)
-        write_item(path, provenance=origin, dates=dates)
-        return map_item(path, provenance=origin, dates=dates)
+        beside = path.with_name(f"{path.stem}_confidence.tif")
+        assets = {"confidence": beside} if beside.is_file() else {}
+        write_item(path, provenance=self._origin(), dates=dates, assets=assets)
+        return map_item(path, provenance=self._origin(), dates=dates, assets=assets)
+
+    def _origin(self) -> Provenance:
+        attrs = self.result.attrs
+        return replace(Provenance.from_tags(attrs), model_folder=str(attrs.get("model_folder", "")))
 
     def _grid(self) -> xr.DataArray:
-        first = next(iter(self.result.data_vars))
-        blank = self.result[first]
-        while blank.ndim > 2:
-            blank = blank[0]
-        return blank.assign_attrs(shape=blank.shape)
+        """(y, x) of nothing but places."""
+        blank = self.result[next(iter(self.result.data_vars))]
+        blank = blank.isel({name: 0 for name in blank.dims if name not in ("y", "x")}, drop=True)
+        return blank.assign_attrs(shape=tuple(self.result.attrs.get("shape", blank.shape)))
 
     def _tags(self) -> dict[str, str]:
         return {key: str(value) for key, value in self.result.attrs.items() if key.startswith("PRITHVI_")}
@@ -139,14 +151,8 @@ class PrithviAccessor:
             return [("value", Raster(path.name, (title,), "float32", nan, tags, unit=unit))]
         if "embedding" in self.result:
             steps, features = self.result["embedding"].shape[:2]
-            names = tuple(f"step{step} feature{feature}" for step in range(steps) for feature in range(features))
-            return [("embedding", Raster(path.name, names, "float32", nan, tags, half=True))]
+            return [("embedding", embedding_raster(path.name, (steps, features), tags))]
         raise ConfigError(f"none of {', '.join(map(str, self.result.data_vars))} is a map, a series or an embedding.")
-
-    def _stored(self, name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        if name == "confidence":
-            return in_steps(values)
-        return values.reshape(-1, *values.shape[2:]).astype(np.float32) if name == "embedding" else values
 
     def _series_to_cogs(self, folder: Path) -> Path:
         from prithvi.mapping.series import rasters_of, stored_dates
@@ -165,11 +171,20 @@ class PrithviAccessor:
         return folder
 
 
+def _stored(name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if name == "confidence":
+        return in_steps(values)
+    return values.reshape(-1, *values.shape[2:]).astype(np.float32) if name == "embedding" else values
+
+
 def _by_rows(result: xr.Dataset, rows: int = 1024) -> Iterator[tuple[int, dict[str, npt.NDArray[Any]]]]:
     """First row and values, by the blocks of a lazy result."""
     heights = result.chunksizes.get("y") or [rows] * -(-result.sizes["y"] // rows)
     start = 0
     for height in heights:
-        part = result.isel(y=slice(start, start + height)).compute()
+        try:
+            part = result.isel(y=slice(start, start + height)).compute()
+        except (RasterioError, OSError) as error:
+            raise SceneError(f"the scene's pixels cannot be read ({error}): damaged, cut short or moved.") from error
         yield start, {str(name): values.values for name, values in part.data_vars.items()}
         start += height

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from prithvi.errors import ModelError
 from prithvi.fitted import Mappable
 from prithvi.mapping.blend import BlendedRows
 from prithvi.mapping.rasters import NODATA, Raster
@@ -64,8 +65,17 @@ class Answers:
 def values_of(model: Mappable, rows: BlendedRows, probabilities: bool = True) -> dict[str, npt.NDArray[np.generic]]:
     """`value` (rows, width) float32 of a quantity; else `class` uint8 and, on request, `probability` (classes, rows,
     width) and `confidence` (rows, width), both float32. Where there is no data they are NaN, the class 255.
+
+    Raises:
+        ModelError: another number of scores than there are classes.
+
     """
-    valid = rows.valid
+    valid, names = rows.valid, [entry.name for entry in model.classes]
+    if len(rows.scores) not in (0, len(names) or 1):
+        raise ModelError(
+            f"the model gave {len(rows.scores)} scores a pixel; {len(names) or 1} were to be"
+            f"{': ' + ', '.join(names) if names else ', of a quantity'}."
+        )
     if model.quantity is not None:
         if len(rows.scores) == 0:
             return {"value": np.full(valid.shape, np.nan, np.float32)}

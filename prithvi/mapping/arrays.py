@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,8 @@ from prithvi.mapping.maps import Target
 from prithvi.mapping.provenance import Provenance
 from prithvi.mapping.rasters import NODATA
 from prithvi.mapping.scoring import Ground, Model, Scoring, check_size, mappable, mappable_module
-from prithvi.mapping.strips import rows_of
+from prithvi.mapping.strips import Mask, rows_of
+from prithvi.models import PrithviMAE
 from prithvi.scenes import conform, transform_of
 from prithvi.scenes.area import Area
 from prithvi.windows import WindowPlan
@@ -47,7 +48,8 @@ def map(
     """A map as an array with its place.
 
     Args:
-        scene: what `prithvi.open_scene` gives. Where it is lazy the answer is, and is computed by rows when asked for.
+        scene: what `prithvi.open_scene` gives. Where it is lazy the answer is, and is computed by rows when asked for;
+            at once only a sample of its values is read, to see that they are what the model expects.
         model: a model folder, an exported program, what `prithvi.load` gives for one; or any torch module, which then
             needs `contract` and `classes` or `quantity` (see `prithvi.mapping.mappable_module`).
         contract: what a plain module expects of its input.
@@ -69,11 +71,11 @@ def map(
         SceneError, BandError, ScaleError: the scene does not fit the model.
 
     """
-    found = _any_model(model, contract, classes, quantity, window)
+    found = _any_model(model, contract, classes, quantity, window, scene.sizes["time"])
     check_size(found, scene)
     scene = conform(scene, found.contract, accept)
-    target = Target.of(scene, window or found.window, stride, area)
-    run = _MapRows(found, Ground.of(target.scene), scene.attrs, batch_size, device, probabilities)
+    target = Target.of(scene, found.window if window is None else window, stride, area)
+    run = _MapRows(found, Ground.of(target.scene), scene.attrs, target.mask, batch_size, device, probabilities)
     if found.quantity is not None:
         forms = {"value": Form((), "float32")}
     else:
@@ -83,16 +85,13 @@ def map(
     arrays = in_rows(target.scene, target.plan, run, forms)
     arrays = {name: values[..., target.rows, target.columns] for name, values in arrays.items()}
     result = placed(arrays, target.map)
-    if target.mask is not None:
-        inside = xr.DataArray(target.mask(target.rows.start, target.rows.stop)[:, target.columns], dims=("y", "x"))
-        for name, values in result.data_vars.items():
-            nothing = NODATA if name == "class" else np.nan
-            result[name] = values.where(inside, nothing).astype(values.dtype)
     if "probability" in result:
         result = result.assign_coords(category=[entry.name for entry in found.classes])
-    result.attrs = Provenance.of(found, scene, "prithvi.map").tags()
-    days = [str(day)[:10] for day in scene["time"].values] if "time" in scene.coords else []
-    result.attrs = {**result.attrs, "dates": days}
+    result = result.assign_attrs(Provenance.of(found, scene, "prithvi.map").tags())
+    if found.folder:
+        result.attrs["model_folder"] = found.folder
+    if "time" in scene.coords:
+        result.attrs["dates"] = [str(time) for time in scene["time"].values.astype("datetime64[s]")]
     if found.quantity is not None:
         result["value"].attrs.update(long_name=found.quantity.name, units=found.quantity.unit)
     else:
@@ -118,6 +117,8 @@ def placed(arrays: Mapping[str, Any], scene: xr.DataArray, dims: tuple[str, ...]
     if scene.rio.crs is not None:
         result = result.rio.write_crs(scene.rio.crs)
     written: xr.Dataset = result.rio.write_transform(transform_of(scene))
+    if "x" not in coords:  # of a rotated grid: what is cut out of it can be told by this alone
+        written.attrs["shape"] = (scene.sizes["y"], scene.sizes["x"])
     return written
 
 
@@ -138,18 +139,23 @@ class _MapRows:
     model: Mappable
     ground: Ground
     attrs: dict[str, Any]
+    mask: Callable[[int, int], Mask] | None
+    """(rows, width) of rows of the scene: where an answer is asked for."""
     batch_size: int
     device: str | torch.device | None
     probabilities: bool
 
     def __call__(self, pixels: npt.NDArray[Any], plan: WindowPlan, rows: slice, start: int) -> Values:
-        size = pixels.shape[2], pixels.shape[3]
+        size, mask = (pixels.shape[2], pixels.shape[3]), self.mask
         scene = xr.DataArray(pixels, dims=("time", "band", "y", "x"), attrs=self.attrs)
-        source = rows_of(scene, self.model.contract)
         scoring = Scoring(self.model.module, self.ground.below(start), self.model.coordinates, self.device)
+        wanted = None if mask is None else lambda first, last: mask(start + first, start + last)
         found: dict[str, list[npt.NDArray[Any]]] = {}
-        part = (rows, slice(0, size[1]))
-        for slab in blend(source, size, scoring, plan, batch_size=self.batch_size, part=part):
+        slabs = blend(
+            rows_of(scene, self.model.contract), size, scoring, plan, batch_size=self.batch_size,
+            part=(rows, slice(0, size[1])), wanted=wanted,
+        )  # fmt: skip
+        for slab in slabs:
             for name, values in values_of(self.model, slab).items():
                 if name != "probability" or self.probabilities:
                     found.setdefault(name, []).append(values)
@@ -162,14 +168,16 @@ def _any_model(
     classes: Sequence[str | ClassEntry],
     quantity: Quantity | None,
     window: int | None,
+    frames: int,
 ) -> Mappable:
-    if isinstance(model, torch.nn.Module):
+    if isinstance(model, torch.nn.Module) and not isinstance(model, PrithviMAE):
         if contract is None:
             raise ConfigError(
                 "a plain module does not say what it expects of its input: give contract=prithvi.Contract(bands, mean, "
                 "std, ...), and classes= or quantity=."
             )
-        return mappable_module(model, contract, classes=classes, quantity=quantity, window=window or 224)
+        side = 224 if window is None else window
+        return mappable_module(model, contract, classes=classes, quantity=quantity, window=side, frames=frames)
     if contract is not None or classes or quantity is not None:
         raise ConfigError("contract=, classes= and quantity= are for plain torch modules; this model has its own.")
     return mappable(model)

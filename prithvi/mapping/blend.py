@@ -117,9 +117,9 @@ class _Sums:
         self.total: torch.Tensor | None = None
 
     def add(self, scores: torch.Tensor, columns: list[int]) -> None:
-        if scores.shape[2:] != (self.window, self.window):
+        if scores.ndim != 4 or scores.shape[2:] != (self.window, self.window):
             raise ModelError(
-                f"the model gave {scores.shape[2]} x {scores.shape[3]} scores for a window; {self.window} x "
+                f"the model gave {' x '.join(map(str, scores.shape[2:]))} scores for a window; {self.window} x "
                 f"{self.window} were to be."
             )
         if self.total is None:

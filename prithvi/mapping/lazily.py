@@ -49,7 +49,7 @@ def in_rows(
         return dict(run(scene.values, plan, slice(0, height), 0))
     step = max(1, ROWS // cell)
     blocks: dict[str, list[Any]] = {name: [] for name in forms}
-    work = delayed(run, pure=False)
+    work = delayed(run, pure=False, traverse=False)
     for first in range(0, height, step):
         last = min(first + step, height)
         part, rows, _ = plan.over(slice(first * cell, last * cell), slice(0, width * cell))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import rasterio
 import torch
@@ -67,7 +68,10 @@ class Target:
             return cls(scene, plan, *everything, None, scene)
         down, along = area.window(scene)
         part, rows, columns = plan.over(down, along)
-        seen, whole = crop(scene, rows, columns), scene
+        seen = crop(scene, rows, columns)
+        # Where the scene's pixels lie and no pixels: the mask may travel to other processes.
+        whole = scene.isel(time=0, band=0, drop=True)
+        whole = whole.copy(data=da.zeros(whole.shape, bool, chunks=-1))
 
         def mask(first: int, last: int) -> Mask:
             """Within the box of the area, so that a window is not run for its margin alone."""

@@ -210,7 +210,7 @@ class RasterWriter:
         for raster, file in zip(self.rasters, self.files, strict=True):
             file.close()
             path = self.work / raster.name
-            options = {"NBITS": 16} if raster.half else {}
+            options = {"BLOCKSIZE": _block_of(raster), **({"NBITS": 16} if raster.half else {})}
             try:
                 vrt = write_vrt(self.partial / f"{raster.name}.vrt", self._raw(raster), self.grid, self._signed(raster))
                 with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE, GDAL_NUM_THREADS="ALL_CPUS"):
@@ -252,6 +252,12 @@ class RasterWriter:
             error.args = (f"{error} The first {self.kept:,} rows are kept: --resume goes on from there.",)
         self.lock.release()
         Path(self.lock.lock_file).unlink(missing_ok=True)
+
+
+def _block_of(raster: Raster) -> int:
+    """Side of a file's blocks, 512 as long as GDAL's cache holds two of them: each has the pixels of all bands."""
+    pixels = GDAL_CACHE / 2 / (len(raster.bands) * np.dtype(raster.dtype).itemsize)
+    return next((side for side in (512, 256, 128, 64, 32) if side * side <= pixels), 16)
 
 
 def _write_all(file: Any, rows: npt.NDArray[Any]) -> None:

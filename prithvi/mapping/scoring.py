@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import rasterio.transform
@@ -26,7 +27,7 @@ Model = str | Path | FittedModel | Mappable
 """A model folder or exported program, or what `prithvi.load` gives for one."""
 
 
-def mappable(model: Model) -> Mappable:
+def mappable(model: Model | nn.Module) -> Mappable:
     """What a map can be made with.
 
     Raises:
@@ -36,7 +37,8 @@ def mappable(model: Model) -> Mappable:
     """
     found = load(model) if isinstance(model, (str, Path)) and str(model) not in VARIANTS else model
     if not isinstance(found, (FittedModel, Mappable)):
-        raise ModelError(f"{model} is a pretrained model; a map needs a fine-tuned one (prithvi fit, prithvi demo).")
+        told = model if isinstance(model, (str, Path)) else f"a {type(model).__name__}"
+        raise ModelError(f"{told} is a pretrained model; a map needs a fine-tuned one (prithvi fit, prithvi demo).")
     return found.mappable() if isinstance(found, FittedModel) else found
 
 
@@ -149,7 +151,19 @@ class Scoring:
         return scores[:number]
 
 
-def check_size(model: Mappable, scene: xr.DataArray) -> None:
+class Sized(Protocol):
+    """What a scene's size is held against."""
+
+    @property
+    def patch(self) -> int:
+        """The smallest side of a scene."""
+
+    @property
+    def frames(self) -> int:
+        """Dates that are taken."""
+
+
+def check_size(model: Sized, scene: xr.DataArray) -> None:
     """Whether a scene is large enough for a model and has as many dates as it wants.
 
     Raises:

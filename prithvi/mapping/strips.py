@@ -67,7 +67,7 @@ class _Pieces:
 class Strip:
     """A band of a window's height that moves down a scene; context manager.
 
-    What a window lacks at the scene's far edges is filled by reflection.
+    What a window lacks at the scene's far edges is filled by reflection of what it has.
 
     Args:
         rows: where pixels come from.
@@ -81,7 +81,7 @@ class Strip:
         self, rows: Rows, size: tuple[int, int], plan: WindowPlan, wanted: Callable[[int, int], Mask] | None = None
     ) -> None:
         self.rows, self.plan, self.wanted = rows, plan, wanted
-        self.down, self.along = reflected(size[0], plan.rows[-1] + plan.window), _overhang(size[1], plan)
+        self.along = _overhang(size[1], plan)
         self.height, self.width = size
         self.start = self.filled = 0
         self.pixels: Pixels = np.empty((0, 0, 0, 0), np.float32)
@@ -122,7 +122,7 @@ class Strip:
             band[:kept] = band[moved : moved + kept]
         self._place(pixels, asked, kept)
         if row + window > self.height:  # below the scene
-            inside = self.down[self.height : row + window] - row
+            inside = reflected(self.height - row, window)[self.height - row :]
             below = slice(self.height - row, window)
             self.pixels[:, :, below], self.valid[:, below] = self.pixels[:, :, inside], self.valid[:, inside]
             self.asked[below] = False
@@ -184,4 +184,8 @@ def reflected(size: int, wanted: int) -> npt.NDArray[np.intp]:
 
 
 def _overhang(width: int, plan: WindowPlan) -> npt.NDArray[np.intp]:
-    return reflected(width, plan.columns[-1] + plan.window)
+    """Which column stands at each place of a row of windows. The last window mirrors what it has itself, so that it
+    sees the same whatever stands beside it.
+    """
+    last = plan.columns[-1]
+    return np.concatenate([np.arange(last), last + reflected(width - last, plan.window)])

@@ -6,6 +6,7 @@ are straight in the polygons' own coordinates, so a box in degrees is curved in 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,6 +30,8 @@ from prithvi.scenes.pixels import replaced
 
 _STRIP = 1024
 """Rows that are looked at together where a whole window is."""
+_ONE = threading.Lock()
+"""Rasterio silences a warning of its own while it draws, which several threads at once undo for each other."""
 _PRECISE = 0.001
 """Pixels that a projected edge may lie beside its true course."""
 Coordinates = npt.NDArray[np.float64]
@@ -161,7 +164,8 @@ class Area:
         if not placed or 0 in size:
             return np.zeros(size, dtype=bool)
         transform = transform_of(scene) @ Affine.translation(left, top)
-        inside: npt.NDArray[np.bool_] = geometry_mask(placed, size, transform, invert=True)
+        with _ONE:
+            inside: npt.NDArray[np.bool_] = geometry_mask(placed, size, transform, invert=True)
         return inside
 
     def _placed(self, scene: xr.DataArray) -> tuple[shapely.Geometry, ...]:
