@@ -87,7 +87,7 @@ class FillWindows:
 
 def _saying(values: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
     """(band, y, x) values, 0 where one of a pixel's is missing, and (1, y, x) 1 where none is."""
-    there = np.isfinite(values).all(axis=0)
+    there: Known = np.asarray(np.isfinite(values).all(axis=0))
     return [np.where(there, values, np.float32(0)), there[None].astype(np.float32)]
 
 

@@ -65,7 +65,7 @@ class ModelFill:
         digest = hashlib.sha256()
         for name, values in sorted(self.filler.mae.state_dict().items()):
             digest.update(name.encode() + values.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return {"weights": digest.hexdigest(), **self.filler.settings}
+        return {"weights": digest.hexdigest(), "device": self.device.type, **self.filler.settings}
 
     @torch.inference_mode()
     def __call__(self, image: Pixels, known: Known, times: Pixels, where: tuple[float, float]) -> Pixels:

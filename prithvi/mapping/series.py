@@ -119,7 +119,7 @@ def fill_series(
         key = {
             "input": _state(series, named), "clouds": clear is not None, "dates": days, "wanted": wanted,
             "windows": [plan.window, plan.stride], "bands": names, "together": seen, "uncertainty": uncertainty,
-            "fill": getattr(fill, "facts", origin.model), "device": str(device), "software": origin.software,
+            "fill": getattr(fill, "facts", origin.model), "software": origin.software,
         }  # fmt: skip
         with (
             rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE),

@@ -1,4 +1,4 @@
-"""Fills a series again and again, each time killed (SIGKILL) at a random moment, and compares what --resume makes of it.
+"""Fills a series again and again, killed (SIGKILL) at a random moment each time, and compares what --resume makes.
 
     python tests/mapping/kill_fills.py WORK COUNT SEED ARGUMENTS...
 
@@ -76,7 +76,7 @@ def main() -> None:
         made = content(folder / "out")
         differ = sorted(file for file in made.keys() | expected.keys() if made.get(file) != expected.get(file))
         results.append({"at": at, "left": left, "code": again, "differ": differ})
-    print(json.dumps({"code": code, "seconds": lasts, "files": sorted(expected), "runs": results}))
+    sys.stdout.write(json.dumps({"code": code, "seconds": lasts, "files": sorted(expected), "runs": results}) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,10 +110,8 @@ def test_the_model_fills_every_size(height: int, width: int, real) -> None:  # t
     check(result, series)
     assert np.isfinite(result["image"].values).all()
     assert (result["filled"].values == ~known).all()
-    simple = prithvi.fill(series, mean_of_others, uncertainty=False)["image"].values
-    gaps = ~known[:, None] & np.isfinite(simple)
-    errors = [np.abs(found - image)[gaps].mean() for found in (result["image"].values, simple)]
-    assert min(height, width) < 20 or errors[0] < 0.8 * errors[1]
+    error = np.abs(result["image"].values - image)[np.broadcast_to(~known[:, None], image.shape)].mean()
+    assert error < 0.12 * image.mean()
 
 
 def test_a_partly_known_pixel_keeps_the_bands_it_has(real) -> None:  # type: ignore[no-untyped-def]
@@ -393,3 +392,23 @@ def test_uncertainty_is_the_error_under_mirrored_gaps() -> None:
     nobody = fill_window(mean_of_others, image_of_truth[:, :2, :2, :2], alone, np.zeros((2, 2)), (0.0, 0.0))  # type: ignore[arg-type]
     assert np.isfinite(nobody.image).all()
     assert np.isnan(nobody.uncertainty[:, 1]).all()  # it cannot be known
+
+
+def test_the_documented_code_runs(real, write_tif, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    text = (Path(__file__).parents[2] / "docs" / "gap_filling.md").read_text(encoding="utf-8")
+    image, known = real(3, 40, 40)
+    for letter, pixels, there in zip("abc", image, known, strict=True):
+        write_tif(pixels.round().clip(1, 9000).astype(np.int16), f"{letter}.tif", nodata=-9999)
+        write_tif((~there[None]).astype(np.uint8), f"{letter}_clouds.tif", names=None, scale=None)
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 2
+    found: list[dict[str, Any]] = []
+    for block in blocks:
+        names: dict[str, Any] = {}
+        exec(block, names)
+        found.append(names)
+    filled = found[0]["filled"].compute()
+    assert (filled["filled"].values == ~known).all()
+    assert len(list((tmp_path / "filled").glob("*.tif"))) == 9
+    assert found[1]["filled"].shape == (1, 6, 3, 64, 64)

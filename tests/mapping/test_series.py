@@ -14,10 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import xarray as xr
 
 from prithvi.bands import PRITHVI_BANDS
+from prithvi.errors import SceneError
 from prithvi.evaluation.gaps import linear_in_time, nearest_date
 from prithvi.hls import Granule, good
+from prithvi.mapping import fill_series
 from tests.conftest import Answer
 from tests.synthetic_hls import Archive
 
@@ -235,25 +238,60 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(
     files, masks = [], []
     random = np.random.default_rng(0)
     for number in range(6):
-        pixels = np.clip(six_bands[:, 100:164, 330:370] * (1 + 0.05 * number), 1, 9000).round().astype(np.int16)
+        pixels = np.clip(six_bands[:, 100:164, 330:362] * (1 + 0.05 * number), 1, 9000).round().astype(np.int16)
         files.append(write_tif(pixels, f"d{number}.tif", nodata=-9999))
-        cloud = np.kron(random.random((8, 5)) < 0.3, np.ones((8, 8))).astype(np.uint8)
+        cloud = np.kron(random.random((8, 4)) < 0.3, np.ones((8, 8))).astype(np.uint8)
         masks.append(write_tif(cloud[None], f"c{number}.tif", names=None, scale=None))
-    words = ["--method", "filling", *files, "--sensor", "hls-s30", "--window", "32", "--stride", "20"]
+    words = ["--method", "filling", *files, "--sensor", "hls-s30", "--window", "32", "--stride", "16"]
     words += [word for number in range(6) for word in ("--date", f"2020-05-1{number}")]
     words += [word for mask in masks for word in ("--clouds", mask)]
-    command = [sys.executable, str(Path(__file__).parent / "kill_fills.py"), tmp_path / "work", 4, 7, *words]
+    command = [sys.executable, str(Path(__file__).parent / "kill_fills.py"), tmp_path / "work", 3, 7, *words]
     path = {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, env=os.environ | path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["code"] == 0
     assert len(found["files"]) == 18
-    assert len({round(each["at"], 3) for each in found["runs"]}) == 4
+    assert len({round(each["at"], 3) for each in found["runs"]}) == 3
     assert any(each["left"] for each in found["runs"])  # something was there to go on from
     for each in found["runs"]:
         assert each["code"] == 0
         assert each["differ"] == []
+
+
+def test_what_an_error_interrupts_goes_on_from_its_rows(series, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Rows that are finished are not filled again, and the answer is that of one run."""
+    _, _, truth, known = series
+    array = xr.DataArray(
+        np.where(known[:, None], truth, np.nan).astype(np.float32), dims=("time", "band", "y", "x"),
+        coords={"time": np.array(DAYS, "datetime64[ns]"), "band": list(PRITHVI_BANDS)},
+        attrs={"gain": 1e-4, "source": "made here"},
+    ).rio.write_crs("EPSG:32630")  # fmt: skip
+    calls, stop_at = 0, 0
+
+    def means(image, known, times, where):  # type: ignore[no-untyped-def]
+        nonlocal calls
+        calls += 1
+        if calls == stop_at:
+            raise SceneError("the power is gone.")
+        mean = np.where(known, image, 0).sum(axis=1, keepdims=True) / np.maximum(known.sum(axis=0), 1)
+        return np.where(known, image, mean)
+
+    def made(folder: Path) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    fill_series(array, tmp_path / "whole", means, window=16)
+    whole, calls, stop_at = calls, 0, calls * 4 // 5
+    with pytest.raises(SceneError, match=r"The first \d+ rows are kept: --resume goes on from there"):
+        fill_series(array, tmp_path / "parts", means, window=16)
+    assert not list((tmp_path / "parts").glob("*.tif"))
+    calls, stop_at, seen = 0, 0, []
+    result = fill_series(array, tmp_path / "parts", means, window=16, resume=True, progress=lambda *at: seen.append(at))
+    assert calls < 0.7 * whole
+    assert made(tmp_path / "parts") == made(tmp_path / "whole")
+    assert result.filled + result.observed + result.empty == known.size
+    assert seen[-1][0] == seen[-1][1]
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
 def test_first_and_last_dates_without_data_are_filled(prithvi: Cli, series, write_tif, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
