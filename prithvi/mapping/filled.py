@@ -19,7 +19,7 @@ from prithvi.mapping.lazily import Form, in_rows
 from prithvi.mapping.lazily import Values as Named
 from prithvi.mapping.provenance import Provenance
 from prithvi.mapping.scoring import Ground
-from prithvi.mapping.series import without_clouds
+from prithvi.mapping.series import in_order, without_clouds
 from prithvi.mapping.together import Turn, turns
 from prithvi.scenes import conform
 from prithvi.windows import WindowPlan
@@ -73,13 +73,13 @@ def fill(
         ModelError, CheckpointError: see `prithvi.load`.
 
     """
-    if set(series.dims) != {"time", "band", "y", "x"} or series.sizes["time"] < 2:
-        raise SceneError(
-            f"{series.attrs.get('source', 'the series')} has the dimensions {dict(series.sizes)}; a gap is filled in "
-            "(time, band, y, x) of two dates or more."
-        )
     order = series.dims
-    series = series.transpose("time", "band", "y", "x")
+    series = in_order(series)
+    if series.sizes["time"] < 2:
+        raise SceneError(
+            f"{series.attrs.get('source', 'the series')} has {series.sizes['time']} dates, and a gap is filled from "
+            "others: it takes two or more."
+        )
     how = as_fill(model, device)
     if isinstance(how, ModelFill):
         series = _in_units(series, how.contract)

@@ -160,11 +160,16 @@ def fill_window(
         where: latitude and longitude.
         uncertainty: whether to make the gaps; without, it is NaN in what was filled.
 
+    Raises:
+        ModelError: an answer of another shape.
+
     """
     zero = np.zeros(image.shape, np.float32)
     if known.all():
         return Filled(image, zero)
     filled = fill(image, known, times, where)
+    if filled.shape != image.shape:
+        raise ModelError(f"the method gave the shape {filled.shape} for pixels of {image.shape} (band, time, y, x).")
     errors = np.full((image.shape[0], image.shape[1]), np.nan)
     if uncertainty:
         errors = _errors(fill, image, known, times, where)

@@ -86,7 +86,7 @@ def fill_series(
         progress: called with the windows done and their number in all.
 
     Raises:
-        SceneError: fewer than two dates, a date twice, or dates that are not known.
+        SceneError: fewer than two dates, a date twice, dates that are not known, or other dimensions.
         BandError, ScaleError: see `prithvi.scenes.conform`.
         ModelError, CheckpointError: see `prithvi.load`.
         OutputError: a file cannot be written. The finished rows are kept.
@@ -97,6 +97,7 @@ def fill_series(
         bands = fill.contract.bands if isinstance(fill, ModelFill) else [str(name) for name in series["band"].values]
     names = check_names(list(bands))
     contract = Contract(names, (0.0,) * len(names), (1.0,) * len(names))
+    series = in_order(series)
     labels = _labels(series)
     series = without_clouds(conform(series, contract), clear)
     height, width, number = series.sizes["y"], series.sizes["x"], len(labels)
@@ -176,6 +177,21 @@ def _state(series: xr.DataArray, inputs: Sequence[str]) -> dict[str, Any]:
         "inputs": list(inputs), "files": states, "shape": list(series.shape),
         "transform": list(transform_of(series))[:6], "gain": series.attrs.get("gain"), "bias": series.attrs.get("bias"),
     }  # fmt: skip
+
+
+def in_order(series: xr.DataArray) -> xr.DataArray:
+    """The series as (time, band, y, x).
+
+    Raises:
+        SceneError: other dimensions.
+
+    """
+    if set(series.dims) != {"time", "band", "y", "x"}:
+        raise SceneError(
+            f"{series.attrs.get('source', 'the series')} has the dimensions ({', '.join(map(str, series.dims))}); a "
+            "series has (time, band, y, x)."
+        )
+    return series.transpose("time", "band", "y", "x").assign_attrs(series.attrs)
 
 
 def without_clouds(series: xr.DataArray, clear: xr.DataArray | None) -> xr.DataArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -332,6 +333,8 @@ def test_a_model_comes_by_name_folder_object_or_function(real, small: Path, fitt
         xr.testing.assert_equal(prithvi.fill(series, model), expected)
     assert not expected.equals(prithvi.fill(series, mae))  # what is not said is hidden
     assert prithvi.fill(series, folder).attrs["PRITHVI_WEIGHTS_SHA256"] == how.sha256
+    sent = pickle.loads(pickle.dumps(how))  # to a worker of Dask's
+    xr.testing.assert_equal(prithvi.fill(series, sent), expected)
     with pytest.raises(ModelError, match="gaps are filled by"):
         prithvi.fill(series, fitted)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="there is no model"):
@@ -353,10 +356,12 @@ def test_what_open_scene_gives_is_brought_to_the_models_units(real) -> None:  # 
 def test_what_does_not_fit_is_one_sentence(real) -> None:  # type: ignore[no-untyped-def]
     image, known = real(3, 32, 32)
     series = series_of(image, known)
-    with pytest.raises(SceneError, match="of two dates or more"):
+    with pytest.raises(SceneError, match="has 1 dates, and a gap is filled from others"):
         prithvi.fill(series[:1])
-    with pytest.raises(SceneError, match=r"\(time, band, y, x\)"):
+    with pytest.raises(SceneError, match=r"the dimensions \(band, y, x\); a series has \(time, band, y, x\)"):
         prithvi.fill(series[0])
+    with pytest.raises(ModelError, match=r"the method gave the shape \(6, 2, 32, 32\) for pixels of \(6, 3, 32, 32\)"):
+        prithvi.fill(series, lambda image, *_: image[:, :2])
     with pytest.raises(SceneError, match=r"32 x 3 pixels, fewer than one patch of the model \(4\)"):
         prithvi.fill(series[..., :3])
     with pytest.raises(ConfigError, match=r"windows of 30 pixels are not whole patches of the model \(4\)"):
