@@ -105,23 +105,21 @@ def fill_series(
     seen = min(together or dates_of(fill), number)
     order = np.argsort(series["time"].values, kind="stable").tolist()
     rounds, folder = turns(order, seen), Path(folder)
-    for name in (f"{label}{end}.tif" for label in labels for end in ("", "_filled", "_uncertainty")):
-        if any((folder / name).exists() and Path(file).exists() and (folder / name).samefile(file) for file in inputs):
-            raise OutputError(f"{folder / name} is one of the series itself: choose another folder.")
+    _refuse_itself(folder, labels, inputs)
     named = tuple(map(str, inputs)) or ((str(series.attrs["source"]),) if series.attrs.get("source") else ())
     accepted = tuple(map(str, series.attrs.get("accepted", ())))
     origin = Provenance(called(fill), str(getattr(fill, "sha256", "")), named, command, accepted)
-    counts = np.zeros(256, dtype=np.int64)
+    facts = {
+        "input": _state(series, named), "clouds": clear is not None, "windows": [plan.window, plan.stride],
+        "bands": names, "together": seen, "uncertainty": uncertainty, "fill": getattr(fill, "facts", origin.model),
+        "software": origin.software,
+    }  # fmt: skip
     for turn_number, turn in enumerate(rounds):
         part = series.isel(time=list(turn.held)).assign_attrs(series.attrs)
         days = [labels[date] for date in turn.held]
         wanted = [days[place] for place in turn.wanted]
         rasters = [raster for day in wanted for raster in rasters_of(day, names, uncertainty, origin.tags())]
-        key = {
-            "input": _state(series, named), "clouds": clear is not None, "dates": days, "wanted": wanted,
-            "windows": [plan.window, plan.stride], "bands": names, "together": seen, "uncertainty": uncertainty,
-            "fill": getattr(fill, "facts", origin.model), "software": origin.software,
-        }  # fmt: skip
+        key = {**facts, "dates": days, "wanted": wanted}
         with (
             rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE),
             RasterWriter(folder, Grid.of(series), rasters, key, resume) as writer,
@@ -142,6 +140,7 @@ def fill_series(
                     writer.keep()
             writer.make()
             writer.publish()
+    counts = np.zeros(256, dtype=np.int64)
     for label in labels:
         counts += _states(folder / f"{label}_filled.tif")
     paths = tuple(folder / f"{label}.tif" for label in labels)
@@ -166,6 +165,14 @@ class Done:
         self.number += number
         if self.progress is not None:
             self.progress(self.number, self.whole)
+
+
+def _refuse_itself(folder: Path, labels: Sequence[str], inputs: Sequence[str | Path]) -> None:
+    """Raises OutputError where a file of the series would be written over."""
+    there = [Path(file) for file in inputs if Path(file).exists()]
+    for path in (folder / f"{label}{end}.tif" for label in labels for end in ("", "_filled", "_uncertainty")):
+        if path.exists() and any(path.samefile(file) for file in there):
+            raise OutputError(f"{path} is one of the series itself: choose another folder.")
 
 
 def _state(series: xr.DataArray, inputs: Sequence[str]) -> dict[str, Any]:

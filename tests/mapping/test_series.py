@@ -14,13 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import torch
 import xarray as xr
 
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.errors import SceneError
 from prithvi.evaluation.gaps import linear_in_time, nearest_date
 from prithvi.hls import Granule, good
-from prithvi.mapping import fill_series
+from prithvi.mapping import fill, fill_series
+from prithvi.modelfolder import save_pretrained
+from prithvi.models import GapFiller, build
 from tests.conftest import Answer
 from tests.synthetic_hls import Archive
 
@@ -315,3 +318,21 @@ def test_the_series_itself_is_not_written_over(prithvi: Cli, six_bands: np.ndarr
     assert answer.code == 2
     assert "is one of the series itself: choose another folder" in answer.err
     assert files[0].read_bytes() == before
+
+
+def test_a_gap_filler_fills_as_it_was_trained(prithvi: Cli, series, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """A folder as `prithvi fit -c configs/cloud_gaps.yaml` leaves it: its dates, window and `touched`."""
+    torch.manual_seed(0)
+    mae = build("prithvi_hls_tiny", num_frames=2, img_size=32, embed_dim=32, depth=1, num_heads=2)
+    folder = save_pretrained(mae, tmp_path / "model", {"gap filling": {"touched": "visible", "landmarks": 64}})
+    _, _, truth, known = series
+    answer = run(prithvi, series, tmp_path / "out", folder)
+    assert answer.code == 0, answer.err
+    array = xr.DataArray(np.where(known[:, None], truth, np.nan).astype(np.float32), dims=("time", "band", "y", "x"))
+    array = array.assign_coords(time=np.array(DAYS, "datetime64[ns]"))
+    # The same place as the files, without which the model is shown none.
+    array = array.assign_coords(x=600_005 + 10.0 * np.arange(90), y=4_199_995 - 10.0 * np.arange(70))
+    expected = fill(array.rio.write_crs("EPSG:32630"), GapFiller(mae, "visible", 64), together=2, window=32)
+    values, marks = read(tmp_path / "out")
+    np.testing.assert_array_equal(marks, expected["filled"].values)
+    np.testing.assert_array_equal(values, np.round(expected["image"].values))
