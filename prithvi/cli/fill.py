@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from prithvi.mapping.gaps import Fill
+    from prithvi.mapping.gaps import Fill, Known, Pixels
 
 
 def fill_verb(
@@ -24,9 +26,16 @@ def fill_verb(
         list[str] | None,
         typer.Option(help="Cloud mask of each file, in order: 0 is clear; *Fmask.tif goes by its bits."),
     ] = None,
-    together: Annotated[int, typer.Option(help="Dates that are seen together to fill one.", min=2)] = 3,
+    together: Annotated[
+        int | None,
+        typer.Option(help="Dates seen together to fill one; what the model was made for, or 3.", min=2),
+    ] = None,
     window: Annotated[int | None, typer.Option(help="Side of the squares that are filled, in pixels.", min=8)] = None,
     stride: Annotated[int | None, typer.Option(help="Pixels between windows; half a window by default.", min=1)] = None,
+    uncertainty: Annotated[
+        bool, typer.Option(help="Write DATE_uncertainty.tif; it takes two more runs of every window with gaps.")
+    ] = True,
+    resume: Annotated[bool, typer.Option(help="Go on from where an interrupted run of the same stopped.")] = False,
     bands: Annotated[str | None, typer.Option(help="Names of all bands of a file, in order.")] = None,
     sensor: Annotated[str | None, typer.Option(help="Product, such as hls-l30 or sentinel-2-l2a.")] = None,
     scale: Annotated[float | None, typer.Option(help="Value = reflectance x scale.")] = None,
@@ -38,10 +47,12 @@ def fill_verb(
 ) -> None:
     """Fills the holes and clouds of every date from the other dates.
 
-    Writes DATE.tif (reflectance x 10,000) and DATE_filled.tif (0 observed, 1 filled, 255 nothing) for each.
+    Writes DATE.tif (reflectance x 10,000), DATE_filled.tif (0 observed, 1 filled, 255 nothing) and DATE_uncertainty.tif
+    (the standard error like DATE.tif, 0 where observed) for each.
     """
     from prithvi.cli.progress import Bar
     from prithvi.errors import SceneError
+    from prithvi.mapping.gaps import with_model
     from prithvi.mapping.masks import clear_of
     from prithvi.mapping.series import fill_series
     from prithvi.scenes import open_scene
@@ -63,17 +74,17 @@ def fill_verb(
     clear = clear_of(masks, opened) if masks else None
     if clouds is None and masks:
         typer.echo("What is cloud is taken from each granule's Fmask.", err=True)
-    dates: int | None = min(together, opened.sizes["time"])
-    names: Sequence[str] | None = None
     if method is None:
-        how, names, side = _model(sources[0], min(together, opened.sizes["time"]), device)
+        how: Fill = with_model(sources[0], device)
     else:
-        how, side = _method(method), 224
-        dates = None if method in ("nearest", "linear") else dates
+        how = Method(method)
+        together = together or (opened.sizes["time"] if method in ("nearest", "linear") else None)
+    # That a run is gone on with is no part of what makes the files, which are the same to the byte without.
+    command = shlex.join(["prithvi", *(word for word in sys.argv[1:] if word != "--resume")])
     with Bar(f"{opened.sizes['time']} dates of {opened.sizes['y']} x {opened.sizes['x']}") as bar:
         result = fill_series(
-            opened, output, how, bands=names, clear=clear, dates=dates, window=window or side, stride=stride,
-            progress=bar,
+            opened, output, how, clear=clear, together=together, window=window, stride=stride, uncertainty=uncertainty,
+            resume=resume, inputs=[*series, *(masks or ())], command=command, progress=bar,
         )  # fmt: skip
     total = max(1, result.observed + result.filled + result.empty)
     typer.echo(
@@ -88,25 +99,26 @@ def _fmasks(series: Sequence[str]) -> list[str]:
     return [str(files[0]) for files in found] if all(len(files) == 1 for files in found) else []
 
 
-def _method(name: str) -> Fill:
-    """A method without weights, on reflectance 0 to 1."""
-    from prithvi.errors import ConfigError, nearest
-    from prithvi.evaluation.gaps import GAP_METHODS, days_of
+class Method:
+    """A method without weights, on reflectance x 10,000; a `prithvi.mapping.gaps.Fill`.
 
-    if name not in GAP_METHODS:
-        raise ConfigError(f"there is no method {name!r}: {nearest(name, GAP_METHODS)}")
-    method = GAP_METHODS[name]
-    return lambda image, known, times, place: (1e4 * method(image / 1e4, known, days_of(times))).astype("float32")
+    Args:
+        name: of `prithvi.evaluation.gaps.GAP_METHODS`.
 
+    Raises:
+        ConfigError: there is no such method.
 
-def _model(name: str, frames: int, device: str | None) -> tuple[Fill, Sequence[str], int]:
-    """A pretrained model for a number of dates, its bands, and the side of the squares that it was trained on."""
-    from prithvi.errors import ModelError
-    from prithvi.mapping.gaps import with_model
-    from prithvi.modelfolder import load
-    from prithvi.models import PrithviMAE
+    """
 
-    model = load(name, num_frames=frames)
-    if not isinstance(model, PrithviMAE):
-        raise ModelError(f"{name} is fine-tuned for classes; gaps are filled by a pretrained model or a gap filler.")
-    return with_model(model, device), model.contract.bands, model.config.img_size[0]
+    def __init__(self, name: str) -> None:
+        from prithvi.errors import ConfigError, nearest
+        from prithvi.evaluation.gaps import GAP_METHODS
+
+        if name not in GAP_METHODS:
+            raise ConfigError(f"there is no method {name!r}: {nearest(name, GAP_METHODS)}")
+        self.name, self.method = name, GAP_METHODS[name]
+
+    def __call__(self, image: Pixels, known: Known, times: Pixels, where: tuple[float, float]) -> Pixels:
+        from prithvi.evaluation.gaps import days_of
+
+        return (1e4 * self.method(image / 1e4, known, days_of(times))).astype("float32")

@@ -159,12 +159,16 @@ class PrithviAccessor:
 
         if "time" not in self.result.coords:
             raise SceneError("a filled series is written date by date, and this one has no dates: give it a `time`.")
+        ordered = PrithviAccessor(self.result.transpose("time", "band", "y", "x"))
         labels = [str(day)[:10] for day in self.result["time"].values]
+        if len(set(labels)) < len(labels):
+            twice = next(label for label in labels if labels.count(label) > 1)
+            raise SceneError(f"the filled series has the date {twice} twice, and each becomes a file: leave one out.")
         bands = [str(band) for band in self.result["band"].values]
         unsure = "uncertainty" in self.result
         rasters = [raster for label in labels for raster in rasters_of(label, bands, unsure, self._tags())]
-        with RasterWriter(folder, Grid.of(self._grid()), rasters) as writer:
-            for start, values in _by_rows(self.result):
+        with RasterWriter(folder, Grid.of(ordered._grid()), rasters) as writer:
+            for start, values in _by_rows(ordered.result):
                 writer.write(start, stored_dates(values["image"], values["filled"], values.get("uncertainty")))
             writer.make()
             writer.publish()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,26 +10,27 @@ import numpy.typing as npt
 import torch
 import xarray as xr
 
-from prithvi import windows
 from prithvi.contract import Contract
-from prithvi.errors import BandError, ModelError, SceneError
+from prithvi.errors import BandError, SceneError
 from prithvi.mapping.blend import blend
-from prithvi.mapping.gaps import Fill, with_model
-from prithvi.mapping.lazily import Form, Values, in_rows
+from prithvi.mapping.filledrows import FilledRows, FillWindows, plan_of
+from prithvi.mapping.gaps import Fill, Fillable, ModelFill, as_fill, called, dates_of
+from prithvi.mapping.lazily import Form, in_rows
+from prithvi.mapping.lazily import Values as Named
+from prithvi.mapping.provenance import Provenance
 from prithvi.mapping.scoring import Ground
-from prithvi.mapping.series import FILLED, FilledRows, groups_of, predictor, without_clouds
-from prithvi.modelfolder import load
-from prithvi.models import PrithviMAE
+from prithvi.mapping.series import in_order, without_clouds
+from prithvi.mapping.together import Turn, turns
 from prithvi.scenes import conform
 from prithvi.windows import WindowPlan
 
 
 def fill(
     series: xr.DataArray,
-    model: str | PrithviMAE | Fill = "prithvi_hls_tiny",
+    model: Fillable = "prithvi_hls_tiny",
     *,
     clear: xr.DataArray | None = None,
-    together: int = 3,
+    together: int | None = None,
     window: int | None = None,
     stride: int | None = None,
     uncertainty: bool = True,
@@ -37,65 +38,72 @@ def fill(
 ) -> xr.Dataset:
     """A series without its gaps.
 
+    A pixel that lacks one band is unknown to the model as a whole; what it has of it stays in the answer all the same,
+    with an uncertainty of 0, and only the other bands are filled.
+
     Args:
-        series: (time, band, y, x) in the model's units (reflectance x 10,000 for HLS), NaN where a pixel is unknown; of
-            any size from one patch up. What `prithvi.open_scene` gives for several dates is brought to these units.
-            Where it is lazy the answer is, and is computed by rows when asked for.
-        model: name or folder of a pretrained model, what `prithvi.load` gives for one, or any function (see
-            `prithvi.mapping.gaps.Fill`).
+        series: (time, band, y, x), the dimensions in any order, in the model's units (reflectance x 10,000 for HLS),
+            NaN where a pixel is unknown; of any size from one patch up. What `prithvi.open_scene` gives for several
+            dates is brought to these units. With the names of bands in `band` the model's are taken from it; without,
+            it has to have just these. Dates in `time` and a coordinate reference system are made use of where they
+            are there. Where it is lazy the answer is, and is computed by rows when asked for.
+        model: name or folder of a pretrained model or of a gap filler that `prithvi fit` wrote, what `prithvi.load`
+            gives for one, or any function (see `prithvi.mapping.gaps.Fill`).
         clear: (time, y, x) bool, False under clouds; None where clouds are NaN already.
-        together: how many dates are seen together, the one that is filled and its neighbours; a loaded model's own
-            number counts more.
-        window: side of the squares that are filled one by one, in pixels; default that of the model.
+        together: how many dates are seen together, the one that is filled and its neighbours; default what the model
+            was made for, or three. In each window the neighbours are those next in time, within eight dates, that know
+            something there.
+        window: side of the squares that are filled one by one, in pixels; default that of the model, or less where the
+            series is smaller than that.
         stride: pixels between them; default half a window.
         uncertainty: whether to give it; it takes two more runs of every window with gaps.
         device: torch device; default a GPU where there is one.
 
     Returns:
-        `image` as `series`, observed pixels bit for bit and NaN where nothing can be said; `filled` (time, y, x) bool,
-        True for pixels that were unknown and are no more; `uncertainty` as `image`, the standard error, 0 where
-        observed.
+        With the dimensions and coordinates of `series`: `image`, observed values bit for bit and NaN where nothing can
+        be said (float32, or float64 where the input's type does not fit into that); `filled` bool without `band`, True
+        for pixels that were unknown, in a band or more, and are no longer; `uncertainty` float32 like `image`, the
+        standard error, 0 where observed, above 0 where filled, NaN where nothing can be said.
 
     Raises:
         SceneError: fewer than two dates, other dimensions, or smaller than a patch.
+        ConfigError: windows that are not whole patches.
         BandError: other bands than the model's.
+        ScaleError: what `open_scene` gave is not reflectance; of a lazy series this is not looked at.
         ModelError, CheckpointError: see `prithvi.load`.
 
     """
-    if set(series.dims) != {"time", "band", "y", "x"} or series.sizes["time"] < 2:
+    order = series.dims
+    series = in_order(series)
+    if series.sizes["time"] < 2:
         raise SceneError(
-            f"{series.attrs.get('source', 'the series')} has the dimensions {dict(series.sizes)}; a gap is filled in "
-            "(time, band, y, x) of two dates or more."
+            f"{series.attrs.get('source', 'the series')} has {series.sizes['time']} dates, and a gap is filled from "
+            "others: it takes two or more."
         )
-    series = series.transpose("time", "band", "y", "x")
-    together = min(together, series.sizes["time"])
-    if isinstance(model, str):
-        loaded = load(model, num_frames=together)
-        if not isinstance(loaded, PrithviMAE):
-            raise ModelError(f"{model} is fine-tuned for classes; gaps are filled by a pretrained model.")
-        model = loaded
-    patch, side = 1, 224
-    if isinstance(model, PrithviMAE):
-        series = _in_units(series, model.contract)
-        together, patch, side = model.config.num_frames, model.config.patch_size[1], model.config.img_size[0]
-        how: Fill = with_model(model, device)
-    else:
-        how = model
-    smaller, larger = sorted((series.sizes["y"], series.sizes["x"]))
-    if smaller < patch:
-        raise SceneError(f"the series has {smaller} x {larger} pixels, fewer than one patch of the model ({patch}).")
-    size = window or min(side, -(-larger // patch) * patch)
-    step = max(1, size // 2) if stride is None else stride
+    how = as_fill(model, device)
+    if isinstance(how, ModelFill):
+        series = _in_units(series, how.contract)
+    series = series.astype(np.result_type(series.dtype, np.float32))
+    height, width = series.sizes["y"], series.sizes["x"]
+    plan = plan_of(how, height, width, window, stride)
     series = without_clouds(series, clear)
-    plan = windows.plan(series.sizes["y"], series.sizes["x"], size, step)
-    dates, bands = series.sizes["time"], series.sizes["band"]
-    forms = {"image": Form((dates, bands), "float32"), "filled": Form((dates,), "bool")}
+    dates, bands, value = series.sizes["time"], series.sizes["band"], str(series.dtype)
+    forms = {"image": Form((dates, bands), value), "filled": Form((dates,), "bool")}
     if uncertainty:
         forms["uncertainty"] = Form((dates, bands), "float32")
-    run = _FillRows(how, Ground.of(series), groups_of(dates, together), uncertainty)
+    placed, chronological = _in_time(series)
+    seen = min(together or dates_of(how), dates)
+    run = _FillRows(how, Ground.of(placed), turns(chronological, seen), seen, uncertainty)
     arrays = in_rows(series, plan, run, forms)
     result = xr.Dataset({name: (_DIMS[name], values) for name, values in arrays.items()}, coords=series.coords)
-    result.attrs = {"source": str(series.attrs.get("source", "")), "command": "prithvi.fill"}
+    result["image"].attrs = series.attrs
+    result = result.transpose(*order)
+    source = str(series.attrs.get("source", ""))
+    origin = Provenance(
+        called(how), str(getattr(how, "sha256", "")), (source,) if source else (), "prithvi.fill",
+        tuple(map(str, series.attrs.get("accepted", ()))),
+    )  # fmt: skip
+    result.attrs = origin.tags()
     return result
 
 
@@ -108,47 +116,60 @@ class _FillRows:
 
     fill: Fill
     ground: Ground
-    groups: list[tuple[list[int], list[int]]]
+    turns: list[Turn]
+    together: int
     uncertainty: bool
 
-    def __call__(self, pixels: npt.NDArray[Any], plan: WindowPlan, rows: slice, start: int) -> Values:
-        dates, bands, height, width = pixels.shape
-        answer, shape = rows, (rows.stop - rows.start, width)
-        image = np.full((dates, bands, *shape), np.nan, np.float32)
-        filled, unsure = np.zeros((dates, *shape), bool), np.full_like(image, np.nan)
-        for group, wanted in self.groups:
-            times = self.ground.dates[:, group] if self.ground.dates is not None else None
-            ground = Ground(self.ground.transform, self.ground.crs, times).below(start)
-            predict = predictor(self.fill, ground, [group.index(date) for date in wanted], self.uncertainty)
+    def __call__(self, pixels: npt.NDArray[Any], plan: WindowPlan, rows: slice, start: int) -> Named:
+        dates, _, height, width = pixels.shape
+        answers = {"image": pixels[:, :, rows].copy(), "filled": np.zeros((dates, rows.stop - rows.start, width), bool)}
+        if self.uncertainty:
+            answers["uncertainty"] = np.full(answers["image"].shape, np.nan, np.float32)
+        for turn in self.turns:
+            held, wanted = list(turn.held), [turn.held[place] for place in turn.wanted]
+            times = self.ground.dates[:, held] if self.ground.dates is not None else None
+            ground = replace(self.ground, dates=times).below(start)
+            predict = FillWindows(self.fill, ground, turn, self.together, self.uncertainty)
 
-            def read(first: int, last: int, group: list[int] = group) -> npt.NDArray[np.float32]:
-                return pixels[group, :, first:last].astype(np.float32)
+            def read(first: int, last: int, held: list[int] = held) -> npt.NDArray[np.float32]:
+                return pixels[held, :, first:last].astype(np.float32)
 
-            for slab in blend(read, (height, width), predict, plan, batch_size=1, part=(answer, slice(0, width))):
-                found = FilledRows.of(slab, len(wanted), bands, self.uncertainty)
+            for slab in blend(read, (height, width), predict, plan, batch_size=1, part=(rows, slice(0, width))):
                 here = slice(slab.start, slab.start + slab.valid.shape[0])
-                image[wanted, :, here], filled[wanted, here] = found.image, found.state == FILLED
+                observed = pixels[wanted, :, rows.start + here.start : rows.start + here.stop]
+                found = FilledRows.of(slab, observed, self.uncertainty)
+                answers["image"][wanted, :, here], answers["filled"][wanted, here] = found.image, found.filled
                 if found.uncertainty is not None:
-                    unsure[wanted, :, here] = found.uncertainty
-        observed = pixels[:, :, answer]
-        image = np.where(np.isfinite(observed).all(axis=1, keepdims=True), observed, image).astype(np.float32)
-        return {"image": image, "filled": filled, **({"uncertainty": unsure} if self.uncertainty else {})}
+                    answers["uncertainty"][wanted, :, here] = found.uncertainty
+        return answers
+
+
+def _in_time(series: xr.DataArray) -> tuple[xr.DataArray, list[int]]:
+    """The series without a `time` that is no date, and the places of its dates in the order of time."""
+    if "time" not in series.coords or series["time"].dtype.kind != "M":
+        return series.drop_vars("time", errors="ignore"), list(range(series.sizes["time"]))
+    return series, np.argsort(series["time"].values, kind="stable").tolist()
 
 
 def _in_units(series: xr.DataArray, contract: Contract) -> xr.DataArray:
     """The model's bands in its units: what `open_scene` gave is converted, anything else is taken to be in them."""
-    if "gain" in series.attrs:
-        series = conform(series, contract)
-        factor = series.attrs["gain"] * contract.scale
-        shift = series.attrs.get("bias", 0.0) * contract.scale
-        return series if abs(factor - 1) < 1e-9 and shift == 0 else (series * factor + shift).assign_attrs(series.attrs)
-    if "band" in series.coords and series["band"].dtype.kind in "UO":
-        lacking = [name for name in contract.bands if name not in series["band"].values]
+    named = "band" in series.coords and series["band"].dtype.kind in "UOT"
+    if named:
+        have = [str(name) for name in series["band"].values]
+        lacking = [name for name in contract.bands if name not in have]
         if lacking:
-            raise BandError(f"the series lacks {', '.join(lacking)}; the model wants {', '.join(contract.bands)}.")
-        return series.sel(band=list(contract.bands))
-    if series.sizes["band"] != len(contract.bands):
+            raise BandError(
+                f"the series lacks {', '.join(lacking)}; it has {', '.join(have)}, and the model wants "
+                f"{', '.join(contract.bands)}."
+            )
+        series = series.isel(band=[have.index(name) for name in contract.bands]).assign_attrs(series.attrs)
+    elif series.sizes["band"] != len(contract.bands):
         raise BandError(
             f"the series has {series.sizes['band']} bands without names; the model wants {', '.join(contract.bands)}."
         )
-    return series
+    if "gain" not in series.attrs:
+        return series
+    if named and series.chunks is None:
+        conform(series, contract)
+    values = contract.from_reflectance(series.data, series.attrs["gain"], series.attrs.get("bias", 0.0))
+    return series.copy(data=values).assign_attrs(gain=1 / contract.scale, bias=0.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,16 +13,18 @@ import rasterio
 import torch
 import xarray as xr
 
-from prithvi import windows
 from prithvi.bands import check_names
 from prithvi.contract import Contract
-from prithvi.errors import ConfigError, SceneError
-from prithvi.mapping.blend import BlendedRows, Predict, blend
-from prithvi.mapping.gaps import Fill, fill_window
+from prithvi.errors import OutputError, SceneError
+from prithvi.mapping.blend import blend
+from prithvi.mapping.filledrows import FilledRows, FillWindows, KeptRows, Values, plan_of
+from prithvi.mapping.gaps import Fillable, ModelFill, as_fill, called, dates_of
+from prithvi.mapping.provenance import Provenance
 from prithvi.mapping.rasters import GDAL_CACHE, Grid, Raster, RasterWriter
 from prithvi.mapping.scoring import Ground
 from prithvi.mapping.strips import rows_of
-from prithvi.scenes import conform
+from prithvi.mapping.together import turns
+from prithvi.scenes import conform, transform_of
 
 STORED, SCALE = -9999, 1e-4
 OBSERVED, FILLED, NOTHING = 0, 1, 255
@@ -44,92 +47,166 @@ class FillResult:
 def fill_series(
     series: xr.DataArray,
     folder: str | Path,
-    fill: Fill,
+    model: Fillable,
     *,
     bands: Sequence[str] | None = None,
     clear: xr.DataArray | None = None,
-    dates: int | None = 3,
-    window: int = 224,
+    together: int | None = None,
+    window: int | None = None,
     stride: int | None = None,
     uncertainty: bool = True,
     resume: bool = False,
-    tags: dict[str, str] | None = None,
+    device: str | torch.device | None = None,
+    inputs: Sequence[str | Path] = (),
+    command: str = "prithvi.mapping.fill_series",
     progress: Callable[[int, int], None] | None = None,
 ) -> FillResult:
     """Fills every date from the others and writes DATE.tif (int16, reflectance x 10,000, nodata -9999),
     DATE_filled.tif (0 observed, 1 filled, 255 nothing) and DATE_uncertainty.tif (as DATE.tif: the standard error, 0
     where observed).
 
-    Pixels are held for a row of windows of the dates that are seen together, never for the whole height.
-    Observed pixels stay what they were.
+    The values are those of `prithvi.fill`, rounded; uncertainty is rounded up. Pixels are held for a row of windows of
+    the dates that are filled at once and the neighbours that may be of use to them, never for the whole height.
 
     Args:
         series: (time, band, y, x), what `prithvi.open_scene` gives for several dates.
         folder: where to.
-        fill: how (see `Fill`), on reflectance x 10,000; `with_model` makes one of an autoencoder.
-        bands: common names; default all of the series.
+        model: as of `prithvi.fill`; a function gets reflectance x 10,000.
+        bands: common names; default the model's, or all of the series.
         clear: (time, y, x) bool on the same grid, False under clouds; None where clouds are holes already.
-        dates: how many are seen together, the one that is filled and its neighbours; None for all at once.
-        window: side of the squares that are filled one by one, in pixels.
+        together: see `prithvi.fill`.
+        window: side of the squares that are filled one by one, in pixels; default that of the model, 224 of any other.
         stride: pixels between them; default half a window, so that overlaps blend.
         uncertainty: whether to write it; it takes two more runs of every window with gaps.
         resume: go on from the rows that an interrupted run of the same finished.
-        tags: of every file.
+        device: torch device; default a GPU where there is one.
+        inputs: files or folders of the series and its masks, for the record in every file, and so that a run that is
+            gone on with is one of the same; default what the series names as its source.
+        command: what stands in the files as the command that made them.
         progress: called with the windows done and their number in all.
 
     Raises:
-        SceneError: fewer than two dates, a date twice, or dates that are not known.
+        SceneError: fewer than two dates, a date twice, dates that are not known, or other dimensions.
         BandError, ScaleError: see `prithvi.scenes.conform`.
-        OutputError: a file cannot be written.
+        ModelError, CheckpointError: see `prithvi.load`.
+        OutputError: a file cannot be written. The finished rows are kept.
 
     """
-    names = check_names(list(bands) if bands is not None else [str(name) for name in series["band"].values])
+    fill = as_fill(model, device)
+    if bands is None:
+        bands = fill.contract.bands if isinstance(fill, ModelFill) else [str(name) for name in series["band"].values]
+    names = check_names(list(bands))
     contract = Contract(names, (0.0,) * len(names), (1.0,) * len(names))
-    series = without_clouds(conform(series, contract), clear)
+    series = in_order(series)
     labels = _labels(series)
-    plan = windows.plan(series.sizes["y"], series.sizes["x"], window, max(1, window // 2) if stride is None else stride)
-    groups, done, counts = groups_of(len(labels), dates), 0, np.zeros(256, dtype=np.int64)
-    folder = Path(folder)
-
-    def count(number: int) -> None:
-        nonlocal done
-        done += number
-        if progress is not None:
-            progress(done, len(plan) * len(groups))
-
-    for group, wanted in groups:
-        part = series.isel(time=list(group)).assign_attrs(series.attrs)
-        rasters = [raster for date in wanted for raster in rasters_of(labels[date], names, uncertainty, tags or {})]
-        key = {
-            "source": str(series.attrs.get("source")), "dates": [labels[date] for date in group], "tags": tags,
-            "shape": series.shape, "window": [window, stride], "bands": names, "uncertainty": uncertainty,
-        }  # fmt: skip
+    series = without_clouds(conform(series, contract), clear)
+    height, width, number = series.sizes["y"], series.sizes["x"], len(labels)
+    plan = plan_of(fill, height, width, window, stride)
+    seen = min(together or dates_of(fill), number)
+    order = np.argsort(series["time"].values, kind="stable").tolist()
+    rounds, folder = turns(order, seen), Path(folder)
+    _refuse_itself(folder, labels, inputs)
+    named = tuple(map(str, inputs)) or ((str(series.attrs["source"]),) if series.attrs.get("source") else ())
+    accepted = tuple(map(str, series.attrs.get("accepted", ())))
+    origin = Provenance(called(fill), str(getattr(fill, "sha256", "")), named, command, accepted)
+    facts = {
+        "input": _state(series, named), "clouds": clear is not None, "windows": [plan.window, plan.stride],
+        "bands": names, "together": seen, "uncertainty": uncertainty, "fill": getattr(fill, "facts", origin.model),
+        "software": origin.software,
+    }  # fmt: skip
+    for turn_number, turn in enumerate(rounds):
+        part = series.isel(time=list(turn.held)).assign_attrs(series.attrs)
+        days = [labels[date] for date in turn.held]
+        wanted = [days[place] for place in turn.wanted]
+        rasters = [raster for day in wanted for raster in rasters_of(day, names, uncertainty, origin.tags())]
+        key = {**facts, "dates": days, "wanted": wanted}
         with (
             rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE),
             RasterWriter(folder, Grid.of(series), rasters, key, resume) as writer,
         ):
-            if not writer.made:
-                begin = writer.start
-                predict = predictor(fill, Ground.of(part), [group.index(date) for date in wanted], uncertainty)
-                found = blend(
-                    rows_of(part, contract), (part.sizes["y"], part.sizes["x"]), predict, plan, batch_size=1,
-                    part=(slice(begin, part.sizes["y"]), slice(0, part.sizes["x"])), progress=count,
-                )  # fmt: skip
-                for rows in found:
-                    writer.write(begin + rows.start, _stored(rows, len(wanted), len(names), uncertainty))
-                    if rows.last:
-                        writer.keep()
-                writer.make()
-                writer.publish()
-        done = len(plan) * (groups.index((group, wanted)) + 1)
+            if writer.made:
+                continue
+            done = Done(turn_number * len(plan), len(rounds) * len(plan), progress)
+            above = sum(row + plan.window <= writer.start for row in plan.rows) * len(plan.columns)
+            done(above)
+            rows = KeptRows(rows_of(part, contract), tuple(turn.wanted))
+            predict, begin = FillWindows(fill, Ground.of(part), turn, seen, uncertainty), writer.start
+            inside = slice(begin, height), slice(0, width)
+            for found in blend(rows, (height, width), predict, plan, batch_size=1, part=inside, progress=done):
+                first = begin + found.start
+                answers = FilledRows.of(found, rows.take(first, first + found.valid.shape[0]), uncertainty)
+                writer.write(first, stored_dates(answers.image, answers.filled, answers.uncertainty))
+                if found.last:
+                    writer.keep()
+            writer.make()
+            writer.publish()
+    counts = np.zeros(256, dtype=np.int64)
     for label in labels:
         counts += _states(folder / f"{label}_filled.tif")
     paths = tuple(folder / f"{label}.tif" for label in labels)
     return FillResult(paths, int(counts[OBSERVED]), int(counts[FILLED]), int(counts[NOTHING]))
 
 
+class Done:
+    """Counts windows for a progress bar.
+
+    Args:
+        before: those that were done earlier.
+        whole: all.
+        progress: called with the windows done and their number in all, or None.
+
+    """
+
+    def __init__(self, before: int, whole: int, progress: Callable[[int, int], None] | None) -> None:
+        self.number, self.whole, self.progress = before, whole, progress
+
+    def __call__(self, number: int) -> None:
+        """So many more are done."""
+        self.number += number
+        if self.progress is not None:
+            self.progress(self.number, self.whole)
+
+
+def _refuse_itself(folder: Path, labels: Sequence[str], inputs: Sequence[str | Path]) -> None:
+    """Raises OutputError where a file of the series would be written over."""
+    there = [Path(file) for file in inputs if Path(file).exists()]
+    for path in (folder / f"{label}{end}.tif" for label in labels for end in ("", "_filled", "_uncertainty")):
+        if path.exists() and any(path.samefile(file) for file in there):
+            raise OutputError(f"{path} is one of the series itself: choose another folder.")
+
+
+def _state(series: xr.DataArray, inputs: Sequence[str]) -> dict[str, Any]:
+    """What a series is told from another by, as long as its files are not written anew."""
+    found = [Path(name) for name in inputs]
+    files = [file for path in found for file in (sorted(path.iterdir()) if path.is_dir() else [path]) if file.is_file()]
+    states = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    return {
+        "inputs": list(inputs), "files": states, "shape": list(series.shape),
+        "transform": list(transform_of(series))[:6], "gain": series.attrs.get("gain"), "bias": series.attrs.get("bias"),
+    }  # fmt: skip
+
+
+def in_order(series: xr.DataArray) -> xr.DataArray:
+    """The series as (time, band, y, x).
+
+    Raises:
+        SceneError: other dimensions.
+
+    """
+    if set(series.dims) != {"time", "band", "y", "x"}:
+        raise SceneError(
+            f"{series.attrs.get('source', 'the series')} has the dimensions ({', '.join(map(str, series.dims))}); a "
+            "series has (time, band, y, x)."
+        )
+    return series.transpose("time", "band", "y", "x").assign_attrs(series.attrs)
+
+
 def without_clouds(series: xr.DataArray, clear: xr.DataArray | None) -> xr.DataArray:
-    """The series with NaN under clouds.
+    """The series with NaN under clouds; lazy if one of the two is.
+
+    Args:
+        series: (time, band, y, x).
+        clear: (time, y, x) bool, False under clouds, its dimensions in any order.
 
     Raises:
         SceneError: a mask of another size.
@@ -137,74 +214,16 @@ def without_clouds(series: xr.DataArray, clear: xr.DataArray | None) -> xr.DataA
     """
     if clear is None:
         return series
-    if clear.shape != (series.sizes["time"], series.sizes["y"], series.sizes["x"]):
+    sizes = {name: series.sizes[name] for name in ("time", "y", "x")}
+    if dict(clear.sizes) != sizes:
         raise SceneError(
-            f"the masks have the shape {clear.shape} (time, y, x) and the series "
-            f"{series.isel(band=0).shape}: they do not lie on one grid."
+            f"the masks have the shape {tuple(clear.sizes.values())} ({', '.join(map(str, clear.dims))}) and the "
+            f"series {tuple(sizes.values())} (time, y, x): they do not lie on one grid."
         )
+    mask = xr.DataArray(clear.transpose("time", "y", "x").data, dims=("time", "y", "x"))
     attributes = series.attrs
-    series = series.chunk() if series.chunks is None else series
-    series = series.where(xr.DataArray(clear.data, dims=("time", "y", "x")))
-    hidden: xr.DataArray = series.transpose("time", "band", "y", "x").assign_attrs(attributes)
+    hidden: xr.DataArray = series.where(mask).transpose("time", "band", "y", "x").assign_attrs(attributes)
     return hidden
-
-
-def predictor(fill: Fill, ground: Ground, places: list[int], uncertainty: bool) -> Predict:
-    """A window's answers: the dates at `places` (date by date, bands within), 1 where each was filled, 1 everywhere,
-    and the standard errors like the dates.
-    """
-
-    def predict(pixels: torch.Tensor, middles: list[tuple[float, float]]) -> torch.Tensor:
-        latitude, longitude = ground.places(middles)[0].tolist()
-        image = pixels[0].numpy()
-        unknown = np.full((image.shape[1], 2), np.nan, np.float32)
-        days = ground.dates[0].numpy() if ground.dates is not None else unknown
-        known = np.isfinite(image[0])
-        found = fill_window(fill, image, known, days, (latitude, longitude), uncertainty)
-        marks = (~known[places]).astype(np.float32)
-        parts = [_by_date(found.image, places), marks, np.ones((1, *marks.shape[1:]), np.float32)]
-        if uncertainty:
-            parts.append(_by_date(found.uncertainty, places))
-        return torch.from_numpy(np.concatenate(parts))[None]
-
-    return predict
-
-
-def _by_date(image: npt.NDArray[np.float32], places: list[int]) -> npt.NDArray[np.float32]:
-    """(band, T, y, x) to (dates x bands, y, x)."""
-    return image[:, places].swapaxes(0, 1).reshape(-1, *image.shape[2:])
-
-
-@dataclass(frozen=True)
-class FilledRows:
-    """Finished rows of the dates that are wanted."""
-
-    image: npt.NDArray[np.float32]
-    """(date, band, rows, width); NaN where nothing can be said."""
-    state: npt.NDArray[np.uint8]
-    """(date, rows, width)."""
-    uncertainty: npt.NDArray[np.float32] | None
-    """(date, band, rows, width)."""
-
-    @classmethod
-    def of(cls, rows: BlendedRows, dates: int, bands: int, uncertainty: bool) -> FilledRows:
-        """Out of the blended answers of a `predictor`."""
-        scores, shape = rows.scores.numpy(), rows.valid.shape
-        if len(scores) == 0:  # no window with data was seen yet
-            nothing = np.full((dates, bands, *shape), np.nan, np.float32)
-            return cls(nothing, np.full((dates, *shape), NOTHING, np.uint8), nothing if uncertainty else None)
-        values = scores[: dates * bands].reshape(dates, bands, *shape)
-        seen = scores[dates * bands + dates] > 0.5
-        there = np.isfinite(values).all(axis=1) & seen
-        filled = scores[dates * bands : dates * bands + dates] > 0.5
-        state = np.where(there, np.where(filled, FILLED, OBSERVED), NOTHING).astype(np.uint8)
-        image = np.where(there[:, None], values, np.float32(np.nan))
-        if not uncertainty:
-            return cls(image, state, None)
-        deviation = scores[dates * bands + dates + 1 :].reshape(values.shape)
-        observed = (state == OBSERVED)[:, None]
-        unsure = np.where(observed, 0, np.where(there[:, None], deviation, np.nan)).astype(np.float32)
-        return cls(image, state, unsure)
 
 
 def rasters_of(label: str, bands: Sequence[str], uncertainty: bool, tags: dict[str, str]) -> list[Raster]:
@@ -218,13 +237,8 @@ def rasters_of(label: str, bands: Sequence[str], uncertainty: bool, tags: dict[s
     return found
 
 
-def _stored(rows: BlendedRows, dates: int, bands: int, uncertainty: bool) -> list[npt.NDArray[np.generic]]:
-    found = FilledRows.of(rows, dates, bands, uncertainty)
-    return stored_dates(found.image, found.state == FILLED, found.uncertainty)
-
-
 def stored_dates(
-    image: npt.NDArray[np.float32], filled: npt.NDArray[np.bool_], uncertainty: npt.NDArray[np.float32] | None
+    image: Values, filled: npt.NDArray[np.bool_], uncertainty: Values | None
 ) -> list[npt.NDArray[np.generic]]:
     """The values of `rasters_of`, date by date, out of (date, band, rows, width) and (date, rows, width) arrays."""
     values: list[npt.NDArray[np.generic]] = []
@@ -236,7 +250,7 @@ def stored_dates(
     return values
 
 
-def _whole(values: npt.NDArray[np.float32]) -> npt.NDArray[np.int16]:
+def _whole(values: Values) -> npt.NDArray[np.int16]:
     stored = np.clip(np.round(np.nan_to_num(values)), STORED + 1, 32_767)
     return np.where(np.isfinite(values), stored, STORED).astype(np.int16)
 
@@ -264,21 +278,3 @@ def _labels(series: xr.DataArray) -> list[str]:
             f"{series.attrs.get('source', 'the series')} has the date {twice} twice: leave one of them out."
         )
     return labels
-
-
-def groups_of(number: int, together: int | None) -> list[tuple[list[int], list[int]]]:
-    """Which dates are seen together, and which of them are filled then.
-
-    Raises:
-        ConfigError: fewer than two together.
-
-    """
-    if together is None or together >= number:
-        return [(list(range(number)), list(range(number)))]
-    if together < 2:
-        raise ConfigError(f"{together} dates together: a gap is filled from at least one other.")
-    starts = [min(max(date - together // 2, 0), number - together) for date in range(number)]
-    return [
-        (list(range(start, start + together)), [date for date in range(number) if starts[date] == start])
-        for start in sorted(set(starts))
-    ]

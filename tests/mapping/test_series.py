@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+import torch
+import xarray as xr
 
 from prithvi.bands import PRITHVI_BANDS
+from prithvi.errors import SceneError
 from prithvi.evaluation.gaps import linear_in_time, nearest_date
 from prithvi.hls import Granule, good
-from prithvi.mapping.series import groups_of
+from prithvi.mapping import fill, fill_series
+from prithvi.modelfolder import save_pretrained
+from prithvi.models import GapFiller, build
 from tests.conftest import Answer
 from tests.synthetic_hls import Archive
 
 Cli = Callable[..., Answer]
+REPOSITORY = Path(__file__).resolve().parents[2]
 DAYS = ("2020-05-01", "2020-05-11", "2020-05-31", "2020-06-20")
 
 
@@ -154,9 +166,173 @@ def test_granules_bring_their_fmask(prithvi: Cli, archive: Archive, tmp_path: Pa
     assert hidden > 1000
 
 
-def test_each_date_is_filled_once_among_its_neighbours() -> None:
-    assert groups_of(3, 3) == [([0, 1, 2], [0, 1, 2])]
-    assert groups_of(2, None) == [([0, 1], [0, 1])]
-    found = groups_of(6, 3)
-    assert sorted(date for _, wanted in found for date in wanted) == list(range(6))
-    assert found == [([0, 1, 2], [0, 1]), ([1, 2, 3], [2]), ([2, 3, 4], [3]), ([3, 4, 5], [4, 5])]
+def words_of(series: tuple[list[Path], ...]) -> list[str]:
+    """The series as arguments."""
+    masks = [str(word) for mask in series[1] for word in ("--clouds", mask)]
+    dates = [word for day in DAYS for word in ("--date", day)]
+    return [*map(str, series[0]), "--sensor", "hls-s30", *dates, *masks]
+
+
+def test_every_file_says_where_it_comes_from(prithvi: Cli, series, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """The model by its weights, the files and masks, and what was typed, but not that it was gone on with."""
+    files, masks, *_ = series
+    words = ["prithvi_hls_tiny", *words_of(series), "--window", "64", "--stride", "64", "-o", str(tmp_path / "out")]
+    answer = prithvi("fill", *words, "--resume")
+    assert answer.code == 0, answer.err
+    weights = (REPOSITORY / "prithvi" / "weights" / "prithvi_hls_tiny" / "model.safetensors").read_bytes()
+    for day in DAYS:
+        for name in (f"{day}.tif", f"{day}_filled.tif", f"{day}_uncertainty.tif"):
+            with rasterio.open(tmp_path / "out" / name) as raster:
+                tags = raster.tags()
+            assert tags["PRITHVI_MODEL"] == "prithvi_hls_tiny"
+            assert tags["PRITHVI_WEIGHTS_SHA256"] == hashlib.sha256(weights).hexdigest()
+            assert tags["PRITHVI_INPUT"] == ", ".join(map(str, [*files, *masks]))
+            assert tags["PRITHVI_COMMAND"] == shlex.join(["prithvi", "fill", *words])
+            assert tags["PRITHVI_SOFTWARE"].startswith("prithvi ")
+
+
+def test_uncertainty_is_zero_where_observed_and_can_be_left_out(prithvi: Cli, series, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    words = ["--method=regression", "--window", 96]
+    answer = run(prithvi, series, tmp_path / "with", *words)
+    assert answer.code == 0, answer.err
+    answer = run(prithvi, series, tmp_path / "without", *words, "--no-uncertainty")
+    assert answer.code == 0, answer.err
+    assert sorted(path.name for path in (tmp_path / "without").iterdir()) == sorted(
+        name for day in DAYS for name in (f"{day}.tif", f"{day}_filled.tif")
+    )
+    for with_it, without in zip(read(tmp_path / "with"), read(tmp_path / "without"), strict=True):
+        np.testing.assert_array_equal(with_it, without)
+    _, marks = read(tmp_path / "with")
+    for day, mark in zip(DAYS, marks, strict=True):
+        with rasterio.open(tmp_path / "with" / f"{day}_uncertainty.tif") as raster:
+            assert (raster.nodata, raster.scales[0], raster.descriptions) == (-9999, 1e-4, PRITHVI_BANDS)
+            unsure = raster.read()
+        assert (unsure[:, mark == 0] == 0).all()
+        assert (unsure[:, mark == 1] > 0).all()
+        assert (unsure[:, mark == 255] == -9999).all()
+
+
+def test_a_finished_run_is_not_done_again_and_another_is(prithvi: Cli, series, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    out = tmp_path / "out"
+
+    def times() -> list[int]:
+        return [(out / f"{day}.tif").stat().st_mtime_ns for day in DAYS]
+
+    assert run(prithvi, series, out, "--method=nearest").code == 0
+    first = times()
+    assert run(prithvi, series, out, "--method=nearest", "--resume").code == 0
+    assert times() == first
+    for number, more in enumerate((["--method=linear"], ["--method=linear", "--window", 32], ["--method=linear"])):
+        answer = run(prithvi, series, out, *more, *(["--resume"] if number < 2 else []))
+        assert answer.code == 0, answer.err
+        assert all(new > old for new, old in zip(times(), first, strict=True))
+        first = times()
+    mask = series[1][0]
+    os.utime(mask, ns=(1, 1))  # other clouds
+    assert run(prithvi, series, out, "--method=linear", "--resume").code == 0
+    assert times() != first
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
+def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(
+    series, write_tif, six_bands: np.ndarray, tmp_path: Path
+) -> None:  # type: ignore[no-untyped-def]
+    """Six dates are two turns: a kill comes in the first, between them, or in the second."""
+    files, masks = [], []
+    random = np.random.default_rng(0)
+    for number in range(6):
+        pixels = np.clip(six_bands[:, 100:164, 330:362] * (1 + 0.05 * number), 1, 9000).round().astype(np.int16)
+        files.append(write_tif(pixels, f"d{number}.tif", nodata=-9999))
+        cloud = np.kron(random.random((8, 4)) < 0.3, np.ones((8, 8))).astype(np.uint8)
+        masks.append(write_tif(cloud[None], f"c{number}.tif", names=None, scale=None))
+    words = ["--method", "filling", *files, "--sensor", "hls-s30", "--window", "32", "--stride", "16"]
+    words += [word for number in range(6) for word in ("--date", f"2020-05-1{number}")]
+    words += [word for mask in masks for word in ("--clouds", mask)]
+    command = [sys.executable, str(Path(__file__).parent / "kill_fills.py"), tmp_path / "work", 3, 7, *words]
+    path = {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, env=os.environ | path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["code"] == 0
+    assert len(found["files"]) == 18
+    assert len({round(each["at"], 3) for each in found["runs"]}) == 3
+    assert any(each["left"] for each in found["runs"])  # something was there to go on from
+    for each in found["runs"]:
+        assert each["code"] == 0
+        assert each["differ"] == []
+
+
+def test_what_an_error_interrupts_goes_on_from_its_rows(series, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Rows that are finished are not filled again, and the answer is that of one run."""
+    _, _, truth, known = series
+    array = xr.DataArray(
+        np.where(known[:, None], truth, np.nan).astype(np.float32), dims=("time", "band", "y", "x"),
+        coords={"time": np.array(DAYS, "datetime64[ns]"), "band": list(PRITHVI_BANDS)},
+        attrs={"gain": 1e-4, "source": "made here"},
+    ).rio.write_crs("EPSG:32630")  # fmt: skip
+    calls, stop_at = 0, 0
+
+    def means(image, known, times, where):  # type: ignore[no-untyped-def]
+        nonlocal calls
+        calls += 1
+        if calls == stop_at:
+            raise SceneError("the power is gone.")
+        mean = np.where(known, image, 0).sum(axis=1, keepdims=True) / np.maximum(known.sum(axis=0), 1)
+        return np.where(known, image, mean)
+
+    def made(folder: Path) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    fill_series(array, tmp_path / "whole", means, window=16)
+    whole, calls, stop_at = calls, 0, calls * 4 // 5
+    with pytest.raises(SceneError, match=r"The first \d+ rows are kept: --resume goes on from there"):
+        fill_series(array, tmp_path / "parts", means, window=16)
+    assert not list((tmp_path / "parts").glob("*.tif"))
+    calls, stop_at, seen = 0, 0, []
+    result = fill_series(array, tmp_path / "parts", means, window=16, resume=True, progress=lambda *at: seen.append(at))
+    assert calls < 0.7 * whole
+    assert made(tmp_path / "parts") == made(tmp_path / "whole")
+    assert result.filled + result.observed + result.empty == known.size
+    assert seen[-1][0] == seen[-1][1]
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_first_and_last_dates_without_data_are_filled(prithvi: Cli, series, write_tif, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    files, *_ = series
+    empty = [write_tif(np.full((6, 70, 90), -9999, np.int16), f"e{n}.tif", nodata=-9999) for n in range(2)]
+    words = [word for day in DAYS for word in ("--date", day)]
+    words = ["--method=nearest", empty[0], files[0], files[1], empty[1], "--sensor", "hls-s30", *words]
+    answer = prithvi("fill", *words, "-o", tmp_path / "out")
+    assert answer.code == 0, answer.err
+    values, marks = read(tmp_path / "out")
+    assert (marks[[0, 3]] == 1).all()
+    np.testing.assert_array_equal(values[0], values[1])
+    np.testing.assert_array_equal(values[3], values[2])
+
+
+def test_the_series_itself_is_not_written_over(prithvi: Cli, six_bands: np.ndarray, write_tif, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    files = [write_tif(six_bands[:, :64, 330:394], f"{day}.tif", nodata=-9999) for day in DAYS[:2]]
+    before = files[0].read_bytes()
+    words = ["--date", DAYS[0], "--date", DAYS[1], "--sensor", "hls-s30"]
+    answer = prithvi("fill", "--method=nearest", *files, "-o", tmp_path, *words)
+    assert answer.code == 2
+    assert "is one of the series itself: choose another folder" in answer.err
+    assert files[0].read_bytes() == before
+
+
+def test_a_gap_filler_fills_as_it_was_trained(prithvi: Cli, series, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """A folder as `prithvi fit -c configs/cloud_gaps.yaml` leaves it: its dates, window and `touched`."""
+    torch.manual_seed(0)
+    mae = build("prithvi_hls_tiny", num_frames=2, img_size=32, embed_dim=32, depth=1, num_heads=2)
+    folder = save_pretrained(mae, tmp_path / "model", {"gap filling": {"touched": "visible", "landmarks": 64}})
+    _, _, truth, known = series
+    answer = run(prithvi, series, tmp_path / "out", folder)
+    assert answer.code == 0, answer.err
+    array = xr.DataArray(np.where(known[:, None], truth, np.nan).astype(np.float32), dims=("time", "band", "y", "x"))
+    array = array.assign_coords(time=np.array(DAYS, "datetime64[ns]"))
+    # The same place as the files, without which the model is shown none.
+    array = array.assign_coords(x=600_005 + 10.0 * np.arange(90), y=4_199_995 - 10.0 * np.arange(70))
+    expected = fill(array.rio.write_crs("EPSG:32630"), GapFiller(mae, "visible", 64), together=2, window=32)
+    values, marks = read(tmp_path / "out")
+    np.testing.assert_array_equal(marks, expected["filled"].values)
+    np.testing.assert_array_equal(values, np.round(expected["image"].values))
