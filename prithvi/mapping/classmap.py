@@ -17,7 +17,7 @@ from rasterio.windows import Window
 
 from prithvi.errors import ConfigError, SceneError, nearest
 from prithvi.mapping.ellipsoid import PixelAreas
-from prithvi.mapping.rasters import GDAL_CACHE
+from prithvi.mapping.memory import frugal
 
 NONE = -1
 """What stands for no data in the classes that are read."""
@@ -115,7 +115,7 @@ def open_classes(path: str | Path, confidence: str | Path | None = None) -> Iter
 
     """
     with ExitStack() as stack:
-        stack.enter_context(rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE))
+        stack.enter_context(frugal())
         raster = stack.enter_context(_open(path, "a map"))
         if raster.count != 1 or raster.dtypes[0] not in ("uint8", "uint16"):
             raise SceneError(

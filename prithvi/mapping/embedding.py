@@ -10,7 +10,6 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
-import rasterio
 import torch
 import xarray as xr
 
@@ -19,7 +18,8 @@ from prithvi.mapping.arrays import placed
 from prithvi.mapping.blend import blend
 from prithvi.mapping.embedder import Embeddable, Embedding, embedding_raster
 from prithvi.mapping.lazily import Form, Values, in_rows
-from prithvi.mapping.rasters import GDAL_CACHE, Grid, RasterWriter
+from prithvi.mapping.memory import frugal
+from prithvi.mapping.rasters import Grid, RasterWriter
 from prithvi.mapping.scoring import Ground, Scoring
 from prithvi.mapping.strips import rows_of
 from prithvi.mapping.zarrfile import ZarrWriter
@@ -136,9 +136,8 @@ def embed_scene(
             store.publish()
         return path
     raster = embedding_raster(path.name, found.shape, found.tags(scene, command))
-    # GDAL would keep a share of all memory in blocks, which a run from top to bottom never asks for again.
     with (
-        rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE),
+        frugal(scene),
         RasterWriter(path.parent, Grid.of(found.ground(scene)), [raster]) as writer,
     ):
         for start, values in rows:

@@ -19,8 +19,9 @@ from prithvi.fitted import Mappable
 from prithvi.mapping.answers import Answers
 from prithvi.mapping.beside import Products, make_beside, written
 from prithvi.mapping.blend import blend
+from prithvi.mapping.memory import frugal
 from prithvi.mapping.provenance import Provenance
-from prithvi.mapping.rasters import NODATA, Grid, RasterWriter, gdal_cache
+from prithvi.mapping.rasters import NODATA, Grid, RasterWriter
 from prithvi.mapping.scoring import Ground, Model, Scoring, check_size, mappable
 from prithvi.mapping.strips import Mask, rows_of
 from prithvi.scenes import conform, transform_of
@@ -139,7 +140,7 @@ def map_scene(
         "compile": compile, "device": str(device), "products": str(wanted), "software": origin.software,
     }  # fmt: skip
     with (
-        gdal_cache(target.scene),
+        frugal(target.scene),
         RasterWriter(path.parent, Grid.of(target.map), rasters, key, resume) as writer,
     ):
         if not writer.made:

@@ -29,22 +29,12 @@ from rasterio.errors import RasterioError
 
 from prithvi.errors import OutputError, PrithviError
 from prithvi.fitted import ClassEntry
+from prithvi.mapping.memory import GDAL_CACHE
 from prithvi.mapping.vrt import write_vrt
 from prithvi.scenes import transform_of
-from prithvi.scenes.pixels import row_bytes
 
-GDAL_CACHE = 16_000_000
-"""Bytes of file blocks that GDAL keeps while rasters are made."""
-_MOST = 1_000_000_000
 NODATA = 255
 """Class number of a pixel without data."""
-
-
-def gdal_cache(scene: xr.DataArray) -> rasterio.Env:
-    """GDAL with memory for a row of a scene's blocks and little more: it would keep a share of all memory in blocks,
-    which a map from top to bottom never asks for again.
-    """
-    return rasterio.Env(GDAL_CACHEMAX=min(GDAL_CACHE + row_bytes(scene), _MOST))
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from prithvi.errors import OutputError, SceneError
 from prithvi.mapping.blend import blend
 from prithvi.mapping.filledrows import FilledRows, FillWindows, KeptRows, Values, plan_of
 from prithvi.mapping.gaps import Fillable, ModelFill, as_fill, called, dates_of
+from prithvi.mapping.memory import frugal
 from prithvi.mapping.provenance import Provenance
-from prithvi.mapping.rasters import GDAL_CACHE, Grid, Raster, RasterWriter
+from prithvi.mapping.rasters import Grid, Raster, RasterWriter
 from prithvi.mapping.scoring import Ground
 from prithvi.mapping.strips import rows_of
 from prithvi.mapping.together import turns
@@ -121,7 +122,7 @@ def fill_series(
         rasters = [raster for day in wanted for raster in rasters_of(day, names, uncertainty, origin.tags())]
         key = {**facts, "dates": days, "wanted": wanted}
         with (
-            rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE),
+            frugal(series),
             RasterWriter(folder, Grid.of(series), rasters, key, resume) as writer,
         ):
             if writer.made:

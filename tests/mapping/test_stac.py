@@ -21,7 +21,7 @@ from shapely.geometry import Point, shape
 
 from prithvi.errors import ConfigError, OutputError, SceneError
 from prithvi.fitted import FittedModel
-from prithvi.mapping import class_polygons, map_item, map_scene, times_of, write_item, write_polygons, write_style
+from prithvi.mapping import map_item, map_scene, times_of, vectorise, write_item, write_style
 from prithvi.mapping.footprint import footprint
 from prithvi.mapping.provenance import Provenance
 from prithvi.mapping.stac import CLASSIFICATION, PROCESSING, RASTER
@@ -38,7 +38,7 @@ def flood(fitted: FittedModel, write_tif: Write, six_bands: np.ndarray, tmp_path
     """maps/flood.tif, and its polygons and style beside it."""
     path = tmp_path / "maps" / "flood.tif"
     map_scene(fitted, open_scene(write_tif(six_bands[:, :64, :96])), path)
-    write_polygons(class_polygons(path), path.with_suffix(".parquet"))
+    vectorise(path, path.with_suffix(".parquet"))
     write_style(path, classes=fitted.classes)
     return path
 
