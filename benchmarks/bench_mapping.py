@@ -10,34 +10,37 @@ geoai wants an environment of its own, with torch and this package's other depen
 Without --geoai-python it is left out. `geoai.utils`, which its inference needs only to choose a device, is stood in for
 where it cannot be imported. Everything runs on the CPU.
 
-The scene is the shipped sample repeated: 6 bands, int16, a tiled and compressed GeoTIFF. Windows of 224 pixels every 112,
-batches of 8; random weights of the shape of the published tiny model, with the light head (light) or the paper's at a
-third of its width (heavy: fcn, 64 channels). The map is the most likely of 2 or 13 classes at every pixel.
+The scene is the shipped sample repeated: 6 bands, int16, a tiled and compressed GeoTIFF. Windows of 224 pixels every
+112, batches of 8; random weights of the shape of the published tiny model (prithvi_eo_v2_tiny_tl), with the light head
+(light) or the paper's at a third of its width (heavy: fcn, 64 channels). The map is the most likely of 2 or 13 classes
+at every pixel.
 
-Each run has a process of its own. Its baseline is its highest resident memory after the model was made and one batch was
-predicted; the figure is what the highest of the whole run lies above that.
+Each run has a process of its own. Its baseline is its highest resident memory after the model was made and one batch
+was predicted; the figure is what the highest of the whole run lies above that.
 
-ours        map_scene, from the GeoTIFF to a Cloud-Optimized GeoTIFF of classes. Reading and writing count in everything.
+ours        map_scene, from the GeoTIFF to a Cloud-Optimized GeoTIFF of classes. Reading and writing count in all of it.
 TerraTorch  tiled_inference, from a float32 tensor to one of scores. The scene is read after the baseline, as whoever
             calls it has to, so that it counts in the memory, as the scores do; seconds are those of the function alone.
             No file is written; the classes are taken afterwards and count in nothing. Its margin of 8 pixels
-            (delta, padding) is turned off: with it its windows lie 8 pixels off ours, and a patch of random weights has
-            other scores there.
-geoai       predict_geotiff, from the GeoTIFF to a plain GeoTIFF of classes (its postprocess_fn takes them): it reads and
-            writes by itself, and that counts. Its default of dividing by 255 is replaced by the pixels as they are. Of
-            its blends the cosine is used, which has ours and TerraTorch's form.
+            (delta, padding) is turned off: with it its windows lie 8 pixels off ours, where random weights give other
+            scores, and the maps could not be compared.
+geoai       predict_geotiff, from the GeoTIFF to a plain GeoTIFF of classes (its postprocess_fn takes them): it reads
+            and writes by itself, and that counts. Its default of dividing by 255 is replaced by the pixels as they are.
+            Of its blends the cosine is used, whose form is the same as ours and TerraTorch's.
 
-`in the model` are the seconds that the module was at work within the run. `agrees` is the share of pixels that get the
-same class as ours, a window's width from the scene's edges: the peers weigh the overlap a little otherwise. The limit is
-1.5 x the scores under one row of windows in float32, and 100 MB.
+`in the model` are the seconds that the module was at work within the run, `reading` those that TerraTorch's tensor
+took and that are not in its seconds. `agrees` is the share of pixels that get the same class as ours, a window's width
+from the scene's edges, and of how many classes: the peers weigh the overlap a little otherwise. The limit is 1.5 x the
+scores under one row of windows in float32, and 100 MB.
 
 The share of pure forward time is measured in further processes: the batches that a map is made of go through the module
 alone, with their pixels in memory and only the calls timed; then a scene is mapped, and so on in turn. Each map is held
 against the mean of the forward times before and after it.
 
---huge takes scenes of 10,980 x 10,980 pixels and the light head, under a limit of 20 GB on RLIMIT_DATA, which counts what a
-process asked for to write to. RLIMIT_AS would count the libraries too (torch's CUDA libraries alone map several
-GB that nobody touches), and Linux has no limit on what is resident.
+--huge takes scenes of 10,980 x 10,980 pixels and the light head, for each tool under a limit of 20 GB on RLIMIT_DATA,
+which counts the memory that a process asked for to write to. RLIMIT_AS would count the libraries' files too, some GB of
+torch's that nobody touches, and Linux has no limit on what is resident. Who asks for more is refused: `ended` says how,
+`seconds` when.
 """
 
 from __future__ import annotations
@@ -140,7 +143,8 @@ def measured(model: Any, work: Callable[[], Any], before: float) -> dict[str, An
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not any(word in str(error) for word in FAILURES):
             raise
-        failed = f"{type(error).__name__}: {error}".splitlines()[0][:120]
+        kind = "MemoryError" if isinstance(error, MemoryError) else "torch can't allocate"
+        failed = f"{kind} after {time.perf_counter() - start:,.0f} s"
     return {
         "seconds": time.perf_counter() - start, "MB": peak() - before, "base MB": before, "failed": failed,
         "windows": model.module.windows, "in model": model.module.seconds,
@@ -315,14 +319,15 @@ def run(case: Case, python: str = sys.executable) -> dict[str, Any]:
     start = time.perf_counter()
     ended = subprocess.run(
         [python, __file__, "--child", json.dumps(asdict(case))], env={**os.environ, "PYTHONPATH": path},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        capture_output=True, text=True,
     )  # fmt: skip
     lines = [line for line in ended.stdout.splitlines() if line.startswith("RESULT ")]
     if lines:
         return {"case": asdict(case), **json.loads(lines[-1].removeprefix("RESULT "))}
     if case.what in TOOLS and ended.returncode < 0:
-        killed = f"killed by signal {-ended.returncode}"
-        return {"case": asdict(case), "failed": killed, "seconds": time.perf_counter() - start}
+        seconds = time.perf_counter() - start
+        killed = f"killed by signal {-ended.returncode}, {seconds:,.0f} s after its process began"
+        return {"case": asdict(case), "failed": killed, "seconds": seconds}
     raise SystemExit(f"{case} ended with {ended.returncode}:\n{ended.stderr[-3000:]}")
 
 
@@ -386,8 +391,8 @@ class Bench:
         few = self.options.runs
         table = Table(
             f"{size:,} x {size:,} pixels" + (f", limit {memory:g} GB (RLIMIT_DATA)" if memory else ""),
-            "head", "classes", "tool", "windows", "MB above base", "our limit, MB", "seconds", "in the model", "MB / ours",
-            "s / ours", "agrees", "ended",
+            "head", "classes", "tool", "windows", "MB above base", "our limit, MB", "seconds", "in the model",
+            "reading", "MB / ours", "s / ours", "agrees", "ended",
         )  # fmt: skip
         scene = self.scene(size, size)
         for head, classes in ((head, classes) for head in heads for classes in self.options.classes):
@@ -417,11 +422,11 @@ class Bench:
         agrees = "-"
         if ours and tool != "ours" and not failed and Path(self.out("ours")).exists():
             same = self.run(Case("compare", self.out("ours"), self.out(tool)))
-            agrees = f"{100 * same['agrees']:.2f} %"
+            agrees = f"{100 * same['agrees']:.2f} % of {same['found']}"
         table.row(
             head, str(classes), tool, figure("windows", 0), figure("MB", 0),
             f"{limit(size, classes):,.0f}" if tool == "ours" else "-", figure("seconds"), figure("in model"),
-            ratio("MB"), ratio("seconds"), agrees, failed or "finished",
+            figure("reading"), ratio("MB"), ratio("seconds"), agrees, failed or "finished",
         )  # fmt: skip
 
     def heights_table(self, width: int) -> None:
@@ -462,8 +467,8 @@ def main() -> None:
     parser.add_argument("--out", help="JSON file of every run")
     options = parser.parse_args()
     threads = os.environ.get("OMP_NUM_THREADS", "unset")
-    print(f"{platform.machine()}, {os.cpu_count()} cores, OMP_NUM_THREADS {threads}, {date.today()}; windows of {WINDOW} "
-          f"every {STRIDE}, batches of {BATCH}" + (", least / median" if options.runs > 1 else ""))  # fmt: skip
+    print(f"{platform.machine()}, {os.cpu_count()} cores, OMP_NUM_THREADS {threads}, {date.today()}; windows of "
+          f"{WINDOW} every {STRIDE}, batches of {BATCH}" + (", least / median" if options.runs > 1 else ""))  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(options, Path(folder))
         if options.huge:
