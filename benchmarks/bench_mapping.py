@@ -59,6 +59,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import date
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -165,8 +166,6 @@ def run_ours(case: Case) -> dict[str, Any]:
 
 
 def run_terratorch(case: Case) -> dict[str, Any]:
-    from importlib.metadata import version
-
     import numpy as np
     import rasterio
     import torch
@@ -186,11 +185,10 @@ def run_terratorch(case: Case) -> dict[str, Any]:
     if not result["failed"]:
         scores = found["scores"][0]
         np.save(case.out, np.concatenate([part.argmax(0).byte().numpy() for part in scores.split(256, dim=1)]))
-    return {"version": version("terratorch"), "reading": reading, **result}
+    return {"version": metadata.version("terratorch"), "reading": reading, **result}
 
 
 def run_geoai(case: Case) -> dict[str, Any]:
-    from importlib.metadata import version
     from types import ModuleType
 
     import numpy as np
@@ -212,7 +210,7 @@ def run_geoai(case: Case) -> dict[str, Any]:
             verbose=False,
         )  # fmt: skip
 
-    return {"version": version("geoai-py"), **measured(model, work, before)}
+    return {"version": metadata.version("geoai-py"), **measured(model, work, before)}
 
 
 def run_forward(case: Case) -> dict[str, Any]:
@@ -467,8 +465,9 @@ def main() -> None:
     parser.add_argument("--out", help="JSON file of every run")
     options = parser.parse_args()
     threads = os.environ.get("OMP_NUM_THREADS", "unset")
+    repeats = f", least / median of {options.runs}" if options.runs > 1 else ""
     print(f"{platform.machine()}, {os.cpu_count()} cores, OMP_NUM_THREADS {threads}, {date.today()}; windows of "
-          f"{WINDOW} every {STRIDE}, batches of {BATCH}" + (", least / median" if options.runs > 1 else ""))  # fmt: skip
+          f"{WINDOW} every {STRIDE}, batches of {BATCH}{repeats}")  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(options, Path(folder))
         if options.huge:
@@ -479,6 +478,7 @@ def main() -> None:
                 bench.forward_table(options.size)
                 bench.heights_table(options.size)
     versions = {run["case"]["what"]: run["version"] for run in bench.results if "version" in run}
+    versions["torch"] = metadata.version("torch")
     print("\n" + ", ".join(f"{tool} {version}" for tool, version in versions.items()))
     print("\n".join(["\nas markdown", *Table.pages]))
 
