@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,23 +39,21 @@ def embed_verb(
     device: Annotated[str | None, typer.Option(help="Torch device; a GPU where there is one.")] = None,
 ) -> None:
     """Writes a vector for every patch (or window) of a scene, as a GeoTIFF or a Zarr store of 16-bit floats."""
-    import shlex
-    import sys
-
     from prithvi.cli.progress import Bar
+    from prithvi.cli.words import band_numbers, typed
     from prithvi.mapping import embed_scene
     from prithvi.scenes import open_scene
 
     given, contract = _model(model)
     opened = open_scene(
-        scene[0] if len(scene) == 1 else scene, bands=_bands(bands, contract), sensor=sensor, scale=scale,
+        scene[0] if len(scene) == 1 else scene, bands=band_numbers(bands, contract), sensor=sensor, scale=scale,
         offset=offset, nodata=nodata, dates=date or None, order=order,
     )  # fmt: skip
     title = f"{Path(scene[0]).name} {opened.sizes['y']} x {opened.sizes['x']}"
     with Bar(title) as bar:
         path = embed_scene(
             given, opened, output, layer=layer, pooled=pooled, window=window, stride=stride, batch_size=batch_size,
-            device=device, accept=accept or (), command=shlex.join(["prithvi", *sys.argv[1:]]), progress=bar,
+            device=device, accept=accept or (), command=typed(), progress=bar,
         )  # fmt: skip
     typer.echo(f"{path}: layer {layer} of {model}, a vector a {'window' if pooled else 'patch'}")
 
@@ -73,20 +70,3 @@ def _model(name: str) -> tuple[Embeddable, Contract]:
     if isinstance(found, Mappable):
         raise ModelError(f"{name} is an exported program, which gives no embeddings: take its model folder.")
     return found, found.contract
-
-
-def _bands(text: str | None, contract: Contract) -> Sequence[str] | dict[str, int] | None:
-    """`2,3,4` as the contract's bands by number, `blue,green` as names in file order."""
-    from prithvi.errors import BandError
-
-    if text is None:
-        return None
-    words = [word.strip() for word in text.split(",")]
-    if not all(word.isdigit() for word in words):
-        return words
-    if len(words) != len(contract.bands):
-        raise BandError(
-            f"--bands has {len(words)} numbers; this model wants {len(contract.bands)}, one each for "
-            f"{', '.join(contract.bands)}."
-        )
-    return dict(zip(contract.bands, map(int, words), strict=True))

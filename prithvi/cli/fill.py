@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -51,6 +49,7 @@ def fill_verb(
     (the standard error like DATE.tif, 0 where observed) for each.
     """
     from prithvi.cli.progress import Bar
+    from prithvi.cli.words import typed
     from prithvi.errors import SceneError
     from prithvi.mapping.gaps import with_model
     from prithvi.mapping.masks import clear_of
@@ -79,12 +78,10 @@ def fill_verb(
     else:
         how = Method(method)
         together = together or (opened.sizes["time"] if method in ("nearest", "linear") else None)
-    # That a run is gone on with is no part of what makes the files, which are the same to the byte without.
-    command = shlex.join(["prithvi", *(word for word in sys.argv[1:] if word != "--resume")])
     with Bar(f"{opened.sizes['time']} dates of {opened.sizes['y']} x {opened.sizes['x']}") as bar:
         result = fill_series(
             opened, output, how, clear=clear, together=together, window=window, stride=stride, uncertainty=uncertainty,
-            resume=resume, inputs=[*series, *(masks or ())], command=command, progress=bar,
+            resume=resume, inputs=[*series, *(masks or ())], command=typed(), progress=bar,
         )  # fmt: skip
     total = max(1, result.observed + result.filled + result.empty)
     typer.echo(

@@ -1,21 +1,28 @@
-"""`prithvi map`: a scene to a map."""
+"""`prithvi map`: scenes to maps and what stands beside them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from prithvi.contract import Contract
+    from collections.abc import Mapping
+
+    from prithvi.mapping.many import Job, Outcome
+    from prithvi.mapping.maps import MapResult
 
 
 def map_verb(
-    model: Annotated[str, typer.Argument(help="Folder of a fitted model.")],
-    scene: Annotated[list[str], typer.Argument(help="A raster, its single-band files, or a folder of them.")],
+    model: Annotated[str, typer.Argument(help="Folder of a fitted model, or an exported program.")],
+    scene: Annotated[
+        list[str], typer.Argument(help="Rasters, folders of single bands, STAC items or addresses, each a scene.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write into.")],
+    together: Annotated[
+        bool, typer.Option("--together", help="All that was given is one scene: its bands, or its dates.")
+    ] = False,
     bands: Annotated[
         str | None,
         typer.Option(help="Numbers of the model's bands in the file, counted from 1; or the names of all its bands."),
@@ -28,73 +35,124 @@ def map_verb(
     date: Annotated[
         list[str] | None, typer.Option(help="Date of the scene (2022-05-31), one for each time step.")
     ] = None,
-    order: Annotated[
-        str | None,
-        typer.Option(help="Of a file with several dates: time-major or band-major."),
+    order: Annotated[str | None, typer.Option(help="Of a file with several dates: time-major or band-major.")] = None,
+    bbox: Annotated[
+        tuple[float, float, float, float] | None, typer.Option(help="West south east north in degrees: map this part.")
+    ] = None,
+    aoi: Annotated[Path | None, typer.Option(help="Vector file with polygons: map what lies in them.")] = None,
+    polygons: Annotated[
+        str, typer.Option(help="Form of the polygons beside the map: parquet, gpkg or none.")
+    ] = "parquet",
+    min_area: Annotated[float, typer.Option(help="Leave smaller polygons out, in m2.", min=0)] = 0.0,
+    simplify: Annotated[float, typer.Option(help="How far their outlines may be off, in m.", min=0)] = 0.0,
+    zones: Annotated[
+        Path | None, typer.Option(help="Vector file: areas of each class in each of its features.")
+    ] = None,
+    confidence: Annotated[bool, typer.Option("--confidence", help="Write the chosen class's probability.")] = False,
+    probabilities: Annotated[
+        str | None, typer.Option(help="Write those of every class, as uint8 (0 to 250) or float32.")
     ] = None,
     stride: Annotated[int | None, typer.Option(help="Pixels between windows; half a window by default.", min=1)] = None,
     batch_size: Annotated[int, typer.Option(help="Windows predicted at once.", min=1)] = 8,
     device: Annotated[str | None, typer.Option(help="Torch device; a GPU where there is one.")] = None,
+    compile: Annotated[bool, typer.Option("--compile", help="Compile the model; pays on long runs.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from what an interrupted run has finished.")] = False,
+    scheduler: Annotated[str | None, typer.Option(help="Dask scheduler (tcp://host:8786) to map many scenes.")] = None,
+    retries: Annotated[int, typer.Option(help="Tries more for scenes that fail, of many.", min=0)] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Answer with JSON.")] = False,
 ) -> None:
-    """Maps one scene to a Cloud-Optimized GeoTIFF named after it."""
-    from prithvi.cli.progress import Bar
-    from prithvi.errors import ModelError
-    from prithvi.fitted import FittedModel
-    from prithvi.mapping import map_scene
-    from prithvi.modelfolder import load
-    from prithvi.models.zoo import VARIANTS
-    from prithvi.scenes import open_scene
+    """Maps scenes: for each a Cloud-Optimized GeoTIFF named after it, polygons, a STAC item and a QGIS style."""
+    import json
 
-    fitted = None if model in VARIANTS else load(model)
-    if not isinstance(fitted, FittedModel):
-        raise ModelError(f"{model} is a pretrained model; a map needs a fine-tuned one (prithvi fit, prithvi demo).")
-    source = scene[0] if len(scene) == 1 else scene
-    opened = open_scene(
-        source,
-        bands=_bands(bands, fitted.contract),
-        sensor=sensor,
-        scale=scale,
-        offset=offset,
-        nodata=nodata,
-        dates=date or None,
-        order=order,
-    )
-    first = Path(scene[0])
-    target = output / f"{first.stem if first.suffix.lower() in _RASTERS else first.name}.tif"
-    if target.exists() and any(target.samefile(path) for path in scene if Path(path).exists()):
-        raise ModelError(f"{target} is the scene itself: choose another folder with -o.")
-    title = f"{first.name} {opened.sizes['y']} x {opened.sizes['x']}"
-    with Bar(title) as bar:
-        result = map_scene(
-            fitted,
-            opened,
-            target,
-            stride=stride,
-            batch_size=batch_size,
-            device=device,
-            accept=accept or (),
-            progress=bar,
+    from prithvi.cli.words import band_numbers, typed
+    from prithvi.errors import ConfigError
+    from prithvi.mapping import Products
+    from prithvi.mapping.many import jobs_of, map_files
+    from prithvi.mapping.scoring import mappable
+    from prithvi.scenes import Area
+
+    if bbox is not None and aoi is not None:
+        raise ConfigError("--bbox and --aoi are two areas: give one.")
+    fitted = mappable(model)
+    area = Area.box(*bbox) if bbox is not None else Area.from_file(aoi) if aoi is not None else None
+    products = Products(
+        confidence, probabilities, _polygons(polygons, bool(fitted.classes)), min_area, simplify, zones, item=True,
+        style=True,
+    )  # fmt: skip
+    opening = {
+        "bands": band_numbers(bands, fitted.contract), "sensor": sensor, "scale": scale, "offset": offset,
+        "nodata": nodata, "dates": date or None, "order": order,
+    }  # fmt: skip
+    options: dict[str, Any] = {
+        "products": products, "area": area, "stride": stride, "batch_size": batch_size, "device": device,
+        "compile": compile, "accept": tuple(accept or ()), "resume": resume, "command": typed(),
+    }  # fmt: skip
+    jobs = jobs_of(scene, output, together)
+    if len(jobs) == 1 and scheduler is None:
+        outcomes = [_one(model, jobs[0], opening, options)]
+    else:
+        from prithvi.cli.progress import Bar
+
+        with Bar(f"{len(jobs):,} scenes") as bar:
+            outcomes = map_files(
+                model, jobs, output, opening, options, scheduler=scheduler, retries=retries, progress=bar
+            )
+    if as_json:
+        typer.echo(json.dumps([_plain(outcome) for outcome in outcomes], indent=2))
+    else:
+        _tell(outcomes, zones)
+    if any(outcome.result is None for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def _polygons(form: str, classes: bool) -> str | None:
+    return None if form == "none" or not classes else form
+
+
+def _one(model: str, job: Job, opening: Mapping[str, Any], options: Mapping[str, Any]) -> Outcome:
+    from prithvi.cli.progress import Bar
+    from prithvi.mapping.many import Outcome, map_file
+
+    with Bar(job.name) as bar:
+        result, seconds = map_file(model, job, opening, {**options, "progress": bar})
+    return Outcome(job, result, "", seconds)
+
+
+def _tell(outcomes: list[Outcome], zones: Path | None) -> None:
+    failed = [outcome for outcome in outcomes if outcome.result is None]
+    for outcome in outcomes if len(outcomes) <= 20 else []:
+        if outcome.result is not None:
+            _tell_map(outcome.result, zones)
+    if len(outcomes) > 1:
+        folder = Path(outcomes[0].job.path).parent
+        typer.echo(
+            f"{len(outcomes):,} scenes: {len(outcomes) - len(failed):,} done, {len(failed):,} failed "
+            f"({folder}/manifest.parquet names them)"
         )
+    for outcome in failed[:5]:
+        typer.echo(f"{outcome.job.name} failed: {outcome.error}", err=True)
+
+
+def _tell_map(result: MapResult, zones: Path | None) -> None:
     whole = sum(result.pixels.values())
     shares = ", ".join(f"{name} {count / max(whole, 1):.1%}" for name, count in result.pixels.items())
     typer.echo(f"{result.path}: {shares}; {result.without_data:,} pixels without data")
+    beside = [file.name for file in result.files if file != result.path and not file.name.endswith(".aux.xml")]
+    if beside:
+        typer.echo(f"  beside it: {', '.join(beside)}")
+    for note in result.notes:
+        typer.echo(f"Note: {note}", err=True)
+    if zones is not None:
+        typer.echo((result.path.parent / f"{result.path.stem}_zones.csv").read_text(encoding="utf-8"), nl=False)
 
 
-_RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".img", ".nc")
-
-
-def _bands(text: str | None, contract: Contract) -> Sequence[str] | dict[str, int] | None:
-    """`2,3,4` as the contract's bands by number, `blue,green` as names in file order."""
-    from prithvi.errors import BandError
-
-    if text is None:
-        return None
-    words = [word.strip() for word in text.split(",")]
-    if not all(word.isdigit() for word in words):
-        return words
-    if len(words) != len(contract.bands):
-        raise BandError(
-            f"--bands has {len(words)} numbers; this model wants {len(contract.bands)}, one each for "
-            f"{', '.join(contract.bands)}."
-        )
-    return dict(zip(contract.bands, map(int, words), strict=True))
+def _plain(outcome: Outcome) -> dict[str, Any]:
+    result = outcome.result
+    return {
+        "scene": list(outcome.job.sources),
+        "map": str(outcome.job.path) if result is not None else None,
+        "error": outcome.error or None,
+        "pixels": result.pixels if result is not None else None,
+        "without_data": result.without_data if result is not None else None,
+        "files": [str(file) for file in result.files] if result is not None else [],
+    }

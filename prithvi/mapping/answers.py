@@ -85,12 +85,24 @@ def values_of(model: Mappable, rows: BlendedRows, probabilities: bool = True) ->
         nothing = np.full((len(model.classes), *valid.shape), np.nan, np.float32)
         found: dict[str, npt.NDArray[np.generic]] = {"class": np.full(valid.shape, NODATA, np.uint8)}
         return {**found, "probability": nothing, "confidence": nothing[0]} if probabilities else found
-    classes = rows.scores.argmax(dim=0).to(torch.uint8).cpu().numpy()
+    classes = first_best(rows.scores).cpu().numpy()
     found = {"class": np.where(valid, classes, np.uint8(NODATA))}
     if probabilities:
         chances = (rows.scores / model.temperature).softmax(dim=0)
         found["probability"] = np.where(valid, chances.cpu().numpy(), np.float32(np.nan))
         found["confidence"] = np.where(valid, chances.amax(dim=0).cpu().numpy(), np.float32(np.nan))
+    return found
+
+
+def first_best(scores: torch.Tensor) -> torch.Tensor:
+    """(y, x) uint8: which of (class, y, x) scores is the highest, the first of equal ones.
+
+    Class by class over whole planes, which on a CPU takes a fraction of the time of `argmax` over the first dimension.
+    """
+    best, found = scores[0].clone(), torch.zeros(scores.shape[1:], dtype=torch.uint8, device=scores.device)
+    for number in range(1, len(scores)):
+        found.masked_fill_(scores[number] > best, number)
+        torch.maximum(best, scores[number], out=best)
     return found
 
 

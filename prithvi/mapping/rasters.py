@@ -217,9 +217,9 @@ class RasterWriter:
         return replace(raster, tags={**raster.tags, "PRITHVI_RUN": self.run}) if self.run else raster
 
     def publish(self) -> None:
-        """Moves everything in `work` to its final name, the rasters last and the first of them last of all."""
-        last = [raster.name for raster in reversed(self.rasters)]
+        """Moves all that is left in `work` to its final name, the rasters last and the first of them last of all."""
         names = sorted(path.name for path in self.work.iterdir())
+        last = [raster.name for raster in reversed(self.rasters) if raster.name in names]
         try:
             for name in [*(name for name in names if name not in last), *last]:
                 os.replace(self.work / name, self.folder / name)
@@ -247,7 +247,7 @@ class RasterWriter:
 def _block_of(raster: Raster) -> int:
     """Side of a file's blocks, 512 as long as GDAL's cache holds two of them: each has the pixels of all bands."""
     pixels = GDAL_CACHE / 2 / (len(raster.bands) * np.dtype(raster.dtype).itemsize)
-    return next((side for side in (512, 256, 128, 64, 32) if side * side <= pixels), 16)
+    return next((side for side in (512, 256) if side * side <= pixels), 128)  # GDAL takes none below 128
 
 
 def _write_all(file: Any, rows: npt.NDArray[Any]) -> None:

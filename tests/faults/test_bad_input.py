@@ -278,4 +278,6 @@ def test_the_sample_itself_is_mapped(prithvi: Cli, model_folder: Path, out: Path
     answer = prithvi("map", model_folder, SPAIN, "-o", out, "--sensor", "sentinel-2-l1c", "--offset", "0")
     assert answer.code == 0
     assert "water" in answer.out
-    assert sorted(path.name for path in out.iterdir()) == [f"{SPAIN.stem}.tif", f"{SPAIN.stem}.tif.aux.xml"]
+    beside = [f"{SPAIN.stem}{end}" for end in (".parquet", ".qml", ".tif", ".tif.aux.xml")]
+    assert sorted(path.name for path in out.iterdir()) == beside
+    assert "no STAC item was written, since the scene has no date: say --date." in answer.err

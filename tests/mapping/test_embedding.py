@@ -269,7 +269,7 @@ def test_wide_embeddings_have_blocks_that_fit_the_cache(
     path = embed_scene(model, open_scene(write_tif(six_bands[:, :160, :160]), dates=[DAY]), tmp_path / "e.tif")
     assert cog_validate(path)[:2] == (True, [])
     with rasterio.open(path) as made:
-        assert (made.count, set(made.block_shapes)) == (768, {(64, 64)})
+        assert (made.count, set(made.block_shapes)) == (768, {(128, 128)})
 
 
 def test_what_was_let_pass_is_told(six_bands: np.ndarray, write_tif: Write, tmp_path: Path) -> None:
