@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections import OrderedDict
@@ -219,13 +220,19 @@ def _read(path: str, indexes: list[int], window: Window) -> npt.NDArray[Any]:
 
 
 class _Handles(threading.local):
-    """The files that a thread has open: GDAL forgets a file's blocks when it is closed."""
+    """The files that a thread has open: GDAL forgets a file's blocks when it is closed.
+
+    A forked process opens its own: with its parent's it would share one place in the file.
+    """
 
     def __init__(self) -> None:
+        self.process = os.getpid()
         self.open: OrderedDict[tuple[str, int, int], rasterio.DatasetReader] = OrderedDict()
 
     def take(self, path: str) -> rasterio.DatasetReader | None:
         """The open file, if it was not written anew since."""
+        if self.process != os.getpid():
+            self.__init__()  # type: ignore[misc]
         return self.open.pop(self._key(path), None)
 
     def keep(self, path: str, raster: rasterio.DatasetReader) -> None:

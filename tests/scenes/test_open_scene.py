@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import multiprocessing
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import xarray as xr
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.errors import BandError, SceneError
 from prithvi.scenes import open_scene, valid_mask
+from prithvi.scenes.pixels import source_of
 from tests.conftest import SIX, SPAIN
 
 Write = Callable[..., Path]
@@ -275,3 +278,35 @@ def test_misspelt_and_impossible_bands_are_refused(write_tif: Write) -> None:
         open_scene(path, bands=[2, 2, 2, 2, 2, 2])
     with pytest.raises(BandError, match="3 band numbers were given"):
         open_scene(path, bands=[1, 2, 3])
+
+
+def test_forked_readers_share_no_place_in_a_file(write_tif: Write, six_bands: np.ndarray) -> None:
+    """Worker processes of a loader that read at once what their parent has open get the file's pixels all the same."""
+    path = write_tif(six_bands, tiled=True, blockxsize=64, blockysize=64, compress="deflate")
+    source = source_of(open_scene(path))
+    assert source is not None
+    expected = source[:, :, :, :]
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    source[:, :, :64, :]  # the parent's handle stands somewhere in the file
+
+    def read(first: int) -> None:
+        try:
+            wrong = sum(
+                not np.array_equal(source[:, :, row : row + 64, :], expected[:, :, row : row + 64, :])
+                for _ in range(20)
+                for row in range(first, 512, 64)
+            )
+        except SceneError as error:
+            wrong = str(error)
+        queue.put(wrong)
+
+    with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=100_000):  # nobody reads out of memory
+        warnings.simplefilter("ignore", DeprecationWarning)  # this process has threads
+        workers = [context.Process(target=read, args=(64 * number,)) for number in range(3)]
+        for worker in workers:
+            worker.start()
+    for worker in workers:
+        worker.join(60)
+        assert worker.exitcode == 0
+    assert [queue.get() for _ in workers] == [0, 0, 0]
