@@ -13,9 +13,11 @@ if TYPE_CHECKING:
 
 def typed() -> str:
     """The command, as it stands in files. That a run is gone on with is no part of what makes them: they are the same
-    to the byte without.
+    to the byte without. Neither are signatures of addresses.
     """
-    return shlex.join(["prithvi", *(word for word in sys.argv[1:] if word != "--resume")])
+    from prithvi.scenes.remote import shown
+
+    return shlex.join(["prithvi", *(shown(word) for word in sys.argv[1:] if word != "--resume")])
 
 
 def band_numbers(text: str | None, contract: Contract) -> Sequence[str] | dict[str, int] | None:

@@ -147,7 +147,7 @@ class Scoring:
                 self.ground.places(middles).to(self.device) if self.ground.crs is not None else None,
             ]
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
-            scores: torch.Tensor = (self.compiled or self.module)(images, *coordinates)
+            scores: torch.Tensor = (self.module if self.compiled is None else self.compiled)(images, *coordinates)
         return scores[:number]
 
 
