@@ -93,7 +93,7 @@ def jobs_of(sources: Sequence[str], folder: str | Path, together: bool = False) 
                 f"{group[0]} and {jobs[str(path)].sources[0]} would both become {path}: map them into two folders."
             )
         for file in (path.with_name(stem + end) for end in _BESIDE):
-            if file.exists() and any(file.samefile(source) for source in group if Path(source).exists()):
+            if file.exists() and any(file.samefile(source) for source in group if os.path.exists(source)):
                 raise OutputError(f"{file} is the scene itself: choose another folder with -o.")
         jobs[str(path)] = Job(tuple(group), str(path))
     return list(jobs.values())

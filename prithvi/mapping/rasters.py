@@ -7,6 +7,7 @@ whole is moved to its final name.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -117,6 +118,9 @@ class RasterWriter:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self.lock.acquire()
+            for raster in self.rasters:
+                if (folder / raster.name).is_dir():
+                    raise IsADirectoryError(errno.EISDIR, f"{raster.name} is a folder")
             if resume and self.partial.is_dir():
                 self.start = self.kept = self._finished()
             self.made = resume and not self.partial.exists() and self._is_made()
@@ -238,7 +242,8 @@ class RasterWriter:
             raise self._full(error) from error
 
     def _full(self, error: Exception) -> OutputError:
-        reason = getattr(error, "strerror", None) or error
+        reason = "GDAL could not write all of it" if isinstance(error, RasterioError) else None
+        reason = reason or getattr(error, "strerror", None) or error
         return OutputError(f"{self.folder / self.rasters[0].name} cannot be written ({reason}): is the disk full?")
 
     def __exit__(
