@@ -15,7 +15,7 @@ import torch
 import xarray as xr
 
 from prithvi import windows
-from prithvi.errors import ConfigError
+from prithvi.errors import ConfigError, OutputError
 from prithvi.fitted import Mappable
 from prithvi.mapping.answers import Answers
 from prithvi.mapping.beside import Products, make_beside
@@ -144,6 +144,7 @@ def map_scene(
         "zones": _state(str(wanted.zones or "")), "software": origin.software,
     }  # fmt: skip
     beside = wanted.files(path, model, "time" in scene.coords)
+    _check_apart((path, *beside), [*key["input"]["states"], *([str(wanted.zones)] if wanted.zones is not None else [])])
     with (
         frugal(target.scene),
         RasterWriter(path.parent, Grid.of(target.map), rasters, key, resume) as writer,
@@ -187,6 +188,14 @@ def _write_rows(
         writer.write(offset + rows.start, answers(rows))
         if rows.last:
             writer.keep()
+
+
+def _check_apart(outputs: Sequence[Path], inputs: Sequence[str]) -> None:
+    there = [file for file in outputs if file.exists()]
+    for name in filter(os.path.exists, inputs):
+        for file in there:
+            if file.samefile(name):
+                raise OutputError(f"{file} is read for the map and would be written over: choose another folder.")
 
 
 def _count(path: Path, model: Mappable) -> tuple[dict[str, int], int]:

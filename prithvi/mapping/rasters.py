@@ -249,8 +249,9 @@ class RasterWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.kept > 0 and isinstance(error, PrithviError):
-            error.args = (f"{error} The first {self.kept:,} rows are kept: --resume goes on from there.",)
+        if isinstance(error, PrithviError):
+            kept = f" The first {self.kept:,} rows are kept: --resume goes on from there." if self.kept else ""
+            error.args = (str(error).replace(str(self.work), str(self.folder)) + kept,)
         self._end()
 
     def _end(self) -> None:

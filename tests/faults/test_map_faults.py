@@ -19,7 +19,7 @@ import pytest
 import rasterio
 from shapely.geometry import box
 
-from prithvi.errors import SceneError
+from prithvi.errors import OutputError, SceneError
 from prithvi.fitted import FittedModel
 from prithvi.mapping import Products, map_scene
 from prithvi.scenes import Area, open_scene
@@ -225,6 +225,40 @@ def test_a_disk_that_fills_up(prithvi: Cli, scene: Path, model_folder: Path, tmp
         assert [path.name for path in out.iterdir()] == [".scene.tif.partial"]
     assert prithvi(*words, "--resume").code == 0
     assert content(out) == whole
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs limits of POSIX")
+def test_a_disk_that_fills_up_with_polygons(prithvi: Cli, scene: Path, model_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ["map", model_folder, scene, "-o", out]
+    assert prithvi(*words).code == 0
+    whole = content(out)
+    limit = len(whole["scene.parquet"]) - 1000
+    assert limit > SIZE[0] * SIZE[1]
+    for file in out.iterdir():
+        file.unlink()
+    done = command(*words, before=LIMIT.format(limit))
+    assert done.returncode == 2, done.stderr
+    assert f"Error: {out}/scene.parquet cannot be written" in done.stderr.splitlines()[-1]
+    assert "File too large" in done.stderr.splitlines()[-1]
+    assert [path.name for path in out.iterdir()] == [".scene.tif.partial"]
+    assert prithvi(*words, "--resume").code == 0
+    assert content(out) == whole
+
+
+def test_what_a_map_is_made_of_is_not_written_over(
+    prithvi: Cli, scene: Path, zones: Path, model_folder: Path, fitted: FittedModel, tmp_path: Path
+) -> None:
+    with pytest.raises(OutputError, match=r"scene\.tif is read for the map and would be written over"):
+        map_scene(fitted, open_scene(scene), scene)
+    file = tmp_path / "out" / "scene.parquet"
+    file.parent.mkdir()
+    gpd.read_file(zones).to_parquet(file)
+    before = file.read_bytes()
+    refused(
+        prithvi("map", model_folder, scene, "-o", file.parent, "--zones", file), "scene.parquet is read for the map"
+    )
+    assert file.read_bytes() == before
 
 
 def test_places_that_cannot_be_written(prithvi: Cli, scene: Path, model_folder: Path, tmp_path: Path) -> None:
