@@ -62,7 +62,9 @@ def run(
         return failed
     if scheduler is None:
         with Callback(posttask=lambda key, value, *_: end(key, *value)):
-            compute(*graph.values(), scheduler="threads", num_workers=workers, optimize_graph=False)
+            # One after the other in this thread, which Ctrl-C reaches; it would wait for another thread to end.
+            here = "threads" if workers != 1 else "synchronous"
+            compute(*graph.values(), scheduler=here, num_workers=workers, optimize_graph=False)
         return failed
     _on_cluster(graph, scheduler, end)
     return failed

@@ -67,13 +67,12 @@ def map_verb(
     from prithvi.cli.words import band_numbers, typed
     from prithvi.errors import ConfigError
     from prithvi.mapping import Products
-    from prithvi.mapping.many import jobs_of, map_files
-    from prithvi.mapping.scoring import mappable
+    from prithvi.mapping.many import jobs_of, map_files, opened
     from prithvi.scenes import Area
 
     if bbox is not None and aoi is not None:
         raise ConfigError("--bbox and --aoi are two areas: give one.")
-    fitted = mappable(model)
+    fitted = opened(model)
     area = Area.box(*bbox) if bbox is not None else Area.from_file(aoi) if aoi is not None else None
     products = Products(
         confidence, probabilities, _polygons(polygons, bool(fitted.classes)), min_area, simplify, zones, item=True,
@@ -88,15 +87,19 @@ def map_verb(
         "compile": compile, "accept": tuple(accept or ()), "resume": resume, "command": typed(),
     }  # fmt: skip
     jobs = jobs_of(scene, output, together)
-    if len(jobs) == 1 and scheduler is None:
-        outcomes = [_one(model, jobs[0], opening, options)]
-    else:
-        from prithvi.cli.progress import Bar
+    try:
+        if len(jobs) == 1 and scheduler is None:
+            outcomes = [_one(model, jobs[0], opening, options)]
+        else:
+            from prithvi.cli.progress import Bar
 
-        with Bar(f"{len(jobs):,} scenes") as bar:
-            outcomes = map_files(
-                model, jobs, output, opening, options, scheduler=scheduler, retries=retries, progress=bar
-            )
+            with Bar(f"{len(jobs):,} scenes") as bar:
+                outcomes = map_files(
+                    model, jobs, output, opening, options, scheduler=scheduler, retries=retries, progress=bar
+                )
+    except KeyboardInterrupt:
+        typer.echo("Stopped: --resume goes on from what is finished.", err=True)
+        raise typer.Exit(130) from None
     if as_json:
         typer.echo(json.dumps([_plain(outcome) for outcome in outcomes], indent=2))
     else:

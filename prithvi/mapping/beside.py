@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import rasterio
 import xarray as xr
 
-from prithvi.errors import ConfigError, nearest
+from prithvi.errors import ConfigError, SceneError, nearest
 from prithvi.fitted import Mappable
 from prithvi.mapping.provenance import Provenance
+from prithvi.scenes import transform_of
 
 VECTORS = ("parquet", "gpkg")
 
@@ -42,11 +44,13 @@ class Products:
         """Whether it is computed, to be kept or to be averaged over polygons and zones."""
         return self.confidence or self.polygons is not None or self.zones is not None
 
-    def check(self, model: Mappable) -> None:
-        """Whether a model has what they are made of.
+    def check(self, model: Mappable, scene: xr.DataArray) -> None:
+        """Whether a model and a scene have what they are made of, so that no long run fails at its end.
 
         Raises:
             ConfigError: another kind of file, or classes are asked of a model of a quantity.
+            DatasetError: the zones cannot be read.
+            SceneError: zones are asked of a rotated scene.
 
         """
         for value, options in ((self.probabilities, ("uint8", "float32")), (self.polygons, VECTORS)):
@@ -56,6 +60,33 @@ class Products:
             for name in ("confidence", "probabilities", "polygons", "zones"):
                 if getattr(self, name):
                     raise ConfigError(f"{model.name} predicts a quantity, and {name} are of classes: leave them out.")
+        if self.zones is not None:
+            from prithvi.mapping.vectorfiles import read_vector_file
+
+            read_vector_file(self.zones, "zones")
+            turn = transform_of(scene)
+            if turn.b or turn.d or turn.a < 0:
+                raise SceneError(
+                    f"{scene.attrs.get('source', 'the scene')} is rotated; areas by zone need rows that run east: warp "
+                    "it first (gdalwarp)."
+                )
+
+    def files(self, path: Path, model: Mappable, dated: bool) -> tuple[Path, ...]:
+        """What stands beside a map.
+
+        Args:
+            path: of the map.
+            model: what makes it.
+            dated: whether the scene has a date.
+
+        """
+        ends = {
+            "_confidence.tif": self.confidence, "_probabilities.tif": self.probabilities is not None,
+            f".{self.polygons}": self.polygons is not None, "_zones.csv": self.zones is not None,
+            "_zones.parquet": self.zones is not None, ".qml": self.style, ".json": self.item and dated,
+        }  # fmt: skip
+        beside = [path.with_name(path.stem + end) for end, wanted in ends.items() if wanted]
+        return (*([path.with_name(f"{path.name}.aux.xml")] if model.classes else []), *beside)
 
 
 def make_beside(
@@ -113,22 +144,16 @@ def make_beside(
     return tuple(notes)
 
 
-def written(path: Path) -> tuple[Path, ...]:
-    """The files of a map that are there."""
-    ends = (".tif.aux.xml", "_confidence.tif", "_probabilities.tif", ".parquet", ".gpkg", "_zones.csv",
-            "_zones.parquet", ".qml", ".json")  # fmt: skip
-    beside = (path.with_name(path.stem + end) for end in ends)
-    return (path, *(file for file in beside if file.is_file()))
-
-
 def _range(path: Path) -> tuple[float, float]:
-    """What most values of a quantity lie between."""
+    """What most values of a quantity lie between; of one value everywhere, a range above it."""
     with rasterio.open(path) as raster:
-        factor = max(1, max(raster.shape) // 1024)
-        values = raster.read(1, out_shape=(raster.height // factor, raster.width // factor), masked=True)
-    import numpy as np
-
+        shape = [max(1, size * 1024 // max(1024, *raster.shape)) for size in raster.shape]
+        values = raster.read(1, out_shape=tuple(shape), masked=True)
     known = values.compressed()
-    known = known[np.isfinite(known)]
-    low, high = np.percentile(known, [2, 98]) if len(known) else (0.0, 1.0)
-    return float(low), float(high)
+    known = known[np.isfinite(known)].astype(float)
+    if len(known) == 0:
+        return 0.0, 1.0
+    low, high = np.percentile(known, [2, 98])
+    if low == high:
+        low, high = known.min(), known.max()
+    return float(low), float(high) if high > low else float(low) + max(1.0, 1e-3 * abs(float(low)))

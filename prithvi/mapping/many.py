@@ -22,13 +22,23 @@ from prithvi.mapping.maps import MapResult, map_scene
 from prithvi.mapping.scoring import mappable
 from prithvi.scenes import open_scene
 from prithvi.scenes.names import read_file_name
+from prithvi.scenes.remote import shown
 
 if TYPE_CHECKING:
     from distributed import Client
 
 MANIFEST = "manifest.parquet"
 _RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".img", ".nc", ".json", ".hdf")
-_BAND = re.compile(r"[._](?:B|band)\d{1,2}A?(?=[._]|$)", re.IGNORECASE)
+_GRANULE = re.compile(
+    r"^(HLS\.[LS]30\.T\w{5}\.\d{7}(T\d{6})?\.v\d+\.\d+|T\d{2}[A-Z]{3}_\d{8}T\d{6}"
+    r"|L[COTE]\d{2}_L2\w{2}_\d{6}_\d{8}_\d{8}_02_T\d|L[COTE]\d{14}[^_]*)",
+    re.IGNORECASE,
+)
+"""What the names of a granule's single-band files have in common: HLS, Sentinel-2, Landsat Collection 2 and 1."""
+_RESOLUTION = re.compile(r"^R\d0m$")
+"""A folder within a Sentinel-2 granule."""
+_BESIDE = (".tif", ".tif.aux.xml", "_confidence.tif", "_probabilities.tif", ".parquet", ".gpkg", "_zones.csv",
+           "_zones.parquet", ".qml", ".json")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,7 @@ class Job:
     @property
     def name(self) -> str:
         """What it is called."""
-        return PurePath(self.sources[0]).name
+        return PurePath(shown(self.sources[0])).name
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,7 @@ def jobs_of(sources: Sequence[str], folder: str | Path, together: bool = False) 
 
     Raises:
         ConfigError: two maps would have the same name.
-        OutputError: a map would be written over its scene.
+        OutputError: a map, or what stands beside it, would be written over its scene.
 
     """
     groups: dict[str, list[str]] = {}
@@ -74,31 +84,37 @@ def jobs_of(sources: Sequence[str], folder: str | Path, together: bool = False) 
         groups.setdefault("" if together else _granule(source), []).append(source)
     jobs: dict[str, Job] = {}
     for key, group in groups.items():
-        first = PurePath(key if len(group) > 1 and not together else group[0])
+        key = key or (_granule(group[0]) if len(group) > 1 else group[0])
+        first = PurePath(shown(key if len(group) > 1 else group[0]))
         stem = first.stem if first.suffix.lower() in _RASTERS else first.name
         path = Path(folder) / f"{stem}.tif"
         if str(path) in jobs:
             raise ConfigError(
                 f"{group[0]} and {jobs[str(path)].sources[0]} would both become {path}: map them into two folders."
             )
-        if path.exists() and any(path.samefile(source) for source in group if Path(source).exists()):
-            raise OutputError(f"{path} is the scene itself: choose another folder with -o.")
+        for file in (path.with_name(stem + end) for end in _BESIDE):
+            if file.exists() and any(file.samefile(source) for source in group if os.path.exists(source)):
+                raise OutputError(f"{file} is the scene itself: choose another folder with -o.")
         jobs[str(path)] = Job(tuple(group), str(path))
     return list(jobs.values())
 
 
 def _granule(source: str) -> str:
-    """The source without the band in its name, where it holds one band."""
-    name = PurePath(source).name
+    """Folder and granule of a source that holds one band or what goes with it; any other source as it is."""
+    path = PurePath(shown(source))
     try:
-        band = read_file_name(name).band
+        named = read_file_name(path.name)
     except SceneError:
-        band = None
-    return str(PurePath(source).with_name(_BAND.split(name)[0])) if band is not None else source
+        return source
+    found = _GRANULE.match(path.name)
+    if found is None or (named.band is None and not named.ancillary):
+        return source
+    folder = path.parent.parent if _RESOLUTION.match(path.parent.name) else path.parent
+    return str(folder / found[0])
 
 
 def map_file(model: str, job: Job, opening: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[MapResult, float]:
-    """Opens a scene and maps it; a task of a cluster. The model is loaded once a process.
+    """Opens a scene and maps it; a task of a cluster. A process loads a model once, and anew when its files change.
 
     Args:
         model: a model folder or exported program.
@@ -113,7 +129,7 @@ def map_file(model: str, job: Job, opening: Mapping[str, Any], options: Mapping[
     begun = time.monotonic()
     try:
         scene = open_scene(job.sources[0] if len(job.sources) == 1 else list(job.sources), **opening)
-        result = map_scene(_model(model), scene, job.path, **options)
+        result = map_scene(opened(model), scene, job.path, **options)
     except torch.OutOfMemoryError as error:
         raise ModelError(
             f"{job.name}: the device has too little memory for {options.get('batch_size', 8)} windows at once: say a "
@@ -122,9 +138,17 @@ def map_file(model: str, job: Job, opening: Mapping[str, Any], options: Mapping[
     return result, time.monotonic() - begun
 
 
-@lru_cache(maxsize=2)
-def _model(name: str) -> Mappable:
-    return mappable(name)
+def opened(model: str) -> Mappable:
+    """What a map can be made with, loaded once a process; see `prithvi.mapping.mappable`."""
+    path = Path(model)
+    files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
+    states = [file.stat() for file in files]
+    return _opened(model, tuple((state.st_size, state.st_mtime_ns) for state in states))
+
+
+@lru_cache(maxsize=1)
+def _opened(model: str, _: tuple[tuple[int, int], ...]) -> Mappable:
+    return mappable(model)
 
 
 def map_files(
@@ -146,7 +170,8 @@ def map_files(
         folder: of the manifest.
         opening: of `prithvi.open_scene`, for all of them.
         options: of `prithvi.map_scene`, for all of them. Scenes that were mapped already are left as they are where
-            `resume` is among them.
+            `resume` is among them, and on a cluster always: a task there cannot know whether it took over from a
+            worker that died.
         scheduler: address of a Dask scheduler (tcp://host:8786) or a client of one; None maps here, one by one. A
             worker that dies takes its task along; another one goes on from the rows that it had finished.
         retries: how often scenes that failed are tried again.
@@ -195,7 +220,7 @@ def write_manifest(outcomes: Sequence[Outcome], folder: str | Path) -> Path:
     path = Path(folder) / MANIFEST
     rows = [
         {
-            "scene": ", ".join(outcome.job.sources), "map": outcome.job.path,
+            "scene": ", ".join(map(shown, outcome.job.sources)), "map": outcome.job.path,
             "state": "done" if outcome.result is not None else "failed", "error": outcome.error,
             "pixels": json.dumps(outcome.result.pixels) if outcome.result is not None else "",
             "seconds": outcome.seconds,

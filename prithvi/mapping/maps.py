@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ import torch
 import xarray as xr
 
 from prithvi import windows
-from prithvi.errors import ConfigError
+from prithvi.errors import ConfigError, OutputError
 from prithvi.fitted import Mappable
 from prithvi.mapping.answers import Answers
-from prithvi.mapping.beside import Products, make_beside, written
+from prithvi.mapping.beside import Products, make_beside
 from prithvi.mapping.blend import blend
 from prithvi.mapping.memory import frugal
 from prithvi.mapping.provenance import Provenance
@@ -26,6 +27,8 @@ from prithvi.mapping.scoring import Ground, Model, Scoring, check_size, mappable
 from prithvi.mapping.strips import Mask, rows_of
 from prithvi.scenes import conform, transform_of
 from prithvi.scenes.area import Area, crop
+from prithvi.scenes.pixels import source_of
+from prithvi.scenes.remote import shown
 from prithvi.windows import WindowPlan
 
 
@@ -126,7 +129,7 @@ def map_scene(
     if path.suffix.lower() not in (".tif", ".tiff"):
         raise ConfigError(f"a map is a GeoTIFF: name {path} .tif.")
     check_size(model, scene)
-    wanted.check(model)
+    wanted.check(model, scene)
     scene = conform(scene, model.contract, accept)
     target = Target.of(scene, model.window, stride, area)
     notes: tuple[str, ...] = ()
@@ -136,19 +139,22 @@ def map_scene(
     rasters[0] = replace(rasters[0], name=path.name)
     key = {
         "model": model.facts(), "input": _fingerprint(scene), "rows": target.plan.rows, "columns": target.plan.columns,
-        "area": [shape.wkt for shape in area.polygons] if area is not None else [], "batch": batch_size,
-        "compile": compile, "device": str(device), "products": str(wanted), "software": origin.software,
+        "area": [area.crs.to_wkt(), *(shape.wkt for shape in area.polygons)] if area is not None else [],
+        "batch": batch_size, "compile": compile, "device": str(device), "products": str(wanted),
+        "zones": _state(str(wanted.zones or "")), "software": origin.software,
     }  # fmt: skip
+    beside = wanted.files(path, model, "time" in scene.coords)
+    _check_apart((path, *beside), [*key["input"]["states"], *([str(wanted.zones)] if wanted.zones is not None else [])])
     with (
         frugal(target.scene),
         RasterWriter(path.parent, Grid.of(target.map), rasters, key, resume) as writer,
     ):
-        if not writer.made:
+        if not (writer.made and all(file.is_file() for file in beside)):
             scoring = Scoring(model.module, Ground.of(target.scene), model.coordinates, device, compile)
             _write_rows(writer, target, model, answers, batch_size, scoring, progress)
             notes = make_beside(writer.make(), path.parent, wanted, model, target.map, origin)
             writer.publish()
-    return MapResult(path, *_count(path, model), written(path), notes)
+    return MapResult(path, *_count(path, model), (path, *beside), notes)
 
 
 def _write_rows(
@@ -184,6 +190,14 @@ def _write_rows(
             writer.keep()
 
 
+def _check_apart(outputs: Sequence[Path], inputs: Sequence[str]) -> None:
+    there = [file for file in outputs if file.exists()]
+    for name in filter(os.path.exists, inputs):
+        for file in there:
+            if file.samefile(name):
+                raise OutputError(f"{file} is read for the map and would be written over: choose another folder.")
+
+
 def _count(path: Path, model: Mappable) -> tuple[dict[str, int], int]:
     """Pixels of each class, or those that have a value, and those without data."""
     counts = np.zeros(256, dtype=np.int64)
@@ -197,12 +211,21 @@ def _count(path: Path, model: Mappable) -> tuple[dict[str, int], int]:
 
 
 def _fingerprint(scene: xr.DataArray) -> dict[str, Any]:
-    """What a scene is told from another by, as long as its files are not written anew."""
-    source = str(scene.attrs.get("source", ""))
-    path = Path(source)
-    state = [path.stat().st_size, path.stat().st_mtime_ns] if source and path.is_file() else []
+    """What a scene is told from another by: its files, their bands and what becomes of these."""
+    pixels = source_of(scene)
+    planes = [plane for step in pixels.planes for plane in step] if pixels is not None else []
     return {
-        "source": source, "state": state, "shape": list(scene.shape), "transform": list(transform_of(scene))[:6],
+        "source": str(scene.attrs.get("source", "")),
+        "planes": [{**asdict(plane), "path": shown(plane.path)} for plane in planes],
+        "states": {shown(plane.path): _state(plane.path) for plane in planes},
+        "shape": list(scene.shape), "transform": list(transform_of(scene))[:6],
         "gain": scene.attrs.get("gain"), "bias": scene.attrs.get("bias"),
         "times": [str(time) for time in scene["time"].values] if "time" in scene.coords else [],
     }  # fmt: skip
+
+
+def _state(path: str) -> list[int]:
+    """Size and time of a file; nothing of an address."""
+    if not os.path.isfile(path):  # which an address may be too long to ask of a Path
+        return []
+    return [os.path.getsize(path), os.stat(path).st_mtime_ns]

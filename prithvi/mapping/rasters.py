@@ -7,11 +7,13 @@ whole is moved to its final name.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +27,7 @@ import xarray as xr
 from affine import Affine
 from filelock import FileLock, Timeout
 from rasterio.crs import CRS
-from rasterio.errors import RasterioError
+from rasterio.errors import RasterioError, RasterioIOError
 
 from prithvi.errors import OutputError, PrithviError
 from prithvi.fitted import ClassEntry
@@ -112,9 +114,13 @@ class RasterWriter:
         self.run = hashlib.sha256(self.key.encode()).hexdigest()[:16] if self.key else ""
         self.start = self.kept = 0
         self.lock = FileLock(folder / f".{rasters[0].name}.lock", blocking=False)
+        self.files: list[Any] = []
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self.lock.acquire()
+            for raster in self.rasters:
+                if (folder / raster.name).is_dir():
+                    raise IsADirectoryError(errno.EISDIR, f"{raster.name} is a folder")
             if resume and self.partial.is_dir():
                 self.start = self.kept = self._finished()
             self.made = resume and not self.partial.exists() and self._is_made()
@@ -122,11 +128,12 @@ class RasterWriter:
                 shutil.rmtree(self.partial, ignore_errors=True)
             shutil.rmtree(self.work, ignore_errors=True)
             self.work.mkdir(parents=True)
-            self.files = [self._open(raster) for raster in self.rasters]
+            for raster in self.rasters:
+                self.files.append(self._open(raster))
         except Timeout as error:
             raise OutputError(f"{folder / rasters[0].name} is being made by another process.") from error
         except OSError as error:
-            self.lock.release()
+            self._end()
             raise OutputError(f"{folder / rasters[0].name} cannot be written ({error.strerror}).") from error
 
     def _raw(self, raster: Raster) -> Path:
@@ -208,6 +215,7 @@ class RasterWriter:
                         vrt, path, driver="COG", COMPRESS="DEFLATE", OVERVIEW_RESAMPLING=raster.resampling,
                         BIGTIFF="IF_SAFER", **options,
                     )  # fmt: skip
+                    check_whole(path)
             except (RasterioError, OSError) as error:
                 raise self._full(error) from error
             made.append(path)
@@ -221,6 +229,12 @@ class RasterWriter:
         names = sorted(path.name for path in self.work.iterdir())
         last = [raster.name for raster in reversed(self.rasters) if raster.name in names]
         try:
+            for name in names:
+                with (self.work / name).open("rb") as file:
+                    os.fsync(file.fileno())
+            for name in last:  # what GDAL or QGIS noted beside an older file
+                if f"{name}.aux.xml" not in names:
+                    (self.folder / f"{name}.aux.xml").unlink(missing_ok=True)
             for name in [*(name for name in names if name not in last), *last]:
                 os.replace(self.work / name, self.folder / name)
             shutil.rmtree(self.partial)
@@ -228,26 +242,52 @@ class RasterWriter:
             raise self._full(error) from error
 
     def _full(self, error: Exception) -> OutputError:
-        reason = getattr(error, "strerror", None) or error
+        reason = "GDAL could not write all of it" if isinstance(error, RasterioError) else None
+        reason = reason or getattr(error, "strerror", None) or error
         return OutputError(f"{self.folder / self.rasters[0].name} cannot be written ({reason}): is the disk full?")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, PrithviError):
+            kept = f" The first {self.kept:,} rows are kept: --resume goes on from there." if self.kept else ""
+            error.args = (str(error).replace(str(self.work), str(self.folder)) + kept,)
+        self._end()
+
+    def _end(self) -> None:
+        """Closes all; the work is kept if there are finished rows."""
         for file in self.files:
             file.close()
         if self.kept == 0:
             shutil.rmtree(self.partial, ignore_errors=True)
-        elif isinstance(error, PrithviError):
-            error.args = (f"{error} The first {self.kept:,} rows are kept: --resume goes on from there.",)
+        with suppress(OSError):  # while it is held, so that nobody waits for a file that goes
+            Path(self.lock.lock_file).unlink(missing_ok=True)
         self.lock.release()
-        Path(self.lock.lock_file).unlink(missing_ok=True)
 
 
 def _block_of(raster: Raster) -> int:
     """Side of a file's blocks, 512 as long as GDAL's cache holds two of them: each has the pixels of all bands."""
     pixels = GDAL_CACHE / 2 / (len(raster.bands) * np.dtype(raster.dtype).itemsize)
     return next((side for side in (512, 256) if side * side <= pixels), 128)  # GDAL takes none below 128
+
+
+def check_whole(path: Path) -> None:
+    """Reads all of a new file back: GDAL takes a disk that fills up while it writes for a success.
+
+    Raises:
+        RasterioError: a block is missing or damaged.
+
+    """
+    with rasterio.open(path) as raster:
+        levels = len(raster.overviews(1))
+        for (row, column), part in raster.block_windows(1):
+            if raster.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", 1) is None:
+                raise RasterioIOError(f"{path} lacks a block")
+            raster.read(window=part)
+    for level in range(levels):
+        with rasterio.open(path, OVERVIEW_LEVEL=level) as raster:
+            for _, part in raster.block_windows(1):
+                raster.read(window=part)
 
 
 def _write_all(file: Any, rows: npt.NDArray[Any]) -> None:

@@ -25,6 +25,9 @@ from prithvi.mapping.vectorfiles import new_file, new_vector_file, read_vector_f
 
 CELLS = 2_000_000
 """Pixels of a zone that are looked at together."""
+FINE = 2.0**24
+"""Places within a pixel that corners of zones are rounded to, so that those on a pixel's corner lie exactly there:
+exactextract loses whole pixels where an edge passes a corner by the last digit of a degree."""
 OWN = ("class", "name", "area_m2", "share", "confidence", "without_data_m2")
 """Columns of the result that are ours."""
 
@@ -118,7 +121,7 @@ class _Blocks:
 
 
 class _Source(RasterSource):  # type: ignore[misc]
-    """One quantity of the blocks."""
+    """One quantity of the blocks, in pixels from the map's south-west corner."""
 
     def __init__(self, blocks: _Blocks, name: str, quantity: Callable[[_Blocks], Any]) -> None:
         super().__init__()
@@ -126,11 +129,11 @@ class _Source(RasterSource):  # type: ignore[misc]
         self.blocks, self.quantity = blocks, quantity
 
     def res(self) -> tuple[float, float]:
-        transform = self.blocks.classes.transform
-        return transform.a, abs(transform.e)
+        return 1.0, 1.0
 
     def extent(self) -> tuple[float, float, float, float]:
-        return _extent(self.blocks.classes)
+        rows, columns = self.blocks.classes.shape
+        return 0.0, 0.0, float(columns), float(rows)
 
     def read_window(self, x0: int, y0: int, nx: int, ny: int) -> Any:
         self.blocks.go(x0, y0, nx, ny)
@@ -184,7 +187,7 @@ def _sums(zones: gpd.GeoSeries, classes: ClassMap) -> pd.DataFrame:
 
 
 def _in_the_map(zones: gpd.GeoSeries, classes: ClassMap) -> gpd.GeoSeries:
-    """Valid polygons in the map's reference system; empty where a zone does not meet the map."""
+    """Valid polygons in pixels from the map's south-west corner; empty where a zone does not meet the map."""
     crs = CRS.from_user_input(classes.crs.to_wkt())
     dense = zones if zones.crs == crs else zones.segmentize(step_of(zones.crs))  # edges stay where they were
     shapes = dense.to_crs(crs).to_numpy()
@@ -194,7 +197,15 @@ def _in_the_map(zones: gpd.GeoSeries, classes: ClassMap) -> gpd.GeoSeries:
         meets = (bounds[:, 0] < extent[2]) & (bounds[:, 2] > extent[0])
         meets &= (bounds[:, 1] < extent[3]) & (bounds[:, 3] > extent[1])
     meets &= np.isfinite(bounds).all(axis=1)  # far away, a projection may end
-    found = [_polygonal(shape) if there else shapely.Polygon() for shape, there in zip(shapes, meets, strict=True)]
+    sizes = [classes.transform.a, abs(classes.transform.e)]
+
+    def placed(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return np.round((points - extent[:2]) / sizes * FINE) / FINE
+
+    found = [
+        _polygonal(shapely.transform(_polygonal(shape), placed)) if there else shapely.Polygon()
+        for shape, there in zip(shapes, meets, strict=True)
+    ]
     return gpd.GeoSeries(found, index=zones.index, crs=crs)
 
 

@@ -245,10 +245,10 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(
         files.append(write_tif(pixels, f"d{number}.tif", nodata=-9999))
         cloud = np.kron(random.random((8, 4)) < 0.3, np.ones((8, 8))).astype(np.uint8)
         masks.append(write_tif(cloud[None], f"c{number}.tif", names=None, scale=None))
-    words = ["--method", "filling", *files, "--sensor", "hls-s30", "--window", "32", "--stride", "16"]
+    words = ["fill", "--method", "filling", *files, "--sensor", "hls-s30", "--window", "32", "--stride", "16"]
     words += [word for number in range(6) for word in ("--date", f"2020-05-1{number}")]
     words += [word for mask in masks for word in ("--clouds", mask)]
-    command = [sys.executable, str(Path(__file__).parent / "kill_fills.py"), tmp_path / "work", 3, 7, *words]
+    command = [sys.executable, str(REPOSITORY / "tests" / "kill_runs.py"), tmp_path / "work", 3, 7, *words]
     path = {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, env=os.environ | path)
     assert done.returncode == 0, done.stderr

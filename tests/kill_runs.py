@@ -1,8 +1,8 @@
-"""Fills a series again and again, killed (SIGKILL) at a random moment each time, and compares what --resume makes.
+"""Runs a verb again and again, killed (SIGKILL) at a random moment each time, and compares what --resume makes.
 
-    python tests/mapping/kill_fills.py WORK COUNT SEED ARGUMENTS...
+    python tests/kill_runs.py WORK COUNT SEED ARGUMENTS...
 
-ARGUMENTS are those of `prithvi fill`, without -o. Prints one JSON object. Importing is done once: every run is a fork
+ARGUMENTS are those of `prithvi`, without -o. Prints one JSON object. Importing is done once: every run is a fork
 of this process.
 """
 
@@ -37,7 +37,7 @@ def start(folder: Path, words: list[str]) -> int:
     if child:
         return child
     os.chdir(folder)  # a command of the same words everywhere, because it stands in the files
-    sys.argv = ["prithvi", "fill", *words, "-o", "out"]
+    sys.argv = ["prithvi", *words, "-o", "out"]
     os.dup2(os.open("told", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     os.dup2(2, 1)
     code: object = 1
@@ -55,7 +55,7 @@ def wait(child: int) -> int:
 
 
 def main() -> None:
-    """Runs the fills."""
+    """Runs them all."""
     work, count, chance, words = Path(sys.argv[1]), int(sys.argv[2]), random.Random(int(sys.argv[3])), sys.argv[4:]
     began = time.perf_counter()
     code = wait(start(work / "whole", words))
