@@ -31,7 +31,7 @@ class Products:
     minimum_area: float = 0.0
     """Polygons below it are left out, in square metres."""
     simplify: float = 0.0
-    """Distance by which their outlines may be off, in units of the map's CRS."""
+    """Distance by which their outlines may be off, in metres."""
     zones: Path | None = None
     """Areas of each class in each feature of this file: STEM_zones.csv and .parquet."""
     item: bool = False

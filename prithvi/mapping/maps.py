@@ -110,7 +110,8 @@ def map_scene(
         scene: what `prithvi.open_scene` gives.
         path: the file to write; it appears when it is whole, and an older one stays until then.
         products: what to write beside it; default nothing.
-        area: map this part only; the answers there are those of the whole map. None maps everything.
+        area: map this part only; the answers there are those of the whole map but for their last digits, as other
+            windows are predicted together. None maps everything.
         stride: pixels between windows; default half a window.
         batch_size: windows predicted at once.
         device: torch device; default a GPU where there is one.
@@ -137,20 +138,22 @@ def map_scene(
     answers = Answers(model, wanted.needs_confidence, wanted.probabilities)
     rasters = answers.rasters(path.stem, origin.tags())
     rasters[0] = replace(rasters[0], name=path.name)
+    source = _fingerprint(scene)
     key = {
-        "model": model.facts(), "input": _fingerprint(scene), "rows": target.plan.rows, "columns": target.plan.columns,
+        "model": model.facts(), "input": source, "rows": target.plan.rows, "columns": target.plan.columns,
         "area": [area.crs.to_wkt(), *(shape.wkt for shape in area.polygons)] if area is not None else [],
         "batch": batch_size, "compile": compile, "device": str(device), "products": str(wanted),
         "zones": _state(str(wanted.zones or "")), "software": origin.software,
     }  # fmt: skip
     beside = wanted.files(path, model, "time" in scene.coords)
-    _check_apart((path, *beside), [*key["input"]["states"], *([str(wanted.zones)] if wanted.zones is not None else [])])
+    _check_apart((path, *beside), [*source["states"], *([str(wanted.zones)] if wanted.zones is not None else [])])
     with (
         frugal(target.scene),
         RasterWriter(path.parent, Grid.of(target.map), rasters, key, resume) as writer,
     ):
         if not (writer.made and all(file.is_file() for file in beside)):
-            scoring = Scoring(model.module, Ground.of(target.scene), model.coordinates, device, compile)
+            at_once = batch_size if compile else None
+            scoring = Scoring(model.module, Ground.of(target.scene), model.coordinates, device, at_once)
             _write_rows(writer, target, model, answers, batch_size, scoring, progress)
             notes = make_beside(writer.make(), path.parent, wanted, model, target.map, origin)
             writer.publish()

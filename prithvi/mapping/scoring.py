@@ -113,7 +113,8 @@ class Scoring:
         ground: where the windows lie.
         coordinates: whether the module takes dates and places.
         device: torch device; default a GPU where there is one.
-        compile: let torch compile the model first: minutes that long maps on a GPU give back.
+        compile_for: let torch compile the module first, for so many windows at once: minutes that long maps on a GPU
+            give back.
 
     """
 
@@ -123,12 +124,12 @@ class Scoring:
         ground: Ground,
         coordinates: bool,
         device: str | torch.device | None = None,
-        compile: bool = False,
+        compile_for: int | None = None,
     ) -> None:
         self.ground, self.coordinates, self.device = ground, coordinates, device_of(device)
         self.module = module.to(self.device)
-        self.compiled = torch.compile(self.module, dynamic=False) if compile else None
-        self.batch = 0
+        self.batch = compile_for or 0
+        self.compiled = torch.compile(self.module, dynamic=False) if compile_for else None
 
     @torch.inference_mode()
     def __call__(self, pixels: torch.Tensor, middles: list[tuple[float, float]]) -> torch.Tensor:
@@ -136,7 +137,6 @@ class Scoring:
         number = len(pixels)
         images = pixels.to(self.device)
         if self.compiled is not None:  # one shape, so that it is compiled once
-            self.batch = max(self.batch, number)
             images = torch.cat([images, images[:1].expand(self.batch - number, *images.shape[1:])])
             middles = [*middles, *middles[:1] * (self.batch - number)]
         coordinates = []

@@ -215,3 +215,14 @@ def test_polygons_cover_the_raster_s_area_in_its_place(
     geographic = map_scene(fitted, open_scene(SPAIN, sensor="sentinel-2-l1c", offset=0), tmp_path / "degrees.tif")
     # 512 pixels of 8.98e-5 degrees at 38.1 north: 4.03 km by 5.11 km.
     assert class_polygons(geographic.path)["area_m2"].sum() == pytest.approx(4.034e3 * 5.105e3, rel=2e-3)
+
+
+@pytest.mark.slow
+def test_a_compiled_model_maps_the_same(
+    fitted: FittedModel, write_tif: Write, six_bands: np.ndarray, tmp_path: Path
+) -> None:
+    scene = open_scene(write_tif(six_bands[:, :64, :100]))
+    plain = map_scene(fitted, scene, tmp_path / "plain.tif").path
+    compiled = map_scene(fitted, scene, tmp_path / "compiled.tif", compile=True).path
+    with rasterio.open(plain) as one, rasterio.open(compiled) as other:
+        assert (one.read(1) == other.read(1)).mean() > 0.999
