@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import dask
 import dask.array as da
 import numpy as np
 import pytest
@@ -214,6 +215,7 @@ def test_a_cluster_gives_the_same_bits(processes: bool, holes: xr.DataArray, fit
     here = prithvi.map(holes.compute(), fitted, area=area), prithvi.embed(holes.compute(), fitted)
     lazy = prithvi.map(holes, fitted, area=area), prithvi.embed(holes, fitted)
     with (
+        dask.config.set({"distributed.comm.timeouts.connect": "120s"}),  # a busy machine
         LocalCluster(
             n_workers=1, threads_per_worker=2, processes=processes, dashboard_address=None, memory_limit=None
         ) as cluster,
