@@ -137,14 +137,15 @@ def map_scene(
     answers = Answers(model, wanted.needs_confidence, wanted.probabilities)
     rasters = answers.rasters(path.stem, origin.tags())
     rasters[0] = replace(rasters[0], name=path.name)
+    source = _fingerprint(scene)
     key = {
-        "model": model.facts(), "input": _fingerprint(scene), "rows": target.plan.rows, "columns": target.plan.columns,
+        "model": model.facts(), "input": source, "rows": target.plan.rows, "columns": target.plan.columns,
         "area": [area.crs.to_wkt(), *(shape.wkt for shape in area.polygons)] if area is not None else [],
         "batch": batch_size, "compile": compile, "device": str(device), "products": str(wanted),
         "zones": _state(str(wanted.zones or "")), "software": origin.software,
     }  # fmt: skip
     beside = wanted.files(path, model, "time" in scene.coords)
-    _check_apart((path, *beside), [*key["input"]["states"], *([str(wanted.zones)] if wanted.zones is not None else [])])
+    _check_apart((path, *beside), [*source["states"], *([str(wanted.zones)] if wanted.zones is not None else [])])
     with (
         frugal(target.scene),
         RasterWriter(path.parent, Grid.of(target.map), rasters, key, resume) as writer,

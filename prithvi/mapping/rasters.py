@@ -242,8 +242,8 @@ class RasterWriter:
             raise self._full(error) from error
 
     def _full(self, error: Exception) -> OutputError:
-        reason = "GDAL could not write all of it" if isinstance(error, RasterioError) else None
-        reason = reason or getattr(error, "strerror", None) or error
+        known = "GDAL could not write all of it" if isinstance(error, RasterioError) else None
+        reason = known or getattr(error, "strerror", None) or error
         return OutputError(f"{self.folder / self.rasters[0].name} cannot be written ({reason}): is the disk full?")
 
     def __exit__(
