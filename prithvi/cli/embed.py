@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from prithvi.cli.options import Accept, Bands, BatchSize, Dates, Device, Nodata, Offset, Order, Scale, Sensor, Stride
+
 if TYPE_CHECKING:
     from prithvi.contract import Contract
     from prithvi.mapping.embedder import Embeddable
@@ -18,25 +20,20 @@ def embed_verb(
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write: NAME.tif or NAME.zarr.")],
     layer: Annotated[int, typer.Option(help="Block of the encoder, from 0, or from -1 (the last) backwards.")] = -1,
     pooled: Annotated[bool, typer.Option("--pooled", help="One vector a window instead of one a patch.")] = False,
-    bands: Annotated[
-        str | None,
-        typer.Option(help="Numbers of the model's bands in the file, counted from 1; or the names of all its bands."),
-    ] = None,
-    sensor: Annotated[str | None, typer.Option(help="Product of the scene, such as hls-l30 or sentinel-2-l1c.")] = None,
-    scale: Annotated[float | None, typer.Option(help="Value = reflectance x scale.")] = None,
-    offset: Annotated[float | None, typer.Option(help="Added to every value before it is scaled.")] = None,
-    nodata: Annotated[float | None, typer.Option(help="Value of pixels without data.")] = None,
-    accept: Annotated[list[str] | None, typer.Option(help="nir_broad: use it where nir_narrow is missing.")] = None,
-    date: Annotated[
-        list[str] | None, typer.Option(help="Date of the scene (2022-05-31), one for each time step.")
-    ] = None,
-    order: Annotated[str | None, typer.Option(help="Of a file with several dates: time-major or band-major.")] = None,
+    bands: Bands = None,
+    sensor: Sensor = None,
+    scale: Scale = None,
+    offset: Offset = None,
+    nodata: Nodata = None,
+    accept: Accept = None,
+    date: Dates = None,
+    order: Order = None,
     window: Annotated[
         int | None, typer.Option(help="Side of the squares that are looked at, in pixels; the model's by default.")
     ] = None,
-    stride: Annotated[int | None, typer.Option(help="Pixels between windows; half a window by default.", min=1)] = None,
-    batch_size: Annotated[int, typer.Option(help="Windows at once.", min=1)] = 8,
-    device: Annotated[str | None, typer.Option(help="Torch device; a GPU where there is one.")] = None,
+    stride: Stride = None,
+    batch_size: BatchSize = 8,
+    device: Device = None,
 ) -> None:
     """Writes a vector for every patch (or window) of a scene, as a GeoTIFF or a Zarr store of 16-bit floats."""
     from prithvi.cli.progress import Bar

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prithvi.cli.options import Device, Nodata, Offset, Order, Scale, Sensor, Stride
+
 if TYPE_CHECKING:
     from prithvi.mapping.gaps import Fill, Known, Pixels
 
@@ -29,19 +31,19 @@ def fill_verb(
         typer.Option(help="Dates seen together to fill one; what the model was made for, or 3.", min=2),
     ] = None,
     window: Annotated[int | None, typer.Option(help="Side of the squares that are filled, in pixels.", min=8)] = None,
-    stride: Annotated[int | None, typer.Option(help="Pixels between windows; half a window by default.", min=1)] = None,
+    stride: Stride = None,
     uncertainty: Annotated[
         bool, typer.Option(help="Write DATE_uncertainty.tif; it takes two more runs of every window with gaps.")
     ] = True,
     resume: Annotated[bool, typer.Option(help="Go on from where an interrupted run of the same stopped.")] = False,
     bands: Annotated[str | None, typer.Option(help="Names of all bands of a file, in order.")] = None,
-    sensor: Annotated[str | None, typer.Option(help="Product, such as hls-l30 or sentinel-2-l2a.")] = None,
-    scale: Annotated[float | None, typer.Option(help="Value = reflectance x scale.")] = None,
-    offset: Annotated[float | None, typer.Option(help="Added to every value before it is scaled.")] = None,
-    nodata: Annotated[float | None, typer.Option(help="Value of pixels without data.")] = None,
+    sensor: Sensor = None,
+    scale: Scale = None,
+    offset: Offset = None,
+    nodata: Nodata = None,
     date: Annotated[list[str] | None, typer.Option(help="Date of each file (2022-05-31), in order.")] = None,
-    order: Annotated[str | None, typer.Option(help="Of a file with several dates: time-major or band-major.")] = None,
-    device: Annotated[str | None, typer.Option(help="Torch device; a GPU where there is one.")] = None,
+    order: Order = None,
+    device: Device = None,
 ) -> None:
     """Fills the holes and clouds of every date from the other dates.
 

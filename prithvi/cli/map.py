@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prithvi.cli.options import Accept, Bands, BatchSize, Dates, Device, Nodata, Offset, Order, Scale, Sensor, Stride
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -23,19 +25,14 @@ def map_verb(
     together: Annotated[
         bool, typer.Option("--together", help="All that was given is one scene: its bands, or its dates.")
     ] = False,
-    bands: Annotated[
-        str | None,
-        typer.Option(help="Numbers of the model's bands in the file, counted from 1; or the names of all its bands."),
-    ] = None,
-    sensor: Annotated[str | None, typer.Option(help="Product of the scene, such as hls-l30 or sentinel-2-l1c.")] = None,
-    scale: Annotated[float | None, typer.Option(help="Value = reflectance x scale.")] = None,
-    offset: Annotated[float | None, typer.Option(help="Added to every value before it is scaled.")] = None,
-    nodata: Annotated[float | None, typer.Option(help="Value of pixels without data.")] = None,
-    accept: Annotated[list[str] | None, typer.Option(help="nir_broad: use it where nir_narrow is missing.")] = None,
-    date: Annotated[
-        list[str] | None, typer.Option(help="Date of the scene (2022-05-31), one for each time step.")
-    ] = None,
-    order: Annotated[str | None, typer.Option(help="Of a file with several dates: time-major or band-major.")] = None,
+    bands: Bands = None,
+    sensor: Sensor = None,
+    scale: Scale = None,
+    offset: Offset = None,
+    nodata: Nodata = None,
+    accept: Accept = None,
+    date: Dates = None,
+    order: Order = None,
     bbox: Annotated[
         tuple[float, float, float, float] | None, typer.Option(help="West south east north in degrees: map this part.")
     ] = None,
@@ -52,9 +49,9 @@ def map_verb(
     probabilities: Annotated[
         str | None, typer.Option(help="Write those of every class, as uint8 (0 to 250) or float32.")
     ] = None,
-    stride: Annotated[int | None, typer.Option(help="Pixels between windows; half a window by default.", min=1)] = None,
-    batch_size: Annotated[int, typer.Option(help="Windows predicted at once.", min=1)] = 8,
-    device: Annotated[str | None, typer.Option(help="Torch device; a GPU where there is one.")] = None,
+    stride: Stride = None,
+    batch_size: BatchSize = 8,
+    device: Device = None,
     compile: Annotated[bool, typer.Option("--compile", help="Compile the model; pays on long runs.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from what an interrupted run has finished.")] = False,
     scheduler: Annotated[str | None, typer.Option(help="Dask scheduler (tcp://host:8786) to map many scenes.")] = None,

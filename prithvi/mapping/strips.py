@@ -21,9 +21,6 @@ Mask = npt.NDArray[np.bool_]
 Rows = Callable[[int, int], Pixels]
 """First and last (not counted in) row to their (T, band, rows, width) pixels, NaN where there is no data."""
 
-FEW = 1000
-"""Rows that are read at once."""
-
 
 def rows_of(scene: xr.DataArray, contract: Contract) -> Rows:
     """A scene as `Rows` in the contract's units; from its files where nothing was done to it since it was opened."""
@@ -157,21 +154,10 @@ class Strip:
         self.next = None
         return found
 
-    def _some(self, first: int, last: int) -> Pixels:
-        """Rows a few at a time, since a lazy scene takes several times the memory of what it gives."""
-        found: Pixels | None = None
-        for start in range(first, last, FEW):
-            end = min(start + FEW, last)
-            part = self.rows(start, end)
-            if found is None:
-                found = np.empty((*part.shape[:2], last - first, part.shape[3]), np.float32)
-            found[:, :, start - first : end - first] = part
-        return found if found is not None else self.rows(first, last)
-
     def _read(self, first: int, last: int) -> None:
         def work() -> tuple[Pixels, Mask]:
             asked = np.ones((last - first, self.width), bool) if self.wanted is None else self.wanted(first, last)
-            return self._some(first, last), asked
+            return self.rows(first, last), asked
 
         self.next = first, last, self.pool.submit(work)
 

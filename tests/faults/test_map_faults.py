@@ -34,7 +34,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 RUN = "from prithvi.cli import main; main()"
 ALWAYS = 10**6
 ALL = Products(True, "uint8", "parquet", item=True, style=True)
-SIZE = 400, 140
+SIZE, LARGE = (400, 140), (700, 300)
 
 
 @pytest.fixture
@@ -43,6 +43,13 @@ def scene(write_tif: Write, six_bands: np.ndarray) -> Path:
     pixels = six_bands[:, : SIZE[0], 100 : 100 + SIZE[1]].copy()
     pixels[:, 200:230, 40:90] = -9999
     return write_tif(pixels, nodata=-9999, tiled=True, blockxsize=64, blockysize=64)
+
+
+@pytest.fixture
+def large(write_tif: Write, six_bands: np.ndarray) -> Path:
+    """700 x 300 pixels: not all of it is read before a map of it is half done, and its products outgrow its rows."""
+    pixels = np.tile(six_bands, (1, 2, 1))[:, : LARGE[0], 100 : 100 + LARGE[1]]
+    return write_tif(pixels, tiled=True, blockxsize=64, blockysize=64)
 
 
 @pytest.fixture
@@ -171,7 +178,7 @@ def test_a_finished_map_is_left_and_one_that_lost_a_file_is_made_again(
 def test_a_second_process_is_refused_and_ctrl_c_keeps_the_rows(
     prithvi: Cli, scene: Path, model_folder: Path, tmp_path: Path
 ) -> None:
-    words, out = ["map", model_folder, scene, "--stride", 4], tmp_path / "out"
+    words, out = ["map", model_folder, scene, "--stride", 4, "--polygons", "none"], tmp_path / "out"
     with begun(out, *words) as process:
         refused(prithvi(*words, "-o", out), "out/scene.tif is being made by another process.")
         process.send_signal(signal.SIGINT)
@@ -202,18 +209,18 @@ LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs limits of POSIX")
-def test_a_disk_that_fills_up(prithvi: Cli, scene: Path, model_folder: Path, tmp_path: Path) -> None:
+def test_a_disk_that_fills_up(prithvi: Cli, large: Path, model_folder: Path, tmp_path: Path) -> None:
     """First when rows are written, then when GDAL makes a product of them: a file may not grow above a limit."""
     out = tmp_path / "out"
-    words = ["map", model_folder, scene, "-o", out, "--probabilities", "float32", "--polygons", "none", "--stride", 16]
+    words = ["map", model_folder, large, "-o", out, "--probabilities", "float32", "--polygons", "none", "--stride", 16]
     assert prithvi(*words).code == 0
     whole = content(out)
-    raw, product = 2 * 4 * SIZE[0] * SIZE[1], len(whole["scene_probabilities.tif"])
+    raw, product = 2 * 4 * LARGE[0] * LARGE[1], len(whole["scene_probabilities.tif"])
     for file in out.iterdir():
         file.unlink()
     limits = [raw // 2, (raw + product) // 2]
     assert raw < product
-    for limit, rows in zip(limits, (range(100, 201), range(SIZE[0], SIZE[0] + 1)), strict=True):
+    for limit, rows in zip(limits, (range(200, 400), range(LARGE[0], LARGE[0] + 1)), strict=True):
         done = command(*words, "--resume", before=LIMIT.format(limit))
         assert done.returncode == 2, done.stderr
         last = done.stderr.splitlines()[-1]
@@ -318,10 +325,10 @@ def half_way(act: Callable[[], None]) -> Callable[[int, int], None]:
 
 @pytest.mark.parametrize("trouble", ["failures", "drops"])
 def test_a_server_that_fails_twice_changes_nothing(
-    trouble: str, served: Served, scene: Path, fitted: FittedModel, tmp_path: Path
+    trouble: str, served: Served, large: Path, fitted: FittedModel, tmp_path: Path
 ) -> None:
     served.status = 500
-    local = map_scene(fitted, open_scene(scene), tmp_path / "local" / "map.tif", products=ALL, stride=32)
+    local = map_scene(fitted, open_scene(large), tmp_path / "local" / "map.tif", products=ALL, stride=32)
     remote = map_scene(
         fitted, open_scene(f"{served.url}/scene.tif"), tmp_path / "remote" / "map.tif", products=ALL, stride=32,
         progress=half_way(lambda: setattr(served, trouble, 2)),
@@ -338,7 +345,7 @@ def test_a_server_that_fails_twice_changes_nothing(
 
 @pytest.mark.parametrize("trouble", ["failures", "drops"])
 def test_a_server_that_comes_back_another_day(
-    trouble: str, served: Served, scene: Path, fitted: FittedModel, tmp_path: Path
+    trouble: str, served: Served, large: Path, fitted: FittedModel, tmp_path: Path
 ) -> None:
     address, out = f"{served.url}/scene.tif", tmp_path / "out" / "map.tif"
     how: dict[str, Any] = {"products": ALL, "stride": 32}
