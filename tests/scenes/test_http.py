@@ -170,6 +170,7 @@ def test_a_server_that_fails_while_pixels_are_read(served: Served, write_tif: Wr
     np.testing.assert_array_equal(read(scene)[0], data)
 
 
+@pytest.mark.slow
 def test_giving_up_takes_seconds(served: Served, write_tif: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the pauses that users have, for both kinds of failure and both moments."""
     monkeypatch.delenv("GDAL_HTTP_RETRY_DELAY")

@@ -130,7 +130,7 @@ def test_a_class_of_the_whole_chip_is_learnt_and_never_mapped(tmp_path: Path, si
         torch.testing.assert_close(larger[:, 0] > larger[:, 1], task.eval()(batch)[:, 0] > task(batch)[:, 1])
     fitted = open_folder(save(task.fitted(), tmp_path / "model"))
     assert (fitted.task, fitted.head) == ("classification", "pooled")
-    with pytest.raises(ConfigError, match="needs a segmentation model; this one is for classification"):
+    with pytest.raises(ConfigError, match="a map needs an answer for every pixel; this model is for classification"):
         map_scene(fitted, open_scene(write_tif(six_bands[:, :32, :32])), tmp_path / "m.tif")
 
 
