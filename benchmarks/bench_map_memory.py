@@ -18,27 +18,9 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import rasterio
-from rasterio.transform import from_origin
+from flood_scene import write_scene
 
 WIDTH, WINDOW, STRIDE, CLASSES = 3660, 64, 64, 13
-
-
-def write_scene(path: Path, height: int) -> None:
-    """(6, height, 3660) int16, tiled and compressed, a strip at a time."""
-    from prithvi.bands import PRITHVI_BANDS
-    from prithvi.catalog import data_catalog
-
-    with rasterio.open(data_catalog() / "sen1floods11/samples/S2Hand/Spain_7370579_S2Hand.tif") as raster:
-        sample = np.tile(raster.read([2, 3, 4, 9, 12, 13]), (1, 1, 8))[:, :, :WIDTH]
-    profile = {"driver": "GTiff", "width": WIDTH, "height": height, "count": 6, "dtype": "int16", "tiled": True,
-               "compress": "deflate", "crs": "EPSG:32630", "transform": from_origin(6e5, 4.2e6, 10, 10)}  # fmt: skip
-    with rasterio.open(path, "w", **profile) as raster:
-        for row in range(0, height, 512):
-            rows = min(512, height - row)
-            raster.write(sample[:, :rows], window=rasterio.windows.Window(0, row, WIDTH, rows))
-        raster.descriptions = PRITHVI_BANDS
-        raster.scales = [1e-4] * 6
 
 
 def peak() -> float:
@@ -99,7 +81,7 @@ def main() -> None:
         print(" height  MB above base           MB of it all  seconds")
         with tempfile.TemporaryDirectory() as work:
             for height in (1024, 3660, 7320):
-                write_scene(Path(work) / f"{height}.tif", height)
+                write_scene(Path(work) / f"{height}.tif", height, WIDTH)
                 subprocess.run([sys.executable, __file__, what, work, str(height)], check=True)
 
 

@@ -103,6 +103,7 @@ def _archive(file: IO[bytes], path: Path) -> tuple[dict[str, int], Callable[[str
         file.seek(0)
         archive = zipfile.ZipFile(file)
         entries = archive.infolist()
+    # What zipfile raises of bytes that are no archive: by name, or as its own parts stumble over them.
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError, struct.error) as error:
         raise CheckpointError(f"{path} is no program file, or was cut short ({error}): fetch it again.") from error
     names = [entry.filename for entry in entries]

@@ -104,6 +104,14 @@ def fitted(model_folder: Path) -> FittedModel:
     return open_folder(model_folder)
 
 
+@pytest.fixture(scope="session")
+def program_file(fitted: FittedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model as an exported program."""
+    from prithvi.exported import export
+
+    return export(fitted, tmp_path_factory.mktemp("programs") / "flood.pt2")
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a command line run gave."""

@@ -210,7 +210,7 @@ def _count(path: Path, model: Mappable) -> tuple[dict[str, int], int]:
             values = values if model.classes else np.where(np.isfinite(values), 0, NODATA).astype(np.uint8)
             counts += np.bincount(values.ravel(), minlength=256)
     names = [entry.name for entry in model.classes] if model.quantity is None else [model.quantity.name]
-    return dict(zip(names, counts.tolist(), strict=False)), int(counts[NODATA])
+    return dict(zip(names, counts[: len(names)].tolist(), strict=True)), int(counts[NODATA])
 
 
 def _fingerprint(scene: xr.DataArray) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from prithvi.mapping.scoring import Ground
 from prithvi.mapping.strips import rows_of
 from prithvi.mapping.together import turns
 from prithvi.scenes import conform, transform_of
+from prithvi.scenes.pixels import ScenePixels, replaced
 
 STORED, SCALE = -9999, 1e-4
 OBSERVED, FILLED, NOTHING = 0, 1, 255
@@ -116,7 +118,8 @@ def fill_series(
         "software": origin.software,
     }  # fmt: skip
     for turn_number, turn in enumerate(rounds):
-        part = series.isel(time=list(turn.held)).assign_attrs(series.attrs)
+        held = list(turn.held)
+        part = replaced(series, series.isel(time=held), partial(ScenePixels.at, times=held)).assign_attrs(series.attrs)
         days = [labels[date] for date in turn.held]
         wanted = [days[place] for place in turn.wanted]
         rasters = [raster for day in wanted for raster in rasters_of(day, names, uncertainty, origin.tags())]

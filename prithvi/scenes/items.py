@@ -201,7 +201,7 @@ def _described(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
     }
     merged = [dict(whole) for _ in range(count)]
     for part in lists:
-        for entry, more in zip(merged, part, strict=False):
+        for entry, more in zip(merged, part, strict=False):  # a shorter list tells of the first bands
             entry.update(more)
     return merged
 
