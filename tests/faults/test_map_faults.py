@@ -65,7 +65,7 @@ def environment() -> dict[str, str]:
 
 
 def command(*words: object, before: str = "") -> subprocess.CompletedProcess[str]:
-    """A run in a process of its own, after some lines of Python."""
+    """A run in a process of its own, after some lines of Python; on one thread, as all whose bytes are compared."""
     code = [sys.executable, "-c", f"{before}\n{RUN}", *map(str, words)]
     return subprocess.run(code, capture_output=True, text=True, env=environment(), timeout=300)
 
@@ -187,10 +187,10 @@ def test_a_second_process_is_refused_and_ctrl_c_keeps_the_rows(
     assert told.splitlines()[-1] == "Stopped: --resume goes on from what is finished."
     assert "Traceback" not in told
     assert [path.name for path in out.iterdir()] == [".scene.tif.partial"]
-    answer = prithvi(*words, "-o", out, "--resume")
-    assert answer.code == 0, answer.err
+    done = command(*words, "-o", out, "--resume")
+    assert done.returncode == 0, done.stderr
     expected = content(out)
-    assert prithvi(*words, "-o", out).code == 0
+    assert command(*words, "-o", out).returncode == 0
     assert content(out) == expected
 
 
@@ -209,11 +209,11 @@ LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs limits of POSIX")
-def test_a_disk_that_fills_up(prithvi: Cli, large: Path, model_folder: Path, tmp_path: Path) -> None:
+def test_a_disk_that_fills_up(large: Path, model_folder: Path, tmp_path: Path) -> None:
     """First when rows are written, then when GDAL makes a product of them: a file may not grow above a limit."""
     out = tmp_path / "out"
     words = ["map", model_folder, large, "-o", out, "--probabilities", "float32", "--polygons", "none", "--stride", 16]
-    assert prithvi(*words).code == 0
+    assert command(*words).returncode == 0
     whole = content(out)
     raw, product = 2 * 4 * LARGE[0] * LARGE[1], len(whole["scene_probabilities.tif"])
     for file in out.iterdir():
@@ -230,17 +230,17 @@ def test_a_disk_that_fills_up(prithvi: Cli, large: Path, model_folder: Path, tmp
         assert int(last.partition("The first ")[2].split()[0]) in rows, last
         assert last.endswith("--resume goes on from there.")
         assert [path.name for path in out.iterdir()] == [".scene.tif.partial"]
-    assert prithvi(*words, "--resume").code == 0
+    assert command(*words, "--resume").returncode == 0
     assert content(out) == whole
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs limits of POSIX")
 def test_a_disk_that_fills_up_with_polygons(
-    prithvi: Cli, write_tif: Write, six_bands: np.ndarray, model_folder: Path, tmp_path: Path
+    write_tif: Write, six_bands: np.ndarray, model_folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     words = ["map", model_folder, write_tif(six_bands[:, :160, :160]), "-o", out]
-    assert prithvi(*words).code == 0
+    assert command(*words).returncode == 0
     whole = content(out)
     limit = len(whole["scene.parquet"]) - 1000
     assert limit > 4 * 160 * 160
@@ -251,7 +251,7 @@ def test_a_disk_that_fills_up_with_polygons(
     assert f"Error: {out}/scene.parquet cannot be written" in done.stderr.splitlines()[-1]
     assert "File too large" in done.stderr.splitlines()[-1]
     assert [path.name for path in out.iterdir()] == [".scene.tif.partial"]
-    assert prithvi(*words, "--resume").code == 0
+    assert command(*words, "--resume").returncode == 0
     assert content(out) == whole
 
 
