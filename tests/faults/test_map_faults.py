@@ -74,18 +74,28 @@ def command(*words: object, before: str = "") -> subprocess.CompletedProcess[str
 def begun(out: Path, *words: object) -> Iterator[subprocess.Popen[str]]:
     """A run of its own that has finished its first rows."""
     code = [sys.executable, "-c", RUN, *map(str, words), "-o", str(out)]
-    with subprocess.Popen(
-        code, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
-    ) as process:
-        until = time.monotonic() + 120
-        while not list(out.glob(".*.partial/journal.json")):
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < until
-            time.sleep(0.01)
+    traced = {**environment(), "PYTHONFAULTHANDLER": "1"}
+    with subprocess.Popen(code, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=traced) as process:
         try:
+            until = time.monotonic() + 120
+            while not list(out.glob(".*.partial/journal.json")):
+                if process.poll() is not None or time.monotonic() > until:
+                    process.send_signal(signal.SIGABRT)  # says where it stands
+                    raise AssertionError(process.communicate()[1])
+                time.sleep(0.01)
             yield process
         finally:
             process.kill()
+
+
+def interrupted(process: subprocess.Popen[str]) -> str:
+    """What a run says after Ctrl-C; where it stands, if it does not end."""
+    process.send_signal(signal.SIGINT)
+    try:
+        return process.communicate(timeout=30)[1]
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)
+        return process.communicate()[1]
 
 
 def stop_at(share: float, seen: list[tuple[int, int]]) -> Callable[[int, int], None]:
@@ -181,8 +191,7 @@ def test_a_second_process_is_refused_and_ctrl_c_keeps_the_rows(
     words, out = ["map", model_folder, scene, "--stride", 4, "--polygons", "none"], tmp_path / "out"
     with begun(out, *words) as process:
         refused(prithvi(*words, "-o", out), "out/scene.tif is being made by another process.")
-        process.send_signal(signal.SIGINT)
-        told = process.communicate(timeout=60)[1]
+        told = interrupted(process)
     assert process.returncode == 130, told
     assert told.splitlines()[-1] == "Stopped: --resume goes on from what is finished."
     assert "Traceback" not in told
@@ -198,8 +207,7 @@ def test_ctrl_c_ends_a_run_of_many(scene: Path, model_folder: Path, tmp_path: Pa
     other = scene.with_name("other.tif")
     other.write_bytes(scene.read_bytes())
     with begun(tmp_path / "out", "map", model_folder, scene, other, "--stride", 2) as process:
-        process.send_signal(signal.SIGINT)
-        told = process.communicate(timeout=20)[1]  # the whole map takes longer
+        told = interrupted(process)  # the whole map takes longer
     assert process.returncode == 130, told
     assert told.splitlines()[-1].startswith("Stopped: ")
     assert [path.name for path in (tmp_path / "out").iterdir()] == [".scene.tif.partial"]
