@@ -18,15 +18,13 @@ import numpy.typing as npt
 import torch
 
 from prithvi.errors import ModelError
-from prithvi.mapping.strips import Mask, Rows, Strip
+from prithvi.mapping.strips import SLAB, Mask, Rows, Strip
 from prithvi.windows import WindowPlan, blend_weights
 
 Predict = Callable[[torch.Tensor, list[tuple[float, float]]], Iterable[torch.Tensor]]
 """(B, band, T, y, x) pixels of windows, NaN where there is no data, and the row and column of each window's middle, to
 (outputs, y, x) scores of each: a (B, outputs, y, x) tensor, or one after the other."""
 
-SLAB = 32
-"""Finished rows that are handed on at once."""
 _MANY = 64
 """Windows over a pixel from which on their sums are kept in float64."""
 
@@ -80,17 +78,22 @@ def blend(
     window = plan.window // cell
     used = [row for row in plan.rows if row // cell < down.stop and (row + plan.window) // cell > down.start]
     sums = _Sums(plan, cell)
+    images: npt.NDArray[np.float32] | None = None
     with Strip(rows, size, plan, wanted) as strip:
         for number, row in enumerate(used):
             following = used[number + 1] if number + 1 < len(used) else None
             pixels, valid, asked = strip.at(row, following)
             seen = valid.any(axis=0) & asked
             columns = [c for c in plan.columns if seen[:, c : c + plan.window].any()]
+            if images is None:
+                images = np.empty((batch_size, *pixels.shape[:3], plan.window), np.float32)
             for first in range(0, len(columns), batch_size):
                 batch = columns[first : first + batch_size]
-                stack = np.stack([pixels[..., c : c + plan.window] for c in batch])
-                middles = [(row + plan.window / 2, c + plan.window / 2) for c in batch]
-                sums.add(predict(torch.from_numpy(stack).transpose(1, 2), middles), [c // cell for c in batch])
+                for image, column in zip(images, batch, strict=False):
+                    image[:] = pixels[..., column : column + plan.window]
+                middles = [(row + plan.window / 2, column + plan.window / 2) for column in batch]
+                windows = torch.from_numpy(images[: len(batch)]).transpose(1, 2)
+                sums.add(predict(windows, middles), [column // cell for column in batch])
                 if progress is not None:
                     progress(len(batch))
             if progress is not None:

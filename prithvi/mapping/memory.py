@@ -14,7 +14,12 @@ from prithvi.scenes.pixels import row_bytes
 GDAL_CACHE = 16_000_000
 """Bytes of file blocks that GDAL keeps beside those of the scene that is read."""
 _MOST = 1_000_000_000
-_MALLOC = {"M_TRIM_THRESHOLD": (-1, 32_000_000), "M_MMAP_THRESHOLD": (-3, 32 * 1024**2), "M_ARENA_MAX": (-8, 1)}
+_MALLOC = {
+    "M_MMAP_THRESHOLD": (-3, 32 * 1024**2),
+    "M_TRIM_THRESHOLD": (-1, 128 * 1024**2),
+    "M_TOP_PAD": (-2, 128 * 1024**2),  # more than a thread's 64 MB: these are kept, and what nobody touches takes none
+    "M_ARENA_MAX": (-8, 1),
+}
 """glibc's numbers of these, and their values here."""
 
 
@@ -23,8 +28,9 @@ def frugal(scene: xr.DataArray | None = None) -> rasterio.Env:
 
     GDAL would keep a share of all memory in blocks, which a map from top to bottom never asks for again. And a window's
     arrays are made and let go thousands of times: glibc's malloc would fetch most of them from the system each time,
-    page by page, which takes a third of a heavy head's time, and keep a store of its own for every thread. Here, and
-    later in this process, it keeps what was let go, up to 32 MB in one store for all.
+    page by page, which takes a third of a heavy head's time, and make a store of its own for every thread. Here, and
+    later in this process, it keeps what was let go. So whatever lasts longer than a window is made once and used
+    again: an array that is made anew for every row would sooner or later lie between all others.
 
     Args:
         scene: what is read; None where GDAL reads or writes something else.

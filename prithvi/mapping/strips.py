@@ -21,6 +21,9 @@ Mask = npt.NDArray[np.bool_]
 Rows = Callable[[int, int], Pixels]
 """First and last (not counted in) row to their (T, band, rows, width) pixels, NaN where there is no data."""
 
+SLAB = 32
+"""Rows that are read, or handed on when they are finished, at once."""
+
 
 def rows_of(scene: xr.DataArray, contract: Contract) -> Rows:
     """A scene as `Rows` in the contract's units; from its files where nothing was done to it since it was opened."""
@@ -84,6 +87,7 @@ class Strip:
         self.pixels: Pixels = np.empty((0, 0, 0, 0), np.float32)
         self.valid: Mask = np.empty((0, 0, 0), bool)
         self.asked: Mask = np.empty((0, 0), bool)
+        self.ahead: Pixels = np.empty((0, 0, 0, 0), np.float32)
         self.pool = ThreadPoolExecutor(1, "pixels")
         self.next: tuple[int, int, Future[tuple[Pixels, Mask]]] | None = None
 
@@ -157,7 +161,12 @@ class Strip:
     def _read(self, first: int, last: int) -> None:
         def work() -> tuple[Pixels, Mask]:
             asked = np.ones((last - first, self.width), bool) if self.wanted is None else self.wanted(first, last)
-            return self.rows(first, last), asked
+            for start in range(first, last, SLAB):
+                rows = self.rows(start, min(start + SLAB, last))
+                if self.ahead.shape[2] != last - first:  # the first time, and at the end
+                    self.ahead = np.empty((*rows.shape[:2], last - first, rows.shape[3]), np.float32)
+                self.ahead[:, :, start - first : start - first + rows.shape[2]] = rows
+            return self.ahead, asked
 
         self.next = first, last, self.pool.submit(work)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from types import TracebackType
 from typing import Self
 
@@ -30,6 +31,8 @@ class WindowThreads:
         self.threads = torch.get_num_threads()
         workers = max(1, min(self.threads, batch_size // FEW))
         self.pool = ThreadPoolExecutor(workers, "windows", torch.set_num_threads, (self.threads // workers,))
+        self.batch_size, self.lock = batch_size, Lock()
+        self.answers = torch.empty(0)
 
     def __enter__(self) -> Self:
         torch.set_num_threads(1)
@@ -42,9 +45,16 @@ class WindowThreads:
         torch.set_num_threads(self.threads)
 
     def __call__(self, function: Callable[..., torch.Tensor], *batch: torch.Tensor | None) -> Iterator[torch.Tensor]:
-        """The answers one by one, in order; None among the tensors stays None."""
+        """The answers one by one, in order; None among the tensors stays None. They are changed by the next call."""
         size = next(len(values) for values in batch if values is not None)
-        parts = [slice(first, first + FEW) for first in range(0, size, FEW)]
-        each = [[values[part] if values is not None else None for values in batch] for part in parts]
-        for answers in self.pool.map(lambda values: function(*values), each):
+        parts = [slice(first, min(first + FEW, size)) for first in range(0, size, FEW)]
+
+        def work(part: slice) -> torch.Tensor:
+            found = function(*(values[part] if values is not None else None for values in batch))
+            with self.lock:
+                if self.answers.shape[1:] != found.shape[1:]:
+                    self.answers = torch.empty(self.batch_size, *found.shape[1:], dtype=found.dtype)
+            return self.answers[part].copy_(found)
+
+        for answers in self.pool.map(work, parts):
             yield from answers
