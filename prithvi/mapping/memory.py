@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from functools import cache
 
 import rasterio
 import xarray as xr
@@ -12,7 +11,9 @@ import xarray as xr
 from prithvi.scenes.pixels import row_bytes
 
 GDAL_CACHE = 16_000_000
-"""Bytes of file blocks that GDAL keeps beside those of the scene that is read."""
+"""Bytes of file blocks that GDAL keeps where it makes a product."""
+_SPARE = 4_000_000
+"""Bytes that it keeps beside a row of the scene's blocks."""
 _MOST = 1_000_000_000
 _MALLOC = {
     "M_MMAP_THRESHOLD": (-3, 32 * 1024**2),
@@ -30,20 +31,21 @@ def frugal(scene: xr.DataArray | None = None) -> rasterio.Env:
     arrays are made and let go thousands of times: glibc's malloc would fetch most of them from the system each time,
     page by page, which takes a third of a heavy head's time, and make a store of its own for every thread. Here, and
     later in this process, it keeps what was let go. So whatever lasts longer than a window is made once and used
-    again: an array that is made anew for every row would sooner or later lie between all others.
+    again: an array that is made anew for every row would sooner or later lie between all others. What was let go before
+    goes back to the system.
 
     Args:
         scene: what is read; None where GDAL reads or writes something else.
 
     """
-    _keep_little()
-    return rasterio.Env(GDAL_CACHEMAX=min(GDAL_CACHE + (row_bytes(scene) if scene is not None else 0), _MOST))
+    _keep_windows()
+    return rasterio.Env(GDAL_CACHEMAX=min(_SPARE + row_bytes(scene), _MOST) if scene is not None else GDAL_CACHE)
 
 
-@cache
-def _keep_little() -> None:
+def _keep_windows() -> None:
     if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc has it, musl has not
-        if mallopt is not None:
+        library = ctypes.CDLL(None)
+        if hasattr(library, "mallopt") and hasattr(library, "malloc_trim"):  # glibc has them, musl has not
+            library.malloc_trim(0)
             for number, value in _MALLOC.values():
-                mallopt(number, value)
+                library.mallopt(number, value)

@@ -21,7 +21,7 @@ Mask = npt.NDArray[np.bool_]
 Rows = Callable[[int, int], Pixels]
 """First and last (not counted in) row to their (T, band, rows, width) pixels, NaN where there is no data."""
 
-SLAB = 32
+SLAB = 16
 """Rows that are read, or handed on when they are finished, at once."""
 
 

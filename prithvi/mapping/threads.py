@@ -5,8 +5,9 @@ Few windows fit a core's caches, hold little memory, and on a thread of their ow
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 from types import TracebackType
 from typing import Self
@@ -31,7 +32,7 @@ class WindowThreads:
         self.threads = torch.get_num_threads()
         workers = max(1, min(self.threads, batch_size // FEW))
         self.pool = ThreadPoolExecutor(workers, "windows", torch.set_num_threads, (self.threads // workers,))
-        self.batch_size, self.lock = batch_size, Lock()
+        self.places, self.lock = workers + 1, Lock()
         self.answers = torch.empty(0)
 
     def __enter__(self) -> Self:
@@ -45,16 +46,21 @@ class WindowThreads:
         torch.set_num_threads(self.threads)
 
     def __call__(self, function: Callable[..., torch.Tensor], *batch: torch.Tensor | None) -> Iterator[torch.Tensor]:
-        """The answers one by one, in order; None among the tensors stays None. They are changed by the next call."""
+        """The answers one by one, in order, each until the next is asked for; None among the tensors stays None."""
         size = next(len(values) for values in batch if values is not None)
-        parts = [slice(first, min(first + FEW, size)) for first in range(0, size, FEW)]
 
-        def work(part: slice) -> torch.Tensor:
+        def work(first: int) -> torch.Tensor:
+            part = slice(first, first + FEW)
             found = function(*(values[part] if values is not None else None for values in batch))
             with self.lock:
-                if self.answers.shape[1:] != found.shape[1:]:
-                    self.answers = torch.empty(self.batch_size, *found.shape[1:], dtype=found.dtype)
-            return self.answers[part].copy_(found)
+                if self.answers.shape[2:] != found.shape[1:]:
+                    self.answers = torch.empty(self.places, FEW, *found.shape[1:], dtype=found.dtype)
+            return self.answers[first // FEW % self.places, : len(found)].copy_(found)
 
-        for answers in self.pool.map(work, parts):
-            yield from answers
+        begun: deque[Future[torch.Tensor]] = deque()
+        for first in range(0, size, FEW):
+            if len(begun) == self.places:
+                yield from begun.popleft().result()
+            begun.append(self.pool.submit(work, first))
+        while begun:
+            yield from begun.popleft().result()

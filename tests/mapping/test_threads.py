@@ -47,7 +47,8 @@ def test_answers_come_in_order_and_torch_gets_its_threads_back() -> None:
     batch = torch.arange(7.0)[:, None]
     with WindowThreads(8) as threads:
         assert torch.get_num_threads() == 1
-        found = list(threads(lambda values, none: values * 10 if none is None else values, batch, None))
+        answers = threads(lambda values, none: values * 10 if none is None else values, batch, None)
+        found = [answer.clone() for answer in answers]
     assert torch.equal(torch.stack(found), batch * 10)
     assert torch.get_num_threads() == 2
 
