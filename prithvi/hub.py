@@ -97,6 +97,7 @@ def _one_sentence(
 ) -> Iterator[None]:
     """Turns what huggingface_hub raises into a HubError with the way out."""
     from huggingface_hub import errors as hf
+    from huggingface_hub import get_token
 
     try:
         yield
@@ -119,8 +120,6 @@ def _one_sentence(
             f"the hub knows no revision {revision!r} of {repo_id}: leave it out, or see its page."
         ) from error
     except hf.RepositoryNotFoundError as error:
-        if writing:
-            raise HubError(f"the hub wants a token to write to {repo_id}: `hf auth login`, or set HF_TOKEN.") from error
         raise HubError(f"the hub has no {repo_id}, or it is private: check the name, or `hf auth login`.") from error
     except hf.HFValidationError as error:
         raise HubError(f"{repo_id!r} is neither a local path nor a hub id (owner/name).") from error
@@ -128,6 +127,8 @@ def _one_sentence(
         raise HubError(f"HF_HUB_OFFLINE is set, and {where} cannot be sent: unset it.") from error
     except (hf.HTTPError, OSError) as error:  # type: ignore[attr-defined]  # of whatever it sends requests with
         status = getattr(getattr(error, "response", None), "status_code", None)
+        if status == 401 and writing and get_token() is None:
+            raise HubError(f"the hub wants a token to write to {repo_id}: `hf auth login`, or set HF_TOKEN.") from error
         if status in (401, 403):
             raise HubError(
                 f"the hub's answer for {where} is that the token may not do this ({status}): `hf auth login` with one "

@@ -8,6 +8,7 @@ forks for each run, which then imports it as any user's process does.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -17,9 +18,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tests.conftest import Answer
+if TYPE_CHECKING:
+    from prithvi.models import ModelConfig, PrithviMAE
+    from prithvi.models.zoo import Variant
+    from tests.conftest import Answer
 
 
 @dataclass
@@ -32,6 +36,8 @@ class Client:
 
     def run(self, *arguments: object, code: str | None = None, **environment: str) -> Answer:
         """`prithvi ARGUMENTS`, or with `code` that Python with the arguments in sys.argv[1:]."""
+        from tests.conftest import Answer  # which imports huggingface_hub
+
         self.home.mkdir(parents=True, exist_ok=True)
         settings = {"HF_ENDPOINT": self.endpoint, "HF_HOME": str(self.home), "HF_HUB_DISABLE_XET": "1", **environment}
         out, err = self.home / "out", self.home / "err"
@@ -49,12 +55,23 @@ def forking() -> Iterator[subprocess.Popen[str]]:
     settings = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING"))}
     settings["OMP_NUM_THREADS"] = "1"
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.hub_client"], env=settings, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[1],
+        [sys.executable, "-m", "tests.hub_client"], env=settings, text=True, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, cwd=Path(__file__).parents[1],
     ) as process:  # fmt: skip
         yield process
         assert process.stdin is not None
         process.stdin.close()
+
+
+def small(variant: Variant) -> ModelConfig:
+    """A published shape with small numbers in it."""
+    side = 4 * variant.config.patch_size[1]
+    sizes = {"embed_dim": 32, "depth": 2, "num_heads": 2, "decoder_embed_dim": 32, "decoder_depth": 1}
+    return dataclasses.replace(variant.config, img_size=(side, side), decoder_num_heads=2, **sizes)
+
+
+def total(model: PrithviMAE) -> float:
+    return sum(float(value.double().sum()) for value in model.state_dict().values())
 
 
 def main() -> None:

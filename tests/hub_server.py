@@ -1,7 +1,7 @@
-"""The Hugging Face hub on this machine: enough of its protocol for the real huggingface_hub to pull from it and push to it.
+"""The Hugging Face hub on this machine: enough of its protocol for the real huggingface_hub to pull and push.
 
 Repositories with commits and branches, public, private and gated; large files by redirect to a store that knows ranges
-and names them by SHA-256, small ones by their git hash; tokens; commits with an LFS upload; the check of a card's metadata.
+and names them by SHA-256, small ones by their git hash; tokens; commits with an LFS upload; the check of a card.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ class Hub:
     """What the server holds and saw."""
 
     url: str = ""
+    store_url: str = ""
+    """Where large files lie: another host, as on the real hub."""
     repositories: dict[str, Repository] = field(default_factory=dict)
     """By id; a dataset's begins with `datasets/`."""
     store: dict[str, bytes] = field(default_factory=dict)
@@ -136,7 +138,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         else:
             self._answer(404, {})
 
-    do_HEAD = do_GET = do_POST = do_PUT = _any
+    do_HEAD = do_GET = do_POST = do_PUT = _any  # noqa: N815
 
     def _repository(self, name: str, writing: bool = False) -> Repository | None:
         """The repository, if it may be seen (and written to); else the answer is given, and None."""
@@ -167,7 +169,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if file.endswith(LARGE):
             sha256 = hashlib.sha256(data).hexdigest()
             linked = {"X-Linked-Etag": f'"{sha256}"', "X-Linked-Size": str(len(data))}
-            return self._answer(302, b"", {**headers, **linked, "Location": f"{self.hub.url}/store/{sha256}"})
+            return self._answer(302, b"", {**headers, **linked, "Location": f"{self.hub.store_url}/{sha256}"})
         git = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
         self._answer(200, data, {**headers, "ETag": f'"{git}"'})
 
@@ -208,7 +210,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if owner != USER:
             return self._answer(403, {"error": f"no rights in {owner}"})
         if name in self.hub.repositories:
-            return self._answer(409, {"error": "exists"})
+            return self._answer(409, {"error": "exists", "url": f"{self.hub.url}/{name}"})
         private = wanted.get("visibility") == "private" or bool(wanted.get("private"))
         self.hub.repositories[name] = Repository(private)
         self.hub.repositories[name].commit({".gitattributes": b"*.safetensors filter=lfs\n"})
@@ -219,7 +221,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         objects = []
         for entry in wanted["objects"]:
-            href = {"href": f"{self.hub.url}/store/{entry['oid']}", "header": {}}
+            href = {"href": f"{self.hub.store_url}/{entry['oid']}", "header": {}}
             actions = {} if entry["oid"] in self.hub.store else {"actions": {"upload": href, "verify": href}}
             objects.append({**entry, **actions})
         self._answer(200, {"transfer": "basic", "objects": objects})
@@ -250,11 +252,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             ]
             self._answer(200, {"files": modes})
         elif what == "commit":
-            self._commit(repository, revision, [json.loads(line) for line in body.splitlines()])
+            self._commit(name, revision, [json.loads(line) for line in body.splitlines()])
         else:
             self._answer(404, {})
 
-    def _commit(self, repository: Repository, branch: str, lines: list[dict[str, Any]]) -> None:
+    def _commit(self, name: str, branch: str, lines: list[dict[str, Any]]) -> None:
         added = {}
         for line in lines:
             value = line["value"]
@@ -264,8 +266,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 if value["oid"] not in self.hub.store:
                     return self._answer(400, {"error": f"{value['path']} was not uploaded"})
                 added[value["path"]] = self.hub.store[value["oid"]]
-        oid = repository.commit(added, branch)
-        self._answer(200, {"success": True, "commitOid": oid, "commitUrl": f"{self.hub.url}/commit/{oid}"})
+        oid = self.hub.repositories[name].commit(added, branch)
+        self._answer(200, {"success": True, "commitOid": oid, "commitUrl": f"{self.hub.url}/{name}/commit/{oid}"})
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding") == "chunked":
@@ -297,6 +299,7 @@ def serve_hub() -> Iterator[Hub]:
     hub = Hub()
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"hub": hub}))
     hub.url = f"http://127.0.0.1:{server.server_address[1]}"
+    hub.store_url = f"http://localhost:{server.server_address[1]}/store"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
