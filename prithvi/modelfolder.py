@@ -175,13 +175,16 @@ def open_folder(folder: str | Path) -> FittedModel:
         if isinstance(error, PrithviError):
             raise
         raise ConfigError(f"{folder}/config.json holds a value that does not fit: {error}.") from error
+    except (RuntimeError, MemoryError) as error:
+        told = str(error).partition("\n")[0]
+        raise ConfigError(f"no model can be built after {folder}/config.json: {told}.") from error
     if (
         not isinstance(fitted.window, int)
-        or fitted.window < 1
+        or not 1 <= fitted.window <= 10_000
         or [c.value for c in classes] != list(range(len(classes)))
     ):
         raise ConfigError(
-            f"{folder}/config.json: window must be a number of pixels, and class values 0, 1, 2 in order."
+            f"{folder}/config.json: window must be 1 to 10,000 pixels, and class values 0, 1, 2 in order."
         )
     state, own = checkpoint.read_safetensors(folder / "model.safetensors"), model.state_dict()
     wrong = sorted(set(state) ^ set(own)) or [key for key in own if state[key].shape != own[key].shape]

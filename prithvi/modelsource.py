@@ -128,7 +128,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path.parent} holds no {path.name}.")
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not JSON ({error}).") from error
     if not isinstance(plain, dict):
         raise ConfigError(f"{path} holds a {type(plain).__name__}, not a table.")

@@ -166,7 +166,7 @@ def test_what_the_hub_lacks_is_one_sentence_with_the_way_out(hub: Hub, client: C
     assert "the hub has no me/private, or it is private" in pull("me/private")
     assert "config.json of me/gated is gated: accept its terms on the hub" in pull("me/gated")
     assert "the token may not do this (401): `hf auth login`" in pull("me/private", HF_TOKEN="hf_wrong")
-    assert "Error: config.json holds no" not in pull("me/private", HF_TOKEN=TOKEN)  # it is served then
+    assert "the hub has no model.safetensors of me/private" in pull("me/private", HF_TOKEN=TOKEN)  # its config is read
     assert "there is no model, file, folder or hub id 'prithvi_eo_v2_30': did you mean prithvi_eo_v2_300" in pull(
         "prithvi_eo_v2_30"
     )

@@ -98,6 +98,9 @@ class ModelConfig:
         self._check()
 
     def _check(self) -> None:
+        for field in ("embed_dim", "num_heads", "decoder_embed_dim", "decoder_num_heads"):
+            if getattr(self, field) < 1:
+                raise ModelError(f"{field} is {getattr(self, field)}; it must be 1 or more.")
         for field in ("depth", "decoder_depth"):
             if not 0 <= getattr(self, field) <= _MOST_BLOCKS:
                 raise ModelError(f"{field} is {getattr(self, field)}; at most {_MOST_BLOCKS} blocks are built.")
