@@ -100,8 +100,13 @@ def with_metadata(card: str, more: Mapping[str, Any]) -> str:
     return f"---\n{front}---\n{card[found.end() :] if found else card}"
 
 
-def with_results(card: str, name: str, figures: Figures, dataset: str | None = None) -> str:
-    """A card whose section on results holds these figures; with a dataset also as the hub's model-index.
+def with_results(card: str, figures: Figures) -> str:
+    """A card whose section on results holds these figures."""
+    return _with_section(card, "Results", "\n".join(_results(figures)))
+
+
+def with_index(card: str, name: str, figures: Figures, dataset: str) -> str:
+    """A card with figures in its metadata (`model-index`), where the hub's tables of results look.
 
     Args:
         card: the card.
@@ -110,13 +115,11 @@ def with_results(card: str, name: str, figures: Figures, dataset: str | None = N
         dataset: what they were measured on.
 
     """
-    card = _with_section(card, "Results", "\n".join(_results(figures)))
-    if dataset is None or not figures:
-        return card
-    task = {"type": yaml.safe_load(_FRONT.match(card)[1]).get("pipeline_tag", "other")}  # type: ignore[index]
+    found = _FRONT.match(card)
+    pipeline = (yaml.safe_load(found[1]) or {}).get("pipeline_tag") if found else None
     metrics = [{"type": key, "value": round(value["mean"], 4), "name": key} for key, value in figures.items()]
-    results = [{"task": task, "dataset": {"type": dataset, "name": dataset}, "metrics": metrics}]
-    return with_metadata(card, {"model-index": [{"name": name, "results": results}]})
+    result = {"task": {"type": pipeline or "other"}, "dataset": {"type": dataset, "name": dataset}, "metrics": metrics}
+    return with_metadata(card, {"model-index": [{"name": name, "results": [result]}]})
 
 
 def with_licence(card: str, licence: str) -> str:

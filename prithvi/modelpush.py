@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from prithvi import hub
-from prithvi.errors import CheckpointError, HubError, ModelError, nearest
-from prithvi.modelcard import Figures, with_licence, with_metadata, with_results
+from prithvi.errors import CheckpointError, ConfigError, HubError, ModelError, nearest
+from prithvi.modelcard import Figures, with_index, with_licence, with_metadata, with_results
 from prithvi.modelfolder import load
 from prithvi.models.zoo import VARIANTS
 from prithvi.modelsource import find, on_disk, published, read_json, revised, sha256
@@ -58,9 +58,10 @@ def push(
     folder = _whole(Path(folder))
     if hub.split_id(repo_id) is None or "@" in repo_id:
         raise HubError(f"{repo_id!r} is no hub id: say owner/name.")
-    plain = read_json(folder / "config.json")
-    known = plain.get("weights_sha256")
-    if known is not None and known != sha256(folder / "model.safetensors"):
+    if dataset and not figures:
+        raise ConfigError(f"{dataset!r} has no results: give the figures that were measured on it.")
+    plain, found = read_json(folder / "config.json"), sha256(folder / "model.safetensors")
+    if plain.get("weights_sha256", found) != found:
         raise CheckpointError(f"{folder}/model.safetensors is not the file that its config.json names: save it anew.")
     names = ("config.json", "model.safetensors", "item.json")
     files: dict[str, Path | bytes] = {name: folder / name for name in names if (folder / name).is_file()}
@@ -68,8 +69,9 @@ def push(
     measured = read_json(folder / "metrics.json") if (folder / "metrics.json").is_file() else {}
     if figures:
         measured = {**measured, **figures}
-    if figures or dataset:
-        card = with_results(card, repo_id.partition("/")[2], measured, dataset)
+        card = with_results(card, measured)
+    if figures and dataset:
+        card = with_index(card, repo_id.partition("/")[2], figures, dataset)
     if licence:
         card = with_licence(card, licence)
     files["README.md"] = with_metadata(card, {}).encode()

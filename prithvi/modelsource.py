@@ -40,6 +40,20 @@ def on_disk(source: str | Path, revision: str | None = None) -> Path:
     return config.parent
 
 
+def config_of(source: str) -> dict[str, Any]:
+    """What the config.json of a folder or of a model on the hub says; no weights are fetched for it.
+
+    Raises:
+        ModelError, ConfigError, HubError: there is none.
+
+    """
+    folder = Path(source)
+    if not folder.exists() and hub.split_id(source) is not None:
+        name, revision = revised(source, None)
+        folder = hub.fetch(name, "config.json", revision).parent
+    return read_json(folder / "config.json")
+
+
 def find(source: str, architecture: str | None, revision: str | None) -> tuple[ModelConfig, Path]:
     """The configuration and the weights file of a source.
 

@@ -11,7 +11,6 @@ import hashlib
 import http.server
 import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +18,8 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 import yaml
+
+from tests.http_files import serving
 
 USER, TOKEN = "me", "hf_of_the_tests"
 LARGE = (".safetensors", ".pt", ".bin", ".tar.gz")
@@ -297,14 +298,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def serve_hub() -> Iterator[Hub]:
     """Serves an empty hub until the context ends."""
     hub = Hub()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"hub": hub}))
-    hub.url = f"http://127.0.0.1:{server.server_address[1]}"
-    hub.store_url = f"http://localhost:{server.server_address[1]}/store"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(type("Bound", (Handler,), {"hub": hub})) as hub.url:
+        hub.store_url = hub.url.replace("127.0.0.1", "localhost") + "/store"
         yield hub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(5)

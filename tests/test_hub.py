@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+import yaml
 
 from prithvi.catalog.stac import collection
 from prithvi.modelfolder import save
@@ -222,7 +223,8 @@ def test_a_hub_id_stands_for_a_folder_in_every_verb_and_in_python(
     scene = write_tif(six_bands[:, :70, :90])
     shown = json.loads(client.run("models", "show", f"me/flood@{commit}", "--json").out)
     assert shown["classes"] == ["0 land E8E4D0", "1 water 2B6CB0"]
-    assert commit in shown["folder"]
+    assert not [path for method, path, _ in hub.asked if "safetensors" in path or path.startswith("store/")]
+    assert "Prithvi-EO-2.0-300M" in client.run("models", "show", str(PUBLISHED["prithvi_eo_v2_300"].hub_id)).out
     embedded = client.run("embed", "me/flood", scene, "-o", client.home / "vectors.tif")
     assert embedded.code == 0, embedded.err
     exported = client.run("export", f"me/flood@{commit}", "-o", client.home / "flood.pt2", "--no-check")
@@ -295,6 +297,7 @@ print(json.dumps({**card.data.to_dict(), "model-index": [result.dataset_name, re
     answer = client.run(tmp_path / "README.md", code=code)
     assert answer.code == 0, answer.err
     told = json.loads(answer.out)
+    assert "val/miou" not in str(yaml.safe_load(card.split("---")[1])["model-index"])  # not of that dataset
     assert told["model-index"] == ["Sen1Floods11", 0.8]
     assert (told["license"], told["library_name"], told["pipeline_tag"], told["base_model"]) == (
         "apache-2.0", "prithvi", "image-segmentation", "ibm-nasa-geospatial/Prithvi-EO-2.0-300M",
@@ -309,6 +312,7 @@ def test_a_push_that_cannot_be_is_one_sentence(hub: Hub, client: Client, model_f
     assert "write to me/new: `hf auth login`, or set HF_TOKEN" in push(model_folder, "me/new", HF_TOKEN="")
     assert "the token may not do this (403): `hf auth login` with one that may write" in push(model_folder, "you/model")
     assert "'new' is no hub id: say owner/name" in push(model_folder, "new")
+    assert "'mine' has no results" in push(model_folder, "me/new", "--dataset", "mine")
     assert "HF_HUB_OFFLINE is set" in push(model_folder, "me/new", HF_HUB_OFFLINE="1")
     told = push(model_folder, "me/new", "--licence", "my own")
     assert "the hub does not accept the card of me/new" in told

@@ -12,6 +12,7 @@ app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Models: list, show, and from and to the Hugging Face hub."
 )
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Model = Annotated[str, typer.Argument(help="A name of 'prithvi models list', a folder, or OWNER/NAME[@REVISION].")]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")]
 
 
@@ -36,14 +37,15 @@ def list_models(as_json: Json = False) -> None:
 
 @app.command("show")
 def show(
-    name: Annotated[str, typer.Argument(help="A name of 'prithvi models list', a model folder or a hub id.")],
+    name: Model,
     as_json: Json = False,
 ) -> None:
     """The shape of one model, its parameters and what it expects of its input; of a fine-tuned one what it tells."""
-    from prithvi.models.zoo import VARIANTS
+    from prithvi.modelsource import published
 
-    named = name in VARIANTS or ("/" not in name and not Path(name).exists())
-    title, plain = _variant(name) if named else _folder(name)
+    known = published(name)
+    told = "/" in name or Path(name).exists()
+    title, plain = _variant(known.config.architecture if known else name) if known or not told else _folder(name)
     if as_json:
         typer.echo(json.dumps(plain, indent=2))
         return
@@ -55,13 +57,13 @@ def show(
 
 @app.command("pull")
 def pull_model(
-    model: Annotated[str, typer.Argument(help="A name of 'prithvi models list', or OWNER/NAME[@REVISION].")],
+    name: Model,
     revision: Revision = None,
 ) -> None:
     """Fetches a model into the cache that it shares with huggingface_hub, verifies it, and says where it is."""
     from prithvi.modelpush import pull
 
-    typer.echo(pull(model, revision))
+    typer.echo(pull(name, revision))
 
 
 @app.command("push")
@@ -106,19 +108,11 @@ def _variant(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def _folder(source: str) -> tuple[str, dict[str, Any]]:
-    from prithvi.fitted import FittedModel
-    from prithvi.modelfolder import load
-    from prithvi.models import PrithviMAE
+    from prithvi.modelsource import config_of
 
-    found = load(source)
-    if isinstance(found, PrithviMAE):
-        return f"{source}: a masked autoencoder", found.config.to_dict()
-    if not isinstance(found, FittedModel):
-        return f"{source}: an exported program", {**found.facts(), "classes": [entry.name for entry in found.classes]}
-    return f"{source}: {found.model.config.architecture}, fine-tuned for {found.task}", {
-        "classes": [f"{entry.value} {entry.name} {entry.color}".strip() for entry in found.classes],
-        "quantity": str(found.quantity) if found.quantity is not None else None, "head": found.head,
-        "window": found.window, "frames": found.model.config.num_frames, "coordinates": found.coordinates,
-        "temperature": found.temperature, **found.contract.to_dict(), "sha256": found.sha256, "folder": found.folder,
-        **found.provenance,
-    }  # fmt: skip
+    plain = config_of(source)
+    nested = [dict(plain.pop(key, None) or {}) for key in ("pretrained_cfg", "contract", "provenance", "training")]
+    classes = [f"{entry['value']} {entry['name']} {entry['color']}".strip() for entry in plain.pop("classes", [])]
+    for part in ({"classes": classes} if classes else {}, *nested):
+        plain |= part
+    return f"{source}: {plain.get('architecture')}, for {plain.get('task', 'pretraining')}", plain
