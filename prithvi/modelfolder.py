@@ -2,13 +2,15 @@
 
 model.safetensors   encoder.* and head.*
 config.json         everything else; `format` names the version of this layout
-README.md           the same for people
+metrics.json        figures that were measured, of a fine-tuned model
+README.md           the same for people, with the hub's metadata (prithvi/modelcard.py)
 item.json           the same for catalogs: a STAC item (prithvi/modelitem.py)
+
+A model on the hub is such a folder; `owner/name` and `owner/name@revision` stand for it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -17,14 +19,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from prithvi import hub, terratorch_files
+from prithvi import terratorch_files
 from prithvi.contract import Contract, Quantity
 from prithvi.errors import CheckpointError, ConfigError, ModelError, OutputError, PrithviError, nearest
 from prithvi.fitted import ClassEntry, FittedModel, Mappable
+from prithvi.modelcard import figures_of, fitted_card, pretrained_card
 from prithvi.modelitem import fitted_item, pretrained_item
 from prithvi.models import PrithviEncoder, PrithviMAE, Segmenter, build, checkpoint
 from prithvi.models.config import ModelConfig
 from prithvi.models.zoo import VARIANTS
+from prithvi.modelsource import check_size, find, on_disk, read_json, sha256
 
 FORMAT = "prithvi-model/1"
 
@@ -39,9 +43,11 @@ def save(fitted: FittedModel, folder: str | Path) -> Path:
 
     def write(work: Path) -> None:
         _write_weights(fitted.model, work)
-        fitted.sha256 = _sha256(work / "model.safetensors")
+        fitted.sha256 = sha256(work / "model.safetensors")
         _write_text(work / "config.json", json.dumps(_describe(fitted), indent=2))
-        _write_text(work / "README.md", _card(fitted))
+        if figures := figures_of(fitted.provenance):
+            _write_text(work / "metrics.json", json.dumps(figures, indent=2))
+        _write_text(work / "README.md", fitted_card(fitted))
         _write_text(work / "item.json", json.dumps(fitted_item(fitted), indent=2))
 
     return _write_folder(Path(folder), write)
@@ -64,15 +70,15 @@ def save_pretrained(model: PrithviMAE, folder: str | Path, training: dict[str, A
 
     def write(work: Path) -> None:
         _write_weights(model, work)
-        sha256 = _sha256(work / "model.safetensors")
+        digest = sha256(work / "model.safetensors")
         shape = {key: value for key, value in config.to_dict().items() if key != "architecture"}
         plain = {
             "architecture": config.architecture, "num_features": config.embed_dim, "pretrained_cfg": shape,
-            "weights_sha256": sha256, "training": training,
+            "weights_sha256": digest, "training": training,
         }  # fmt: skip
         _write_text(work / "config.json", json.dumps(plain, indent=2))
-        _write_text(work / "README.md", _pretrained_card(model, training, card))
-        _write_text(work / "item.json", json.dumps(pretrained_item(model, sha256, training), indent=2))
+        _write_text(work / "README.md", pretrained_card(model, training, card))
+        _write_text(work / "item.json", json.dumps(pretrained_item(model, digest, training), indent=2))
 
     return _write_folder(Path(folder), write)
 
@@ -114,39 +120,6 @@ def _write_text(path: Path, text: str) -> None:
     path.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
 
 
-def _pretrained_card(model: PrithviMAE, training: dict[str, Any], more: str) -> str:
-    config, contract = model.config, model.contract
-    million = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-    lines = [
-        f"# {config.architecture}",
-        "",
-        f"A masked autoencoder of {million:.2f} million parameters: patches of "
-        f"{' x '.join(map(str, config.patch_size))} (time, y, x), encoder {config.embed_dim} wide and {config.depth} "
-        f"deep, decoder {config.decoder_embed_dim} wide and {config.decoder_depth} deep.",
-        "",
-        f"Input: {', '.join(contract.bands)}; reflectance x {contract.scale:g}"
-        + (f", clipped to {contract.clip[0]:g} .. {contract.clip[1]:g}" if contract.clip else "")
-        + f", {contract.level or 'surface or top-of-atmosphere'}; squares of {config.img_size[0]} pixels.",
-        "",
-        f'Use: `prithvi.load("{config.architecture}")` for the shipped weights, `prithvi.load(THIS_FOLDER)` for these.',
-        "",
-        "| how it was made | |",
-        "|---|---|",
-        *(f"| {key} | {_in_cell(value)} |" for key, value in training.items()),
-        "",
-        more,
-    ]
-    return "\n".join(lines)
-
-
-def _in_cell(value: Any) -> str:
-    if isinstance(value, list):
-        return "<br>".join(_in_cell(entry) for entry in value)
-    if isinstance(value, dict):
-        return ", ".join(f"{key}: {_in_cell(entry)}" for key, entry in value.items())
-    return str(value)
-
-
 def _describe(fitted: FittedModel) -> dict[str, Any]:
     config = fitted.model.config
     return {
@@ -166,26 +139,6 @@ def _describe(fitted: FittedModel) -> dict[str, Any]:
     }
 
 
-def _card(fitted: FittedModel) -> str:
-    contract = fitted.contract
-    lines = [
-        f"# {fitted.model.config.architecture}, fine-tuned: "
-        + (str(fitted.quantity) if fitted.quantity is not None else ", ".join(c.name for c in fitted.classes)),
-        "",
-        f"Input: {', '.join(contract.bands)}; reflectance x {contract.scale:g}"
-        + (f", {contract.level}" if contract.level else "")
-        + (f", {contract.resolution:g} m" if contract.resolution else "")
-        + f"; windows of {fitted.window} pixels.",
-        "",
-        "Use: `prithvi map THIS_FOLDER SCENE -o DIR`, or `prithvi.load(THIS_FOLDER)` in Python.",
-        "",
-        "| how it was made | |",
-        "|---|---|",
-        *(f"| {key} | {value} |" for key, value in fitted.provenance.items()),
-    ]
-    return "\n".join(lines) + "\n"
-
-
 def open_folder(folder: str | Path) -> FittedModel:
     """The model in a folder that `save` wrote.
 
@@ -195,7 +148,7 @@ def open_folder(folder: str | Path) -> FittedModel:
 
     """
     folder = Path(folder)
-    plain = _read_json(folder / "config.json")
+    plain = read_json(folder / "config.json")
     if plain.get("format") != FORMAT:
         raise ConfigError(
             f"{folder}/config.json has the format {plain.get('format')!r}; this version reads {FORMAT!r}."
@@ -207,12 +160,13 @@ def open_folder(folder: str | Path) -> FittedModel:
         classes = tuple(ClassEntry(**entry) for entry in plain["classes"])
         quantity = Quantity(**plain["quantity"]) if plain.get("quantity") else None
         outputs = 1 if quantity is not None else len(classes)
+        check_size(config, folder / "model.safetensors")
         model = Segmenter(config, outputs, plain["head"]["name"], plain["head"]["options"])
         fitted = FittedModel(
             model=model, contract=Contract.from_dict(plain["contract"]), classes=classes, head=plain["head"]["name"],
             head_options=plain["head"]["options"], window=plain["window"], coordinates=plain["coordinates"],
             temperature=float(plain.get("temperature", 1.0)),
-            provenance=plain.get("provenance", {}), sha256=_sha256(folder / "model.safetensors"),
+            provenance=plain.get("provenance", {}), sha256=sha256(folder / "model.safetensors"),
             task=plain.get("task", "segmentation"), quantity=quantity, folder=str(folder),
         )  # fmt: skip
     except (KeyError, TypeError, AttributeError, IndexError) as error:
@@ -221,13 +175,16 @@ def open_folder(folder: str | Path) -> FittedModel:
         if isinstance(error, PrithviError):
             raise
         raise ConfigError(f"{folder}/config.json holds a value that does not fit: {error}.") from error
+    except (RuntimeError, MemoryError) as error:
+        told = str(error).partition("\n")[0]
+        raise ConfigError(f"no model can be built after {folder}/config.json: {told}.") from error
     if (
         not isinstance(fitted.window, int)
-        or fitted.window < 1
+        or not 1 <= fitted.window <= 10_000
         or [c.value for c in classes] != list(range(len(classes)))
     ):
         raise ConfigError(
-            f"{folder}/config.json: window must be a number of pixels, and class values 0, 1, 2 in order."
+            f"{folder}/config.json: window must be 1 to 10,000 pixels, and class values 0, 1, 2 in order."
         )
     state, own = checkpoint.read_safetensors(folder / "model.safetensors"), model.state_dict()
     wrong = sorted(set(state) ^ set(own)) or [key for key in own if state[key].shape != own[key].shape]
@@ -255,9 +212,9 @@ def load(
     """A model with weights, or an error; never one with some of its weights.
 
     Args:
-        source: a name (`prithvi models list`), a hub id (owner/name), a weights file, a checkpoint of TerraTorch's
-            segmentation task, a program that `prithvi export` wrote (.pt2), or a folder: one that `prithvi fit` wrote,
-            or one with a published config.json and its weights.
+        source: a name (`prithvi models list`), a hub id (owner/name or owner/name@revision), a weights
+            file, a checkpoint of TerraTorch's segmentation task, a program that `prithvi export` wrote (.pt2), or a
+            folder: one that `prithvi fit` wrote, or one with a published config.json and its weights.
         architecture: the model's name, for a weights file that does not say it.
         revision: branch, tag or commit on the hub.
         num_frames: dates of the input, where it differs from pretraining.
@@ -277,8 +234,8 @@ def load(
         ModelError, CheckpointError, HubError, ConfigError: what was not found or did not fit.
 
     """
-    path = Path(source)
-    if (path / "config.json").is_file() and _read_json(path / "config.json").get("format") == FORMAT:
+    path = on_disk(source, revision)
+    if (path / "config.json").is_file() and read_json(path / "config.json").get("format") == FORMAT:
         return open_folder(path)
     if path.suffix == ".pt2":
         from prithvi.exported import open_program
@@ -293,7 +250,8 @@ def load(
             return terratorch_files.open_fine_tune(path, state, hyper, config, bands, mean, std, scale)
     if config is not None or scale is not None:
         raise ModelError(f"config= and scale= are for checkpoints of TerraTorch's, and {source} is none.")
-    found, weights = _find(str(source), architecture, revision)
+    found, weights = find(str(source), architecture, revision)
+    check_size(found, weights)
     name = found.architecture
     if name not in VARIANTS:
         raise ModelError(f"{source} is of the architecture {name!r}: {nearest(name, VARIANTS)}")
@@ -335,16 +293,16 @@ def contract_of(source: str, architecture: str | None = None) -> Contract:
         CheckpointError, ModelError, HubError: see `load`.
 
     """
-    path = Path(source)
-    if (path / "config.json").is_file() and _read_json(path / "config.json").get("format") == FORMAT:
-        return Contract.from_dict(_read_json(path / "config.json")["contract"])
-    return _find(source, architecture, None)[0].contract
+    path = on_disk(source)
+    if (path / "config.json").is_file() and read_json(path / "config.json").get("format") == FORMAT:
+        return Contract.from_dict(read_json(path / "config.json")["contract"])
+    return find(source, architecture, None)[0].contract
 
 
 def record_of(source: str) -> dict[str, Any]:
     """The training record in a pretrained model's folder; empty where there is none."""
-    path = Path(source) / "config.json"
-    return dict(_read_json(path).get("training", {})) if path.is_file() else {}
+    path = on_disk(source) / "config.json"
+    return dict(read_json(path).get("training", {})) if path.is_file() else {}
 
 
 def load_weights(model: PrithviMAE | PrithviEncoder, source: str, new_bands: bool = False) -> checkpoint.LoadReport:
@@ -359,91 +317,11 @@ def load_weights(model: PrithviMAE | PrithviEncoder, source: str, new_bands: boo
         CheckpointError, ModelError, HubError: see `load`.
 
     """
-    path = Path(source)
+    path = on_disk(source)
     if path.is_dir() and (path / "model.safetensors").is_file():
-        plain = _read_json(path / "config.json")
+        plain = read_json(path / "config.json")
         named = {key: value for key, value in plain.items() if key in ("architecture", "pretrained_cfg")}
         bands = ModelConfig.from_dict(named).bands
         return checkpoint.load(model, path / "model.safetensors", file_bands=bands, new_bands=new_bands)
-    config, weights = _find(source, model.config.architecture, None)
+    config, weights = find(source, model.config.architecture, None)
     return checkpoint.load(model, weights, file_bands=config.bands, new_bands=new_bands)
-
-
-def _find(source: str, architecture: str | None, revision: str | None) -> tuple[ModelConfig, Path]:
-    """The configuration and the weights file of a source; see `load`."""
-    path = Path(source)
-    if path.is_file():
-        if architecture is None:
-            raise ModelError(
-                f"{path} holds weights but not their shape: say architecture= (a name of 'prithvi models list')."
-            )
-        return _variant_config(architecture), path
-    if path.is_dir():
-        files = [
-            file for file in sorted(path.iterdir()) if file.suffix in (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
-        ]
-        if len(files) != 1:
-            found = (
-                f"several weights files ({', '.join(file.name for file in files)}); name one of them"
-                if files
-                else "no weights file"
-            )
-            raise CheckpointError(f"{path} holds {found}.")
-        if architecture is not None and not (path / "config.json").is_file():
-            return _variant_config(architecture), files[0]
-        return _published_config(path / "config.json", architecture), files[0]
-    known = VARIANTS.get(source) or next((v for v in VARIANTS.values() if v.hub_id == source), None)
-    if known is not None:
-        shipped = Path(__file__).parent / "weights" / source
-        if known.hub_id is None and (shipped / "config.json").is_file():
-            return _published_config(shipped / "config.json", None), shipped / "model.safetensors"
-        if known.hub_id is None or known.filename is None:
-            raise ModelError(
-                f"no weights of {source} are published: prithvi.models.build({source!r}) makes one with random weights."
-            )
-        return known.config, hub.fetch(known.hub_id, known.filename, revision)
-    if source.count("/") == 1 and not source.startswith((".", "/")):
-        config = _published_config(hub.fetch(source, "config.json", revision), architecture)
-        return config, hub.fetch(source, "model.safetensors", revision)
-    raise ModelError(f"there is no model, file, folder or hub id {source!r}: {nearest(source, VARIANTS)}")
-
-
-def _variant_config(name: str) -> ModelConfig:
-    from prithvi.models.zoo import variant
-
-    return variant(name).config
-
-
-def _published_config(path: Path, architecture: str | None) -> ModelConfig:
-    """A config.json over the defaults of the variant it names."""
-    plain = _read_json(path)
-    name = architecture or plain.get("architecture")
-    if name is None:
-        raise ModelError(f"{path} does not say its architecture: say architecture= (a name of 'prithvi models list').")
-    try:
-        told = ModelConfig.from_dict({**plain, "architecture": name}).to_dict()
-        given = set(plain.get("pretrained_cfg", plain)) | {"architecture"}
-    except (TypeError, AttributeError, IndexError) as error:
-        raise ConfigError(f"{path} holds a value of another kind than its field: {error}.") from error
-    return ModelConfig.from_dict(
-        {**_variant_config(str(name)).to_dict(), **{k: v for k, v in told.items() if k in given}}
-    )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ConfigError(f"{path.parent} holds no {path.name}.")
-    try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not JSON ({error}).") from error
-    if not isinstance(plain, dict):
-        raise ConfigError(f"{path} holds a {type(plain).__name__}, not a table.")
-    return plain
-
-
-def _sha256(path: Path) -> str:
-    if not path.is_file():
-        raise CheckpointError(f"there is no weights file {path}.")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

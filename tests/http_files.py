@@ -39,6 +39,20 @@ class Served:
 
 
 @contextmanager
+def serving(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
+    """A server on this machine, and its address, until the context ends."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(5)
+
+
+@contextmanager
 def serve_folder(root: Path, **options: object) -> Iterator[Served]:
     """Serves a folder until the context ends."""
 
@@ -115,13 +129,6 @@ def serve_folder(root: Path, **options: object) -> Iterator[Served]:
         def log_message(self, *_: object) -> None:
             """Says nothing."""
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    served = Served(f"http://127.0.0.1:{server.server_address[1]}", root, **options)  # type: ignore[arg-type]
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(Handler) as url:
+        served = Served(url, root, **options)  # type: ignore[arg-type]
         yield served
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(5)

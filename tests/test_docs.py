@@ -87,6 +87,12 @@ def test_the_code_on_areas_and_products_runs_as_printed(home: Path) -> None:
     }
 
 
+def test_the_code_on_models_runs_as_printed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = code_of("models.md")
+    exec(block, {})
+    assert capsys.readouterr().out.startswith("['land', 'water']")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_option_of_a_printed_command_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tarfile
@@ -29,9 +28,9 @@ def fetch_dataset(name: str, folder: str | Path, progress: Callable[[int, int], 
         The folder.
 
     Raises:
-        DatasetError: it is not on the hub (the message says where it is); a file is not the one that the catalog knows,
-            or no archive, or would be unpacked outside of the folder.
-        HubError: see `prithvi.hub.fetch`.
+        DatasetError: it is not on the hub (the message says where it is); or a file is no archive, or holds links or
+            what would be unpacked outside of the folder.
+        HubError: a file is not the one that the catalog knows; see `prithvi.hub.fetch`.
 
     """
     plain, folder = collection(name), Path(folder)
@@ -43,24 +42,13 @@ def fetch_dataset(name: str, folder: str | Path, progress: Callable[[int, int], 
     for number, file in enumerate(where["files"], start=1):
         done = folder / f".{file}.done"
         if not done.is_file():
-            fetched = hub.fetch(where["repo_id"], file, where["revision"], where["repo_type"])
-            _verify(fetched, where.get("sha256", {}).get(file), f"{file} of {where['repo_id']}")
+            sha256 = where.get("sha256", {}).get(file)
+            fetched = hub.fetch(where["repo_id"], file, where["revision"], where["repo_type"], sha256)
             _place(fetched, file, folder)
             done.touch()
         if progress is not None:
             progress(number, len(where["files"]))
     return folder
-
-
-def _verify(path: Path, expected: str | None, what: str) -> None:
-    if expected is None:
-        return
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != expected:
-        raise DatasetError(
-            f"{what} has the SHA-256 {found}, and the catalog knows {expected}: remove {path} and fetch it again."
-        )
 
 
 def _place(path: Path, name: str, folder: Path) -> None:
@@ -70,7 +58,8 @@ def _place(path: Path, name: str, folder: Path) -> None:
     try:
         if name.endswith(_ARCHIVES):
             with tarfile.open(path) as archive:
-                archive.extractall(work, filter="data")  # refuses what would lie outside
+                _look_through(archive, path, work)
+                archive.extractall(work, filter="data")
         else:
             shutil.copyfile(path, work / name)
         for entry in sorted(path for path in work.rglob("*") if not path.is_dir()):
@@ -81,3 +70,11 @@ def _place(path: Path, name: str, folder: Path) -> None:
         raise DatasetError(f"{path} cannot be unpacked into {folder} ({error}).") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _look_through(archive: tarfile.TarFile, path: Path, work: Path) -> None:
+    """Refuses an archive with anything but files and folders inside of it, before any of it is written."""
+    for member in archive:
+        if not (member.isfile() or member.isdir()):
+            raise DatasetError(f"{path} cannot be unpacked: {member.name!r} is a link or a device; it was left alone.")
+        tarfile.data_filter(member, str(work))  # refuses what would lie outside

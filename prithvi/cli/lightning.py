@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import json
+import math
 import re
 import shlex
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +46,9 @@ class PrithviCLI(LightningCLI):
         ):
             parser.link_arguments("data", f"model.init_args.{name}", compute_fn=of_data, apply_on="instantiate")
 
+    def before_fit(self) -> None:
+        self._begun = time.monotonic()
+
     def after_fit(self) -> None:
         """Writes DEFAULT_ROOT_DIR/model: of a fine-tuning from the best checkpoint, of a pretraining as it ended."""
         task = self.model
@@ -63,11 +69,17 @@ class PrithviCLI(LightningCLI):
             return
         if isinstance(task, SegmentationTask):
             task.calibrate(self.datamodule.val_dataloader())
-        seed = self._get(self.config, "seed_everything")
-        self._say(save(task.fitted(prithvi=__version__, steps=step, seed=seed, **figures), self._folder))
+        settings = {key: task.hparams[key] for key in ("model", "init", "finetune", "head", "lr")}
+        record = {**self._record(None, figures), **settings, "steps": step}
+        self._say(save(task.fitted(**record, seed=self._get(self.config, "seed_everything")), self._folder))
 
     def after_test(self) -> None:
-        """Writes DEFAULT_ROOT_DIR/reliability.png, of tasks that predict classes."""
+        """Writes DEFAULT_ROOT_DIR/metrics.json, and reliability.png of tasks that predict classes."""
+        if self.trainer.is_global_zero:
+            figures = {key: value for key, value in self._figures().items() if math.isfinite(value)}
+            Path(self.trainer.default_root_dir).mkdir(parents=True, exist_ok=True)
+            text = json.dumps(figures, indent=2) + "\n"
+            (Path(self.trainer.default_root_dir) / "metrics.json").write_text(text, encoding="utf-8")
         if isinstance(self.model, SegmentationTask) and self.trainer.is_global_zero:
             from matplotlib.figure import Figure
 
@@ -75,7 +87,6 @@ class PrithviCLI(LightningCLI):
 
             figure = Figure(figsize=(4.5, 4.5), layout="constrained")
             show_reliability(self.model.reliability, figure.add_subplot())
-            Path(self.trainer.default_root_dir).mkdir(parents=True, exist_ok=True)
             figure.savefig(Path(self.trainer.default_root_dir) / "reliability.png", dpi=120)
 
     def best(self) -> tuple[int, dict[str, float]]:
@@ -102,6 +113,8 @@ class PrithviCLI(LightningCLI):
             "steps": self.trainer.global_step,
             **figures,
         }
+        if not self._get(self.config, "ckpt_path"):  # else it is the time of the last part alone
+            record["minutes"] = round((time.monotonic() - self._begun) / 60, 1)
         return record if init is None else record | {"started from": record_of(init) or init}
 
     @property

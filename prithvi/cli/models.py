@@ -1,32 +1,96 @@
-"""`prithvi models`: which models there are."""
+"""`prithvi models`: which models there are, and to and from the Hugging Face hub."""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Models by name: list, show.")
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Models: list, show, and from and to the Hugging Face hub."
+)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Model = Annotated[str, typer.Argument(help="A name of 'prithvi models list', a folder, or OWNER/NAME[@REVISION].")]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")]
 
 
 @app.command("list")
 def list_models(as_json: Json = False) -> None:
-    """Every model that can be built, and whether weights of it are published."""
+    """Every model that can be built, whether weights of it are published, and whether they are here."""
+    from prithvi.hub import is_cached
     from prithvi.models.zoo import VARIANTS
 
+    here = {name: bool(v.hub_id and v.filename and is_cached(v.hub_id, v.filename)) for name, v in VARIANTS.items()}
     if as_json:
-        rows = {name: {"summary": v.summary, "hub_id": v.hub_id, **v.config.to_dict()} for name, v in VARIANTS.items()}
+        rows = {
+            name: {"summary": v.summary, "hub_id": v.hub_id, "cached": here[name], **v.config.to_dict()}
+            for name, v in VARIANTS.items()
+        }
         typer.echo(json.dumps(rows, indent=2))
         return
     for name, variant in VARIANTS.items():
-        typer.echo(f"{name:22} {variant.summary}; weights: {variant.hub_id or 'none published'}")
+        where = f"{variant.hub_id or 'none published'}{' (in the cache)' if here[name] else ''}"
+        typer.echo(f"{name:22} {variant.summary}; weights: {where}")
 
 
 @app.command("show")
-def show(name: str, as_json: Json = False) -> None:
-    """The shape of one model, its parameters and what it expects of its input."""
+def show(
+    name: Model,
+    as_json: Json = False,
+) -> None:
+    """The shape of one model, its parameters and what it expects of its input; of a fine-tuned one what it tells."""
+    from prithvi.modelsource import published
+
+    known = published(name)
+    told = "/" in name or Path(name).exists()
+    title, plain = _variant(known.config.architecture if known else name) if known or not told else _folder(name)
+    if as_json:
+        typer.echo(json.dumps(plain, indent=2))
+        return
+    typer.echo(title)
+    for key, value in plain.items():
+        text = ", ".join(map(str, value)) if isinstance(value, list) else value
+        typer.echo(f"  {key:20} {text if text not in (None, '') else '-'}")
+
+
+@app.command("pull")
+def pull_model(
+    name: Model,
+    revision: Revision = None,
+) -> None:
+    """Fetches a model into the cache that it shares with huggingface_hub, verifies it, and says where it is."""
+    from prithvi.modelpush import pull
+
+    typer.echo(pull(name, revision))
+
+
+@app.command("push")
+def push_model(
+    folder: Annotated[Path, typer.Argument(help="Folder that prithvi fit wrote.")],
+    repo: Annotated[str, typer.Argument(help="OWNER/NAME on the hub; made if it is not there.")],
+    private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
+    revision: Annotated[str | None, typer.Option(help="Branch; made if it is not there.")] = None,
+    results: Annotated[
+        list[Path] | None,
+        typer.Option(help="metrics.json of prithvi test or result.json of prithvi compare; one for each run."),
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="What the results were measured on.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Of the weights, as the hub names it: apache-2.0.")] = None,
+) -> None:
+    """Uploads a model folder: weights, config, figures, card and STAC item."""
+    from prithvi.modelcard import read_figures
+    from prithvi.modelpush import push
+
+    figures = read_figures(results or [])
+    typer.echo(
+        push(folder, repo, private=private, revision=revision, figures=figures, dataset=dataset, licence=licence)
+    )
+    typer.echo(f"Next: prithvi map {repo}{f'@{revision}' if revision else ''} SCENE -o DIR")
+
+
+def _variant(name: str) -> tuple[str, dict[str, Any]]:
     import torch
 
     from prithvi.models import PrithviMAE
@@ -40,10 +104,15 @@ def show(name: str, as_json: Json = False) -> None:
         "decoder_parameters": sum(p.numel() for p in model.decoder.parameters()),
     }
     plain = {**found.config.to_dict(), **count, "hub_id": found.hub_id, "filename": found.filename}
-    if as_json:
-        typer.echo(json.dumps(plain, indent=2))
-        return
-    typer.echo(f"{name}: {found.summary}")
-    for key, value in plain.items():
-        text = ", ".join(map(str, value)) if isinstance(value, list) else value
-        typer.echo(f"  {key:20} {text if text not in (None, '') else '-'}")
+    return f"{name}: {found.summary}", plain
+
+
+def _folder(source: str) -> tuple[str, dict[str, Any]]:
+    from prithvi.modelsource import config_of
+
+    plain = config_of(source)
+    nested = [dict(plain.pop(key, None) or {}) for key in ("pretrained_cfg", "contract", "provenance", "training")]
+    classes = [f"{entry['value']} {entry['name']} {entry['color']}".strip() for entry in plain.pop("classes", [])]
+    for part in ({"classes": classes} if classes else {}, *nested):
+        plain |= part
+    return f"{source}: {plain.get('architecture')}, for {plain.get('task', 'pretraining')}", plain

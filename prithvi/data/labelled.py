@@ -111,6 +111,11 @@ class ChipDataModule(L.LightningDataModule):
         """How many chips are trained on."""
         return len(subset(len(cast("Any", self.source.dataset(self.names["train"]))), self.fraction, self.subset_seed))
 
+    @property
+    def described(self) -> str:
+        """What is trained on, for the record of a run."""
+        return f"{self.source.name}, {self.training_chips:,} chips to train on"
+
     def setup(self, stage: str) -> None:
         """Opens the lists the stage needs. No pixel is read."""
         for part in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ()):

@@ -34,6 +34,7 @@ class LayoutSource:
         self.contract: Contract = layout.contract
         self.classes: tuple[LabelClass, ...] = layout.classes
         self.quantity: Quantity | None = layout.quantity
+        self.name = layout.name
 
     def dataset(self, split: str, crop: int | None = None) -> ChipDataset:
         """The chips of a split, every file of which is there; no pixel is read.
@@ -69,6 +70,7 @@ class StoreSource:
 
     def __init__(self, root: Path) -> None:
         self.store = ChipStore(root)
+        self.name = root.name
         self.classes: tuple[LabelClass, ...] = self.store.spec.classes
         if not self.classes:
             raise DatasetError(f"{root} has chips without labels: build it with them (prithvi data build --labels).")

@@ -17,6 +17,7 @@ from prithvi.errors import ModelError
 from prithvi.mapping.scoring import device_of
 from prithvi.modelfolder import load, record_of
 from prithvi.models import GapFiller, PrithviMAE, Standardise
+from prithvi.modelsource import on_disk
 
 Pixels = npt.NDArray[np.float32]
 Known = npt.NDArray[np.bool_]
@@ -218,7 +219,7 @@ def _errors(
 
 def _weights_of(name: str) -> str:
     """The hash of the weights in a model's folder or of a shipped model; empty of any other."""
-    for folder in (Path(name), Path(prithvi.__file__).parent / "weights" / name):
+    for folder in (on_disk(name), Path(prithvi.__file__).parent / "weights" / name):
         file = folder / "model.safetensors"
         if file.is_file():
             with file.open("rb") as stream:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,9 @@ V1_STD = (
 V2_MEAN = (1087.0, 1342.0, 1433.0, 2734.0, 1958.0, 1363.0)
 V2_STD = (2248.0, 2179.0, 2178.0, 1850.0, 1242.0, 1049.0)
 """Band statistics of the two pretraining sets, in HLS digital numbers (reflectance x 10,000)."""
+
+_MOST_BLOCKS = 1000
+"""No published model of this kind has a tenth of them; a file that asks for more is not built."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,12 @@ class ModelConfig:
         self._check()
 
     def _check(self) -> None:
+        for field in ("embed_dim", "num_heads", "decoder_embed_dim", "decoder_num_heads"):
+            if getattr(self, field) < 1:
+                raise ModelError(f"{field} is {getattr(self, field)}; it must be 1 or more.")
+        for field in ("depth", "decoder_depth"):
+            if not 0 <= getattr(self, field) <= _MOST_BLOCKS:
+                raise ModelError(f"{field} is {getattr(self, field)}; at most {_MOST_BLOCKS} blocks are built.")
         if self.in_chans != len(self.bands):
             raise ModelError(
                 f"in_chans is {self.in_chans}, but {len(self.bands)} bands are named: {', '.join(self.bands)}."
@@ -133,6 +143,14 @@ class ModelConfig:
             )
         t, y, x = (pixels // step for pixels, step in zip(size, self.patch_size, strict=True))
         return t, y, x
+
+    @property
+    def at_least(self) -> float:
+        """How many numbers its blocks and position codes have at least, without building them."""
+        blocks = self.depth * self.embed_dim**2 + self.decoder_depth * self.decoder_embed_dim**2
+        patches = math.prod(self.grid(self.num_frames, *self.img_size))
+        patch = math.prod(self.patch_size) * self.in_chans
+        return 4 * blocks + (patches + patch) * (self.embed_dim + self.decoder_embed_dim)
 
     @property
     def contract(self) -> Contract:

@@ -13,6 +13,7 @@ from rio_cogeo.cogeo import cog_validate
 
 from prithvi.catalog import config_path, data_catalog
 from prithvi.fitted import FittedModel
+from prithvi.modelcard import read_figures
 from prithvi.modelfolder import load
 from tests.conftest import SPAIN, Answer
 
@@ -77,7 +78,11 @@ def test_fit_and_test_from_the_shipped_configuration(prithvi: Cli, tmp_path: Pat
     assert [entry.name for entry in fitted.classes] == ["land", "water"]
     assert fitted.contract.level == "TOA"
     assert fitted.provenance["steps"] == 2
+    card = (tmp_path / "runs" / "model" / "README.md").read_text()
+    for told in ("library_name: prithvi", "| data | sen1floods11, 1 chips to train on |", "| minutes | ", "| val/"):
+        assert told in card
     (checkpoint,) = (tmp_path / "runs").rglob("best*.ckpt")
     tested = prithvi("test", *settings, "--ckpt_path", checkpoint)
     assert tested.code == 0, tested.err
     assert "test/IoU_water" in tested.out
+    assert "test/IoU_water" in read_figures([tmp_path / "runs" / "metrics.json"])

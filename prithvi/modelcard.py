@@ -1,0 +1,216 @@
+"""A model's card (README.md): for people, with the metadata by which the hub finds it. Only what is known is in it."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from prithvi.errors import ConfigError
+from prithvi.fitted import FittedModel
+from prithvi.models import PrithviMAE
+from prithvi.models.zoo import VARIANTS
+
+_PIPELINES = {"segmentation": "image-segmentation", "classification": "image-classification"}
+_FRONT = re.compile(r"\A---\n(.*?)\n---\n", flags=re.S)
+
+Figures = Mapping[str, Mapping[str, float]]
+"""A figure (such as test/miou) to its `mean`, its `std` where there are several runs, and their number `runs`."""
+
+
+def fitted_card(fitted: FittedModel) -> str:
+    """The card of a fine-tuned model."""
+    contract, made = fitted.contract, fitted.provenance
+    start = made.get("init")
+    base = VARIANTS[start].hub_id if isinstance(start, str) and start in VARIANTS else None
+    metadata = {
+        "library_name": "prithvi",
+        "tags": ["earth-observation", "remote-sensing", "prithvi", fitted.task],
+        **({"pipeline_tag": _PIPELINES[fitted.task]} if fitted.task in _PIPELINES else {}),
+        **({"base_model": base} if base else {}),
+    }
+    subject = str(fitted.quantity) if fitted.quantity is not None else ", ".join(c.name for c in fitted.classes)
+    coordinates = "; dates and places beside them" if fitted.coordinates else ""
+    lines = [
+        f"# {fitted.model.config.architecture}, fine-tuned: {subject}",
+        "",
+        f"Input: {', '.join(contract.bands)}; reflectance x {contract.scale:g}"
+        + (f", {contract.level}" if contract.level else "")
+        + (f", {contract.resolution:g} m" if contract.resolution else "")
+        + f"; {fitted.model.config.num_frames} date(s); windows of {fitted.window} pixels{coordinates}.",
+        "",
+        "Use: `prithvi map THIS_FOLDER SCENE -o DIR`, or `prithvi.load(THIS_FOLDER)` in Python; the hub id "
+        "(owner/name) stands for the folder everywhere.",
+        "",
+    ]
+    if fitted.classes:
+        lines += ["| value | class | colour |", "|---|---|---|"]
+        lines += [f"| {entry.value} | {entry.name} | {entry.color or '-'} |" for entry in fitted.classes]
+        lines += ["", f"Confidence: the softmax of the scores divided by {fitted.temperature:g}.", ""]
+    lines += ["## How it was made", "", *_table(made), ""]
+    lines += ["## Results", "", *_results(figures_of(made)), "", "## Limits", "", _limits(fitted), ""]
+    lines += ["## Licence", "", "Not stated."]
+    return with_metadata("\n".join(lines) + "\n", metadata)
+
+
+def pretrained_card(model: PrithviMAE, training: Mapping[str, Any], more: str = "") -> str:
+    """The card of a masked autoencoder; `training` is the record of how it was made, `more` text for its end."""
+    config, contract = model.config, model.contract
+    million = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    metadata = {
+        "library_name": "prithvi", "tags": ["earth-observation", "remote-sensing", "prithvi", "masked-autoencoder"],
+        "pipeline_tag": "image-feature-extraction",
+    }  # fmt: skip
+    lines = [
+        f"# {config.architecture}",
+        "",
+        f"A masked autoencoder of {million:.2f} million parameters: patches of "
+        f"{' x '.join(map(str, config.patch_size))} (time, y, x), encoder {config.embed_dim} wide and {config.depth} "
+        f"deep, decoder {config.decoder_embed_dim} wide and {config.decoder_depth} deep.",
+        "",
+        f"Input: {', '.join(contract.bands)}; reflectance x {contract.scale:g}"
+        + (f", clipped to {contract.clip[0]:g} .. {contract.clip[1]:g}" if contract.clip else "")
+        + f", {contract.level or 'surface or top-of-atmosphere'}; squares of {config.img_size[0]} pixels.",
+        "",
+        f'Use: `prithvi.load("{config.architecture}")` for the shipped weights, `prithvi.load(THIS_FOLDER)` for these.',
+        "",
+        *_table(training),
+        "",
+        more,
+    ]
+    return with_metadata("\n".join(lines), metadata)
+
+
+def with_metadata(card: str, more: Mapping[str, Any]) -> str:
+    """A card with entries of its YAML metadata set, all else in it as it was."""
+    found = _FRONT.match(card)
+    try:
+        plain = yaml.safe_load(found[1]) if found else {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the card's metadata (between its --- lines) is not YAML: {error}.") from error
+    if not isinstance(plain, dict):
+        raise ConfigError("the card's metadata (between its --- lines) must be a table.")
+    front = yaml.safe_dump({**plain, **more}, sort_keys=False, allow_unicode=True)
+    return f"---\n{front}---\n{card[found.end() :] if found else card}"
+
+
+def with_results(card: str, figures: Figures) -> str:
+    """A card whose section on results holds these figures."""
+    return _with_section(card, "Results", "\n".join(_results(figures)))
+
+
+def with_index(card: str, name: str, figures: Figures, dataset: str) -> str:
+    """A card with figures in its metadata (`model-index`), where the hub's tables of results look.
+
+    Args:
+        card: the card.
+        name: of the model.
+        figures: see `Figures`.
+        dataset: what they were measured on.
+
+    """
+    found = _FRONT.match(card)
+    pipeline = (yaml.safe_load(found[1]) or {}).get("pipeline_tag") if found else None
+    metrics = [{"type": key, "value": round(value["mean"], 4), "name": key} for key, value in figures.items()]
+    result = {"task": {"type": pipeline or "other"}, "dataset": {"type": dataset, "name": dataset}, "metrics": metrics}
+    return with_metadata(card, {"model-index": [{"name": name, "results": [result]}]})
+
+
+def with_licence(card: str, licence: str) -> str:
+    """A card that states the licence, by the hub's name for it (apache-2.0)."""
+    return _with_section(with_metadata(card, {"license": licence}), "Licence", f"{licence}.")
+
+
+def figures_of(record: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """The figures in a record of how a model was made: those with a / in their name, of one run."""
+    return {
+        key: {"mean": float(value), "runs": 1}
+        for key, value in record.items()
+        if "/" in key and isinstance(value, int | float) and math.isfinite(value)
+    }
+
+
+def read_figures(files: Sequence[Path]) -> dict[str, dict[str, float]]:
+    """Figures of one file or, over several runs, their mean and standard deviation.
+
+    Args:
+        files: tables of figures as JSON, as `prithvi test` writes them (metrics.json), or results of `prithvi compare`
+            (result.json).
+
+    Raises:
+        ConfigError: a file that holds none, or files that hold different ones.
+
+    """
+    runs: list[dict[str, float]] = []
+    for file in files:
+        try:
+            plain = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{file} cannot be read as JSON ({error}).") from error
+        table = plain.get("figures", plain) if isinstance(plain, dict) else {}
+        found = {key: float(value) for key, value in table.items() if isinstance(value, int | float)}
+        if not found:
+            raise ConfigError(f"{file} holds no figures: give what prithvi test or prithvi compare wrote.")
+        if runs and set(found) != set(runs[0]):
+            raise ConfigError(f"{file} holds other figures than {files[0]}: give runs of one experiment.")
+        runs.append(found)
+    return {key: _spread([run[key] for run in runs]) for key in (runs[0] if runs else {})}
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    spread = {"std": statistics.stdev(values)} if len(values) > 1 else {}
+    return {"mean": statistics.fmean(values), **spread, "runs": len(values)}
+
+
+def _results(figures: Figures) -> list[str]:
+    if not figures:
+        return ["None were recorded."]
+    lines = ["| figure | value | runs |", "|---|---|---|"]
+    for name, value in figures.items():
+        spread = f" ± {value['std']:.3f}" if "std" in value else ""
+        lines.append(f"| {name} | {value['mean']:.4g}{spread} | {value['runs']:g} |")
+    if any(name.startswith("val/") for name in figures):
+        lines += ["", "Figures of val/ chose the checkpoint, so they flatter it."]
+    if any("std" in value for value in figures.values()):
+        lines += ["", "± is the standard deviation over the runs."]
+    return lines
+
+
+def _limits(fitted: FittedModel) -> str:
+    level = {"SR": "surface reflectance", "TOA": "top-of-atmosphere reflectance"}.get(fitted.contract.level or "")
+    told = f"made for {level}" if level else "made for the input above"
+    confidence = (
+        "The confidence was fitted on validation data and says nothing of places that are unlike them."
+        if fitted.temperature != 1
+        else "Its confidence is not calibrated."
+    )
+    return (
+        f"It is {told}; other sensors, seasons, places and resolutions than those of its data were not tried unless "
+        f"the results say so. {confidence if fitted.classes else ''}".strip()
+    )
+
+
+def _table(record: Mapping[str, Any]) -> list[str]:
+    return ["| how it was made | |", "|---|---|", *(f"| {key} | {_in_cell(value)} |" for key, value in record.items())]
+
+
+def _in_cell(value: Any) -> str:
+    if isinstance(value, list):
+        return "<br>".join(_in_cell(entry) for entry in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_in_cell(entry)}" for key, entry in value.items())
+    return str(value)
+
+
+def _with_section(card: str, title: str, text: str) -> str:
+    """A card with one section (## TITLE) replaced, or put at its end."""
+    section, whole = re.compile(rf"^## {title}\n.*?(?=^## |\Z)", flags=re.S | re.M), f"## {title}\n\n{text}\n\n"
+    if section.search(card):
+        return section.sub(lambda _: whole, card).rstrip("\n") + "\n"
+    return f"{card.rstrip()}\n\n{whole}".rstrip("\n") + "\n"

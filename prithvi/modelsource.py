@@ -1,0 +1,177 @@
+"""Where a model lies: a name, file, folder or hub id to files on this machine, and the shape that they state."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from prithvi import hub
+from prithvi.errors import CheckpointError, ConfigError, HubError, ModelError, nearest
+from prithvi.models.config import ModelConfig
+from prithvi.models.zoo import VARIANTS, Variant, variant
+
+_WEIGHTS = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
+
+
+def on_disk(source: str | Path, revision: str | None = None) -> Path:
+    """Where a source (see `prithvi.load`) lies; a model of the hub, but a published variant, as a folder in the cache.
+
+    Raises:
+        HubError: it cannot be fetched, or its weights are not those that its config.json names.
+
+    """
+    path = Path(source)
+    if path.exists():
+        return path
+    name, revision = revised(str(source), revision)
+    if published(name) is not None or hub.split_id(name) is None or path.suffix in _WEIGHTS:
+        return path
+    config = hub.fetch(name, "config.json", revision)
+    plain, revision = read_json(config), config.parent.name  # the rest of the same commit
+    if "format" not in plain and plain.get("architecture", next(iter(VARIANTS))) not in VARIANTS:
+        raise ModelError(f"{source} is of the architecture {plain['architecture']!r}, which is none of prithvi's.")
+    hub.fetch(name, "model.safetensors", revision, sha256=plain.get("weights_sha256"))
+    for more in ("README.md", "item.json", "metrics.json"):
+        with contextlib.suppress(HubError):  # nothing that works needs them
+            hub.fetch(name, more, revision)
+    return config.parent
+
+
+def config_of(source: str) -> dict[str, Any]:
+    """What the config.json of a folder or of a model on the hub says; no weights are fetched for it.
+
+    Raises:
+        ModelError, ConfigError, HubError: there is none.
+
+    """
+    folder = Path(source)
+    if not folder.exists() and hub.split_id(source) is not None:
+        name, revision = revised(source, None)
+        folder = hub.fetch(name, "config.json", revision).parent
+    return read_json(folder / "config.json")
+
+
+def find(source: str, architecture: str | None, revision: str | None) -> tuple[ModelConfig, Path]:
+    """The configuration and the weights file of a source.
+
+    Args:
+        source: see `prithvi.load`.
+        architecture: the model's name, for files that do not say it.
+        revision: branch, tag or commit on the hub.
+
+    Raises:
+        ModelError, CheckpointError, ConfigError, HubError: what was not found or does not say what it is.
+
+    """
+    path = Path(source)
+    if path.is_file():
+        if architecture is None:
+            raise ModelError(
+                f"{path} holds weights but not their shape: say architecture= (a name of 'prithvi models list')."
+            )
+        return variant(architecture).config, path
+    if path.is_dir():
+        files = [file for file in sorted(path.iterdir()) if file.suffix in _WEIGHTS]
+        if len(files) != 1:
+            found = (
+                f"several weights files ({', '.join(file.name for file in files)}); name one of them"
+                if files
+                else "no weights file"
+            )
+            raise CheckpointError(f"{path} holds {found}.")
+        if architecture is not None and not (path / "config.json").is_file():
+            return variant(architecture).config, files[0]
+        return _published_config(path / "config.json", architecture), files[0]
+    name, revision = revised(source, revision)
+    known = published(name)
+    if known is not None:
+        shipped = Path(__file__).parent / "weights" / name
+        if known.hub_id is None and (shipped / "config.json").is_file():
+            return _published_config(shipped / "config.json", None), shipped / "model.safetensors"
+        if known.hub_id is None or known.filename is None:
+            raise ModelError(
+                f"no weights of {name} are published: prithvi.models.build({name!r}) makes one with random weights."
+            )
+        return known.config, hub.fetch(known.hub_id, known.filename, revision)
+    folder = on_disk(source, revision)
+    if folder.is_dir():
+        return _published_config(folder / "config.json", architecture), folder / "model.safetensors"
+    raise ModelError(f"there is no model, file, folder or hub id {source!r}: {nearest(source, VARIANTS)}")
+
+
+def published(name: str) -> Variant | None:
+    """The variant of that name or hub id."""
+    return VARIANTS.get(name) or next((found for found in VARIANTS.values() if found.hub_id == name), None)
+
+
+def revised(source: str, revision: str | None) -> tuple[str, str | None]:
+    """`NAME@REVISION` as both; a revision that is given beside it must be the same."""
+    name, _, told = source.partition("@")
+    if told and revision not in (None, told):
+        raise ModelError(f"{source} and revision={revision!r} are two revisions: give one.")
+    return name, told or revision
+
+
+def _published_config(path: Path, architecture: str | None) -> ModelConfig:
+    """A config.json over the defaults of the variant it names."""
+    plain = read_json(path)
+    name = architecture or plain.get("architecture")
+    if name is None:
+        raise ModelError(f"{path} does not say its architecture: say architecture= (a name of 'prithvi models list').")
+    try:
+        told = ModelConfig.from_dict({**plain, "architecture": name}).to_dict()
+        given = set(plain.get("pretrained_cfg", plain)) | {"architecture"}
+    except (TypeError, AttributeError, IndexError) as error:
+        raise ConfigError(f"{path} holds a value of another kind than its field: {error}.") from error
+    return ModelConfig.from_dict(
+        {**variant(str(name)).config.to_dict(), **{k: v for k, v in told.items() if k in given}}
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A file that holds a table.
+
+    Raises:
+        ConfigError: it is not there or holds something else.
+
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path.parent} holds no {path.name}.")
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path} is not JSON ({error}).") from error
+    if not isinstance(plain, dict):
+        raise ConfigError(f"{path} holds a {type(plain).__name__}, not a table.")
+    return plain
+
+
+def check_size(config: ModelConfig, weights: Path) -> None:
+    """Refuses a shape that is far larger than its weights file, before memory is asked for it.
+
+    Raises:
+        ConfigError: it is.
+
+    """
+    held = weights.stat().st_size if weights.is_file() else 0
+    if config.at_least > max(held, 100_000_000):
+        raise ConfigError(
+            f"the configuration beside {weights} asks for {config.at_least:.2g} numbers, and the file holds {held:,} "
+            "bytes: it is damaged, or not meant to be opened."
+        )
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a weights file.
+
+    Raises:
+        CheckpointError: it is not there.
+
+    """
+    if not path.is_file():
+        raise CheckpointError(f"there is no weights file {path}.")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
