@@ -7,8 +7,8 @@ OKABE_ITO = ("E69F00", "56B4E9", "009E73", "F0E442", "0072B2", "D55E00", "CC79A7
 CONTINUOUS = "cividis"
 """Nuñez, Anderton and Renslow (2018), doi:10.1371/journal.pone.0199239."""
 DIFFERENCE = "PuOr"
-MARK = "#CC79A7"
-"""Outlines on pictures; neither plants, water nor soil have it."""
+MARK = ("white", "black")
+"""Lines over pictures, and what they stand out by."""
 
 
 def class_colors(count: int) -> list[str]:

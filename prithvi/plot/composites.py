@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
+from matplotlib.patheffects import withStroke
 
 from prithvi.errors import SceneError
 from prithvi.plot.colors import DIFFERENCE, MARK
@@ -161,9 +162,10 @@ def strip(
 def _mark(ax: Axes, filled: npt.NDArray[np.bool_], place: Place) -> None:
     """Outlines what was filled, and says how much that is."""
     if filled.any():
-        ax.set_xlabel(f"{filled.mean():.0%} filled", fontsize=8)
+        ax.set_xlabel(f"{filled.mean():.0%} filled" if filled.mean() >= 0.005 else "< 1% filled", fontsize=8)
     if filled.any() and not filled.all():
-        ax.contour(*place.centres(filled.shape), filled, levels=[0.5], colors=MARK, linewidths=1.2)
+        lines = ax.contour(*place.centres(filled.shape), filled, levels=[0.5], colors=MARK[0], linewidths=1)
+        lines.set(path_effects=[withStroke(linewidth=2.5, foreground=MARK[1])])  # seen on bright and dark ground
 
 
 def _difference(

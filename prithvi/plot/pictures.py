@@ -99,10 +99,12 @@ def reflectance(step: xr.DataArray, bands: Sequence[str]) -> npt.NDArray[np.floa
 def stretch(*scenes: xr.DataArray | xr.Dataset, bands: Sequence[str] = FALSE_COLOR, share: float = 2.0) -> Limits:
     """One range of values for pictures of several scenes and all of their dates, so that they compare.
 
+    It is the median of the dates' own ranges, so that a few cloudy dates do not make all others dark.
+
     Args:
         scenes: (time, band, y, x) or (band, y, x).
         bands: red, green and blue.
-        share: percent of the pixels that are beyond it at either end.
+        share: percent of a date's pixels that are beyond its own range at either end.
 
     Returns:
         (3, 2) in reflectance, or in the scenes' own values where these do not state their scale.
@@ -119,11 +121,12 @@ def stretch(*scenes: xr.DataArray | xr.Dataset, bands: Sequence[str] = FALSE_COL
     if len(bands) != 3:
         raise BandError(f"a picture has three bands, red, green and blue; {len(bands)} were named.")
     steps = [step for image in images for step in dates(loaded(image, bands))]
-    pixels = np.concatenate([reflectance(step, bands).reshape(-1, 3) for step in steps])
-    pixels = pixels[np.isfinite(pixels).all(axis=1)]
-    if not len(pixels):
+    pixels = [reflectance(step, bands).reshape(-1, 3) for step in steps]
+    there = [values[np.isfinite(values).all(axis=1)] for values in pixels]
+    ranges = [np.percentile(values, [share, 100 - share], axis=0).T for values in there if len(values)]
+    if not ranges:
         raise SceneError(f"no pixel has data in {', '.join(bands)}.")
-    limits: Limits = np.percentile(pixels, [share, 100 - share], axis=0).T.astype(np.float32)
+    limits: Limits = np.median(ranges, axis=0).astype(np.float32)
     return limits
 
 

@@ -124,7 +124,7 @@ def several(axes: Any, rows: int, columns: int, what: str, side: float = 2.6) ->
     if axes is None:
         import matplotlib.pyplot as plt
 
-        figure = plt.figure(figsize=(side * columns, (side + 0.4) * rows), layout="constrained")
+        figure = plt.figure(figsize=(side * columns, (side + 0.3) * rows), layout="constrained")
         return np.asarray(figure.subplots(rows, columns, squeeze=False))
     given = np.asarray(axes, dtype=object).ravel()
     if len(given) != rows * columns:

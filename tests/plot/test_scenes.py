@@ -93,6 +93,8 @@ def test_one_stretch_makes_scenes_of_different_scales_compare(scene: xr.DataArra
     limits = plot.stretch(scene, dark)
     np.testing.assert_allclose(plot.rgb(fractions, limits=limits), plot.rgb(scene, limits=limits), atol=1e-4)
     assert plot.rgb(dark, limits=limits)[10:].mean() < 0.6 * plot.rgb(scene, limits=limits)[10:].mean()
+    clouds = [scene.copy(data=np.full(scene.shape, 9000.0))] * 2  # fewer than half of the dates
+    np.testing.assert_array_equal(plot.stretch(dark, scene, *clouds, scene), plot.stretch(scene))
     unknown = scene.assign_attrs()
     del unknown.attrs["gain"]
     with pytest.raises(ScaleError, match="some of these scenes state their scale and some do not"):
