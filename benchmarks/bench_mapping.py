@@ -34,8 +34,8 @@ from the scene's edges, and of how many classes: the peers weigh the overlap a l
 scores under one row of windows in float32, and 100 MB.
 
 The share of pure forward time is measured in further processes: the batches that a map is made of go through the module
-alone, with their pixels in memory and only the calls timed; then a scene is mapped, and so on in turn. Each map is held
-against the mean of the forward times before and after it.
+alone, on the same threads, with their pixels in memory and only the calls timed; then a scene is mapped, and so on in
+turn. Each map is held against the mean of the forward times before and after it.
 
 --huge takes scenes of 10,980 x 10,980 pixels and the light head, for each tool under a limit of 20 GB on RLIMIT_DATA,
 which counts the memory that a process asked for to write to. RLIMIT_AS would count the libraries' files too, some GB of

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 # torch and prithvi are imported where a run needs them: a process's peak starts from that of the process it comes from.
@@ -57,17 +58,26 @@ def model_of(case: Case) -> Any:
     from prithvi.tasks import SegmentationTask
 
     class Watched(nn.Module):
-        """Counts windows and the seconds in the module; (B, band, Y, X), as the peers call it, means one date."""
+        """Counts windows and the seconds in which the module is at work, on one thread or several; (B, band, Y, X), as
+        the peers call it, means one date.
+        """
 
         def __init__(self, module: nn.Module) -> None:
             super().__init__()
             self.module, self.windows, self.seconds = module, 0, 0.0
+            self.lock, self.calls, self.since = Lock(), 0, 0.0
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            start = time.perf_counter()
+            with self.lock:
+                if self.calls == 0:
+                    self.since = time.perf_counter()
+                self.calls += 1
             scores: torch.Tensor = self.module(images if images.ndim == 5 else images[:, :, None])
-            self.seconds += time.perf_counter() - start
-            self.windows += len(images)
+            with self.lock:
+                self.calls -= 1
+                self.windows += len(images)
+                if self.calls == 0:
+                    self.seconds += time.perf_counter() - self.since
             return scores
 
     torch.manual_seed(0)
@@ -162,13 +172,14 @@ def run_geoai(case: Case) -> dict[str, Any]:
 
 
 def run_forward(case: Case) -> dict[str, Any]:
-    """Seconds of the forward passes alone and of whole maps, in turn."""
+    """Seconds of the forward passes alone, called as a map calls them, and of whole maps, in turn."""
     import numpy as np
     import torch
 
     import prithvi
     from prithvi import windows
     from prithvi.mapping import map_scene
+    from prithvi.mapping.scoring import Ground, Scoring
     from prithvi.scenes import conform, read
 
     model = model_of(case)
@@ -178,14 +189,15 @@ def run_forward(case: Case) -> dict[str, Any]:
 
     def forward() -> float:
         seconds = 0.0
-        for row in plan.rows:
-            for first in range(0, len(plan.columns), BATCH):
-                columns = plan.columns[first : first + BATCH]
-                batch = np.stack([pixels[..., row : row + WINDOW, c : c + WINDOW] for c in columns])
-                images = torch.from_numpy(batch).transpose(1, 2)
-                with torch.inference_mode():
+        with Scoring(model.module, Ground.of(scene), False, BATCH, "cpu", concurrent=model.concurrent) as scoring:
+            for row in plan.rows:
+                for first in range(0, len(plan.columns), BATCH):
+                    columns = plan.columns[first : first + BATCH]
+                    batch = np.stack([pixels[..., row : row + WINDOW, c : c + WINDOW] for c in columns])
+                    images = torch.from_numpy(batch).transpose(1, 2)
                     start = time.perf_counter()
-                    model.module(images)
+                    for _ in scoring(images, []):
+                        pass
                     seconds += time.perf_counter() - start
         return seconds
 

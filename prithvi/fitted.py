@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from prithvi.contract import Contract, Quantity
 from prithvi.errors import ConfigError
 from prithvi.models import Segmenter, Standardise
+from prithvi.models.heads import is_concurrent
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class FittedModel:
         return Mappable(
             Scorer(self.model, self.contract).eval(), self.contract, self.window, config.num_frames,
             max(config.patch_size[1:]), self.classes, self.quantity, self.temperature, self.coordinates,
-            config.architecture, self.sha256, self.folder,
+            config.architecture, self.sha256, self.folder, is_concurrent(self.head),
         )  # fmt: skip
 
 
@@ -120,17 +121,19 @@ class Mappable:
     """Of its weights."""
     folder: str = ""
     """Where its own record lies, if anywhere."""
+    concurrent: bool = False
+    """Whether the module may be called from several threads at once."""
 
     def __post_init__(self) -> None:
         if bool(self.classes) == (self.quantity is not None):
             raise ConfigError("a model to map with has either classes or a quantity.")
 
     def facts(self) -> dict[str, Any]:
-        """All but the module and the folder, as plain JSON values."""
+        """All but what this process made of it, as plain JSON values."""
         plain = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name not in ("module", "folder")
+            if field.name not in ("module", "folder", "concurrent")
         }
         plain["contract"] = self.contract.to_dict()
         plain["classes"] = [dataclasses.asdict(entry) for entry in self.classes]

@@ -148,17 +148,20 @@ class _MapRows:
     def __call__(self, pixels: npt.NDArray[Any], plan: WindowPlan, rows: slice, start: int) -> Values:
         size, mask = (pixels.shape[2], pixels.shape[3]), self.mask
         scene = xr.DataArray(pixels, dims=("time", "band", "y", "x"), attrs=self.attrs)
-        scoring = Scoring(self.model.module, self.ground.below(start), self.model.coordinates, self.device)
         wanted = None if mask is None else lambda first, last: mask(start + first, start + last)
         found: dict[str, list[npt.NDArray[Any]]] = {}
-        slabs = blend(
-            rows_of(scene, self.model.contract), size, scoring, plan, batch_size=self.batch_size,
-            part=(rows, slice(0, size[1])), wanted=wanted,
-        )  # fmt: skip
-        for slab in slabs:
-            for name, values in values_of(self.model, slab).items():
-                if name != "probability" or self.probabilities:
-                    found.setdefault(name, []).append(values)
+        with Scoring(
+            self.model.module, self.ground.below(start), self.model.coordinates, self.batch_size, self.device,
+            concurrent=self.model.concurrent,
+        ) as scoring:  # fmt: skip
+            slabs = blend(
+                rows_of(scene, self.model.contract), size, scoring, plan, batch_size=self.batch_size,
+                part=(rows, slice(0, size[1])), wanted=wanted,
+            )  # fmt: skip
+            for slab in slabs:
+                for name, values in values_of(self.model, slab).items():
+                    if name != "probability" or self.probabilities:
+                        found.setdefault(name, []).append(values)
         return {name: np.concatenate(parts, axis=-2) for name, parts in found.items()}
 
 

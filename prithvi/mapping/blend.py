@@ -10,7 +10,7 @@ what lies above it was computed before or not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,9 +21,9 @@ from prithvi.errors import ModelError
 from prithvi.mapping.strips import Mask, Rows, Strip
 from prithvi.windows import WindowPlan, blend_weights
 
-Predict = Callable[[torch.Tensor, list[tuple[float, float]]], torch.Tensor]
+Predict = Callable[[torch.Tensor, list[tuple[float, float]]], Iterable[torch.Tensor]]
 """(B, band, T, y, x) pixels of windows, NaN where there is no data, and the row and column of each window's middle, to
-(B, outputs, y, x) scores."""
+(outputs, y, x) scores of each: a (B, outputs, y, x) tensor, or one after the other."""
 
 SLAB = 32
 """Finished rows that are handed on at once."""
@@ -116,18 +116,18 @@ class _Sums:
         self.weight = torch.zeros(self.window, self.width, dtype=self.dtype)
         self.total: torch.Tensor | None = None
 
-    def add(self, scores: torch.Tensor, columns: list[int]) -> None:
-        if scores.ndim != 4 or scores.shape[2:] != (self.window, self.window):
-            raise ModelError(
-                f"the model gave {' x '.join(map(str, scores.shape[2:]))} scores for a window; {self.window} x "
-                f"{self.window} were to be."
-            )
-        if self.total is None:
-            self.total = torch.zeros(scores.shape[1], self.window, self.width, dtype=self.dtype, device=scores.device)
-            self.weights, self.weight = self.weights.to(scores.device), self.weight.to(scores.device)
-        for column, score in zip(columns, scores.to(self.dtype), strict=True):
+    def add(self, scores: Iterable[torch.Tensor], columns: list[int]) -> None:
+        for column, score in zip(columns, scores, strict=True):
+            if score.ndim != 3 or score.shape[1:] != (self.window, self.window):
+                raise ModelError(
+                    f"the model gave {' x '.join(map(str, score.shape[1:]))} scores for a window; {self.window} x "
+                    f"{self.window} were to be."
+                )
+            if self.total is None:
+                self.total = torch.zeros(len(score), self.window, self.width, dtype=self.dtype, device=score.device)
+                self.weights, self.weight = self.weights.to(score.device), self.weight.to(score.device)
             part = slice(column, column + self.window)
-            self.total[..., part].addcmul_(score, self.weights)
+            self.total[..., part].addcmul_(score.to(self.dtype), self.weights)
             self.weight[:, part] += self.weights
 
     def mean(self, rows: slice, columns: slice) -> torch.Tensor:

@@ -172,17 +172,19 @@ class _EmbedRows:
         """First row and (step, feature, rows, width), a few rows at a time."""
         how, size = self.how, (scene.sizes["y"], scene.sizes["x"])
         steps, features = how.shape
-        scoring = Scoring(how.module, self.where.below(start), how.coordinates, self.device)
-        slabs = blend(
-            rows_of(scene, how.contract), size, scoring, plan, batch_size=self.batch_size, cell=how.cell,
-            part=(rows, slice(0, how.size(scene)[1])), progress=progress,
-        )  # fmt: skip
-        for slab in slabs:
-            found = np.full((steps * features, *slab.valid.shape), np.nan, np.float16)
-            if len(slab.scores):
-                # Rounded here, so that arrays and files of either kind hold the same numbers.
-                found = np.where(slab.valid, slab.scores.cpu().numpy().astype(np.float16), found)
-            yield slab.start, found.reshape(steps, features, *slab.valid.shape)
+        with Scoring(
+            how.module, self.where.below(start), how.coordinates, self.batch_size, self.device, concurrent=True
+        ) as scoring:
+            slabs = blend(
+                rows_of(scene, how.contract), size, scoring, plan, batch_size=self.batch_size, cell=how.cell,
+                part=(rows, slice(0, how.size(scene)[1])), progress=progress,
+            )  # fmt: skip
+            for slab in slabs:
+                found = np.full((steps * features, *slab.valid.shape), np.nan, np.float16)
+                if len(slab.scores):
+                    # Rounded here, so that arrays and files of either kind hold the same numbers.
+                    found = np.where(slab.valid, slab.scores.cpu().numpy().astype(np.float16), found)
+                yield slab.start, found.reshape(steps, features, *slab.valid.shape)
 
 
 def _dataset(found: Embedding, scene: xr.DataArray, arrays: Mapping[str, Any], command: str) -> xr.Dataset:

@@ -152,9 +152,11 @@ def map_scene(
         RasterWriter(path.parent, Grid.of(target.map), rasters, key, resume) as writer,
     ):
         if not (writer.made and all(file.is_file() for file in beside)):
-            at_once = batch_size if compile else None
-            scoring = Scoring(model.module, Ground.of(target.scene), model.coordinates, device, at_once)
-            _write_rows(writer, target, model, answers, batch_size, scoring, progress)
+            with Scoring(
+                model.module, Ground.of(target.scene), model.coordinates, batch_size, device, compile=compile,
+                concurrent=model.concurrent,
+            ) as scoring:  # fmt: skip
+                _write_rows(writer, target, model, answers, scoring, progress)
             notes = make_beside(writer.make(), path.parent, wanted, model, target.map, origin)
             writer.publish()
     return MapResult(path, *_count(path, model), (path, *beside), notes)
@@ -165,7 +167,6 @@ def _write_rows(
     target: Target,
     model: Mappable,
     answers: Answers,
-    batch_size: int,
     scoring: Scoring,
     progress: Callable[[int, int], None] | None,
 ) -> None:
@@ -184,7 +185,7 @@ def _write_rows(
     scene, offset = target.scene, writer.start
     found = blend(
         rows_of(scene, model.contract), (scene.sizes["y"], scene.sizes["x"]), scoring, target.plan,
-        batch_size=batch_size, part=(slice(begin, target.rows.stop), target.columns), wanted=target.mask,
+        batch_size=scoring.batch_size, part=(slice(begin, target.rows.stop), target.columns), wanted=target.mask,
         progress=count,
     )  # fmt: skip
     for rows in found:

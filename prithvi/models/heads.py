@@ -66,6 +66,11 @@ def takes_pixels(name: str) -> bool:
     return bool(getattr(HEADS.get(name), "pixels", False))
 
 
+def is_concurrent(name: str) -> bool:
+    """Whether a head keeps nothing between calls, so that several threads may call it at once."""
+    return bool(getattr(HEADS.get(name), "concurrent", False))
+
+
 def tokens_to_grid(tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
     """(B, 1 + t*h*w, D) tokens, class token first, to (B, t*D, h, w), dates stacked along the channels.
 
@@ -97,6 +102,8 @@ class FCNHead(nn.Module):
         dropout: share of channels dropped before the classes.
 
     """
+
+    concurrent = True
 
     def __init__(
         self,
@@ -136,6 +143,8 @@ class FCNHead(nn.Module):
 @register_head("light")
 class LightHead(nn.Module):
     """One linear map from a token to the scores of every pixel of its patch."""
+
+    concurrent = True
 
     def __init__(self, embed_dim: int, num_frames: int, patch: int, num_outputs: int) -> None:
         super().__init__()
@@ -184,7 +193,7 @@ class UNetHead(nn.Module):
 
     """
 
-    pixels = True
+    pixels = concurrent = True
 
     def __init__(
         self, embed_dim: int, num_frames: int, patch: int, num_outputs: int, encoder: str = "resnet18"
@@ -216,7 +225,7 @@ class DetailHead(nn.Module):
 
     """
 
-    detail = True
+    detail = concurrent = True
 
     def __init__(
         self,
