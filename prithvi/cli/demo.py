@@ -190,7 +190,7 @@ def _picture(chip: _Chip, mapped: Path, target: Path) -> None:
 
     names = [entry.name for entry in chip.layout.classes]
     colors = [entry.color for entry in chip.layout.classes]
-    figure = Figure(figsize=(13, 4.6), layout="constrained")
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
     axes = figure.subplots(1, 3)
     plot.composite(chip.scene, axes[0]).set_title("Sentinel-2: SWIR 2, narrow NIR, red")
     label = chip.scene.isel(time=0, band=0, drop=True).copy(data=chip.label)
