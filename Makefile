@@ -19,6 +19,7 @@ test-lowest:
 
 test-all: .venv/.all
 	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --nbmake --nbmake-timeout=900 notebooks
 
 bench: .venv/.all
 	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done

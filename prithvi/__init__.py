@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from prithvi import plot
     from prithvi.contract import Contract
     from prithvi.errors import PrithviError
     from prithvi.mapping import embed, fill, map, map_scene
@@ -32,14 +33,18 @@ _PLACES = {
     "open_scene": "prithvi.scenes",
 }
 
-__all__ = ["Contract", "PrithviError", "embed", "fill", "load", "map", "map_scene", "open_scene"]
+_MODULES = ("plot",)
+
+__all__ = ["Contract", "PrithviError", "embed", "fill", "load", "map", "map_scene", "open_scene", "plot"]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"prithvi.{name}")
     if name not in _PLACES:
         raise AttributeError(f"module 'prithvi' has no attribute {name!r}")
     return getattr(importlib.import_module(_PLACES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_PLACES])
+    return sorted({*globals(), *_PLACES, *_MODULES})

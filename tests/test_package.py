@@ -14,11 +14,16 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
 
 
-HEAVY = "('torch', 'terratorch', 'lightning', 'rasterio', 'xarray', 'numpy', 'geopandas')"
+HEAVY = "('torch', 'terratorch', 'lightning', 'rasterio', 'xarray', 'numpy', 'geopandas', 'matplotlib')"
 
 
 def test_import_loads_nothing_heavy() -> None:
     done = python(f"import prithvi, sys; assert not [m for m in {HEAVY} if m in sys.modules]")
+    assert done.returncode == 0, done.stderr
+
+
+def test_pictures_are_there_after_import_prithvi_and_need_no_torch() -> None:
+    done = python("import prithvi, sys; prithvi.plot.classes; assert 'torch' not in sys.modules")
     assert done.returncode == 0, done.stderr
 
 

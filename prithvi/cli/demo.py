@@ -183,28 +183,28 @@ def _train(chip: _Chip, steps: int, seed: int, init: str | None) -> tuple[Segmen
 
 def _picture(chip: _Chip, mapped: Path, target: Path) -> None:
     """Image, label and map side by side, the three parts marked."""
-    import matplotlib as mpl
+    from matplotlib.figure import Figure
 
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    from prithvi.plot import show_classes, show_composite
+    from prithvi import plot
+    from prithvi.scenes import transform_of
 
     names = [entry.name for entry in chip.layout.classes]
     colors = [entry.color for entry in chip.layout.classes]
-    figure, axes = plt.subplots(1, 3, figsize=(13, 4.9), layout="constrained")
-    show_composite(chip.scene, axes[0]).set_title("Sentinel-2: SWIR 2, narrow NIR, red")
-    show_classes(chip.label, names, colors, axes[1], legend=False).set_title("hand-made label (white: none)")
-    show_classes(chip.mapped(mapped), names, colors, axes[2]).set_title("map")
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    axes = figure.subplots(1, 3)
+    plot.composite(chip.scene, axes[0]).set_title("Sentinel-2: SWIR 2, narrow NIR, red")
+    label = chip.scene.isel(time=0, band=0, drop=True).copy(data=chip.label)
+    plot.classes(label, axes[1], names=names, colors=colors, legend=False).set_title("hand-made label (white: none)")
+    plot.classes(mapped, axes[2]).set_title("map")
+    ground = transform_of(chip.scene)
+    parts = [(ground.c + ground.a * left, ground.c + ground.a * right) for left, right in PARTS.values()]
     for ax in axes:
-        ax.set_xticks([(left + right) / 2 for left, right in PARTS.values()], list(PARTS))
+        ax.set_xticks([(left + right) / 2 for left, right in parts], list(PARTS))
         ax.tick_params(length=0)
-        for left, right in PARTS.values():
-            ax.axvline(left - 0.5, color="black", lw=0.8, ls=":")
-            ax.axvline(right - 0.5, color="black", lw=0.8, ls=":")
+        for edge in (edge for part in parts for edge in part):
+            ax.axvline(edge, color="black", lw=0.8, ls=":")
     work = target.with_name(f".{target.name}.part")
     figure.savefig(work, dpi=100, format="png")
-    plt.close(figure)
     os.replace(work, target)
 
 

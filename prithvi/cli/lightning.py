@@ -83,10 +83,11 @@ class PrithviCLI(LightningCLI):
         if isinstance(self.model, SegmentationTask) and self.trainer.is_global_zero:
             from matplotlib.figure import Figure
 
-            from prithvi.plot import show_reliability
+            from prithvi.plot import reliability
 
             figure = Figure(figsize=(4.5, 4.5), layout="constrained")
-            show_reliability(self.model.reliability, figure.add_subplot())
+            reliability(self.model.reliability, figure.add_subplot())
+            Path(self.trainer.default_root_dir).mkdir(parents=True, exist_ok=True)
             figure.savefig(Path(self.trainer.default_root_dir) / "reliability.png", dpi=120)
 
     def best(self) -> tuple[int, dict[str, float]]:

@@ -40,7 +40,7 @@ def write_report(folder: Path, comparison: Comparison, results: Sequence[Result]
     lines = [f"| {comparison.figure} | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     lines += [f"| {method} | {' | '.join(cells)} |" for method, cells in table]
     (folder / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    picture = _picture(rows, comparison)
+    picture = _picture(results, comparison)
     (folder / "curve.png").write_bytes(picture)
     page = jinja2.Environment(autoescape=True).from_string(_PAGE.read_text(encoding="utf-8"))
     text = page.render(
@@ -60,35 +60,15 @@ def _table(rows: Sequence[Row], comparison: Comparison) -> list[tuple[str, list[
     ]
 
 
-def _picture(rows: Sequence[Row], comparison: Comparison) -> bytes:
-    """A line a method over the number of labelled chips, with a band of one standard deviation; bars for one share."""
+def _picture(results: Sequence[Result], comparison: Comparison) -> bytes:
+    """A line a method over the number of labelled chips; bars for one share."""
     from matplotlib.figure import Figure
 
+    from prithvi.plot import label_efficiency
+
     figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.add_subplot()
-    for place, method in enumerate(comparison.methods):
-        own = sorted((row for row in rows if row.method == method), key=lambda row: row.fraction)
-        if not own:
-            continue
-        mean = [row.mean for row in own]
-        spread = [row.spread if len(row.values) > 1 else 0.0 for row in own]
-        if len(comparison.fractions) == 1:
-            axes.barh(place, mean, xerr=spread, label=method)
-            continue
-        chips = [row.chips for row in own]
-        (line,) = axes.plot(chips, mean, marker="o", label=method)
-        low, high = ([m + sign * s for m, s in zip(mean, spread, strict=True)] for sign in (-1, 1))
-        axes.fill_between(chips, low, high, color=line.get_color(), alpha=0.2)
-    if len(comparison.fractions) == 1:
-        axes.set_yticks(range(len(comparison.methods)), list(comparison.methods))
-        axes.invert_yaxis()
-        axes.set_xlabel(comparison.figure)
-    else:
-        axes.set_xscale("log")
-        axes.set_xlabel("labelled chips")
-        axes.set_ylabel(comparison.figure)
-        axes.legend()
-    axes.grid(alpha=0.3)
+    trials = [(each.trial.method, each.chips, each.figures[comparison.figure]) for each in results]
+    label_efficiency(trials, figure.add_subplot(), figure=comparison.figure)
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=120, metadata={"Software": None})
     return out.getvalue()

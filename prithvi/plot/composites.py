@@ -1,0 +1,187 @@
+"""Pictures of scenes: one, two beside each other, a series of dates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from matplotlib.patheffects import withStroke
+
+from prithvi.errors import SceneError
+from prithvi.plot.colors import DIFFERENCE, MARK
+from prithvi.plot.pictures import (
+    FALSE_COLOR,
+    Limits,
+    dates,
+    image_of,
+    known,
+    loaded,
+    reflectance,
+    rgb,
+    stretch,
+    thinned,
+)
+from prithvi.plot.places import Place, date_of, draw, one, several
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    Scene = xr.DataArray | xr.Dataset
+
+
+def composite(
+    scene: Scene,
+    ax: Axes | None = None,
+    *,
+    bands: Sequence[str] = FALSE_COLOR,
+    limits: Limits | None = None,
+    gamma: float = 1.0,
+    ticks: bool = False,
+    bar: bool = True,
+) -> Axes:
+    """Draws three bands of a scene's first date as red, green and blue.
+
+    Args:
+        scene: what `prithvi.open_scene` gives; select another date with `.isel(time=[1])`.
+        ax: where to; None makes a figure.
+        bands: red, green and blue: `FALSE_COLOR`, `TRUE_COLOR`, `INFRARED` or any three.
+        limits: the range that goes from dark to bright; default between the 2nd and 98th percentile of each band.
+            `stretch` gives one for several scenes.
+        gamma: above 1 makes dark ground brighter.
+        ticks: write coordinates along the sides.
+        bar: draw a scale bar, where the scene lies on a map in metres.
+
+    Raises:
+        BandError: the scene lacks a band.
+        SceneError: it has no pixel with data.
+
+    """
+    ax = one(ax)
+    draw(ax, rgb(scene, bands, limits=limits, gamma=gamma), Place.of(image_of(scene)), ticks=ticks, bar=bar)
+    return ax
+
+
+def compare(
+    before: Scene,
+    after: Scene,
+    axes: Any = None,
+    *,
+    bands: Sequence[str] = FALSE_COLOR,
+    difference: str | tuple[str, str] | None = None,
+    gamma: float = 1.0,
+    ticks: bool = False,
+) -> npt.NDArray[Any]:
+    """Draws two scenes beside each other on one stretch, and what changed.
+
+    Args:
+        before: a scene of one date.
+        after: another.
+        axes: two of them, three with a difference; None makes a figure.
+        bands: red, green and blue.
+        difference: a band, or two of which the normalised difference is taken (`("nir_narrow", "swir_2")` for
+            burns): a third panel shows it after less before.
+        gamma: see `composite`.
+        ticks: write coordinates along the sides.
+
+    Returns:
+        (2,) or (3,) of axes.
+
+    Raises:
+        BandError: a scene lacks a band.
+        ScaleError: one states its scale and the other does not.
+        SceneError: a difference of scenes on two grids.
+
+    """
+    originals = [dates(image_of(scene))[0] for scene in (before, after)]
+    more = (difference,) if isinstance(difference, str) else difference or ()
+    steps = [loaded(step, (*bands, *more)) for step in originals]
+    limits = stretch(*steps, bands=bands)
+    found = several(axes, 1, 2 if difference is None else 3, "this comparison", side=3.6).ravel()
+    for number, (ax, step, original) in enumerate(zip(found, steps, originals, strict=False)):
+        picture = rgb(step, bands, limits=limits, gamma=gamma)
+        draw(ax, picture, Place.of(original), ticks=ticks, bar=number == 0)
+        ax.set_title(date_of(original) or ("before", "after")[number])
+    if difference is not None:
+        place, other = map(Place.of, originals)
+        if place.shape != other.shape or not place.transform.almost_equals(other.transform, precision=1e-3):
+            raise SceneError(f"a difference needs two scenes on one grid; these lie on {place} and {other}.")
+        _difference(_index(steps[1], difference) - _index(steps[0], difference), difference, found[2], place, ticks)
+    return found
+
+
+def strip(
+    series: Scene,
+    axes: Any = None,
+    *,
+    bands: Sequence[str] = FALSE_COLOR,
+    columns: int = 6,
+    limits: Limits | None = None,
+    gamma: float = 1.0,
+) -> npt.NDArray[Any]:
+    """Draws every date of a series as a small picture, all on one stretch.
+
+    Args:
+        series: (time, band, y, x), or what `prithvi.fill` gives: there what was filled has an outline.
+        axes: as many as there are dates; None makes a figure.
+        bands: red, green and blue.
+        columns: pictures in a row of a new figure.
+        limits: see `composite`; default those of all dates.
+        gamma: see `composite`.
+
+    Returns:
+        (dates,) of axes.
+
+    Raises:
+        BandError: the series lacks a band.
+        SceneError: it has no pixel with data.
+
+    """
+    image, filled = image_of(series), None
+    original = dates(image)
+    if isinstance(series, xr.Dataset) and "filled" in series:  # together, as they come from one computation
+        both = thinned(series[["image", "filled"]].sel(band=known(image, bands))).compute()
+        image, filled = both["image"], both["filled"]
+    image = loaded(image, bands)
+    limits = stretch(image, bands=bands) if limits is None else limits
+    width = min(columns, len(original)) if axes is None else len(original)
+    found = several(axes, -(-len(original) // width), width, f"a strip of {len(original)} dates", side=1.9).ravel()
+    for ax in found[len(original) :]:
+        ax.set_axis_off()
+    for number, (step, ax) in enumerate(zip(dates(image), found, strict=False)):
+        place = Place.of(original[number])
+        draw(ax, rgb(step, bands, limits=limits, gamma=gamma), place, bar=number == 0)
+        ax.set_title(date_of(step) or f"date {number + 1}", fontsize=9)
+        if filled is not None:
+            _mark(ax, filled.isel(time=number).transpose("y", "x").values, place)
+    return found[: len(original)]
+
+
+def _mark(ax: Axes, filled: npt.NDArray[np.bool_], place: Place) -> None:
+    """Outlines what was filled, and says how much that is."""
+    if filled.any():
+        ax.set_xlabel(f"{filled.mean():.0%} filled" if filled.mean() >= 0.005 else "< 1% filled", fontsize=8)
+    if filled.any() and not filled.all():
+        lines = ax.contour(*place.centres(filled.shape), filled, levels=[0.5], colors=MARK[0], linewidths=1)
+        lines.set(path_effects=[withStroke(linewidth=2.5, foreground=MARK[1])])  # seen on bright and dark ground
+
+
+def _difference(
+    change: npt.NDArray[np.float32], bands: str | tuple[str, str], ax: Axes, place: Place, ticks: bool
+) -> None:
+    most = float(np.nanpercentile(np.abs(change), 98)) if np.isfinite(change).any() else 1.0
+    image = draw(ax, change, place, ticks=ticks, bar=False, cmap=DIFFERENCE, vmin=-most, vmax=most)
+    name = bands if isinstance(bands, str) else f"({bands[0]} - {bands[1]}) / ({bands[0]} + {bands[1]})"
+    ax.figure.colorbar(image, ax=ax, shrink=0.8, extend="both")
+    ax.set_title(f"change of {name}", fontsize="medium" if isinstance(bands, str) else 8)
+
+
+def _index(scene: xr.DataArray, bands: str | tuple[str, str]) -> npt.NDArray[np.float32]:
+    """(y, x) reflectance of a band, or the normalised difference of two."""
+    if isinstance(bands, str):
+        return reflectance(scene, [bands])[..., 0]
+    first, second = np.moveaxis(reflectance(scene, bands), -1, 0)
+    total = first + second
+    return np.where(total != 0, (first - second) / np.where(total != 0, total, 1), np.float32(np.nan))

@@ -1,0 +1,183 @@
+"""Pictures of maps: classes with their legend, quantities with their colour bar."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+import rioxarray
+import xarray as xr
+from matplotlib.colors import to_rgb
+from matplotlib.patches import Patch
+from rasterio.errors import RasterioError
+
+from prithvi.errors import ConfigError, SceneError
+from prithvi.plot.colors import CONTINUOUS, class_colors
+from prithvi.plot.pictures import having, thinned
+from prithvi.plot.places import Place, draw, one
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    Result = xr.Dataset | xr.DataArray | npt.NDArray[Any] | str | Path
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A class as it is drawn."""
+
+    value: int
+    name: str
+    color: str
+    """RRGGBB."""
+
+
+def classes(
+    result: Result,
+    ax: Axes | None = None,
+    *,
+    names: Sequence[str] = (),
+    colors: Sequence[str] = (),
+    legend: bool = True,
+    ticks: bool = False,
+    bar: bool = True,
+) -> Axes:
+    """Draws a class map in the classes' own colours; where there is no data it stays white.
+
+    Args:
+        result: what `prithvi.map` gives; the file that `prithvi map` wrote, by its path or opened with rioxarray; or
+            (y, x) class numbers.
+        ax: where to; None makes a figure.
+        names: of the classes 0, 1, 2, ..., where the result does not say them.
+        colors: RRGGBB, likewise; default those of Okabe and Ito.
+        legend: whether to draw one.
+        ticks: write coordinates along the sides.
+        bar: draw a scale bar, where the map is in metres.
+
+    Raises:
+        ConfigError: this is no class map, or nobody says the names of its classes.
+        SceneError: the file cannot be read.
+
+    """
+    array = _layer(result, ("class",), "a class map")
+    entries = _entries(array, names, colors)
+    values = thinned(array).values
+    picture = np.ones((*values.shape, 3), dtype=np.float32)
+    for entry in entries:
+        picture[values == entry.value] = to_rgb(f"#{entry.color}")
+    ax = one(ax)
+    draw(ax, picture, Place.of(array), ticks=ticks, bar=bar)
+    if legend:
+        handles = [Patch(facecolor=f"#{entry.color}", edgecolor="0.4", label=entry.name) for entry in entries]
+        ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1), borderaxespad=0, frameon=False)
+    return ax
+
+
+def values(
+    result: Result,
+    ax: Axes | None = None,
+    *,
+    name: str | None = None,
+    limits: tuple[float, float] | None = None,
+    label: str | None = None,
+    cmap: str = CONTINUOUS,
+    ticks: bool = False,
+    bar: bool = True,
+) -> Axes:
+    """Draws a quantity, confidence or probability with a colour bar; where there is no data it stays white.
+
+    Args:
+        result: what `prithvi.map` gives, or one of its variables; a file, by its path or opened with rioxarray; or
+            (y, x) numbers.
+        ax: where to; None makes a figure.
+        name: of the variable that is drawn, of a dataset; default `value`, or `confidence`.
+        limits: lowest and highest value of the colours; default 0 and 1 for confidence and probability, and the 1st and
+            99th percentile of everything else.
+        label: of the colour bar; default the quantity's name and unit.
+        cmap: a colour map of matplotlib.
+        ticks: write coordinates along the sides.
+        bar: draw a scale bar, where the map is in metres.
+
+    Raises:
+        ConfigError: a dataset without such a variable.
+        SceneError: the file cannot be read; several layers, of which one has to be selected; nothing but holes.
+
+    """
+    array = _layer(result, ("value", "confidence") if name is None else (name,), "a map of a quantity")
+    shown = thinned(array).values.astype(np.float32)
+    known = shown[np.isfinite(shown)]
+    if not known.size:
+        raise SceneError("no pixel of this map has a value.")
+    called = str(array.attrs.get("long_name") or array.name or "value")
+    share = any(word in called for word in ("confidence", "probability")) or str(array.name) == "probability"
+    low, high = limits or ((0.0, 1.0) if share else np.percentile(known, [1, 99]).tolist())
+    ax = one(ax)
+    image = draw(ax, shown, Place.of(array), ticks=ticks, bar=bar, cmap=cmap, vmin=low, vmax=high)
+    beyond = (bool(known.min() < low), bool(known.max() > high))
+    extend = {(True, True): "both", (True, False): "min", (False, True): "max"}.get(beyond, "neither")
+    unit = str(array.attrs.get("units") or "")
+    text = label if label is not None else f"{called} ({unit})" if unit else called
+    ax.figure.colorbar(image, ax=ax, shrink=0.8, extend=extend, label=text)
+    return ax
+
+
+def _layer(result: Result, wanted: Sequence[str], what: str) -> xr.DataArray:
+    """The one (y, x) array that is drawn."""
+    if isinstance(result, (str, Path)):
+        try:
+            opened = rioxarray.open_rasterio(result, mask_and_scale=wanted != ("class",))
+        except (RasterioError, OSError) as error:
+            raise SceneError(f"{result} cannot be read as {what} ({error}).") from error
+        assert isinstance(opened, xr.DataArray)
+        result = opened.drop_vars("band") if opened.sizes["band"] == 1 else opened
+    if isinstance(result, xr.Dataset):
+        found = next((name for name in wanted if name in result), None)
+        if found is None:
+            have = ", ".join(map(str, result.data_vars))
+            raise ConfigError(f"{what} holds {' or '.join(wanted)}; this holds {have}.")
+        result = result[found]
+    if not isinstance(result, xr.DataArray):
+        if np.ndim(result) != 2:
+            raise SceneError(f"{what} has two dimensions, (y, x), and this has {np.ndim(result)}.")
+        result = xr.DataArray(result, dims=("y", "x"))
+    having(result, what, "y", "x")
+    flat = result.squeeze([dim for dim in result.dims if dim not in ("y", "x") and result.sizes[dim] == 1], drop=True)
+    more = [f"{size} of {dim}" for dim, size in flat.sizes.items() if dim not in ("y", "x")]
+    if more:
+        raise SceneError(f"{what} has one layer, and this has {', '.join(more)}: select one, with .sel or .isel.")
+    return flat.transpose("y", "x")
+
+
+def _entries(array: xr.DataArray, names: Sequence[str], colors: Sequence[str]) -> list[Entry]:
+    """The classes, by the caller, by the attributes of a result, or by the tags and colour table of a file."""
+    if names:
+        found = dict(enumerate(names))
+        own: Mapping[int, str] = {}
+    elif "classes" in array.attrs:
+        told = json.loads(array.attrs["classes"])
+        found = {entry["value"]: entry["name"] for entry in told}
+        own = {entry["value"]: entry["color"] for entry in told if entry["color"]}
+    else:
+        tags = {key[6:]: text for key, text in array.attrs.items() if str(key).startswith("CLASS_")}
+        found = {int(number): str(text) for number, text in tags.items() if number.isdigit()}
+        own = _color_table(array)
+    if not found:
+        raise ConfigError("nobody says what the classes of this map are called: give names=['land', 'water'].")
+    if colors and len(colors) != len(found):
+        raise ConfigError(f"{len(colors)} colours for {len(found)} classes ({', '.join(found.values())}).")
+    drawn = dict(zip(sorted(found), colors or class_colors(len(found)), strict=True))
+    return [Entry(value, found[value], color if colors else own.get(value, color)) for value, color in drawn.items()]
+
+
+def _color_table(array: xr.DataArray) -> dict[int, str]:
+    """Of the file that an array was opened from; empty where there is none."""
+    with suppress(RasterioError, ValueError, TypeError), rasterio.open(array.encoding.get("source")) as raster:
+        return {value: bytes(color[:3]).hex().upper() for value, color in raster.colormap(1).items()}
+    return {}

@@ -1,0 +1,155 @@
+"""Pictures on axes, where they lie on the ground."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from affine import Affine
+from matplotlib.font_manager import FontProperties
+from matplotlib.transforms import Affine2D
+from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
+
+from prithvi.errors import ConfigError
+from prithvi.scenes import transform_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
+
+WEB_MERCATOR = 3857
+"""Its metres are none away from the equator."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the pixels of a picture lie."""
+
+    transform: Affine
+    shape: tuple[int, int]
+    """Rows and columns that the transform is of, which a thinned picture has fewer of."""
+    crs: Any = None
+    """None where nobody knows: then pixels are counted from the upper left corner."""
+
+    @classmethod
+    def of(cls, array: xr.DataArray) -> Place:
+        """An array's with the dimensions y and x."""
+        known = "spatial_ref" in array.coords or {"x", "y"} <= set(array.coords)
+        shape = array.sizes["y"], array.sizes["x"]
+        return cls(transform_of(array), shape, array.rio.crs) if known else cls(Affine.identity(), shape)
+
+    @property
+    def corners(self) -> npt.NDArray[np.float64]:
+        """(4, 2) x and y of the outer corners: upper left, upper right, lower right, lower left."""
+        rows, columns = self.shape
+        return np.array([self.transform @ corner for corner in ((0, 0), (columns, 0), (columns, rows), (0, rows))])
+
+    def __str__(self) -> str:
+        rows, columns = self.shape
+        return f"{rows} x {columns} pixels from {self.transform.c:g}, {self.transform.f:g}"
+
+    def centres(self, shape: tuple[int, int]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """(y, x) coordinates of the middles of pixels, of a picture of that shape."""
+        scaled = self.transform @ Affine.scale(self.shape[1] / shape[1], self.shape[0] / shape[0])
+        rows, columns = np.mgrid[: shape[0], : shape[1]] + 0.5
+        x, y = scaled @ (columns, rows)
+        return x, y
+
+
+def draw(
+    ax: Axes, picture: npt.NDArray[Any], place: Place, *, ticks: bool = False, bar: bool = True, **how: Any
+) -> AxesImage:
+    """Draws an image over the ground that it shows.
+
+    Args:
+        ax: where to.
+        picture: (y, x) or (y, x, 3).
+        place: its ground.
+        ticks: whether to write coordinates along the sides.
+        bar: whether to draw a scale bar, where distances on the map are metres.
+        how: of `Axes.imshow`.
+
+    """
+    (left, top), _, (right, bottom), _ = place.corners
+    if place.transform.is_rectilinear:
+        image = ax.imshow(picture, interpolation="nearest", extent=(left, right, bottom, top), **how)
+    else:
+        rows, columns = place.shape
+        image = ax.imshow(picture, interpolation="nearest", extent=(0, columns, rows, 0), **how)
+        a, b, c, d, e, f = place.transform[:6]
+        image.set_transform(Affine2D(np.array([[a, b, c], [d, e, f], [0, 0, 1]])) + ax.transData)
+    if place.crs is not None:  # north is up, whatever the order of the rows
+        (west, south), (east, north) = place.corners.min(axis=0), place.corners.max(axis=0)
+        ax.set(xlim=(west, east), ylim=(south, north))
+    geographic = place.crs is not None and place.crs.is_geographic
+    ax.set_aspect(1 / max(math.cos(math.radians((top + bottom) / 2)), 0.01) if geographic else "equal")
+    if ticks:
+        ax.ticklabel_format(style="plain", useOffset=False)
+        names = ("longitude", "latitude") if geographic else ("x", "y") if place.crs is not None else ("column", "row")
+        ax.set(xlabel=names[0], ylabel=names[1])
+    else:
+        ax.set(xticks=[], yticks=[])
+    if bar:
+        _scale_bar(ax, place)
+    return image
+
+
+def one(ax: Axes | None) -> Axes:
+    """The axes, or those of a new figure."""
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(layout="constrained")[1]
+
+
+def several(axes: Any, rows: int, columns: int, what: str, side: float = 2.6) -> npt.NDArray[Any]:
+    """(rows, columns) of axes, or those of a new figure.
+
+    Args:
+        axes: an Axes or any arrangement of some; None makes a figure.
+        rows: how many.
+        columns: how many.
+        what: is drawn, for an error.
+        side: of a new one, in inches.
+
+    Raises:
+        ConfigError: fewer or more were given.
+
+    """
+    if axes is None:
+        import matplotlib.pyplot as plt
+
+        figure = plt.figure(figsize=(side * columns, (side + 0.3) * rows), layout="constrained")
+        return np.asarray(figure.subplots(rows, columns, squeeze=False))
+    given = np.asarray(axes, dtype=object).ravel()
+    if len(given) != rows * columns:
+        raise ConfigError(f"{what} takes {rows * columns} axes, and {len(given)} were given.")
+    return given.reshape(rows, columns)
+
+
+def date_of(step: xr.DataArray) -> str:
+    """A date's text; empty where there is none."""
+    return str(step["time"].values)[:10] if "time" in step.coords and step["time"].ndim == 0 else ""
+
+
+def _scale_bar(ax: Axes, place: Place) -> None:
+    crs = place.crs
+    if crs is None or not crs.is_projected or crs.to_epsg() == WEB_MERCATOR:
+        return
+    unit = float(crs.linear_units_factor[1])
+    (west, south), (east, north) = place.corners.min(axis=0), place.corners.max(axis=0)
+    most = (east - west) * unit / 3
+    ten = 10.0 ** math.floor(math.log10(most))
+    length = max(step * ten for step in (1, 2, 5) if step * ten <= most)
+    text = f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m"
+    found = AnchoredSizeBar(
+        ax.transData, length / unit, text, "lower left", pad=0.3, borderpad=0.4, sep=3,
+        size_vertical=(north - south) / 120, fontproperties=FontProperties(size=8),
+    )  # fmt: skip
+    found.patch.set(alpha=0.7, linewidth=0)
+    ax.add_artist(found)

@@ -1,0 +1,116 @@
+"""What a masked autoencoder makes of a scene."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from prithvi.errors import ModelError, SceneError
+from prithvi.plot.pictures import FALSE_COLOR, dates, rgb, stretch
+from prithvi.plot.places import Place, date_of, draw, several
+from prithvi.scenes import conform, read
+
+if TYPE_CHECKING:
+    from prithvi.models import PrithviMAE
+
+HIDDEN = 0.5
+"""Grey of a hidden patch."""
+
+
+def reconstruction(
+    scene: xr.DataArray,
+    model: PrithviMAE,
+    axes: Any = None,
+    *,
+    mask_ratio: float = 0.75,
+    seed: int = 0,
+    bands: Sequence[str] = FALSE_COLOR,
+) -> npt.NDArray[Any]:
+    """Hides patches of a scene from an autoencoder and draws what there was, what it saw and what it made of that.
+
+    A square of the model's own size in the middle of the scene is taken. Visible patches stay as they are; of hidden
+    ones the prediction is drawn. Places are not told to the model, dates are.
+
+    Args:
+        scene: of as many dates as are to be seen together.
+        model: what `prithvi.load` gives for a pretrained model.
+        axes: three for each date; None makes a figure.
+        mask_ratio: share of the patches that are hidden.
+        seed: of which ones.
+        bands: red, green and blue.
+
+    Returns:
+        (dates, 3) of axes: input, visible, reconstructed.
+
+    Raises:
+        SceneError: smaller than a patch.
+        BandError, ScaleError: the scene does not fit the model.
+        ModelError: one that predicts patches less their own mean, which are no picture.
+
+    """
+    if model.config.norm_pix_loss:
+        raise ModelError("this model predicts patches in units of their own mean and deviation, which are no picture.")
+    part = _middle(conform(scene, model.contract), model)
+    pixels = read(part, model.contract).astype(np.float32)
+    shown, predicted = _run(model, pixels, _times(part), mask_ratio, seed)
+    units = part.copy(data=pixels).assign_attrs(gain=1 / model.contract.scale, bias=0.0)
+    made = units.copy(data=np.where(shown[:, None], pixels, predicted))
+    limits, steps = stretch(units, bands=bands), dates(units)
+    found = several(axes, len(steps), 3, f"a reconstruction of {len(steps)} dates")
+    for line, step, answer, seen in zip(found, steps, dates(made), shown, strict=True):
+        original = rgb(step, bands, limits=limits)
+        pictures = (original, np.where(seen[..., None], original, HIDDEN), rgb(answer, bands, limits=limits))
+        titles = (f"input {date_of(step)}".rstrip(), f"visible ({seen.mean():.0%})", "reconstructed")
+        for ax, picture, title in zip(line, pictures, titles, strict=True):
+            draw(ax, picture, Place.of(step), bar=False)
+            ax.set_title(title, fontsize=9)
+    return found
+
+
+def _middle(scene: xr.DataArray, model: PrithviMAE) -> xr.DataArray:
+    """The square in the middle that the model takes, or less of a smaller scene, in whole patches."""
+    cut = {}
+    for axis, most, patch in zip(("y", "x"), model.config.img_size, model.config.patch_size[1:], strict=True):
+        size = min(most, scene.sizes[axis]) // patch * patch
+        if not size:
+            raise SceneError(f"the scene has {scene.sizes[axis]} pixels along {axis}, and a patch has {patch}.")
+        first = (scene.sizes[axis] - size) // 2
+        cut[axis] = slice(first, first + size)
+    return scene.isel(cut)
+
+
+def _run(
+    model: PrithviMAE,
+    pixels: npt.NDArray[np.float32],
+    times: npt.NDArray[np.float32] | None,
+    mask_ratio: float,
+    seed: int,
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
+    """(time, y, x) what was visible, and (time, band, y, x) predicted pixels in contract units."""
+    import torch  # here, so that pictures of files do without
+
+    from prithvi.models import Standardise
+    from prithvi.models.masking import patch_pixels
+
+    device, training = model.encoder.cls_token.device, model.training
+    standardise = Standardise(model.contract).to(device)
+    images = standardise(torch.from_numpy(pixels).movedim(1, 0)[None].to(device))
+    days = torch.from_numpy(times)[None].to(device) if times is not None else None
+    with torch.no_grad():
+        out = model.eval()(images, days, mask_ratio=mask_ratio, generator=torch.Generator(device).manual_seed(seed))
+    model.train(training)
+    visible = patch_pixels(~out.mask, model.config.patch_size, model.encoder.grid_of(images))[0]
+    raw = (out.pred * standardise.std + standardise.mean)[0].movedim(1, 0)
+    return visible.cpu().numpy(), raw.float().cpu().numpy()
+
+
+def _times(scene: xr.DataArray) -> npt.NDArray[np.float32] | None:
+    """(time, 2) year and day of the year from 0."""
+    if "time" not in scene.coords:
+        return None
+    days = [scene["time"].dt.year.values, scene["time"].dt.dayofyear.values - 1]
+    return np.stack(days, axis=-1).astype(np.float32)
