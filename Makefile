@@ -1,14 +1,17 @@
 # Two commands need nothing before them: 'make demo' and 'make test'. Windows: see README.md for the same with pip.
 PYTHON ?= python3
 BIN = .venv/bin
+# Tests run in so many processes, each on one thread.
+WORKERS ?= 2
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
-.PHONY: demo test test-lowest test-all bench lint types imports check clean
+.PHONY: demo test test-lowest test-all docs bench lint types imports check clean
 
 demo: .venv/.core
 	$(BIN)/prithvi demo
 
 test: .venv/.all
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 # The core and the search at the lowest versions they allow; their own deprecation warnings are not ours to mend.
 test-lowest:
@@ -18,11 +21,14 @@ test-lowest:
 	.venv-lowest/bin/python -m pytest -m "not slow" -o filterwarnings=default
 
 test-all: .venv/.all
-	$(BIN)/python -m pytest
+	$(PYTEST)
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=900 notebooks
 
 bench: .venv/.all
 	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+docs: .venv/.all
+	$(BIN)/mkdocs build --strict
 
 lint: .venv/.all
 	$(BIN)/ruff check .
