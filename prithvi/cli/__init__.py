@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prithvi.cli import area, compare, data, demo, doctor, embed, export, fill, fit, map, models
+from prithvi.cli import area, compare, data, demo, doctor, embed, export, fill, fit, map, models, view
 from prithvi.errors import PrithviError
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ app.command("map")(map.map_verb)
 app.command("embed")(embed.embed_verb)
 app.command("fill")(fill.fill_verb)
 app.command("area")(area.area)
+app.command("view")(view.view_verb)
 app.command("export")(export.export_verb)
 app.command("doctor")(doctor.doctor)
 

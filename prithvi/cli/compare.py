@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prithvi.cli.options import Report
+
 if TYPE_CHECKING:
     from prithvi.evaluation.compare import Comparison, Result, Trial
 
@@ -18,6 +20,7 @@ def compare(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write into.")],
     seeds: Annotated[int | None, typer.Option(help="Fewer or more than the file says.", min=1)] = None,
     fractions: Annotated[str | None, typer.Option(help="Shares of the labels, such as 0.1,0.5,1.")] = None,
+    report: Report = None,
 ) -> None:
     """Compares methods; further options are those of 'prithvi fit', such as --data.root DIR.
 
@@ -69,6 +72,10 @@ def compare(
         write_report(output, comparison, results, record)
     typer.echo((output / "table.md").read_text(encoding="utf-8"))
     typer.echo(f"Written to {output}: index.html, table.md, results.csv, curve.png")
+    if report is not None:
+        from prithvi.report import view
+
+        view(output, report)
 
 
 def _arguments(fit: Path, comparison: Comparison, trial: Trial, more: list[str]) -> list[str]:

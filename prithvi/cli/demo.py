@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     import numpy.typing as npt
 
@@ -35,6 +37,7 @@ def demo(
     from prithvi.fitted import FittedModel
     from prithvi.mapping import map_scene, vectorise
     from prithvi.modelfolder import load, save
+    from prithvi.report import view
 
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -68,8 +71,9 @@ def demo(
         "note": "One chip, split by columns. This is not a Sen1Floods11 score.",
     }  # fmt: skip
     _write(output / "metrics.json", json.dumps(report, indent=2) + "\n")
+    view(result.path, output / "report.html", scene=chip.scene, title="A flood in Spain", measured=_measured(rows))
     _print(rows)
-    files = "flood.tif  flood.parquet  flood.png  metrics.json  model/"
+    files = "flood.tif  flood.parquet  flood.png  report.html  metrics.json  model/"
     typer.echo(f"Written to {output}/: {files}\nNext: prithvi map {output}/model SCENE --sensor sentinel-2-l1c -o maps")
 
 
@@ -179,6 +183,11 @@ def _train(chip: _Chip, steps: int, seed: int, init: str | None) -> tuple[Segmen
         state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
     task.load_state_dict(state["state_dict"])
     return task.cpu().eval(), int(state["global_step"])
+
+
+def _measured(rows: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
+    """For the page: on the test columns."""
+    return {f"water IoU, {name}": f"{figures['water_iou']:.2f}" for name, figures in rows.items()}
 
 
 def _picture(chip: _Chip, mapped: Path, target: Path) -> None:

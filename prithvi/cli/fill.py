@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prithvi.cli.options import Device, Nodata, Offset, Order, Scale, Sensor, Stride
+from prithvi.cli.options import Device, Nodata, Offset, Order, Report, Scale, Sensor, Stride
 
 if TYPE_CHECKING:
     from prithvi.mapping.gaps import Fill, Known, Pixels
@@ -44,6 +44,7 @@ def fill_verb(
     date: Annotated[list[str] | None, typer.Option(help="Date of each file (2022-05-31), in order.")] = None,
     order: Order = None,
     device: Device = None,
+    report: Report = None,
 ) -> None:
     """Fills the holes and clouds of every date from the other dates.
 
@@ -90,6 +91,11 @@ def fill_verb(
         f"{output}: {len(result.paths)} dates; {result.observed / total:.1%} observed, "
         f"{result.filled / total:.1%} filled, {result.empty / total:.1%} left empty"
     )
+    if report is not None:
+        from prithvi.report import view
+
+        view(output, report)
+        typer.echo(f"To look at: {report}", err=True)
 
 
 def _fmasks(series: Sequence[str]) -> list[str]:

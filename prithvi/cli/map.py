@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prithvi.cli.options import Accept, Bands, BatchSize, Dates, Device, Nodata, Offset, Order, Scale, Sensor, Stride
+from prithvi.cli.options import (
+    Accept,
+    Bands,
+    BatchSize,
+    Dates,
+    Device,
+    Nodata,
+    Offset,
+    Order,
+    Report,
+    Scale,
+    Sensor,
+    Stride,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,6 +69,7 @@ def map_verb(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from what an interrupted run has finished.")] = False,
     scheduler: Annotated[str | None, typer.Option(help="Dask scheduler (tcp://host:8786) to map many scenes.")] = None,
     retries: Annotated[int, typer.Option(help="Tries more for scenes that fail, of many.", min=0)] = 1,
+    report: Report = None,
     as_json: Annotated[bool, typer.Option("--json", help="Answer with JSON.")] = False,
 ) -> None:
     """Maps scenes: for each a Cloud-Optimized GeoTIFF named after it, polygons, a STAC item and a QGIS style."""
@@ -97,6 +111,8 @@ def map_verb(
     except KeyboardInterrupt:
         typer.echo("Stopped: --resume goes on from what is finished.", err=True)
         raise typer.Exit(130) from None
+    if report is not None:
+        _report(outcomes, opening, report)
     if as_json:
         typer.echo(json.dumps([_plain(outcome) for outcome in outcomes], indent=2))
     else:
@@ -116,6 +132,23 @@ def _one(model: str, job: Job, opening: Mapping[str, Any], options: Mapping[str,
     with Bar(job.name) as bar:
         result, seconds = map_file(model, job, opening, {**options, "progress": bar})
     return Outcome(job, result, "", seconds)
+
+
+def _report(outcomes: list[Outcome], opening: Mapping[str, Any], path: Path) -> None:
+    """A page of the maps, each over what it was made of."""
+    from prithvi.report import view
+    from prithvi.scenes import open_scene
+
+    made = {
+        outcome.result.path: open_scene(
+            outcome.job.sources[0] if len(outcome.job.sources) == 1 else list(outcome.job.sources), **opening
+        )
+        for outcome in outcomes
+        if outcome.result is not None
+    }
+    if made:
+        view(list(made), path, scenes=made)
+        typer.echo(f"To look at: {path}", err=True)
 
 
 def _tell(outcomes: list[Outcome], zones: Path | None) -> None:

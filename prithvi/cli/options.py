@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,4 +24,5 @@ Stride = Annotated[
     int | None, typer.Option("--stride", help="Pixels between windows; half a window by default.", min=1)
 ]
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Windows predicted at once.", min=1)]
+Report = Annotated[Path | None, typer.Option("--report", help="Write a page to look at, too: report.html.")]
 Device = Annotated[str | None, typer.Option("--device", help="Torch device; a GPU where there is one.")]

@@ -1,0 +1,207 @@
+"""A class map, or one of a quantity, as a sheet."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+import xarray as xr
+from affine import Affine
+from pyproj import CRS
+from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
+
+from prithvi.errors import BandError, PrithviError, SceneError
+from prithvi.mapping.ellipsoid import PixelAreas
+from prithvi.mapping.provenance import Provenance
+from prithvi.plot import FALSE_COLOR, rgb
+from prithvi.plot.colors import CONTINUOUS, class_colors
+from prithvi.report.sheets import Entry, Picture, Probe, Sheet, thinning
+from prithvi.scenes import crop, open_scene, transform_of
+
+_STEPS = 250
+"""Values of a quantity that the page tells apart."""
+
+
+def sheet_of_map(path: Path, scene: xr.DataArray | None) -> Sheet:
+    """What is shown of a file of `prithvi map`.
+
+    Args:
+        path: the GeoTIFF; its confidence is looked for beside it.
+        scene: what it was made of; None looks where its tags say.
+
+    Raises:
+        SceneError: the file cannot be read.
+
+    """
+    try:
+        with rasterio.open(path) as raster:
+            step = thinning(raster.height, raster.width)
+            size = -(-raster.height // step), -(-raster.width // step)
+            values = raster.read(1, out_shape=size, resampling=Resampling.nearest)
+            transform = raster.transform @ Affine.scale(raster.width / size[1], raster.height / size[0])
+            whole = raster.height, raster.width, raster.transform
+            crs = CRS.from_wkt(raster.crs.to_wkt()) if raster.crs else None
+            tags, nodata = raster.tags(), raster.nodata
+            classes = raster.dtypes[0] == "uint8"
+            if classes:
+                legend, names, above = _classes(raster, values, tags)
+                probes = [Probe("class", values, 255, names)]
+                if (beside := path.with_name(f"{path.stem}_confidence.tif")).is_file():
+                    with rasterio.open(beside) as other:
+                        sure = other.read(1, out_shape=size, resampling=Resampling.nearest)
+                    probes.append(Probe("confidence", sure, 255, factor=1 / _STEPS))
+            else:
+                legend, probes, above = _quantity(values, nodata, raster.descriptions[0] or "value", raster.units[0])
+    except RasterioError as error:
+        raise SceneError(f"{path} is no map that can be shown ({error}).") from error
+    made, notes = Provenance.from_tags(tags), []
+    below = None
+    try:
+        scene = scene if scene is not None else _source(path, made)
+        if scene is not None:
+            below = _picture_of(scene, *whole, step)
+    except PrithviError as error:
+        notes.append(f"What was mapped is not shown: {error}")
+    if step > 1:
+        notes.append(f"One pixel of the page is {step} x {step} of the file.")
+    if classes and legend and crs is not None:
+        notes.append("Areas are counted pixels, on the ellipsoid; prithvi area corrects them by a reference sample.")
+    facts = [
+        ("model", made.model), ("weights (SHA-256)", made.weights_sha256), ("inputs", "\n".join(made.inputs)),
+        ("command", made.command), ("software", tags.get("PRITHVI_SOFTWARE", "")), ("dates", _dates(path)),
+        ("grid", f"{whole[0]:,} x {whole[1]:,} pixels"), ("accepted", ", ".join(made.accepted)),
+    ]  # fmt: skip
+    return Sheet(
+        path.stem, below, ("map", above), probes, legend, [fact for fact in facts if fact[1]], transform, crs, step,
+        notes, _measured(path),
+    )  # fmt: skip
+
+
+def area_text(square_metres: float) -> str:
+    """In a unit that fits."""
+    for unit, size in (("km²", 1e6), ("ha", 1e4)):
+        if square_metres >= 10 * size:
+            return f"{square_metres / size:,.0f} {unit}"
+    return f"{square_metres / 1e4:,.1f} ha" if square_metres >= 1000 else f"{square_metres:,.0f} m²"
+
+
+def _classes(
+    raster: Any, values: npt.NDArray[np.uint8], tags: dict[str, str]
+) -> tuple[list[Entry], dict[int, str], Picture]:
+    told = {int(key[6:]): name for key, name in tags.items() if key.startswith("CLASS_") and key[6:].isdigit()}
+    found = sorted({*told, *map(int, np.unique(values[values != 255]))})
+    names = {value: told.get(value, f"class {value}") for value in found}
+    try:
+        table = {value: bytes(color[:3]).hex().upper() for value, color in raster.colormap(1).items()}
+    except ValueError:
+        table = {}
+    colors = {value: table.get(value, own) for value, own in zip(found, class_colors(len(found)), strict=True)}
+    areas = _areas(raster)
+    total = sum(areas.get(value, 0.0) for value in found)
+    amounts = {
+        value: area_text(areas.get(value, 0.0)) if raster.crs else f"{areas.get(value, 0.0):,.0f} pixels"
+        for value in found
+    }
+    legend = [
+        Entry(names[value], colors[value], f"{amounts[value]}, {areas.get(value, 0.0) / max(total, 1e-9):.1%}")
+        for value in found
+    ]
+    lookup = np.zeros((256, 4), np.uint8)
+    for value, color in colors.items():
+        lookup[value] = (*bytes.fromhex(color), 255)
+    return legend, names, lookup[values]
+
+
+def _areas(raster: Any) -> dict[int, float]:
+    """Square metres of each value, of all pixels of the file; pixels where nobody knows its place."""
+    sums = np.zeros(256)
+    pixels = PixelAreas(raster.transform, raster.crs.to_wkt(), raster.shape) if raster.crs else None
+    for _, window in raster.block_windows(1):
+        values = raster.read(1, window=window)
+        size = int(window.row_off), int(window.col_off), int(window.height), int(window.width)
+        weights = pixels.window(*size).ravel() if pixels is not None else None
+        sums += np.bincount(values.ravel(), weights, minlength=256)
+    return {int(value): float(sums[value]) for value in np.flatnonzero(sums)}
+
+
+def _quantity(
+    values: npt.NDArray[Any], nodata: float | None, name: str, unit: str | None
+) -> tuple[list[Entry], list[Probe], Picture]:
+    import matplotlib
+
+    there = np.isfinite(values) if nodata is None or np.isnan(nodata) else np.isfinite(values) & (values != nodata)
+    low, high = np.percentile(values[there], [1, 99]) if there.any() else (0.0, 1.0)
+    span = max(float(high - low), 1e-9)
+    levels = np.clip(np.nan_to_num((values - low) / span) * _STEPS, 0, _STEPS).round().astype(np.uint8)
+    levels[~there] = 255
+    picture = (matplotlib.colormaps[CONTINUOUS](levels / _STEPS) * 255).astype(np.uint8)
+    picture[~there] = 0
+    says = {level: f"{low + span * level / _STEPS:.4g}{f' {unit}' if unit else ''}" for level in range(_STEPS + 1)}
+    ends = [(says[level], matplotlib.colors.to_hex(matplotlib.colormaps[CONTINUOUS](level / _STEPS))[1:].upper())
+            for level in (0, _STEPS // 2, _STEPS)]  # fmt: skip
+    legend = [Entry(text, color, "") for text, color in ends]
+    return legend, [Probe(name, levels, 255, says)], picture
+
+
+def _source(path: Path, made: Provenance) -> xr.DataArray | None:
+    """What the tags say was mapped, where it lies there still."""
+    if len(made.inputs) != 1 or "://" in made.inputs[0]:
+        return None
+    found = [place for place in (Path(made.inputs[0]), path.parent / made.inputs[0]) if place.exists()]
+    return open_scene(found[0]) if found else None
+
+
+def _picture_of(scene: xr.DataArray, height: int, width: int, transform: Affine, step: int) -> tuple[str, Picture]:
+    """The scene under a map, on its pixels."""
+    column, row = ~transform_of(scene) @ (transform.c, transform.f)
+    top, left = round(row), round(column)
+    if abs(row - top) + abs(column - left) > 0.01 or top < 0 or left < 0:
+        raise SceneError("the scene lies on another grid than the map.")
+    part = crop(scene, slice(top, top + height), slice(left, left + width))
+    if part.sizes["y"] != height or part.sizes["x"] != width:
+        raise SceneError("the scene is smaller than the map.")
+    bands = [str(name) for name in scene["band"].values]
+    chosen = FALSE_COLOR if set(FALSE_COLOR) <= set(bands) else tuple(bands[:3])
+    if len(chosen) < 3:
+        raise BandError(f"a picture needs three bands; it has {', '.join(bands)}.")
+    first = part.isel(time=[0]) if "time" in part.dims else part
+    picture = rgb(first.isel(y=slice(None, None, step), x=slice(None, None, step)), chosen)
+    opaque = np.full((*picture.shape[:2], 1), 255, np.uint8)
+    return ", ".join(chosen), np.concatenate([(picture * 255).astype(np.uint8), opaque], axis=2)
+
+
+def _item(path: Path) -> dict[str, Any]:
+    """The STAC item beside a map; empty where there is none."""
+    try:
+        plain: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        return plain if plain.get("type") == "Feature" else {}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def _measured(path: Path) -> dict[str, str]:
+    """metrics.json of the model that the item leads to."""
+    for link in _item(path).get("links", ()):
+        folder = (path.parent / str(link.get("href", ""))).parent
+        if link.get("rel") == "derived_from" and (folder / "metrics.json").is_file():
+            figures = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+            return {name: _mean(each) for name, each in figures.items() if isinstance(each, dict) and "mean" in each}
+    return {}
+
+
+def _mean(figure: dict[str, Any]) -> str:
+    spread = f" ± {figure['std']:.3f}" if figure.get("std") is not None else ""
+    return f"{figure['mean']:.3f}{spread}"
+
+
+def _dates(path: Path) -> str:
+    """As the STAC item beside the map has them."""
+    plain = _item(path).get("properties", {})
+    days = [plain.get(name) for name in ("start_datetime", "end_datetime")]
+    days = days if all(days) else [plain.get("datetime")]
+    return " to ".join(dict.fromkeys(str(day)[:10] for day in days if day))

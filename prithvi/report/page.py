@@ -1,0 +1,127 @@
+"""Results as one HTML file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from prithvi.errors import ConfigError, OutputError, SceneError
+from prithvi.report.maps import sheet_of_map
+from prithvi.report.series import dates_in, sheets_of_series
+from prithvi.report.sheets import Sheet, source_of
+
+_HERE = Path(__file__).parent
+
+
+def view(
+    results: str | Path | Sequence[str | Path],
+    output: str | Path = "report.html",
+    *,
+    scene: xr.DataArray | None = None,
+    scenes: Mapping[Path, xr.DataArray] | None = None,
+    title: str | None = None,
+    measured: Mapping[str, str] | None = None,
+) -> Path:
+    """Writes a page with results that opens from disk and asks no network.
+
+    Args:
+        results: maps of `prithvi map`, folders of `prithvi fill` or of several maps, or one folder of
+            `prithvi compare`, whose page is taken as it is.
+        output: the file to write.
+        scene: what the one map was made of, see `prithvi.open_scene`; default the file that its tags name, where it is
+            there and says its bands by itself. Without it the page shows the map alone.
+        scenes: the same of several maps, by their paths.
+        title: default the names of the results.
+        measured: figures to show by name, beside those that the model's folder has.
+
+    Returns:
+        The file.
+
+    Raises:
+        ConfigError: nothing that can be shown; a scene for several maps.
+        SceneError: a file cannot be read.
+        OutputError: the page cannot be written.
+
+    """
+    paths = [Path(results)] if isinstance(results, (str, Path)) else [Path(result) for result in results]
+    output = Path(output)
+    comparison = next((path for path in paths if (path / "results.csv").is_file()), None)
+    if comparison is not None:
+        if len(paths) > 1:
+            raise ConfigError(f"{comparison} is a comparison, which has a page of its own: give it alone.")
+        _write(output, (comparison / "index.html").read_text(encoding="utf-8"))
+        return output
+    sheets = _sheets(paths, scene, scenes or {})
+    _write(output, page_of(sheets, title or _named(paths), measured or {}))
+    return output
+
+
+def _named(paths: Sequence[Path]) -> str:
+    names = [path.resolve().name if path.is_dir() else path.stem for path in paths]
+    return ", ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} more"
+
+
+def page_of(sheets: Sequence[Sheet], title: str, measured: Mapping[str, str]) -> str:
+    """The page's text."""
+    import jinja2
+
+    script = (_HERE / "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string((_HERE / "page.html.jinja").read_text(encoding="utf-8"))
+    pictures = [
+        {"below": source_of(sheet.below[1], lossless=False) if sheet.below else "", "above": source_of(sheet.above[1])}
+        for sheet in sheets
+    ]
+    return template.render(
+        title=title, sheets=sheets, measured=measured, pictures=pictures, script=script, digest=digest,
+        style=(_HERE / "page.css").read_text(encoding="utf-8"), data=_embedded([sheet.plain() for sheet in sheets]),
+    )  # fmt: skip
+
+
+def _sheets(paths: Sequence[Path], scene: xr.DataArray | None, scenes: Mapping[Path, xr.DataArray]) -> list[Sheet]:
+    files: list[Path] = []
+    found: list[Sheet] = []
+    for path in paths:
+        if path.is_dir() and dates_in(path):
+            found += sheets_of_series(path)
+        elif path.is_dir():
+            files += [
+                file for file in sorted(path.glob("*.tif")) if not file.stem.endswith(("_confidence", "_probabilities"))
+            ]
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise SceneError(f"there is no {path}: give maps, or folders that prithvi map, fill or compare wrote.")
+    if not files and not found:
+        raise ConfigError(f"there is nothing to show in {', '.join(map(str, paths))}: no map, series or comparison.")
+    if scene is not None and len(files) != 1:
+        raise ConfigError(f"one scene was given for {len(files)} maps: show them one by one, or without it.")
+    return [*(sheet_of_map(file, scene if scene is not None else scenes.get(file)) for file in files), *found]
+
+
+def _embedded(plain: Any) -> str:
+    """JSON that cannot end the element that it stands in."""
+    text = json.dumps(plain, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _write(output: Path, text: str) -> None:
+    partial = output.with_name(f".{output.name}.partial")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(output.parent).free < 2 * len(text):
+            raise OSError(f"no room for {len(text) / 1e6:,.0f} MB")
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, output)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(f"{output} cannot be written ({error.strerror or error}).") from error

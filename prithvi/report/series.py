@@ -1,0 +1,84 @@
+"""A filled series as sheets: what was observed, and what it was filled to, for each date."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from affine import Affine
+from pyproj import CRS
+from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
+
+from prithvi.errors import SceneError
+from prithvi.mapping.provenance import Provenance
+from prithvi.plot import TRUE_COLOR, rgb, stretch
+from prithvi.report.sheets import Entry, Picture, Probe, Sheet, thinning
+from prithvi.scenes import open_scene
+
+_STATES = {0: ("observed", "6B7A8F"), 1: ("filled", "E69F00"), 255: ("nothing in reach", "FFFFFF")}
+_HOLE = (0, 0, 0, 0)
+
+
+def dates_in(folder: Path) -> list[Path]:
+    """The files of a folder of `prithvi fill`, by date."""
+    masks = sorted(folder.glob("*_filled.tif"))
+    return [
+        file for mask in masks if (file := mask.with_name(mask.name.removesuffix("_filled.tif") + ".tif")).is_file()
+    ]
+
+
+def sheets_of_series(folder: Path) -> list[Sheet]:
+    """A sheet a date, all on one stretch.
+
+    Raises:
+        SceneError: a file cannot be read.
+
+    """
+    files = dates_in(folder)
+    try:
+        with rasterio.open(files[0]) as raster:
+            step = thinning(raster.height, raster.width)
+            bands = [str(name) for name in raster.descriptions]
+    except RasterioError as error:
+        raise SceneError(f"{files[0]} cannot be read ({error}).") from error
+    chosen = TRUE_COLOR if set(TRUE_COLOR) <= set(bands) else tuple((bands * 3)[:3])
+    scenes = [open_scene(file).isel(y=slice(None, None, step), x=slice(None, None, step)) for file in files]
+    limits = stretch(*scenes, bands=chosen)
+    found = []
+    for file, scene in zip(files, scenes, strict=True):
+        picture = (rgb(scene, chosen, limits=limits) * 255).astype(np.uint8)
+        whole: Picture = np.concatenate([picture, np.full((*picture.shape[:2], 1), 255, np.uint8)], axis=2)
+        with rasterio.open(file.with_name(f"{file.stem}_filled.tif")) as mask:
+            states = mask.read(1, out_shape=whole.shape[:2], resampling=Resampling.nearest)
+            transform = mask.transform @ Affine.scale(mask.width / whole.shape[1], mask.height / whole.shape[0])
+            crs = CRS.from_wkt(mask.crs.to_wkt()) if mask.crs else None
+            tags = mask.tags()
+        whole[states == 255] = _HOLE
+        observed = whole.copy()
+        observed[states != 0] = _HOLE
+        counts = {value: float((states == value).mean()) for value in _STATES}
+        legend = [Entry(*_STATES[value], f"{share:.1%}") for value, share in counts.items() if share]
+        made = Provenance.from_tags(tags)
+        facts = [
+            ("filled by", made.model), ("weights (SHA-256)", made.weights_sha256), ("inputs", "\n".join(made.inputs)),
+            ("command", made.command), ("software", tags.get("PRITHVI_SOFTWARE", "")),
+        ]  # fmt: skip
+        probes = [Probe("pixel", states, -1, {value: name for value, (name, _) in _STATES.items()})]
+        notes = [f"One pixel of the page is {step} x {step} of the file."] if step > 1 else []
+        found.append(
+            Sheet(
+                file.stem,
+                ("observed", observed),
+                ("filled", whole),
+                probes,
+                legend,
+                [fact for fact in facts if fact[1]],
+                transform,
+                crs,
+                step,
+                notes,
+            )  # fmt: skip
+        )
+    return found

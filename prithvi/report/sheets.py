@@ -1,0 +1,127 @@
+"""What a page shows of one result: two pictures over each other, what lies under the pointer, a legend, facts."""
+
+from __future__ import annotations
+
+import base64
+import io
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from affine import Affine
+from pyproj import CRS, Transformer
+
+from prithvi.mapping.ellipsoid import to_places
+
+MOST = 2048
+"""Pixels along the longer side of a picture. Larger results are thinned until they fit."""
+_NODES = 33
+"""Points along a side at which longitude and latitude are computed; between them the page interpolates."""
+
+Picture = npt.NDArray[np.uint8]
+"""(y, x, 4) red, green, blue and opacity."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What the page says of the pixel under the pointer."""
+
+    label: str
+    values: npt.NDArray[np.uint8]
+    """(y, x)."""
+    nodata: int
+    names: dict[int, str] = field(default_factory=dict)
+    """Of values that stand for something; others are numbers."""
+    factor: float = 1.0
+
+    def plain(self) -> dict[str, Any]:
+        """As the page reads it."""
+        packed = base64.b64encode(zlib.compress(np.ascontiguousarray(self.values).tobytes(), 9)).decode()
+        names = {str(value): name for value, name in self.names.items()}
+        return {"label": self.label, "values": packed, "nodata": self.nodata, "names": names, "factor": self.factor}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the legend."""
+
+    name: str
+    color: str
+    """RRGGBB."""
+    amount: str
+    """Its area, or its share."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One result."""
+
+    title: str
+    below: tuple[str, Picture] | None
+    """Label and picture of what the result was made of."""
+    above: tuple[str, Picture]
+    """Label and picture of the result."""
+    probes: Sequence[Probe]
+    legend: Sequence[Entry]
+    facts: Sequence[tuple[str, str]]
+    transform: Affine
+    """Of the pixels of the pictures."""
+    crs: CRS | None
+    step: float = 1.0
+    """Pixels of the result along the side of one of the picture."""
+    notes: Sequence[str] = ()
+    measured: Mapping[str, str] = field(default_factory=dict)
+    """What the model's folder says was measured."""
+
+    def plain(self) -> dict[str, Any]:
+        """As the page reads it."""
+        height, width = self.above[1].shape[:2]
+        return {
+            "width": width, "height": height, "transform": list(self.transform)[:6],
+            "crs": _called(self.crs), "degrees": self.crs is not None and self.crs.is_geographic,
+            "places": _places(self.transform, self.crs, height, width),
+            "probes": [probe.plain() for probe in self.probes],
+        }  # fmt: skip
+
+
+def thinning(height: int, width: int) -> int:
+    """Every how manieth pixel a picture shows."""
+    return -(-max(height, width) // MOST)
+
+
+def source_of(picture: Picture, lossless: bool = True) -> str:
+    """A picture as an address that holds it: PNG, or JPEG for what is opaque and need not be exact."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    if lossless or (picture[..., 3] < 255).any():
+        Image.fromarray(picture).save(out, "PNG", optimize=True)
+        return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
+    Image.fromarray(picture[..., :3]).save(out, "JPEG", quality=88, subsampling=0)
+    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
+
+
+def _called(crs: CRS | None) -> str:
+    if crs is None:
+        return ""
+    code = crs.to_authority()
+    return f"{code[0]}:{code[1]}" if code else str(crs.name)
+
+
+def _places(transform: Affine, crs: CRS | None, height: int, width: int) -> dict[str, Any] | None:
+    """Longitude and latitude at points of a grid over the picture, from corner to corner; degrees go on beyond 180."""
+    if crs is None:
+        return None
+    columns, rows = np.meshgrid(np.linspace(0, width, _NODES), np.linspace(0, height, _NODES))
+    x, y = to_places(transform, columns, rows)
+    longitude, latitude = Transformer.from_crs(crs, 4326, always_xy=True).transform(x, y)
+    if not (np.isfinite(longitude).all() and np.isfinite(latitude).all()):
+        return None
+    longitude = np.unwrap(np.unwrap(longitude, axis=1, period=360), axis=0, period=360)
+    return {
+        "nodes": _NODES, "longitude": np.round(longitude, 7).ravel().tolist(),
+        "latitude": np.round(latitude, 7).ravel().tolist(),
+    }  # fmt: skip
