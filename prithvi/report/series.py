@@ -67,18 +67,7 @@ def sheets_of_series(folder: Path) -> list[Sheet]:
         ]  # fmt: skip
         probes = [Probe("pixel", states, -1, {value: name for value, (name, _) in _STATES.items()})]
         notes = [f"One pixel of the page is {step} x {step} of the file."] if step > 1 else []
-        found.append(
-            Sheet(
-                file.stem,
-                ("observed", observed),
-                ("filled", whole),
-                probes,
-                legend,
-                [fact for fact in facts if fact[1]],
-                transform,
-                crs,
-                step,
-                notes,
-            )  # fmt: skip
-        )
+        facts = [fact for fact in facts if fact[1]]
+        pictures = ("observed", observed), ("filled", whole)
+        found.append(Sheet(file.stem, *pictures, probes, legend, facts, transform, crs, step, notes))
     return found

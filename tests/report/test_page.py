@@ -168,8 +168,8 @@ def test_the_command_and_the_option_write_pages(
 def test_what_cannot_be_shown_is_said(flood: Path, prithvi: Cli, tmp_path: Path) -> None:
     with pytest.raises(SceneError, match=r"there is no .*nowhere.tif"):
         view(tmp_path / "nowhere.tif", tmp_path / "report.html")
+    (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match="nothing to show"):
-        (tmp_path / "empty").mkdir()
         view(tmp_path / "empty", tmp_path / "report.html")
     (tmp_path / "broken.tif").write_bytes(b"II*\x00no")
     with pytest.raises(SceneError, match=r"broken.tif is no map"):
