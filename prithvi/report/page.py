@@ -5,15 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
-from prithvi.errors import ConfigError, OutputError, SceneError
+from prithvi.errors import ConfigError, SceneError
+from prithvi.mapping.textfile import write_text
 from prithvi.report.maps import sheet_of_map
 from prithvi.report.series import dates_in, sheets_of_series
 from prithvi.report.sheets import Sheet, source_of
@@ -52,16 +51,13 @@ def view(
 
     """
     paths = [Path(results)] if isinstance(results, (str, Path)) else [Path(result) for result in results]
-    output = Path(output)
     comparison = next((path for path in paths if (path / "results.csv").is_file()), None)
     if comparison is not None:
         if len(paths) > 1:
             raise ConfigError(f"{comparison} is a comparison, which has a page of its own: give it alone.")
-        _write(output, (comparison / "index.html").read_text(encoding="utf-8"))
-        return output
+        return write_text(Path(output), (comparison / "index.html").read_text(encoding="utf-8"))
     sheets = _sheets(paths, scene, scenes or {})
-    _write(output, page_of(sheets, title or _named(paths), measured or {}))
-    return output
+    return write_text(Path(output), page_of(sheets, title or _named(paths), measured or {}))
 
 
 def _named(paths: Sequence[Path]) -> str:
@@ -112,16 +108,3 @@ def _embedded(plain: Any) -> str:
     """JSON that cannot end the element that it stands in."""
     text = json.dumps(plain, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-def _write(output: Path, text: str) -> None:
-    partial = output.with_name(f".{output.name}.partial")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        if shutil.disk_usage(output.parent).free < 2 * len(text):
-            raise OSError(f"no room for {len(text) / 1e6:,.0f} MB")
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, output)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OutputError(f"{output} cannot be written ({error.strerror or error}).") from error
