@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree
@@ -126,3 +129,18 @@ def test_what_a_page_leads_to_is_there(page: Path) -> None:
     missing = [name for name in links if not (page.parent / name).exists()]
     missing += [name for name in files if not (ROOT / name).exists()]
     assert not missing
+
+
+def test_the_pages_become_a_site(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs", reason="mkdocs comes with the extra 'docs'")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    made = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert made.returncode == 0, made.stderr
+    pages = {page.stem for page in (ROOT / "docs").glob("*.md")} - {"index"}
+    assert pages <= {folder.name for folder in (tmp_path / "site").iterdir()}
+    text = (tmp_path / "site" / "api" / "index.html").read_text(encoding="utf-8")
+    for name in ("open_scene", "map_scene", "SegmentationTask", "ChipStore"):
+        assert f"{name}</code>" in text or f">{name}<" in text, name
+    assert not re.search(r"https?://fonts", text)

@@ -205,7 +205,7 @@ def in_order(series: xr.DataArray) -> xr.DataArray:
     return series.transpose("time", "band", "y", "x").assign_attrs(series.attrs)
 
 
-def without_clouds(series: xr.DataArray, clear: xr.DataArray | None) -> xr.DataArray:
+def without_clouds(series: xr.DataArray, clear: Any) -> xr.DataArray:
     """The series with NaN under clouds; lazy if one of the two is.
 
     Args:
@@ -219,6 +219,10 @@ def without_clouds(series: xr.DataArray, clear: xr.DataArray | None) -> xr.DataA
     if clear is None:
         return series
     sizes = {name: series.sizes[name] for name in ("time", "y", "x")}
+    if not isinstance(clear, xr.DataArray):
+        raise SceneError(
+            f"the masks are a {type(clear).__name__}; they are to be a DataArray with the dimensions (time, y, x)."
+        )
     if dict(clear.sizes) != sizes:
         raise SceneError(
             f"the masks have the shape {tuple(clear.sizes.values())} ({', '.join(map(str, clear.dims))}) and the "

@@ -263,6 +263,8 @@ def test_values_stay_themselves_in_every_type(kind: str, answer: str) -> None:
     xr.testing.assert_identical(lazy.compute(), result)
     with pytest.raises(SceneError, match="do not lie on one grid"):
         prithvi.fill(series, mean_of_others, clear=mask[:, 1:])
+    with pytest.raises(SceneError, match="are a ndarray"):
+        prithvi.fill(series, mean_of_others, clear=mask.values)
 
 
 def test_dimensions_and_coordinates_are_those_of_the_series(real) -> None:  # type: ignore[no-untyped-def]
