@@ -7,6 +7,8 @@ import importlib.util
 import json
 import os
 import platform
+import shutil
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -18,6 +20,7 @@ _EXTRAS = {
     "baselines": "sklearn",
     "terratorch": "terratorch",
     "notebooks": "jupyterlab",
+    "docs": "mkdocs",
 }
 
 
@@ -34,7 +37,6 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 
 
 def _report() -> dict[str, dict[str, Any]]:
-    import huggingface_hub.constants as hub
     import rasterio
     import torch
 
@@ -42,14 +44,14 @@ def _report() -> dict[str, dict[str, Any]]:
 
     devices = {"cpu": f"{os.cpu_count()} cores, {torch.get_num_threads()} used by torch"}
     for index in range(torch.cuda.device_count()):
-        devices[f"cuda:{index}"] = torch.cuda.get_device_name(index)
+        free, whole = torch.cuda.mem_get_info(index)
+        devices[f"cuda:{index}"] = f"{torch.cuda.get_device_name(index)}, {_size(free)} of {_size(whole)} free"
     if torch.backends.mps.is_available():
         devices["mps"] = "Apple GPU"
     extras = {
         name: "installed" if importlib.util.find_spec(module) else f"missing: pip install 'prithvi[{name}]'"
         for name, module in _EXTRAS.items()
     }
-    token = "present" if huggingface_token() else "none; 'hf auth login' adds one (only private models need it)"
     return {
         "versions": {
             "prithvi": __version__,
@@ -60,16 +62,69 @@ def _report() -> dict[str, dict[str, Any]]:
         },
         "devices": devices,
         "extras": extras,
-        "hub": {
-            "cache": hub.HF_HUB_CACHE,
-            "offline": "yes (HF_HUB_OFFLINE)" if hub.HF_HUB_OFFLINE else "no",
-            "token": token,
-        },
+        "hub": _hub(),
+        "credentials": {"Hugging Face": _token(), "Earthdata": _earthdata()},
+        "formats": _formats(),
     }
 
 
-def huggingface_token() -> str | None:
-    """The hub token huggingface_hub would use."""
+def _hub() -> dict[str, str]:
+    import huggingface_hub.constants as hub
+
+    cache = Path(hub.HF_HUB_CACHE)
+    there = next(folder for folder in (cache, *cache.parents) if folder.is_dir())
+    held = sum(file.stat().st_size for file in cache.rglob("*") if file.is_file() and not file.is_symlink())
+    return {
+        "address": hub.ENDPOINT,
+        "cache": f"{cache}, {_size(held)}; {_size(shutil.disk_usage(there).free)} free on its disk",
+        "offline": "yes (HF_HUB_OFFLINE): what is not in the cache is not fetched" if hub.HF_HUB_OFFLINE else "no",
+    }
+
+
+def _token() -> str:
     from huggingface_hub import get_token
 
-    return get_token()
+    return "present" if get_token() else "none; 'hf auth login' adds one (for private and gated models, and to push)"
+
+
+def _earthdata() -> str:
+    """Whether there is a login of NASA's, and where; it is neither shown nor tried."""
+    import netrc
+
+    if os.environ.get("EARTHDATA_TOKEN"):
+        return "present (EARTHDATA_TOKEN)"
+    if os.environ.get("EARTHDATA_USERNAME") and os.environ.get("EARTHDATA_PASSWORD"):
+        return "present (EARTHDATA_USERNAME)"
+    try:
+        if netrc.netrc(os.environ.get("NETRC")).authenticators("urs.earthdata.nasa.gov"):
+            return "present (.netrc)"
+    except OSError:
+        pass
+    except netrc.NetrcParseError as error:
+        return f".netrc cannot be read: {error}"
+    return "none; set EARTHDATA_TOKEN (urs.earthdata.nasa.gov, Generate Token) to fetch HLS granules from NASA"
+
+
+def _formats() -> dict[str, str]:
+    """What the geo libraries can write and compute here."""
+    import pyogrio
+    import pyproj
+    from rasterio.env import Env
+
+    with Env() as environment:
+        rasters = environment.drivers()
+    drawn = {name: "yes" if name in rasters else "missing from this GDAL" for name in ("COG", "VRT")}
+    written = pyogrio.list_drivers(write=True)
+    drawn["GPKG"] = "yes" if "GPKG" in written else "missing from this GDAL: --polygons parquet works"
+    try:
+        x, _ = pyproj.Transformer.from_crs(4326, 32631, always_xy=True).transform(3.0, 45.0)
+        drawn["PROJ"] = (
+            "yes" if abs(x - 500_000) < 1 else "computes wrong coordinates: is another PROJ's data in PROJ_DATA?"
+        )
+    except pyproj.exceptions.ProjError as error:
+        drawn["PROJ"] = f"does not work ({error}): unset PROJ_DATA and PROJ_LIB"
+    return drawn
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:.1f} GB"
