@@ -16,7 +16,7 @@ def fit(context: typer.Context) -> None:
 
 
 def test(context: typer.Context) -> None:
-    """Measures a checkpoint: prithvi test -c configs/flood.yaml --data.root DIR --ckpt_path FILE"""
+    """Measures a checkpoint or model folder: prithvi test -c configs/flood.yaml --data.root DIR --ckpt_path FILE"""
     _run("test", context.args)
 
 

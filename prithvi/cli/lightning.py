@@ -27,7 +27,8 @@ from prithvi.data import ChipDataModule, GapDataModule
 from prithvi.errors import ConfigError, PrithviError
 from prithvi.evaluation.covered import gap_trial
 from prithvi.evaluation.pixels import pixel_trial
-from prithvi.modelfolder import record_of, save, save_pretrained
+from prithvi.fitted import FittedModel
+from prithvi.modelfolder import load, record_of, save, save_pretrained
 from prithvi.models import PrithviMAE
 from prithvi.tasks import GapFillTask, PretrainTask, SegmentationTask
 from prithvi.tasks.finetuning import FineTuningTask
@@ -135,10 +136,39 @@ def run(verb: str, arguments: Sequence[str]) -> None:
 
     """
     arguments = with_shipped(list(arguments))
+    model, arguments = _model_in(arguments) if verb == "test" else (None, arguments)
     if not any(argument in ("-h", "--help", "--print_config") for argument in arguments):
         check(arguments)
     with _one_sentence():
-        _cli([verb, *arguments])
+        if model is None:
+            _cli([verb, *arguments])
+        else:
+            _test(model, arguments)
+
+
+def _model_in(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """A model folder or hub id that stands as --ckpt_path, and the arguments without it."""
+    for at, word in enumerate(arguments):
+        name, joined, value = word.partition("=")
+        named = value if joined else "".join(arguments[at + 1 : at + 2])
+        if name != "--ckpt_path" or not named or Path(named).is_file():
+            continue
+        if Path(named).is_dir() or re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?(?<!\.ckpt)", named):
+            return named, [*arguments[:at], *arguments[at + (1 if joined else 2) :]]
+    return None, arguments
+
+
+def _test(model: str, arguments: Sequence[str]) -> None:
+    """Measures a model folder on the test split of a configuration, whatever that says of the model."""
+    fitted = load(model)
+    if not isinstance(fitted, FittedModel):
+        raise ConfigError(f"{model} is no fine-tuned model, so that there is nothing to measure on labels.")
+    cli = _cli(arguments, run=False)
+    if not isinstance(cli.model, FineTuningTask):
+        raise ConfigError(f"{type(cli.model).__name__} does not measure model folders: give a checkpoint.")
+    cli.model.adopt(fitted)
+    cli.trainer.test(cli.model, datamodule=cli.datamodule)
+    cli.after_test()
 
 
 def fit_and_test(arguments: Sequence[str]) -> tuple[dict[str, float], int]:

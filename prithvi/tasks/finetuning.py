@@ -191,6 +191,26 @@ class FineTuningTask(L.LightningModule, abc.ABC):
         content.update(json.dumps(about, default=str).encode())
         return content.hexdigest()[:16]
 
+    def adopt(self, fitted: FittedModel) -> None:
+        """Takes a fitted model, with the statistics, window and coordinates it was made with, to measure it.
+
+        Raises:
+            ConfigError: its bands, scale or outputs are not those of the task.
+
+        """
+        own = self.fitted()
+        for what, its, ours in (
+            ("task", fitted.task, own.task),
+            ("bands", fitted.contract.bands, self.contract.bands),
+            ("scale", fitted.contract.scale, self.contract.scale),
+            ("classes", [entry.name for entry in fitted.classes], [entry.name for entry in own.classes]),
+            ("quantity", fitted.quantity and fitted.quantity.name, own.quantity and own.quantity.name),
+        ):
+            if its != ours:
+                raise ConfigError(f"the model has {_listed(its)} as {what}, and the data have {_listed(ours)}.")
+        self.model, self.contract, self.standardise = fitted.model, fitted.contract, Standardise(fitted.contract)
+        self.window, self.coordinates = fitted.window, fitted.coordinates
+
     @abc.abstractmethod
     def loss_of(self, batch: Mapping[str, Any], scores: Tensor) -> Tensor:
         """The loss of a batch, a mean over what is labelled."""
@@ -242,6 +262,10 @@ class FineTuningTask(L.LightningModule, abc.ABC):
             model=merged(self.model), contract=self.contract, classes=(), head=self.head_name,
             head_options=self.head_options, window=self.window, coordinates=self.coordinates, provenance=provenance,
         )  # fmt: skip
+
+
+def _listed(found: Any) -> str:
+    return ", ".join(found) if isinstance(found, (list, tuple)) else str(found)
 
 
 def rescaled(pretrained: Contract, data: Contract) -> Contract:

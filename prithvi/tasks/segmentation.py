@@ -99,6 +99,11 @@ class SegmentationTask(FineTuningTask):
         calibration.reset()
         return figures
 
+    def adopt(self, fitted: FittedModel) -> None:
+        """See `FineTuningTask.adopt`; the temperature comes along."""
+        super().adopt(fitted)
+        self.temperature = fitted.temperature
+
     @torch.no_grad()
     def calibrate(self, batches: Iterable[dict[str, Any]], pixels: int = 4096) -> float:
         """Fits the temperature that confidences are read at, on whole images blended as mapping blends them.

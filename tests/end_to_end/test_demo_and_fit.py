@@ -85,4 +85,12 @@ def test_fit_and_test_from_the_shipped_configuration(prithvi: Cli, tmp_path: Pat
     tested = prithvi("test", *settings, "--ckpt_path", checkpoint)
     assert tested.code == 0, tested.err
     assert "test/IoU_water" in tested.out
-    assert "test/IoU_water" in read_figures([tmp_path / "runs" / "metrics.json"])
+    figures = read_figures([tmp_path / "runs" / "metrics.json"])
+    assert "test/IoU_water" in figures
+    for option in (["--ckpt_path", tmp_path / "runs" / "model"], [f"--ckpt_path={tmp_path / 'runs' / 'model'}"]):
+        (tmp_path / "runs" / "metrics.json").unlink()
+        answer = prithvi("test", *settings, *option, "--model.lr", 1e-3)  # whatever is said of training
+        assert answer.code == 0, answer.err
+        assert read_figures([tmp_path / "runs" / "metrics.json"]) == figures
+    refused = prithvi("test", *settings, "--ckpt_path", "prithvi_hls_tiny/")
+    assert refused.code == 2
