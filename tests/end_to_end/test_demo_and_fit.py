@@ -34,6 +34,7 @@ def test_the_demo_writes_what_it_says(prithvi: Cli, tmp_path: Path) -> None:
         assert text in answer.out
     assert sorted(path.name for path in out.iterdir()) == [
         "flood.parquet", "flood.png", "flood.tif", "flood.tif.aux.xml", "metrics.json", "model",
+        "report.html",
     ]  # fmt: skip
     report = json.loads((out / "metrics.json").read_text())
     assert report["results"]["MNDWI threshold"]["water_iou"] == pytest.approx(0.783, abs=0.002)

@@ -32,6 +32,8 @@ Cli = Callable[..., Answer]
 Write = Callable[..., Path]
 REPOSITORY = Path(__file__).resolve().parents[2]
 RUN = "from prithvi.cli import main; main()"
+HEARS = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+"""What a shell starts in the background does not hear Ctrl-C, and hands that on to what it starts."""
 ALWAYS = 10**6
 ALL = Products(True, "uint8", "parquet", item=True, style=True)
 SIZE, LARGE = (400, 140), (700, 300)
@@ -73,7 +75,7 @@ def command(*words: object, before: str = "") -> subprocess.CompletedProcess[str
 @contextmanager
 def begun(out: Path, *words: object) -> Iterator[subprocess.Popen[str]]:
     """A run of its own that has finished its first rows."""
-    code = [sys.executable, "-c", RUN, *map(str, words), "-o", str(out)]
+    code = [sys.executable, "-c", f"{HEARS}\n{RUN}", *map(str, words), "-o", str(out)]
     traced = {**environment(), "PYTHONFAULTHANDLER": "1"}
     with subprocess.Popen(code, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=traced) as process:
         try:
