@@ -47,7 +47,7 @@ def clear_of(masks: Sequence[str | Path], series: xr.DataArray) -> xr.DataArray:
         is_fmask = path.name.lower().endswith("fmask.tif")
         found.append(xr.apply_ufunc(good if is_fmask else _zero, values, dask="parallelized", output_dtypes=[bool]))
     together: xr.DataArray = xr.concat(found, dim="time").transpose("time", "y", "x")
-    return together
+    return together.assign_coords(time=series["time"]) if "time" in series.coords else together
 
 
 def _zero(values: np.ndarray) -> np.ndarray:
