@@ -78,7 +78,7 @@ def sheet_of_map(path: Path, scene: xr.DataArray | None) -> Sheet:
     ]  # fmt: skip
     return Sheet(
         path.stem, below, ("map", above), probes, legend, [fact for fact in facts if fact[1]], transform, crs, step,
-        notes, _measured(path),
+        notes, _measured(path), 85 if below is not None else 100,
     )  # fmt: skip
 
 

@@ -75,6 +75,8 @@ class Sheet:
     notes: Sequence[str] = ()
     measured: Mapping[str, str] = field(default_factory=dict)
     """What the model's folder says was measured."""
+    opacity: int = 100
+    """Of the result over what lies below, in percent, to begin with."""
 
     def plain(self) -> dict[str, Any]:
         """As the page reads it."""
