@@ -33,6 +33,7 @@ from torch.utils.data import DataLoader
 from prithvi.catalog import LabelClass, data_catalog
 from prithvi.chips import Chip, ChipStore, Sample, StoreSpec
 from prithvi.data import StoreDataset
+from prithvi.process import settings_kept
 
 SIZE = 224
 BATCH = 32
@@ -118,7 +119,8 @@ def limit(store: ChipStore) -> float:
 
 def terratorch_dataset(folder: Path) -> Any:
     """TerraTorch's generic dataset with six bands and no transform but the one to tensors."""
-    from terratorch.datasets import GenericNonGeoSegmentationDataset
+    with settings_kept():
+        from terratorch.datasets import GenericNonGeoSegmentationDataset
 
     return GenericNonGeoSegmentationDataset(
         data_root=folder, num_classes=2, label_data_root=folder, image_grep="*_merged.tif", label_grep="*_mask.tif",

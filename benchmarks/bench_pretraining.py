@@ -20,6 +20,7 @@ import torch
 from prithvi.models import PrithviMAE, build
 from prithvi.models.flops import training_flops
 from prithvi.models.masking import hide
+from prithvi.process import settings_kept
 
 CASES = {  # name: model, dates, side, batch, steps a round
     "tiny (64 px, 1 date, batch 32)": ("prithvi_hls_tiny", 1, 64, 32, 6),
@@ -34,7 +35,8 @@ GPU_CASES = {
 
 
 def theirs_like(model: PrithviMAE) -> Any:
-    from terratorch.models.backbones.prithvi_mae import PrithviMAE as Theirs
+    with settings_kept():  # both sides at full float32 precision, which the import lowers
+        from terratorch.models.backbones.prithvi_mae import PrithviMAE as Theirs
 
     theirs = Theirs(**dataclasses.asdict(model.config))
     theirs.load_state_dict(model.state_dict(), strict=True)

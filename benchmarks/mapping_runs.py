@@ -127,7 +127,11 @@ def run_terratorch(case: Case) -> dict[str, Any]:
     import numpy as np
     import rasterio
     import torch
-    from terratorch.tasks.tiled_inference import tiled_inference
+
+    from prithvi.process import settings_kept
+
+    with settings_kept():  # both sides at full float32 precision, which the import lowers
+        from terratorch.tasks.tiled_inference import tiled_inference
 
     model, found, begin, before = model_of(case), {}, time.perf_counter(), peak()
     with rasterio.open(case.scene) as raster:

@@ -22,9 +22,11 @@ from prithvi.errors import MissingExtraError, ModelError
 from prithvi.models import VARIANTS, ModelConfig, PrithviEncoder
 from prithvi.models.heads import tokens_to_grid
 from prithvi.models.zoo import configure
+from prithvi.process import settings_kept
 
 try:
-    from terratorch.registry import TERRATORCH_BACKBONE_REGISTRY
+    with settings_kept():
+        from terratorch.registry import TERRATORCH_BACKBONE_REGISTRY
 except ImportError as error:
     raise MissingExtraError("a backbone for TerraTorch", "terratorch") from error
 

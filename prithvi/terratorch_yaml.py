@@ -13,6 +13,7 @@ import yaml
 from prithvi.bands import check_names
 from prithvi.contract import Contract
 from prithvi.errors import BandError, CheckpointError, ConfigError, MissingExtraError
+from prithvi.process import settings_kept
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class DataModule:
     def statistics(self) -> tuple[dict[str, float], dict[str, float]]:
         """Mean and std of each band, by common name."""
         try:
-            module = importlib.import_module(f"terratorch.datamodules.{self.module}")
+            with settings_kept():
+                module = importlib.import_module(f"terratorch.datamodules.{self.module}")
         except ImportError as error:
             raise MissingExtraError("a fine-tune of TerraTorch's", "terratorch") from error
         means, stds = (

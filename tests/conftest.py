@@ -27,6 +27,11 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 SIX = (2, 3, 4, 9, 12, 13)
 
 
+def pytest_runtest_setup() -> None:
+    """Numbers are compared at full float32 precision on both sides, whatever an import of TerraTorch's has set."""
+    torch.set_float32_matmul_precision("highest")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Real imagery beside the project, which a user's clone does not have."""

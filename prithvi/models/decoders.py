@@ -15,11 +15,13 @@ from torch.nn import functional as F
 
 from prithvi.errors import MissingExtraError, ModelError, nearest
 from prithvi.models.heads import HEADS, register_head
+from prithvi.process import settings_kept
 
 try:
-    from terratorch.models.heads import SegmentationHead
-    from terratorch.models.necks import NeckSequential, build_neck_list
-    from terratorch.registry import DECODER_REGISTRY, NECK_REGISTRY
+    with settings_kept():
+        from terratorch.models.heads import SegmentationHead
+        from terratorch.models.necks import NeckSequential, build_neck_list
+        from terratorch.registry import DECODER_REGISTRY, NECK_REGISTRY
 except ImportError as error:
     raise MissingExtraError("a head of TerraTorch's", "terratorch") from error
 

@@ -1,0 +1,137 @@
+"""What belongs to the whole process stays as the caller has it, whatever is imported or called."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from prithvi.fitted import FittedModel
+from prithvi.process import settings_kept
+from tests.conftest import SPAIN, small_task
+
+needs_terratorch = pytest.mark.skipif(
+    importlib.util.find_spec("terratorch") is None, reason="needs the terratorch extra"
+)
+STATE = """
+import os, sys, warnings, torch
+
+def state():
+    parts = [getattr(getattr(torch.backends, name), part) for name, part in (
+        ("mkldnn", "matmul"), ("mkldnn", "conv"), ("cuda", "matmul"), ("cudnn", "conv"))
+        if hasattr(getattr(torch.backends, name), part)]
+    try:
+        overall = torch.get_float32_matmul_precision()
+    except RuntimeError:
+        overall = "mixed"
+    return (overall, [getattr(part, "fp32_precision", None) for part in parts],
+            torch.backends.cuda.matmul.allow_tf32 if overall != "mixed" else None, torch.get_num_threads(),
+            torch.get_default_dtype(), {**os.environ}, list(warnings.filters))
+"""
+
+
+def python(code: str) -> str:
+    command = [sys.executable, "-W", "ignore", "-c", STATE + textwrap.dedent(code)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def medium() -> Iterator[None]:
+    """The caller has chosen "medium"."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+@needs_terratorch
+def test_what_we_import_of_terratorch_leaves_the_callers_settings() -> None:
+    """And the numbers: on processors with AMX, "medium" would move these by 1e-3."""
+    python(
+        """
+        import lightning
+        from prithvi.models import build
+        from prithvi.models.heads import build_head
+
+        torch.manual_seed(0)
+        model, images = build("prithvi_hls_tiny", img_size=64).eval(), torch.randn(1, 6, 1, 64, 64)
+        torch.set_float32_matmul_precision("high")
+        with torch.no_grad():
+            features, before = model.encoder.forward_features(images)[-1], state()
+            build_head("FCNDecoder", 8, 1, 16, 2, channels=8)
+            import prithvi.terratorch
+            assert "terratorch" in sys.modules
+            assert state() == before, (before, state())
+            assert state()[0] == "high"
+            assert torch.equal(model.encoder.forward_features(images)[-1], features)
+        """
+    )
+
+
+@needs_terratorch
+def test_what_a_users_own_import_sets_stays_his() -> None:
+    """Also what docs/terratorch.md says of TerraTorch: it sets "medium"."""
+    python(
+        """
+        import terratorch
+        assert torch.get_float32_matmul_precision() == "medium"
+        import prithvi.terratorch
+        assert torch.get_float32_matmul_precision() == "medium"
+        """
+    )
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.mkldnn, "matmul"), reason="this torch has one setting for all backends")
+def test_backends_that_the_caller_set_apart_stay_so() -> None:
+    python(
+        """
+        from prithvi.process import settings_kept
+        torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+        before = state()
+        assert before[0] == "mixed"  # torch then refuses to name one precision
+        with settings_kept():
+            torch.set_float32_matmul_precision("medium")
+        assert state() == before, (before, state())
+        """
+    )
+
+
+@pytest.mark.usefixtures("medium")
+def test_calls_leave_the_callers_precision(fitted: FittedModel, tmp_path: Path) -> None:
+    import prithvi
+    from prithvi.mapping import map_scene
+    from prithvi.scenes import crop
+
+    scene = prithvi.open_scene(SPAIN, sensor="sentinel-2-l1c", dates=["2019-09-18"])
+    small = crop(scene, slice(0, 64), slice(0, 64))
+    map_scene(fitted, small, tmp_path / "map.tif")
+    prithvi.map(small, fitted).compute()
+    small_task().fitted(seed=0)
+    assert torch.get_float32_matmul_precision() == "medium"
+
+
+def test_settings_come_back_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    monkeypatch.setenv("KEPT", "1")
+    before = torch.get_float32_matmul_precision()
+
+    @settings_kept()
+    def fails() -> None:
+        torch.set_float32_matmul_precision("medium")
+        os.environ["ADDED"], os.environ["KEPT"] = "1", "2"
+        raise ImportError("inside")
+
+    with pytest.raises(ImportError, match="inside"):
+        fails()
+    assert torch.get_float32_matmul_precision() == before
+    assert "ADDED" not in os.environ
+    assert os.environ["KEPT"] == "1"
