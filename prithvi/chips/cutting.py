@@ -26,7 +26,10 @@ from shapely.geometry import box, shape
 from prithvi.chips.filters import Filters, fill_holes, shares, to_int16
 from prithvi.chips.labels import LabelsHere, RasterHere, RasterLabels, VectorLabels
 from prithvi.chips.spec import NO_FMASK, UNLABELLED, Chip, Sample, StoreSpec
-from prithvi.errors import SceneError
+from prithvi.errors import ScaleError, SceneError
+from prithvi.scenes.layout import header, values_of
+from prithvi.scenes.pixels import convert, plane_of, read_planes
+from prithvi.scenes.validity import IMPOSSIBLE, Range, strike
 
 
 @dataclass(frozen=True)
@@ -215,6 +218,8 @@ class _Layers:
         self.granule = granule
         self.bands = [self._open(path, files) for path in granule.bands]
         self.fmask = self._open(granule.fmask, files)
+        headers = [header(raster.name, raster) for raster in self.bands]
+        self.planes = [plane_of(file, 1, values_of(granule.fill, file.nodata[0])) for file in headers]
 
     def _open(self, path: str, files: ExitStack) -> rasterio.DatasetReader:
         try:
@@ -231,21 +236,44 @@ class _Layers:
         return raster
 
     def read(self, row: int, height: int) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]:
-        """Rows from `row` on: (band, height, width) with `NODATA`, and Fmask (height, width)."""
+        """Rows from `row` on: (band, height, width) with `NODATA`, and Fmask (height, width).
+
+        What cannot be reflectance is missing, as it is in a map (see `prithvi.scenes.validity`).
+
+        """
         window = Window(0, row, self.fmask.width, height)
         path = self.fmask.name
         try:
             fmask = self.fmask.read(1, window=window)
-            bands = np.empty((len(self.bands), height, self.fmask.width), np.int16)
-            for place, raster in enumerate(self.bands):
+            values = np.empty((len(self.bands), height, self.fmask.width), np.float32)
+            stored = []
+            for place, (raster, plane) in enumerate(zip(self.bands, self.planes, strict=True)):
                 path = raster.name
-                nodata = [value for value in (self.granule.fill, raster.nodata) if value is not None]
-                bands[place] = to_int16(raster.read(1, window=window), 1e-4, nodata)
+                parts = read_planes(raster, [plane], window)
+                convert(parts, 0, plane, values[place], finite=False)
+                stored.append(parts[0][0])
         except RasterioError as error:
             raise SceneError(f"{path} is damaged or cut short where rows {row} to {row + height} lie.") from error
         if fmask.dtype != np.uint8:
             raise SceneError(f"{self.fmask.name} is {fmask.dtype}; an Fmask is uint8.")
-        return bands, fmask
+        there = np.isfinite(values).all(axis=0).sum()
+        struck = strike(stored, values, [Range.of(1e-4, 0.0)] * len(stored)).get(IMPOSSIBLE)
+        if struck is not None:
+            self._refuse_scale(struck, int(there), row)
+        return to_int16(values, 1e-4, ()), fmask
+
+    def _refuse_scale(
+        self, struck: tuple[npt.NDArray[np.bool_], npt.NDArray[np.generic]], there: int, row: int
+    ) -> None:
+        """Raises ScaleError where most pixels are no reflectance, and not for holding one and the same fill value."""
+        where, held = struck
+        values, numbers = np.unique(held[where], return_counts=True)
+        others = int(numbers.sum() - numbers.max())
+        if others > max(there - numbers.max(), 0) / 2:
+            raise ScaleError(
+                f"{self.granule.name} has values such as {values[numbers.argmin()]:g} from row {row} on, which are no "
+                "HLS (reflectance x 10,000): leave it out, or bring it to that scale."
+            )
 
 
 def _one_grid(layers: Sequence[_Layers]) -> _Grid:

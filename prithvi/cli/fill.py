@@ -91,6 +91,8 @@ def fill_verb(
         f"{output}: {len(result.paths)} dates; {result.observed / total:.1%} observed, "
         f"{result.filled / total:.1%} filled, {result.empty / total:.1%} left empty"
     )
+    for note in result.notes:
+        typer.echo(f"Note: {note}", err=True)
     if report is not None:
         from prithvi.report import view
 

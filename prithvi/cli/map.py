@@ -188,4 +188,5 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
         "pixels": result.pixels if result is not None else None,
         "without_data": result.without_data if result is not None else None,
         "files": [str(file) for file in result.files] if result is not None else [],
+        "notes": list(result.notes) if result is not None else [],
     }

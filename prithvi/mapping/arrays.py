@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,13 +21,15 @@ from prithvi.mapping.answers import values_of
 from prithvi.mapping.blend import blend
 from prithvi.mapping.lazily import Form, Values, in_rows
 from prithvi.mapping.maps import Target
-from prithvi.mapping.provenance import Provenance
+from prithvi.mapping.provenance import LEFT_OUT, Provenance
 from prithvi.mapping.rasters import NODATA
 from prithvi.mapping.scoring import Ground, Model, Scoring, check_size, mappable, mappable_module
 from prithvi.mapping.strips import Mask, rows_of
 from prithvi.models import PrithviMAE
 from prithvi.scenes import conform, transform_of
 from prithvi.scenes.area import Area
+from prithvi.scenes.conform import units_of
+from prithvi.scenes.validity import Tally
 from prithvi.windows import WindowPlan
 
 
@@ -70,12 +73,19 @@ def map(
     Raises:
         SceneError, BandError, ScaleError: the scene does not fit the model.
 
+    Warns:
+        UserWarning: pixels of an array in memory are taken as missing though nobody declares them so, since they cannot
+            be reflectance; the attribute PRITHVI_LEFT_OUT says it too. Those of a lazy one are as well, uncounted.
+
     """
     found = _any_model(model, contract, classes, quantity, window, scene.sizes["time"])
     check_size(found, scene)
     scene = conform(scene, found.contract, accept)
     target = Target.of(scene, found.window if window is None else window, stride, area)
-    run = _MapRows(found, Ground.of(target.scene), scene.attrs, target.mask, batch_size, device, probabilities)
+    tally = None
+    if scene.chunks is None:
+        tally = Tally(scene.sizes["time"], target.scene.sizes["y"], target.rows, target.columns, target.mask)
+    run = _MapRows(found, Ground.of(target.scene), scene.attrs, target.mask, batch_size, device, probabilities, tally)
     if found.quantity is not None:
         forms = {"value": Form((), "float32")}
     else:
@@ -96,7 +106,30 @@ def map(
         result["value"].attrs.update(long_name=found.quantity.name, units=found.quantity.unit)
     else:
         result["class"].attrs.update(classes_as_attributes(found.classes))
-    return result
+    return tell(result, tally, units_of(scene, found.contract))
+
+
+def left_out(tally: Tally | None, units: tuple[float, float]) -> dict[str, str]:
+    """The tag that says which pixels were taken as missing though nobody declares them so, and a warning; none without.
+
+    Args:
+        tally: what counted them.
+        units: gain and bias of the values.
+
+    Warns:
+        UserWarning: there are such pixels.
+
+    """
+    text = tally.sentence(*units) if tally is not None else ""
+    if not text:
+        return {}
+    warnings.warn(text, stacklevel=4)
+    return {LEFT_OUT: text}
+
+
+def tell(result: xr.Dataset, tally: Tally | None, units: tuple[float, float]) -> xr.Dataset:
+    """A result whose attributes say what was left out; see `left_out`."""
+    return result.assign_attrs(left_out(tally, units))
 
 
 def placed(arrays: Mapping[str, Any], scene: xr.DataArray, dims: tuple[str, ...] = ("category",)) -> xr.Dataset:
@@ -144,6 +177,7 @@ class _MapRows:
     batch_size: int
     device: str | torch.device | None
     probabilities: bool
+    tally: Tally | None = None
 
     def __call__(self, pixels: npt.NDArray[Any], plan: WindowPlan, rows: slice, start: int) -> Values:
         size, mask = (pixels.shape[2], pixels.shape[3]), self.mask
@@ -155,7 +189,7 @@ class _MapRows:
             concurrent=self.model.concurrent,
         ) as scoring:  # fmt: skip
             slabs = blend(
-                rows_of(scene, self.model.contract), size, scoring, plan, batch_size=self.batch_size,
+                rows_of(scene, self.model.contract, self.tally), size, scoring, plan, batch_size=self.batch_size,
                 part=(rows, slice(0, size[1])), wanted=wanted,
             )  # fmt: skip
             for slab in slabs:

@@ -14,7 +14,7 @@ import torch
 import xarray as xr
 
 from prithvi.errors import ConfigError
-from prithvi.mapping.arrays import placed
+from prithvi.mapping.arrays import left_out, placed, tell
 from prithvi.mapping.blend import blend
 from prithvi.mapping.embedder import Embeddable, Embedding, embedding_raster
 from prithvi.mapping.lazily import Form, Values, in_rows
@@ -24,6 +24,8 @@ from prithvi.mapping.scoring import Ground, Scoring
 from prithvi.mapping.strips import rows_of
 from prithvi.mapping.zarrfile import ZarrWriter
 from prithvi.scenes import conform
+from prithvi.scenes.conform import units_of
+from prithvi.scenes.validity import Tally
 from prithvi.windows import WindowPlan
 
 
@@ -68,9 +70,10 @@ def embed(
     found = Embedding.of(model, scene.sizes["time"], layer=layer, pooled=pooled, window=window)
     plan = found.plan(scene, stride)
     scene = conform(scene, found.contract, accept)
-    run = _EmbedRows(found, Ground.of(scene), scene.attrs, batch_size, device)
+    tally = Tally(scene.sizes["time"], scene.sizes["y"]) if scene.chunks is None else None
+    run = _EmbedRows(found, Ground.of(scene), scene.attrs, batch_size, device, tally)
     arrays = in_rows(scene, plan, run, {"embedding": Form(found.shape, "float16")}, found.cell)
-    return _dataset(found, scene, arrays, "prithvi.embed")
+    return tell(_dataset(found, scene, arrays, "prithvi.embed"), tally, units_of(scene, found.contract))
 
 
 def embed_scene(
@@ -126,13 +129,15 @@ def embed_scene(
             progress(done, len(plan))
 
     height, width = found.size(scene)
-    run = _EmbedRows(found, Ground.of(scene), scene.attrs, batch_size, device)
+    tally = Tally(scene.sizes["time"], scene.sizes["y"])
+    run = _EmbedRows(found, Ground.of(scene), scene.attrs, batch_size, device, tally)
     rows = run.rows(scene, plan, slice(0, height), 0, count)
     if path.suffix.lower() == ".zarr":
         blank = da.zeros((*found.shape, height, width), dtype="float16", chunks=-1)
         with ZarrWriter(path, _dataset(found, scene, {"embedding": blank}, command), "embedding") as store:
             for _, values in rows:
                 store.write(values)
+            store.tag(left_out(tally, units_of(scene, found.contract)))
             store.publish()
         return path
     raster = embedding_raster(path.name, found.shape, found.tags(scene, command))
@@ -142,6 +147,7 @@ def embed_scene(
     ):
         for start, values in rows:
             writer.write(start, [values.reshape(-1, *values.shape[2:]).astype(np.float32)])
+        writer.tag(left_out(tally, units_of(scene, found.contract)))
         writer.make()
         writer.publish()
     return path
@@ -156,6 +162,7 @@ class _EmbedRows:
     attrs: dict[str, Any]
     batch_size: int
     device: str | torch.device | None
+    tally: Tally | None = None
 
     def __call__(self, pixels: npt.NDArray[Any], plan: WindowPlan, rows: slice, start: int) -> Values:
         scene = xr.DataArray(pixels, dims=("time", "band", "y", "x"), attrs=self.attrs)
@@ -176,7 +183,7 @@ class _EmbedRows:
             how.module, self.where.below(start), how.coordinates, self.batch_size, self.device, concurrent=True
         ) as scoring:
             slabs = blend(
-                rows_of(scene, how.contract), size, scoring, plan, batch_size=self.batch_size, cell=how.cell,
+                rows_of(scene, how.contract, self.tally), size, scoring, plan, batch_size=self.batch_size, cell=how.cell,
                 part=(rows, slice(0, how.size(scene)[1])), progress=progress,
             )  # fmt: skip
             for slab in slabs:

@@ -12,6 +12,7 @@ import xarray as xr
 
 from prithvi.contract import Contract
 from prithvi.errors import BandError, SceneError
+from prithvi.mapping.arrays import tell
 from prithvi.mapping.blend import blend
 from prithvi.mapping.filledrows import FilledRows, FillWindows, plan_of
 from prithvi.mapping.gaps import Fill, Fillable, ModelFill, as_fill, called, dates_of
@@ -22,6 +23,9 @@ from prithvi.mapping.scoring import Ground
 from prithvi.mapping.series import in_order, without_clouds
 from prithvi.mapping.together import Turn, turns
 from prithvi.scenes import conform
+from prithvi.scenes.conform import units_of, without_impossible
+from prithvi.scenes.pixels import replaced
+from prithvi.scenes.validity import Tally
 from prithvi.windows import WindowPlan
 
 
@@ -81,8 +85,16 @@ def fill(
             "others: it takes two or more."
         )
     how = as_fill(model, device)
-    if isinstance(how, ModelFill):
-        series = _in_units(series, how.contract)
+    tally = Tally(series.sizes["time"], series.sizes["y"]) if series.chunks is None else None
+    contract = how.contract if isinstance(how, ModelFill) else None
+    if contract is not None:
+        series = _bands_of(series, contract)
+    units = units_of(series, contract) if contract is not None or "gain" in series.attrs else None
+    if units is not None:
+        series = without_impossible(series, *units, tally)
+    if contract is not None and "gain" in series.attrs:
+        values = contract.from_reflectance(series.data, *units_of(series, contract))
+        series = series.copy(data=values).assign_attrs(gain=1 / contract.scale, bias=0.0)
     series = series.astype(np.result_type(series.dtype, np.float32))
     height, width = series.sizes["y"], series.sizes["x"]
     plan = plan_of(how, height, width, window, stride)
@@ -104,7 +116,7 @@ def fill(
         tuple(map(str, series.attrs.get("accepted", ()))),
     )  # fmt: skip
     result.attrs = origin.tags()
-    return result
+    return tell(result, tally, units) if units is not None else result
 
 
 _DIMS = {"image": ("time", "band", "y", "x"), "filled": ("time", "y", "x"), "uncertainty": ("time", "band", "y", "x")}
@@ -151,8 +163,8 @@ def _in_time(series: xr.DataArray) -> tuple[xr.DataArray, list[int]]:
     return series, np.argsort(series["time"].values, kind="stable").tolist()
 
 
-def _in_units(series: xr.DataArray, contract: Contract) -> xr.DataArray:
-    """The model's bands in its units: what `open_scene` gave is converted, anything else is taken to be in them."""
+def _bands_of(series: xr.DataArray, contract: Contract) -> xr.DataArray:
+    """The model's bands; values of what `open_scene` gave are looked at."""
     named = "band" in series.coords and series["band"].dtype.kind in "UOT"
     if named:
         have = [str(name) for name in series["band"].values]
@@ -162,14 +174,13 @@ def _in_units(series: xr.DataArray, contract: Contract) -> xr.DataArray:
                 f"the series lacks {', '.join(lacking)}; it has {', '.join(have)}, and the model wants "
                 f"{', '.join(contract.bands)}."
             )
-        series = series.isel(band=[have.index(name) for name in contract.bands]).assign_attrs(series.attrs)
+        order = [have.index(name) for name in contract.bands]
+        part = series.isel(band=order).assign_attrs(series.attrs)
+        series = replaced(series, part, lambda pixels: pixels.select(order))
     elif series.sizes["band"] != len(contract.bands):
         raise BandError(
             f"the series has {series.sizes['band']} bands without names; the model wants {', '.join(contract.bands)}."
         )
-    if "gain" not in series.attrs:
-        return series
-    if named and series.chunks is None:
+    if named and "gain" in series.attrs and series.chunks is None:
         conform(series, contract)
-    values = contract.from_reflectance(series.data, series.attrs["gain"], series.attrs.get("bias", 0.0))
-    return series.copy(data=values).assign_attrs(gain=1 / contract.scale, bias=0.0)
+    return series

@@ -24,11 +24,13 @@ from prithvi.mapping.memory import frugal
 from prithvi.mapping.provenance import Provenance
 from prithvi.mapping.rasters import NODATA, Grid, RasterWriter
 from prithvi.mapping.scoring import Ground, Model, Scoring, check_size, mappable
-from prithvi.mapping.strips import Mask, rows_of
+from prithvi.mapping.strips import Mask, look_over, rows_of
 from prithvi.scenes import conform, transform_of
 from prithvi.scenes.area import Area, crop
+from prithvi.scenes.conform import units_of
 from prithvi.scenes.pixels import source_of
 from prithvi.scenes.remote import shown
+from prithvi.scenes.validity import Tally
 from prithvi.windows import WindowPlan
 
 
@@ -44,7 +46,7 @@ class MapResult:
     files: tuple[Path, ...] = ()
     """All that was written."""
     notes: tuple[str, ...] = ()
-    """What could not be made, and why."""
+    """Which pixels were taken as missing though nobody declares them so; what could not be made, and why."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,7 @@ def map_scene(
     target = Target.of(scene, model.window, stride, area)
     notes: tuple[str, ...] = ()
     origin = Provenance.of(model, scene, command)
+    tally = Tally(scene.sizes["time"], target.scene.sizes["y"], target.rows, target.columns, target.mask)
     answers = Answers(model, wanted.needs_confidence, wanted.probabilities)
     rasters = answers.rasters(path.stem, origin.tags())
     rasters[0] = replace(rasters[0], name=path.name)
@@ -156,10 +159,12 @@ def map_scene(
                 model.module, Ground.of(target.scene), model.coordinates, batch_size, device, compile=compile,
                 concurrent=model.concurrent,
             ) as scoring:  # fmt: skip
-                _write_rows(writer, target, model, answers, scoring, progress)
+                _write_rows(writer, target, model, answers, scoring, tally, progress)
+            origin = replace(origin, left_out=tally.sentence(*units_of(scene, model.contract)))
+            writer.tag(origin.tags())
             notes = make_beside(writer.make(), path.parent, wanted, model, target.map, origin)
             writer.publish()
-    return MapResult(path, *_count(path, model), (path, *beside), notes)
+    return MapResult(path, *_count(path, model), (path, *beside), (*_told(path), *notes))
 
 
 def _write_rows(
@@ -168,6 +173,7 @@ def _write_rows(
     model: Mappable,
     answers: Answers,
     scoring: Scoring,
+    tally: Tally,
     progress: Callable[[int, int], None] | None,
 ) -> None:
     begin = target.rows.start + writer.start
@@ -183,8 +189,10 @@ def _write_rows(
     if progress is not None:
         progress(done, len(target.plan))
     scene, offset = target.scene, writer.start
+    pixels = rows_of(scene, model.contract, tally)
+    look_over(pixels, target.rows.start, begin)
     found = blend(
-        rows_of(scene, model.contract), (scene.sizes["y"], scene.sizes["x"]), scoring, target.plan,
+        pixels, (scene.sizes["y"], scene.sizes["x"]), scoring, target.plan,
         batch_size=scoring.batch_size, part=(slice(begin, target.rows.stop), target.columns), wanted=target.mask,
         progress=count,
     )  # fmt: skip
@@ -212,6 +220,13 @@ def _count(path: Path, model: Mappable) -> tuple[dict[str, int], int]:
             counts += np.bincount(values.ravel(), minlength=256)
     names = [entry.name for entry in model.classes] if model.quantity is None else [model.quantity.name]
     return dict(zip(names, counts[: len(names)].tolist(), strict=True)), int(counts[NODATA])
+
+
+def _told(path: Path) -> tuple[str, ...]:
+    """What a map's own tags say of pixels that were left out."""
+    with rasterio.open(path) as raster:
+        left_out = Provenance.from_tags(raster.tags()).left_out
+    return (left_out,) if left_out else ()
 
 
 def _fingerprint(scene: xr.DataArray) -> dict[str, Any]:

@@ -11,6 +11,9 @@ import xarray as xr
 import prithvi
 from prithvi.fitted import Mappable
 
+LEFT_OUT = "PRITHVI_LEFT_OUT"
+"""The tag of `Provenance.left_out`."""
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -26,6 +29,8 @@ class Provenance:
     """What the user let pass (`nir_broad`)."""
     model_folder: str = ""
     """Where the model's own record lies."""
+    left_out: str = ""
+    """How many pixels were taken as missing that nobody declares so, and why."""
     software: str = f"prithvi {prithvi.__version__}"
 
     @classmethod
@@ -49,7 +54,7 @@ class Provenance:
         return cls(
             str(tags.get("PRITHVI_MODEL", "")), str(tags.get("PRITHVI_WEIGHTS_SHA256", "")),
             tuple(inputs.split(", ")) if inputs else (), str(tags.get("PRITHVI_COMMAND", "")),
-            tuple(accepted.split(",")) if accepted else (),
+            tuple(accepted.split(",")) if accepted else (), left_out=str(tags.get(LEFT_OUT, "")),
         )  # fmt: skip
 
     def tags(self) -> dict[str, str]:
@@ -58,5 +63,6 @@ class Provenance:
             "PRITHVI_MODEL": self.model, "PRITHVI_WEIGHTS_SHA256": self.weights_sha256,
             "PRITHVI_SOFTWARE": self.software, "PRITHVI_INPUT": ", ".join(self.inputs),
             "PRITHVI_COMMAND": self.command, "PRITHVI_ACCEPTED": ",".join(self.accepted),
+            LEFT_OUT: self.left_out,
         }  # fmt: skip
         return {key: value for key, value in tags.items() if value}

@@ -185,6 +185,13 @@ class RasterWriter:
             raise self._full(error) from error
         self.start += rows.shape[0]
 
+    def tag(self, tags: Mapping[str, str], start: str = "") -> None:
+        """Adds tags to the rasters whose names begin with `start`, before they are made."""
+        self.rasters = tuple(
+            replace(raster, tags={**raster.tags, **tags}) if raster.name.startswith(start) else raster
+            for raster in self.rasters
+        )
+
     def keep(self) -> None:
         """Notes in the journal that all rows so far are finished."""
         if not self.run:

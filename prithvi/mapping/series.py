@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,12 @@ from prithvi.mapping.memory import frugal
 from prithvi.mapping.provenance import Provenance
 from prithvi.mapping.rasters import Grid, Raster, RasterWriter
 from prithvi.mapping.scoring import Ground
-from prithvi.mapping.strips import rows_of
+from prithvi.mapping.strips import look_over, rows_of
 from prithvi.mapping.together import turns
 from prithvi.scenes import conform, transform_of
+from prithvi.scenes.conform import units_of
 from prithvi.scenes.pixels import ScenePixels, replaced
+from prithvi.scenes.validity import Tally
 
 STORED, SCALE = -9999, 1e-4
 OBSERVED, FILLED, NOTHING = 0, 1, 255
@@ -45,6 +47,8 @@ class FillResult:
     filled: int
     empty: int
     """Those that could not be filled."""
+    notes: tuple[str, ...] = ()
+    """Which pixels were taken as missing though nobody declares them so, by date."""
 
 
 def fill_series(
@@ -133,7 +137,10 @@ def fill_series(
             done = Done(turn_number * len(plan), len(rounds) * len(plan), progress)
             above = sum(row + plan.window <= writer.start for row in plan.rows) * len(plan.columns)
             done(above)
-            rows = KeptRows(rows_of(part, contract), tuple(turn.wanted))
+            tally = Tally(part.sizes["time"], height)
+            pixels = rows_of(part, contract, tally)
+            look_over(pixels, 0, writer.start)
+            rows = KeptRows(pixels, tuple(turn.wanted))
             predict, begin = FillWindows(fill, Ground.of(part), turn, seen, uncertainty), writer.start
             inside = slice(begin, height), slice(0, width)
             for found in blend(rows, (height, width), predict, plan, batch_size=1, part=inside, progress=done):
@@ -142,13 +149,17 @@ def fill_series(
                 writer.write(first, stored_dates(answers.image, answers.filled, answers.uncertainty))
                 if found.last:
                     writer.keep()
+            for place in turn.wanted:
+                left_out = tally.sentence(*units_of(series, contract), place)
+                writer.tag(replace(origin, left_out=left_out).tags(), days[place])
             writer.make()
             writer.publish()
     counts = np.zeros(256, dtype=np.int64)
     for label in labels:
         counts += _states(folder / f"{label}_filled.tif")
     paths = tuple(folder / f"{label}.tif" for label in labels)
-    return FillResult(paths, int(counts[OBSERVED]), int(counts[FILLED]), int(counts[NOTHING]))
+    notes = tuple(f"{label}: {text}" for label, text in zip(labels, map(_left_out, paths), strict=True) if text)
+    return FillResult(paths, int(counts[OBSERVED]), int(counts[FILLED]), int(counts[NOTHING]), notes)
 
 
 class Done:
@@ -270,6 +281,11 @@ def _states(path: Path) -> npt.NDArray[np.int64]:
         for _, part in raster.block_windows(1):
             counts += np.bincount(raster.read(1, window=part).ravel(), minlength=256)
     return counts
+
+
+def _left_out(path: Path) -> str:
+    with rasterio.open(path) as raster:
+        return Provenance.from_tags(raster.tags()).left_out
 
 
 def _labels(series: xr.DataArray) -> list[str]:

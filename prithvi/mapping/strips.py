@@ -13,7 +13,9 @@ import xarray as xr
 
 from prithvi.contract import Contract
 from prithvi.scenes import read
+from prithvi.scenes.conform import units_of
 from prithvi.scenes.pixels import source_of
+from prithvi.scenes.validity import Tally
 from prithvi.windows import WindowPlan
 
 Pixels = npt.NDArray[np.float32]
@@ -25,30 +27,46 @@ SLAB = 16
 """Rows that are read, or handed on when they are finished, at once."""
 
 
-def rows_of(scene: xr.DataArray, contract: Contract) -> Rows:
-    """A scene as `Rows` in the contract's units; from its files where nothing was done to it since it was opened."""
+def rows_of(scene: xr.DataArray, contract: Contract, tally: Tally | None = None) -> Rows:
+    """A scene as `Rows` in the contract's units; from its files where nothing was done to it since it was opened.
+
+    Args:
+        scene: what `prithvi.scenes.conform` gives.
+        contract: units and bands.
+        tally: counts the pixels that are missing because they cannot be reflectance.
+
+    """
     source = source_of(scene)
     if source is not None:
+        gain, bias = units_of(scene, contract)
+        judged = source.judged(gain, bias)
 
         def read_files(first: int, last: int) -> Pixels:
-            part = xr.DataArray(source[:, :, first:last, :], dims=scene.dims, attrs=scene.attrs)
-            return read(part, contract).astype(np.float32, copy=False)
+            values = contract.from_reflectance(judged.rows_of(first, last, tally), gain, bias)
+            return values.astype(np.float32, copy=False)
 
         return read_files
-    pieces = _Pieces(scene, contract)
+    pieces = _Pieces(scene, contract, tally)
     return pieces.rows
+
+
+def look_over(rows: Rows, first: int, last: int) -> None:
+    """Reads rows whose answers are there already (of a run that was gone on with), so that a tally counts them too."""
+    for start in range(first, last, SLAB):
+        rows(start, min(start + SLAB, last))
 
 
 class _Pieces:
     """Whole pieces of a scene that something was done to; what is not asked for yet is kept."""
 
-    def __init__(self, scene: xr.DataArray, contract: Contract) -> None:
-        self.scene, self.contract = scene, contract
+    def __init__(self, scene: xr.DataArray, contract: Contract, tally: Tally | None) -> None:
+        self.scene, self.contract, self.tally = scene, contract, tally
         self.ends = np.cumsum(scene.chunks[2] if scene.chunks is not None else [scene.sizes["y"]])
         self.start, self.pixels = 0, self._read(0, 0)
 
     def _read(self, first: int, last: int) -> Pixels:
-        return read(self.scene.isel(y=slice(first, last)), self.contract).astype(np.float32, copy=False)
+        part = read(self.scene.isel(y=slice(first, last)), self.contract, self.tally, first)
+        return part.astype(np.float32, copy=False)
 
     def rows(self, first: int, last: int) -> Pixels:
         if self.scene.chunks is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -76,6 +77,16 @@ class ZarrWriter:
             raise self._full(error) from error
         self.waiting = [together[..., rows:, :].copy()]
         self.start, self.rows = self.start + rows, self.rows - rows
+
+    def tag(self, tags: Mapping[str, str]) -> None:
+        """Adds attributes to the dataset."""
+        if not tags:
+            return
+        try:
+            zarr.open_group(self.work / "new", mode="r+", use_consolidated=False).attrs.update(dict(tags))
+            zarr.consolidate_metadata(self.work / "new")
+        except OSError as error:
+            raise self._full(error) from error
 
     def publish(self) -> None:
         """Moves the store to its name."""

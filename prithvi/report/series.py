@@ -64,6 +64,7 @@ def sheets_of_series(folder: Path) -> list[Sheet]:
         facts = [
             ("filled by", made.model), ("weights (SHA-256)", made.weights_sha256), ("inputs", "\n".join(made.inputs)),
             ("command", made.command), ("software", tags.get("PRITHVI_SOFTWARE", "")),
+            ("left out", made.left_out),
         ]  # fmt: skip
         probes = [Probe("pixel", states, -1, {value: name for value, (name, _) in _STATES.items()})]
         notes = [f"One pixel of the page is {step} x {step} of the file."] if step > 1 else []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import rioxarray  # noqa: F401  (the .rio accessor)
@@ -12,7 +14,8 @@ import xarray as xr
 from prithvi.bands import check_names
 from prithvi.catalog import Sensor
 from prithvi.errors import BandError, SceneError
-from prithvi.scenes.layout import Layout, ask_for_bands, refuse_numbers
+from prithvi.scenes.layout import FileBand, Layout, ask_for_bands, refuse_numbers, values_of
+from prithvi.scenes.scales import Scales, scale_tag
 
 
 def from_array(
@@ -43,27 +46,85 @@ def from_array(
             raise SceneError(f"{where} has {steps} dates and {len(dates)} were given.")
         array = array.assign_coords(time=np.array(dates, dtype="datetime64[ns]"))
     names: list[str | None]
+    numbers = list(range(count))
     if isinstance(bands, dict):
         refuse_numbers(bands, count, where)
-        array, names = array.isel(band=[number - 1 for number in bands.values()]), list(bands)
+        numbers, names = [number - 1 for number in bands.values()], list(bands)
+        array = array.isel(band=numbers)
     elif bands is not None:
         if len(bands) != count:
             raise BandError(f"{where} has {count} bands, and {len(bands)} were named: name each of them.")
         names = list(check_names(bands))
     else:
         names = ask_for_bands(_own_names(array), count, told, where)
-    missing = {nodata, array.rio.nodata, array.rio.encoded_nodata, told.nodata if told else None}
-    missing |= set(array.attrs.get("missing", ()))
-    values = (float(value) for value in missing if value is not None)
-    known = tuple(value for value in values if not np.isnan(value))
+    missing = values_of(
+        nodata,
+        array.rio.nodata,
+        array.rio.encoded_nodata,
+        told.nodata if told else None,
+        *array.attrs.get("missing", ()),
+    )
     stored = array.drop_attrs(deep=False)
     floats = (
         stored.astype(np.float32 if array.dtype.itemsize <= 2 else np.float64) if array.dtype.kind in "iub" else stored
     )
-    floats = without(floats, stored, known).assign_coords(band=[name or "" for name in names]).assign_attrs(array.attrs)
+    floats = (
+        without(floats, stored, missing).assign_coords(band=[name or "" for name in names]).assign_attrs(array.attrs)
+    )
     kept = [index for index, name in enumerate(names) if name]
-    layout = Layout([], {}, None, told, {where: known}, where, str(array.attrs.get("dtype", array.dtype)))
+    step = {str(names[index]): FileBand(where, numbers[index] + 1) for index in kept}
+    stated = _scales(array, count)
+    usual = {"usual": (told.gain, told.bias), "product": told.name} if told else {}
+    scales = {entry: replace(stated[entry.index - 1], **usual) for entry in step.values()}
+    dtype = str(array.attrs.get("dtype", array.dtype))
+    layout = Layout([step], {}, None, told, dict.fromkeys(scales, missing), where, dtype, scales)
     return floats.isel(band=kept), layout
+
+
+def adjusted(scene: xr.DataArray, layout: Layout) -> xr.DataArray:
+    """An array with all bands brought to one scale."""
+    if not layout.adjust:
+        return scene
+    pairs = [layout.adjust.get(entry, (1.0, 0.0)) for entry in layout.steps[0].values()]
+    factor, summand = (
+        xr.DataArray(np.array(values, scene.dtype), dims="band", coords={"band": scene["band"]})
+        for values in zip(*pairs, strict=True)
+    )
+    attributes = scene.attrs
+    result: xr.DataArray = (scene * factor + summand).transpose(*scene.dims).assign_attrs(attributes)
+    return result
+
+
+def _scales(array: xr.DataArray, count: int) -> list[Scales]:
+    """What an array says of each band's values: in its attributes where they are as stored, in its encoding where
+    xarray or rioxarray has already made reflectance of them (`mask_and_scale=True`).
+    """
+    said, decoded = array.attrs, array.encoding
+    if "gain" in said:  # what `open_scene` gave
+        return [Scales((said["gain"], said.get("bias", 0.0)), offset=said.get("offset"))] * count
+    stored = [_numbers(said, one, many, count) for one, many in _SAID]
+    found = [scale_tag(*pair) for pair in zip(stored[0] or [1.0] * count, stored[1] or [0.0] * count, strict=True)]
+    if any(own.tag is not None for own in found):
+        return found
+    made = [_numbers(decoded, one, many, count) for one, many in _SAID]
+    pairs = zip(made[0] or [1.0] * count, made[1] or [0.0] * count, strict=True)
+    # Reflectance itself, of which nothing is to be taken away any more.
+    return [
+        Scales(None) if pair == (1.0, 0.0) else Scales((1.0, 0.0), offset=0.0 if pair[1] else None) for pair in pairs
+    ]
+
+
+_SAID = (("scale_factor", "scales"), ("add_offset", "offsets"))
+"""Attributes for all bands and, where rioxarray finds that they differ, for each."""
+
+
+def _numbers(said: Mapping[Any, Any], one: str, many: str, count: int) -> list[float] | None:
+    value = said.get(many, said.get(one))
+    try:
+        numbers = [float(number) for number in np.atleast_1d(value)] if value is not None else []
+    except (TypeError, ValueError):
+        return None
+    return numbers * count if len(numbers) == 1 else numbers if len(numbers) == count else None
 
 
 def _own_names(array: xr.DataArray) -> list[str | None] | None:

@@ -18,12 +18,16 @@ from prithvi.bands import WAVELENGTHS
 from prithvi.contract import Contract
 from prithvi.errors import BandError, ScaleError, SceneError, nearest
 from prithvi.scenes.pixels import replaced, source_of
+from prithvi.scenes.validity import HIGHEST, Range, Tally, fill_like, struck
 
 Pixels = npt.NDArray[np.floating[Any]]
 
 
 def conform(scene: xr.DataArray, contract: Contract, accept: Sequence[str] = ()) -> xr.DataArray:
     """`scene` with exactly the contract's bands in their order, its values checked on a sample and not yet converted.
+
+    Values of files that cannot be reflectance are missing in what this gives (see `prithvi.scenes.validity`); those of
+    arrays once `read` reads them.
 
     Args:
         scene: what `open_scene` gives.
@@ -32,7 +36,8 @@ def conform(scene: xr.DataArray, contract: Contract, accept: Sequence[str] = ())
 
     Raises:
         BandError: a band is missing.
-        ScaleError: values of another magnitude than the contract's.
+        ScaleError: values of another magnitude than the contract's, or a band whose scale nobody states though
+            that of others is known.
         SceneError: no pixel has data.
 
     Warns:
@@ -42,15 +47,42 @@ def conform(scene: xr.DataArray, contract: Contract, accept: Sequence[str] = ())
     scene = _select(scene, contract, accept)
     _check_values(scene, contract)
     _warn_of_differences(scene, contract)
-    return scene
+    return replaced(scene, scene, lambda pixels: pixels.judged(*units_of(scene, contract)))
 
 
-def read(scene: xr.DataArray, contract: Contract | None = None) -> Pixels:
+def without_impossible(scene: xr.DataArray, gain: float, bias: float, tally: Tally | None = None) -> xr.DataArray:
+    """A scene with NaN for what cannot be reflectance (see `prithvi.scenes.validity`), lazy where it is lazy.
+
+    Args:
+        scene: (time, band, y, x).
+        gain: reflectance = value x gain + bias.
+        bias: see gain.
+        tally: counts what is found in an array in memory.
+
+    """
+    if source_of(scene) is not None:
+        return replaced(scene, scene, lambda pixels: pixels.judged(gain, bias))
+    dtype = str(scene.attrs.get("dtype", ""))
+    if scene.chunks is None:
+        return scene.copy(data=struck(scene.values, gain, bias, dtype, tally))
+    whole = scene.data.rechunk({1: -1})
+    return scene.copy(data=whole.map_blocks(struck, gain, bias, dtype, dtype=scene.dtype))
+
+
+def units_of(scene: xr.DataArray, contract: Contract | None) -> tuple[float, float]:
+    """Gain and bias of a scene's values (reflectance = value x gain + bias): its own, or the contract's."""
+    gain = scene.attrs["gain"] if contract is None or "gain" in scene.attrs else 1.0 / contract.scale
+    return float(gain), float(scene.attrs.get("bias", 0.0))
+
+
+def read(scene: xr.DataArray, contract: Contract | None = None, tally: Tally | None = None, first: int = 0) -> Pixels:
     """The pixels of (a part of) a scene, (time, band, y, x), NaN where there are none.
 
     Args:
         scene: what `conform` gives, or a part of it.
-        contract: converts to its units; None leaves the values as stored.
+        contract: converts to its units, what cannot be reflectance being NaN; None leaves the values as stored.
+        tally: counts what cannot be reflectance.
+        first: the row of the first, for the tally.
 
     Raises:
         SceneError: the file is cut short or damaged where it was read.
@@ -64,7 +96,8 @@ def read(scene: xr.DataArray, contract: Contract | None = None) -> Pixels:
         ) from error
     if contract is None:
         return values
-    gain, bias = scene.attrs.get("gain", 1.0 / contract.scale), scene.attrs.get("bias", 0.0)
+    gain, bias = units_of(scene, contract)
+    values = struck(values, gain, bias, str(scene.attrs.get("dtype", "")), tally, first)
     return contract.from_reflectance(values, gain, bias)
 
 
@@ -123,6 +156,12 @@ def _select(scene: xr.DataArray, contract: Contract, accept: Sequence[str]) -> x
             f"{_called(scene)} lacks {', '.join(missing)}; it has {', '.join(have)}, and this model wants "
             f"{', '.join(contract.bands)}.{unknown}"
         )
+    unscaled = [name for name in take if name in scene.attrs.get("unscaled", ())]
+    if unscaled:
+        raise ScaleError(
+            f"{_called(scene)}: some bands or dates state their scale and {', '.join(unscaled)} does not: say --scale, "
+            "or --sensor."
+        )
     order = [have.index(name) for name in take]
     scene = replaced(scene, scene.isel(band=order), lambda pixels: pixels.select(order))
     scene = scene.assign_coords(band=list(contract.bands))
@@ -133,24 +172,40 @@ def _called(scene: xr.DataArray) -> str:
     return str(scene.attrs.get("source", "the scene"))
 
 
-def _samples(scene: xr.DataArray, size: int = 256, wanted: int = 9) -> Iterator[Pixels]:
-    """Blocks with data from all over the scene; every block is looked at only while nothing was found."""
+def _samples(scene: xr.DataArray, contract: Contract, size: int = 256, wanted: int = 9) -> Iterator[Pixels]:
+    """(band, n) pixels of blocks from all over the scene, fill that nobody declared left out; every block is looked at
+    only while nothing was found.
+    """
     rows, columns = range(0, scene.sizes["y"], size), range(0, scene.sizes["x"], size)
     blocks = [(row, column) for row in rows for column in columns]
     order = sorted(range(len(blocks)), key=lambda i: (i * 7919) % max(len(blocks), 1))
+    ranges = [Range.of(*units_of(scene, contract))] * len(contract.bands)
+    kinds = [np.dtype(scene.attrs.get("dtype", scene.dtype))] * len(contract.bands)
     found = 0
     last = max(scene.sizes["time"] - 1, 1)
     for times in (slice(0, None, last), slice(1, -1)):  # the first and last dates may hold nothing at all
         for i in order:
             row, column = blocks[i]
             block = _block(scene, times, slice(row, row + size), slice(column, column + size))
-            if np.isfinite(block).all(axis=1).any():
-                yield block
+            # Every other pixel along both axes tells as much, in a quarter of the memory.
+            pixels = _there(np.moveaxis(block[..., ::2, ::2], 1, 0), ranges, kinds)
+            if pixels.size == 0:
+                pixels = _there(np.moveaxis(block, 1, 0), ranges, kinds)
+            if pixels.size:
+                yield pixels
                 found += 1
                 if found == wanted:
                     return
         if found:
             return
+
+
+def _there(block: Pixels, ranges: Sequence[Range], kinds: Sequence[np.dtype[Any]]) -> Pixels:
+    """(band, n) the pixels of a (band, ...) block that have a value in every band, and no fill."""
+    values = block.reshape(len(block), -1)
+    values = values[:, ~np.isnan(values).any(axis=0)]
+    left: Pixels = values[:, ~fill_like(values, ranges, kinds)] if values.size else values
+    return left
 
 
 def _block(scene: xr.DataArray, times: slice, rows: slice, columns: slice) -> Pixels:
@@ -168,30 +223,34 @@ def _check_values(scene: xr.DataArray, contract: Contract) -> None:
         raise ScaleError(
             f"{where} is an 8-bit picture, not reflectance: use the product it was made from, or say --scale."
         )
-    # Every other pixel along both axes tells as much, in a quarter of the memory.
-    blocks = [np.moveaxis(block[..., ::2, ::2], 1, 0).reshape(len(contract.bands), -1) for block in _samples(scene)]
+    blocks = list(_samples(scene, contract))
     if not blocks:
         raise SceneError(
-            f"{where} has no pixel with data in every band (no data: {scene.attrs.get('missing') or 'NaN'})."
+            f"{where} has no pixel with data in every band (no data: {scene.attrs.get('missing') or 'NaN'}; values "
+            "that cannot be reflectance, or the same one in every band that no surface has)."
         )
-    values = np.concatenate(blocks, axis=1)
-    values = values[:, np.isfinite(values).all(axis=0)].astype(np.float64)
-    _refuse_fill(values, scene)
-    gain, bias = scene.attrs.get("gain", 1.0 / contract.scale), scene.attrs.get("bias", 0.0)
+    values = np.concatenate(blocks, axis=1).astype(np.float64)
+    gain, bias = units_of(scene, contract)
+    possible = _possible(values, Range.of(gain, bias))
+    if possible.mean() >= 0.5:  # else it is the scale that is wrong, and not these pixels
+        values = values[:, possible]
     reflectance = values * gain + bias
     middle, high = np.median(reflectance), np.percentile(reflectance, 99)
     seen = f"{where} has values around {np.median(values):.4g} (99 % below {np.percentile(values, 99):.4g})"
     said = "as stated" if stated else "no scale is stated"
+    whole = f"--scale 1{' --offset 0' if bias else ''}"
     units = f"reflectance x {contract.scale:g}"
+    if possible.mean() < 0.5 and middle < 0:
+        raise ScaleError(f"{seen}, most of which are below any reflectance ({said}): say another --scale or --offset.")
     if high < 0.01:
         raise ScaleError(
             f"{seen}, too small for {units}, which this model wants ({said}): if they are reflectance 0 to 1, "
-            "say --scale 1."
+            f"say {whole}."
         )
-    if middle > 3.0:
+    if middle > HIGHEST or possible.mean() < 0.5:
         raise ScaleError(
             f"{seen}, too large for {units}, which this model wants ({said}): if they are reflectance x 10,000, say "
-            "--scale 10000."
+            f"--scale 10000{' --offset 0' if bias else ''}."
         )
     unsaid = scene.attrs.get("sensor", "").startswith("sentinel-2") and "offset" not in scene.attrs
     if unsaid and np.percentile(values, 0.1, axis=1).min() >= 1_000:
@@ -208,15 +267,10 @@ def _check_values(scene: xr.DataArray, contract: Contract) -> None:
         warnings.warn(f"{where} does not state its scale; its values are taken for {units}.", stacklevel=4)
 
 
-def _refuse_fill(values: Pixels, scene: xr.DataArray) -> None:
-    """A value that products use for 'nothing here', in every band of many pixels, is not reflectance."""
-    for fill in (-9999.0, -1000.0, 0.0):
-        share = float((values == fill).all(axis=0).mean())
-        if share > 0.005:
-            raise SceneError(
-                f"{_called(scene)} is {fill:g} in every band of {share:.0%} of its pixels, and nobody says that this "
-                f"means no data: say --nodata {fill:g}."
-            )
+def _possible(values: Pixels, own: Range) -> npt.NDArray[np.bool_]:
+    """(n,) where all of (band, n) values can be reflectance."""
+    found: npt.NDArray[np.bool_] = ((values >= own.low) & (values <= own.high)).all(axis=0)
+    return found
 
 
 def _warn_of_differences(scene: xr.DataArray, contract: Contract) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
@@ -22,9 +22,10 @@ from affine import Affine
 from prithvi.bands import PRODUCTS, WAVELENGTHS, band_id, check_names, common_name
 from prithvi.catalog import SENSORS, Sensor
 from prithvi.errors import BandError, SceneError
-from prithvi.scenes.layout import OFFSET_SINCE, File, FileBand, Layout, inspect_all
+from prithvi.scenes.layout import File, FileBand, Layout, inspect_all, values_of
 from prithvi.scenes.names import read_file_name
 from prithvi.scenes.remote import shown
+from prithvi.scenes.scales import OFFSET_SINCE, Scales, scale_tag
 from prithvi.scenes.stac import address, read_stac
 
 if TYPE_CHECKING:
@@ -73,7 +74,6 @@ def lay_out_items(
     bands: Sequence[str] | None,
     told: Sensor | None,
     dates: Sequence[dt.date] | None,
-    scale: float | None,
     offset: float | None,
     nodata: float | None,
 ) -> Layout:
@@ -103,39 +103,19 @@ def lay_out_items(
     chosen = [{name: table[name] for name in names} for table in tables]
     files = inspect_all(list(dict.fromkeys(asset.path for table in chosen for asset in table.values())))
     repeat = _repeats(files, where)
-    scaling: dict[FileBand, tuple[float, float] | None] = {}
-    offsets: dict[str, float | None] = {}
-    missing: dict[str, tuple[float, ...]] = {}
+    scales: dict[FileBand, Scales] = {}
+    missing: dict[FileBand, tuple[float, ...]] = {}
     for item, sensor, day, table in zip(items, sensors, days, chosen, strict=True):
         for asset in table.values():
-            file = files[asset.path]
-            own = (1.0 / scale, 0.0) if scale is not None else _scaling(asset, sensor, file)
-            if own is not None and sensor is not None and sensor.product == "sentinel-2":
-                known = _left_in(item, asset, sensor, day, offset)
-                offsets[item.id] = known
-                own = own[0], (known or 0.0) * own[0]
-            scaling[FileBand(asset.path, asset.index)] = own
-            declared = (nodata, file.nodata, *asset.nodata, sensor.nodata if sensor else None)
-            values = (*missing.get(asset.path, ()), *declared, read_file_name(asset.path).nodata)
-            missing[asset.path] = tuple(dict.fromkeys(value for value in values if value is not None))
+            file, entry = files[asset.path], FileBand(asset.path, asset.index)
+            scales[entry] = _scales(item, asset, sensor, file, day, offset)
+            own = (nodata, file.nodata[asset.index - 1], *asset.nodata, sensor.nodata if sensor else None)
+            missing[entry] = values_of(*missing.get(entry, ()), *own, read_file_name(asset.path).nodata)
     steps = [{name: FileBand(asset.path, asset.index) for name, asset in table.items()} for table in chosen]
-    of_one = _one_sensor(sensors)
-    stated = scaling[next(iter(steps[-1].values()))]
-    adjust: dict[FileBand, tuple[float, float]] = {}
-    if len(set(scaling.values())) > 1:
-        if stated is None or None in scaling.values():
-            raise SceneError(
-                f"{where}: some bands or dates state their scale and some do not: say --scale, or --sensor."
-            )
-        # Values of all dates and bands are brought to what the last date's mean.
-        adjust = {
-            entry: (own[0] / stated[0], (own[1] - stated[1]) / stated[0]) for entry, own in scaling.items() if own
-        }
-    first = files[next(iter(steps[0].values())).path]
+    first = next(iter(steps[0].values()))
     return Layout(
-        steps, files, days, of_one, missing, where, first.dtype,
-        repeat=repeat, stated=stated, adjust=adjust,
-        offset=None if None in offsets.values() else offsets.get(items[-1].id),
+        steps, files, days, _one_sensor(sensors), missing, where, files[first.path].dtypes[first.index - 1], scales,
+        repeat=repeat,
     )  # fmt: skip
 
 
@@ -246,18 +226,28 @@ def _wanted(
     return common
 
 
-def _scaling(asset: _Asset, sensor: Sensor | None, file: File) -> tuple[float, float] | None:
-    """Gain and bias of an asset's values: as the item says, as the product has it, or as the file declares."""
-    if asset.scale is not None:
-        return asset.scale, asset.offset or 0.0
-    if sensor is not None:
-        return sensor.gain, sensor.bias
-    declared = file.scaling[asset.index - 1]
-    return declared if declared != (1.0, 0.0) else None
+def _scales(
+    item: pystac.Item, asset: _Asset, sensor: Sensor | None, file: File, day: dt.date, told: float | None
+) -> Scales:
+    """What is said of an asset's values: by the item, else by the file; and what the product usually has."""
+    own = scale_tag(*file.scaling[asset.index - 1])
+    gain, bias = own.tag or (sensor.gain if sensor else None, 0.0)
+    gain, bias = asset.scale or gain, bias if asset.offset is None else asset.offset
+    if gain is not None and (asset.scale is not None or asset.offset is not None):
+        own = Scales((gain, bias), offset=bias / gain)
+    if sensor is None:
+        return own
+    own = replace(own, usual=(sensor.gain, sensor.bias), product=sensor.name)
+    if sensor.product != "sentinel-2":
+        return own
+    known, settled = _left_in(item, own.offset or None, day, told)
+    tag = own.tag and (own.tag[0], (known or 0.0) * own.tag[0])
+    return replace(own, tag=tag, offset=known, settled=settled)
 
 
-def _left_in(item: pystac.Item, asset: _Asset, sensor: Sensor, day: dt.date, told: float | None) -> float | None:
-    """What is to be added to Sentinel-2 values; None where neither item, date nor user (`told`) say it.
+def _left_in(item: pystac.Item, stated: float | None, day: dt.date, told: float | None) -> tuple[float | None, bool]:
+    """What is to be added to Sentinel-2 values, None where neither item nor date say it; and whether that stands
+    whatever the user says (`told`).
 
     Values of a baseline before 04.00 never carry the 1,000, and what the user says is for the others.
     """
@@ -265,21 +255,19 @@ def _left_in(item: pystac.Item, asset: _Asset, sensor: Sensor, day: dt.date, tol
     names = ("s2:processing_baseline", "processing:version", "sentinel:processing_baseline")
     baseline = next((number for number in (_number(said.get(name)) for name in names) if number is not None), None)
     if baseline is not None and baseline < 4:
-        return 0.0
-    if told is not None:
-        return told
+        return 0.0, True
     applied = said.get("earthsearch:boa_offset_applied", said.get("sentinel:boa_offset_applied"))
     if applied is not None:
-        return 0.0 if applied else -1000.0
-    if asset.offset:
-        return float(round(asset.offset / (asset.scale or sensor.gain)))
-    if baseline is not None:
+        return (0.0 if applied else -1000.0), False
+    if stated:
+        return float(round(stated)), False
+    if baseline is not None and told is None:
         raise SceneError(
             f"{item.id} is of processing baseline {baseline:05.2f}, whose values are 1,000 too high unless that was "
             "taken out, and the item does not say: say --offset -1000 if it was not (the archive's files), --offset 0 "
             "if it was."
         )
-    return 0.0 if day < OFFSET_SINCE else None
+    return (0.0 if day < OFFSET_SINCE and baseline is None else None), False
 
 
 def _repeats(files: Mapping[str, File], where: str) -> dict[str, int]:

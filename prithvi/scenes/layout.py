@@ -6,27 +6,25 @@ import datetime as dt
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import rasterio
 from affine import Affine
-from rasterio.enums import MaskFlags
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
-from prithvi.bands import PRITHVI_BANDS, check_names, common_name
+from prithvi.bands import PRITHVI_BANDS, band_id, check_names, common_name
 from prithvi.catalog import Sensor
 from prithvi.catalog import sensor as sensor_named
 from prithvi.errors import BandError, SceneError
 from prithvi.scenes.names import common_names, read_file_name, split_description
 from prithvi.scenes.remote import ask, is_remote, shown
+from prithvi.scenes.scales import Scales, scale_tag
 
 _AT_ONCE = 8
 """Files on servers whose headers are fetched at the same time."""
-
-
-OFFSET_SINCE = dt.date(2022, 1, 25)
-"""When processing baseline 04.00 of Sentinel-2 began, whose values are 1,000 higher."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +47,16 @@ class File:
     path: str
     count: int
     descriptions: tuple[str | None, ...]
-    nodata: float | None
+    nodata: tuple[float | None, ...]
+    """Of each band."""
     scaling: tuple[tuple[float, float], ...]
     """GDAL's scale and offset of each band."""
-    dtype: str
+    dtypes: tuple[str, ...]
+    """Of each band."""
+    masked: tuple[bool, ...]
+    """Whether a mask lies beside a band's values: inside the file or as .msk."""
+    alpha: int | None
+    """The band, counted from 1, whose 0 means that a pixel has no data; None for none."""
     blocks: tuple[int, int]
     """Height and width."""
     wkt: str
@@ -75,23 +79,19 @@ class Layout:
     """Every file by its path."""
     dates: list[dt.date] | None
     sensor: Sensor | None
-    nodata: dict[str, tuple[float, ...]]
-    """Values of pixels without data in each file: what it declares and what its product says."""
+    nodata: dict[FileBand, tuple[float, ...]]
+    """Values of pixels without data in each band: what it declares and what its product says."""
     where: str
     """How to call the scene in a message."""
     dtype: str
-    scaling: tuple[float, float] | None = None
-    """Gain and bias that the files themselves declare for all bands used (GDAL's scale and offset)."""
+    scales: dict[FileBand, Scales] = field(default_factory=dict)
+    """What is said of each band's values."""
     unknown: tuple[str, ...] = ()
     """Band names that nobody understood."""
     repeat: dict[str, int] = field(default_factory=dict)
     """How often a file's pixels stand beside themselves on the scene's grid, where they are coarser."""
-    stated: tuple[float, float] | None = None
-    """Gain and bias, all that was said taken in; None leaves them to the sensor or the files."""
     adjust: dict[FileBand, tuple[float, float]] = field(default_factory=dict)
-    """Factor and summand that bring a band's values to what `stated` says."""
-    offset: float | None = None
-    """What `stated` adds to each value of Sentinel-2, where that is known."""
+    """Factor and summand that bring a band's values to the scale of the others."""
 
 
 def lay_out(
@@ -100,15 +100,25 @@ def lay_out(
     told: Sensor | None,
     dates: list[dt.date] | None,
     order: str | None,
-    nodata: float | None,
+    nodata: Sequence[float] | None,
+    placed: bool = True,
 ) -> Layout:
     """Finds (date, band) in files; see `prithvi.open_scene` for the arguments.
+
+    Args:
+        paths: files.
+        bands: names, or numbers by name.
+        told: the sensor.
+        dates: of the files.
+        order: of bands and dates.
+        nodata: values without data beside those that files and products declare.
+        placed: whether files have to say where they lie.
 
     Raises:
         SceneError, BandError: see `prithvi.open_scene`.
 
     """
-    files = list(inspect_all(paths).values())
+    files = list(inspect_all(paths, placed).values())
     _refuse_several_grids(files)
     where = shown(paths[0]) if len(paths) == 1 else f"{Path(shown(paths[0])).name} and {len(paths) - 1} more files"
     if told is None:
@@ -118,6 +128,8 @@ def lay_out(
                 f"{where} mixes {' and '.join(sorted(said))}, which have other scales: open them one by one."
             )
         told = sensor_named(min(said)) if said else None
+    one_each = len(files) > 1 and all(file.count == 1 + (file.alpha is not None) for file in files)
+    files = [without_alpha(file, None if one_each else bands, told) for file in files]
     if len(files) > 1 and all(file.count == 1 for file in files):
         table = _single_bands(files, bands, told, where)
     else:
@@ -174,47 +186,55 @@ def _unknown(files: Sequence[File], told: Sensor | None) -> tuple[str, ...]:
     return tuple(name for name, common in zip(names, found, strict=True) if common is None)
 
 
-def inspect_all(paths: Sequence[str]) -> dict[str, File]:
+def inspect_all(paths: Sequence[str], placed: bool = True) -> dict[str, File]:
     """Headers of files by their paths; several at once from servers.
 
+    Args:
+        paths: files or addresses.
+        placed: whether they have to say where they lie.
+
     Raises:
-        SceneError: one cannot be opened, says not where it lies, or carries a mask.
+        SceneError: one cannot be opened, or does not say where it lies.
 
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         if not any(map(is_remote, paths)):
-            return {path: _inspect(path) for path in paths}
+            return {path: _inspect(path, placed) for path in paths}
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             try:
-                return dict(zip(paths, pool.map(_inspect, paths), strict=True))
+                return dict(zip(paths, pool.map(partial(_inspect, placed=placed), paths), strict=True))
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
 
 
-def _inspect(path: str) -> File:
+def _inspect(path: str, placed: bool) -> File:
     try:
-        return ask(path, lambda raster: _header(path, raster))
+        return ask(path, lambda raster: header(path, raster, placed))
     except RasterioIOError as error:
         raise SceneError(f"{path} cannot be opened as a raster: it is damaged or of no known format.") from error
 
 
-def _header(path: str, raster: rasterio.DatasetReader) -> File:
-    _check_georeference(shown(path), raster)
+def header(path: str, raster: rasterio.DatasetReader, placed: bool = True) -> File:
+    """What an open file says of itself; see `inspect_all`."""
+    if placed:
+        _check_georeference(shown(path), raster)
     if raster.count == 0:
         raise SceneError(f"{shown(path)} holds no band: name one of its subdatasets.")
     height, width = raster.block_shapes[0]
-    _refuse_mask(shown(path), raster)
+    alphas = [number for number, colour in enumerate(raster.colorinterp, start=1) if colour == ColorInterp.alpha]
     return File(
         path,
         raster.count,
         raster.descriptions,
-        raster.nodata,
+        raster.nodatavals,
         tuple(zip(raster.scales, raster.offsets, strict=True)),
-        raster.dtypes[0],
+        raster.dtypes,
+        tuple(_has_mask(flags) for flags in raster.mask_flag_enums),
+        alphas[-1] if alphas else None,
         (height, width),
-        raster.crs.to_wkt(),
+        raster.crs.to_wkt() if raster.crs is not None else "",
         raster.transform,
         raster.shape,
     )
@@ -230,12 +250,42 @@ def _check_georeference(path: str, raster: rasterio.DatasetReader) -> None:
         )
 
 
-def _refuse_mask(path: str, raster: rasterio.DatasetReader) -> None:
-    if any(MaskFlags.per_dataset in flags for flags in raster.mask_flag_enums):
-        raise SceneError(
-            f"{path} carries a mask (or alpha band) beside its values, which is not read: write it into them "
-            "('gdalwarp -dstnodata -9999 IN OUT', for unsigned values -dstnodata 0)."
-        )
+def _has_mask(flags: Sequence[MaskFlags]) -> bool:
+    """Whether a band's mask says more than its nodata value: one inside the file, beside it, or over all bands."""
+    if MaskFlags.all_valid in flags or MaskFlags.alpha in flags:  # an alpha band is read as such
+        return False
+    return list(flags) != [MaskFlags.nodata]
+
+
+def without_alpha(file: File, bands: list[str] | dict[str, int] | None, told: Sensor | None) -> File:
+    """The file without its alpha band among the bands, or without an alpha where that band is one of the scene's.
+
+    GDAL tags bands as alpha that are none (the fourth of four, the second where ALPHA=YES was said): one that is named
+    by its number, by its place among the names, by its description or by the sensor's order is that band.
+    """
+    if file.alpha is None:
+        return file
+    if isinstance(bands, dict):
+        is_band = file.alpha in bands.values()
+    elif bands is not None:
+        is_band = file.count % len(bands) == 0
+    else:
+        text = file.descriptions[file.alpha - 1]
+        is_band = bool(text) and _names_a_band(str(text), told)
+        if not any(file.descriptions):
+            is_band = told is not None and file.count == len(told.stack)
+            if told is None and file.count != 2:  # which of them is which is asked as of any other file
+                return file
+    if is_band:
+        return replace(file, alpha=None)
+    if isinstance(bands, dict) or file.alpha != file.count:
+        return file
+    return replace(file, count=file.count - 1, descriptions=file.descriptions[:-1])
+
+
+def _names_a_band(text: str, told: Sensor | None) -> bool:
+    name, _ = split_description(text)
+    return common_name(name, told.product if told else None) is not None or band_id(name) is not None
 
 
 def refuse_numbers(bands: dict[str, int], count: int, where: str) -> None:
@@ -351,7 +401,7 @@ def _finish(
     files: Sequence[File],
     dates: list[dt.date] | None,
     told: Sensor | None,
-    nodata: float | None,
+    nodata: Sequence[float] | None,
     where: str,
     unknown: tuple[str, ...] = (),
 ) -> Layout:
@@ -369,13 +419,21 @@ def _finish(
     when: list[dt.date] | None = sorted(known) if known else dates
     if when is not None and len(when) != len(steps):
         raise SceneError(f"{where} has {len(steps)} dates and {len(when)} were given.")
-    missing = {}
-    for file in files:
-        own = read_file_name(file.path).sensor
-        product = sensor_named(own) if own else told
-        values = (nodata, file.nodata, product.nodata if product else None, read_file_name(file.path).nodata)
-        missing[file.path] = tuple(dict.fromkeys(value for value in values if value is not None))
     by_path = {file.path: file for file in files}
-    scaling = {by_path[entry.path].scaling[entry.index - 1] for step in steps for entry in step.values()}
-    common = scaling.pop() if len(scaling) == 1 and scaling != {(1.0, 0.0)} else None
-    return Layout(steps, by_path, when, told, missing, where, files[0].dtype, common, unknown)
+    missing, scales = {}, {}
+    for step in steps:
+        for entry in step.values():
+            file, named = by_path[entry.path], read_file_name(entry.path)
+            product = sensor_named(named.sensor) if named.sensor else told
+            usual = product.nodata if product else None
+            missing[entry] = values_of(*(nodata or ()), file.nodata[entry.index - 1], usual, named.nodata)
+            own = scale_tag(*file.scaling[entry.index - 1])
+            scales[entry] = replace(own, usual=(product.gain, product.bias), product=product.name) if product else own
+    entries = list(missing)
+    dtype = by_path[entries[0].path].dtypes[entries[0].index - 1]
+    return Layout(steps, by_path, when, told, missing, where, dtype, scales, unknown)
+
+
+def values_of(*values: float | None) -> tuple[float, ...]:
+    """The nodata values among what was said, each once; NaN is one anyway."""
+    return tuple(dict.fromkeys(float(value) for value in values if value is not None and value == value))

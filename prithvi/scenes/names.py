@@ -44,6 +44,10 @@ _LANDSAT_SIDE = re.compile(
 )
 
 
+_DSWX = re.compile(r"^(OPERA_L3_)?DSWx[-_]HLS_", re.IGNORECASE)
+"""Layers of the water product that OPERA makes of an HLS granule, which often lie beside it."""
+
+
 def _day(text: str, form: str, name: str) -> dt.date:
     try:
         day = dt.datetime.strptime(text, form).date()
@@ -62,7 +66,7 @@ def read_file_name(path: str | Path) -> Named:
 
     """
     name = PurePath(path).name
-    if _LANDSAT_SIDE.match(name):
+    if _LANDSAT_SIDE.match(name) or _DSWX.match(name):
         return Named(ancillary=True)
     if match := _HLS.match(name):
         part = match["band"]

@@ -22,12 +22,13 @@ from affine import Affine
 from prithvi.bands import PRITHVI_BANDS, check_names
 from prithvi.catalog import sensor as sensor_named
 from prithvi.errors import BandError, SceneError
-from prithvi.scenes.arrays import from_array
+from prithvi.scenes.arrays import adjusted, from_array
 from prithvi.scenes.items import lay_out_items
-from prithvi.scenes.layout import OFFSET_SINCE, Layout, lay_out
+from prithvi.scenes.layout import Layout, lay_out
 from prithvi.scenes.names import read_file_name
 from prithvi.scenes.pixels import lazily, pixels_of
 from prithvi.scenes.remote import is_remote
+from prithvi.scenes.scales import OFFSET_SINCE, settle
 from prithvi.scenes.stac import is_items
 
 if TYPE_CHECKING:
@@ -64,10 +65,12 @@ def open_scene(
             file, counted from 1; or six numbers, which are then the bands blue, green, red, nir_narrow, swir_1, swir_2.
             Of STAC items: common names of the bands to open, all reflective ones that every item has if left out.
         sensor: a key of `prithvi.catalog.SENSORS`: names the bands by their ids or order, and sets scale and nodata.
-        scale: value = reflectance x scale; counts more than what the sensor, the name or the file's own scale say.
+        scale: reflectance = (value + offset) / scale. Counts more than what the file says of each band (its scale and
+            offset tags, a STAC item's, an array's `scale_factor` and `add_offset`), and that more than what the sensor
+            usually has; alone it leaves the file's own offset as it is. See docs/contract.md.
         offset: added to every value before it is scaled (-1000 for Sentinel-2 of processing baseline 04.00 and later;
-            items of an earlier baseline are left as they are).
-        nodata: value of pixels without data, beside those that the file and the product declare.
+            items of an earlier baseline are left as they are); likewise.
+        nodata: value of pixels without data, beside those that each band and the product declare.
         dates: the date of each step of the time axis, where names do not say them.
         order: `time-major` or `band-major`, for one file with the bands of several dates.
 
@@ -75,45 +78,46 @@ def open_scene(
         SceneError: damaged, without a place, on several grids, or of an unknown date order.
         BandError: bands that cannot be named.
 
+    Warns:
+        UserWarning: scale and offset that were said, that the file states and that the product has differ.
+
     """
     told = sensor_named(sensor) if sensor is not None else None
     when = _days(dates) if dates is not None else None
     if scale is not None and not 0 < scale < float("inf"):
         raise SceneError(f"a scale of {scale:g} was given; value = reflectance x scale needs one above 0.")
+    array: xr.DataArray | None = None
     if isinstance(source, xr.DataArray):
-        scene, layout = from_array(source, _numbered(bands), told, when, nodata)
+        array, layout = from_array(source, _numbered(bands), told, when, nodata)
     elif is_items(source):
         chosen = _numbered(bands)
         if isinstance(chosen, dict):
             raise BandError("assets of STAC items have names and no numbers: name the bands (blue, green, ...).")
-        layout = lay_out_items(source, chosen, told, when, scale, offset, nodata)
-        scene = _from_files(layout)
+        layout = lay_out_items(source, chosen, told, when, offset, nodata)
     else:
         layout = lay_out(
-            _files(cast("str | Path | Sequence[str | Path]", source)), _numbered(bands), told, when, order, nodata
-        )
-        scene = _from_files(layout)
+            _files(cast("str | Path | Sequence[str | Path]", source)), _numbered(bands), told, when, order,
+            None if nodata is None else [nodata],
+        )  # fmt: skip
+    names = {entry: name for step in layout.steps for name, entry in step.items()}
+    settled = settle(layout.scales, list(layout.steps[-1].values()), scale, offset, layout.where, names)
+    layout.adjust = settled.adjust
+    scene = _from_files(layout) if array is None else adjusted(array, layout)
     known = layout.sensor
-    declared = layout.scaling or (scene.attrs.get("gain"), scene.attrs.get("bias", 0.0))
-    usual = (known.gain, known.bias) if known else declared
-    gain, bias = layout.stated or ((1.0 / scale, 0.0) if scale is not None else usual)
-    if offset is not None and gain is None:
-        raise SceneError(f"{layout.where}: an offset of {offset} needs a scale or a sensor beside it.")
-    if offset is not None and gain is not None and layout.offset is None:
-        bias += offset * gain
-    if layout.offset is None:
-        _ask_for_offset(layout, scene, offset)
+    if offset is None and settled.offset is None:
+        _ask_for_offset(layout, scene, settled.gain)
     scene.attrs = {
         key: value
         for key, value in {
-            "gain": gain,
-            "bias": bias if gain is not None else None,
+            "gain": settled.gain,
+            "bias": settled.bias if settled.gain is not None else None,
             "level": known.level if known else scene.attrs.get("level"),
             "sensor": known.name if known else scene.attrs.get("sensor"),
             "missing": sorted({value for values in layout.nodata.values() for value in values}),
             "source": layout.where,
             "dtype": layout.dtype,
-            "offset": offset if layout.offset is None else layout.offset,
+            "offset": settled.offset,
+            "unscaled": [names[entry] for entry in settled.unknown] or None,
             "unknown_bands": list(layout.unknown) or None,
             "shape": (scene.sizes["y"], scene.sizes["x"]),
         }.items()
@@ -213,19 +217,20 @@ def _from_files(layout: Layout) -> xr.DataArray:
     return placed
 
 
-def _ask_for_offset(layout: Layout, scene: xr.DataArray, offset: float | None) -> None:
+def _ask_for_offset(layout: Layout, scene: xr.DataArray, gain: float | None) -> None:
     """Sentinel-2 from 25 January 2022 on carries +1000 unless somebody took it out; only the user can know."""
     known = layout.sensor
-    if known is None or not known.name.startswith("sentinel-2") or offset is not None:
+    if known is None or not known.name.startswith("sentinel-2"):
         return
+    added = f"{-0.1 / (gain or known.gain):.6g}"
     if "time" not in scene.coords:
         warnings.warn(
             f"{layout.where} has no date; its values are taken not to carry the +1,000 of Sentinel-2 archives since "
-            "2022 (say --date, or --offset -1000 or 0).",
+            f"2022 (say --date, or --offset {added} or 0).",
             stacklevel=3,
         )
     elif scene["time"].values.max() >= np.datetime64(OFFSET_SINCE):
         raise SceneError(
             f"{layout.where} is a Sentinel-2 image after 2022-01-25, whose values are 1,000 too high unless that was "
-            "taken out: say --offset -1000 if it was not (the archive's files), --offset 0 if it was."
+            f"taken out: say --offset {added} if it was not (the archive's files), --offset 0 if it was."
         )

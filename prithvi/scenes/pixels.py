@@ -22,6 +22,7 @@ from rasterio.windows import Window
 from prithvi.errors import SceneError
 from prithvi.scenes.layout import File, Layout
 from prithvi.scenes.remote import ask
+from prithvi.scenes.validity import Mask, Range, Tally, Values, strike
 
 Key = tuple[Any, ...]
 _OPEN = 64
@@ -41,6 +42,12 @@ class Plane:
     """How often each pixel of the file stands beside and below itself: nearest neighbours on a finer grid."""
     adjust: tuple[float, float] = (1.0, 0.0)
     """Factor and summand that bring values to the scene's scale."""
+    masked: bool = False
+    """Whether the file has a mask of the band beside its values."""
+    alpha: int | None = None
+    """A band of the file whose 0 means that a pixel has no data."""
+    dtype: str = ""
+    """Of the band; rasterio reads those of one type together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +67,8 @@ class ScenePixels:
     rows: slice = field(default_factory=lambda: slice(0, None))
     """The part of the planes that this is."""
     columns: slice = field(default_factory=lambda: slice(0, None))
+    reflectance: tuple[float, float] | None = None
+    """Gain and bias of the scene's values, where those that cannot be reflectance are to be NaN; None leaves them."""
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -88,24 +97,63 @@ class ScenePixels:
         lost = tuple(axis for axis, part in enumerate((times, bands, rows, columns)) if part.ndim == 0)
         return found.squeeze(lost)
 
+    def rows_of(self, first: int, last: int, tally: Tally | None = None) -> npt.NDArray[np.floating[Any]]:
+        """(time, band, rows, width) of whole rows.
+
+        Args:
+            first: the first row.
+            last: the row after the last.
+            tally: counts what cannot be reflectance.
+
+        Raises:
+            SceneError: see `__getitem__`.
+
+        """
+        found = np.empty((*self.shape[:2], last - first, self.width), self.dtype)
+        down, along = np.arange(first, last) + self.rows.start, np.arange(self.width) + self.columns.start
+        for time, planes in enumerate(self.planes):
+            struck = self._read(planes, down, along, found[time])
+            if tally is not None:
+                tally.add(time, first, struck, last - first)
+        return found
+
     def _read(
         self, planes: Sequence[Plane], rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp],
         into: npt.NDArray[np.floating[Any]],
-    ) -> None:  # fmt: skip
-        """One date's bands; those of one file in one go."""
-        files: dict[tuple[str, int], list[int]] = {}
+    ) -> dict[str, tuple[Mask, Values]]:  # fmt: skip
+        """One date's bands, those of one file in one go; what of them cannot be reflectance, see `strike`."""
+        files: dict[tuple[str, int, str], list[int]] = {}
         for number, plane in enumerate(planes):
-            files.setdefault((plane.path, plane.repeat), []).append(number)
-        for (path, repeat), numbers in files.items():
+            files.setdefault((plane.path, plane.repeat, plane.dtype), []).append(number)
+        held: dict[int, Values] = {}
+        for (path, repeat, _), numbers in files.items():
             own_rows, own_columns = rows // repeat, columns // repeat
             top, left = int(own_rows.min()), int(own_columns.min())
             window = Window(left, top, int(own_columns.max()) + 1 - left, int(own_rows.max()) + 1 - top)
-            indexes = [planes[number].index for number in numbers]
-            stored = _read(path, indexes, window)
-            if repeat > 1 or len(rows) != stored.shape[1] or len(columns) != stored.shape[2]:
-                stored = stored[:, own_rows - top][..., own_columns - left]
-            for number, values in zip(numbers, stored, strict=True):
-                _convert(values, planes[number], into[number])
+            parts = _read(path, [planes[number] for number in numbers], window)
+            if repeat > 1 or len(rows) != window.height or len(columns) != window.width:
+                parts = [part[:, own_rows - top][..., own_columns - left] for part in parts]
+            for place, number in enumerate(numbers):
+                convert(parts, place, planes[number], into[number], self.reflectance is None)
+                held[number] = parts[0][place]
+        struck: dict[str, tuple[Mask, Values]] = {}
+        if self.reflectance is not None:
+            struck = strike([held[number] for number in range(len(planes))], into, self._ranges(planes))
+        for plane, values in zip(planes, into, strict=True):
+            factor, summand = plane.adjust
+            if (factor, summand) != (1.0, 0.0):
+                values *= values.dtype.type(factor)
+                values += values.dtype.type(summand)
+        return struck
+
+    def _ranges(self, planes: Sequence[Plane]) -> list[Range]:
+        assert self.reflectance is not None
+        gain, bias = self.reflectance
+        return [Range.of(gain * factor, bias + gain * summand) for factor, summand in (p.adjust for p in planes)]
+
+    def judged(self, gain: float, bias: float) -> ScenePixels:
+        """With NaN for values that cannot be reflectance = value x gain + bias; see `prithvi.scenes.validity`."""
+        return replace(self, reflectance=(gain, bias))
 
     def select(self, bands: Sequence[int]) -> ScenePixels:
         """Some bands, in another order."""
@@ -131,10 +179,10 @@ def pixels_of(layout: Layout) -> ScenePixels:
     for step in layout.steps:
         found = []
         for entry in step.values():
-            kinds.append(_floating(np.dtype(layout.files[entry.path].dtype)))
-            missing = tuple(value for value in layout.nodata[entry.path] if not np.isnan(value))
+            file = layout.files[entry.path]
+            kinds.append(_floating(np.dtype(file.dtypes[entry.index - 1])))
             repeat, adjust = layout.repeat.get(entry.path, 1), layout.adjust.get(entry, (1.0, 0.0))
-            found.append(Plane(entry.path, entry.index, missing, repeat, adjust))
+            found.append(plane_of(file, entry.index, layout.nodata[entry], repeat, adjust))
         planes.append(tuple(found))
     row_bytes = sum(_row_bytes(file) for file in layout.files.values())
     return ScenePixels(tuple(planes), *finest.shape, np.result_type(*kinds), row_bytes)
@@ -188,7 +236,7 @@ def row_bytes(scene: xr.DataArray) -> int:
 
 
 def _row_bytes(file: File) -> int:
-    return file.blocks[0] * file.shape[1] * file.count * np.dtype(file.dtype).itemsize
+    return file.blocks[0] * file.shape[1] * file.count * max(np.dtype(name).itemsize for name in file.dtypes)
 
 
 def _floating(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -198,25 +246,56 @@ def _floating(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
 
 
-def _convert(stored: npt.NDArray[Any], plane: Plane, into: npt.NDArray[np.floating[Any]]) -> None:
-    into[...] = stored
-    if np.issubdtype(stored.dtype, np.floating):
-        into[~np.isfinite(stored)] = np.nan
+def plane_of(
+    file: File, index: int, nodata: Sequence[float], repeat: int = 1, adjust: tuple[float, float] = (1.0, 0.0)
+) -> Plane:
+    """A band of a file with all that reading it right takes; see `Plane`."""
+    missing = _of_type(nodata, np.dtype(file.dtypes[index - 1]))
+    return Plane(file.path, index, missing, repeat, adjust, file.masked[index - 1], file.alpha, file.dtypes[index - 1])
+
+
+def _of_type(values: Sequence[float], dtype: np.dtype[Any]) -> tuple[float, ...]:
+    """The numbers among values that a type can hold, as it holds them: compared with those nothing is converted."""
+    if dtype.kind not in "iu":
+        return tuple(values)
+    limits = np.iinfo(dtype)
+    return tuple(int(value) for value in values if limits.min <= value <= limits.max and value == int(value))
+
+
+def convert(
+    parts: Sequence[Values], place: int, plane: Plane, into: npt.NDArray[np.floating[Any]], finite: bool
+) -> None:
+    """One band of what `read_planes` gave as floats, NaN where it is declared missing or, with `finite`, infinite."""
+    stored, *masks = parts
+    values = stored[place]
+    into[...] = values
+    if finite and values.dtype.kind == "f":
+        into[~np.isfinite(values)] = np.nan
     for value in plane.missing:
-        into[stored == value] = np.nan
-    factor, summand = plane.adjust
-    if (factor, summand) != (1.0, 0.0):
-        kind = into.dtype.type
-        into *= kind(factor)
-        into += kind(summand)
+        into[values == value] = np.nan
+    for mask in masks:
+        into[mask[place % len(mask)] == 0] = np.nan
 
 
-def _read(path: str, indexes: list[int], window: Window) -> npt.NDArray[Any]:
+def read_planes(raster: rasterio.DatasetReader, planes: Sequence[Plane], window: Window) -> list[Values]:
+    """(band, y, x) values of an open file, then masks of all bands or of each, whose 0 means that there is no data."""
+    indexes = [plane.index for plane in planes]
+    alpha, masked = planes[0].alpha, [plane.masked for plane in planes]
+    parts = [raster.read(indexes, window=window)]
+    if alpha is not None:
+        parts.append(raster.read([alpha], window=window))
+    if any(masked):
+        masks = raster.read_masks(indexes, window=window)
+        masks[[not own for own in masked]] = 255
+        parts.append(masks)
+    return parts
+
+
+def _read(path: str, planes: Sequence[Plane], window: Window) -> list[Values]:
     try:
-        pixels: npt.NDArray[Any] = ask(path, lambda raster: raster.read(indexes, window=window), _handles)
+        return ask(path, lambda raster: read_planes(raster, planes, window), _handles)
     except RasterioError as error:
         raise SceneError(f"{path} is damaged or cut short: it opens, but pixels cannot be read.") from error
-    return pixels
 
 
 class _Handles(threading.local):

@@ -227,14 +227,6 @@ def test_old_hls_has_its_own_nodata(write_tif: Write) -> None:
     assert valid_mask(open_scene([path, other])).values[0].sum() == 18 * 30
 
 
-def test_a_mask_beside_the_values_is_refused(write_tif: Write, tmp_path: Path) -> None:
-    path = write_tif(pixels(6))
-    with rasterio.open(path, "r+") as raster:
-        raster.write_mask(np.arange(600).reshape(20, 30) > 90)
-    with pytest.raises(SceneError, match=r"carries a mask .*gdalwarp -dstnodata"):
-        open_scene(path)
-
-
 def test_scales_of_bands_that_are_not_used_do_not_matter(write_tif: Write) -> None:
     path = write_tif(pixels(7), names=(*PRITHVI_BANDS, "QA"))
     with rasterio.open(path, "r+") as raster:
@@ -244,7 +236,7 @@ def test_scales_of_bands_that_are_not_used_do_not_matter(write_tif: Write) -> No
 
 def test_side_files_and_unnumbered_files_are_left_out(write_tif: Write) -> None:
     stem = "LC08_L2SP_034032_20160723_20200906_02_T1_"
-    files = [write_tif(pixels(1, seed=i), f"{stem}SR_B{i}.tif", names=None) for i in range(2, 8)]
+    files = [write_tif(pixels(1, seed=i), f"{stem}SR_B{i}.tif", names=None, scale=None) for i in range(2, 8)]
     side = [write_tif(pixels(1), f"{stem}{name}.tif", names=None) for name in ("QA_PIXEL", "SR_QA_AEROSOL", "ST_B10")]
     scene = open_scene(side + files)
     assert list(scene["band"].values) == list(PRITHVI_BANDS)
