@@ -12,7 +12,9 @@ import xarray as xr
 from prithvi.bands import check_names
 from prithvi.catalog import Sensor
 from prithvi.errors import BandError, SceneError
-from prithvi.scenes.layout import Layout, ask_for_bands, refuse_numbers
+from prithvi.scenes.labels import ask_for_bands
+from prithvi.scenes.layout import Layout, refuse_numbers
+from prithvi.scenes.names import are_unnamed
 
 
 def from_array(
@@ -43,15 +45,18 @@ def from_array(
             raise SceneError(f"{where} has {steps} dates and {len(dates)} were given.")
         array = array.assign_coords(time=np.array(dates, dtype="datetime64[ns]"))
     names: list[str | None]
+    unnamed = bool(array.attrs.get("unnamed"))
     if isinstance(bands, dict):
         refuse_numbers(bands, count, where)
         array, names = array.isel(band=[number - 1 for number in bands.values()]), list(bands)
     elif bands is not None:
         if len(bands) != count:
             raise BandError(f"{where} has {count} bands, and {len(bands)} were named: name each of them.")
-        names = list(check_names(bands))
+        names = list(check_names(bands, told.product if told else None))
     else:
-        names = ask_for_bands(_own_names(array), count, told, where)
+        own = _own_names(array)
+        names = ask_for_bands(own, count, told, where)
+        unnamed |= own is None or are_unnamed(own)
     missing = {nodata, array.rio.nodata, array.rio.encoded_nodata, told.nodata if told else None}
     missing |= set(array.attrs.get("missing", ()))
     values = (float(value) for value in missing if value is not None)
@@ -63,16 +68,24 @@ def from_array(
     floats = without(floats, stored, known).assign_coords(band=[name or "" for name in names]).assign_attrs(array.attrs)
     kept = [index for index, name in enumerate(names) if name]
     layout = Layout([], {}, None, told, {where: known}, where, str(array.attrs.get("dtype", array.dtype)))
+    layout.unnamed = unnamed
     return floats.isel(band=kept), layout
 
 
 def _own_names(array: xr.DataArray) -> list[str | None] | None:
-    """Band names out of the band coordinate, or out of `long_name`, where rioxarray puts a file's descriptions."""
-    if "band" in array.coords and array["band"].dtype.kind in "UO":
-        return [str(name) for name in array["band"].values]
+    """Band names out of the band coordinate, or out of `long_name`, where rioxarray puts a file's descriptions.
+
+    `long_name` stays as it was when bands are chosen or reordered; the coordinate of rioxarray, which numbers the
+    file's bands, says which of them are left.
+    """
+    coordinate = array["band"].values if "band" in array.coords else np.arange(1, array.sizes["band"] + 1)
+    if coordinate.dtype.kind in "UO":
+        return [str(name) for name in coordinate]
+    if not np.array_equal(coordinate, coordinate.astype(int)):
+        return None
     described = array.attrs.get("long_name")
-    if isinstance(described, (tuple, list)) and len(described) == array.sizes["band"]:
-        return [str(name) for name in described]
+    if isinstance(described, (tuple, list)) and coordinate.min() >= 1 and coordinate.max() <= len(described):
+        return [str(described[number - 1]) for number in coordinate.astype(int)]
     return None
 
 

@@ -14,9 +14,10 @@ import xarray as xr
 from affine import Affine
 from rasterio.transform import xy
 
-from prithvi.bands import WAVELENGTHS
+from prithvi.bands import what_it_means
 from prithvi.contract import Contract
-from prithvi.errors import BandError, ScaleError, SceneError, nearest
+from prithvi.errors import BandError, ScaleError, SceneError
+from prithvi.scenes.orders import check_order
 from prithvi.scenes.pixels import replaced, source_of
 
 Pixels = npt.NDArray[np.floating[Any]]
@@ -39,6 +40,8 @@ def conform(scene: xr.DataArray, contract: Contract, accept: Sequence[str] = ())
         UserWarning: no scale is stated, or another resolution or level than the model was trained on.
 
     """
+    if scene.attrs.get("unnamed"):
+        check_order(scene, samples(scene, wanted=4))
     scene = _select(scene, contract, accept)
     _check_values(scene, contract)
     _warn_of_differences(scene, contract)
@@ -115,10 +118,7 @@ def _select(scene: xr.DataArray, contract: Contract, accept: Sequence[str]) -> x
         take.append(name)
     missing = [name for name in take if name not in have]
     if missing:
-        unknown = "".join(
-            f" Its name {name!r} means no band: {nearest(name, WAVELENGTHS)}"
-            for name in scene.attrs.get("unknown_bands", ())
-        )
+        unknown = "".join(f" {what_it_means(name)}" for name in scene.attrs.get("unknown_bands", ()))
         raise BandError(
             f"{_called(scene)} lacks {', '.join(missing)}; it has {', '.join(have)}, and this model wants "
             f"{', '.join(contract.bands)}.{unknown}"
@@ -133,7 +133,7 @@ def _called(scene: xr.DataArray) -> str:
     return str(scene.attrs.get("source", "the scene"))
 
 
-def _samples(scene: xr.DataArray, size: int = 256, wanted: int = 9) -> Iterator[Pixels]:
+def samples(scene: xr.DataArray, size: int = 256, wanted: int = 9) -> Iterator[Pixels]:
     """Blocks with data from all over the scene; every block is looked at only while nothing was found."""
     rows, columns = range(0, scene.sizes["y"], size), range(0, scene.sizes["x"], size)
     blocks = [(row, column) for row in rows for column in columns]
@@ -169,7 +169,7 @@ def _check_values(scene: xr.DataArray, contract: Contract) -> None:
             f"{where} is an 8-bit picture, not reflectance: use the product it was made from, or say --scale."
         )
     # Every other pixel along both axes tells as much, in a quarter of the memory.
-    blocks = [np.moveaxis(block[..., ::2, ::2], 1, 0).reshape(len(contract.bands), -1) for block in _samples(scene)]
+    blocks = [np.moveaxis(block[..., ::2, ::2], 1, 0).reshape(len(contract.bands), -1) for block in samples(scene)]
     if not blocks:
         raise SceneError(
             f"{where} has no pixel with data in every band (no data: {scene.attrs.get('missing') or 'NaN'})."
