@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from prithvi.errors import BandError, nearest
@@ -37,23 +38,6 @@ WAVELENGTHS: Mapping[str, float] = MappingProxyType(
     }
 )
 """Common name to centre wavelength in micrometres."""
-
-_ALIASES = {
-    "coastal_aerosol": "coastal",
-    "nir08": "nir_narrow",
-    "nir_08": "nir_narrow",
-    "swir16": "swir_1",
-    "swir22": "swir_2",
-    "swir1": "swir_1",
-    "swir2": "swir_2",
-    "rededge1": "red_edge_1",
-    "rededge2": "red_edge_2",
-    "rededge3": "red_edge_3",
-    "water_vapor": "water_vapour",
-    "thermal_infrared_1": "thermal_1",
-    "thermal_infrared_2": "thermal_2",
-}
-"""Other spellings in use: STAC's eo common names and TerraTorch's band enum. STAC's plain `nir` stays ambiguous."""
 
 _SENTINEL_2 = {
     "B01": "coastal",
@@ -109,53 +93,196 @@ _ID = re.compile(r"^(?:sr[_ ]?)?(?:b|band)[_ ]?0*(\d{1,2})(a?)$", re.IGNORECASE)
 
 
 def band_id(name: str) -> str | None:
-    """`B5`, `band05` or `SR_B5` as `B05`; None for anything that is not a band number."""
+    """`B5`, `band05` or `SR_B5` as `B05`; None for anything that is not a band number.
+
+    It is for names that hold ids by their form (files and assets of a known product). In a band's free description
+    "Band 5" is a place more often than an id: `read_name` tells them apart.
+    """
     match = _ID.match(name.strip())
-    if match is None:
-        return None
-    number, letter = match.groups()
-    return f"B{number}A" if letter else f"B{int(number):02d}"
+    return _identifier(*match.groups()) if match else None
+
+
+def _identifier(number: str, letter: str) -> str:
+    return f"B{int(number)}A" if letter else f"B{int(number):02d}"
+
+
+_RED_EDGES = ("red_edge_1", "red_edge_2", "red_edge_3")
+_NIR, _SWIR = ("nir_narrow", "nir_broad"), ("swir_1", "swir_2")
+_NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("(?:coastal|ultra|deep) blue", ("coastal",)),
+    ("coastal(?: aerosols?)?", ("coastal",)),
+    *((f"(?:(?:vegetation )?red edge|re) {n}", (f"red_edge_{n}",)) for n in (1, 2, 3)),
+    ("(?:vegetation )?red edge 4", ("nir_narrow",)),
+    *((f"red edge 0{n}", (name,)) for n, name in zip((71, 75, 78), _RED_EDGES, strict=True)),
+    ("(?:vegetation )?red edge", _RED_EDGES),
+    ("(?:near infra red|nir) (?:narrow|08|8a)|narrow (?:near infra red|nir)", ("nir_narrow",)),
+    ("(?:near infra red|nir) (?:broad|wide)|(?:broad|wide) (?:near infra red|nir)", ("nir_broad",)),
+    ("nir 09|water vapou?r", ("water_vapour",)),
+    ("near infra red|nir", _NIR),
+    ("(?:short wave infra red|swir) (?:1[.]?6|1|i)", ("swir_1",)),
+    ("(?:short wave infra red|swir) (?:2[.]?2|2|ii)", ("swir_2",)),
+    ("short wave infra red|swir", _SWIR),
+    ("cirrus", ("cirrus",)),
+    *((f"(?:thermal(?: infra red)?|tirs) {n}|lwir 1{n}", (f"thermal_{n}",)) for n in (1, 2)),
+    ("pan(?:chromatic)?", ("panchromatic",)),
+    *((name, (name,)) for name in ("blue", "green", "red")),
+)
+"""What people call bands (blanks stand for any separator or none), and which bands that may be: the first that fits.
+
+TerraTorch's band enum, STAC's eo common names, USGS's, ESA's and Earth Engine's descriptions (which call B8A the fourth
+red edge). "NIR" alone is one of two bands, "red edge" one of three.
+"""
+_BETWEEN = r"[\s_./-]*"
+_UNITS = r"nm|nanomet(?:er|re)s?|[uµμ]m|microns?|micromet(?:er|re)s?"
+_NUMBER = r"\d+(?:\.\d+)?"
+_SAYS_NOTHING = (
+    "bands?|reflectances?|refl|surface|sr|toa|boa|top|bottom|of|atmosphere|central|cent(?:er|re)|wavelength|"
+    "sentinel[ -]?2?[abc]?|landsat[ -]?[4-9]?|hls|msi|oli|e?tm|l1c|l2a|s2[abc]?|[ls]30|l[4-9]|msil[12][ac]|n\\d{4}|"
+    "r\\d{2,3}m?|median|mean|gr[ae]y|undefined|"
+    "t\\d{2}[c-x][a-z]{2}|\\d{1,3} ?(?:m|met(?:er|re)s?)|(?:19|20)\\d\\d"
+)
+"""Words beside a band's name that leave it the band it is: product, level, tile, pixel size, year."""
+
+
+def _pattern(words: str) -> str:
+    return words.replace(" ", _BETWEEN)
+
+
+_PART = re.compile(
+    r"(?<![a-z0-9])(?:"
+    rf"(?P<from>{_NUMBER})(?:\s*(?:-|to)\s*(?P<to>{_NUMBER}))?\s*(?P<unit>{_UNITS})"
+    r"|(?P<bare>(?!(?:19|20)\d\d(?!\d))\d{3,4}(?:\.\d+)?|[0-2]\.\d+)"
+    r"|(?:(?:sr|toa|boa)[\s_-]*)?b[\s_-]?0*(?P<id>\d{1,2})(?P<letter>a?)|sr[\s_-]*band[\s_-]*0*(?P<sr>\d{1,2})"
+    r"|(?:band|layer|lyr|channel)[\s_.-]*0*(?P<place>\d{1,3})(?P<ofplace>a?)|^0*(?P<first>\d{1,2})(?P<offirst>a?)"
+    + "".join(f"|(?P<n{i}>{_pattern(words)})" for i, (words, _) in enumerate(_NAMES))
+    + rf"|(?P<nothing>{_SAYS_NOTHING}))(?![a-z0-9]|\.\d|\s*(?:{_UNITS})(?![a-z]))"
+)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one name says about its band."""
+
+    ids: tuple[str, ...] = ()
+    """Band ids (B8A)."""
+    number: str | None = None
+    """The id that a number would be if it is one and no place ("Band 8")."""
+    names: tuple[frozenset[str], ...] = ()
+    """What each name or wavelength in it may mean."""
+    understood: bool = True
+    """False where words are left that nobody knows."""
+
+    def candidates(self, product: str | None, numbered: bool = False) -> frozenset[str]:
+        """The bands that all parts allow.
+
+        Args:
+            product: a key of `PRODUCTS`; None allows what an id means in any of them.
+            numbered: numbers are ids and not places.
+
+        """
+        ids = (*self.ids, self.number) if numbered and self.number else self.ids
+        tables = [PRODUCTS[product]] if product else list(PRODUCTS.values())
+        parts = [*self.names, *(frozenset(table[i] for table in tables if i in table) for i in ids)]
+        if not self.understood or not parts:
+            return frozenset()
+        common = frozenset.intersection(*parts)
+        # A product has one near infrared or several: where it has one, "NIR" is that.
+        own = common & set(PRODUCTS[product].values()) if product else common
+        return own or common
+
+    def contradicts(self, product: str | None) -> bool:
+        """Whether id and name are of different bands ("B02 (red)"). Two of a kind ("nir-red", "B8-B4") are an index."""
+        tables = [PRODUCTS[product]] if product else list(PRODUCTS.values())
+        known = len(self.ids) == 1 and any(self.ids[0] in table for table in tables)
+        return self.understood and known and bool(self.names) and not self.candidates(product)
+
+
+def read_name(text: str) -> Reading:
+    """What a band's name or description says: ids, common names, wavelengths, in any order and spelling."""
+    plain = text.strip().lower()
+    ids: list[str] = []
+    names: list[frozenset[str]] = []
+    number, rest, strange = None, plain, False
+    for match in _PART.finditer(plain):
+        rest = rest[: match.start()] + " " * (match.end() - match.start()) + rest[match.end() :]
+        found = {key: value for key, value in match.groupdict().items() if value is not None}
+        if "unit" in found:
+            low, high = float(found["from"]), float(found.get("to", found["from"]))
+            names.append(_at((low + high) / 2 * (1e-3 if found["unit"].startswith("n") else 1.0)))
+        elif "id" in found or "sr" in found:
+            ids.append(_identifier(found.get("id") or found["sr"], found.get("letter", "")))
+        elif "place" in found or "first" in found:
+            number = _identifier(found.get("place") or found["first"], found.get("ofplace") or found.get("offirst", ""))
+        elif "bare" in found:
+            near = _at(float(found["bare"]) * (1.0 if float(found["bare"]) < 100 else 1e-3))
+            strange |= not near
+            names.append(near)
+        elif "nothing" not in found:
+            names.append(frozenset(_NAMES[int(match.lastgroup[1:])][1]) if match.lastgroup else frozenset())
+    return Reading(tuple(ids), number, tuple(names), not strange and not re.search(r"[^\W_]", rest))
+
+
+def _at(wavelength: float) -> frozenset[str]:
+    """The bands around a wavelength in micrometres: within 15 nm, or 50 nm beyond 1.5 um; both near infrareds where it
+    lies between them.
+    """
+    width = 0.0151 if wavelength < 1.5 else 0.0501
+    near = {name for name, centre in WAVELENGTHS.items() if abs(centre - wavelength) < width}
+    return frozenset(near - {"panchromatic"})
 
 
 def common_name(name: str, product: str | None = None) -> str | None:
     """The common name of one band, or None when `name` does not say which band it is.
 
     Args:
-        name: a common name in any case (`blue`, `NIR_NARROW`, `swir16`) or a band id (`B8A`, `SR_B5`).
+        name: a common name in any spelling (`blue`, `NIR_NARROW`, `SWIR 1`), a wavelength (`865 nm`) or a band id
+            (`B8A`, `SR_B5`).
         product: a key of `PRODUCTS`; band ids mean nothing without it.
 
     """
-    plain = re.sub(r"[\s-]+", "_", name.strip().lower())
-    plain = _ALIASES.get(plain, plain)
-    if plain in WAVELENGTHS:
-        return plain
-    identifier = band_id(name)
-    if identifier is None or product is None:
+    found = read_name(name)
+    if found.ids and product is None and not found.names:
         return None
-    return PRODUCTS[product].get(identifier)
+    candidates = found.candidates(product)
+    return next(iter(candidates)) if len(candidates) == 1 else None
 
 
-def family_of(names: Iterable[str]) -> str | None:
+def family_of(ids: Iterable[str | None]) -> str | None:
     """The product family that a set of band ids leaves open no choice about, else None.
 
     Only Sentinel-2 (and HLS S30, which names its bands alike) has B8A or B12. Every other id is shared.
     """
-    ids = {band_id(name) for name in names}
-    return "sentinel-2" if ids & {"B8A", "B12"} else None
+    return "sentinel-2" if {band_id(name) for name in ids if name} & {"B8A", "B12"} else None
 
 
-def check_names(names: Sequence[str]) -> tuple[str, ...]:
+def what_it_means(name: str) -> str:
+    """The end of a message about a name that says no band: what it may be, or what is near."""
+    found = read_name(name)
+    candidates = sorted(found.candidates(None))
+    if found.ids or found.number:
+        return f"Its name {name!r} is a place or another product's: say which bands are which (--bands)."
+    if len(candidates) > 1:
+        return f"Its name {name!r} may be {' or '.join(candidates)}: say which (--bands)."
+    return f"Its name {name!r} means no band: {nearest(name, WAVELENGTHS)}"
+
+
+def check_names(names: Sequence[str], product: str | None = None) -> tuple[str, ...]:
     """`names` as common names.
+
+    Args:
+        names: common names or, of a known product, band ids.
+        product: a key of `PRODUCTS`; left out, ids that only one family has (B8A) tell it.
 
     Raises:
         BandError: a name is not in the table (with the nearest ones), or stands there twice.
 
     """
     found = []
+    product = product or family_of(names)
     for name in names:
-        common = common_name(name)
+        common = common_name(name, product)
         if common is None:
-            if band_id(name) is not None:
+            if band_id(name) is not None and product is None:
                 raise BandError(f"band {name!r} depends on the product: name the sensor, or use common names.")
             raise BandError(f"there is no band {name!r}: {nearest(name, WAVELENGTHS)}")
         found.append(common)

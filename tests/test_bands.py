@@ -21,7 +21,7 @@ from prithvi.errors import BandError
         ("B8A", "hls-s30", "nir_narrow"),
         ("B08", "sentinel-2", "nir_broad"),
         ("SR_B5", "landsat-8", "nir_narrow"),
-        ("band4", "landsat-457", "nir_broad"),
+        ("sr_band4", "landsat-457", "nir_broad"),
         ("b1", "landsat-457", "blue"),
         ("NIR_NARROW", None, "nir_narrow"),
         ("swir16", None, "swir_1"),

@@ -14,7 +14,9 @@ import xarray as xr
 from prithvi.bands import check_names
 from prithvi.catalog import Sensor
 from prithvi.errors import BandError, SceneError
-from prithvi.scenes.layout import FileBand, Layout, ask_for_bands, refuse_numbers, values_of
+from prithvi.scenes.labels import ask_for_bands
+from prithvi.scenes.layout import FileBand, Layout, refuse_numbers, values_of
+from prithvi.scenes.names import are_unnamed
 from prithvi.scenes.scales import Scales, scale_tag
 
 
@@ -47,6 +49,7 @@ def from_array(
         array = array.assign_coords(time=np.array(dates, dtype="datetime64[ns]"))
     names: list[str | None]
     numbers = list(range(count))
+    unnamed = bool(array.attrs.get("unnamed"))
     if isinstance(bands, dict):
         refuse_numbers(bands, count, where)
         numbers, names = [number - 1 for number in bands.values()], list(bands)
@@ -54,9 +57,11 @@ def from_array(
     elif bands is not None:
         if len(bands) != count:
             raise BandError(f"{where} has {count} bands, and {len(bands)} were named: name each of them.")
-        names = list(check_names(bands))
+        names = list(check_names(bands, told.product if told else None))
     else:
-        names = ask_for_bands(_own_names(array), count, told, where)
+        own = _own_names(array)
+        names = ask_for_bands(own, count, told, where)
+        unnamed |= own is None or are_unnamed(own)
     missing = values_of(
         nodata,
         array.rio.nodata,
@@ -77,7 +82,7 @@ def from_array(
     usual = {"usual": (told.gain, told.bias), "product": told.name} if told else {}
     scales = {entry: replace(stated[entry.index - 1], **usual) for entry in step.values()}
     dtype = str(array.attrs.get("dtype", array.dtype))
-    layout = Layout([step], {}, None, told, dict.fromkeys(scales, missing), where, dtype, scales)
+    layout = Layout([step], {}, None, told, dict.fromkeys(scales, missing), where, dtype, scales, unnamed=unnamed)
     return floats.isel(band=kept), layout
 
 
@@ -128,12 +133,19 @@ def _numbers(said: Mapping[Any, Any], one: str, many: str, count: int) -> list[f
 
 
 def _own_names(array: xr.DataArray) -> list[str | None] | None:
-    """Band names out of the band coordinate, or out of `long_name`, where rioxarray puts a file's descriptions."""
-    if "band" in array.coords and array["band"].dtype.kind in "UO":
-        return [str(name) for name in array["band"].values]
+    """Band names out of the band coordinate, or out of `long_name`, where rioxarray puts a file's descriptions.
+
+    `long_name` stays as it was when bands are chosen or reordered; the coordinate of rioxarray, which numbers the
+    file's bands, says which of them are left.
+    """
+    coordinate = array["band"].values if "band" in array.coords else np.arange(1, array.sizes["band"] + 1)
+    if coordinate.dtype.kind in "UO":
+        return [str(name) for name in coordinate]
+    if not np.array_equal(coordinate, coordinate.astype(int)):
+        return None
     described = array.attrs.get("long_name")
-    if isinstance(described, (tuple, list)) and len(described) == array.sizes["band"]:
-        return [str(name) for name in described]
+    if isinstance(described, (tuple, list)) and coordinate.min() >= 1 and coordinate.max() <= len(described):
+        return [str(described[number - 1]) for number in coordinate.astype(int)]
     return None
 
 

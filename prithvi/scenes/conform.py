@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ import xarray as xr
 from affine import Affine
 from rasterio.transform import xy
 
-from prithvi.bands import WAVELENGTHS
+from prithvi.bands import what_it_means
 from prithvi.contract import Contract
-from prithvi.errors import BandError, ScaleError, SceneError, nearest
+from prithvi.errors import BandError, ScaleError, SceneError
+from prithvi.scenes.orders import check_order
 from prithvi.scenes.pixels import replaced, source_of
 from prithvi.scenes.validity import HIGHEST, Range, Tally, fill_like, struck
 
@@ -44,6 +46,8 @@ def conform(scene: xr.DataArray, contract: Contract, accept: Sequence[str] = ())
         UserWarning: no scale is stated, or another resolution or level than the model was trained on.
 
     """
+    if scene.attrs.get("unnamed"):
+        check_order(scene, _samples(scene, _with_data, wanted=4))
     scene = _select(scene, contract, accept)
     _check_values(scene, contract)
     _warn_of_differences(scene, contract)
@@ -148,10 +152,7 @@ def _select(scene: xr.DataArray, contract: Contract, accept: Sequence[str]) -> x
         take.append(name)
     missing = [name for name in take if name not in have]
     if missing:
-        unknown = "".join(
-            f" Its name {name!r} means no band: {nearest(name, WAVELENGTHS)}"
-            for name in scene.attrs.get("unknown_bands", ())
-        )
+        unknown = "".join(f" {what_it_means(name)}" for name in scene.attrs.get("unknown_bands", ()))
         raise BandError(
             f"{_called(scene)} lacks {', '.join(missing)}; it has {', '.join(have)}, and this model wants "
             f"{', '.join(contract.bands)}.{unknown}"
@@ -172,25 +173,22 @@ def _called(scene: xr.DataArray) -> str:
     return str(scene.attrs.get("source", "the scene"))
 
 
-def _samples(scene: xr.DataArray, contract: Contract, size: int = 256, wanted: int = 9) -> Iterator[Pixels]:
-    """(band, n) pixels of blocks from all over the scene, fill that nobody declared left out; every block is looked at
-    only while nothing was found.
+def _samples(
+    scene: xr.DataArray, kept: Callable[[Pixels], Pixels], size: int = 256, wanted: int = 9
+) -> Iterator[Pixels]:
+    """What is kept of (time, band, y, x) blocks from all over the scene; every block is looked at only while nothing
+    was found.
     """
     rows, columns = range(0, scene.sizes["y"], size), range(0, scene.sizes["x"], size)
     blocks = [(row, column) for row in rows for column in columns]
     order = sorted(range(len(blocks)), key=lambda i: (i * 7919) % max(len(blocks), 1))
-    ranges = [Range.of(*units_of(scene, contract))] * len(contract.bands)
-    kinds = [np.dtype(scene.attrs.get("dtype", scene.dtype))] * len(contract.bands)
     found = 0
     last = max(scene.sizes["time"] - 1, 1)
     for times in (slice(0, None, last), slice(1, -1)):  # the first and last dates may hold nothing at all
         for i in order:
             row, column = blocks[i]
             block = _block(scene, times, slice(row, row + size), slice(column, column + size))
-            # Every other pixel along both axes tells as much, in a quarter of the memory.
-            pixels = _there(np.moveaxis(block[..., ::2, ::2], 1, 0), ranges, kinds)
-            if pixels.size == 0:
-                pixels = _there(np.moveaxis(block, 1, 0), ranges, kinds)
+            pixels = kept(block)
             if pixels.size:
                 yield pixels
                 found += 1
@@ -200,12 +198,22 @@ def _samples(scene: xr.DataArray, contract: Contract, size: int = 256, wanted: i
             return
 
 
-def _there(block: Pixels, ranges: Sequence[Range], kinds: Sequence[np.dtype[Any]]) -> Pixels:
-    """(band, n) the pixels of a (band, ...) block that have a value in every band, and no fill."""
-    values = block.reshape(len(block), -1)
-    values = values[:, ~np.isnan(values).any(axis=0)]
-    left: Pixels = values[:, ~fill_like(values, ranges, kinds)] if values.size else values
-    return left
+def _with_data(block: Pixels) -> Pixels:
+    """The block, if some pixel of it has data in every band."""
+    return block if np.isfinite(block).all(axis=1).any() else block[:0]
+
+
+def _present(block: Pixels, ranges: Sequence[Range], kinds: Sequence[np.dtype[Any]]) -> Pixels:
+    """(band, n) the pixels of a block that have a value in every band, and no fill."""
+    # Every other pixel along both axes tells as much, in a quarter of the memory.
+    for step in (2, 1):
+        values = np.moveaxis(block[..., ::step, ::step], 1, 0).reshape(block.shape[1], -1)
+        values = values[:, ~np.isnan(values).any(axis=0)]
+        if values.size:
+            values = values[:, ~fill_like(values, ranges, kinds)]
+        if values.size:
+            break
+    return values
 
 
 def _block(scene: xr.DataArray, times: slice, rows: slice, columns: slice) -> Pixels:
@@ -223,7 +231,9 @@ def _check_values(scene: xr.DataArray, contract: Contract) -> None:
         raise ScaleError(
             f"{where} is an 8-bit picture, not reflectance: use the product it was made from, or say --scale."
         )
-    blocks = list(_samples(scene, contract))
+    kinds = [np.dtype(scene.attrs.get("dtype", scene.dtype))] * len(contract.bands)
+    ranges = [Range.of(*units_of(scene, contract))] * len(contract.bands)
+    blocks = list(_samples(scene, partial(_present, ranges=ranges, kinds=kinds)))
     if not blocks:
         raise SceneError(
             f"{where} has no pixel with data in every band (no data: {scene.attrs.get('missing') or 'NaN'}; values "

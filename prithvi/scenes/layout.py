@@ -15,11 +15,12 @@ from affine import Affine
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
-from prithvi.bands import PRITHVI_BANDS, band_id, check_names, common_name
+from prithvi.bands import band_id, check_names, common_name
 from prithvi.catalog import Sensor
 from prithvi.catalog import sensor as sensor_named
 from prithvi.errors import BandError, SceneError
-from prithvi.scenes.names import common_names, read_file_name, split_description
+from prithvi.scenes.labels import ask_for_bands, labels_of_single_files, refuse_unnamed
+from prithvi.scenes.names import are_unnamed, common_names, read_file_name, split_description
 from prithvi.scenes.remote import ask, is_remote, shown
 from prithvi.scenes.scales import Scales, scale_tag
 
@@ -88,6 +89,8 @@ class Layout:
     """What is said of each band's values."""
     unknown: tuple[str, ...] = ()
     """Band names that nobody understood."""
+    unnamed: bool = False
+    """Whether bands without names were taken in the sensor's order."""
     repeat: dict[str, int] = field(default_factory=dict)
     """How often a file's pixels stand beside themselves on the scene's grid, where they are coarser."""
     adjust: dict[FileBand, tuple[float, float]] = field(default_factory=dict)
@@ -135,28 +138,29 @@ def lay_out(
     else:
         table = _stacks(files, bands, told, dates, order)
     used = {entry.path for step in table.values() for entry in step.values()}
-    unknown = _unknown([file for file in files if file.path in used], told) if bands is None else ()
-    return _finish(table, files, dates, told, nodata, where, unknown)
+    files = [file for file in files if file.path in used]
+    unknown = _unknown(files, told) if bands is None else ()
+    layout = _finish(table, files, dates, told, nodata, where, unknown)
+    layout.unnamed = bands is None and any(file.count > 1 and are_unnamed(file.descriptions) for file in files)
+    return layout
 
 
 def _single_bands(
     files: Sequence[File], bands: list[str] | dict[str, int] | None, told: Sensor | None, where: str
 ) -> _Table:
-    """Files of one band each."""
+    """Files of one band each; those whose names say nothing (masks) are left out, as in a file of several bands."""
     table: _Table = {}
-    for file, label in zip(files, _labels_of_single_files(files, bands), strict=True):
-        if isinstance(bands, dict) and label is None:
-            continue  # not among the numbers that were said
-        name = read_file_name(file.path)
-        # Each file by its own product: S30 and L30 granules of one place may lie side by side.
-        own = sensor_named(name.sensor) if name.sensor else told
-        (common,) = common_names([label], own, file.path) if label else (None,)
+    paths, descriptions = [file.path for file in files], [file.descriptions[0] for file in files]
+    labels = labels_of_single_files(paths, descriptions, bands, told)
+    if not any(common for common, _ in labels):
+        refuse_unnamed(where, len(files))
+    for file, (common, date) in zip(files, labels, strict=True):
         if common is None:
-            _refuse_unnamed(where, len(files), bands)
-        step = table.setdefault(name.date, {})
+            continue
+        step = table.setdefault(date, {})
         if common in step:
             raise BandError(f"{file.path} and {step[common].path} are both {common} of the same date.")
-        step[str(common)] = FileBand(file.path, 1)
+        step[common] = FileBand(file.path, 1)
     return table
 
 
@@ -181,9 +185,13 @@ def _stacks(
 
 def _unknown(files: Sequence[File], told: Sensor | None) -> tuple[str, ...]:
     """Band names in the files that say nothing, for the message about a band that is missing."""
-    names = [split_description(text)[0] for file in files if file.count > 1 for text in file.descriptions if text]
-    found = common_names(names, told, "") if names else []
-    return tuple(name for name, common in zip(names, found, strict=True) if common is None)
+    unknown = []
+    for file in files:
+        names = [split_description(text)[0] if text else None for text in file.descriptions]
+        if file.count > 1 and not are_unnamed(names):
+            found = common_names(names, told, "")
+            unknown += [name for name, common in zip(names, found, strict=True) if name and common is None]
+    return tuple(unknown)
 
 
 def inspect_all(paths: Sequence[str], placed: bool = True) -> dict[str, File]:
@@ -307,42 +315,6 @@ def _refuse_several_grids(files: Sequence[File]) -> None:
             )
 
 
-def _labels_of_single_files(files: Sequence[File], bands: list[str] | dict[str, int] | None) -> list[str | None]:
-    if isinstance(bands, dict):
-        numbers = {number: name for name, number in bands.items()}
-        return [numbers.get(position + 1) for position in range(len(files))]
-    if bands is not None:
-        if len(bands) != len(files):
-            raise BandError(f"{len(files)} single-band files and {len(bands)} band names were given.")
-        return list(check_names(bands))
-    return [read_file_name(file.path).band or file.descriptions[0] for file in files]
-
-
-def ask_for_bands(names: Sequence[str | None] | None, count: int, told: Sensor | None, where: str) -> list[str | None]:
-    """Common names of `count` bands out of their names or the sensor's own order.
-
-    Raises:
-        BandError: neither says it; the message lists what was found and the three ways to say it.
-
-    """
-    if names is not None and any(names):
-        return common_names(list(names), told, where)
-    if told is not None and count == len(told.stack):
-        return [common_name(identifier, told.product) for identifier in told.stack]
-    if told is not None:
-        raise BandError(f"{where} has {count} bands without names; {told.name} has {len(told.stack)}: say --bands.")
-    _refuse_unnamed(where, count, None)
-    return []
-
-
-def _refuse_unnamed(where: str, count: int, bands: object) -> None:
-    raise BandError(
-        f"{where} has {count} {'band' if count == 1 else 'bands'} without names; say which are "
-        f"{', '.join(PRITHVI_BANDS)}: --bands 2,3,4,9,12,13 (numbers in the file, in this order), or "
-        "--sensor sentinel-2-l1c, or name them in the file."
-    )
-
-
 def _stacked(
     file: File,
     bands: list[str] | dict[str, int] | None,
@@ -356,7 +328,7 @@ def _stacked(
         refuse_numbers(bands, file.count, where)
         return {None: {name: FileBand(file.path, number) for name, number in bands.items()}}
     if bands is not None:
-        return _by_order(file, list(check_names(bands)), dates, order)
+        return _by_order(file, list(check_names(bands, told.product if told else None)), dates, order)
     split = [split_description(text) if text else (None, None) for text in file.descriptions]
     common = ask_for_bands([name for name, _ in split], file.count, told, where)
     table: _Table = {}

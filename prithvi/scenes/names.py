@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from prithvi.bands import PRODUCTS, WAVELENGTHS, band_id, common_name, family_of
-from prithvi.catalog import Sensor
-from prithvi.errors import BandError, SceneError, nearest
+from prithvi.bands import PRODUCTS, Reading, band_id, family_of, read_name, what_it_means
+from prithvi.catalog import SENSORS, Sensor
+from prithvi.errors import BandError, SceneError
 
 
 @dataclass(frozen=True)
@@ -91,40 +91,144 @@ def read_file_name(path: str | Path) -> Named:
     return Named()
 
 
-_ISO_DATE = re.compile(r"[ _@:|-]*(\d{4}-\d{2}-\d{2})[ _@:|-]*")
+_DATE = re.compile(
+    r"(?<!\d)(?P<iso>\d{4}-\d{2}-\d{2})(?!\d)(?:T[\d:.]+Z?)?"
+    r"|(?<![0-9A-Za-z])(?P<compact>(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))(?:T\d{6}(?:\d{3})?)?"
+    r"(?![0-9A-Za-z])"
+)
 
 
 def split_description(description: str) -> tuple[str, dt.date | None]:
-    """`blue 2022-05-01` as its band name and date; the date is None where none stands there."""
-    match = _ISO_DATE.search(description)
-    if match is None:
-        return description.strip(), None
-    rest = (description[: match.start()] + " " + description[match.end() :]).strip()
-    return rest, _day(match[1], "%Y-%m-%d", f"band {description!r}")
+    """`blue 2022-05-01` or `20220501_B02` as its band name and date; the date is None where none stands there, or
+    several (the day of the image and the day of its making).
+
+    Raises:
+        SceneError: the day does not exist.
+
+    """
+    days = {
+        _day(match["iso"] or match["compact"], "%Y-%m-%d" if match["iso"] else "%Y%m%d", f"band {description!r}")
+        for match in _DATE.finditer(description)
+    }
+    rest = [part.strip(" _@:|-") for part in _DATE.sub("\0", description).split("\0")]
+    return " ".join(part for part in rest if part), days.pop() if len(days) == 1 else None
+
+
+def are_unnamed(names: Sequence[str | None]) -> bool:
+    """Whether the names of a file's bands are no names: none at all, or the bands' own places behind one word, as
+    programs write them ("Band 1", "Layer_2", "scene_3", "4").
+    """
+    parts = [re.fullmatch(r"(.*?)0*(\d{1,3})", (name or "").strip()) for name in names]
+    places = [int(part[2]) if part else -1 for part in parts]
+    counted = places in (list(range(1, len(names) + 1)), list(range(len(names))))
+    alike = len({part[1].lower() for part in parts if part}) == 1
+    return not any(names) or (counted and alike and not any(_says_something(read_name(str(name))) for name in names))
+
+
+def _says_something(reading: Reading) -> bool:
+    return reading.understood and bool(reading.ids or reading.names)
+
+
+_NO_VALUES = re.compile(
+    r"(^|[^a-z])(std\w*|var\w*|unc\w*|err\w*|min|max|count|n?obs|mask\w*|qa\w*|cloud\w*|angle\w*|diff\w*|delta\w*|anom\w*)"
+    r"([^a-z]|$)",
+    re.IGNORECASE,
+)
+"""Words that make something else of a band's values."""
+
+
+def without_shared_words(names: Sequence[str]) -> list[str]:
+    """`names` less the words with which all of them begin and end (a site, "clipped")."""
+    words = [re.split(r"([\s_.,:-]+)", name) for name in names]
+    shortest = min(map(len, words), default=0)
+    begin = end = 0
+    while len(words) > 1 and begin < shortest - 1 and len({parts[begin] for parts in words}) == 1:
+        begin += 1
+    while len(words) > 1 and end < shortest - 1 - begin and len({parts[-1 - end] for parts in words}) == 1:
+        end += 1
+    shared = "".join(words[0][:begin] + words[0][len(words[0]) - end :]) if words else ""
+    if _NO_VALUES.search(shared):
+        return list(names)
+    return ["".join(parts[begin : len(parts) - end]) for parts in words]
 
 
 def common_names(names: Sequence[str | None], sensor: Sensor | None, where: str) -> list[str | None]:
-    """Common names of bands by what a file calls them; None for a name that is no band (a mask, an angle).
+    """`read_names` of bands some of which must be known.
 
     Raises:
-        BandError: no name says anything, or ids such as B05 that need the product.
+        BandError: no name says anything, and what `read_names` raises.
+
+    """
+    found = read_names(names, sensor, where)
+    if not any(found):
+        given = [name for name in names if name]
+        raise BandError(
+            f"{where} names its bands {', '.join(given)}, which says of none what it is. {what_it_means(given[0])}"
+        )
+    return found
+
+
+def read_names(names: Sequence[str | None], sensor: Sensor | None, where: str) -> list[str | None]:
+    """Common names of bands by what a file calls them; None for a name that is no band (a mask, an angle) or leaves
+    open which (`NIR` of Sentinel-2).
+
+    Raises:
+        BandError: a name says two bands at once, or ids such as B05 need the product.
 
     """
     given = [name for name in names if name]
-    product = sensor.product if sensor else family_of(given)
-    found = [common_name(name, product) if name else None for name in names]
-    unclear = [name for name, common in zip(names, found, strict=True) if name and common is None and band_id(name)]
-    if unclear and product is None:
-        ids = {band_id(name) for name in unclear}
+    readings = {name: read_name(name) for name in given}
+    if not any(map(_says_something, readings.values())):
+        readings = dict(zip(given, map(read_name, without_shared_words(given)), strict=True))
+    read = [readings[name] if name else None for name in names]
+    # With "Band 8A" among them, or where they are the product's, numbers are ids, else places.
+    numbers = [reading.number if reading else None for reading in read]
+    numbered = any(str(number).endswith("A") for number in numbers) or (
+        sensor is not None and tuple(numbers) == sensor.stack
+    )
+    ids = [
+        next(iter(reading.ids), reading.number if numbered else None) if reading and reading.understood else None
+        for reading in read
+    ]
+    product = sensor.product if sensor else family_of(ids)
+    for name, reading in zip(names, read, strict=True):
+        if reading and reading.contradicts(product):
+            raise BandError(
+                f"{where} names a band {name!r}, and {reading.ids[0]} is "
+                f"{_meaning(reading.ids[0], product)}: say which bands are which (--bands)."
+            )
+    found = []
+    for reading in read:
+        candidates = reading.candidates(product, numbered) if reading else frozenset()
+        found.append(next(iter(candidates)) if len(candidates) == 1 else None)
+    for place in _disputed(ids, sensor, product):
+        found[place] = None
+    unclear = [
+        str(name) for name, i, common in zip(names, ids, found, strict=True) if i and common is None and product is None
+    ]
+    if unclear:
+        unknown = {i for i in ids if i}
         hls = (PRODUCTS["hls-l30"], PRODUCTS["hls-s30"])
-        several = sorted(i for i in ids if i and len({table[i] for table in hls if i in table}) > 1)
+        several = sorted(i for i in unknown if len({table[i] for table in hls if i in table}) > 1)
         raise BandError(
             f"{where} names its bands {', '.join(unclear)}, and {several[0] if several else unclear[0]} is another "
             "band in each product: name the sensor (--sensor hls-l30, hls-s30, sentinel-2-l2a, ...) or the bands "
             "(--bands)."
         )
-    if not any(found) and given:
-        raise BandError(
-            f"{where} names its bands {', '.join(given)}; the first is no known band: {nearest(given[0], WAVELENGTHS)}"
-        )
     return found
+
+
+def _meaning(identifier: str, product: str | None) -> str:
+    tables = [PRODUCTS[product]] if product else list(PRODUCTS.values())
+    return " or ".join(dict.fromkeys(table[identifier] for table in tables if identifier in table))
+
+
+def _disputed(ids: Sequence[str | None], sensor: Sensor | None, product: str | None) -> list[int]:
+    """Places of ids that may be no ids: B1 to B13 are the thirteen bands of Sentinel-2 counted through, B8A included,
+    as soon as the product has so many bands and the ids do not name them.
+    """
+    if product is None or list(ids) != [f"B{place:02d}" for place in range(1, len(ids) + 1)]:
+        return []
+    sensors = [sensor] if sensor else [known for known in SENSORS.values() if known.product == product]
+    stacks = [known.stack for known in sensors if len(known.stack) == len(ids)]
+    return [place for place, i in enumerate(ids) if any(stack[place] != i for stack in stacks)]

@@ -20,6 +20,7 @@ import xarray as xr
 from affine import Affine
 
 from prithvi.bands import PRITHVI_BANDS, check_names
+from prithvi.catalog import Sensor
 from prithvi.catalog import sensor as sensor_named
 from prithvi.errors import BandError, SceneError
 from prithvi.scenes.arrays import adjusted, from_array
@@ -88,15 +89,15 @@ def open_scene(
         raise SceneError(f"a scale of {scale:g} was given; value = reflectance x scale needs one above 0.")
     array: xr.DataArray | None = None
     if isinstance(source, xr.DataArray):
-        array, layout = from_array(source, _numbered(bands), told, when, nodata)
+        array, layout = from_array(source, _numbered(bands, told), told, when, nodata)
     elif is_items(source):
-        chosen = _numbered(bands)
+        chosen = _numbered(bands, told)
         if isinstance(chosen, dict):
             raise BandError("assets of STAC items have names and no numbers: name the bands (blue, green, ...).")
         layout = lay_out_items(source, chosen, told, when, offset, nodata)
     else:
         layout = lay_out(
-            _files(cast("str | Path | Sequence[str | Path]", source)), _numbered(bands), told, when, order,
+            _files(cast("str | Path | Sequence[str | Path]", source)), _numbered(bands, told), told, when, order,
             None if nodata is None else [nodata],
         )  # fmt: skip
     names = {entry: name for step in layout.steps for name, entry in step.items()}
@@ -119,6 +120,7 @@ def open_scene(
             "offset": settled.offset,
             "unscaled": [names[entry] for entry in settled.unknown] or None,
             "unknown_bands": list(layout.unknown) or None,
+            "unnamed": layout.unnamed or None,
             "shape": (scene.sizes["y"], scene.sizes["x"]),
         }.items()
         if value is not None
@@ -167,12 +169,13 @@ _ADDRESS = re.compile(r"^(\w{2,}://|/vsi|[A-Za-z0-9_]{3,}:)")
 
 
 def _numbered(
-    bands: Sequence[str] | Sequence[int] | Mapping[str, int] | None,
+    bands: Sequence[str] | Sequence[int] | Mapping[str, int] | None, told: Sensor | None
 ) -> list[str] | dict[str, int] | None:
     if bands is None:
         return None
     if isinstance(bands, Mapping):
-        return dict(zip(check_names(list(bands)), bands.values(), strict=True))
+        product = told.product if told else None
+        return dict(zip(check_names(list(bands), product), bands.values(), strict=True))
     values: list[Any] = list(bands)
     if all(isinstance(value, (int, np.integer)) for value in values):
         if len(values) != len(PRITHVI_BANDS):
