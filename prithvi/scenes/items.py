@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,16 +89,14 @@ def lay_out_items(
     """
     items = read_stac(source)
     where = shown(items[0].id if len(items) == 1 else f"{items[0].id} and {len(items) - 1} more items")
-    days = list(dates) if dates is not None else [_day(item) for item in items]
-    if len(days) != len(items):
-        raise SceneError(f"{where} has {len(items)} dates and {len(days)} were given.")
+    days = _days(items, dates, where)
     twice = sorted({str(day) for day in days if days.count(day) > 1})
     if twice:
         same = ", ".join(item.id for item, day in zip(items, days, strict=True) if str(day) == twice[0])
         raise SceneError(f"{same} are of the same date ({twice[0]}): a scene has one item a date, of one tile.")
     order = sorted(range(len(items)), key=lambda number: days[number])
     items, days = [items[number] for number in order], [days[number] for number in order]
-    sensors = [told or _sensor(item) for item in items]
+    sensors = [_sensor(item, told) for item in items]
     tables = [_bands(item, sensor) for item, sensor in zip(items, sensors, strict=True)]
     names = _wanted(bands, tables, items)
     chosen = [{name: table[name] for name in names} for table in tables]
@@ -105,14 +104,16 @@ def lay_out_items(
     repeat = _repeats(files, where)
     scaling: dict[FileBand, tuple[float, float] | None] = {}
     offsets: dict[str, float | None] = {}
+    said: set[float | None] = set()
     missing: dict[str, tuple[float, ...]] = {}
-    for item, sensor, day, table in zip(items, sensors, days, chosen, strict=True):
+    for item, sensor, table in zip(items, sensors, chosen, strict=True):
         for asset in table.values():
             file = files[asset.path]
             own = (1.0 / scale, 0.0) if scale is not None else _scaling(asset, sensor, file)
             if own is not None and sensor is not None and sensor.product == "sentinel-2":
-                known = _left_in(item, asset, sensor, day, offset)
+                known = _left_in(item, asset, sensor, offset)
                 offsets[item.id] = known
+                said.add(0.0 if (_baseline(item) or 4) < 4 else _said_offset(item, asset, sensor))
                 own = own[0], (known or 0.0) * own[0]
             scaling[FileBand(asset.path, asset.index)] = own
             declared = (nodata, file.nodata, *asset.nodata, sensor.nodata if sensor else None)
@@ -120,6 +121,9 @@ def lay_out_items(
             missing[asset.path] = tuple(dict.fromkeys(value for value in values if value is not None))
     steps = [{name: FileBand(asset.path, asset.index) for name, asset in table.items()} for table in chosen]
     of_one = _one_sensor(sensors)
+    common = _common_offset([offsets.get(item.id) for item in items], days) if offsets else None
+    if offset is not None and offsets:
+        _tell_of_offset(offset, common, said, where)
     stated = scaling[next(iter(steps[-1].values()))]
     adjust: dict[FileBand, tuple[float, float]] = {}
     if len(set(scaling.values())) > 1:
@@ -135,18 +139,34 @@ def lay_out_items(
     return Layout(
         steps, files, days, of_one, missing, where, first.dtype,
         repeat=repeat, stated=stated, adjust=adjust,
-        offset=None if None in offsets.values() else offsets.get(items[-1].id),
+        offset=common,
     )  # fmt: skip
 
 
-def _day(item: pystac.Item) -> dt.date:
-    when = item.datetime or item.common_metadata.start_datetime
-    if when is None:
-        raise SceneError(f"{item.id} has no date: give dates.")
-    return when.date()
+def _days(items: Sequence[pystac.Item], dates: Sequence[dt.date] | None, where: str) -> list[dt.date]:
+    """The date of each item, as it says itself or as it was given."""
+    if dates is not None and len(dates) != len(items):
+        raise SceneError(f"{where} has {len(items)} dates and {len(dates)} were given.")
+    days = []
+    for item, given in zip(items, dates or [None] * len(items), strict=True):
+        when = item.datetime or item.common_metadata.start_datetime
+        if when is None and given is None:
+            raise SceneError(f"{item.id} has no date: say --date (dates=[...]).")
+        if when is not None and given not in (None, when.date()):
+            raise SceneError(f"{item.id} is of {when.date()}, and {given} was given as its date: leave the date out.")
+        days.append(when.date() if when is not None else given)
+    return days
 
 
-def _sensor(item: pystac.Item) -> Sensor | None:
+def _sensor(item: pystac.Item, told: Sensor | None) -> Sensor | None:
+    """The product of an item, as it says itself or as it was told."""
+    own = _own_sensor(item)
+    if own is not None and told is not None and own != told:
+        raise SceneError(f"{item.id} is of {own.name}, and {told.name} was given as its sensor: leave the sensor out.")
+    return own or told
+
+
+def _own_sensor(item: pystac.Item) -> Sensor | None:
     """Our name of an item's product, where its id, collection and platform leave no doubt."""
     platform = str(item.properties.get("platform", "")).lower()
     for text in (item.id, item.collection_id or ""):
@@ -256,30 +276,56 @@ def _scaling(asset: _Asset, sensor: Sensor | None, file: File) -> tuple[float, f
     return declared if declared != (1.0, 0.0) else None
 
 
-def _left_in(item: pystac.Item, asset: _Asset, sensor: Sensor, day: dt.date, told: float | None) -> float | None:
-    """What is to be added to Sentinel-2 values; None where neither item, date nor user (`told`) say it.
+def _left_in(item: pystac.Item, asset: _Asset, sensor: Sensor, told: float | None) -> float | None:
+    """What is to be added to Sentinel-2 values; None where neither item nor user (`told`) say it.
 
     Values of a baseline before 04.00 never carry the 1,000, and what the user says is for the others.
     """
-    said = item.properties
-    names = ("s2:processing_baseline", "processing:version", "sentinel:processing_baseline")
-    baseline = next((number for number in (_number(said.get(name)) for name in names) if number is not None), None)
+    baseline, said = _baseline(item), _said_offset(item, asset, sensor)
     if baseline is not None and baseline < 4:
         return 0.0
-    if told is not None:
-        return told
-    applied = said.get("earthsearch:boa_offset_applied", said.get("sentinel:boa_offset_applied"))
-    if applied is not None:
-        return 0.0 if applied else -1000.0
-    if asset.offset:
-        return float(round(asset.offset / (asset.scale or sensor.gain)))
-    if baseline is not None:
+    if told is None and said is None and baseline is not None:
         raise SceneError(
             f"{item.id} is of processing baseline {baseline:05.2f}, whose values are 1,000 too high unless that was "
             "taken out, and the item does not say: say --offset -1000 if it was not (the archive's files), --offset 0 "
             "if it was."
         )
-    return 0.0 if day < OFFSET_SINCE else None
+    return said if told is None else told
+
+
+def _baseline(item: pystac.Item) -> float | None:
+    names = ("s2:processing_baseline", "processing:version", "sentinel:processing_baseline")
+    numbers = (_number(item.properties.get(name)) for name in names)
+    return next((number for number in numbers if number is not None), None)
+
+
+def _said_offset(item: pystac.Item, asset: _Asset, sensor: Sensor) -> float | None:
+    """What an item says itself that is to be added to Sentinel-2 values."""
+    said = item.properties
+    applied = said.get("earthsearch:boa_offset_applied", said.get("sentinel:boa_offset_applied"))
+    if applied is not None:
+        return 0.0 if applied else -1000.0
+    return float(round(asset.offset / (asset.scale or sensor.gain))) if asset.offset else None
+
+
+def _common_offset(offsets: Sequence[float | None], days: Sequence[dt.date]) -> float | None:
+    """What the last date's values need, in a series whose dates are known to need it; None where that is not known.
+
+    A date before 2022 of which nothing is said is taken for one without the 1,000. Where it stands alone its values
+    are looked at too: the archive's reprocessing (collection 1) put the 1,000 into older dates.
+    """
+    unsaid = [day for offset, day in zip(offsets, days, strict=True) if offset is None]
+    if unsaid and (len(unsaid) == len(days) or max(unsaid) >= OFFSET_SINCE):
+        return None
+    return offsets[-1] or 0.0
+
+
+def _tell_of_offset(told: float, used: float | None, said: set[float | None], where: str) -> None:
+    """Warns where --offset is not what the metadata of all dates say."""
+    if said and None not in said and told not in said:
+        words = " and ".join(f"{offset:g}" for offset in sorted(value for value in said if value is not None))
+        verdict = "is used instead" if used == told else "is not used, as values of such a baseline never carry it"
+        warnings.warn(f"{where} states an offset of {words} itself; --offset {told:g} {verdict}.", stacklevel=4)
 
 
 def _repeats(files: Mapping[str, File], where: str) -> dict[str, int]:

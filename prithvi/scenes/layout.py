@@ -18,7 +18,7 @@ from prithvi.bands import PRITHVI_BANDS, check_names, common_name
 from prithvi.catalog import Sensor
 from prithvi.catalog import sensor as sensor_named
 from prithvi.errors import BandError, SceneError
-from prithvi.scenes.names import common_names, read_file_name, split_description
+from prithvi.scenes.names import common_names, read_file_name, split_description, variable_of
 from prithvi.scenes.remote import ask, is_remote, shown
 
 _AT_ONCE = 8
@@ -201,9 +201,12 @@ def _inspect(path: str) -> File:
 
 
 def _header(path: str, raster: rasterio.DatasetReader) -> File:
-    _check_georeference(shown(path), raster)
     if raster.count == 0:
-        raise SceneError(f"{shown(path)} holds no band: name one of its subdatasets.")
+        raise SceneError(
+            f"{shown(path)} holds {len(raster.subdatasets)} rasters and is none itself: give one of them, or several "
+            f"bands with --together: {' '.join(raster.subdatasets) or 'there are none'}"
+        )
+    _check_georeference(shown(path), raster)
     height, width = raster.block_shapes[0]
     _refuse_mask(shown(path), raster)
     return File(
@@ -265,7 +268,7 @@ def _labels_of_single_files(files: Sequence[File], bands: list[str] | dict[str, 
         if len(bands) != len(files):
             raise BandError(f"{len(files)} single-band files and {len(bands)} band names were given.")
         return list(check_names(bands))
-    return [read_file_name(file.path).band or file.descriptions[0] for file in files]
+    return [read_file_name(file.path).band or file.descriptions[0] or variable_of(file.path) for file in files]
 
 
 def ask_for_bands(names: Sequence[str | None] | None, count: int, told: Sensor | None, where: str) -> list[str | None]:
