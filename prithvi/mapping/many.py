@@ -23,6 +23,7 @@ from prithvi.mapping.scoring import mappable
 from prithvi.scenes import open_scene
 from prithvi.scenes.names import read_file_name
 from prithvi.scenes.remote import shown
+from prithvi.scenes.safe import granule_of, product_name
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -35,8 +36,6 @@ _GRANULE = re.compile(
     re.IGNORECASE,
 )
 """What the names of a granule's single-band files have in common: HLS, Sentinel-2, Landsat Collection 2 and 1."""
-_RESOLUTION = re.compile(r"^R\d0m$")
-"""A folder within a Sentinel-2 granule."""
 _BESIDE = (".tif", ".tif.aux.xml", "_confidence.tif", "_probabilities.tif", ".parquet", ".gpkg", "_zones.csv",
            "_zones.parquet", ".qml", ".json")  # fmt: skip
 
@@ -86,7 +85,8 @@ def jobs_of(sources: Sequence[str], folder: str | Path, together: bool = False) 
     for key, group in groups.items():
         key = key or (_granule(group[0]) if len(group) > 1 else group[0])
         first = PurePath(shown(key if len(group) > 1 else group[0]))
-        stem = first.stem if first.suffix.lower() in _RASTERS else first.name
+        stem = product_name(group[0]) if len(group) == 1 else None
+        stem = stem or (first.stem if first.suffix.lower() in _RASTERS else first.name)
         path = Path(folder) / f"{stem}.tif"
         if str(path) in jobs:
             raise ConfigError(
@@ -102,6 +102,8 @@ def jobs_of(sources: Sequence[str], folder: str | Path, together: bool = False) 
 def _granule(source: str) -> str:
     """Folder and granule of a source that holds one band or what goes with it; any other source as it is."""
     path = PurePath(shown(source))
+    if (granule := granule_of(str(path))) is not None:
+        return granule
     try:
         named = read_file_name(path.name)
     except SceneError:
@@ -109,8 +111,7 @@ def _granule(source: str) -> str:
     found = _GRANULE.match(path.name)
     if found is None or (named.band is None and not named.ancillary):
         return source
-    folder = path.parent.parent if _RESOLUTION.match(path.parent.name) else path.parent
-    return str(folder / found[0])
+    return str(path.parent / found[0])
 
 
 def map_file(model: str, job: Job, opening: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[MapResult, float]:

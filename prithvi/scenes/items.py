@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -88,16 +89,14 @@ def lay_out_items(
     """
     items = read_stac(source)
     where = shown(items[0].id if len(items) == 1 else f"{items[0].id} and {len(items) - 1} more items")
-    days = list(dates) if dates is not None else [_day(item) for item in items]
-    if len(days) != len(items):
-        raise SceneError(f"{where} has {len(items)} dates and {len(days)} were given.")
+    days = _days(items, dates, where)
     twice = sorted({str(day) for day in days if days.count(day) > 1})
     if twice:
         same = ", ".join(item.id for item, day in zip(items, days, strict=True) if str(day) == twice[0])
         raise SceneError(f"{same} are of the same date ({twice[0]}): a scene has one item a date, of one tile.")
     order = sorted(range(len(items)), key=lambda number: days[number])
     items, days = [items[number] for number in order], [days[number] for number in order]
-    sensors = [told or _sensor(item) for item in items]
+    sensors = [_sensor(item, told) for item in items]
     tables = [_bands(item, sensor) for item, sensor in zip(items, sensors, strict=True)]
     names = _wanted(bands, tables, items)
     chosen = [{name: table[name] for name in names} for table in tables]
@@ -105,12 +104,24 @@ def lay_out_items(
     repeat = _repeats(files, where)
     scales: dict[FileBand, Scales] = {}
     missing: dict[FileBand, tuple[float, ...]] = {}
+    unsaid: dict[FileBand, dt.date] = {}
     for item, sensor, day, table in zip(items, sensors, days, chosen, strict=True):
         for asset in table.values():
             file, entry = files[asset.path], FileBand(asset.path, asset.index)
-            scales[entry] = _scales(item, asset, sensor, file, day, offset)
+            scales[entry] = _scales(item, asset, sensor, file, offset)
+            if scales[entry].offset is None and sensor is not None and sensor.product == "sentinel-2":
+                unsaid[entry] = day
             own = (nodata, file.nodata[asset.index - 1], *asset.nodata, sensor.nodata if sensor else None)
             missing[entry] = values_of(*missing.get(entry, ()), *own, read_file_name(asset.path).nodata)
+    if len(unsaid) < len(scales) and max(unsaid.values(), default=OFFSET_SINCE) < OFFSET_SINCE:
+        # A date before 2022 of which nothing is said, among others that say it, is taken for one without the 1,000.
+        # Alone, its values are looked at too: the archive's reprocessing put the 1,000 into older dates.
+        scales |= {entry: replace(scales[entry], offset=0.0) for entry in unsaid}
+    if offset and all(own.settled for own in scales.values()):
+        warnings.warn(
+            f"{where}: --offset {offset:g} is not used, as values of its processing baseline never carry the 1,000.",
+            stacklevel=3,
+        )
     steps = [{name: FileBand(asset.path, asset.index) for name, asset in table.items()} for table in chosen]
     first = next(iter(steps[0].values()))
     return Layout(
@@ -119,14 +130,30 @@ def lay_out_items(
     )  # fmt: skip
 
 
-def _day(item: pystac.Item) -> dt.date:
-    when = item.datetime or item.common_metadata.start_datetime
-    if when is None:
-        raise SceneError(f"{item.id} has no date: give dates.")
-    return when.date()
+def _days(items: Sequence[pystac.Item], dates: Sequence[dt.date] | None, where: str) -> list[dt.date]:
+    """The date of each item, as it says itself or as it was given."""
+    if dates is not None and len(dates) != len(items):
+        raise SceneError(f"{where} has {len(items)} dates and {len(dates)} were given.")
+    days = []
+    for item, given in zip(items, dates or [None] * len(items), strict=True):
+        when = item.datetime or item.common_metadata.start_datetime
+        if when is None and given is None:
+            raise SceneError(f"{item.id} has no date: say --date (dates=[...]).")
+        if when is not None and given not in (None, when.date()):
+            raise SceneError(f"{item.id} is of {when.date()}, and {given} was given as its date: leave the date out.")
+        days.append(when.date() if when is not None else given)
+    return days
 
 
-def _sensor(item: pystac.Item) -> Sensor | None:
+def _sensor(item: pystac.Item, told: Sensor | None) -> Sensor | None:
+    """The product of an item, as it says itself or as it was told."""
+    own = _own_sensor(item)
+    if own is not None and told is not None and own != told:
+        raise SceneError(f"{item.id} is of {own.name}, and {told.name} was given as its sensor: leave the sensor out.")
+    return own or told
+
+
+def _own_sensor(item: pystac.Item) -> Sensor | None:
     """Our name of an item's product, where its id, collection and platform leave no doubt."""
     platform = str(item.properties.get("platform", "")).lower()
     for text in (item.id, item.collection_id or ""):
@@ -226,9 +253,7 @@ def _wanted(
     return common
 
 
-def _scales(
-    item: pystac.Item, asset: _Asset, sensor: Sensor | None, file: File, day: dt.date, told: float | None
-) -> Scales:
+def _scales(item: pystac.Item, asset: _Asset, sensor: Sensor | None, file: File, told: float | None) -> Scales:
     """What is said of an asset's values: by the item, else by the file; and what the product usually has."""
     own = scale_tag(*file.scaling[asset.index - 1])
     gain, bias = own.tag or (sensor.gain if sensor else None, 0.0)
@@ -240,23 +265,21 @@ def _scales(
     own = replace(own, usual=(sensor.gain, sensor.bias), product=sensor.name)
     if sensor.product != "sentinel-2":
         return own
-    known, settled = _left_in(item, own.offset or None, day, told)
+    known, settled = _left_in(item, own.offset or None, told)
     tag = own.tag and (own.tag[0], (known or 0.0) * own.tag[0])
     return replace(own, tag=tag, offset=known, settled=settled)
 
 
-def _left_in(item: pystac.Item, stated: float | None, day: dt.date, told: float | None) -> tuple[float | None, bool]:
-    """What is to be added to Sentinel-2 values, None where neither item nor date say it; and whether that stands
-    whatever the user says (`told`).
+def _left_in(item: pystac.Item, stated: float | None, told: float | None) -> tuple[float | None, bool]:
+    """What is to be added to Sentinel-2 values, None where the item does not say it; and whether that stands whatever
+    the user says (`told`).
 
     Values of a baseline before 04.00 never carry the 1,000, and what the user says is for the others.
     """
-    said = item.properties
-    names = ("s2:processing_baseline", "processing:version", "sentinel:processing_baseline")
-    baseline = next((number for number in (_number(said.get(name)) for name in names) if number is not None), None)
+    baseline = _baseline(item)
     if baseline is not None and baseline < 4:
         return 0.0, True
-    applied = said.get("earthsearch:boa_offset_applied", said.get("sentinel:boa_offset_applied"))
+    applied = item.properties.get("earthsearch:boa_offset_applied", item.properties.get("sentinel:boa_offset_applied"))
     if applied is not None:
         return (0.0 if applied else -1000.0), False
     if stated:
@@ -267,7 +290,14 @@ def _left_in(item: pystac.Item, stated: float | None, day: dt.date, told: float 
             "taken out, and the item does not say: say --offset -1000 if it was not (the archive's files), --offset 0 "
             "if it was."
         )
-    return (0.0 if day < OFFSET_SINCE and baseline is None else None), False
+    return None, False
+
+
+def _baseline(item: pystac.Item) -> float | None:
+    """The processing baseline of a Sentinel-2 item."""
+    names = ("s2:processing_baseline", "processing:version", "sentinel:processing_baseline")
+    numbers = (_number(item.properties.get(name)) for name in names)
+    return next((number for number in numbers if number is not None), None)
 
 
 def _repeats(files: Mapping[str, File], where: str) -> dict[str, int]:

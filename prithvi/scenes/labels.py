@@ -16,6 +16,7 @@ from prithvi.scenes.names import (
     read_file_name,
     read_names,
     split_description,
+    variable_of,
     without_shared_words,
 )
 
@@ -34,7 +35,7 @@ def labels_of_single_files(
 
     """
     named = [read_file_name(path) for path in paths]
-    stems = [split_description(PurePath(path).stem) for path in paths]
+    stems = [split_description(variable_of(path) or PurePath(path).stem) for path in paths]
     dates = [name.date or day for name, (_, day) in zip(named, stems, strict=True)]
     if isinstance(bands, dict):
         numbers = {number: name for name, number in bands.items()}

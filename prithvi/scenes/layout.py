@@ -226,10 +226,13 @@ def _inspect(path: str, placed: bool) -> File:
 
 def header(path: str, raster: rasterio.DatasetReader, placed: bool = True) -> File:
     """What an open file says of itself; see `inspect_all`."""
+    if raster.count == 0:
+        raise SceneError(
+            f"{shown(path)} holds {len(raster.subdatasets)} rasters and is none itself: give one of them, or several "
+            f"bands with --together: {' '.join(raster.subdatasets) or 'there are none'}"
+        )
     if placed:
         _check_georeference(shown(path), raster)
-    if raster.count == 0:
-        raise SceneError(f"{shown(path)} holds no band: name one of its subdatasets.")
     height, width = raster.block_shapes[0]
     alphas = [number for number, colour in enumerate(raster.colorinterp, start=1) if colour == ColorInterp.alpha]
     return File(

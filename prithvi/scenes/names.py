@@ -91,6 +91,15 @@ def read_file_name(path: str | Path) -> Named:
     return Named()
 
 
+def variable_of(path: str) -> str | None:
+    """The variable that a subdataset of a netCDF or HDF5 file is (`netcdf:scene.nc:blue`); None for other paths.
+
+    `Band1` is a number that GDAL gives where a file had no names, and says nothing of a product's band 1.
+    """
+    match = re.match(r"^(?:netcdf|hdf5):.+[:/](?!Band\d+$)(\w+)$", path, re.IGNORECASE)
+    return match[1] if match else None
+
+
 _DATE = re.compile(
     r"(?<!\d)(?P<iso>\d{4}-\d{2}-\d{2})(?!\d)(?:T[\d:.]+Z?)?"
     r"|(?<![0-9A-Za-z])(?P<compact>(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))(?:T\d{6}(?:\d{3})?)?"

@@ -28,7 +28,9 @@ from prithvi.scenes.items import lay_out_items
 from prithvi.scenes.layout import Layout, lay_out
 from prithvi.scenes.names import read_file_name
 from prithvi.scenes.pixels import lazily, pixels_of
+from prithvi.scenes.refused import refuse_no_scene
 from prithvi.scenes.remote import is_remote
+from prithvi.scenes.safe import items_of
 from prithvi.scenes.scales import OFFSET_SINCE, settle
 from prithvi.scenes.stac import is_items
 
@@ -87,6 +89,7 @@ def open_scene(
     when = _days(dates) if dates is not None else None
     if scale is not None and not 0 < scale < float("inf"):
         raise SceneError(f"a scale of {scale:g} was given; value = reflectance x scale needs one above 0.")
+    source = _of_archive(source, scale is not None)
     array: xr.DataArray | None = None
     if isinstance(source, xr.DataArray):
         array, layout = from_array(source, _numbered(bands, told), told, when, nodata)
@@ -133,6 +136,19 @@ def valid_mask(scene: xr.DataArray) -> xr.DataArray:
     return scene.notnull().all("band").rename("valid")
 
 
+def _of_archive(source: Source, scaled: bool) -> Source:
+    """Products of Sentinel-2's archive as items; anything else as it is, if it can be a scene."""
+    if isinstance(source, xr.DataArray):
+        return source
+    items = items_of(source)
+    if items is not None:
+        return items
+    names = [source] if isinstance(source, (str, Path)) else source if isinstance(source, Sequence) else []
+    local = [str(name) for name in names if isinstance(name, (str, Path)) and not is_remote(str(name))]
+    refuse_no_scene(local, scaled)
+    return source
+
+
 def _days(dates: Sequence[dt.date | str]) -> list[dt.date]:
     try:
         return [dt.date.fromisoformat(day) if isinstance(day, str) else day for day in dates]
@@ -150,9 +166,9 @@ def _files(source: str | Path | Sequence[str | Path]) -> list[str]:
             continue
         path = Path(name)
         if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in (".tif", ".tiff", ".jp2", ".vrt"))
+            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in _RASTERS)
             if not inside:
-                raise SceneError(f"the folder {path} holds no .tif, .jp2 or .vrt file.")
+                raise SceneError(f"the folder {path} holds no .tif, .jp2, .vrt or .hdf file.")
             files += map(str, inside)
         elif path.exists() or _ADDRESS.match(name):
             files.append(name)
@@ -164,6 +180,8 @@ def _files(source: str | Path | Sequence[str | Path]) -> list[str]:
     return bands
 
 
+_RASTERS = (".tif", ".tiff", ".jp2", ".vrt", ".hdf")
+"""Suffixes of files in a folder that may hold bands."""
 _ADDRESS = re.compile(r"^(\w{2,}://|/vsi|[A-Za-z0-9_]{3,}:)")
 """What GDAL opens and no folder lists: an address, a virtual file, a subdataset."""
 

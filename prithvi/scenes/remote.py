@@ -22,6 +22,7 @@ from rasterio.errors import RasterioError
 
 from prithvi.errors import SceneError
 from prithvi.scenes.access import gdal_environment, headers, signed
+from prithvi.scenes.hdf4 import Hdf4Raster, is_hdf4
 
 _TRIES = 3
 _PATIENCE = 10.0
@@ -69,7 +70,9 @@ def ask(path: str, question: Callable[[rasterio.DatasetReader], Answer], kept: K
     """
     if not is_remote(path):
         old = kept.take(path) if kept is not None else None
-        return _answer(old if old is not None else rasterio.open(path), path, question, kept)
+        if old is None:
+            old = Hdf4Raster(path) if is_hdf4(path) else rasterio.open(path)
+        return _answer(old, path, question, kept)
     begun, opened, number = time.monotonic(), False, 0
     while number < _TRIES:
         if number:

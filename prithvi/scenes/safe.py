@@ -1,0 +1,307 @@
+"""Sentinel-2 products as the archive ships them (SAFE), and their parts, as STAC items: nothing but metadata is read.
+
+A product becomes the item that a catalog would give of it, so that bands of 10, 20 and 60 m, dates and offsets are
+treated alike wherever a scene comes from. What its values mean stands in the product's own metadata file
+(`MTD_MSIL2A.xml`; `S2A_OPER_MTD_SAFL1C_....xml` until 2016), which is searched upwards from a part. Names and elements
+follow the Sentinel-2 Products Specification Document, versions 12 to 15.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+from prithvi.catalog import SENSORS
+from prithvi.errors import SceneError
+from prithvi.scenes.remote import is_remote
+
+if TYPE_CHECKING:
+    import pystac
+
+_COMPACT = re.compile(
+    r"^(?P<granule>(?:L2A_)?T\d{2}[A-Z]{3}_(?P<date>\d{8})T\d{6})_(?P<layer>[A-Z0-9]{3,6})(?:_(?P<metres>\d\d)m)?\.jp2$"
+)
+"""An image since December 2016; only level 2A says its pixel size."""
+_OLD = re.compile(
+    r"^(?P<granule>S2[A-D]_(?:OPER|USER)_(?P<layer>[A-Z]{3})_L(?P<level>1C|2A)_TL_\w+?_T\d{2}[A-Z]{3})"
+    r"(?:_(?P<band>B\d[\dA]))?(?:_(?P<metres>\d\d)m)?\.jp2$"
+)
+"""An image until then. The time in its name is that of its processing."""
+_PRODUCT_XML = re.compile(r"^(MTD_MSIL\w{2,3}|S2[A-D]_(OPER|USER)_MTD_SAFL\w+)\.xml$")
+_OTHER_XML = re.compile(r"^(MTD_TL|S2[A-D]_(OPER|USER)_MTD_L\w+_TL_\w+)\.xml$|^manifest\.safe$")
+_PRODUCT_NAME = re.compile(r"^S2[A-D]_MSIL(?P<level>1C|2A)_\d{8}T\d{6}_N(?P<baseline>\d{4})_")
+_SUBDATASET = re.compile(r"^SENTINEL2_L(?:1C|2A):(?P<xml>.+\.xml):(?P<metres>10|20|60)m:EPSG_\d+$")
+"""What GDAL's driver SENTINEL2 calls the bands of one native pixel size."""
+_IMAGES = ("", "R??m/", "IMG_DATA/", "IMG_DATA/R??m/", "*/IMG_DATA/", "*/IMG_DATA/R??m/", "GRANULE/*/IMG_DATA/",
+           "GRANULE/*/IMG_DATA/R??m/", "*/GRANULE/*/IMG_DATA/", "*/GRANULE/*/IMG_DATA/R??m/")  # fmt: skip
+"""Where images lie in a product's parts, in a product, and in a folder of products."""
+_ORDER = SENSORS["sentinel-2-l1c"].stack
+"""Bands by the number that the metadata gives them."""
+_FINE, _COARSE = ("B02", "B03", "B04", "B08"), ("B01", "B09", "B10")
+_NATIVE = {band: 10 if band in _FINE else 60 if band in _COARSE else 20 for band in _ORDER}
+"""Pixel size of each band in metres, as it was measured."""
+
+
+@dataclass(frozen=True)
+class _Image:
+    """One image file, by its name."""
+
+    path: str
+    granule: str
+    """What the names of all images of its granule and level begin with."""
+    layer: str
+    """A band's id, or what else it shows: SCL, AOT, TCI."""
+    metres: int | None
+    level: str | None
+    date: dt.date | None
+
+    @property
+    def folder(self) -> PurePath:
+        """Of its granule (what holds IMG_DATA), or of the image where it was taken out of one."""
+        above = PurePath(self.path).parent
+        if re.match(r"^R\d0m$", above.name):
+            above = above.parent
+        return above.parent if above.name == "IMG_DATA" else above
+
+
+def _image(path: str) -> _Image | None:
+    name = PurePath(path).name
+    if match := _OLD.match(name):
+        layer = match["band"] or match["layer"]
+        metres = int(match["metres"]) if match["metres"] else None
+        granule = match["granule"].replace(f"_{match['layer']}_", "_MSI_", 1)
+        return _Image(path, granule, layer, metres, match["level"], None)
+    if match := _COMPACT.match(name):
+        metres = int(match["metres"]) if match["metres"] else None
+        try:
+            date = dt.datetime.strptime(match["date"], "%Y%m%d").date()
+        except ValueError as error:
+            raise SceneError(f"{path} names the day {match['date']}, which does not exist: rename it.") from error
+        return _Image(path, match["granule"], match["layer"], metres, "2A" if metres else "1C", date)
+    return None
+
+
+def granule_of(path: str) -> str | None:
+    """Folder and common name of the images of a Sentinel-2 granule that a file is one of; else None. By names only."""
+    image = _image(path)
+    return str(image.folder / image.granule) if image is not None else None
+
+
+def product_name(path: str) -> str | None:
+    """Name of the product that a path leads to or into, without its suffix; None where none is named."""
+    for part in reversed(PurePath(path).parts):
+        if part.upper().endswith((".SAFE", ".SAFE.ZIP")) or (_PRODUCT_NAME.match(part) and part.endswith(".zip")):
+            return re.sub(r"(\.SAFE)?(\.zip)?$", "", part, flags=re.I)
+    return None
+
+
+def items_of(source: Any) -> list[pystac.Item] | None:
+    """Sentinel-2 products as items, one a granule and date; None for anything else.
+
+    Args:
+        source: a product's folder, zip file or metadata file; a part of one (GRANULE, a granule, IMG_DATA, R10m, R20m,
+            R60m) or a copy of a part; image files; what GDAL calls a product's bands of one size
+            (`SENTINEL2_L2A:...:20m:EPSG_32630`); or a list of these, whose images of one granule belong together.
+
+    Raises:
+        SceneError: metadata that cannot be read, several granules in one product, or other files beside products.
+
+    """
+    names = [source] if isinstance(source, (str, Path)) else source if isinstance(source, Sequence) else []
+    if not names or not all(isinstance(name, (str, Path)) for name in names):
+        return None
+    found = [_images_of(str(name)) for name in names]
+    if not any(found):
+        return None
+    foreign = [str(name) for name, images in zip(names, found, strict=True) if images is None]
+    if foreign:
+        raise SceneError(f"{foreign[0]} and files of Sentinel-2 products were given together: give one or the other.")
+    products: dict[tuple[str, str], list[_Image]] = {}
+    for image in (image for images in found for image in images or ()):
+        products.setdefault((str(image.folder), image.granule), []).append(image)
+    for name, images in zip(names, found, strict=True):
+        _refuse_several(str(name), images or ())
+    only = str(names[0]) if len(names) == 1 and len(products) == 1 else None
+    return [_item(images, only) for images in products.values()]
+
+
+def scl_of(source: str | Path) -> str:
+    """Path of the scene classification (SCL, the cloud mask of level 2A) of a product or of a part of one.
+
+    Args:
+        source: as for `prithvi.open_scene`, of one granule.
+
+    Raises:
+        SceneError: there is none, as in level 1C.
+
+    """
+    images = _images_of(str(source)) or ()
+    _refuse_several(str(source), images)
+    beside = _images_of(str(images[0].folder)) if images else ()
+    found = [image for image in (*images, *(beside or ())) if image.layer == "SCL"]
+    if found:
+        return min(found, key=lambda image: image.metres or 20).path
+    raise SceneError(
+        f"{source} has no scene classification (SCL): only products of level 2A have one, in R20m and R60m."
+    )
+
+
+def _images_of(name: str) -> list[_Image] | None:
+    """The images that a source holds; None where it is nothing of Sentinel-2's archive."""
+    if is_remote(name):
+        return None
+    if match := _SUBDATASET.match(name):
+        images = _images_of(match["xml"]) or []
+        return [image for image in images if _NATIVE.get(image.layer) == int(match["metres"])]
+    path = Path(name)
+    if path.suffix.lower() == ".zip" and path.is_file():
+        return _in_zip(path)
+    if _PRODUCT_XML.match(path.name) or _OTHER_XML.match(path.name):
+        path = path.parent
+    if path.is_dir():
+        files = sorted(str(file) for place in _IMAGES for file in path.glob(f"{place}*.jp2"))
+        return [image for image in map(_image, files) if image is not None] or None
+    image = _image(name)
+    return [image] if image is not None and path.is_file() else None
+
+
+def _in_zip(path: Path) -> list[_Image] | None:
+    prefix = "/vsizip/" + str(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            files = sorted(name for name in archive.namelist() if "/IMG_DATA/" in name)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise SceneError(f"{path} is no whole zip file ({error}): download it again.") from error
+    return [image for image in (_image(f"{prefix}/{name}") for name in files) if image is not None] or None
+
+
+def _refuse_several(name: str, images: Sequence[_Image]) -> None:
+    """Several granules of one product have one date and several tiles; a folder of products is a series."""
+    granules: dict[PurePath, set[str]] = {}
+    for image in images:
+        granules.setdefault(image.folder.parent, set()).add(str(image.folder))
+    for above, folders in granules.items():
+        if len(folders) > 1 and above.name == "GRANULE":
+            raise SceneError(
+                f"{name} holds {len(folders)} granules, each of another tile: give one of {', '.join(sorted(folders))}."
+            )
+
+
+def _item(images: Sequence[_Image], name: str | None) -> pystac.Item:
+    """The item that a catalog would give of these images."""
+    import pystac
+
+    first = images[0]
+    said = _metadata(first)
+    level = said.level or first.level
+    if level not in ("1C", "2A"):
+        raise SceneError(f"{said.where} is of level {level}, which lies on no map: get its level 2A.")
+    day, baseline = said.date or first.date, said.baseline
+    if baseline is None and _OLD.match(PurePath(first.path).name):
+        baseline = 2.0  # this form ended with 02.04
+    properties: dict[str, Any] = {"platform": "sentinel-2"}
+    if said.offsets:
+        # What is stated for each band counts more than what a baseline usually has.
+        properties |= {"sentinel:boa_offset_applied": True} if not any(said.offsets.values()) else {}
+    elif baseline is not None and baseline < 90:  # 99.99 is anything that a user processed with Sen2Cor
+        properties["s2:processing_baseline"] = f"{baseline:05.2f}"
+    when = dt.datetime.combine(day, dt.time(), dt.UTC) if day is not None else None
+    if when is None:
+        properties |= {"start_datetime": None, "end_datetime": None}
+    item = pystac.Item(
+        name or product_name(first.path) or str(first.folder / first.granule), None, None, when, properties,
+        collection=f"sentinel-2-l{level.lower()}",
+    )  # fmt: skip
+    for band in _ORDER:
+        sizes = [image for image in images if image.layer == band]
+        if sizes:
+            native = _NATIVE[band]
+            best = min(sizes, key=lambda image: (image.metres not in (None, native), image.metres))
+            values: dict[str, float] = {}
+            if said.quantification is not None:
+                values["scale"] = 1 / said.quantification
+                if said.offsets:
+                    values["offset"] = said.offsets.get(band, 0.0) / said.quantification
+            item.add_asset(
+                band, pystac.Asset(best.path, media_type=pystac.MediaType.JPEG2000,
+                                   extra_fields={"raster:bands": [values]}),
+            )  # fmt: skip
+    return item
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What a product's metadata say, or as much of it as names do."""
+
+    where: str = ""
+    level: str | None = None
+    date: dt.date | None = None
+    baseline: float | None = None
+    quantification: float | None = None
+    offsets: Mapping[str, float] | None = None
+    """To be added to each band's values; None where the metadata have no such list."""
+
+
+def _metadata(image: _Image) -> _Said:
+    """What is said of an image by the metadata file above it that names its granule, else by the product's name."""
+    for name, text in _files_above(image.path):
+        if image.granule.encode() in text:
+            return _parsed(name, text)
+    for part in reversed(PurePath(image.path).parts):
+        if match := _PRODUCT_NAME.match(part):
+            return _Said(part, match["level"], baseline=int(match["baseline"]) / 100)
+    return _Said()
+
+
+def _files_above(path: str) -> list[tuple[str, bytes]]:
+    """Names and contents of the product metadata files in the folders above an image."""
+    if path.startswith("/vsizip/"):
+        file = next(above for above in Path(path.removeprefix("/vsizip/")).parents if above.is_file())
+        with zipfile.ZipFile(file) as archive:
+            inside = PurePath(path.removeprefix(f"/vsizip/{file}/")).parents
+            return [
+                (f"{file}/{name}", archive.read(name))
+                for name in archive.namelist()
+                if _PRODUCT_XML.match(PurePath(name).name) and PurePath(name).parent in inside
+            ]
+    found = [
+        file
+        for folder in list(Path(path).absolute().parents)[:5]
+        for file in sorted(folder.glob("*.xml"))
+        if _PRODUCT_XML.match(file.name)
+    ]
+    return [(str(file), file.read_bytes()) for file in found]
+
+
+def _parsed(name: str, text: bytes) -> _Said:
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise SceneError(f"{name} is damaged ({error}): download the product again.") from error
+    # Elements of Sen2Cor's products until 2018 begin with L2A_.
+    elements = [(element.tag.rpartition("}")[2].removeprefix("L2A_"), element) for element in root.iter()]
+    texts: dict[str, str] = {}
+    for tag, element in elements:
+        texts.setdefault(tag, (element.text or "").strip())
+    level = re.search(r"Level-(\w{2,3})_User_Product", root.tag)
+    known = level[1] if level else None
+    offset = "BOA_ADD_OFFSET" if known == "2A" else "RADIO_ADD_OFFSET"
+    value = "BOA_QUANTIFICATION_VALUE" if known == "2A" else "QUANTIFICATION_VALUE"
+    sensed = texts.get("DATATAKE_SENSING_START") or texts.get("PRODUCT_START_TIME")
+    try:
+        offsets = {_ORDER[int(e.attrib["band_id"])]: float(e.text or "") for tag, e in elements if tag == offset}
+        return _Said(
+            name, known, dt.date.fromisoformat(sensed[:10]) if sensed else None,
+            float(texts["PROCESSING_BASELINE"]) if "PROCESSING_BASELINE" in texts else None,
+            float(texts[value]) if value in texts else None, offsets or None,
+        )  # fmt: skip
+    except (ValueError, KeyError, IndexError) as error:
+        raise SceneError(
+            f"{name} states something that cannot be read ({error}): download the product again."
+        ) from error
