@@ -27,6 +27,7 @@ from prithvi.chips.filters import Filters, fill_holes, shares, to_int16
 from prithvi.chips.labels import LabelsHere, RasterHere, RasterLabels, VectorLabels
 from prithvi.chips.spec import NO_FMASK, UNLABELLED, Chip, Sample, StoreSpec
 from prithvi.errors import ScaleError, SceneError
+from prithvi.scenes.grids import difference, grid_of
 from prithvi.scenes.layout import header, values_of
 from prithvi.scenes.pixels import convert, plane_of, read_planes
 from prithvi.scenes.validity import IMPOSSIBLE, Range, strike
@@ -284,12 +285,13 @@ def _one_grid(layers: Sequence[_Layers]) -> _Grid:
 
     """
     first = layers[0].fmask
+    whole = grid_of(first)
     for layer in layers:
         for raster in (*layer.bands, layer.fmask):
-            if (raster.crs, raster.transform, raster.shape) != (first.crs, first.transform, first.shape):
+            differs = difference(grid_of(raster), whole)
+            if differs is not None:
                 raise SceneError(
-                    f"{raster.name} lies on another grid than {first.name} ({raster.shape} at {raster.transform[2]:g}, "
-                    f"{raster.transform[5]:g} in {raster.crs}): leave one of the granules out."
+                    f"{raster.name} lies on another grid than {first.name}: {differs}; leave one of the granules out."
                 )
     code = first.crs.to_epsg()
     return _Grid(f"EPSG:{code}" if code else first.crs.to_wkt(), first.transform, first.height, first.width)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 from affine import Affine
+from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
@@ -21,6 +22,7 @@ from prithvi.catalog.datasets import ChipFiles, DatasetLayout, LabelClass
 from prithvi.chips.filters import to_int16
 from prithvi.chips.spec import UNLABELLED, Chip, Sample, StoreSpec
 from prithvi.errors import BandError, DatasetError
+from prithvi.scenes.grids import difference, grid_of
 
 _TOGETHER = 64
 """Files of a unit."""
@@ -45,8 +47,9 @@ class FileUnit:
         """
         for files in self.files:
             image, at, crs = _read_image(files, self.layout, spec)
-            label = _read_label(files, self.layout, image.shape[2:]) if self.layout.label is not None else None
             height, width = image.shape[2:]
+            grid = GeoBox((height, width), at, crs or None)
+            label = _read_label(files, self.layout, grid) if self.layout.label is not None else None
             if height < spec.height or width < spec.width:
                 raise DatasetError(
                     f"{files.image} has {height} x {width} pixels, fewer than a sample of {spec.height} x {spec.width}."
@@ -153,16 +156,18 @@ def _read_image(files: ChipFiles, layout: DatasetLayout, spec: StoreSpec) -> tup
         return image.reshape(layout.frames, len(spec.bands), *raster.shape), raster.transform, crs
 
 
-def _read_label(files: ChipFiles, layout: DatasetLayout, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+def _read_label(files: ChipFiles, layout: DatasetLayout, grid: GeoBox) -> npt.NDArray[np.uint8]:
     """(y, x) class numbers, `UNLABELLED` where the label says nothing."""
     if files.label is None:
-        return np.full(shape, UNLABELLED, np.uint8)
+        return np.full(grid.shape, UNLABELLED, np.uint8)
     with _opened(files.label) as raster:
         try:
             stored = raster.read(1)
         except RasterioError as error:
             raise DatasetError(f"{files.label} is damaged or cut short.") from error
-        if stored.shape != shape:
-            raise DatasetError(f"chip {files.id}: image {shape} and label {stored.shape} differ in size.")
+        here = grid_of(raster) if raster.crs is not None else GeoBox(raster.shape, grid.affine, None)
+        differs = difference(grid, here)
+        if differs is not None:
+            raise DatasetError(f"chip {files.id}: image and label do not lie on one grid: {differs} ({files.label}).")
         classes = layout.class_numbers(stored, raster.nodata, files.label)
     return np.where(classes < 0, UNLABELLED, classes).astype(np.uint8)

@@ -23,6 +23,7 @@ from torch.utils.data import Dataset
 from prithvi.bands import common_name
 from prithvi.catalog import DatasetLayout, sensor
 from prithvi.errors import BandError, DatasetError
+from prithvi.scenes.grids import difference, grid_of
 
 
 @dataclass(frozen=True)
@@ -164,20 +165,9 @@ class ChipDataset(Dataset[dict[str, Any]]):
 
 
 def _refuse_other_grid(chip: Chip, image: rasterio.DatasetReader, label: rasterio.DatasetReader) -> None:
-    if label.shape != image.shape:
-        raise DatasetError(
-            f"chip {chip.id}: image {image.shape} and label {label.shape} do not lie on one grid ({chip.label})."
-        )
-    if label.crs is not None and image.crs is not None and label.crs != image.crs:
-        raise DatasetError(
-            f"chip {chip.id}: image ({image.crs}) and label ({label.crs}) do not lie on one grid ({chip.label})."
-        )
-    if not label.transform.almost_equals(image.transform, precision=1e-6):
-        raise DatasetError(
-            f"chip {chip.id}: image and label do not lie on one grid: the image begins at {image.transform.c:g}, "
-            f"{image.transform.f:g} with pixels of {image.res}, the label at {label.transform.c:g}, "
-            f"{label.transform.f:g} with pixels of {label.res} ({chip.label})."
-        )
+    differs = difference(grid_of(image), grid_of(label))
+    if differs is not None:
+        raise DatasetError(f"chip {chip.id}: image and label do not lie on one grid: {differs} ({chip.label}).")
 
 
 def _days(dates: Sequence[dt.date] | None, frames: int) -> Tensor:

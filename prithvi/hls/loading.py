@@ -1,24 +1,33 @@
-"""Granules as one lazy Dataset on a shared grid, through odc-stac."""
+"""Granules as one lazy Dataset on a shared grid."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
 
+import dask.array as da
 import numpy as np
+import numpy.typing as npt
 import pystac
 import rasterio
 import rioxarray  # noqa: F401  (the .rio accessor)
 import xarray as xr
 from odc.geo.geobox import GeoBox
+from pyproj import Transformer
 from rasterio.errors import RasterioError
 from rasterio.warp import transform_bounds
+from rasterio.windows import Window
 
 from prithvi.bands import PRITHVI_BANDS, check_names
-from prithvi.errors import DatasetError, MissingExtraError, SceneError
+from prithvi.errors import DatasetError, SceneError
 from prithvi.hls.fmask import FILL
 from prithvi.hls.granules import Granule
 from prithvi.hls.items import asset_href
 from prithvi.scenes.access import gdal_environment, readable
+from prithvi.scenes.grids import called, difference, grid_of, same_crs
+from prithvi.scenes.remote import ask, shown
 
 _STORED = -9999
 
@@ -38,7 +47,7 @@ def load(
         items: granules.
         bands: common names; each product's own ids are looked up.
         grid: the pixels to give; None takes the granules' own, which have to be of one UTM zone. On another grid
-            than theirs pixels take their nearest neighbour.
+            than theirs each pixel takes the granule's pixel that its middle lies in, whatever the chunks.
         bbox: west, south, east, north in degrees: only this part.
         fmask: whether the quality layer comes along.
         chunks: of the lazy arrays, by `y` and `x`; 512 x 512 pixels if left out.
@@ -59,10 +68,12 @@ def load(
     names = check_names(bands)
     ordered = sorted(items, key=lambda item: (Granule.parse(item.id).time, item.id))
     grids = {item.id: _grid(item) for item in ordered}
-    zones = sorted({str(found.crs) for found in grids.values()})
-    if grid is None and len(zones) > 1:
+    first = next(iter(grids.values()))
+    strange = next((found for found in grids.values() if not same_crs(found, first)), None)
+    if grid is None and strange is not None:
         raise DatasetError(
-            f"granules of {' and '.join(zones)} would make one huge raster: load them zone by zone, or give a grid."
+            f"granules of {called(first)} and {called(strange)} would make one huge raster: load them zone by zone, or "
+            "give a grid."
         )
     whole = grid if grid is not None else _union(list(grids.values()))
     if bbox is not None:
@@ -87,7 +98,7 @@ def _grid(item: pystac.Item) -> GeoBox:
     path = readable(asset_href(item, "fmask"))
     try:
         with rasterio.Env(**gdal_environment([path])), rasterio.open(path) as raster:
-            return GeoBox(raster.shape, raster.transform, str(raster.crs))
+            return grid_of(raster)
     except RasterioError as error:
         raise SceneError(f"{path} of {item.id} cannot be opened ({error}).") from error
 
@@ -115,36 +126,96 @@ def _cropped(grid: GeoBox, bbox: Sequence[float]) -> GeoBox:
     return grid[rows, columns]
 
 
+@dataclass(frozen=True)
+class _OnGrid:
+    """A file on the pixels of a grid, for dask: each pixel takes the one that its middle lies in.
+
+    Which one that is follows from the pixel's own row and column, so it is the same however the array is cut in chunks.
+    GDAL's warp follows a straight line between the ends of what it is asked for, to an eighth of a pixel, and gives
+    other pixels in other chunks.
+    """
+
+    path: str
+    own: GeoBox
+    grid: GeoBox
+    dtype: np.dtype[Any]
+    fill: int
+    """What the file stores where there is nothing."""
+    written: int
+    """What is given there."""
+    ndim = 2
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(y, x)."""
+        return self.grid.shape[0], self.grid.shape[1]
+
+    def __getitem__(self, key: tuple[slice, slice]) -> npt.NDArray[Any]:
+        """Reads a part.
+
+        Raises:
+            SceneError: the file is damaged, cannot be had, or lies on another grid than the granule's Fmask.
+
+        """
+        (top, bottom, _), (left, right, _) = (part.indices(size) for part, size in zip(key, self.shape, strict=True))
+        rows, columns = _middles(self.own, self.grid, (top, bottom), (left, right))
+        inside = (rows >= 0) & (rows < self.own.shape[0]) & (columns >= 0) & (columns < self.own.shape[1])
+        found = np.full(inside.shape, self.written, self.dtype)
+        if not inside.any():
+            return found
+        rows, columns = np.broadcast_arrays(rows, columns)
+        rows, columns = rows[inside], columns[inside]
+        window = Window.from_slices((rows.min(), rows.max() + 1), (columns.min(), columns.max() + 1))
+        try:
+            stored = ask(self.path, partial(self._window, window))
+        except RasterioError as error:
+            raise SceneError(f"{self.path} is damaged or cut short: its pixels cannot be read.") from error
+        found[inside] = stored[rows - rows.min(), columns - columns.min()]
+        found[found == self.fill] = self.written
+        return found
+
+    def _window(self, window: Window, raster: rasterio.DatasetReader) -> npt.NDArray[Any]:
+        differs = difference(grid_of(raster), self.own)
+        if differs is not None:
+            raise SceneError(f"{shown(self.path)} and its granule's Fmask do not lie on one grid: {differs}.")
+        stored: npt.NDArray[Any] = raster.read(1, window=window)
+        return stored
+
+
+@lru_cache(maxsize=16)
+def _middles(
+    own: GeoBox, grid: GeoBox, rows: tuple[int, int], columns: tuple[int, int]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Rows and columns of a granule that the middles of a grid's pixels lie in, to be broadcast against each other."""
+    down, along = np.arange(*rows)[:, None] + 0.5, np.arange(*columns)[None] + 0.5
+    alike = same_crs(grid, own)
+    step = ~own.affine @ grid.affine
+    if alike and step.is_rectilinear:
+        found = [step.e * down + step.f, step.a * along + step.c]
+    else:
+        points: Any = tuple(np.broadcast_arrays(along, down))
+        points = grid.affine @ points
+        if not alike:
+            points = Transformer.from_crs(str(grid.crs), str(own.crs), always_xy=True).transform(*points)
+        across, low = ~own.affine @ points
+        found = [low, across]
+    # Where a middle lies on the edge of two pixels, the last digits shall not choose.
+    beside = [np.where(np.isfinite(part), np.floor(np.round(part, 6)), -1) for part in found]
+    return beside[0].astype(np.int64), beside[1].astype(np.int64)
+
+
 def _one(item: pystac.Item, own: GeoBox, layers: Sequence[str], grid: GeoBox, chunks: Mapping[str, int]) -> xr.Dataset:
     """One granule's layers by common name (y, x), lazily."""
-    try:
-        import odc.stac
-    except ImportError as error:
-        raise MissingExtraError("reading granules onto a shared grid", "search") from error
-    granule = Granule.parse(item.id)
-    plain = pystac.Item(item.id, item.geometry, item.bbox, granule.time, {})
-    hrefs = {layer: readable(asset_href(item, layer)) for layer in layers}
-    for layer, href in hrefs.items():
-        plain.add_asset(layer, pystac.Asset(href, media_type=pystac.MediaType.COG, roles=["data"]))
-    # The item says where it is as its file does; values and nodata are told, as odc-stac would take floats otherwise.
-    plain.properties.update(
-        {"proj:code": str(own.crs), "proj:shape": list(own.shape), "proj:transform": list(own.affine)[:6]}
-    )
-    plain.stac_extensions.append("https://stac-extensions.github.io/projection/v2.0.0/schema.json")
-    plain.collection_id = "hls"
-    pixels = {"data_type": "int16", "nodata": granule.fill}
-    quality = {"data_type": "uint8", "nodata": FILL}
-    kinds = {layer: quality if layer == "fmask" else pixels for layer in layers}
-    with rasterio.Env(**gdal_environment(list(hrefs.values()))):  # travels with the tasks, and reaches no other file
-        loaded = odc.stac.load(
-            [plain], bands=list(layers), geobox=grid, chunks=dict(chunks), resampling="nearest",
-            stac_cfg={"hls": {"assets": kinds}}, fail_on_error=True,
-        ).isel(time=0, drop=True)  # fmt: skip
-    values = {}
+    granule, values = Granule.parse(item.id), {}
+    sizes = tuple(chunks.get(axis, -1) for axis in ("y", "x"))
     for layer in layers:
-        array = loaded[layer]
-        if layer != "fmask" and granule.fill != _STORED:
-            array = array.where(array != granule.fill, np.int16(_STORED))
-        values[layer] = array.drop_attrs()
-    result: xr.Dataset = xr.Dataset(values)
-    return result
+        kind = ("uint8", FILL, FILL) if layer == "fmask" else ("int16", granule.fill, _STORED)
+        file = _OnGrid(readable(asset_href(item, layer)), own, grid, np.dtype(kind[0]), *kind[1:])
+        array = da.from_array(file, chunks=sizes, lock=False, asarray=False, meta=np.empty((0, 0), file.dtype))
+        values[layer] = xr.DataArray(array, dims=("y", "x"))
+    found: xr.Dataset = xr.Dataset(values)
+    if grid.affine.is_rectilinear:
+        at = grid.affine
+        x, y = at.c + at.a * (np.arange(grid.shape[1]) + 0.5), at.f + at.e * (np.arange(grid.shape[0]) + 0.5)
+        found = found.assign_coords(x=x, y=y)
+    return found

@@ -18,6 +18,7 @@ from rasterio.windows import Window
 from prithvi.errors import ConfigError, SceneError, nearest
 from prithvi.mapping.ellipsoid import PixelAreas
 from prithvi.mapping.memory import frugal
+from prithvi.scenes.grids import difference, grid_of
 
 NONE = -1
 """What stands for no data in the classes that are read."""
@@ -124,12 +125,8 @@ def open_classes(path: str | Path, confidence: str | Path | None = None) -> Iter
         if raster.crs is None:
             raise SceneError(f"{path} has no coordinate reference system, so nobody knows where it lies.")
         beside = None if confidence is None else stack.enter_context(_open(confidence, "confidences"))
-        if beside is not None and not _same_grid(raster, beside):
-            raise SceneError(
-                f"{confidence} ({beside.height} x {beside.width} pixels from {beside.transform.c:g}, "
-                f"{beside.transform.f:g}, {beside.crs}) does not lie on the grid of {path} ({raster.height} x "
-                f"{raster.width} from {raster.transform.c:g}, {raster.transform.f:g}, {raster.crs})."
-            )
+        if beside is not None and (differs := difference(grid_of(beside), grid_of(raster))) is not None:
+            raise SceneError(f"{confidence} does not lie on the grid of {path}: {differs}.")
         tags = raster.tags()
         titles = {int(key[6:]): text for key, text in tags.items() if key.startswith("CLASS_") and key[6:].isdigit()}
         yield ClassMap(Path(path), raster, beside, dict(sorted(titles.items())))
@@ -159,9 +156,3 @@ def _open(path: str | Path, what: str) -> Any:
         return rasterio.open(path)
     except RasterioError as error:
         raise SceneError(f"{path} cannot be read as {what} ({error}).") from error
-
-
-def _same_grid(one: Any, other: Any) -> bool:
-    precision = 1e-6 * max(map(abs, one.transform[:2]))
-    return bool(one.shape == other.shape and one.crs == other.crs
-                and one.transform.almost_equals(other.transform, precision=precision))  # fmt: skip

@@ -12,7 +12,7 @@ from rasterio.errors import RasterioError
 
 from prithvi.errors import SceneError
 from prithvi.hls import good
-from prithvi.scenes import transform_of
+from prithvi.scenes.grids import difference, grid_of_array
 
 
 def clear_of(masks: Sequence[str | Path], series: xr.DataArray) -> xr.DataArray:
@@ -36,17 +36,13 @@ def clear_of(masks: Sequence[str | Path], series: xr.DataArray) -> xr.DataArray:
         except (RasterioError, OSError) as error:
             raise SceneError(f"the cloud mask {path} cannot be read ({error}).") from error
         assert isinstance(mask, xr.DataArray)
-        here, there = mask.rio.transform(), transform_of(series)
-        if mask.shape[1:] != (series.sizes["y"], series.sizes["x"]) or not here.almost_equals(there, precision=1e-6):
-            raise SceneError(
-                f"the cloud mask {path} has {mask.shape[1]} x {mask.shape[2]} pixels from {here.c:g}, {here.f:g}; the "
-                f"series has {series.sizes['y']} x {series.sizes['x']} from {there.c:g}, {there.f:g}: they do not lie "
-                "on one grid."
-            )
+        differs = difference(grid_of_array(mask), grid_of_array(series))
+        if differs is not None:
+            raise SceneError(f"the cloud mask {path} and the series do not lie on one grid: {differs}.")
         values = mask.isel(band=0, drop=True)
         is_fmask = path.name.lower().endswith("fmask.tif")
         found.append(xr.apply_ufunc(good if is_fmask else _zero, values, dask="parallelized", output_dtypes=[bool]))
-    together: xr.DataArray = xr.concat(found, dim="time").transpose("time", "y", "x")
+    together: xr.DataArray = xr.concat(found, dim="time", join="override").transpose("time", "y", "x")
     return together.assign_coords(time=series["time"]) if "time" in series.coords else together
 
 

@@ -25,6 +25,7 @@ from prithvi.plot.pictures import (
     thinned,
 )
 from prithvi.plot.places import Place, date_of, draw, one, several
+from prithvi.scenes import grids
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -106,8 +107,9 @@ def compare(
         ax.set_title(date_of(original) or ("before", "after")[number])
     if difference is not None:
         place, other = map(Place.of, originals)
-        if place.shape != other.shape or not place.transform.almost_equals(other.transform, precision=1e-3):
-            raise SceneError(f"a difference needs two scenes on one grid; these lie on {place} and {other}.")
+        differs = grids.difference(place.grid, other.grid)
+        if differs is not None:
+            raise SceneError(f"a difference needs two scenes on one grid, and of these {differs}.")
         _difference(_index(steps[1], difference) - _index(steps[0], difference), difference, found[2], place, ticks)
     return found
 

@@ -13,6 +13,7 @@ from affine import Affine
 from matplotlib.font_manager import FontProperties
 from matplotlib.transforms import Affine2D
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
+from odc.geo.geobox import GeoBox
 
 from prithvi.errors import ConfigError
 from prithvi.scenes import transform_of
@@ -48,9 +49,10 @@ class Place:
         rows, columns = self.shape
         return np.array([self.transform @ corner for corner in ((0, 0), (columns, 0), (columns, rows), (0, rows))])
 
-    def __str__(self) -> str:
-        rows, columns = self.shape
-        return f"{rows} x {columns} pixels from {self.transform.c:g}, {self.transform.f:g}"
+    @property
+    def grid(self) -> GeoBox:
+        """The same as a GeoBox."""
+        return GeoBox(self.shape, self.transform, None if self.crs is None else self.crs.to_wkt())
 
     def centres(self, shape: tuple[int, int]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """(y, x) coordinates of the middles of pixels, of a picture of that shape."""

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import rasterio
 import xarray as xr
 from affine import Affine
+from odc.geo.geobox import GeoBox
 from pyproj import CRS
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
@@ -22,6 +23,7 @@ from prithvi.plot import FALSE_COLOR, rgb
 from prithvi.plot.colors import CONTINUOUS, class_colors
 from prithvi.report.sheets import Entry, Picture, Probe, Sheet, thinning
 from prithvi.scenes import crop, open_scene, transform_of
+from prithvi.scenes.grids import difference, grid_of, grid_of_array
 
 _STEPS = 250
 """Values of a quantity that the page tells apart."""
@@ -44,7 +46,7 @@ def sheet_of_map(path: Path, scene: xr.DataArray | None) -> Sheet:
             size = -(-raster.height // step), -(-raster.width // step)
             values = raster.read(1, out_shape=size, resampling=Resampling.nearest)
             transform = raster.transform @ Affine.scale(raster.width / size[1], raster.height / size[0])
-            whole = raster.height, raster.width, raster.transform
+            whole = grid_of(raster)
             crs = CRS.from_wkt(raster.crs.to_wkt()) if raster.crs else None
             tags, nodata = raster.tags(), raster.nodata
             classes = raster.dtypes[0] == "uint8"
@@ -64,7 +66,7 @@ def sheet_of_map(path: Path, scene: xr.DataArray | None) -> Sheet:
     try:
         scene = scene if scene is not None else _source(path, made)
         if scene is not None:
-            below = _picture_of(scene, *whole, step)
+            below = _picture_of(scene, whole, step)
     except PrithviError as error:
         notes.append(f"What was mapped is not shown: {error}")
     if step > 1:
@@ -157,15 +159,14 @@ def _source(path: Path, made: Provenance) -> xr.DataArray | None:
     return open_scene(found[0]) if found else None
 
 
-def _picture_of(scene: xr.DataArray, height: int, width: int, transform: Affine, step: int) -> tuple[str, Picture]:
+def _picture_of(scene: xr.DataArray, whole: GeoBox, step: int) -> tuple[str, Picture]:
     """The scene under a map, on its pixels."""
-    column, row = ~transform_of(scene) @ (transform.c, transform.f)
-    top, left = round(row), round(column)
-    if abs(row - top) + abs(column - left) > 0.01 or top < 0 or left < 0:
-        raise SceneError("the scene lies on another grid than the map.")
-    part = crop(scene, slice(top, top + height), slice(left, left + width))
-    if part.sizes["y"] != height or part.sizes["x"] != width:
-        raise SceneError("the scene is smaller than the map.")
+    column, row = ~transform_of(scene) @ (whole.affine.c, whole.affine.f)
+    top, left = max(0, round(row)), max(0, round(column))
+    part = crop(scene, slice(top, top + whole.shape[0]), slice(left, left + whole.shape[1]))
+    differs = difference(grid_of_array(part), whole)
+    if differs is not None:
+        raise SceneError(f"the scene and the map do not lie on one grid: {differs}.")
     bands = [str(name) for name in scene["band"].values]
     chosen = FALSE_COLOR if set(FALSE_COLOR) <= set(bands) else tuple(bands[:3])
     if len(chosen) < 3:

@@ -25,7 +25,7 @@ from pyproj import CRS, Transformer
 from rasterio.features import geometry_mask
 
 from prithvi.errors import SceneError
-from prithvi.scenes.conform import transform_of
+from prithvi.scenes.grids import transform_of
 from prithvi.scenes.pixels import replaced
 
 _STRIP = 1024

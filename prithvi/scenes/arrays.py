@@ -14,6 +14,7 @@ import xarray as xr
 from prithvi.bands import check_names
 from prithvi.catalog import Sensor
 from prithvi.errors import BandError, SceneError
+from prithvi.scenes.georeference import georeferenced
 from prithvi.scenes.labels import ask_for_bands
 from prithvi.scenes.layout import FileBand, Layout, refuse_numbers, values_of
 from prithvi.scenes.names import are_unnamed
@@ -35,13 +36,7 @@ def from_array(
 
     """
     where = str(array.attrs.get("source") or array.name or "the array")
-    if "band" not in array.dims or not {"y", "x"} <= set(array.dims):
-        raise SceneError(f"{where} has dimensions {array.dims}; a scene has (band, y, x) or (time, band, y, x).")
-    if array.rio.crs is None:
-        raise SceneError(f"{where} has no coordinate reference system: set it with array.rio.write_crs(...).")
-    if "time" not in array.dims:
-        array = array.expand_dims("time")
-    array = array.transpose("time", "band", "y", "x")
+    array = georeferenced(array, where)
     steps, count = array.sizes["time"], array.sizes["band"]
     if dates is not None:
         if len(dates) != steps:

@@ -12,12 +12,12 @@ import numpy.typing as npt
 import rasterio.errors
 import rioxarray  # noqa: F401  (the .rio accessor)
 import xarray as xr
-from affine import Affine
 from rasterio.transform import xy
 
 from prithvi.bands import what_it_means
 from prithvi.contract import Contract
 from prithvi.errors import BandError, ScaleError, SceneError
+from prithvi.scenes.grids import transform_of
 from prithvi.scenes.orders import check_order
 from prithvi.scenes.pixels import replaced, source_of
 from prithvi.scenes.validity import HIGHEST, Range, Tally, fill_like, struck
@@ -115,26 +115,6 @@ def ground_resolution(scene: xr.DataArray) -> float:
     north, south = (xy(transform, row, middle, offset="ul")[1] for row in (0, scene.sizes["y"]))
     metres = 111_320.0
     return float((width * metres * np.cos(np.radians((south + north) / 2)) * height * metres) ** 0.5)
-
-
-def transform_of(scene: xr.DataArray) -> Affine:
-    """Where the scene's pixels lie, also after it was sliced or thinned.
-
-    Raises:
-        SceneError: a part of a rotated scene, which has no coordinates that would say which part.
-
-    """
-    written: Affine = scene.rio.transform(recalc=False)
-    if "x" in scene.coords and "y" in scene.coords and min(scene.sizes["x"], scene.sizes["y"]) > 1:
-        present: Affine = scene.rio.transform(recalc=True)
-        size = max(abs(written.a), abs(written.e), 1e-12)
-        return written if present.almost_equals(written, precision=1e-6 * size) else present
-    if scene.attrs.get("shape", (scene.sizes["y"], scene.sizes["x"])) != (scene.sizes["y"], scene.sizes["x"]):
-        raise SceneError(
-            f"{_called(scene)} is a part of a rotated scene (or one row of one), and which part cannot be told: cut "
-            "the file instead ('gdalwarp', 'gdal_translate -srcwin')."
-        )
-    return written
 
 
 def _select(scene: xr.DataArray, contract: Contract, accept: Sequence[str]) -> xr.DataArray:

@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from affine import Affine
+from odc.geo.geobox import GeoBox
 
 from prithvi.bands import PRODUCTS, WAVELENGTHS, band_id, check_names, common_name
 from prithvi.catalog import SENSORS, Sensor
 from prithvi.errors import BandError, SceneError
+from prithvi.scenes.grids import called, difference, same_crs
 from prithvi.scenes.layout import File, FileBand, Layout, inspect_all, values_of
 from prithvi.scenes.names import read_file_name
 from prithvi.scenes.remote import shown
@@ -305,22 +307,20 @@ def _repeats(files: Mapping[str, File], where: str) -> dict[str, int]:
     fine = min(files.values(), key=lambda file: abs(file.transform.determinant))
     found = {}
     for file in files.values():
-        if file.wkt != fine.wkt:
+        if not same_crs(file.grid, fine.grid):
             raise SceneError(
-                f"{shown(file.path)} and {shown(fine.path)} of {where} lie in other coordinate reference systems (UTM "
-                "zones): a scene has one; open the items one by one, or bring the files onto one grid with gdalwarp."
+                f"{shown(file.path)} and {shown(fine.path)} of {where} lie in two coordinate reference systems, "
+                f"{called(file.grid)} and {called(fine.grid)}: a scene has one; open the items one by one, or bring "
+                "the files onto one grid with gdalwarp."
             )
         ratio = round(abs(file.transform.determinant / fine.transform.determinant) ** 0.5)
-        grid = file.transform @ Affine.scale(1 / ratio)
-        size = max(abs(fine.transform.a), abs(fine.transform.b))
+        repeated = GeoBox(fine.shape, file.transform @ Affine.scale(1 / ratio), file.wkt)
         rows, columns = file.shape[0] * ratio - fine.shape[0], file.shape[1] * ratio - fine.shape[1]
-        if not grid.almost_equals(fine.transform, precision=1e-3 * size) or not (
-            0 <= rows < ratio and 0 <= columns < ratio
-        ):
+        if difference(repeated, fine.grid) is not None or not (0 <= rows < ratio and 0 <= columns < ratio):
             raise SceneError(
-                f"{shown(file.path)} {file.shape} and {shown(fine.path)} {fine.shape} of {where} do not begin at the "
-                "same corner with pixels that divide each other: bring them onto one grid first ('gdalbuildvrt "
-                "-separate -resolution highest scene.vrt FILES', 'gdalwarp')."
+                f"{shown(file.path)} and {shown(fine.path)} of {where} do not begin at the same corner with pixels "
+                f"that divide each other: {difference(file.grid, fine.grid)}. Bring them onto one grid first "
+                "('gdalbuildvrt -separate -resolution highest scene.vrt FILES', 'gdalwarp')."
             )
         found[file.path] = ratio
     return found

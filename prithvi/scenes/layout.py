@@ -12,6 +12,7 @@ from pathlib import Path
 
 import rasterio
 from affine import Affine
+from odc.geo.geobox import GeoBox
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
@@ -19,6 +20,7 @@ from prithvi.bands import band_id, check_names, common_name
 from prithvi.catalog import Sensor
 from prithvi.catalog import sensor as sensor_named
 from prithvi.errors import BandError, SceneError
+from prithvi.scenes.grids import difference
 from prithvi.scenes.labels import ask_for_bands, labels_of_single_files, refuse_unnamed
 from prithvi.scenes.names import are_unnamed, common_names, read_file_name, split_description
 from prithvi.scenes.remote import ask, is_remote, shown
@@ -65,9 +67,9 @@ class File:
     shape: tuple[int, int]
 
     @property
-    def grid(self) -> tuple[object, ...]:
+    def grid(self) -> GeoBox:
         """Where the pixels lie."""
-        return self.wkt, tuple(self.transform)[:6], self.shape
+        return GeoBox(self.shape, self.transform, self.wkt)
 
 
 @dataclass
@@ -311,10 +313,11 @@ def refuse_numbers(bands: dict[str, int], count: int, where: str) -> None:
 
 def _refuse_several_grids(files: Sequence[File]) -> None:
     for file in files[1:]:
-        if file.grid != files[0].grid:
+        differs = difference(file.grid, files[0].grid)
+        if differs is not None:
             raise SceneError(
-                f"{Path(file.path).name} {file.grid[2]} and {Path(files[0].path).name} {files[0].grid[2]} lie on other "
-                "grids: bring them onto one first ('gdalbuildvrt -separate -resolution highest scene.vrt FILES')."
+                f"{Path(file.path).name} and {Path(files[0].path).name} do not lie on one grid: {differs}. Bring them "
+                "onto one first ('gdalbuildvrt -separate -resolution highest scene.vrt FILES')."
             )
 
 

@@ -24,6 +24,7 @@ from prithvi.catalog import Sensor
 from prithvi.catalog import sensor as sensor_named
 from prithvi.errors import BandError, SceneError
 from prithvi.scenes.arrays import adjusted, from_array
+from prithvi.scenes.georeference import of_dataset, refuse_plain
 from prithvi.scenes.items import lay_out_items
 from prithvi.scenes.layout import Layout, lay_out
 from prithvi.scenes.names import read_file_name
@@ -38,8 +39,9 @@ if TYPE_CHECKING:
     import pystac
 
     Source = (
-        str | Path | pystac.Item | pystac.ItemCollection | Sequence[str | Path] | Sequence[pystac.Item] | xr.DataArray
-    )
+        str | Path | pystac.Item | pystac.ItemCollection | Sequence[str | Path] | Sequence[pystac.Item]
+        | xr.DataArray | xr.Dataset
+    )  # fmt: skip
 
 
 def open_scene(
@@ -62,8 +64,8 @@ def open_scene(
     Args:
         source: a GeoTIFF, VRT or any raster GDAL opens, by its path or http address; a list of single-band files or
             of stacked files a date; a folder of single-band files; a STAC item (its JSON file or address, or a
-            `pystac.Item`) or a list of items, one a date; or a DataArray with dimensions (band, y, x) or
-            (time, band, y, x).
+            `pystac.Item`) or a list of items, one a date; a DataArray with dimensions (band, y, x) or
+            (time, band, y, x); or a Dataset with one such variable, or with a variable for each band.
         bands: names of the file's bands in their order; or a mapping from common name to the band's number in the
             file, counted from 1; or six numbers, which are then the bands blue, green, red, nir_narrow, swir_1, swir_2.
             Of STAC items: common names of the bands to open, all reflective ones that every item has if left out.
@@ -89,6 +91,9 @@ def open_scene(
     when = _days(dates) if dates is not None else None
     if scale is not None and not 0 < scale < float("inf"):
         raise SceneError(f"a scale of {scale:g} was given; value = reflectance x scale needs one above 0.")
+    refuse_plain(source)
+    if isinstance(source, xr.Dataset):
+        source = of_dataset(source, told)
     source = _of_archive(source, scale is not None)
     array: xr.DataArray | None = None
     if isinstance(source, xr.DataArray):
