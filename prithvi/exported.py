@@ -265,7 +265,7 @@ def _checked_facts(facts: Any, path: Path) -> Mapping[str, Any]:
         "temperature": _is_positive(facts.get("temperature")),
         "name": isinstance(facts.get("name"), str),
         "sha256": isinstance(facts.get("sha256"), str),
-        "classes": isinstance(classes, list) and all(_is_class(entry, value) for value, entry in enumerate(classes)),
+        "classes": isinstance(classes, list) and all(map(_is_class, classes)),
     }
     for name, right in fits.items():
         if not right:
@@ -284,11 +284,12 @@ def _is_positive(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
 
 
-def _is_class(entry: Any, value: int) -> bool:
+def _is_class(entry: Any) -> bool:
+    """Whether this is what `ClassEntry.to_dict` writes; `Mappable` looks at the class numbers."""
     return (
         isinstance(entry, dict)
-        and set(entry) == {"value", "name", "color"}
-        and entry["value"] == value
+        and set(entry) - {"label"} == {"value", "name", "color"}
+        and isinstance(entry.get("label", 0), int)
         and isinstance(entry["name"], str)
         and re.fullmatch("[0-9A-Fa-f]{6}", str(entry["color"])) is not None
     )

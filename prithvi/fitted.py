@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,16 +15,65 @@ from prithvi.errors import ConfigError
 from prithvi.models import Segmenter, Standardise
 from prithvi.models.heads import is_concurrent
 
+LARGEST = 254
+"""The largest class number that a map holds: its pixels are uint8, and 255 is no data."""
+
 
 @dataclass(frozen=True)
 class ClassEntry:
     """One class of a map."""
 
     value: int
-    """Its number in the map."""
+    """Its number in the map, 0 to 254: the value that the labels have for it, wherever a map can hold that."""
     name: str
     color: str
     """Six hexadecimal digits, RRGGBB."""
+    label: int | None = None
+    """The value that the labels have for it, where a map cannot hold that; None where it is `value`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it; `label` only where there is one."""
+        plain = dataclasses.asdict(self)
+        return plain if self.label is not None else {key: plain[key] for key in ("value", "name", "color")}
+
+
+def class_entries(
+    names: Sequence[str], colors: Sequence[str] = (), values: Sequence[int] | None = None
+) -> tuple[ClassEntry, ...]:
+    """Classes in the order of a model's outputs, each with the number that maps have for it.
+
+    That number is the value the labels have. If any of these is not from 0 to 254, a map cannot hold it, and all
+    classes are numbered 0, 1, 2, ... in their order; each then keeps its label's value as `label`.
+
+    Args:
+        names: of the classes.
+        colors: RRGGBB; default colours that can be told apart.
+        values: the labels' values; default 0, 1, 2, ...
+
+    Raises:
+        ConfigError: another number of values than of names, or a value that stands for two classes.
+
+    """
+    values = list(range(len(names))) if values is None else list(values)
+    if len(values) != len(names) or len(set(values)) < len(values):
+        raise ConfigError(f"{len(names)} classes ({', '.join(names)}) need as many different values; found {values}.")
+    colors = colors or [f"{distinct_color(number):06X}" for number in range(len(names))]
+    whole = all(0 <= value <= LARGEST for value in values)
+    return tuple(
+        ClassEntry(value if whole else number, name, color, None if whole else value)
+        for number, (name, color, value) in enumerate(zip(names, colors, values, strict=True))
+    )
+
+
+def check_classes(classes: Sequence[ClassEntry]) -> None:
+    """Raises ConfigError unless the class numbers are different whole numbers from 0 to 254."""
+    values = [entry.value for entry in classes]
+    right = all(isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST for value in values)
+    if not right or len(set(values)) < len(values):
+        raise ConfigError(
+            f"class values must be different whole numbers from 0 to {LARGEST}, which the pixels of a map can hold; "
+            f"found {', '.join(map(str, values))}."
+        )
 
 
 @dataclass
@@ -127,6 +176,7 @@ class Mappable:
     def __post_init__(self) -> None:
         if bool(self.classes) == (self.quantity is not None):
             raise ConfigError("a model to map with has either classes or a quantity.")
+        check_classes(self.classes)
 
     def facts(self) -> dict[str, Any]:
         """All but what this process made of it, as plain JSON values."""
@@ -136,7 +186,7 @@ class Mappable:
             if field.name not in ("module", "folder", "concurrent")
         }
         plain["contract"] = self.contract.to_dict()
-        plain["classes"] = [dataclasses.asdict(entry) for entry in self.classes]
+        plain["classes"] = [entry.to_dict() for entry in self.classes]
         plain["quantity"] = self.quantity.to_dict() if self.quantity is not None else None
         return plain
 

@@ -11,7 +11,6 @@ A model on the hub is such a folder; `owner/name` and `owner/name@revision` stan
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -22,7 +21,8 @@ from typing import Any
 from prithvi import terratorch_files
 from prithvi.contract import Contract, Quantity
 from prithvi.errors import CheckpointError, ConfigError, ModelError, OutputError, PrithviError, nearest
-from prithvi.fitted import ClassEntry, FittedModel, Mappable
+from prithvi.fitted import ClassEntry, FittedModel, Mappable, check_classes
+from prithvi.jsontext import dumps
 from prithvi.modelcard import figures_of, fitted_card, pretrained_card
 from prithvi.modelitem import fitted_item, pretrained_item
 from prithvi.models import PrithviEncoder, PrithviMAE, Segmenter, build, checkpoint
@@ -44,11 +44,11 @@ def save(fitted: FittedModel, folder: str | Path) -> Path:
     def write(work: Path) -> None:
         _write_weights(fitted.model, work)
         fitted.sha256 = sha256(work / "model.safetensors")
-        _write_text(work / "config.json", json.dumps(_describe(fitted), indent=2))
+        _write_text(work / "config.json", dumps(_describe(fitted), indent=2))
         if figures := figures_of(fitted.provenance):
-            _write_text(work / "metrics.json", json.dumps(figures, indent=2))
+            _write_text(work / "metrics.json", dumps(figures, indent=2))
         _write_text(work / "README.md", fitted_card(fitted))
-        _write_text(work / "item.json", json.dumps(fitted_item(fitted), indent=2))
+        _write_text(work / "item.json", dumps(fitted_item(fitted), indent=2))
 
     return _write_folder(Path(folder), write)
 
@@ -76,9 +76,9 @@ def save_pretrained(model: PrithviMAE, folder: str | Path, training: dict[str, A
             "architecture": config.architecture, "num_features": config.embed_dim, "pretrained_cfg": shape,
             "weights_sha256": digest, "training": training,
         }  # fmt: skip
-        _write_text(work / "config.json", json.dumps(plain, indent=2))
+        _write_text(work / "config.json", dumps(plain, indent=2))
         _write_text(work / "README.md", pretrained_card(model, training, card))
-        _write_text(work / "item.json", json.dumps(pretrained_item(model, digest, training), indent=2))
+        _write_text(work / "item.json", dumps(pretrained_item(model, digest, training), indent=2))
 
     return _write_folder(Path(folder), write)
 
@@ -129,7 +129,7 @@ def _describe(fitted: FittedModel) -> dict[str, Any]:
         "pretrained_cfg": {key: value for key, value in config.to_dict().items() if key != "architecture"},
         "head": {"name": fitted.head, "options": fitted.head_options},
         "contract": fitted.contract.to_dict(),
-        "classes": [{"value": c.value, "name": c.name, "color": c.color} for c in fitted.classes],
+        "classes": [entry.to_dict() for entry in fitted.classes],
         "quantity": fitted.quantity.to_dict() if fitted.quantity is not None else None,
         "window": fitted.window,
         "coordinates": fitted.coordinates,
@@ -178,14 +178,12 @@ def open_folder(folder: str | Path) -> FittedModel:
     except (RuntimeError, MemoryError) as error:
         told = str(error).partition("\n")[0]
         raise ConfigError(f"no model can be built after {folder}/config.json: {told}.") from error
-    if (
-        not isinstance(fitted.window, int)
-        or not 1 <= fitted.window <= 10_000
-        or [c.value for c in classes] != list(range(len(classes)))
-    ):
-        raise ConfigError(
-            f"{folder}/config.json: window must be 1 to 10,000 pixels, and class values 0, 1, 2 in order."
-        )
+    if not isinstance(fitted.window, int) or not 1 <= fitted.window <= 10_000:
+        raise ConfigError(f"{folder}/config.json: window must be 1 to 10,000 pixels.")
+    try:
+        check_classes(classes)
+    except ConfigError as error:
+        raise ConfigError(f"{folder}/config.json: {error}") from error
     state, own = checkpoint.read_safetensors(folder / "model.safetensors"), model.state_dict()
     wrong = sorted(set(state) ^ set(own)) or [key for key in own if state[key].shape != own[key].shape]
     if wrong:

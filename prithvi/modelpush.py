@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from prithvi import hub
 from prithvi.errors import CheckpointError, ConfigError, HubError, ModelError, nearest
+from prithvi.jsontext import dumps
 from prithvi.modelcard import Figures, with_index, with_licence, with_metadata, with_results
 from prithvi.modelfolder import load
 from prithvi.models.zoo import VARIANTS
@@ -76,7 +76,7 @@ def push(
         card = with_licence(card, licence)
     files["README.md"] = with_metadata(card, {}).encode()
     if measured:
-        files["metrics.json"] = (json.dumps(measured, indent=2) + "\n").encode()
+        files["metrics.json"] = (dumps(measured, indent=2) + "\n").encode()
     return hub.push(repo_id, files, f"{plain['architecture']} by prithvi", private, revision)
 
 

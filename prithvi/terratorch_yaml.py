@@ -26,6 +26,8 @@ class DataModule:
     level: str
     resolution: float
     classes: tuple[str, ...]
+    zero_reduced: bool = False
+    """Whether its `reduce_zero_label` is on unless a configuration says otherwise."""
 
     def statistics(self) -> tuple[dict[str, float], dict[str, float]]:
         """Mean and std of each band, by common name."""
@@ -47,7 +49,7 @@ DATA_MODULES = {
     "MultiTemporalCropClassificationDataModule": DataModule(
         "multi_temporal_crop_classification", 10_000.0, "SR", 30.0,
         ("natural vegetation", "forest", "corn", "soybeans", "wetlands", "developed or barren", "open water",
-         "winter wheat", "alfalfa", "fallow or idle cropland", "cotton", "sorghum", "other"),
+         "winter wheat", "alfalfa", "fallow or idle cropland", "cotton", "sorghum", "other"), zero_reduced=True,
     ),
 }  # fmt: skip
 
@@ -132,6 +134,15 @@ class Run:
         if known is not None and len(known.classes) == number:
             return list(known.classes)
         return [f"class {index}" for index in range(number)]
+
+    def values(self, number: int) -> list[int]:
+        """The label files' values of so many classes: from 1 on where TerraTorch took 1 from each (reduce_zero_label).
+
+        Without a configuration nobody knows, and they are counted from 0 as the model's outputs are.
+        """
+        known = DATA_MODULES.get(self.data)
+        reduced = self.data_options.get("reduce_zero_label", known is not None and known.zero_reduced)
+        return list(range(1, number + 1)) if reduced is True else list(range(number))
 
 
 def find_run(path: Path, config: str | Path | None) -> Run:

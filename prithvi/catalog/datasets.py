@@ -29,9 +29,46 @@ class LabelClass:
     """One class of a label map."""
 
     value: int
+    """What the label files hold for it; maps have the same number."""
     name: str
     color: str
     """Six hexadecimal digits, RRGGBB."""
+
+
+def check_classes(classes: Sequence[LabelClass], ignore: Sequence[int], where: str) -> None:
+    """Whether each class has a value and a name of its own that nothing else claims.
+
+    Raises:
+        DatasetError: two classes have one value, or names that differ by case or blanks alone; a class is also ignored,
+            or has the value of another class as its name.
+
+    """
+    by_value: dict[int, LabelClass] = {}
+    by_name: dict[str, LabelClass] = {}
+    for entry in classes:
+        for other in (by_value.get(entry.value), by_name.get(folded(entry.name))):
+            if other is not None:
+                raise DatasetError(
+                    f"{where} has the classes {other.value} ({other.name!r}) and {entry.value} ({entry.name!r}): each "
+                    "needs a value and a name of its own, and case and blanks make no other name."
+                )
+        by_value[entry.value] = by_name[folded(entry.name)] = entry
+        if entry.value in ignore:
+            raise DatasetError(
+                f"{where} has the class {entry.value} ({entry.name}) and ignores {entry.value}: say one."
+            )
+    for entry in classes:
+        other = by_value.get(int(entry.name)) if entry.name.isdecimal() else None
+        if other is not None and other is not entry:
+            raise DatasetError(
+                f"{where} calls the class {entry.value} {entry.name!r}, which is the value of {other.name!r}: "
+                "rename one of them."
+            )
+
+
+def folded(name: str) -> str:
+    """A class name without what does not tell names apart: case, and blanks around and between its words."""
+    return " ".join(name.split()).casefold()
 
 
 @dataclass(frozen=True)
@@ -43,7 +80,7 @@ class ChipFiles:
     label: Path | None
     dates: tuple[dt.date, ...] | None = None
     number: int | None = None
-    """Class number of the whole chip, where a table says one."""
+    """Place of the whole chip's class in `DatasetLayout.classes`, where a table says one."""
 
 
 @dataclass(frozen=True)
@@ -173,14 +210,22 @@ class DatasetLayout:
         ]  # fmt: skip
 
     def class_numbers(self, stored: npt.NDArray[Any], nodata: float | None, where: Path | str) -> npt.NDArray[np.int64]:
-        """A label raster's values as class numbers; what says nothing (nodata, NaN, an ignored value) is `IGNORE`.
+        """A label raster's values as the places of their classes in `classes`, 0, 1, 2, ...; what says nothing (nodata,
+        NaN, an ignored value) is `IGNORE`.
 
         Raises:
-            DatasetError: a value that is neither a class nor known to say nothing.
+            DatasetError: a value that is neither a class nor known to say nothing; or a class that the file calls
+                nodata.
 
         """
         silent = ~np.isfinite(stored) | np.isin(stored, self.ignore)
         if nodata is not None:
+            claimed = next((entry for entry in self.classes if entry.value == nodata), None)
+            if claimed is not None and (stored == nodata).any():
+                raise DatasetError(
+                    f"{where} says that {claimed.value} is nodata, and {self.name} says that it is the class "
+                    f"{claimed.name}: take the tag away (rio edit-info --unset-nodata {where}), or leave the class out."
+                )
             silent |= stored == nodata
         classes = np.full(stored.shape, IGNORE, dtype=np.int64)
         known = silent.copy()
@@ -193,7 +238,7 @@ class DatasetLayout:
             raise DatasetError(
                 f"{where} holds the label {', '.join(f'{value:g}' for value in strange)}; {self.name} has "
                 f"{', '.join(f'{entry.value} ({entry.name})' for entry in self.classes)} and ignores "
-                f"{', '.join(map(str, self.ignore)) or 'none'}."
+                f"{', '.join(map(str, self.ignore)) or 'none'}: make it a class, or ignore it."
             )
         return classes
 
@@ -239,7 +284,7 @@ class DatasetLayout:
         return found
 
     def _numbers(self, root: Path) -> dict[str, int]:
-        """Class number of every chip in the table of classes; empty where there is no such table."""
+        """Place in `classes` of every chip's class, by its table; empty where there is no such table."""
         if self.table is None:
             return {}
         file, id_column, class_column = self.table
@@ -247,7 +292,7 @@ class DatasetLayout:
         known = {text: n for n, entry in enumerate(self.classes) for text in (entry.name, str(entry.value))}
         silent, found = {str(value) for value in self.ignore} | {""}, {}
         for row in read_table(path, [id_column, class_column]):
-            text = row[class_column]
+            text = row[class_column].strip()
             if text not in known and text not in silent:
                 raise DatasetError(
                     f"{path} has the class {text!r} for {row[id_column]}; {self.name} has "
@@ -300,7 +345,7 @@ def folder_layout(
         gain: reflectance = value x gain, where the values are not the sensor's own.
         nodata: values of pixels without data, beside those that a file declares; None takes the sensor's own, where the
             values are.
-        classes: what the values of a mask mean.
+        classes: what the values of a mask mean, in the order of the model's outputs.
         ignore: values of a mask that say nothing.
         quantity: what the label rasters hold, where that is a number.
         table: CSV file, column of ids and column of classes, where a class belongs to a whole chip.
@@ -311,7 +356,8 @@ def folder_layout(
         name: how to call it.
 
     Raises:
-        DatasetError: several dates without an order, masks without classes, or a pattern without `{id}`.
+        DatasetError: several dates without an order, masks without classes, classes that `check_classes` refuses, or a
+            pattern without `{id}`.
         BandError: a band that is none.
 
     """
@@ -324,6 +370,7 @@ def folder_layout(
         )
     if (label is not None or table is not None) and not classes and quantity is None:
         raise DatasetError("masks were given and no classes: say what their values mean.")
+    check_classes(classes, ignore, name)
     for pattern in (image, label):
         if pattern is not None and pattern.count("{id}") != 1:
             raise DatasetError(f"{pattern!r} does not say where the chip's name stands: write images/{{id}}.tif.")

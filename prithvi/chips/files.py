@@ -51,9 +51,10 @@ def _describe(name: str, spec: StoreSpec) -> dict[str, Any]:
     if name == "fmask":
         return {"long_name": "HLS Fmask bits; 255 is fill, and where a value was filled from its nearest neighbour"}
     return {
-        "long_name": "class; 255 is unlabelled",
-        "flag_values": [entry.value for entry in spec.classes],
+        "long_name": "which class of flag_meanings, counted from 0; 255 is unlabelled",
+        "flag_values": list(range(len(spec.classes))),
         "flag_meanings": " ".join(entry.name.replace(" ", "_") for entry in spec.classes),
+        "label_values": [entry.value for entry in spec.classes],
     }
 
 

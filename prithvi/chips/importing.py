@@ -18,7 +18,7 @@ from pyproj import Transformer
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from prithvi.catalog import sensor as sensor_named
-from prithvi.catalog.datasets import ChipFiles, DatasetLayout, LabelClass
+from prithvi.catalog.datasets import ChipFiles, DatasetLayout
 from prithvi.chips.filters import to_int16
 from prithvi.chips.spec import UNLABELLED, Chip, Sample, StoreSpec
 from prithvi.errors import BandError, DatasetError
@@ -115,10 +115,9 @@ def layout_units(
             height, width = raster.shape
     else:
         height = width = size
-    classes = tuple(LabelClass(number, entry.name, entry.color) for number, entry in enumerate(layout.classes))
     spec = StoreSpec(
         height, width, layout.frames, layout.contract.bands, fmask=False, level=sensor_named(layout.sensor).level,
-        classes=classes if layout.label is not None else (), **options,
+        classes=layout.classes if layout.label is not None else (), **options,
     )  # fmt: skip
     return spec, units
 

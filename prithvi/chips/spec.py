@@ -45,7 +45,8 @@ class StoreSpec:
     fmask: bool = True
     """Whether there is a quality layer."""
     classes: tuple[LabelClass, ...] = ()
-    """Class number by place; none for a store without labels."""
+    """In the order of the numbers 0, 1, 2, ... that the store's labels hold; `value` is what the label file had for it.
+    None for a store without labels."""
     shard: int = 64
     """Samples in one file."""
     codec: str = "zstd"
@@ -62,8 +63,9 @@ class StoreSpec:
             raise DatasetError(f"there is no codec {self.codec!r}: {nearest(self.codec, CODECS)}")
         if len(self.classes) > UNLABELLED:
             raise DatasetError(f"{len(self.classes)} classes were given; a label holds at most {UNLABELLED}.")
-        if [entry.value for entry in self.classes] != list(range(len(self.classes))):
-            raise DatasetError("the classes of a store are numbered 0, 1, 2, ... in order.")
+        values = [entry.value for entry in self.classes]
+        if len(set(values)) < len(values):
+            raise DatasetError(f"each class of a store has a value of its own; found {', '.join(map(str, values))}.")
 
     def arrays(self) -> dict[str, ArraySpec]:
         """Name to array, pixels first; a store's files are named alike."""

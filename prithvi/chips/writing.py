@@ -19,6 +19,7 @@ from prithvi.chips.shards import empty_shard
 from prithvi.chips.spec import Sample, StoreSpec, Tally
 from prithvi.chips.staging import staged_pixels
 from prithvi.chips.store import ChipStore, statistics_of
+from prithvi.jsontext import finite
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -150,5 +151,5 @@ def _attributes(
         "classes": [dataclasses.asdict(entry) for entry in spec.classes],
         "samples": {part: sum(s.split == part for s in samples) for part in sorted({s.split for s in samples})},
         "tallies": {part: dataclasses.asdict(tally) for part, tally in sorted(tallies.items())},
-        "statistics": statistics_of(tallies),
+        "statistics": finite(statistics_of(tallies)),
     }

@@ -20,6 +20,10 @@ def area(
     map_file: Annotated[Path, typer.Argument(metavar="MAP", help="A map that 'prithvi map' wrote.")],
     reference: Annotated[Path, typer.Option(help="Points with the true class, in any vector format.")],
     column: Annotated[str, typer.Option(help="Of the points, with the class by name or number.")] = "class",
+    match: Annotated[
+        str | None,
+        typer.Option(help="What that column holds: name, number (in the map) or label (values of the labels)."),
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A .csv to write the table to.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
@@ -28,17 +32,16 @@ def area(
     A map's pixel counts are biased by its errors. The points say how often each class is another in truth, and the
     estimate puts that right (Olofsson et al. 2014).
     """
-    import json
-
     from prithvi.evaluation.areas import estimate_areas
+    from prithvi.jsontext import dumps
     from prithvi.mapping.vectorfiles import new_file
 
-    estimate, points = estimate_areas(map_file, reference, column)
+    estimate, points = estimate_areas(map_file, reference, column, match)
     if output is not None:
         with new_file(output) as made:
             estimate.table().to_csv(made, index=False)
     if as_json:
-        typer.echo(json.dumps(_plain(estimate, points), indent=2))
+        typer.echo(dumps(_plain(estimate, points), indent=2))
         return
     _print(estimate)
     used = int(points.counts.sum())
@@ -50,7 +53,8 @@ def area(
         )
         if number
     ]
-    typer.echo(f"{used} points used" + "".join(f"; left out: {text}" for text in left_out) + f". {NOTE}")
+    told = f", their classes read {points.matched}" + "".join(f"; left out: {text}" for text in left_out)
+    typer.echo(f"{used} points used{told}. {NOTE}")
     if output is not None:
         typer.echo(f"Written to {output}")
 
@@ -77,11 +81,12 @@ def _print(estimate: AreaEstimate) -> None:
 def _plain(estimate: AreaEstimate, points: Reference) -> dict[str, Any]:
     rows = estimate.table().to_dict("records")
     return {
-        "classes": [{key: None if value != value else value for key, value in row.items()} for row in rows],
+        "classes": rows,
         "overall_accuracy": estimate.overall,
         "overall_se": estimate.overall_se,
         "counts": points.counts.tolist(),
         "points_without_map": points.without_map,
         "points_without_class": points.without_class,
+        "classes_read": points.matched,
         "note": NOTE,
     }

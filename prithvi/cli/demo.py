@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
@@ -35,6 +34,7 @@ def demo(
     from prithvi.cli.progress import Bar
     from prithvi.errors import OutputError
     from prithvi.fitted import FittedModel
+    from prithvi.jsontext import dumps
     from prithvi.mapping import map_scene, vectorise
     from prithvi.modelfolder import load, save
     from prithvi.report import view
@@ -70,7 +70,7 @@ def demo(
         "mndwi_threshold": threshold, "results": rows, "steps": steps, "runs": runs, "seed": seed,
         "note": "One chip, split by columns. This is not a Sen1Floods11 score.",
     }  # fmt: skip
-    _write(output / "metrics.json", json.dumps(report, indent=2) + "\n")
+    _write(output / "metrics.json", dumps(report, indent=2) + "\n")
     view(result.path, output / "report.html", scene=chip.scene, title="A flood in Spain", measured=_measured(rows))
     _print(rows)
     files = "flood.tif  flood.parquet  flood.png  report.html  metrics.json  model/"

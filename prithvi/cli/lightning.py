@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import json
-import math
 import re
 import shlex
 import sys
@@ -27,7 +25,8 @@ from prithvi.data import ChipDataModule, GapDataModule
 from prithvi.errors import ConfigError, PrithviError
 from prithvi.evaluation.covered import gap_trial
 from prithvi.evaluation.pixels import pixel_trial
-from prithvi.fitted import FittedModel
+from prithvi.fitted import LARGEST, FittedModel
+from prithvi.jsontext import dumps
 from prithvi.modelfolder import load, record_of, save, save_pretrained
 from prithvi.models import PrithviMAE
 from prithvi.tasks import GapFillTask, PretrainTask, SegmentationTask
@@ -43,6 +42,7 @@ class PrithviCLI(LightningCLI):
             ("contract", lambda data: data.contract.to_dict()),
             ("classes", lambda data: getattr(data, "classes", None)),
             ("colors", lambda data: getattr(data, "colors", None)),
+            ("values", lambda data: getattr(data, "values", None)),
             ("quantity", lambda data: getattr(data, "quantity", None)),
         ):
             parser.link_arguments("data", f"model.init_args.{name}", compute_fn=of_data, apply_on="instantiate")
@@ -72,14 +72,21 @@ class PrithviCLI(LightningCLI):
             task.calibrate(self.datamodule.val_dataloader())
         settings = {key: task.hparams[key] for key in ("model", "init", "finetune", "head", "lr")}
         record = {**self._record(None, figures), **settings, "steps": step}
-        self._say(save(task.fitted(**record, seed=self._get(self.config, "seed_everything")), self._folder))
+        fitted = task.fitted(**record, seed=self._get(self.config, "seed_everything"))
+        self._say(save(fitted, self._folder))
+        renumbered = [f"{entry.value} for {entry.name} (labels: {entry.label})" for entry in fitted.classes
+                      if entry.label is not None]  # fmt: skip
+        if renumbered:
+            print(  # noqa: T201
+                f"A map holds class numbers from 0 to {LARGEST}, and not all of the labels' values are: maps of this "
+                f"model have {', '.join(renumbered)}, and say so in their tags LABEL_VALUE_<number>."
+            )
 
     def after_test(self) -> None:
         """Writes DEFAULT_ROOT_DIR/metrics.json, and reliability.png of tasks that predict classes."""
         if self.trainer.is_global_zero:
-            figures = {key: value for key, value in self._figures().items() if math.isfinite(value)}
             Path(self.trainer.default_root_dir).mkdir(parents=True, exist_ok=True)
-            text = json.dumps(figures, indent=2) + "\n"
+            text = dumps(self._figures(), indent=2) + "\n"
             (Path(self.trainer.default_root_dir) / "metrics.json").write_text(text, encoding="utf-8")
         if isinstance(self.model, SegmentationTask) and self.trainer.is_global_zero:
             from matplotlib.figure import Figure

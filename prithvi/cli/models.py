@@ -41,13 +41,14 @@ def show(
     as_json: Json = False,
 ) -> None:
     """The shape of one model, its parameters and what it expects of its input; of a fine-tuned one what it tells."""
+    from prithvi.jsontext import dumps
     from prithvi.modelsource import published
 
     known = published(name)
     told = "/" in name or Path(name).exists()
     title, plain = _variant(known.config.architecture if known else name) if known or not told else _folder(name)
     if as_json:
-        typer.echo(json.dumps(plain, indent=2))
+        typer.echo(dumps(plain, indent=2))
         return
     typer.echo(title)
     for key, value in plain.items():

@@ -14,7 +14,7 @@ from prithvi.contract import Contract, Quantity
 from prithvi.data.balance import BalancedSampler
 from prithvi.data.features import Features, Frozen
 from prithvi.data.order import subset
-from prithvi.data.sources import Crops, LayoutSource, StoreSource, folder_of
+from prithvi.data.sources import Crops, LayoutSource, StoreSource, folder_of, has_labels
 from prithvi.errors import ConfigError, DatasetError
 
 Samples = Dataset[dict[str, Any]]
@@ -83,6 +83,7 @@ class ChipDataModule(L.LightningDataModule):
         self.features = Features(Path(features), round(features_gb * 1e9)) if features is not None else None
         self.datasets: dict[str, Samples] = {}
         self.sampler: BalancedSampler | None = None
+        self.checked: set[str] = set()
 
     @property
     def contract(self) -> Contract:
@@ -99,6 +100,11 @@ class ChipDataModule(L.LightningDataModule):
         """Class colours (RRGGBB); None where they are not all known."""
         colors = [entry.color for entry in self.source.classes]
         return colors if colors and all(colors) else None
+
+    @property
+    def values(self) -> list[int] | None:
+        """The labels' values of the classes; None where the labels are a quantity."""
+        return [entry.value for entry in self.source.classes] or None
 
     @property
     def quantity(self) -> dict[str, Any] | None:
@@ -136,16 +142,40 @@ class ChipDataModule(L.LightningDataModule):
             return dataset
         return self.features.of(dataset, part, cast("Frozen", self.trainer.lightning_module), self.trainer)
 
+    def _check_labels(self, part: str) -> None:
+        """Looks for the first labelled pixel of a part, mostly in its first chip, before a run takes its time.
+
+        Raises:
+            DatasetError: there is none.
+
+        """
+        if self.trainer is None or part in self.checked:
+            return
+        split = self.names[part]
+        whole = self.source.dataset(split)
+        number = len(cast("Any", whole))
+        some = subset(number, self.fraction, self.subset_seed) if part == "train" else list(range(number))
+        if not has_labels(whole, some):
+            raise DatasetError(
+                f"none of the {len(some):,} chips of the split {split!r} of {self.source.name} has a label on a pixel "
+                f"with data, so that there is nothing to {'learn' if part == 'train' else 'measure'}: name another "
+                f"split (data.{part}_split), or look at its labels and at what is ignored."
+            )
+        self.checked.add(part)
+
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
+        self._check_labels("train")
         dataset = self._frozen("train")
         if self.sampler is not None and self.trainer is not None and self.trainer.world_size > 1:
             raise ConfigError("data.balance counts what one device sees: train on one device, or without it.")
         return self._loader(dataset, self.batch_size, True, self.sampler)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
+        self._check_labels("val")
         return self._loader(self._frozen("val"), 1)
 
     def test_dataloader(self) -> DataLoader[dict[str, Any]]:
+        self._check_labels("test")
         return self._loader(self._frozen("test"), 1)
 
     def _loader(

@@ -91,13 +91,14 @@ class PretrainDataModule(L.LightningDataModule):
         moments, spec = [], self.stores[0].spec
         for store in self.stores:
             found = store.attributes.get("statistics") or {}
-            mean, std = found.get("mean"), found.get("std")
-            if not mean or not std or not np.isfinite([*mean, *std]).all() or min(std) <= 0:
+            # A band without any pixel has null, which becomes NaN.
+            mean, std = (np.array(found.get(key) or [], dtype=np.float64) for key in ("mean", "std"))
+            if not len(mean) or not len(std) or not np.isfinite([*mean, *std]).all() or min(std) <= 0:
                 raise DatasetError(
                     f"{store.path} says no mean and standard deviation for its bands ({', '.join(store.spec.bands)}): "
                     "it holds no pixel with data, or its zarr.json was altered. Build it again."
                 )
-            moments.append((np.asarray(mean), np.asarray(std)))
+            moments.append((mean, std))
         share = np.asarray(self._weights()) / sum(self._weights())
         mean = sum(w * m for w, (m, _) in zip(share, moments, strict=True))
         square = sum(w * (s**2 + m**2) for w, (m, s) in zip(share, moments, strict=True))

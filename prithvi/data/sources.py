@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from prithvi.catalog import DatasetLayout, LabelClass, folder_layout
 from prithvi.chips import ChipStore
-from prithvi.contract import Contract, Quantity
+from prithvi.contract import IGNORE, Contract, Quantity
 from prithvi.data.chips import Chip, ChipDataset
 from prithvi.data.pretraining import PretrainDataModule
 from prithvi.data.stores import StoreDataset
@@ -127,6 +127,20 @@ class Crops(Dataset[dict[str, Any]]):
         return sample
 
 
+def has_labels(dataset: Dataset[dict[str, Any]], indices: Sequence[int]) -> bool:
+    """Whether a pixel with data has a label in any of these samples; read until one has."""
+    if isinstance(dataset, StoreDataset):  # which knows it of most
+        shares = dataset.store.samples["labelled"].to_numpy()
+        indices = [index for index in indices if shares[dataset.indices[index]] > 0]
+    return any(_is_labelled(dataset[index]) for index in indices)
+
+
+def _is_labelled(sample: Mapping[str, Any]) -> bool:
+    label = sample["target"].isfinite() if "target" in sample else sample["label"] != IGNORE
+    there = sample["valid"].any(dim=0) if label.ndim else True
+    return bool((label & there).any())
+
+
 def folder_of(plain: Mapping[str, Any], root: Path) -> DatasetLayout:
     """`folder_layout` from plain values, as a configuration file holds them; lists lie under the root.
 
@@ -145,6 +159,8 @@ def folder_of(plain: Mapping[str, Any], root: Path) -> DatasetLayout:
     options: dict[str, Any] = dict(plain)
     if "classes" in options:
         options["classes"] = [_class_of(entry) for entry in options["classes"]]
+    if options.get("ignore") is not None and not options.get("quantity"):
+        options["ignore"] = [_whole(value, "data.folder.ignore") for value in options["ignore"]]
     if options.get("quantity") is not None:
         options["quantity"] = _quantity_of(options["quantity"])
     if options.get("table") is not None:
@@ -157,7 +173,19 @@ def folder_of(plain: Mapping[str, Any], root: Path) -> DatasetLayout:
 def _class_of(entry: Any) -> LabelClass:
     if not isinstance(entry, Mapping) or not {"value", "name"} <= set(entry) or set(entry) - {"value", "name", "color"}:
         raise ConfigError(f"data.folder.classes: each has value, name and, if wanted, color (RRGGBB); found {entry!r}.")
-    return LabelClass(int(entry["value"]), str(entry["name"]), str(entry.get("color", "")))
+    value = _whole(entry["value"], "data.folder.classes")
+    return LabelClass(value, str(entry["name"]).strip(), str(entry.get("color", "")))
+
+
+def _whole(plain: Any, where: str) -> int:
+    """A label's value, which YAML may hold as 10, 10.0 or "10"; true and 1.5 are none."""
+    try:
+        value = int(plain)
+    except (TypeError, ValueError, OverflowError):
+        value = None
+    if value is None or isinstance(plain, bool) or (isinstance(plain, float) and plain != value):
+        raise ConfigError(f"{where}: a label's value is a whole number; found {plain!r}.")
+    return value
 
 
 def _quantity_of(plain: Any) -> Quantity:

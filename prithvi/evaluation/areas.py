@@ -19,6 +19,7 @@ import shapely
 from rasterio.windows import Window
 
 from prithvi.errors import DatasetError, nearest
+from prithvi.evaluation.matching import matched
 from prithvi.mapping.classmap import NONE, ClassMap, mapped_areas, open_classes
 from prithvi.mapping.vectorfiles import read_vector_file
 
@@ -83,6 +84,8 @@ class Reference:
     """Points where the map has no data or does not reach."""
     without_class: int
     """Points whose column is empty."""
+    matched: str = ""
+    """How the points' classes were read, in words."""
 
 
 def adjusted_areas(mapped: Mapping[str, float], counts: npt.NDArray[Any]) -> AreaEstimate:
@@ -137,7 +140,7 @@ def adjusted_areas(mapped: Mapping[str, float], counts: npt.NDArray[Any]) -> Are
 
 
 def estimate_areas(
-    path: str | Path, points: str | Path | gpd.GeoDataFrame, column: str = "class"
+    path: str | Path, points: str | Path | gpd.GeoDataFrame, column: str = "class", match: str | None = None
 ) -> tuple[AreaEstimate, Reference]:
     """Areas of a map's classes from reference points, with what became of the points.
 
@@ -145,19 +148,23 @@ def estimate_areas(
         path: a map that `map_scene` wrote.
         points: a vector file or a frame of points: a random sample, stratified by the map's classes.
         column: of the points, with the class that is there in truth, by name or number.
+        match: how the column is meant, `name`, `number` or `label`; None finds out. See `prithvi.evaluation.matching`.
 
     Raises:
         SceneError: the map cannot be read.
-        DatasetError: the points cannot be read, name classes that the map does not have, or are too few in a class.
+        DatasetError: the points cannot be read, name classes that the map does not have or that may be meant in two
+            ways, or are too few in a class.
 
     """
     mapped = mapped_areas(path)
     with open_classes(path) as classes:
-        reference = _compare(classes, list(mapped), points, column)
+        reference = _compare(classes, list(mapped), points, column, match)
     return adjusted_areas(mapped, reference.counts), reference
 
 
-def _compare(classes: ClassMap, names: list[str], points: str | Path | gpd.GeoDataFrame, column: str) -> Reference:
+def _compare(
+    classes: ClassMap, names: list[str], points: str | Path | gpd.GeoDataFrame, column: str, match: str | None
+) -> Reference:
     frame, source = (points, "the points") if isinstance(points, gpd.GeoDataFrame) else (None, str(points))
     frame = read_vector_file(source, "reference points") if frame is None else frame
     kinds = set(frame.geom_type.dropna()) - {"Point"}
@@ -169,28 +176,17 @@ def _compare(classes: ClassMap, names: list[str], points: str | Path | gpd.GeoDa
         raise DatasetError(f"{source} has no column {column!r}: {told} (--column)")
     known = frame[column].notna() & (frame[column].astype(str).str.strip() != "")
     row_of = {name: row for row, name in enumerate(names)}
-    rows = {value: row_of[name] for value, name in classes.titles.items()}
-    truth = [_row(entry, rows, row_of, source) for entry in frame.loc[known, column]]
+    entries = frame.loc[known, column].tolist()
+    meant, told = matched(entries, names, classes.titles, classes.labels, match, source)
     found = _sample(classes, frame.geometry[known].to_crs(classes.crs.to_wkt()))
     counts = np.zeros((len(names), len(names)), dtype=np.int64)
     lost = 0
-    for value, other in zip(found.tolist(), truth, strict=True):
+    for value, name in zip(found.tolist(), meant, strict=True):
         if value == NONE:
             lost += 1
         else:
-            counts[row_of[classes.title(value)], other] += 1
-    return Reference(counts, lost, int((~known).sum()))
-
-
-def _row(entry: Any, rows: Mapping[int, int], row_of: Mapping[str, int], source: str) -> int:
-    """The row of a class that is said by name or number; numbers may be written as 1.0."""
-    text = str(entry).strip()
-    number = text.removesuffix(".0")
-    if text in row_of or number in row_of:
-        return row_of[text if text in row_of else number]
-    if number.isdigit() and int(number) in rows:
-        return rows[int(number)]
-    raise DatasetError(f"{source} has a class {text!r} that the map does not have: {nearest(text, row_of)}")
+            counts[row_of[classes.title(value)], row_of[name]] += 1
+    return Reference(counts, lost, int((~known).sum()), told)
 
 
 def _sample(classes: ClassMap, places: gpd.GeoSeries) -> npt.NDArray[np.int64]:

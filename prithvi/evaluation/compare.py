@@ -28,6 +28,7 @@ from typing import Any
 import yaml
 
 from prithvi.errors import ConfigError, nearest
+from prithvi.jsontext import dumps
 
 _KEYS = ("fit", "figure", "smaller", "fractions", "seeds", "options", "methods", "title")
 BASELINES = {"trees": (), "index": ("bands", "positive", "above"), "gaps": ("method",)}
@@ -162,10 +163,14 @@ def write_result(folder: Path, result: Result, settings: Mapping[str, Any]) -> N
     """Keeps what a trial gave; the file appears when it is whole."""
     place = folder / result.trial.name
     place.mkdir(parents=True, exist_ok=True)
-    figures = {name: None if math.isnan(value) else value for name, value in result.figures.items()}
-    plain = {"settings": settings, "figures": figures, "seconds": round(result.seconds, 1), "chips": result.chips}
+    plain = {
+        "settings": settings,
+        "figures": result.figures,
+        "seconds": round(result.seconds, 1),
+        "chips": result.chips,
+    }
     part = place / "result.json.part"
-    part.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
+    part.write_text(dumps(plain, indent=1) + "\n", encoding="utf-8")
     part.replace(place / "result.json")
 
 

@@ -63,8 +63,9 @@ class Answers:
 
 
 def values_of(model: Mappable, rows: BlendedRows, probabilities: bool = True) -> dict[str, npt.NDArray[np.generic]]:
-    """`value` (rows, width) float32 of a quantity; else `class` uint8 and, on request, `probability` (classes, rows,
-    width) and `confidence` (rows, width), both float32. Where there is no data they are NaN, the class 255.
+    """`value` (rows, width) float32 of a quantity; else `class` (rows, width) uint8, each a `ClassEntry.value`, and on
+    request `probability` (classes, rows, width) and `confidence` (rows, width), both float32. Where there is no data
+    they are NaN, the class 255.
 
     Raises:
         ModelError: another number of scores than there are classes.
@@ -85,8 +86,11 @@ def values_of(model: Mappable, rows: BlendedRows, probabilities: bool = True) ->
         nothing = np.full((len(model.classes), *valid.shape), np.nan, np.float32)
         found: dict[str, npt.NDArray[np.generic]] = {"class": np.full(valid.shape, NODATA, np.uint8)}
         return {**found, "probability": nothing, "confidence": nothing[0]} if probabilities else found
-    classes = first_best(rows.scores).cpu().numpy()
-    found = {"class": np.where(valid, classes, np.uint8(NODATA))}
+    best = first_best(rows.scores).cpu().numpy()
+    numbers = [entry.value for entry in model.classes]
+    if numbers != list(range(len(numbers))):  # the one place where a model's outputs become class numbers
+        best = np.array(numbers, np.uint8)[best]
+    found = {"class": np.where(valid, best, np.uint8(NODATA))}
     if probabilities:
         chances = (rows.scores / model.temperature).softmax(dim=0)
         found["probability"] = np.where(valid, chances.cpu().numpy(), np.float32(np.nan))

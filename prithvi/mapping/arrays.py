@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -160,7 +159,7 @@ def classes_as_attributes(classes: Sequence[ClassEntry]) -> dict[str, Any]:
     return {
         "flag_values": [entry.value for entry in classes],
         "flag_meanings": " ".join(entry.name.replace(" ", "_") for entry in classes),
-        "classes": json.dumps([dataclasses.asdict(entry) for entry in classes]),
+        "classes": json.dumps([entry.to_dict() for entry in classes]),
         "missing": NODATA,
     }
 

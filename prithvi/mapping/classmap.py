@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,8 @@ class ClassMap:
     """The dataset of confidences on its grid; None without."""
     titles: dict[int, str]
     """Class number to name, as the map's tags say."""
+    labels: dict[int, str]
+    """The labels' value to name, as its tags say where the map has other numbers."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -128,8 +130,19 @@ def open_classes(path: str | Path, confidence: str | Path | None = None) -> Iter
         if beside is not None and (differs := difference(grid_of(beside), grid_of(raster))) is not None:
             raise SceneError(f"{confidence} does not lie on the grid of {path}: {differs}.")
         tags = raster.tags()
-        titles = {int(key[6:]): text for key, text in tags.items() if key.startswith("CLASS_") and key[6:].isdigit()}
-        yield ClassMap(Path(path), raster, beside, dict(sorted(titles.items())))
+        titles, values = classes_of(tags)
+        labels = {value: titles.get(number, str(number)) for number, value in values.items()}
+        yield ClassMap(Path(path), raster, beside, titles, labels)
+
+
+def classes_of(tags: Mapping[str, str]) -> tuple[dict[int, str], dict[int, int]]:
+    """Class number to name (`CLASS_<n>`), and to the value in the labels where that is another (`LABEL_VALUE_<n>`)."""
+    found: dict[str, dict[int, str]] = {}
+    for start in ("CLASS_", "LABEL_VALUE_"):
+        numbers = {key.removeprefix(start): text for key, text in tags.items() if key.startswith(start)}
+        found[start] = {int(number): text for number, text in sorted(numbers.items()) if number.isdecimal()}
+    values = {number: int(text) for number, text in found["LABEL_VALUE_"].items()}
+    return dict(sorted(found["CLASS_"].items())), values
 
 
 def mapped_areas(path: str | Path, rows: int = 256) -> dict[str, float]:
@@ -148,7 +161,10 @@ def mapped_areas(path: str | Path, rows: int = 256) -> dict[str, float]:
             sums = np.bincount(values.ravel() + 1, weights=areas.ravel())
             for value in np.flatnonzero(sums[1:]).tolist():
                 found[value] = found.get(value, 0.0) + float(sums[value + 1])
-        return {classes.title(value): area for value, area in sorted(found.items())}
+        named: dict[str, float] = {}
+        for value, area in sorted(found.items()):
+            named[classes.title(value)] = named.get(classes.title(value), 0.0) + area
+        return named
 
 
 def _open(path: str | Path, what: str) -> Any:

@@ -218,8 +218,8 @@ def _count(path: Path, model: Mappable) -> tuple[dict[str, int], int]:
             values = raster.read(1, window=part)
             values = values if model.classes else np.where(np.isfinite(values), 0, NODATA).astype(np.uint8)
             counts += np.bincount(values.ravel(), minlength=256)
-    names = [entry.name for entry in model.classes] if model.quantity is None else [model.quantity.name]
-    return dict(zip(names, counts[: len(names)].tolist(), strict=True)), int(counts[NODATA])
+    numbers = {entry.name: entry.value for entry in model.classes} or {str(model.quantity and model.quantity.name): 0}
+    return {name: int(counts[number]) for name, number in numbers.items()}, int(counts[NODATA])
 
 
 def _told(path: Path) -> tuple[str, ...]:

@@ -68,8 +68,8 @@ def mappable_module(
 
     """
     entries = tuple(
-        entry if isinstance(entry, ClassEntry) else ClassEntry(value, entry, f"{distinct_color(value):06X}")
-        for value, entry in enumerate(classes)
+        entry if isinstance(entry, ClassEntry) else ClassEntry(number, entry, f"{distinct_color(number):06X}")
+        for number, entry in enumerate(classes)
     )
     called = name or type(module).__name__
     return Mappable(module.eval(), contract, window, frames, classes=entries, quantity=quantity, name=called)

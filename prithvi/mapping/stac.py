@@ -24,6 +24,7 @@ from rasterio.io import DatasetReader
 
 from prithvi.errors import ConfigError, SceneError, nearest
 from prithvi.fitted import ClassEntry
+from prithvi.mapping.classmap import classes_of
 from prithvi.mapping.footprint import footprint
 from prithvi.mapping.provenance import Provenance
 from prithvi.mapping.textfile import write_text
@@ -162,16 +163,12 @@ def _check_assets(path: Path, beside: Mapping[str, Path]) -> None:
 
 def _classes(raster: DatasetReader) -> list[ClassEntry]:
     """The classes that a map tells of, colour empty where it has no colour table."""
-    named = {
-        int(key[6:]): text for key, text in raster.tags().items() if key.startswith("CLASS_") and key[6:].isdigit()
-    }
+    named, labels = classes_of(raster.tags())
     colors: dict[int, tuple[int, ...]] = {}
     with suppress(ValueError):  # no colour table
         colors = raster.colormap(1)
-    return [
-        ClassEntry(value, name, "{:02X}{:02X}{:02X}".format(*colors[value]) if value in colors else "")
-        for value, name in sorted(named.items())
-    ]
+    hexadecimal = {value: "{:02X}{:02X}{:02X}".format(*color) for value, color in colors.items()}
+    return [ClassEntry(value, name, hexadecimal.get(value, ""), labels.get(value)) for value, name in named.items()]
 
 
 def _outline(path: Path, raster: DatasetReader) -> tuple[dict[str, Any], list[float]]:

@@ -30,6 +30,7 @@ def write_vrt(path: Path, raw: Path, grid: Grid, raster: Raster) -> Path:
     a, b, c, d, e, f = grid.transform[:6]
     _add(root, "GeoTransform", ", ".join(repr(float(value)) for value in (c, a, b, f, d, e)))
     tags = {**raster.tags, **{f"CLASS_{entry.value}": entry.name for entry in raster.classes}}
+    tags |= {f"LABEL_VALUE_{entry.value}": str(entry.label) for entry in raster.classes if entry.label is not None}
     metadata = ElementTree.SubElement(root, "Metadata")
     for key, text in tags.items():
         _add(metadata, "MDI", text, key=key)

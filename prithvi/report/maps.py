@@ -17,6 +17,7 @@ from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 
 from prithvi.errors import BandError, PrithviError, SceneError
+from prithvi.mapping.classmap import classes_of
 from prithvi.mapping.ellipsoid import PixelAreas
 from prithvi.mapping.provenance import Provenance
 from prithvi.plot import FALSE_COLOR, rgb
@@ -96,7 +97,7 @@ def area_text(square_metres: float) -> str:
 def _classes(
     raster: Any, values: npt.NDArray[np.uint8], tags: dict[str, str]
 ) -> tuple[list[Entry], dict[int, str], Picture]:
-    told = {int(key[6:]): name for key, name in tags.items() if key.startswith("CLASS_") and key[6:].isdigit()}
+    told, _ = classes_of(tags)
     found = sorted({*told, *map(int, np.unique(values[values != 255]))})
     names = {value: told.get(value, f"class {value}") for value in found}
     try:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from prithvi.contract import Contract
-from prithvi.errors import ConfigError
+from prithvi.errors import ConfigError, DatasetError
 from prithvi.fitted import FittedModel
 from prithvi.modelfolder import contract_of, initialise
 from prithvi.models import Segmenter, Standardise
@@ -125,6 +125,7 @@ class FineTuningTask(L.LightningModule, abc.ABC):
             encoder.eval()
             warnings.filterwarnings("ignore", "Found .* in eval mode at the start of training")
         self.window, self.coordinates, self.augment = window, coordinates, augment
+        self.counted = torch.zeros((), dtype=torch.int64)
         self.lr, self.weight_decay, self.warmup, self.layer_decay = lr, weight_decay, warmup, layer_decay
 
     def train(self, mode: bool = True) -> FineTuningTask:
@@ -216,6 +217,10 @@ class FineTuningTask(L.LightningModule, abc.ABC):
         """The loss of a batch, a mean over what is labelled."""
 
     @abc.abstractmethod
+    def labelled(self, batch: Mapping[str, Any]) -> Tensor:
+        """Where a batch has a label that counts, bool."""
+
+    @abc.abstractmethod
     def evaluate(self, batch: Mapping[str, Any], scores: Tensor, part: str) -> None:
         """Adds a batch to the figures of a part (`val` or `test`)."""
 
@@ -240,6 +245,7 @@ class FineTuningTask(L.LightningModule, abc.ABC):
     def _evaluate(self, batch: dict[str, Any], part: str) -> None:
         scores = self(batch)
         self.evaluate(batch, scores, part)
+        self.counted = self.counted + self.labelled(batch).sum()
         loss = self.loss_of(batch, scores)
         self.log(f"{part}/loss", loss, prog_bar=part == "val", batch_size=len(scores), sync_dist=True)
 
@@ -250,7 +256,29 @@ class FineTuningTask(L.LightningModule, abc.ABC):
         self._report("test")
 
     def _report(self, part: str) -> None:
-        self.log_dict({f"{part}/{name}": value.float() for name, value in self.report(part).items()})
+        figures = {f"{part}/{name}": value.float() for name, value in self.report(part).items()}
+        total = torch.as_tensor(self.all_gather(self.counted.to(self.device))).sum()
+        self.counted = torch.zeros((), dtype=torch.int64)
+        if not self.trainer.sanity_checking:  # which sees two batches
+            if not total:
+                raise DatasetError(
+                    f"no pixel of what was run for {part} has a label where its image has data, so that nothing can be "
+                    f"measured: name another split (data.{part}_split), or leave out trainer.limit_{part}_batches."
+                )
+            if part == "val":
+                self._check_monitored(figures)
+        self.log_dict(figures)
+
+    def _check_monitored(self, figures: Mapping[str, Tensor]) -> None:
+        """Whether the figures that checkpoints are chosen by have a value: Lightning takes NaN for the worst one."""
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            name = str(getattr(callback, "monitor", None))
+            if name in figures and not figures[name].isfinite():
+                raise DatasetError(
+                    f"{name} is {float(figures[name])} in the validation that the best checkpoint is to be chosen by: "
+                    "its class does not occur there, or the scores are not finite. Monitor another figure, such as "
+                    "val/loss."
+                )
 
     def configure_optimizers(self) -> Any:
         steps = int(self.trainer.estimated_stepping_batches)

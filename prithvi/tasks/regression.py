@@ -36,7 +36,7 @@ class RegressionTask(FineTuningTask):
 
     """
 
-    not_its_own: ClassVar[tuple[str, ...]] = ("classes", "colors")
+    not_its_own: ClassVar[tuple[str, ...]] = ("classes", "colors", "values")
 
     def __init__(self, quantity: dict[str, Any] | None = None, loss: str = "mse", **options: Any) -> None:
         if quantity is None:
@@ -64,6 +64,10 @@ class RegressionTask(FineTuningTask):
     def predicted(self, scores: Tensor) -> Tensor:
         """(B, 1, Y, X) scores as (B, Y, X) values in the quantity's unit."""
         return scores[:, 0].float() * self.quantity.std + self.quantity.mean
+
+    def labelled(self, batch: Mapping[str, Any]) -> Tensor:
+        """(B, Y, X) bool: where a pixel has a target."""
+        return self.target_of(batch).isfinite()
 
     def evaluate(self, batch: Mapping[str, Any], scores: Tensor, part: str) -> None:
         """Adds (B, 1, Y, X) scores to the figures of a part."""

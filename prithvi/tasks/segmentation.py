@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from prithvi.errors import ConfigError, nearest
-from prithvi.fitted import ClassEntry, FittedModel, distinct_color
+from prithvi.fitted import FittedModel, class_entries
 from prithvi.metrics import IGNORE, CalibrationMetric, SegmentationMetrics, fit_temperature
 from prithvi.tasks.finetuning import FineTuningTask
 from prithvi.tasks.losses import SEGMENTATION_LOSSES
@@ -20,8 +21,10 @@ class SegmentationTask(FineTuningTask):
     """A class at every labelled pixel.
 
     Args:
-        classes: class names in the order of the label numbers; `prithvi fit` takes them from the data.
+        classes: class names in the order of the scores; `prithvi fit` takes them from the data, and so it takes
+            `colors` and `values`.
         colors: class colours (RRGGBB), for maps.
+        values: the number of each class in the label files, which maps have too; default 0, 1, 2, ...
         loss: `ce` (cross-entropy), `focal`, `dice`, `jaccard` or `lovasz`, or several joined by +, as ce+dice.
         class_weights: weight of each class in the loss.
         options: those of `FineTuningTask`.
@@ -35,6 +38,7 @@ class SegmentationTask(FineTuningTask):
         self,
         classes: list[str] | None = None,
         colors: list[str] | None = None,
+        values: list[int] | None = None,
         loss: str = "ce",
         class_weights: list[float] | None = None,
         **options: Any,
@@ -52,10 +56,13 @@ class SegmentationTask(FineTuningTask):
                 raise ConfigError(f"there is no loss {name!r}: {nearest(name, SEGMENTATION_LOSSES)}")
         super().__init__(outputs=len(classes), **options)
         self.losses = loss.split("+")
-        self.classes, self.colors = list(classes), list(colors or [])
+        self.entries = class_entries(classes, colors or (), values)
+        self.classes = list(classes)
         weights = torch.tensor(class_weights if class_weights is not None else [1.0] * len(classes))
         self.class_weights: Tensor
         self.register_buffer("class_weights", weights, persistent=False)
+        self.seen: Tensor
+        self.register_buffer("seen", torch.zeros(len(classes) + 1, dtype=torch.bool), persistent=False)
         self.metrics = nn.ModuleDict({part: SegmentationMetrics(self.classes) for part in ("val_", "test_")})
         self.calibration = nn.ModuleDict({part: CalibrationMetric() for part in ("val_", "test_")})
         self.temperature = 1.0
@@ -81,6 +88,24 @@ class SegmentationTask(FineTuningTask):
     def loss_of(self, batch: Mapping[str, Any], scores: Tensor) -> Tensor:
         """See `loss`."""
         return self.loss(scores, self.label_of(batch))
+
+    def labelled(self, batch: Mapping[str, Any]) -> Tensor:
+        """(B, Y, X) bool: where a pixel has a class."""
+        return self.label_of(batch) != IGNORE
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        label, number = self.label_of(batch), len(self.classes)
+        self.seen.index_fill_(0, torch.where(label == IGNORE, number, label).flatten(), True)
+        return super().training_step(batch, batch_idx)
+
+    def on_train_end(self) -> None:
+        """Says which classes training never saw: a map never shows them."""
+        unseen = [name for name, seen in zip(self.classes, self.seen.tolist(), strict=False) if not seen]
+        if unseen:
+            warnings.warn(
+                f"no pixel of the training chips was {' or '.join(unseen)}, so that the model cannot know it.",
+                stacklevel=1,
+            )
 
     def evaluate(self, batch: Mapping[str, Any], scores: Tensor, part: str) -> None:
         """Adds (B, classes, Y, X) scores to the figures of a part."""
@@ -131,7 +156,5 @@ class SegmentationTask(FineTuningTask):
 
     def fitted(self, **provenance: Any) -> FittedModel:
         """The trained model with everything that mapping needs; `prithvi.modelfolder.save` keeps it."""
-        colors = self.colors or [f"{distinct_color(i):06X}" for i in range(len(self.classes))]
-        entries = [ClassEntry(i, name, color) for i, (name, color) in enumerate(zip(self.classes, colors, strict=True))]
         found = super().fitted(**provenance)
-        return dataclasses.replace(found, classes=tuple(entries), temperature=self.temperature)
+        return dataclasses.replace(found, classes=self.entries, temperature=self.temperature)

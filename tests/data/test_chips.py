@@ -51,7 +51,7 @@ def test_parts_and_crops_stay_inside_their_columns(six_bands: np.ndarray) -> Non
 def test_labels_that_say_nothing_never_become_a_class() -> None:
     stored = np.array([[-1, 0, 1, 1, 0]], np.int16)
     np.testing.assert_array_equal(LAYOUT.class_numbers(stored, None, "x"), [[IGNORE, 0, 1, 1, 0]])
-    np.testing.assert_array_equal(LAYOUT.class_numbers(stored, 0, "x"), [[IGNORE, IGNORE, 1, 1, IGNORE]])
+    np.testing.assert_array_equal(LAYOUT.class_numbers(stored, -1, "x"), [[IGNORE, 0, 1, 1, 0]])
     floats = np.array([[np.nan, 0, 1, -1]], np.float32)
     np.testing.assert_array_equal(LAYOUT.class_numbers(floats, np.nan, "x"), [[IGNORE, 0, 1, IGNORE]])
     with pytest.raises(DatasetError, match=r"label\.tif holds the label 7; sen1floods11 has 0 \(land\), 1 \(water\)"):

@@ -58,7 +58,8 @@ def _store(name: str) -> dict[str, Any]:
         "filled": f"{filled:,} pixels took the value of their nearest neighbour{labelled}",
         "statistics": [
             f"{band:12} mean {mean:9.2f}  std {std:9.2f}"
-            for band, mean, std in zip(spec.bands, found["mean"], found["std"], strict=True)
+            for band, *moments in zip(spec.bands, found["mean"], found["std"], strict=True)
+            for mean, std in [[float("nan") if value is None else value for value in moments]]
         ],
         "of": f"the {found['of']} part" if found["of"] != "all" else "all chips",
     }
