@@ -22,6 +22,7 @@ from affine import Affine
 from prithvi.bands import PRODUCTS, WAVELENGTHS, band_id, check_names, common_name
 from prithvi.catalog import SENSORS, Sensor
 from prithvi.errors import BandError, SceneError
+from prithvi.scenes.dates import agree, as_days
 from prithvi.scenes.layout import OFFSET_SINCE, File, FileBand, Layout, inspect_all
 from prithvi.scenes.names import read_file_name
 from prithvi.scenes.remote import shown
@@ -88,9 +89,9 @@ def lay_out_items(
     """
     items = read_stac(source)
     where = shown(items[0].id if len(items) == 1 else f"{items[0].id} and {len(items) - 1} more items")
-    days = list(dates) if dates is not None else [_day(item) for item in items]
-    if len(days) != len(items):
-        raise SceneError(f"{where} has {len(items)} dates and {len(days)} were given.")
+    if dates is not None and len(dates) != len(items):
+        raise SceneError(f"{where} has {len(items)} dates and {len(dates)} were given.")
+    days = [_day(item, given) for item, given in zip(items, dates or [None] * len(items), strict=True)]
     twice = sorted({str(day) for day in days if days.count(day) > 1})
     if twice:
         same = ", ".join(item.id for item, day in zip(items, days, strict=True) if str(day) == twice[0])
@@ -139,11 +140,12 @@ def lay_out_items(
     )  # fmt: skip
 
 
-def _day(item: pystac.Item) -> dt.date:
+def _day(item: pystac.Item, given: dt.date | None) -> dt.date:
     when = item.datetime or item.common_metadata.start_datetime
-    if when is None:
+    day = agree(as_days(when)[0] if when is not None else None, given, item.id)
+    if day is None:
         raise SceneError(f"{item.id} has no date: give dates.")
-    return when.date()
+    return day
 
 
 def _sensor(item: pystac.Item) -> Sensor | None:
