@@ -78,7 +78,9 @@ def fill_verb(
     clear = None
     if masks:
         days = date
-        if days is None and len(series) == number:  # masks are in the order of the files, the series in that of time
+        if (
+            days is None and len(series) == number > 1
+        ):  # masks are in the order of the files, the series in that of time
             days = [str(open_scene(entry, **said)["time"].dt.strftime("%Y-%m-%d").values[0]) for entry in series]
         clear = clear_of(masks, opened, dates=days or None, product=clouds_are)
         typer.echo("\n".join(clear.attrs["masks"]), err=True)
@@ -90,7 +92,7 @@ def fill_verb(
     with Bar(f"{number} dates of {opened.sizes['y']} x {opened.sizes['x']}") as bar:
         result = fill_series(
             opened, output, how, clear=clear, together=together, window=window, stride=stride, uncertainty=uncertainty,
-            resume=resume, inputs=[*series, *filter(None, masks)], command=typed(), progress=bar,
+            resume=resume, inputs=[*series, *(mask for mask in masks if mask is not None)], command=typed(), progress=bar,
         )  # fmt: skip
     total = max(1, result.observed + result.filled + result.empty)
     typer.echo(

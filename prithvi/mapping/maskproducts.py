@@ -65,17 +65,19 @@ class MaskProduct:
         known = (whole >= self.values.start) & (whole < self.values.stop) | np.isin(whole, self.fill) | ~there
         if nodata is not None:
             known |= whole == nodata
-        return np.unique(whole[~known]).tolist()
+        found: list[int] = np.unique(whole[~known]).tolist()
+        return found
 
 
 def _whole(values: Values) -> tuple[npt.NDArray[np.int64], Flags]:
     """Values as whole numbers, and where there are such."""
-    there = np.isfinite(values)  # type: ignore[call-overload]
+    there = np.isfinite(values)
     return np.where(there, values, 0).astype(np.int64), there
 
 
 def _any_bit(values: npt.NDArray[np.int64], bits: tuple[int, ...]) -> Flags:
-    return (values & sum(1 << bit for bit in bits)) != 0
+    found: Flags = (values & sum(1 << bit for bit in bits)) != 0
+    return found
 
 
 OWN, OWN_CLEAR = "cloud", "clear"

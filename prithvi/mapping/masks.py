@@ -220,7 +220,7 @@ def _repeat(path: Path, transform: rasterio.Affine, shape: tuple[int, int], seri
     """
     here = transform_of(series)
     height, width = series.sizes["y"], series.sizes["x"]
-    repeat = max(1, round(abs(transform.determinant / here.determinant) ** 0.5))
+    repeat: int = max(1, round(abs(transform.determinant / here.determinant) ** 0.5))
     corners = ((0, 0), (shape[1], 0), (0, shape[0]), (shape[1], shape[0]))
     off = max(abs(np.subtract(~here @ (transform @ corner), np.multiply(corner, repeat))).max() for corner in corners)
     beyond = shape[0] * repeat - height, shape[1] * repeat - width
@@ -309,7 +309,7 @@ def _flags(values: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
     """1 and 0 as True and False; NaN, which an outer join leaves, is not clear."""
     if values.dtype.kind not in "iuf":
         raise SceneError(f"the masks are of the type {values.dtype}: clear is True or 1 where a pixel is clear.")
-    strange = ~np.isin(values, (0, 1)) & ~np.isnan(values)  # type: ignore[call-overload]
+    strange = ~np.isin(values, (0, 1)) & ~np.isnan(values)
     if strange.any():
         raise SceneError(
             f"the masks hold {_some(values[strange])}: clear is True or 1 where a pixel is clear, else False or 0; the "

@@ -91,7 +91,8 @@ def lay_out_items(
     where = shown(items[0].id if len(items) == 1 else f"{items[0].id} and {len(items) - 1} more items")
     if dates is not None and len(dates) != len(items):
         raise SceneError(f"{where} has {len(items)} dates and {len(dates)} were given.")
-    days = [_day(item, given) for item, given in zip(items, dates or [None] * len(items), strict=True)]
+    given: Sequence[dt.date | None] = dates if dates is not None else [None] * len(items)
+    days = [_day(item, day) for item, day in zip(items, given, strict=True)]
     twice = sorted({str(day) for day in days if days.count(day) > 1})
     if twice:
         same = ", ".join(item.id for item, day in zip(items, days, strict=True) if str(day) == twice[0])
