@@ -27,8 +27,8 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from prithvi.evaluation.gaps import GAP_METHODS, days_of
 from prithvi.mapping.gaps import Fill, fill_window, with_model
+from prithvi.mapping.methods import GAP_METHODS, days_of
 
 sys.path.insert(0, str(Path(__file__).parent))
 from bench_gap_filling import MODEL, Case, is_test, sites

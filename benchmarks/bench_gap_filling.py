@@ -33,7 +33,7 @@ import torch
 
 from prithvi.chips.spec import NODATA
 from prithvi.data import GapDataModule
-from prithvi.evaluation.gaps import GAP_METHODS
+from prithvi.mapping.methods import GAP_METHODS
 from prithvi.metrics import GapMetrics
 from prithvi.modelfolder import load
 from prithvi.models.gapfill import GapFiller

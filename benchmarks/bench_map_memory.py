@@ -53,8 +53,8 @@ def measure(folder: Path, height: int) -> None:
 
 def measure_fill(folder: Path, height: int) -> None:
     import prithvi
-    from prithvi.evaluation.gaps import days_of, nearest_date
     from prithvi.mapping import fill_series
+    from prithvi.mapping.methods import days_of, nearest_date
 
     warnings.filterwarnings("ignore")
     days = ["2022-05-25", "2022-06-10"]

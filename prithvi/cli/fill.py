@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from prithvi.cli.options import Device, Nodata, Offset, Order, Report, Scale, Sensor, Stride
-
-if TYPE_CHECKING:
-    from prithvi.mapping.gaps import Fill, Known, Pixels
 
 
 def fill_verb(
@@ -24,7 +20,14 @@ def fill_verb(
     ] = None,
     clouds: Annotated[
         list[str] | None,
-        typer.Option(help="Cloud mask of each file, in order: 0 is clear; *Fmask.tif goes by its bits."),
+        typer.Option(help="Cloud mask of each date, in the order of the dates; none for a date without one."),
+    ] = None,
+    clouds_are: Annotated[
+        str | None,
+        typer.Option(
+            help="What the masks are, where their names do not say it: fmask, scl, qa_pixel, pixel_qa, cfmask, "
+            "dswx_cloud, cloud (your own, 0 is clear) or clear (your own, 1 is clear)."
+        ),
     ] = None,
     together: Annotated[
         int | None,
@@ -41,7 +44,9 @@ def fill_verb(
     scale: Scale = None,
     offset: Offset = None,
     nodata: Nodata = None,
-    date: Annotated[list[str] | None, typer.Option(help="Date of each file (2022-05-31), in order.")] = None,
+    date: Annotated[
+        list[str] | None, typer.Option(help="Date of each file, in order (2022-05-31 or 20220531).")
+    ] = None,
     order: Order = None,
     device: Device = None,
     report: Report = None,
@@ -53,9 +58,10 @@ def fill_verb(
     """
     from prithvi.cli.progress import Bar
     from prithvi.cli.words import typed
-    from prithvi.errors import SceneError
+    from prithvi.errors import ConfigError, SceneError
     from prithvi.mapping.gaps import with_model
-    from prithvi.mapping.masks import clear_of
+    from prithvi.mapping.masks import clear_of, masks_beside
+    from prithvi.mapping.methods import Method
     from prithvi.mapping.series import fill_series
     from prithvi.scenes import open_scene
 
@@ -67,24 +73,26 @@ def fill_verb(
         "offset": offset, "nodata": nodata, "order": order,
     }  # fmt: skip
     opened = open_scene(series[0] if len(series) == 1 else series, dates=date or None, **said)
-    masks = clouds or _fmasks(series)
-    if masks and len(series) > 1 and len(masks) == len(series):
-        # A series lies in the order of its dates, whatever the order of its files.
-        days = date or [str(open_scene(entry, **said)["time"].dt.strftime("%Y-%m-%d").values[0]) for entry in series]
-        by_day = dict(zip(days, masks, strict=True))
-        masks = [by_day[str(day)] for day in opened["time"].dt.strftime("%Y-%m-%d").values]
-    clear = clear_of(masks, opened) if masks else None
-    if clouds is None and masks:
-        typer.echo("What is cloud is taken from each granule's Fmask.", err=True)
-    if method is None:
-        how: Fill = with_model(sources[0], device)
+    number = opened.sizes["time"]
+    masks = [None if mask == "none" else mask for mask in clouds or ()] or masks_beside(series, number)
+    clear = None
+    if masks:
+        days = date
+        if (
+            days is None and len(series) == number > 1
+        ):  # masks are in the order of the files, the series in that of time
+            days = [str(open_scene(entry, **said)["time"].dt.strftime("%Y-%m-%d").values[0]) for entry in series]
+        clear = clear_of(masks, opened, dates=days or None, product=clouds_are)
+        typer.echo("\n".join(clear.attrs["masks"]), err=True)
+    elif clouds_are is not None:
+        raise ConfigError("--clouds-are says what masks hold, and there are none: give them by --clouds.")
     else:
-        how = Method(method)
-        together = together or (opened.sizes["time"] if method in ("nearest", "linear") else None)
-    with Bar(f"{opened.sizes['time']} dates of {opened.sizes['y']} x {opened.sizes['x']}") as bar:
+        typer.echo("No cloud mask: all that has data counts as clear.", err=True)
+    how = Method(method) if method is not None else with_model(sources[0], device)
+    with Bar(f"{number} dates of {opened.sizes['y']} x {opened.sizes['x']}") as bar:
         result = fill_series(
             opened, output, how, clear=clear, together=together, window=window, stride=stride, uncertainty=uncertainty,
-            resume=resume, inputs=[*series, *(masks or ())], command=typed(), progress=bar,
+            resume=resume, inputs=[*series, *(mask for mask in masks if mask is not None)], command=typed(), progress=bar,
         )  # fmt: skip
     total = max(1, result.observed + result.filled + result.empty)
     typer.echo(
@@ -98,34 +106,3 @@ def fill_verb(
 
         view(output, report)
         typer.echo(f"To look at: {report}", err=True)
-
-
-def _fmasks(series: Sequence[str]) -> list[str]:
-    """The Fmask of each granule folder; empty where one has none."""
-    found = [sorted(Path(entry).glob("*Fmask.tif")) if Path(entry).is_dir() else [] for entry in series]
-    return [str(files[0]) for files in found] if all(len(files) == 1 for files in found) else []
-
-
-class Method:
-    """A method without weights, on reflectance x 10,000; a `prithvi.mapping.gaps.Fill`.
-
-    Args:
-        name: of `prithvi.evaluation.gaps.GAP_METHODS`.
-
-    Raises:
-        ConfigError: there is no such method.
-
-    """
-
-    def __init__(self, name: str) -> None:
-        from prithvi.errors import ConfigError, nearest
-        from prithvi.evaluation.gaps import GAP_METHODS
-
-        if name not in GAP_METHODS:
-            raise ConfigError(f"there is no method {name!r}: {nearest(name, GAP_METHODS)}")
-        self.name, self.method = name, GAP_METHODS[name]
-
-    def __call__(self, image: Pixels, known: Known, times: Pixels, where: tuple[float, float]) -> Pixels:
-        from prithvi.evaluation.gaps import days_of
-
-        return (1e4 * self.method(image / 1e4, known, days_of(times))).astype("float32")

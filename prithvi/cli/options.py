@@ -17,7 +17,7 @@ Offset = Annotated[float | None, typer.Option("--offset", help="Added to every v
 Nodata = Annotated[float | None, typer.Option("--nodata", help="Value of pixels without data.")]
 Accept = Annotated[list[str] | None, typer.Option("--accept", help="nir_broad: use it where nir_narrow is missing.")]
 Dates = Annotated[
-    list[str] | None, typer.Option("--date", help="Date of the scene (2022-05-31), one for each time step.")
+    list[str] | None, typer.Option("--date", help="Date of the scene (2022-05-31 or 20220531), one for each time step.")
 ]
 Order = Annotated[str | None, typer.Option("--order", help="Of a file with several dates: time-major or band-major.")]
 Stride = Annotated[

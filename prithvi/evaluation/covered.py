@@ -8,7 +8,7 @@ import torch
 
 from prithvi.data import GapDataModule
 from prithvi.errors import ConfigError, nearest
-from prithvi.evaluation.gaps import GAP_METHODS, days_of
+from prithvi.mapping.methods import GAP_METHODS, days_of
 from prithvi.metrics import GapMetrics
 from prithvi.tasks import GapFillTask
 

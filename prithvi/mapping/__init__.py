@@ -8,6 +8,7 @@ from prithvi.mapping.embedding import embed, embed_scene
 from prithvi.mapping.filled import fill
 from prithvi.mapping.gaps import with_model
 from prithvi.mapping.maps import MapResult, map_scene
+from prithvi.mapping.masks import clear_of
 from prithvi.mapping.provenance import Provenance
 from prithvi.mapping.scoring import mappable, mappable_module
 from prithvi.mapping.series import FillResult, fill_series
@@ -18,6 +19,6 @@ from prithvi.mapping.zones import area_by_zone, write_zones
 
 __all__ = [
     "BlendedRows", "FillResult", "MapResult", "PrithviAccessor", "Products", "Provenance", "area_by_zone", "blend",
-    "class_polygons", "embed", "embed_scene", "fill", "fill_series", "map", "map_item", "map_scene", "mappable",
-    "mappable_module", "times_of", "vectorise", "with_model", "write_item", "write_style", "write_zones",
+    "class_polygons", "clear_of", "embed", "embed_scene", "fill", "fill_series", "map", "map_item", "map_scene",
+    "mappable", "mappable_module", "times_of", "vectorise", "with_model", "write_item", "write_style", "write_zones",
 ]  # fmt: skip

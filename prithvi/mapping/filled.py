@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 import xarray as xr
 
+from prithvi.bands import WAVELENGTHS
 from prithvi.contract import Contract
 from prithvi.errors import BandError, SceneError
 from prithvi.mapping.arrays import tell
@@ -18,12 +19,15 @@ from prithvi.mapping.filledrows import FilledRows, FillWindows, plan_of
 from prithvi.mapping.gaps import Fill, Fillable, ModelFill, as_fill, called, dates_of
 from prithvi.mapping.lazily import Form, in_rows
 from prithvi.mapping.lazily import Values as Named
+from prithvi.mapping.masks import refuse_nothing_left, without_clouds
+from prithvi.mapping.methods import Method
 from prithvi.mapping.provenance import Provenance
 from prithvi.mapping.scoring import Ground
-from prithvi.mapping.series import in_order, without_clouds
+from prithvi.mapping.series import in_order
 from prithvi.mapping.together import Turn, turns
 from prithvi.scenes import conform
 from prithvi.scenes.conform import units_of, without_impossible
+from prithvi.scenes.dates import dated
 from prithvi.scenes.pixels import replaced
 from prithvi.scenes.validity import Tally
 from prithvi.windows import WindowPlan
@@ -46,17 +50,22 @@ def fill(
     with an uncertainty of 0, and only the other bands are filled.
 
     Args:
-        series: (time, band, y, x), the dimensions in any order, in the model's units (reflectance x 10,000 for HLS),
-            NaN where a pixel is unknown; of any size from one patch up. What `prithvi.open_scene` gives for several
-            dates is brought to these units. With the names of bands in `band` the model's are taken from it; without,
-            it has to have just these. Dates in `time` and a coordinate reference system are made use of where they
-            are there. Where it is lazy the answer is, and is computed by rows when asked for.
+        series: (time, band, y, x), the dimensions in any order, in the model's units (reflectance x 10,000 for HLS and
+            for methods without weights), NaN where a pixel is unknown; of any size from one patch up. What
+            `prithvi.open_scene` gives for several dates is brought to these units, and a sample of the values is read
+            to see that they are in them, of a lazy series too. With the names of bands in `band` the model's are taken
+            from it; without, it has to have just these. Dates in `time` and a coordinate reference system are made use
+            of where they are there. Where it is lazy the answer is, and is computed by rows when asked for.
         model: name or folder of a pretrained model or of a gap filler that `prithvi fit` wrote, what `prithvi.load`
-            gives for one, or any function (see `prithvi.mapping.gaps.Fill`).
-        clear: (time, y, x) bool, False under clouds; None where clouds are NaN already.
+            gives for one; a method without weights by its name: `nearest`, `linear`, `regression` or `filling` (see
+            `prithvi.mapping.methods`); or any function (see `prithvi.mapping.gaps.Fill`), which gets the values as they
+            are.
+        clear: (time, y, x) True or 1 where clear, False or 0 under clouds; None where clouds are NaN already. Where it
+            states dates each date gets its own, in whatever order; without, they are taken in order.
+            `prithvi.mapping.clear_of` makes it of files.
         together: how many dates are seen together, the one that is filled and its neighbours; default what the model
-            was made for, or three. In each window the neighbours are those next in time, within eight dates, that know
-            something there.
+            was made for, all for `nearest` and `linear`, or three. In each window the neighbours are those next in
+            time, within eight dates, that know something there.
         window: side of the squares that are filled one by one, in pixels; default that of the model, or less where the
             series is smaller than that.
         stride: pixels between them; default half a window.
@@ -70,15 +79,18 @@ def fill(
         standard error, 0 where observed, above 0 where filled, NaN where nothing can be said.
 
     Raises:
-        SceneError: fewer than two dates, other dimensions, or smaller than a patch.
+        SceneError: fewer than two dates, other dimensions, or smaller than a patch; no pixel has data; masks that are
+            not of these dates and this grid, or leave nothing (of a lazy series that is not looked at).
         ConfigError: windows that are not whole patches.
         BandError: other bands than the model's.
-        ScaleError: what `open_scene` gave is not reflectance; of a lazy series this is not looked at.
+        ScaleError: values that are not reflectance as stated, or not in the model's units where nothing is stated.
         ModelError, CheckpointError: see `prithvi.load`.
 
+    Warns:
+        UserWarning: the series does not state its scale.
+
     """
-    order = series.dims
-    series = in_order(series)
+    series, order = dated(in_order(series)), series.dims
     if series.sizes["time"] < 2:
         raise SceneError(
             f"{series.attrs.get('source', 'the series')} has {series.sizes['time']} dates, and a gap is filled from "
@@ -86,7 +98,7 @@ def fill(
         )
     how = as_fill(model, device)
     tally = Tally(series.sizes["time"], series.sizes["y"]) if series.chunks is None else None
-    contract = how.contract if isinstance(how, ModelFill) else None
+    contract = how.contract if isinstance(how, ModelFill) else _contract_of(series) if isinstance(how, Method) else None
     if contract is not None:
         series = _bands_of(series, contract)
     units = units_of(series, contract) if contract is not None or "gain" in series.attrs else None
@@ -99,6 +111,8 @@ def fill(
     height, width = series.sizes["y"], series.sizes["x"]
     plan = plan_of(how, height, width, window, stride)
     series = without_clouds(series, clear)
+    if clear is not None and series.chunks is None:
+        refuse_nothing_left(series)
     dates, bands, value = series.sizes["time"], series.sizes["band"], str(series.dtype)
     forms = {"image": Form((dates, bands), value), "filled": Form((dates,), "bool")}
     if uncertainty:
@@ -163,10 +177,19 @@ def _in_time(series: xr.DataArray) -> tuple[xr.DataArray, list[int]]:
     return series, np.argsort(series["time"].values, kind="stable").tolist()
 
 
+def _contract_of(series: xr.DataArray) -> Contract:
+    """What a method without weights wants of a series: its own bands, as reflectance x 10,000."""
+    bands = tuple(map(str, series["band"].values)) if _has_names(series) else tuple(WAVELENGTHS)[: series.sizes["band"]]
+    return Contract(bands, (0.0,) * len(bands), (1.0,) * len(bands))
+
+
+def _has_names(series: xr.DataArray) -> bool:
+    return "band" in series.coords and series["band"].dtype.kind in "UOT"
+
+
 def _bands_of(series: xr.DataArray, contract: Contract) -> xr.DataArray:
-    """The model's bands; values of what `open_scene` gave are looked at."""
-    named = "band" in series.coords and series["band"].dtype.kind in "UOT"
-    if named:
+    """The model's bands; a sample of the values is held against its units."""
+    if _has_names(series):
         have = [str(name) for name in series["band"].values]
         lacking = [name for name in contract.bands if name not in have]
         if lacking:
@@ -181,6 +204,7 @@ def _bands_of(series: xr.DataArray, contract: Contract) -> xr.DataArray:
         raise BandError(
             f"the series has {series.sizes['band']} bands without names; the model wants {', '.join(contract.bands)}."
         )
-    if named and "gain" in series.attrs and series.chunks is None:
-        conform(series, contract)
+    # Without a place there is no size of a pixel to compare.
+    place = contract.resolution if series.rio.crs is not None else None
+    conform(series.assign_coords(band=list(contract.bands)), replace(contract, resolution=place))
     return series

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ import numpy.typing as npt
 import torch
 
 import prithvi
-from prithvi.errors import ModelError
+from prithvi.errors import ModelError, nearest
+from prithvi.mapping.methods import GAP_METHODS, Method
 from prithvi.mapping.scoring import device_of
 from prithvi.modelfolder import load, record_of
 from prithvi.models import GapFiller, PrithviMAE, Standardise
@@ -113,11 +115,25 @@ def with_model(
 
 
 Fillable = str | Path | PrithviMAE | GapFiller | Fill
-"""What `with_model` makes a `Fill` of, or one."""
+"""The name of a method without weights, what `with_model` makes a `Fill` of, or one."""
 
 
 def as_fill(model: Fillable, device: str | torch.device | None = None) -> Fill:
-    """A function as it is, and anything else by `with_model`."""
+    """A function as it is, a name of `GAP_METHODS` as that method, and anything else by `with_model`.
+
+    Raises:
+        ModelError, CheckpointError, ConfigError, HubError: see `with_model`.
+
+    """
+    if isinstance(model, str):
+        if model in GAP_METHODS:
+            return Method(model)
+        try:
+            return with_model(model, device)
+        except ModelError as error:
+            if difflib.get_close_matches(model.lower(), GAP_METHODS):
+                raise ModelError(f"{error} Of the methods without weights, {nearest(model, GAP_METHODS)}") from error
+            raise
     if callable(model) and not isinstance(model, (PrithviMAE, GapFiller)):
         return model
     return with_model(model, device)

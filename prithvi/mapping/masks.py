@@ -1,50 +1,328 @@
-"""Cloud masks of a series, one raster a date."""
+"""Cloud masks of a series: one raster a date, or an array; each is laid over the date that it belongs to."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import datetime as dt
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import dask.array as da
 import numpy as np
+import numpy.typing as npt
+import rasterio
 import rioxarray
 import xarray as xr
+from odc.geo.geobox import GeoBox
 from rasterio.errors import RasterioError
 
 from prithvi.errors import SceneError
-from prithvi.hls import good
-from prithvi.scenes.grids import difference, grid_of_array
+from prithvi.mapping.maskproducts import MASK_PRODUCTS, MaskProduct, product_called, product_named, product_of
+from prithvi.scenes.dates import Date, as_days, dated, day_in_name, days_of
+from prithvi.scenes.grids import difference, grid_of, grid_of_array, repeats
+
+Mask = str | Path | None
+"""A raster; None where a date has no mask, and all that was observed counts as clear."""
 
 
-def clear_of(masks: Sequence[str | Path], series: xr.DataArray) -> xr.DataArray:
-    """(time, y, x) lazy bool, False under clouds.
+def clear_of(
+    masks: Sequence[Mask],
+    series: xr.DataArray,
+    *,
+    dates: Iterable[Date] | None = None,
+    product: str | None = None,
+) -> xr.DataArray:
+    """(time, y, x) lazy bool on the series' dates and grid: True where a pixel was seen and is clear.
+
+    Which date a mask belongs to is taken from the masks' names where all of them state a day (those of HLS, Sentinel-2
+    and Landsat do, and so does 2022-05-31_clouds.tif), else from their order; no name may contradict it.
 
     Args:
-        masks: a raster for each date, in the order of the series: HLS's Fmask (a name that ends in Fmask.tif), where
-            cloud and cloud shadow count; or any other, where every value but 0 does.
-        series: whose grid they have.
+        masks: a raster for each date, None for a date without. They are read once at once, to tell what each leaves.
+        series: what they are laid over. A mask of pixels that are twice as large (or three times ...) and begin at the
+            same corner is taken as it is: Sentinel-2's SCL of 20 m over bands of 10 m.
+        dates: the days of masks whose names state none, in their order; default the days of the series.
+        product: what they are, a key of `prithvi.mapping.maskproducts.MASK_PRODUCTS`; default what their names say,
+            and masks of your own, 0 where it is clear, where these say nothing.
+
+    Returns:
+        `attrs["masks"]` has a sentence for each mask: how it was read, and what it leaves.
 
     Raises:
-        SceneError: another number of masks than dates, one that cannot be read or lies on another grid.
+        SceneError: another number of masks than dates, a mask that belongs to none of them or to another than its
+            place, one that cannot be read, has values that its product has not, lies on another grid; or nothing is
+            clear on any date.
+        ConfigError: there is no such product.
 
     """
-    if len(masks) != series.sizes["time"]:
-        raise SceneError(f"{len(masks)} cloud masks for {series.sizes['time']} dates: give one for each, in order.")
-    found = []
-    for path in map(Path, masks):
-        try:
-            mask = rioxarray.open_rasterio(path, chunks={"y": 512, "x": -1})
-        except (RasterioError, OSError) as error:
-            raise SceneError(f"the cloud mask {path} cannot be read ({error}).") from error
-        assert isinstance(mask, xr.DataArray)
-        differs = difference(grid_of_array(mask), grid_of_array(series))
-        if differs is not None:
-            raise SceneError(f"the cloud mask {path} and the series do not lie on one grid: {differs}.")
-        values = mask.isel(band=0, drop=True)
-        is_fmask = path.name.lower().endswith("fmask.tif")
-        found.append(xr.apply_ufunc(good if is_fmask else _zero, values, dask="parallelized", output_dtypes=[bool]))
-    together: xr.DataArray = xr.concat(found, dim="time", join="override").transpose("time", "y", "x")
-    return together.assign_coords(time=series["time"]) if "time" in series.coords else together
+    kind = product_called(product) if product is not None else None
+    number, days = series.sizes["time"], days_of(series)
+    paths = _paired([None if mask is None else Path(mask) for mask in masks], days, number, dates)
+    read = [_open(path, series, kind) if path is not None else _no_mask(series) for path in paths]
+    labels = [f"{day}" for day in days] if days is not None else [f"Date {place + 1}" for place in range(number)]
+    told = tuple(f"{label}: {mask.told}" for label, mask in zip(labels, read, strict=True))
+    if not any(mask.some_clear for mask in read):
+        raise SceneError(
+            f"not one pixel of any date is clear by these masks ({told[0][:-1]}): say what they hold with --clouds-are "
+            f"(product=): {', '.join(MASK_PRODUCTS)}."
+        )
+    coords = {name: series[name] for name in ("time", "y", "x") if name in series.coords}
+    clear = da.stack([mask.clear for mask in read])
+    return xr.DataArray(clear, dims=("time", "y", "x"), coords=coords, attrs={"masks": told})
 
 
-def _zero(values: np.ndarray) -> np.ndarray:
-    return np.asarray(values == 0)
+def masks_beside(sources: Sequence[str], dates: int) -> list[Mask]:
+    """The masks that lie in granule folders (HLS, Landsat, Sentinel-2) or were given among their files.
+
+    Args:
+        sources: what a series is opened from.
+        dates: how many it has. As many sources have a mask each, or None.
+
+    Returns:
+        As many as there are dates, None where there is no mask for one; empty where there is none at all.
+
+    Raises:
+        SceneError: a source has several masks of a date.
+
+    """
+    found = [_masks_in(Path(source)) for source in sources]
+    if not any(found):
+        return []
+    if len(sources) == dates:
+        for source, masks in zip(sources, found, strict=True):
+            if len(masks) > 1:
+                raise SceneError(
+                    f"{source} has several masks ({', '.join(m.name for m in masks)}): choose by --clouds."
+                )
+        return [masks[0] if masks else None for masks in found]
+    every: list[Mask] = [mask for masks in found for mask in masks]
+    return every + [None] * (dates - len(every))
+
+
+def without_clouds(series: xr.DataArray, clear: xr.DataArray | None) -> xr.DataArray:
+    """The series with NaN where it is not clear; lazy if one of the two is.
+
+    Args:
+        series: (time, band, y, x).
+        clear: (time, y, x) True or 1 where clear, False or 0 where not, its dimensions in any order. Where both state
+            dates each date gets its own; without, they are taken in order.
+
+    Raises:
+        SceneError: masks of another form, on another grid, without a date of the series, or with other values.
+
+    """
+    if clear is None:
+        return series
+    if not isinstance(clear, xr.DataArray):
+        raise SceneError(
+            f"the masks are a {type(clear).__name__}; they are to be a DataArray with the dimensions (time, y, x)."
+        )
+    if set(clear.dims) == {"time", "y", "x"}:
+        clear = _of_the_same_dates(clear, series).transpose("time", "y", "x")
+    sizes = {name: series.sizes[name] for name in ("time", "y", "x")}
+    if dict(clear.sizes) != sizes or not _same_coordinates(clear, series):
+        raise SceneError(
+            f"the masks have the shape {tuple(clear.sizes.values())} ({', '.join(map(str, clear.dims))}){_from(clear)} "
+            f"and the series {tuple(sizes.values())} (time, y, x){_from(series)}: they do not lie on one grid."
+        )
+    flags = clear if clear.dtype == bool else xr.apply_ufunc(_flags, clear, dask="parallelized", output_dtypes=[bool])
+    mask = xr.DataArray(flags.data, dims=("time", "y", "x"))
+    attributes = series.attrs
+    hidden: xr.DataArray = series.where(mask).transpose("time", "band", "y", "x").assign_attrs(attributes)
+    return hidden
+
+
+def refuse_nothing_left(series: xr.DataArray) -> None:
+    """Raises SceneError where masks left no pixel of a series; reads rows until there is one.
+
+    Args:
+        series: (time, band, y, x) with NaN under clouds.
+
+    """
+    rows = series.chunks[2][0] if series.chunks is not None else 256
+    for first in range(0, series.sizes["y"], rows):
+        if np.isfinite(series.isel(y=slice(first, first + rows)).values).all(axis=1).any():
+            return
+    raise SceneError(
+        "the masks leave not one pixel of any date: clear is True (1) where a pixel is clear, and False under clouds."
+    )
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A mask that was looked through."""
+
+    clear: da.Array
+    """(y, x) bool on the series' grid."""
+    told: str
+    some_clear: bool
+
+
+def _no_mask(series: xr.DataArray) -> _Read:
+    clear = da.ones((series.sizes["y"], series.sizes["x"]), bool, chunks=(512, -1))
+    return _Read(clear, "no mask, so that all that was observed counts as clear.", True)
+
+
+def _open(path: Path, series: xr.DataArray, product: MaskProduct | None) -> _Read:
+    try:
+        with rasterio.open(path) as raster:
+            counts = _counts(raster)
+            bands, nodata, grid = raster.count, raster.nodata, grid_of(raster)
+        pixels = rioxarray.open_rasterio(path, chunks={"y": 512, "x": -1})
+    except (RasterioError, OSError) as error:
+        raise SceneError(f"the cloud mask {path} cannot be read ({error}).") from error
+    if bands != 1:
+        raise SceneError(f"the cloud mask {path} has {bands} bands, and which is the mask is not known: give one.")
+    assert isinstance(pixels, xr.DataArray)
+    repeat = _repeat(path, grid, series)
+    values = np.array(list(counts))
+    number = np.array(list(counts.values()))
+    kind = product or MASK_PRODUCTS[product_of(path, values[values != nodata])]
+    if values.dtype.kind == "f" and (np.isfinite(values) & (values % 1 != 0)).any():
+        raise SceneError(f"the cloud mask {path} has fractions ({_some(values)}), such as probabilities: set a limit.")
+    if strange := kind.strange(values, nodata):
+        raise SceneError(
+            f"the cloud mask {path} is read as {kind.title}, which has no value {_some(strange)}: say what it is with "
+            f"--clouds-are (product=): {', '.join(MASK_PRODUCTS)}."
+        )
+    is_clear, observed, every = kind.is_clear(values, nodata), kind.observed(values, nodata), number.sum()
+    clear, lost = number[is_clear].sum() / every, number[~observed].sum() / every
+    cloudy = values[observed & ~is_clear]
+    told = f"{path.name}, read as {kind.title}"
+    if not kind.name and kind.clear and len(cloudy):
+        told += f" (so that {_some(cloudy)} {'is' if len(cloudy) == 1 else 'are'} cloud)"
+    told += f": {clear:.1%} clear, {1 - clear - lost:.1%} cloud or shadow" + (f", {lost:.1%} not seen" if lost else "")
+    if nodata is not None and nodata in kind.clear:
+        told += f"; its {nodata:g} is tagged as no data, and counts as clear"
+    flags = da.map_blocks(lambda block: kind.is_clear(block, nodata), pixels.data[0], dtype=bool)
+    for axis in (0, 1) if repeat > 1 else ():
+        flags = da.repeat(flags, repeat, axis=axis)
+    return _Read(flags[: series.sizes["y"], : series.sizes["x"]], f"{told}.", bool(is_clear.any()))
+
+
+def _counts(raster: rasterio.DatasetReader) -> Counter[float]:
+    """Pixels of each value of a raster's first band, strip by strip."""
+    counts: Counter[float] = Counter()
+    rows = max(raster.block_shapes[0][0], 256)
+    for first in range(0, raster.height, rows):
+        window = rasterio.windows.Window(0, first, raster.width, min(rows, raster.height - first))
+        values, number = np.unique(raster.read(1, window=window), return_counts=True)
+        counts.update(dict(zip(values.tolist(), number.tolist(), strict=True)))
+    return counts
+
+
+def _repeat(path: Path, mask: GeoBox, series: xr.DataArray) -> int:
+    """How many pixels of the series lie beside and below each other in one of the mask's.
+
+    Raises:
+        SceneError: their grids do not begin at one corner, or their pixels do not divide each other.
+
+    """
+    here = grid_of_array(series)
+    repeat = repeats(mask, here)
+    if repeat is None:
+        raise SceneError(f"the cloud mask {path} and the series do not lie on one grid: {difference(mask, here)}.")
+    return repeat
+
+
+def _paired(
+    masks: Sequence[Path | None], days: Sequence[dt.date] | None, number: int, dates: Iterable[Date] | None
+) -> list[Path | None]:
+    """The mask of each date of a series, of which there are `number`."""
+    if len(masks) != number:
+        raise SceneError(
+            f"{len(masks)} cloud masks for {number} dates: give one for each, in order, and none (None) for a date "
+            "without."
+        )
+    if days is None:
+        return list(masks)
+    given = list(days) if dates is None else as_days(dates)
+    said = _said(masks, days)
+    if any(said) and all(day is not None for mask, day in zip(masks, said, strict=True) if mask is not None):
+        left = iter([day for day in days if day not in said])
+        given = [said[place] or next(left, days[0]) for place in range(number)]
+    if Counter(given) != Counter(days):
+        raise SceneError(
+            f"the cloud masks are of {_listed(given)}, and the series of {_listed(days)}: give one for each."
+        )
+    for mask, day, named in zip(masks, given, said, strict=True):
+        if named not in (None, day):
+            raise SceneError(f"the cloud mask {mask} is of {named} by its name, and stands at the place of {day}.")
+    return [masks[given.index(day)] for day in days]
+
+
+def _said(masks: Sequence[Path | None], days: Sequence[dt.date]) -> list[dt.date | None]:
+    """The day that each mask's name states. Those of no product's form may be days of anything else, such as an
+    export; they count if one of them is a day of the series.
+    """
+    said = [None if mask is None else day_in_name(mask) for mask in masks]
+    own = [mask is not None and product_named(mask) is not None for mask in masks]
+    if any(day in days for day, of_product in zip(said, own, strict=True) if not of_product):
+        return said
+    return [day if of_product else None for day, of_product in zip(said, own, strict=True)]
+
+
+def _masks_in(source: Path) -> list[Path]:
+    if source.is_file():
+        return [source] if product_named(source) not in (None, "dswx_cloud") else []
+    if not source.is_dir():
+        return []
+    inside = [file for file in sorted(source.iterdir()) if file.suffix.lower() in (".tif", ".tiff", ".jp2", ".vrt")]
+    named = [file for file in inside if product_named(file) not in (None, "dswx_cloud")]
+    return named or sorted(source.rglob("*_SCL_20m.jp2"))
+
+
+def _of_the_same_dates(clear: xr.DataArray, series: xr.DataArray) -> xr.DataArray:
+    """The masks of the series' dates, in their order."""
+    clear, series = dated(clear), dated(series)
+    ours, theirs = days_of(series), days_of(clear)
+    if ours is None or theirs is None:
+        return clear
+    if len(set(ours)) < len(ours):  # several times of one day
+        ours, theirs = (array["time"].values.tolist() for array in (series, clear))
+    lacking = [day for day in ours if day not in theirs]
+    if lacking:
+        raise SceneError(f"the masks have none of {lacking[0]}; they are of {_listed(theirs)}.")
+    if len(set(theirs)) < len(theirs):
+        raise SceneError(f"the masks have a date twice: {_listed(theirs)}.")
+    return clear.isel(time=[theirs.index(day) for day in ours])
+
+
+def _same_coordinates(clear: xr.DataArray, series: xr.DataArray) -> bool:
+    """Whether the pixels' middles, where both state them, are the same to a thousandth of a pixel."""
+    for name in ("y", "x"):
+        if name in clear.coords and name in series.coords and series.sizes[name] > 1:
+            here, there = series[name].values, clear[name].values
+            if np.abs(there - here).max() > 1e-3 * abs(here[1] - here[0]):
+                return False
+    return True
+
+
+def _flags(values: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
+    """1 and 0 as True and False; NaN, which an outer join leaves, is not clear."""
+    if values.dtype.kind not in "iuf":
+        raise SceneError(f"the masks are of the type {values.dtype}: clear is True or 1 where a pixel is clear.")
+    strange = ~np.isin(values, (0, 1)) & ~np.isnan(values)
+    if strange.any():
+        raise SceneError(
+            f"the masks hold {_some(values[strange])}: clear is True or 1 where a pixel is clear, else False or 0; the "
+            "files of a mask product are read by prithvi.mapping.clear_of."
+        )
+    flags: npt.NDArray[np.bool_] = values == 1
+    return flags
+
+
+def _some(values: Iterable[object]) -> str:
+    found = sorted(set(np.asarray(values).tolist()))
+    return ", ".join(f"{value:g}" for value in found[:6]) + (" ..." if len(found) > 6 else "")
+
+
+def _listed(days: Iterable[object]) -> str:
+    return ", ".join(map(str, days))
+
+
+def _from(array: xr.DataArray) -> str:
+    if "x" not in array.coords or "y" not in array.coords or 0 in array.sizes.values():
+        return ""
+    return f" from {array['x'].values.flat[0]:.12g}, {array['y'].values.flat[0]:.12g}"

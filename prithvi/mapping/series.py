@@ -20,6 +20,7 @@ from prithvi.errors import OutputError, SceneError
 from prithvi.mapping.blend import blend
 from prithvi.mapping.filledrows import FilledRows, FillWindows, KeptRows, Values, plan_of
 from prithvi.mapping.gaps import Fillable, ModelFill, as_fill, called, dates_of
+from prithvi.mapping.masks import refuse_nothing_left, without_clouds
 from prithvi.mapping.memory import frugal
 from prithvi.mapping.provenance import Provenance
 from prithvi.mapping.rasters import Grid, Raster, RasterWriter
@@ -28,6 +29,7 @@ from prithvi.mapping.strips import look_over, rows_of
 from prithvi.mapping.together import turns
 from prithvi.scenes import conform, transform_of
 from prithvi.scenes.conform import units_of
+from prithvi.scenes.dates import dated, days_of
 from prithvi.scenes.pixels import ScenePixels, replaced
 from prithvi.scenes.validity import Tally
 
@@ -48,7 +50,9 @@ class FillResult:
     empty: int
     """Those that could not be filled."""
     notes: tuple[str, ...] = ()
-    """Which pixels were taken as missing though nobody declares them so, by date."""
+    """How each date's mask was read and what it leaves; which pixels were taken as missing though nobody declares them
+    so, by date.
+    """
 
 
 def fill_series(
@@ -80,7 +84,8 @@ def fill_series(
         folder: where to.
         model: as of `prithvi.fill`; a function gets reflectance x 10,000.
         bands: common names; default the model's, or all of the series.
-        clear: (time, y, x) bool on the same grid, False under clouds; None where clouds are holes already.
+        clear: (time, y, x) True where clear, False under clouds, see `prithvi.fill`; what `prithvi.mapping.clear_of`
+            makes of files. None where clouds are holes already.
         together: see `prithvi.fill`.
         window: side of the squares that are filled one by one, in pixels; default that of the model, 224 of any other.
         stride: pixels between them; default half a window, so that overlaps blend.
@@ -93,7 +98,8 @@ def fill_series(
         progress: called with the windows done and their number in all.
 
     Raises:
-        SceneError: fewer than two dates, a date twice, dates that are not known, or other dimensions.
+        SceneError: fewer than two dates, a date twice, dates that are not known, or other dimensions; masks that are
+            not of these dates and this grid, or leave nothing.
         BandError, ScaleError: see `prithvi.scenes.conform`.
         ModelError, CheckpointError: see `prithvi.load`.
         OutputError: a file cannot be written. The finished rows are kept.
@@ -104,9 +110,13 @@ def fill_series(
         bands = fill.contract.bands if isinstance(fill, ModelFill) else [str(name) for name in series["band"].values]
     names = check_names(list(bands))
     contract = Contract(names, (0.0,) * len(names), (1.0,) * len(names))
-    series = in_order(series)
+    series = dated(in_order(series))
     labels = _labels(series)
     series = without_clouds(conform(series, contract), clear)
+    notes: tuple[str, ...] = ()
+    if clear is not None:
+        notes = tuple(map(str, clear.attrs.get("masks", ())))
+        refuse_nothing_left(series)
     height, width, number = series.sizes["y"], series.sizes["x"], len(labels)
     plan = plan_of(fill, height, width, window, stride)
     seen = min(together or dates_of(fill), number)
@@ -117,9 +127,9 @@ def fill_series(
     accepted = tuple(map(str, series.attrs.get("accepted", ())))
     origin = Provenance(called(fill), str(getattr(fill, "sha256", "")), named, command, accepted)
     facts = {
-        "input": _state(series, named), "clouds": clear is not None, "windows": [plan.window, plan.stride],
-        "bands": names, "together": seen, "uncertainty": uncertainty, "fill": getattr(fill, "facts", origin.model),
-        "software": origin.software,
+        "input": _state(series, named), "clouds": list(notes) or clear is not None,
+        "windows": [plan.window, plan.stride], "bands": names, "together": seen, "uncertainty": uncertainty,
+        "fill": getattr(fill, "facts", origin.model), "software": origin.software,
     }  # fmt: skip
     for turn_number, turn in enumerate(rounds):
         held = list(turn.held)
@@ -158,7 +168,7 @@ def fill_series(
     for label in labels:
         counts += _states(folder / f"{label}_filled.tif")
     paths = tuple(folder / f"{label}.tif" for label in labels)
-    notes = tuple(f"{label}: {text}" for label, text in zip(labels, map(_left_out, paths), strict=True) if text)
+    notes += tuple(f"{label}: {text}" for label, text in zip(labels, map(_left_out, paths), strict=True) if text)
     return FillResult(paths, int(counts[OBSERVED]), int(counts[FILLED]), int(counts[NOTHING]), notes)
 
 
@@ -205,44 +215,19 @@ def in_order(series: xr.DataArray) -> xr.DataArray:
     """The series as (time, band, y, x).
 
     Raises:
-        SceneError: other dimensions.
+        SceneError: no DataArray, or other dimensions.
 
     """
+    if not isinstance(series, xr.DataArray):
+        raise SceneError(
+            f"the series is a {type(series).__name__}; it is to be a DataArray with the dimensions (time, band, y, x)."
+        )
     if set(series.dims) != {"time", "band", "y", "x"}:
         raise SceneError(
             f"{series.attrs.get('source', 'the series')} has the dimensions ({', '.join(map(str, series.dims))}); a "
             "series has (time, band, y, x)."
         )
     return series.transpose("time", "band", "y", "x").assign_attrs(series.attrs)
-
-
-def without_clouds(series: xr.DataArray, clear: Any) -> xr.DataArray:
-    """The series with NaN under clouds; lazy if one of the two is.
-
-    Args:
-        series: (time, band, y, x).
-        clear: (time, y, x) bool, False under clouds, its dimensions in any order.
-
-    Raises:
-        SceneError: a mask of another size.
-
-    """
-    if clear is None:
-        return series
-    sizes = {name: series.sizes[name] for name in ("time", "y", "x")}
-    if not isinstance(clear, xr.DataArray):
-        raise SceneError(
-            f"the masks are a {type(clear).__name__}; they are to be a DataArray with the dimensions (time, y, x)."
-        )
-    if dict(clear.sizes) != sizes:
-        raise SceneError(
-            f"the masks have the shape {tuple(clear.sizes.values())} ({', '.join(map(str, clear.dims))}) and the "
-            f"series {tuple(sizes.values())} (time, y, x): they do not lie on one grid."
-        )
-    mask = xr.DataArray(clear.transpose("time", "y", "x").data, dims=("time", "y", "x"))
-    attributes = series.attrs
-    hidden: xr.DataArray = series.where(mask).transpose("time", "band", "y", "x").assign_attrs(attributes)
-    return hidden
 
 
 def rasters_of(label: str, bands: Sequence[str], uncertainty: bool, tags: dict[str, str]) -> list[Raster]:
@@ -290,7 +275,7 @@ def _left_out(path: Path) -> str:
 
 def _labels(series: xr.DataArray) -> list[str]:
     """The dates as the files are called."""
-    if series.sizes["time"] < 2 or "time" not in series.coords:
+    if series.sizes["time"] < 2 or days_of(series) is None:
         raise SceneError(
             f"{series.attrs.get('source', 'the series')} has {series.sizes['time']} dates, and a gap is filled from "
             "others: give files of two dates or more, with their dates (--date)."

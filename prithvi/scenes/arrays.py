@@ -14,6 +14,7 @@ import xarray as xr
 from prithvi.bands import check_names
 from prithvi.catalog import Sensor
 from prithvi.errors import BandError, SceneError
+from prithvi.scenes.dates import agree, dated, days_of
 from prithvi.scenes.georeference import georeferenced
 from prithvi.scenes.labels import ask_for_bands
 from prithvi.scenes.layout import FileBand, Layout, refuse_numbers, values_of
@@ -41,7 +42,11 @@ def from_array(
     if dates is not None:
         if len(dates) != steps:
             raise SceneError(f"{where} has {steps} dates and {len(dates)} were given.")
-        array = array.assign_coords(time=np.array(dates, dtype="datetime64[ns]"))
+        for stated, given in zip(days_of(array) or (), dates, strict=False):
+            agree(stated, given, f"a step of {where}, by its time,")
+        if days_of(array) is None:
+            array = array.assign_coords(time=np.array(dates, dtype="datetime64[ns]"))
+    array = dated(array)
     names: list[str | None]
     numbers = list(range(count))
     unnamed = bool(array.attrs.get("unnamed"))

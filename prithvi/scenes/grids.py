@@ -76,6 +76,19 @@ def difference(one: GeoBox, other: GeoBox) -> str | None:
     return ", ".join([", ".join(found[:-1]) + " and " + found[-1]] if len(found) > 1 else found) or None
 
 
+def repeats(coarse: GeoBox, fine: GeoBox) -> int | None:
+    """How often each pixel of one grid stands beside and below itself on another; None where they do not fit.
+
+    They fit if both begin at one corner, in one coordinate reference system, with pixels that divide each other; the
+    coarse one may reach beyond the fine one by less than one of its pixels.
+    """
+    ratio = max(1, round(abs(coarse.affine.determinant / fine.affine.determinant) ** 0.5))
+    repeated = GeoBox(fine.shape, coarse.affine @ Affine.scale(1 / ratio), coarse.crs)
+    beyond = coarse.shape[0] * ratio - fine.shape[0], coarse.shape[1] * ratio - fine.shape[1]
+    fits = difference(repeated, fine) is None and all(0 <= pixels < ratio for pixels in beyond)
+    return ratio if fits else None
+
+
 def same_crs(one: GeoBox, other: GeoBox) -> bool:
     """Whether two grids are counted in the same coordinates, however that is written.
 

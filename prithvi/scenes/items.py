@@ -18,13 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
-from affine import Affine
-from odc.geo.geobox import GeoBox
-
 from prithvi.bands import PRODUCTS, WAVELENGTHS, band_id, check_names, common_name
 from prithvi.catalog import SENSORS, Sensor
 from prithvi.errors import BandError, SceneError
-from prithvi.scenes.grids import called, difference, same_crs
+from prithvi.scenes.dates import agree, as_days
+from prithvi.scenes.grids import called, difference, repeats, same_crs
 from prithvi.scenes.layout import File, FileBand, Layout, inspect_all, values_of
 from prithvi.scenes.names import read_file_name
 from prithvi.scenes.remote import shown
@@ -91,7 +89,10 @@ def lay_out_items(
     """
     items = read_stac(source)
     where = shown(items[0].id if len(items) == 1 else f"{items[0].id} and {len(items) - 1} more items")
-    days = _days(items, dates, where)
+    if dates is not None and len(dates) != len(items):
+        raise SceneError(f"{where} has {len(items)} dates and {len(dates)} were given.")
+    given: Sequence[dt.date | None] = dates if dates is not None else [None] * len(items)
+    days = [_day(item, day) for item, day in zip(items, given, strict=True)]
     twice = sorted({str(day) for day in days if days.count(day) > 1})
     if twice:
         same = ", ".join(item.id for item, day in zip(items, days, strict=True) if str(day) == twice[0])
@@ -132,19 +133,12 @@ def lay_out_items(
     )  # fmt: skip
 
 
-def _days(items: Sequence[pystac.Item], dates: Sequence[dt.date] | None, where: str) -> list[dt.date]:
-    """The date of each item, as it says itself or as it was given."""
-    if dates is not None and len(dates) != len(items):
-        raise SceneError(f"{where} has {len(items)} dates and {len(dates)} were given.")
-    days = []
-    for item, given in zip(items, dates or [None] * len(items), strict=True):
-        when = item.datetime or item.common_metadata.start_datetime
-        if when is None and given is None:
-            raise SceneError(f"{item.id} has no date: say --date (dates=[...]).")
-        if when is not None and given not in (None, when.date()):
-            raise SceneError(f"{item.id} is of {when.date()}, and {given} was given as its date: leave the date out.")
-        days.append(when.date() if when is not None else given)
-    return days
+def _day(item: pystac.Item, given: dt.date | None) -> dt.date:
+    when = item.datetime or item.common_metadata.start_datetime
+    day = agree(as_days(when)[0] if when is not None else None, given, item.id)
+    if day is None:
+        raise SceneError(f"{item.id} has no date: give dates.")
+    return day
 
 
 def _sensor(item: pystac.Item, told: Sensor | None) -> Sensor | None:
@@ -313,10 +307,8 @@ def _repeats(files: Mapping[str, File], where: str) -> dict[str, int]:
                 f"{called(file.grid)} and {called(fine.grid)}: a scene has one; open the items one by one, or bring "
                 "the files onto one grid with gdalwarp."
             )
-        ratio = round(abs(file.transform.determinant / fine.transform.determinant) ** 0.5)
-        repeated = GeoBox(fine.shape, file.transform @ Affine.scale(1 / ratio), file.wkt)
-        rows, columns = file.shape[0] * ratio - fine.shape[0], file.shape[1] * ratio - fine.shape[1]
-        if difference(repeated, fine.grid) is not None or not (0 <= rows < ratio and 0 <= columns < ratio):
+        ratio = repeats(file.grid, fine.grid)
+        if ratio is None:
             raise SceneError(
                 f"{shown(file.path)} and {shown(fine.path)} of {where} do not begin at the same corner with pixels "
                 f"that divide each other: {difference(file.grid, fine.grid)}. Bring them onto one grid first "

@@ -20,6 +20,7 @@ from prithvi.bands import band_id, check_names, common_name
 from prithvi.catalog import Sensor
 from prithvi.catalog import sensor as sensor_named
 from prithvi.errors import BandError, SceneError
+from prithvi.scenes.dates import agree, day_in_name
 from prithvi.scenes.grids import difference
 from prithvi.scenes.labels import ask_for_bands, labels_of_single_files, refuse_unnamed
 from prithvi.scenes.names import are_unnamed, common_names, read_file_name, split_description
@@ -176,13 +177,34 @@ def _stacks(
     """Files of several bands, each of one date or more."""
     table: _Table = {}
     for position, file in enumerate(files):
-        for date, step in _stacked(file, bands, told, dates, order).items():
-            given = dates[position] if dates and len(dates) == len(files) else None
-            key = date or read_file_name(file.path).date or given
+        own = _stacked(file, bands, told, dates, order)
+        given = dates[position] if dates and len(dates) == len(files) and len(own) == 1 else None
+        for date, step in own.items():
+            key = agree(_stated(file, date, own), given, file.path)
+            if key is None and dates and len(files) > 1:
+                raise SceneError(f"{len(files)} files and {len(dates)} dates were given: give the date of each file.")
             if key in table:
-                raise SceneError(f"{file.path} and another file are of the same date ({key}): give dates.")
+                day = f"({key}): give dates" if key else "(none is known): give the date of each"
+                raise SceneError(f"{file.path} and another file are of the same date {day}.")
             table[key] = step
+        if given is not None:
+            _warn_of_name(file, given)
     return table
+
+
+def _stated(file: File, date: dt.date | None, own: _Table) -> dt.date | None:
+    """The date of a step by its bands' names or the file's, which are not to contradict each other."""
+    named = read_file_name(file.path).date
+    if named is not None and named not in own:
+        return agree(named, date, f"{file.path}, by its name,")
+    return date
+
+
+def _warn_of_name(file: File, given: dt.date) -> None:
+    """A name that follows no product's form may state any day, such as that of an export: it is told, not obeyed."""
+    seen = day_in_name(file.path)
+    if seen not in (None, given):
+        warnings.warn(f"{file.path} has {seen} in its name; it is taken to be of {given}, as was said.", stacklevel=5)
 
 
 def _unknown(files: Sequence[File], told: Sensor | None) -> tuple[str, ...]:
@@ -395,8 +417,10 @@ def _finish(
             raise BandError(f"{where}: {', '.join(differ)} is not there on every date ({date} differs).")
     steps = [{name: step[name] for name in first} for step in steps]
     when: list[dt.date] | None = sorted(known) if known else dates
-    if when is not None and len(when) != len(steps):
-        raise SceneError(f"{where} has {len(steps)} dates and {len(when)} were given.")
+    if dates is not None and len(dates) != len(steps):
+        raise SceneError(f"{where} has {len(steps)} dates and {len(dates)} were given.")
+    for stated, given in zip(when or (), sorted(dates or ()), strict=False):
+        agree(stated, given, where)
     by_path = {file.path: file for file in files}
     missing, scales = {}, {}
     for step in steps:

@@ -6,11 +6,10 @@ lazy arrays are put together. Nothing is read before pixels are asked for.
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,6 +23,7 @@ from prithvi.catalog import Sensor
 from prithvi.catalog import sensor as sensor_named
 from prithvi.errors import BandError, SceneError
 from prithvi.scenes.arrays import adjusted, from_array
+from prithvi.scenes.dates import Date, as_days
 from prithvi.scenes.georeference import of_dataset, refuse_plain
 from prithvi.scenes.items import lay_out_items
 from prithvi.scenes.layout import Layout, lay_out
@@ -52,7 +52,7 @@ def open_scene(
     scale: float | None = None,
     offset: float | None = None,
     nodata: float | None = None,
-    dates: Sequence[dt.date | str] | None = None,
+    dates: Date | Iterable[Date] | None = None,
     order: str | None = None,
 ) -> xr.DataArray:
     """A raster as a lazily read (time, band, y, x) DataArray with band names, dates, CRS and transform.
@@ -76,11 +76,14 @@ def open_scene(
         offset: added to every value before it is scaled (-1000 for Sentinel-2 of processing baseline 04.00 and later;
             items of an earlier baseline are left as they are); likewise.
         nodata: value of pixels without data, beside those that each band and the product declare.
-        dates: the date of each step of the time axis, where names do not say them.
+        dates: the date of each file or item in the order they are given in, or of each step of one that holds several;
+            see `prithvi.scenes.dates.as_days` for their forms. Needed only where names do not say them, and never
+            another than a name says.
         order: `time-major` or `band-major`, for one file with the bands of several dates.
 
     Raises:
-        SceneError: damaged, without a place, on several grids, or of an unknown date order.
+        SceneError: damaged, without a place, on several grids, of an unknown date order, or of a date that is not the
+            one given.
         BandError: bands that cannot be named.
 
     Warns:
@@ -88,7 +91,7 @@ def open_scene(
 
     """
     told = sensor_named(sensor) if sensor is not None else None
-    when = _days(dates) if dates is not None else None
+    when = as_days(dates) if dates is not None else None
     if scale is not None and not 0 < scale < float("inf"):
         raise SceneError(f"a scale of {scale:g} was given; value = reflectance x scale needs one above 0.")
     refuse_plain(source)
@@ -152,13 +155,6 @@ def _of_archive(source: Source, scaled: bool) -> Source:
     local = [str(name) for name in names if isinstance(name, (str, Path)) and not is_remote(str(name))]
     refuse_no_scene(local, scaled)
     return source
-
-
-def _days(dates: Sequence[dt.date | str]) -> list[dt.date]:
-    try:
-        return [dt.date.fromisoformat(day) if isinstance(day, str) else day for day in dates]
-    except ValueError as error:
-        raise SceneError(f"a date was given that is none ({error}): write 2022-05-31.") from error
 
 
 def _files(source: str | Path | Sequence[str | Path]) -> list[str]:

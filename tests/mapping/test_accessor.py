@@ -22,9 +22,9 @@ import prithvi
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.contract import Contract, Quantity
 from prithvi.errors import ConfigError, OutputError, SceneError
-from prithvi.evaluation.gaps import GAP_METHODS
 from prithvi.fitted import FittedModel
 from prithvi.mapping import Products, embed_scene, fill_series, lazily, map_scene, mappable_module
+from prithvi.mapping.methods import GAP_METHODS
 from prithvi.scenes import open_scene
 from tests.stac_schemas import read, validate
 
@@ -107,7 +107,7 @@ def test_a_filled_series_is_that_of_fill_series(six_bands: np.ndarray, write_tif
     series = open_scene(files, dates=["2022-05-01", "2022-05-11", "2022-05-21"])
 
     def linear(image: Any, known: Any, times: Any, place: Any) -> Any:
-        from prithvi.evaluation.gaps import days_of
+        from prithvi.mapping.methods import days_of
 
         return (1e4 * GAP_METHODS["linear"](image / 1e4, known, days_of(times))).astype("float32")
 

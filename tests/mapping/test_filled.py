@@ -41,9 +41,10 @@ def mean_of_others(image: np.ndarray, known: np.ndarray, times: np.ndarray, wher
 
 
 def series_of(image: np.ndarray, known: np.ndarray, **more: Any) -> xr.DataArray:
-    """(T, band, y, x) values, NaN where not known."""
-    dtype = np.result_type(image.dtype, np.float32)
-    return xr.DataArray(np.where(known[:, None], image, NONE).astype(dtype), dims=("time", "band", "y", "x"), **more)
+    """(T, band, y, x) reflectance x 10,000 that says so, NaN where not known."""
+    dtype, stated = np.result_type(image.dtype, np.float32), {"gain": 1e-4, "bias": 0.0}
+    values = np.where(known[:, None], image, NONE).astype(dtype)
+    return xr.DataArray(values, dims=("time", "band", "y", "x"), attrs=stated, **more)
 
 
 @pytest.fixture(scope="module")
@@ -149,10 +150,13 @@ def test_a_place_without_data_stays_without(real) -> None:  # type: ignore[no-un
     assert np.isnan(result["uncertainty"].values[..., 64:]).all()
     assert not result["filled"].values[..., 64:].any()
     nothing = series_of(image, np.zeros_like(known))
-    for each in (prithvi.fill(nothing), prithvi.fill(nothing.chunk()).compute()):
+    for each in (prithvi.fill(nothing, mean_of_others), prithvi.fill(nothing.chunk(), mean_of_others).compute()):
         assert np.isnan(each["image"].values).all()
         assert np.isnan(each["uncertainty"].values).all()
         assert not each["filled"].values.any()
+    for each in (nothing, nothing.chunk()):
+        with pytest.raises(SceneError, match="has no pixel with data in every band"):
+            prithvi.fill(each, "linear")
 
 
 def test_windows_that_say_nothing_do_not_silence_those_beside_them() -> None:
@@ -226,18 +230,25 @@ def test_eager_lazy_and_files_are_the_same(real, small: Path, tmp_path: Path, mo
     assert result.observed + result.filled == eager["filled"].size
 
 
-def test_a_lazy_series_is_not_looked_at_before_it_is_asked_for() -> None:
+def test_of_a_lazy_series_a_sample_is_read_before_it_is_asked_for() -> None:
     import dask.array as da
 
-    def never(block: np.ndarray) -> np.ndarray:
-        raise AssertionError("pixels were read")
+    read: list[tuple[int, ...]] = []
 
-    pixels = da.zeros((3, 6, 64, 64), chunks=(1, 6, 32, 64), dtype=np.float32).map_blocks(never, dtype=np.float32)
-    series = xr.DataArray(pixels, dims=("time", "band", "y", "x"))
-    for each in (series, series.assign_attrs(gain=1e-4).assign_coords(band=list(PRITHVI_BANDS))):
-        lazy = prithvi.fill(each, clear=xr.DataArray(np.ones((3, 64, 64), bool), dims=("time", "y", "x")))
-        with pytest.raises(AssertionError, match="pixels were read"):
-            lazy["filled"].compute()
+    def count(block: np.ndarray) -> np.ndarray:
+        read.append(block.shape)
+        return block
+
+    whole = (5, 6, 2048, 512)
+    pixels = da.full(whole, 800, chunks=(1, 6, 256, 256), dtype=np.float32).map_blocks(
+        count, dtype=np.float32, meta=np.empty((0, 0, 0, 0), np.float32)
+    )
+    series = xr.DataArray(pixels, dims=("time", "band", "y", "x"), attrs={"gain": 1e-4})
+    for model in ("prithvi_hls_tiny", "linear"):
+        read.clear()
+        lazy = prithvi.fill(series, model, clear=xr.DataArray(np.ones((5, 2048, 512), bool), dims=("time", "y", "x")))
+        assert dask.is_dask_collection(lazy["image"].data)
+        assert 0 < sum(map(np.prod, read)) < 0.25 * np.prod(whole)
 
 
 @pytest.mark.parametrize(

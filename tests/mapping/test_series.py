@@ -19,9 +19,9 @@ import xarray as xr
 
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.errors import SceneError
-from prithvi.evaluation.gaps import linear_in_time, nearest_date
 from prithvi.hls import Granule, good
 from prithvi.mapping import fill, fill_series
+from prithvi.mapping.methods import linear_in_time, nearest_date
 from prithvi.modelfolder import save_pretrained
 from prithvi.models import GapFiller, build
 from tests.conftest import Answer
@@ -152,7 +152,7 @@ def test_granules_bring_their_fmask(prithvi: Cli, archive: Archive, tmp_path: Pa
     folders = sorted(path.parent for path in archive.root.rglob("*T31UDS*.Fmask.tif"))[:3]
     answer = prithvi("fill", "--method", "nearest", *folders, "-o", tmp_path / "out")
     assert answer.code == 0, answer.err
-    assert "What is cloud is taken from each granule's Fmask." in answer.err
+    assert "Fmask.tif, read as HLS Fmask: " in answer.err
     hidden = 0
     for folder in folders:
         granule = Granule.parse(folder.name)
@@ -332,6 +332,7 @@ def test_a_gap_filler_fills_as_it_was_trained(prithvi: Cli, series, tmp_path: Pa
     array = array.assign_coords(time=np.array(DAYS, "datetime64[ns]"))
     # The same place as the files, without which the model is shown none.
     array = array.assign_coords(x=600_005 + 10.0 * np.arange(90), y=4_199_995 - 10.0 * np.arange(70))
+    array.attrs["gain"] = 1e-4
     expected = fill(array.rio.write_crs("EPSG:32630"), GapFiller(mae, "visible", 64), together=2, window=32)
     values, marks = read(tmp_path / "out")
     np.testing.assert_array_equal(marks, expected["filled"].values)

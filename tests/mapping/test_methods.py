@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from prithvi.evaluation.gaps import GAP_METHODS, linear_in_time, nearest_date, regression
+from prithvi.mapping.methods import GAP_METHODS, linear_in_time, nearest_date, regression
 
 DAYS = np.array([100.0, 110.0, 130.0])
 

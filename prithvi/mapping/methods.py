@@ -1,18 +1,21 @@
 """Gaps in a series filled without a model: what every result of gap filling stands beside.
 
-Each method takes (band, T, Y, X) pixels in any unit, (T, Y, X) which of them are known, and (T,) days, and gives the
+Each function takes (band, T, Y, X) pixels in any unit, (T, Y, X) which of them are known, and (T,) days, and gives the
 series with every pixel that it can fill filled; NaN where it cannot. Known pixels stay as they are.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from prithvi.errors import ConfigError, nearest
 from prithvi.models.filling import fill
 from prithvi.models.gapfill import LANDMARKS
 
@@ -98,7 +101,39 @@ GAP_METHODS: dict[str, Callable[[Pixels, Known, Days], Pixels]] = {
     "regression": regression,
     "filling": filling,
 }
-"""Name to method, as `prithvi fill --method` takes them."""
+"""Name to method, as `prithvi.fill` and `prithvi fill --method` take them."""
+_OF_ALL_DATES = ("nearest", "linear")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method by its name, on reflectance x 10,000; a `prithvi.mapping.gaps.Fill`.
+
+    Args:
+        name: of `GAP_METHODS`.
+
+    Raises:
+        ConfigError: there is no such method.
+
+    """
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if self.name not in GAP_METHODS:
+            raise ConfigError(f"there is no method {self.name!r}: {nearest(self.name, GAP_METHODS)}")
+
+    @property
+    def dates(self) -> int:
+        """How many it sees together where nobody says: all, or 0 where it leaves that open."""
+        return sys.maxsize if self.name in _OF_ALL_DATES else 0
+
+    def __call__(
+        self, image: Pixels, known: Known, times: npt.NDArray[np.float32], where: tuple[float, float]
+    ) -> npt.NDArray[np.float32]:
+        """See `prithvi.mapping.gaps.Fill`."""
+        filled: Pixels = 1e4 * GAP_METHODS[self.name](image / 1e4, known, days_of(times))
+        return filled.astype(np.float32)
 
 
 def days_of(coordinates: npt.NDArray[np.floating[Any]]) -> Days:

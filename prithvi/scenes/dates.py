@@ -1,0 +1,134 @@
+"""Dates as users give them, and as names and arrays state them: one parser for every verb and function."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import re
+from collections.abc import Iterable
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from prithvi.errors import SceneError
+from prithvi.scenes.names import read_file_name
+
+Date = dt.date | np.datetime64 | str
+"""A day: `2022-05-31`, `20220531`, either with a time behind it, or a date, datetime, pandas Timestamp, datetime64."""
+
+_CALENDAR = re.compile(r"\d{4}(-\d{2}-\d{2}|\d{4})([T ].+)?")
+_COARSE = {"Y", "M", "W", "generic"}
+"""Units of datetime64 that name no day."""
+
+
+def as_days(dates: Date | Iterable[Date] | xr.DataArray) -> list[dt.date]:
+    """Days as they were given; of a time with a zone the day in UTC, which is how products count theirs.
+
+    ISO 8601 is read in its two calendar forms. Its week dates (`2022-W20-6`) and days of the year (`2022141`) are
+    refused, and the message says which day they would be: either may be a slip of the keyboard.
+
+    Raises:
+        SceneError: something that is no date.
+
+    """
+    if isinstance(dates, xr.DataArray):
+        dates = np.atleast_1d(dates.values)
+    if isinstance(dates, (str, dt.date, np.datetime64)):
+        dates = [dates]
+    return [_day(date) for date in dates]
+
+
+def _day(date: Any) -> dt.date:
+    try:
+        if isinstance(date, np.datetime64):
+            if np.isnat(date) or np.datetime_data(date.dtype)[0] in _COARSE:
+                raise ValueError(date)
+            return date.astype("datetime64[D]").item()  # type: ignore[no-any-return]
+        if isinstance(date, int) and not isinstance(date, bool):  # 20220531 in a YAML file
+            date = str(date)
+        if isinstance(date, str):
+            if not _CALENDAR.fullmatch(date.strip()):
+                raise ValueError(date)
+            date = dt.datetime.fromisoformat(date.strip())
+        if date != date:  # pandas' NaT, which is a datetime
+            raise ValueError(date)
+        if isinstance(date, dt.datetime):
+            return (date.astimezone(dt.UTC) if date.tzinfo else date).date()
+        if isinstance(date, dt.date):
+            return date
+        raise ValueError(date)
+    except (ValueError, TypeError) as error:
+        raise SceneError(f"the date {str(date)!r} is not understood: write {_meant(str(date))}.") from error
+
+
+def _meant(text: str) -> str:
+    """What to write instead of a date in another form."""
+    with contextlib.suppress(ValueError):
+        if re.fullmatch(r"\d{4}-?W\d{2}-?\d", text):
+            return f"{dt.date.fromisoformat(text)} if that day of a week is meant"
+        if re.fullmatch(r"\d{4}-?\d{3}", text):
+            day = dt.datetime.strptime(text.replace("-", ""), "%Y%j").date()
+            return f"{day} if that day of the year is meant"
+    return "2022-05-31"
+
+
+def dated(array: xr.DataArray) -> xr.DataArray:
+    """An array whose `time`, where it states dates in words or as Python's dates, has them as datetime64.
+
+    Numbers are steps and no dates: they stay.
+
+    Raises:
+        SceneError: words that are no dates.
+
+    """
+    if "time" not in array.coords or array["time"].dtype.kind not in "UOT":
+        return array
+    days = np.array(as_days(array["time"]), dtype="datetime64[ns]")
+    return array.assign_coords(time=days if array["time"].ndim else days[0]).assign_attrs(array.attrs)
+
+
+def days_of(array: xr.DataArray) -> list[dt.date] | None:
+    """The days of an array's `time`; None where it states none."""
+    with contextlib.suppress(SceneError):
+        array = dated(array)
+    return as_days(array["time"]) if "time" in array.coords and array["time"].dtype.kind == "M" else None
+
+
+_IN_NAME = (
+    (re.compile(r"(?<!\d)(\d{4}-\d{2}-\d{2})(?!\d)"), "%Y-%m-%d"),
+    (re.compile(r"(?<!\d)((?:19|20)\d{6})(?!\d)"), "%Y%m%d"),
+    (re.compile(r"^L[COTE]\d{7}((?:19|20)\d{5})", re.I), "%Y%j"),
+    (re.compile(r"^HLS\.[LS]30\.T\w{5}\.((?:19|20)\d{5})", re.I), "%Y%j"),
+)
+"""The first date of a name that one of these finds is when it was seen; Landsat names the day of processing second."""
+
+
+def day_in_name(path: object) -> dt.date | None:
+    """The day that a file's name seems to state, by its product's form or any other; None where it has none."""
+    name = PurePath(str(path)).name
+    if (known := read_file_name(name).date) is not None:
+        return known
+    for form, pattern in _IN_NAME:
+        if match := form.search(name):
+            try:
+                return dt.datetime.strptime(match[1], pattern).date()
+            except ValueError:
+                continue
+    return None
+
+
+def agree(stated: dt.date | None, given: dt.date | None, what: str) -> dt.date | None:
+    """The one date that a source and the user say.
+
+    Raises:
+        SceneError: they say two.
+
+    """
+    if stated is not None and given is not None and stated != given:
+        raise SceneError(
+            f"{what} is of {stated}, and {given} was given as its date: leave the date out, or correct whichever is "
+            "wrong."
+        )
+    return stated or given

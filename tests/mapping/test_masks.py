@@ -1,0 +1,482 @@
+"""Cloud masks: each lies over its own date, is read as the product that it is, and says what it leaves."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import rioxarray  # noqa: F401
+import xarray as xr
+from affine import Affine
+from rasterio.transform import from_origin
+
+import prithvi as library
+from prithvi.catalog import data_catalog
+from prithvi.errors import ConfigError, ModelError, ScaleError, SceneError
+from prithvi.mapping import clear_of, fill_series
+from prithvi.mapping.maskproducts import MASK_PRODUCTS, product_of
+from prithvi.mapping.masks import masks_beside, without_clouds
+from prithvi.scenes.dates import day_in_name
+from tests.conftest import Answer
+
+Cli = Callable[..., Answer]
+SITE = data_catalog() / "samples" / "flanders"
+DAYS = ("2018-06-13", "2018-07-08", "2018-08-14")
+"""The first and the last are cloudy in part."""
+FILES = [SITE / f"{day}.tif" for day in DAYS]
+CLOUDS = [SITE / f"{day}_clouds.tif" for day in DAYS]
+PLACE = from_origin(500_000, 4_000_000, 10, 10)
+
+
+def write(path: Path, values: np.ndarray, transform: Affine = PLACE, **more: Any) -> Path:
+    values = values if values.ndim == 3 else values[None]
+    profile = {"driver": "GTiff", "crs": "EPSG:32631", "transform": transform, "dtype": values.dtype, **more}
+    shape = dict(zip(("count", "height", "width"), values.shape, strict=True))
+    with rasterio.open(path, "w", **profile, **shape) as raster:
+        raster.write(values)
+    return path
+
+
+def made(size: int = 8, dates: int = 2, transform: Affine = PLACE) -> xr.DataArray:
+    """A series of one band on a grid."""
+    x, y = (np.arange(size) + 0.5) * transform.a + transform.c, (np.arange(size) + 0.5) * transform.e + transform.f
+    days = np.array([f"2022-05-{1 + date:02}" for date in range(dates)], "datetime64[ns]")
+    values = 1000 + np.arange(dates * size * size, dtype=np.float32).reshape(dates, 1, size, size)
+    series = xr.DataArray(
+        values, dims=("time", "band", "y", "x"), coords={"time": days, "band": ["red"], "y": y, "x": x}
+    )
+    return series.assign_attrs(gain=1e-4, bias=0.0).rio.write_crs("EPSG:32631")
+
+
+@pytest.fixture(scope="module")
+def real() -> tuple[xr.DataArray, xr.DataArray, xr.Dataset]:
+    """A real series, its masks, and what the nearest date makes of it when all are in the order of time."""
+    series = library.open_scene(FILES, dates=DAYS).compute()
+    clear = clear_of(CLOUDS, series)
+    assert 0.05 < 1 - float(clear.mean()) < 0.9
+    for step, path in enumerate(CLOUDS):
+        with rasterio.open(path) as raster:
+            np.testing.assert_array_equal(clear.values[step], raster.read(1) == 0)
+    assert len({row.tobytes() for row in clear.values}) == 3
+    return series, clear, library.fill(series, "nearest", clear=clear)
+
+
+def values_in(folder: Path) -> list[np.ndarray]:
+    found = []
+    for day in DAYS:
+        for name in (f"{day}.tif", f"{day}_filled.tif", f"{day}_uncertainty.tif"):
+            with rasterio.open(folder / name) as raster:
+                found.append(raster.read())
+    return found
+
+
+def test_masks_follow_their_dates_whatever_the_order(prithvi: Cli, real: Any, tmp_path: Path) -> None:
+    """Files, one stack and masks out of order, masks by name and by place: the values are those of the sorted call."""
+    series, clear, expected = real
+    fill_series(series, tmp_path / "sorted", "nearest", clear=clear)
+    wanted = values_in(tmp_path / "sorted")
+    np.testing.assert_array_equal(wanted[1][0] == 1, expected["filled"].values[0])
+    plain = [shutil.copy(path, tmp_path / f"m{number}.tif") for number, path in enumerate(CLOUDS)]  # without a day
+    order = (2, 0, 1)
+    with rasterio.open(FILES[0]) as raster:
+        profile = {**raster.profile, "count": 18, "driver": "GTiff"}
+    stack = tmp_path / "stack.tif"
+    with rasterio.open(stack, "w", **profile) as raster:
+        raster.write(np.concatenate([rasterio.open(FILES[step]).read() for step in order]))
+    days = [word for step in order for word in ("--date", DAYS[step])]
+    of_stack = [
+        stack,
+        "--bands",
+        "blue,green,red,nir_narrow,swir_1,swir_2",
+        "--order",
+        "time-major",
+        "--scale",
+        "10000",
+    ]
+    files = [FILES[step] for step in order]
+    for number, (source, masks) in enumerate(
+        [
+            (of_stack, [plain[step] for step in order]),
+            (of_stack, CLOUDS),  # their names say which is whose
+            (files, [plain[step] for step in order]),
+            (files, CLOUDS[::-1]),
+        ]
+    ):
+        words = [word for mask in masks for word in ("--clouds", mask)]
+        answer = prithvi("fill", "--method", "nearest", *source, *days, *words, "-o", tmp_path / str(number))
+        assert answer.code == 0, answer.err
+        for found, value in zip(values_in(tmp_path / str(number)), wanted, strict=True):
+            np.testing.assert_array_equal(found, value)
+    for given in (order, (0, 1, 2)):
+        same = clear_of([plain[step] for step in given], series, dates=[DAYS[step] for step in given])
+        xr.testing.assert_equal(same.compute(), clear.compute())
+
+
+def test_an_array_of_masks_follows_its_own_dates(real: Any) -> None:
+    series, clear, expected = real
+    turned = clear[[2, 0, 1]].transpose("x", "y", "time")
+    words = turned.assign_coords(time=[str(day)[:10] for day in turned["time"].values])
+    noon = turned.assign_coords(time=turned["time"] + np.timedelta64(10, "h"))
+    more = xr.concat([turned, turned[..., :1].assign_coords(time=np.array(["2019-01-01"], "datetime64[ns]"))], "time")
+    ones = turned.astype(np.uint8)
+    holes = ones.astype(np.float32).where(ones == 1)  # NaN where it is not clear
+    for each in (turned, turned.compute(), words, noon, more, ones, holes, ones.astype(bool).drop_vars(["x", "y"])):
+        xr.testing.assert_identical(library.fill(series, "nearest", clear=each), expected)
+    in_order = clear.drop_vars("time")
+    xr.testing.assert_identical(library.fill(series, "nearest", clear=in_order), expected)
+    shuffled = series[[1, 2, 0]].assign_attrs(series.attrs)
+    found = library.fill(shuffled, "nearest", clear=clear)
+    xr.testing.assert_identical(found.sortby("time"), expected.transpose(*found.dims))
+
+
+def test_masks_of_other_dates_grids_and_values_are_refused(real: Any) -> None:
+    series, clear, _ = real
+    clear = clear.compute()
+
+    def refused(mask: Any, told: str) -> None:
+        with pytest.raises(SceneError, match=told):
+            library.fill(series, "nearest", clear=mask)
+
+    other = clear.assign_coords(time=np.array([*DAYS[:2], "2018-09-01"], "datetime64[ns]"))
+    refused(other, "the masks have none of 2018-08-14; they are of 2018-06-13, 2018-07-08, 2018-09-01")
+    refused(clear[[0, 1, 2, 0]], "have a date twice")
+    refused(clear[:2], "the masks have none of 2018-08-14")
+    refused(clear[:2].drop_vars("time"), r"have the shape \(2, 64, 64\)")
+    refused(clear.assign_coords(x=clear["x"] + 5), "do not lie on one grid")
+    refused(clear[:, ::-1], "do not lie on one grid")
+    library.fill(series, "nearest", clear=clear.assign_coords(x=clear["x"] + 1e-3))
+    refused(clear.values, "are a ndarray")
+    refused(clear.astype(np.uint8) * 64, "the masks hold 64: clear is True or 1 where a pixel is clear")
+    refused(clear.astype(np.float32) * 0.5, "the masks hold 0.5")
+    refused(clear.astype(str), "of the type <U")
+    refused(clear & False, "leave not one pixel of any date")
+    with pytest.raises(SceneError, match="the masks hold 64"):
+        library.fill(series, "nearest", clear=(clear.astype(np.uint8) * 64).chunk()).compute()
+
+
+VALUES = {
+    # value: clear, cloudy or not seen
+    "fmask": {0: 1, 1: 1, 64: 1, 68: 1, 80: 1, 96: 1, 224: 1, 66: 0, 72: 0, 2: 0, 8: 0, 74: 0, 255: None},
+    "scl": {2: 1, 4: 1, 5: 1, 6: 1, 7: 1, 11: 1, 3: 0, 8: 0, 9: 0, 10: 0, 0: None, 1: None},
+    # As the guides list them for Landsat 8 (21824 clear, 21952 water, 22280 cloud) and 4 to 7 (5440, 5504, 5896).
+    "qa_pixel": {
+        21824: 1, 21952: 1, 30048: 1, 5440: 1, 5504: 1, 22280: 0, 23888: 0, 54596: 0, 21762: 0, 5896: 0, 7440: 0,
+        1: None, 0: None,
+    },
+    "pixel_qa": {322: 1, 324: 1, 336: 1, 66: 1, 328: 0, 352: 0, 480: 0, 72: 0, 224: 0, 1: None},
+    "cfmask": {0: 1, 1: 1, 3: 1, 2: 0, 4: 0, 255: None},
+    "dswx_cloud": {0: 1, 2: 1, 1: 0, 3: 0, 4: 0, 5: 0, 6: 0, 7: 0, 255: None},
+    "cloud": {0: 1, 1: 0, 2: 0, 255: 0},
+    "clear": {1: 1, 0: 0},
+}  # fmt: skip
+NAMES = {
+    "HLS.S30.T31UDS.2022121T105621.v2.0.Fmask.tif": "fmask",
+    "T31UDS_20220501T105031_SCL_20m.jp2": "scl",
+    "S2_scl_crop.tif": "scl",
+    "SCL.tif": "scl",
+    "LC08_L2SP_199024_20220501_20220511_02_T1_QA_PIXEL.TIF": "qa_pixel",
+    "LC08_L1TP_199024_20170501_20170511_01_T1_pixel_qa.tif": "pixel_qa",
+    "LC80340322016189LGN00_cfmask_crop.tif": "cfmask",
+    "LE70230282011250ASN00_fmask.tif": "cfmask",
+    "LC08_L1TP_199024_20220501_20220511_02_T1_Fmask4.tif": "cfmask",
+    "OPERA_L3_DSWx-HLS_T15SXR_20220501T163901Z_20220502T000000Z_S2A_30_v1.0_B09_CLOUD.tif": "dswx_cloud",
+    "a_clouds.tif": "cloud",
+}
+
+
+def test_every_product_has_its_values_and_its_name() -> None:
+    assert VALUES.keys() == MASK_PRODUCTS.keys()
+    for key, table in VALUES.items():
+        product, values = MASK_PRODUCTS[key], np.array(list(table))
+        assert product.is_clear(values).tolist() == [state == 1 for state in table.values()], key
+        assert product.observed(values).tolist() == [state is not None for state in table.values()], key
+        assert product.strange(values) == ([255] if key == "clear" and 255 in table else [])
+        assert product.guide
+    for name, key in NAMES.items():
+        assert product_of(name, np.array([0])) == key, name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "LC80340322016189LGN00_cfmask_conf_crop.tif", "LC80340322016189LGN00_bqa_crop.tif", "x_sr_cloud.tif",
+        "LC08_L2SP_199024_20220501_20220511_02_T1_QA_RADSAT.TIF", "LC08_L2SP_199024_x_02_T1_SR_QA_AEROSOL.TIF",
+        "LT05_L2SP_199024_x_02_T1_SR_CLOUD_QA.TIF", "MSK_CLDPRB_20m.jp2", "MSK_CLASSI_B00.jp2", "x_CLD_20m.jp2",
+        "OPERA_L3_DSWx-HLS_T15SXR_x_v1.0_B01_WTR.tif", "cloud_probability.tif",
+    ],
+)  # fmt: skip
+def test_layers_that_lie_beside_masks_are_refused_by_name(name: str, tmp_path: Path) -> None:
+    """And are read once it is said what they hold."""
+    path = write(tmp_path / "m.tif", np.eye(8, dtype=np.uint8)).rename(tmp_path / name)
+    with pytest.raises(SceneError, match="is by its name no cloud mask that is known"):
+        clear_of([path, None], made())
+    np.testing.assert_array_equal(clear_of([path, None], made(), product="cloud").values[0], np.eye(8) == 0)
+
+
+def test_each_mask_is_read_as_its_product_and_says_so(tmp_path: Path) -> None:
+    """A file of every value of each product, by its name and by what is said."""
+    for key, table in VALUES.items():
+        values = np.resize(np.array(list(table)), (8, 8)).astype(np.uint16 if max(table) > 255 else np.uint8)
+        name = next((name for name, its in NAMES.items() if its == key and name.endswith(("tif", "TIF"))), "mask.tif")
+        folder = tmp_path / key
+        folder.mkdir()
+        for path, product in ((folder / name, None), (folder / "mask_of_2022.tif", key)):
+            if product is None and key == "clear":
+                continue
+            write(path, values)
+            day = day_in_name(path) or "2022-05-01"
+            days = made().assign_coords(time=np.array([day, "2000-01-01"], "datetime64[ns]"))
+            found = clear_of([path, None], days, product=product)
+            expected = np.vectorize(lambda value, table=table: table[value] == 1)(values)
+            np.testing.assert_array_equal(found.values[0], expected)
+            assert found.values[1].all()
+            told = found.attrs["masks"][0]
+            assert f"read as {MASK_PRODUCTS[key].title}" in told
+            assert f"{expected.mean():.1%} clear" in told
+            assert ("not seen" in told) == (None in table.values())
+
+
+def test_an_fmask_without_a_product_in_its_name_is_told_by_its_values(tmp_path: Path) -> None:
+    """Bits with those of aerosol, or classes; where 3 and 4 may be either it is asked, and the answer is obeyed."""
+    bits = np.resize(np.array([64, 66, 68, 4], np.uint8), (8, 8))
+    found = clear_of([write(tmp_path / "a_Fmask.tif", bits), None], made())
+    np.testing.assert_array_equal(found.values[0], bits != 66)
+    either = np.resize(np.array([0, 2, 255], np.uint8), (8, 8))
+    found = clear_of([write(tmp_path / "b_Fmask.tif", either), None], made())
+    np.testing.assert_array_equal(found.values[0], either == 0)
+    classes = write(tmp_path / "c_Fmask.tif", np.resize(np.array([0, 1, 2, 3, 4], np.uint8), (8, 8)))
+    with pytest.raises(SceneError, match="say --clouds-are fmask or --clouds-are cfmask"):
+        clear_of([classes, None], made())
+    with rasterio.open(classes) as raster:
+        values = raster.read(1)
+    for product, clear in (("fmask", (0, 1, 4)), ("cfmask", (0, 1, 3))):
+        found = clear_of([classes, None], made(), product=product)
+        np.testing.assert_array_equal(found.values[0], np.isin(values, clear))
+
+
+def test_values_that_a_product_has_not_and_fractions_are_refused(tmp_path: Path) -> None:
+    fmask = np.resize(np.array([64, 66, 96], np.uint8), (8, 8))
+    renamed = write(tmp_path / "x_SCL.tif", fmask)
+    with pytest.raises(SceneError, match="read as Sentinel-2 SCL, which has no value 64, 66, 96: say what it is"):
+        clear_of([renamed, None], made())
+    np.testing.assert_array_equal(clear_of([renamed, None], made(), product="fmask").values[0], fmask != 66)
+    with pytest.raises(SceneError, match=r"has fractions \(0, 0.25\), such as probabilities: set a limit"):
+        clear_of([write(tmp_path / "p.tif", np.float32(0.25) * np.eye(8, dtype=np.float32)), None], made())
+    with pytest.raises(SceneError, match="has 3 bands, and which is the mask is not known"):
+        clear_of([write(tmp_path / "rgb.tif", np.zeros((3, 8, 8), np.uint8)), None], made())
+    with pytest.raises(ConfigError, match="there is no kind of cloud mask 'sxl': did you mean scl"):
+        clear_of([renamed, None], made(), product="sxl")
+
+
+def test_a_mask_that_leaves_nothing_is_said_and_refused_where_all_do(prithvi: Cli, tmp_path: Path) -> None:
+    """As a mask of 1 where it is clear does; what the message advises ends in the right values."""
+    one = write(tmp_path / "one.tif", np.ones((8, 8), np.uint8))
+    told = clear_of([one, None], made()).attrs["masks"]
+    assert "(so that 1 is cloud): 0.0% clear, 100.0% cloud or shadow." in told[0]
+    assert told[1] == "2022-05-02: no mask, so that all that was observed counts as clear."
+    with pytest.raises(SceneError, match=r"not one pixel of any date is clear by these masks .* --clouds-are"):
+        clear_of([one, one], made())
+    assert clear_of([one, one], made(), product="clear").values.all()
+    for number, path in enumerate(CLOUDS):
+        with rasterio.open(path) as raster:
+            write(tmp_path / f"all{number}.tif", np.ones_like(raster.read(1)), raster.transform, crs=raster.crs)
+            write(tmp_path / f"c{number}.tif", (raster.read(1) == 0).astype(np.uint8), raster.transform, crs=raster.crs)
+    words = ["fill", "--method", "nearest", *FILES, *(word for day in DAYS for word in ("--date", day))]
+    masks = [word for number in range(3) for word in ("--clouds", tmp_path / f"all{number}.tif")]
+    answer = prithvi(*words, *masks, "-o", tmp_path / "out")
+    assert (answer.code, "not one pixel of any date is clear" in answer.err) == (2, True), answer
+    assert not (tmp_path / "out").exists()
+    right = [word for mask in CLOUDS for word in ("--clouds", mask)]
+    turned = [word for number in range(3) for word in ("--clouds", tmp_path / f"c{number}.tif")]
+    assert prithvi(*words, *right, "-o", tmp_path / "right").code == 0
+    answer = prithvi(*words, *turned, "--clouds-are", "clear", "-o", tmp_path / "turned")
+    assert answer.code == 0, answer.err
+    for found, value in zip(values_in(tmp_path / "turned"), values_in(tmp_path / "right"), strict=True):
+        np.testing.assert_array_equal(found, value)
+
+
+def test_a_date_without_a_mask_is_said(prithvi: Cli, real: Any, tmp_path: Path) -> None:
+    series, clear, _ = real
+    words = ["fill", "--method", "nearest", *FILES, *(word for day in DAYS for word in ("--date", day))]
+    answer = prithvi(*words, "--clouds", CLOUDS[0], "--clouds", "none", "--clouds", CLOUDS[2], "-o", tmp_path / "a")
+    assert answer.code == 0, answer.err
+    assert "2018-07-08: no mask, so that all that was observed counts as clear." in answer.err
+    known = clear.compute().copy()
+    known[1] = True
+    fill_series(series, tmp_path / "b", "nearest", clear=known)
+    for found, value in zip(values_in(tmp_path / "a"), values_in(tmp_path / "b"), strict=True):
+        np.testing.assert_array_equal(found, value)
+    answer = prithvi(*words, "--clouds", CLOUDS[0], "--clouds", CLOUDS[2], "-o", tmp_path / "c")
+    assert (answer.code, "2 cloud masks for 3 dates" in answer.err) == (2, True)
+    answer = prithvi(*words, "-o", tmp_path / "d")
+    assert answer.code == 0
+    assert "No cloud mask: all that has data counts as clear." in answer.err
+
+
+def test_a_mask_of_another_date_is_refused(tmp_path: Path) -> None:
+    clear, day = np.eye(8, dtype=np.uint8), "T31UDS_202205{}T105031_SCL_20m.tif"
+    paths = [write(tmp_path / day.format(number), 4 + clear) for number in ("01", "02", "09")]
+    plain = write(tmp_path / "plain.tif", clear)
+    series = made()
+    for masks, told in (
+        ([paths[0], paths[2]], "are of 2022-05-01, 2022-05-09, and the series of 2022-05-01, 2022-05-02"),
+        ([paths[0], paths[0]], "are of 2022-05-01, 2022-05-01, and the series"),
+        ([plain, paths[0]], "is of 2022-05-01 by its name, and stands at the place of 2022-05-02"),
+        ([paths[0]], "1 cloud masks for 2 dates"),
+    ):
+        with pytest.raises(SceneError, match=told):
+            clear_of(masks, series)
+    with pytest.raises(SceneError, match="the cloud masks are of 2022-05-01, 2022-06-01, and the series of"):
+        clear_of([plain, plain], series, dates=["2022-05-01", "2022-06-01"])
+    swapped = clear_of([paths[1], None], series)
+    assert [told[:10] for told in swapped.attrs["masks"]] == ["2022-05-01", "2022-05-02"]
+    assert "no mask" in swapped.attrs["masks"][0]
+    exported = [write(tmp_path / f"{letter}_made_2024-01-05.tif", clear) for letter in "ab"]
+    np.testing.assert_array_equal(clear_of(exported, series).values, np.stack([clear == 0] * 2))
+
+
+def test_a_mask_a_hair_off_the_grid_is_taken_whole_and_a_coarser_one_repeated(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    values = (random.random((8, 8)) < 0.5).astype(np.uint8)
+    series, hair = made(), Affine.translation(1e-4, -2e-4) @ PLACE
+    found = clear_of([write(tmp_path / "a.tif", values, hair), write(tmp_path / "b.tif", values)], series)
+    assert found.shape == (2, 8, 8)
+    assert found.dtype == bool
+    np.testing.assert_array_equal(found.values, np.stack([values == 0] * 2))
+    np.testing.assert_array_equal(found["x"], series["x"])
+    coarse = (random.random((4, 4)) < 0.5).astype(np.uint8)
+    path = write(tmp_path / "c.tif", coarse, PLACE @ Affine.scale(2))
+    wide = np.kron(coarse == 0, np.ones((2, 2), bool))
+    np.testing.assert_array_equal(clear_of([path, None], series).values[0], wide)
+    seven = made(7)  # SCL of 20 m covers one row and column more than bands of 10 m that end in the middle of it
+    np.testing.assert_array_equal(clear_of([path, None], seven).values[0], wide[:7, :7])
+    for transform, size in (
+        (Affine.translation(5, 0) @ PLACE, 8), (PLACE @ Affine.scale(1.001), 8), (PLACE, 7), (PLACE, 9),
+        (Affine.translation(10, 0) @ PLACE @ Affine.scale(2), 4), (PLACE @ Affine.scale(2), 5),
+        (PLACE @ Affine.scale(0.5), 16),
+    ):  # fmt: skip
+        off = write(tmp_path / "off.tif", np.zeros((size, size), np.uint8), transform)
+        with pytest.raises(SceneError, match="do not lie on one grid"):
+            clear_of([off, None], series)
+
+
+def test_masks_are_found_in_granule_folders(tmp_path: Path) -> None:
+    """By the products' names; in an archive's folder of Sentinel-2 the scene classification of 20 m."""
+    for name in ("T31UDS_20220501T105031_B04_10m.jp2", "T31UDS_20220501T105031_SCL_20m.jp2", "x_SCL_60m.jp2"):
+        path = tmp_path / "S2A.SAFE" / "GRANULE" / "L2A" / "IMG_DATA" / f"R{name[-7:-4]}" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    for name in ("SR_B4", "QA_PIXEL", "QA_RADSAT"):
+        path = tmp_path / "landsat" / f"LC08_L2SP_199024_20220502_20220511_02_T1_{name}.TIF"
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    (tmp_path / "none").mkdir()
+    folders = [str(tmp_path / name) for name in ("landsat", "S2A.SAFE", "none")]
+    found = masks_beside(folders, 3)
+    assert [mask and Path(mask).name[-12:] for mask in found] == ["QA_PIXEL.TIF", "_SCL_20m.jp2", None]
+    assert masks_beside(folders[2:], 1) == []
+    assert [mask and Path(mask).name[-12:] for mask in masks_beside(folders[:1], 2)] == ["QA_PIXEL.TIF", None]
+
+
+def test_true_masks_of_one_granule_say_the_same(shared: Path) -> None:
+    """DSWx's cloud layer was made of the Fmask beside it: its bit 2 is that one's cloud, bit 0 more than shadow."""
+    folder = shared / "proteus_hls_s30_dswx"
+    series = library.open_scene(sorted(folder.glob("HLS*.B*.tif")))
+    read = {}
+    for name in ("HLS.S30.T15SXR.2021250T163901.v2.0.Fmask.tif", "dswx_hls_v0.1_B09_CLOUD.tif"):
+        found = clear_of([folder / name], series)
+        with rasterio.open(folder / name) as raster:
+            read[name] = found.values[0], raster.read(1)
+        assert found.attrs["masks"][0].count("read as") == 1
+    (fmask, bits), (dswx, layer) = read.values()
+    seen = (bits != 255) & (layer != 255)
+    np.testing.assert_array_equal((bits & 2 > 0)[seen], (layer & 4 > 0)[seen])
+    assert not (dswx & ~fmask)[seen].any()
+    assert fmask.mean() == pytest.approx(((bits & 0b1010) == 0)[bits != 255].sum() / bits.size)
+    assert 0.85 < dswx.mean() < fmask.mean() < 1
+    fire = shared / "cold_springs_fire"
+    scene = library.open_scene(sorted(fire.glob("LC80340322016189*sr_band[2-7]_crop.tif")))
+    found = clear_of([fire / "LC80340322016189LGN00_cfmask_crop.tif"], scene)
+    assert "read as Fmask or CFmask by classes: 81.6% clear, 18.4% cloud or shadow." in found.attrs["masks"][0]
+    with pytest.raises(SceneError, match="by its name no cloud mask"):
+        clear_of([fire / "LC80340322016189LGN00_cfmask_conf_crop.tif"], scene)
+
+
+@pytest.mark.parametrize("method", ["nearest", "linear", "regression", "filling"])
+def test_a_method_is_called_by_its_name(method: str, real: Any, tmp_path: Path) -> None:
+    """In Python as in the files; nearest and linear see all dates."""
+    series, clear, _ = real
+    found = library.fill(series, method, clear=clear, uncertainty=False)
+    assert found.attrs["PRITHVI_MODEL"] == method
+    fill_series(series, tmp_path, method, clear=clear, uncertainty=False)
+    for step, day in enumerate(DAYS):
+        with rasterio.open(tmp_path / f"{day}.tif") as raster:
+            values = raster.read().astype(np.float32)
+        np.testing.assert_array_equal(np.where(values == -9999, np.nan, values), np.round(found["image"].values[step]))
+    bare = xr.DataArray(series.values, dims=series.dims, coords={"time": series["time"]}, attrs={"gain": 1e-4})
+    again = library.fill(bare, method, clear=clear.drop_vars(["x", "y"]), uncertainty=False)
+    np.testing.assert_array_equal(again["image"], found["image"])
+    with pytest.raises(ModelError, match=r"there is no model.*Of the methods without weights, did you mean linear\?"):
+        library.fill(series, "linaer")
+
+
+@pytest.mark.parametrize("model", ["linear", "prithvi_hls_tiny"])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_values_in_other_units_are_refused_or_converted(model: str, lazy: bool, real: Any) -> None:
+    """0 to 1 gave an error of 1.0 without a word; what is stated is converted, lazy or not."""
+    series, clear, _ = real
+    clear = clear.compute()
+    bare = series.drop_attrs(deep=False)
+
+    def fill(array: xr.DataArray) -> np.ndarray:
+        with np.errstate(invalid="ignore"):
+            array = array.chunk() if lazy else array
+        found: np.ndarray = library.fill(array, model, clear=clear, uncertainty=False)["image"].values
+        return found
+
+    for wrong, told in (
+        (bare / 1e4, "too small for reflectance x 10000"),
+        ((bare / 1e4 + 0.2) / 2.75e-5, "none under 6,500, as Landsat Collection 2 stores them"),
+        (bare * 100, "too large for reflectance x 10000"),
+        ((bare / 1e4).assign_attrs(gain=1e-4), "too small"),
+    ):
+        with pytest.raises(ScaleError, match=told):
+            fill(wrong)
+    expected = fill(series)
+    with pytest.warns(UserWarning, match="does not state its scale; its values are taken for reflectance x 10000"):
+        np.testing.assert_array_equal(fill(bare), expected)
+    for stated in (
+        (bare / 1e4).assign_attrs(gain=1.0, bias=0.0),
+        ((bare / 1e4 + 0.2) / 2.75e-5).assign_attrs(gain=2.75e-5, bias=-0.2),
+    ):
+        np.testing.assert_allclose(fill(stated), expected, rtol=2e-3, atol=1)
+
+
+def test_a_series_that_is_no_array_is_refused() -> None:
+    with pytest.raises(SceneError, match="the series is a ndarray; it is to be a DataArray"):
+        library.fill(np.zeros((2, 6, 8, 8)), "linear")  # type: ignore[arg-type]
+    untimed = made()[:, 0].rename(time="step")
+    with pytest.raises(SceneError, match=r"the dimensions \(step, y, x\); a series has"):
+        library.fill(untimed, "linear")
+
+
+def test_dates_in_words_order_a_series_as_dates_do() -> None:
+    series = made(8, 3)[[1, 2, 0]]
+    series[0, 0, :4] = np.nan
+    series = series.assign_attrs(gain=1e-4)
+    words = series.assign_coords(time=[str(day)[:10] for day in series["time"].values])
+    np.testing.assert_array_equal(library.fill(words, "linear")["image"], library.fill(series, "linear")["image"])
+    np.testing.assert_allclose(library.fill(words, "linear")["image"][0], made(8, 3)[1], rtol=1e-6)
+
+
+def test_clouds_are_laid_over_without_reading(tmp_path: Path) -> None:
+    """`clear` is lazy, and so is what it hides."""
+    path = write(tmp_path / "m.tif", np.eye(8, dtype=np.uint8))
+    hidden = without_clouds(made(), clear_of([path, path], made()))
+    assert hidden.chunks is not None
+    np.testing.assert_array_equal(np.isnan(hidden.values[:, 0]), np.stack([np.eye(8, dtype=bool)] * 2))
