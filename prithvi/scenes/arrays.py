@@ -42,8 +42,8 @@ def from_array(
     if dates is not None:
         if len(dates) != steps:
             raise SceneError(f"{where} has {steps} dates and {len(dates)} were given.")
-        for stated, given in zip(days_of(array) or (), dates, strict=False):
-            agree(stated, given, f"a step of {where}, by its time,")
+        for day, given in zip(days_of(array) or (), dates, strict=False):
+            agree(day, given, f"a step of {where}, by its time,")
         if days_of(array) is None:
             array = array.assign_coords(time=np.array(dates, dtype="datetime64[ns]"))
     array = dated(array)
