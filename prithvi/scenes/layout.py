@@ -166,7 +166,8 @@ def _stacks(
             given = dates[position] if dates and len(dates) == len(files) else None
             key = date or read_file_name(file.path).date or given
             if key in table:
-                raise SceneError(f"{file.path} and another file are of the same date ({key}): give dates.")
+                mend = "give the date of each (--date)" if key is None else "open them one by one"
+                raise SceneError(f"{file.path} and another file are of the same date ({key or 'unknown'}): {mend}.")
             table[key] = step
     return table
 
