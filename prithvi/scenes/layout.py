@@ -184,8 +184,8 @@ def _stacks(
             if key is None and dates and len(files) > 1:
                 raise SceneError(f"{len(files)} files and {len(dates)} dates were given: give the date of each file.")
             if key in table:
-                day = f"({key}): give dates" if key else "(none is known): give the date of each"
-                raise SceneError(f"{file.path} and another file are of the same date {day}.")
+                mend = "give the date of each (--date)" if key is None else "open them one by one"
+                raise SceneError(f"{file.path} and another file are of the same date ({key or 'unknown'}): {mend}.")
             table[key] = step
         if given is not None:
             _warn_of_name(file, given)

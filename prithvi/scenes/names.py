@@ -55,7 +55,7 @@ def _day(text: str, form: str, name: str) -> dt.date:
             raise ValueError(text)
         return day
     except ValueError as error:
-        raise SceneError(f"{name} names the day {text}, which does not exist: rename it, or give dates.") from error
+        raise SceneError(f"{name} names the day {text}, which does not exist: rename it.") from error
 
 
 def read_file_name(path: str | Path) -> Named:
@@ -130,7 +130,9 @@ def are_unnamed(names: Sequence[str | None]) -> bool:
     parts = [re.fullmatch(r"(.*?)0*(\d{1,3})", (name or "").strip()) for name in names]
     places = [int(part[2]) if part else -1 for part in parts]
     counted = places in (list(range(1, len(names) + 1)), list(range(len(names))))
-    alike = len({part[1].lower() for part in parts if part}) == 1
+    words = {part[1].lower() for part in parts if part}
+    # "sur_refl_b01" is an id of a product that is not known here.
+    alike = len(words) == 1 and not re.search(r"refl|(^|[^a-z])b[\s_]?$", min(words))
     return not any(names) or (counted and alike and not any(_says_something(read_name(str(name))) for name in names))
 
 
@@ -139,8 +141,8 @@ def _says_something(reading: Reading) -> bool:
 
 
 _NO_VALUES = re.compile(
-    r"(^|[^a-z])(std\w*|var\w*|unc\w*|err\w*|min|max|count|n?obs|mask\w*|qa\w*|cloud\w*|angle\w*|diff\w*|delta\w*|anom\w*)"
-    r"([^a-z]|$)",
+    r"(?<![a-z])(std|stdev|stddev|sd|var|variance|unc|uncertainty|err|error|min|max|count|nobs|masks?|qa|clouds?|angles?"
+    r"|diff|difference|anomaly)(?![a-z])",
     re.IGNORECASE,
 )
 """Words that make something else of a band's values."""
