@@ -58,6 +58,7 @@ def fill_verb(
     from prithvi.mapping.masks import clear_of
     from prithvi.mapping.series import fill_series
     from prithvi.scenes import open_scene
+    from prithvi.scenes.moments import moments
 
     series = sources if method is not None else sources[1:]
     if not series:
@@ -71,8 +72,9 @@ def fill_verb(
     if masks and len(series) > 1 and len(masks) == len(series):
         # A series lies in the order of its dates, whatever the order of its files.
         days = date or [str(open_scene(entry, **said)["time"].dt.strftime("%Y-%m-%d").values[0]) for entry in series]
-        by_day = dict(zip(days, masks, strict=True))
-        masks = [by_day[str(day)] for day in opened["time"].dt.strftime("%Y-%m-%d").values]
+        times = moments(series)  # where two granules are of one day
+        ranks = sorted(range(len(series)), key=lambda place: (str(days[place]), str(times.get(series[place], ""))))
+        masks = [masks[place] for place in ranks]
     clear = clear_of(masks, opened) if masks else None
     if clouds is None and masks:
         typer.echo("What is cloud is taken from each granule's Fmask.", err=True)

@@ -20,6 +20,7 @@ from prithvi.catalog import Sensor
 from prithvi.catalog import sensor as sensor_named
 from prithvi.errors import BandError, SceneError
 from prithvi.scenes.grids import difference
+from prithvi.scenes.moments import as_time, granules_named, moments
 from prithvi.scenes.names import common_names, read_file_name, split_description
 from prithvi.scenes.remote import ask, is_remote, shown
 
@@ -76,6 +77,7 @@ class Layout:
     files: dict[str, File]
     """Every file by its path."""
     dates: list[dt.date] | None
+    """Of each step; times (`prithvi.scenes.moments`) where two granules are of one day."""
     sensor: Sensor | None
     nodata: dict[str, tuple[float, ...]]
     """Values of pixels without data in each file: what it declares and what its product says."""
@@ -113,6 +115,7 @@ def lay_out(
     files = list(inspect_all(paths).values())
     _refuse_several_grids(files)
     where = shown(paths[0]) if len(paths) == 1 else f"{Path(shown(paths[0])).name} and {len(paths) - 1} more files"
+    where = granules_named(paths) or where
     if told is None:
         said = {name.sensor for name in map(read_file_name, paths) if name.sensor}
         if len(said) > 1 and len({sensor_named(s).gain for s in said}) > 1:
@@ -134,6 +137,7 @@ def _single_bands(
 ) -> _Table:
     """Files of one band each."""
     table: _Table = {}
+    times = moments([file.path for file in files])
     for file, label in zip(files, _labels_of_single_files(files, bands), strict=True):
         if isinstance(bands, dict) and label is None:
             continue  # not among the numbers that were said
@@ -143,7 +147,7 @@ def _single_bands(
         (common,) = common_names([label], own, file.path) if label else (None,)
         if common is None:
             _refuse_unnamed(where, len(files), bands)
-        step = table.setdefault(name.date, {})
+        step = table.setdefault(times.get(file.path, name.date), {})
         if common in step:
             raise BandError(f"{file.path} and {step[common].path} are both {common} of the same date.")
         step[str(common)] = FileBand(file.path, 1)
@@ -159,10 +163,11 @@ def _stacks(
 ) -> _Table:
     """Files of several bands, each of one date or more."""
     table: _Table = {}
+    times = moments([file.path for file in files])
     for position, file in enumerate(files):
         for date, step in _stacked(file, bands, told, dates, order).items():
             given = dates[position] if dates and len(dates) == len(files) else None
-            key = date or read_file_name(file.path).date or given
+            key = times.get(file.path) or date or read_file_name(file.path).date or given
             if key in table:
                 raise SceneError(f"{file.path} and another file are of the same date ({key}): give dates.")
             table[key] = step
@@ -224,6 +229,13 @@ def _header(path: str, raster: rasterio.DatasetReader) -> File:
 
 def _check_georeference(path: str, raster: rasterio.DatasetReader) -> None:
     """Raises SceneError for a file that does not say where it lies."""
+    otherwise = "ground control points" if raster.gcps[0] else "a sensor model (RPCs)" if raster.rpcs else None
+    otherwise = "a table of places (geolocation array)" if raster.tags(ns="GEOLOCATION") else otherwise
+    if otherwise is not None and raster.transform.is_identity:
+        raise SceneError(
+            f"{path} is placed by {otherwise} and not by a transform, so its rows and columns are no grid: warp it "
+            "first ('gdalwarp IN OUT', or rasterio.vrt.WarpedVRT)."
+        )
     if raster.crs is None or raster.transform.is_identity:
         what = "coordinate reference system" if raster.crs is None else "geotransform"
         raise SceneError(
@@ -361,7 +373,7 @@ def _finish(
     known = [date for date in table if date is not None]
     if known and len(known) != len(table):
         raise SceneError(f"{where}: some bands have a date and some have none.")
-    order = sorted(known) if known else [None]  # without a date there is one step
+    order = sorted(known, key=as_time) if known else [None]  # without a date there is one step
     steps = [table[date] for date in order]
     first = list(steps[0])
     for date, step in zip(order, steps, strict=True):
@@ -369,7 +381,7 @@ def _finish(
             differ = sorted(set(first) ^ set(step))
             raise BandError(f"{where}: {', '.join(differ)} is not there on every date ({date} differs).")
     steps = [{name: step[name] for name in first} for step in steps]
-    when: list[dt.date] | None = sorted(known) if known else dates
+    when: list[dt.date] | None = sorted(known, key=as_time) if known else dates
     if when is not None and len(when) != len(steps):
         raise SceneError(f"{where} has {len(steps)} dates and {len(when)} were given.")
     missing = {}
