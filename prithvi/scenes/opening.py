@@ -82,9 +82,10 @@ def open_scene(
     when = _days(dates) if dates is not None else None
     if scale is not None and not 0 < scale < float("inf"):
         raise SceneError(f"a scale of {scale:g} was given; value = reflectance x scale needs one above 0.")
-    refuse_plain(source)
     if isinstance(source, xr.Dataset):
         source = of_dataset(source, told)
+    elif not isinstance(source, xr.DataArray):
+        refuse_plain(source)
     if isinstance(source, xr.DataArray):
         scene, layout = from_array(source, _numbered(bands), told, when, nodata)
     elif is_items(source):

