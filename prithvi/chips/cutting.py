@@ -137,6 +137,11 @@ class TileUnit:
             for sequence in self._few(passes, row, number):
                 yield self._chip(strips, sequence, number, at, grid.crs, measured, label, share, part, spec)
 
+    def _day(self, granule: GranuleFiles) -> str:
+        """The day as a granule's name has it, with its time where another of the tile is of the same day."""
+        alone = sum(other.time.date() == granule.time.date() for other in self.granules) == 1
+        return f"{granule.time:%Y%j}" if alone else f"{granule.time:%Y%jT%H%M%S}"
+
     def _label(
         self, near: LabelsHere | RasterHere | None, at: Affine, size: tuple[int, int]
     ) -> tuple[npt.NDArray[np.uint8] | None, str]:
@@ -176,7 +181,7 @@ class TileUnit:
         lon, lat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(x, y)
         parts = {granule.split for granule in granules}
         sample = Sample(
-            name=f"T{self.tile}_{int(at.c)}_{int(at.f)}_{granules[0].time:%Y%j}",
+            name=f"T{self.tile}_{int(at.c)}_{int(at.f)}_{self._day(granules[0])}",
             crs=crs,
             affine=tuple(at)[:6],
             lat=lat,

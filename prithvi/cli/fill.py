@@ -64,6 +64,7 @@ def fill_verb(
     from prithvi.mapping.methods import Method
     from prithvi.mapping.series import fill_series
     from prithvi.scenes import open_scene
+    from prithvi.scenes.moments import moments
 
     series = sources if method is not None else sources[1:]
     if not series:
@@ -78,10 +79,14 @@ def fill_verb(
     clear = None
     if masks:
         days = date
-        if (
-            days is None and len(series) == number > 1
-        ):  # masks are in the order of the files, the series in that of time
-            days = [str(open_scene(entry, **said)["time"].dt.strftime("%Y-%m-%d").values[0]) for entry in series]
+        if len(series) == len(masks) == number > 1:
+            # Masks are in the order of the files, the series in that of time; of two granules of a day, of their times.
+            days = date or [
+                str(open_scene(entry, **said)["time"].dt.strftime("%Y-%m-%d").values[0]) for entry in series
+            ]
+            times = moments(series)
+            ranks = sorted(range(number), key=lambda place: str(times.get(series[place], "")))
+            masks, days = [masks[place] for place in ranks], [days[place] for place in ranks]
         clear = clear_of(masks, opened, dates=days or None, product=clouds_are)
         typer.echo("\n".join(clear.attrs["masks"]), err=True)
     elif clouds_are is not None:

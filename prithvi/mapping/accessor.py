@@ -155,12 +155,12 @@ class PrithviAccessor:
         raise ConfigError(f"none of {', '.join(map(str, self.result.data_vars))} is a map, a series or an embedding.")
 
     def _series_to_cogs(self, folder: Path) -> Path:
-        from prithvi.mapping.series import rasters_of, stored_dates
+        from prithvi.mapping.series import date_labels, rasters_of, stored_dates
 
         if "time" not in self.result.coords:
             raise SceneError("a filled series is written date by date, and this one has no dates: give it a `time`.")
         ordered = PrithviAccessor(self.result.transpose("time", "band", "y", "x"))
-        labels = [str(day)[:10] for day in self.result["time"].values]
+        labels = date_labels(self.result)
         if len(set(labels)) < len(labels):
             twice = next(label for label in labels if labels.count(label) > 1)
             raise SceneError(f"the filled series has the date {twice} twice, and each becomes a file: leave one out.")

@@ -21,6 +21,7 @@ from prithvi.errors import SceneError
 from prithvi.mapping.maskproducts import MASK_PRODUCTS, MaskProduct, product_called, product_named, product_of
 from prithvi.scenes.dates import Date, as_days, dated, day_in_name, days_of
 from prithvi.scenes.grids import difference, grid_of, grid_of_array, repeats
+from prithvi.scenes.moments import granule_of
 
 Mask = str | Path | None
 """A raster; None where a date has no mask, and all that was observed counts as clear."""
@@ -249,7 +250,14 @@ def _paired(
     for mask, day, named in zip(masks, given, said, strict=True):
         if named not in (None, day):
             raise SceneError(f"the cloud mask {mask} is of {named} by its name, and stands at the place of {day}.")
-    return [masks[given.index(day)] for day in days]
+    # Of several masks of one day, in the order of the times that their granules' names state.
+    left = sorted(zip(given, masks, strict=True), key=lambda pair: _time_in_name(pair[1]))
+    return [left.pop([own for own, _ in left].index(day))[1] for day in days]
+
+
+def _time_in_name(mask: Path | None) -> str:
+    granule = granule_of(mask)
+    return str(granule[1]) if granule is not None else ""
 
 
 def _said(masks: Sequence[Path | None], days: Sequence[dt.date]) -> list[dt.date | None]:

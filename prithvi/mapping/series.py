@@ -280,10 +280,17 @@ def _labels(series: xr.DataArray) -> list[str]:
             f"{series.attrs.get('source', 'the series')} has {series.sizes['time']} dates, and a gap is filled from "
             "others: give files of two dates or more, with their dates (--date)."
         )
-    labels = [str(label) for label in series["time"].dt.strftime("%Y-%m-%d").values]
+    labels = date_labels(series)
     if len(set(labels)) < len(labels):
         twice = next(label for label in labels if labels.count(label) > 1)
         raise SceneError(
             f"{series.attrs.get('source', 'the series')} has the date {twice} twice: leave one of them out."
         )
     return labels
+
+
+def date_labels(series: xr.DataArray | xr.Dataset) -> list[str]:
+    """What files of a series' dates are called: by the day, and by the time where two are of one day."""
+    days = series["time"].dt.strftime("%Y-%m-%d").values.tolist()
+    times = series["time"].dt.strftime("%Y-%m-%dT%H%M%S").values.tolist()
+    return [str(time if days.count(day) > 1 else day) for day, time in zip(days, times, strict=True)]

@@ -126,9 +126,9 @@ def agree(stated: dt.date | None, given: dt.date | None, what: str) -> dt.date |
         SceneError: they say two.
 
     """
-    if stated is not None and given is not None and stated != given:
+    day = stated.date() if isinstance(stated, dt.datetime) else stated
+    if day is not None and given is not None and day != given:
         raise SceneError(
-            f"{what} is of {stated}, and {given} was given as its date: leave the date out, or correct whichever is "
-            "wrong."
+            f"{what} is of {day}, and {given} was given as its date: leave the date out, or correct whichever is wrong."
         )
     return stated or given

@@ -20,7 +20,6 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
-from rioxarray.exceptions import RioXarrayError
 
 from prithvi.errors import SceneError
 
@@ -194,10 +193,8 @@ def transform_of(scene: xr.DataArray) -> Affine:
             of a rotated scene, which has no coordinates that would say which part.
 
     """
-    try:
-        written: Affine = scene.rio.transform(recalc=False)
-    except RioXarrayError:  # one row or column, and nothing written
-        written = Affine.identity()
+    # Beside coordinates rioxarray gives their first corner instead of the one that is written.
+    written: Affine = scene.drop_vars(["x", "y"], errors="ignore").rio.transform(recalc=False)
     if not {"x", "y"} <= set(scene.coords):
         if scene.attrs.get("shape", (scene.sizes["y"], scene.sizes["x"])) != (scene.sizes["y"], scene.sizes["x"]):
             raise SceneError(

@@ -24,6 +24,7 @@ from prithvi.errors import BandError, SceneError
 from prithvi.scenes.dates import agree, as_days
 from prithvi.scenes.grids import called, difference, repeats, same_crs
 from prithvi.scenes.layout import File, FileBand, Layout, inspect_all, values_of
+from prithvi.scenes.moments import as_time, granules_named, moments
 from prithvi.scenes.names import read_file_name
 from prithvi.scenes.remote import shown
 from prithvi.scenes.scales import OFFSET_SINCE, Scales, scale_tag
@@ -88,21 +89,25 @@ def lay_out_items(
 
     """
     items = read_stac(source)
-    where = shown(items[0].id if len(items) == 1 else f"{items[0].id} and {len(items) - 1} more items")
+    names = [item.id for item in items]
+    where = granules_named(names) or shown(
+        items[0].id if len(items) == 1 else f"{items[0].id} and {len(items) - 1} more items"
+    )
     if dates is not None and len(dates) != len(items):
         raise SceneError(f"{where} has {len(items)} dates and {len(dates)} were given.")
     given: Sequence[dt.date | None] = dates if dates is not None else [None] * len(items)
-    days = [_day(item, day) for item, day in zip(items, given, strict=True)]
+    times = moments(names)
+    days = [times.get(item.id, _day(item, day)) for item, day in zip(items, given, strict=True)]
     twice = sorted({str(day) for day in days if days.count(day) > 1})
     if twice:
         same = ", ".join(item.id for item, day in zip(items, days, strict=True) if str(day) == twice[0])
         raise SceneError(f"{same} are of the same date ({twice[0]}): a scene has one item a date, of one tile.")
-    order = sorted(range(len(items)), key=lambda number: days[number])
+    order = sorted(range(len(items)), key=lambda number: as_time(days[number]))
     items, days = [items[number] for number in order], [days[number] for number in order]
     sensors = [_sensor(item, told) for item in items]
     tables = [_bands(item, sensor) for item, sensor in zip(items, sensors, strict=True)]
-    names = _wanted(bands, tables, items)
-    chosen = [{name: table[name] for name in names} for table in tables]
+    wanted = _wanted(bands, tables, items)
+    chosen = [{name: table[name] for name in wanted} for table in tables]
     files = inspect_all(list(dict.fromkeys(asset.path for table in chosen for asset in table.values())))
     repeat = _repeats(files, where)
     scales: dict[FileBand, Scales] = {}

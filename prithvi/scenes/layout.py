@@ -23,6 +23,7 @@ from prithvi.errors import BandError, SceneError
 from prithvi.scenes.dates import agree, day_in_name
 from prithvi.scenes.grids import difference
 from prithvi.scenes.labels import ask_for_bands, labels_of_single_files, refuse_unnamed
+from prithvi.scenes.moments import as_time, granules_named, moments
 from prithvi.scenes.names import are_unnamed, common_names, read_file_name, split_description
 from prithvi.scenes.remote import ask, is_remote, shown
 from prithvi.scenes.scales import Scales, scale_tag
@@ -82,6 +83,7 @@ class Layout:
     files: dict[str, File]
     """Every file by its path."""
     dates: list[dt.date] | None
+    """Of each step; times (`prithvi.scenes.moments`) where two granules are of one day."""
     sensor: Sensor | None
     nodata: dict[FileBand, tuple[float, ...]]
     """Values of pixels without data in each band: what it declares and what its product says."""
@@ -127,6 +129,7 @@ def lay_out(
     files = list(inspect_all(paths, placed).values())
     _refuse_several_grids(files)
     where = shown(paths[0]) if len(paths) == 1 else f"{Path(shown(paths[0])).name} and {len(paths) - 1} more files"
+    where = granules_named(paths) or where
     if told is None:
         said = {name.sensor for name in map(read_file_name, paths) if name.sensor}
         if len(said) > 1 and len({sensor_named(s).gain for s in said}) > 1:
@@ -154,13 +157,13 @@ def _single_bands(
     """Files of one band each; those whose names say nothing (masks) are left out, as in a file of several bands."""
     table: _Table = {}
     paths, descriptions = [file.path for file in files], [file.descriptions[0] for file in files]
-    labels = labels_of_single_files(paths, descriptions, bands, told)
+    labels, times = labels_of_single_files(paths, descriptions, bands, told), moments(paths)
     if not any(common for common, _ in labels):
         refuse_unnamed(where, len(files))
     for file, (common, date) in zip(files, labels, strict=True):
         if common is None:
             continue
-        step = table.setdefault(date, {})
+        step = table.setdefault(times.get(file.path, date), {})
         if common in step:
             raise BandError(f"{file.path} and {step[common].path} are both {common} of the same date.")
         step[common] = FileBand(file.path, 1)
@@ -176,6 +179,7 @@ def _stacks(
 ) -> _Table:
     """Files of several bands, each of one date or more."""
     table: _Table = {}
+    times = moments([file.path for file in files])
     for position, file in enumerate(files):
         own = _stacked(file, bands, told, dates, order)
         given = dates[position] if dates and len(dates) == len(files) and len(own) == 1 else None
@@ -183,6 +187,7 @@ def _stacks(
             key = agree(_stated(file, date, own), given, file.path)
             if key is None and dates and len(files) > 1:
                 raise SceneError(f"{len(files)} files and {len(dates)} dates were given: give the date of each file.")
+            key = times.get(file.path, key)
             if key in table:
                 mend = "give the date of each (--date)" if key is None else "open them one by one"
                 raise SceneError(f"{file.path} and another file are of the same date ({key or 'unknown'}): {mend}.")
@@ -277,6 +282,13 @@ def header(path: str, raster: rasterio.DatasetReader, placed: bool = True) -> Fi
 
 def _check_georeference(path: str, raster: rasterio.DatasetReader) -> None:
     """Raises SceneError for a file that does not say where it lies."""
+    otherwise = "ground control points" if raster.gcps[0] else "a sensor model (RPCs)" if raster.rpcs else None
+    otherwise = "a table of places (geolocation array)" if raster.tags(ns="GEOLOCATION") else otherwise
+    if otherwise is not None and raster.transform.is_identity:
+        raise SceneError(
+            f"{path} is placed by {otherwise} and not by a transform, so its rows and columns are no grid: warp it "
+            "first ('gdalwarp IN OUT', or rasterio.vrt.WarpedVRT)."
+        )
     if raster.crs is None or raster.transform.is_identity:
         what = "coordinate reference system" if raster.crs is None else "geotransform"
         raise SceneError(
@@ -408,7 +420,7 @@ def _finish(
     known = [date for date in table if date is not None]
     if known and len(known) != len(table):
         raise SceneError(f"{where}: some bands have a date and some have none.")
-    order = sorted(known) if known else [None]  # without a date there is one step
+    order = sorted(known, key=as_time) if known else [None]  # without a date there is one step
     steps = [table[date] for date in order]
     first = list(steps[0])
     for date, step in zip(order, steps, strict=True):
@@ -416,7 +428,7 @@ def _finish(
             differ = sorted(set(first) ^ set(step))
             raise BandError(f"{where}: {', '.join(differ)} is not there on every date ({date} differs).")
     steps = [{name: step[name] for name in first} for step in steps]
-    when: list[dt.date] | None = sorted(known) if known else dates
+    when: list[dt.date] | None = sorted(known, key=as_time) if known else dates
     if dates is not None and len(dates) != len(steps):
         raise SceneError(f"{where} has {len(steps)} dates and {len(dates)} were given.")
     for stated, given in zip(when or (), sorted(dates or ()), strict=False):

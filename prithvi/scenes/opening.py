@@ -94,9 +94,10 @@ def open_scene(
     when = as_days(dates) if dates is not None else None
     if scale is not None and not 0 < scale < float("inf"):
         raise SceneError(f"a scale of {scale:g} was given; value = reflectance x scale needs one above 0.")
-    refuse_plain(source)
     if isinstance(source, xr.Dataset):
         source = of_dataset(source, told)
+    elif not isinstance(source, xr.DataArray):
+        refuse_plain(source)
     source = _of_archive(source, scale is not None)
     array: xr.DataArray | None = None
     if isinstance(source, xr.DataArray):

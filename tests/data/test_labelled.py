@@ -166,9 +166,13 @@ def test_a_label_on_another_grid_is_refused(folder: Path, write_tif: Write) -> N
         (
             "shifted",
             {"transform": from_origin(600_010, 4_200_000, 10, 10)},
-            "do not lie on one grid: the image begins at",
+            "image and label do not lie on one grid: their corners lie up to 1 pixels apart",
         ),
-        ("zone", {"crs": "EPSG:32631"}, r"image \(EPSG:32630\) and label \(EPSG:32631\) do not lie on one grid"),
+        (
+            "zone",
+            {"crs": "EPSG:32631"},
+            r"do not lie on one grid: .* EPSG:32630 \(WGS 84 / UTM zone 30N\) and EPSG:32631",
+        ),
     ):
         write_tif(mask, "masks/tile_3.tif", names=None, **options)
         data = module(folder)
@@ -176,6 +180,30 @@ def test_a_label_on_another_grid_is_refused(folder: Path, write_tif: Write) -> N
         with pytest.raises(DatasetError, match=told):
             list(data.val_dataloader())
         assert name
+
+
+def test_a_label_in_degrees_is_compared_at_its_far_corner(
+    folder: Path, write_tif: Write, six_bands: np.ndarray
+) -> None:
+    """5 pixels over 512 are less than a millionth of a degree a pixel."""
+    from affine import Affine
+
+    at = Affine(9e-5, 0, -1.9, 0, -9e-5, 37.9)
+    write_tif(six_bands, "images/tile_3_2022145.tif", names=None, crs="EPSG:4326", transform=at)
+    for factor, shift, told in (
+        (1, 1e-9, None), (1 + 1e-10, 0, None), (1 + 5 / 512, 0, "their pixels measure|up to 5 pixels apart"),
+        (1, 9e-7, "up to 0.01 pixels apart"),
+    ):  # fmt: skip
+        moved = Affine.translation(shift, 0) @ at @ Affine.scale(factor)
+        mask = np.full((1, 512, 512), 7, np.uint8)
+        write_tif(mask, "masks/tile_3.tif", names=None, crs="OGC:CRS84", transform=moved)
+        data = module(folder)
+        data.setup("fit")
+        if told is None:
+            assert len(list(data.val_dataloader())) == 1
+        else:
+            with pytest.raises(DatasetError, match=f"image and label do not lie on one grid: .*({told})"):
+                list(data.val_dataloader())
 
 
 def test_a_labelled_store_is_trained_on_as_it_is(tmp_path: Path) -> None:

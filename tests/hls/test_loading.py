@@ -6,10 +6,12 @@ import dask.array
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from odc.geo.geobox import GeoBox
+from pyproj import Transformer
 
 import prithvi
-from prithvi.errors import DatasetError
+from prithvi.errors import DatasetError, SceneError
 from prithvi.hls import Granule, asset_href, load
 from prithvi.hls.access import readable
 from tests.http_files import serve_folder
@@ -72,7 +74,9 @@ def test_a_box_reads_only_its_part(archive: Archive) -> None:
 
 
 def test_two_zones_are_refused_unless_a_grid_is_given(archive: Archive) -> None:
-    with pytest.raises(DatasetError, match=r"granules of EPSG:32631 and EPSG:32632 would make one huge raster"):
+    with pytest.raises(
+        DatasetError, match=r"granules of EPSG:\d+ \(WGS 84 / UTM zone 3\dN\) and EPSG:.* would make one huge"
+    ):
         load(archive.items)
     grid = GeoBox.from_bbox((600_000, 5_300_000, 601_500, 5_301_500), crs="EPSG:32631", resolution=30, tight=True)
     found = load(archive.items[:1] + archive.items[-1:], grid=grid)
@@ -88,3 +92,65 @@ def test_granules_are_read_over_http_in_parts(archive: Archive) -> None:
         with rasterio.open(readable(asset_href(archive.items[0], "red"))) as raster:
             np.testing.assert_array_equal(found["image"].values[0, 0], raster.read(1))
         assert any(wanted for _, wanted, _ in server.requests)
+
+
+def test_a_pixel_takes_the_one_its_middle_lies_in_for_every_chunk_size(archive: Archive) -> None:
+    item = of_tile(archive, "31UDS")[0]
+    with rasterio.open(readable(asset_href(item, "red"))) as raster:
+        stored, at = raster.read(1), raster.transform
+    own = GeoBox(stored.shape, at, "EPSG:32631")
+    grids = {
+        "aligned": GeoBox((90, 100), at @ Affine.translation(20, 30), "EPSG:32631"),
+        "half a pixel off": GeoBox((90, 100), at @ Affine.translation(20.5, 30.5), "EPSG:32631"),
+        "half a pixel off, the other way": GeoBox((90, 100), at @ Affine.translation(19.5, -0.5), "EPSG:32631"),
+        "a third off": GeoBox((90, 100), at @ Affine.translation(20 + 1 / 3, 30.7), "EPSG:32631"),
+        "coarser": GeoBox((50, 45), at @ Affine.translation(20, 30) @ Affine.scale(2), "EPSG:32631"),
+        "finer": GeoBox((150, 160), at @ Affine.translation(20, 30) @ Affine.scale(1 / 3), "EPSG:32631"),
+        "south-up": GeoBox((90, 100), at @ Affine.translation(20, 130) @ Affine.scale(1, -1), "EPSG:32631"),
+        "rotated": GeoBox((90, 100), at @ Affine.translation(90, 60) @ Affine.rotation(20), "EPSG:32631"),
+        "the next zone": own.to_crs("EPSG:32632", resolution=30)[:, :150],
+        "degrees": own.to_crs("EPSG:4326"),
+        "beside it": GeoBox((20, 20), at @ Affine.translation(900, 0), "EPSG:32631"),
+    }
+    for name, grid in grids.items():
+        points = grid.affine @ tuple(np.meshgrid(np.arange(grid.shape[1]) + 0.5, np.arange(grid.shape[0]) + 0.5))
+        if str(grid.crs) != "EPSG:32631":
+            points = Transformer.from_crs(str(grid.crs), "EPSG:32631", always_xy=True).transform(*points)
+        columns, rows = (np.floor(np.round(part, 6)).astype(int) for part in ~at @ points)
+        inside = (rows >= 0) & (columns >= 0) & (rows < 320) & (columns < 320)
+        expected = np.where(inside, stored[np.clip(rows, 0, 319), np.clip(columns, 0, 319)], -9999)
+        for chunk in (512, 64, 37):
+            found = load([item], bands=["red"], grid=grid, chunks={"y": chunk, "x": chunk})
+            np.testing.assert_array_equal(found["image"].values[0, 0], expected, err_msg=f"{name}, chunks of {chunk}")
+            assert tuple(found.rio.transform())[:6] == pytest.approx(tuple(grid.affine)[:6])
+        with rasterio.open(readable(asset_href(item, "fmask"))) as raster:
+            fmask = raster.read(1)
+        np.testing.assert_array_equal(
+            found["fmask"].values[0], np.where(inside, fmask[np.clip(rows, 0, 319), np.clip(columns, 0, 319)], 255)
+        )
+
+
+def test_a_band_on_another_grid_than_its_fmask_is_refused(archive: Archive, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    item = of_tile(archive, "31UDS")[0].clone()
+    with rasterio.open(readable(asset_href(item, "red"))) as raster:
+        values, profile = raster.read(), {**raster.profile, "driver": "GTiff"}
+    profile["transform"] = profile["transform"] @ Affine.translation(0.5, 0)
+    with rasterio.open(tmp_path / "red.tif", "w", **profile) as raster:
+        raster.write(values)
+    key = Granule.parse(item.id).band_id("red")
+    item.assets[key].href = (tmp_path / "red.tif").as_uri()
+    with pytest.raises(SceneError, match=r"its granule's Fmask do not lie on one grid: .* up to 0\.5 pixels apart"):
+        load([item], bands=["red"])["image"].compute()
+
+
+def test_granules_whose_zone_is_in_words_load_as_one(shared) -> None:  # type: ignore[no-untyped-def]
+    """A true granule of HLS 2.0 names its CRS in words; beside one that states the code both are one zone."""
+    from prithvi.hls import read_items
+
+    items = read_items(shared / "proteus_hls_s30_dswx")
+    found = load(items, bands=["red"], chunks={"y": 300, "x": 300})
+    with rasterio.open(readable(asset_href(items[0], "red"))) as raster:
+        np.testing.assert_array_equal(found["image"].values[0, 0], raster.read(1))
+    grid = GeoBox((100, 100), Affine(30, 0, 603_000, 0, -30, 3_597_000), "EPSG:32615")
+    part = load(items, bands=["red"], grid=grid)
+    np.testing.assert_array_equal(part["image"].values[0, 0], found["image"].values[0, 0, 100:200, 100:200])

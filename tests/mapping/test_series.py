@@ -16,14 +16,17 @@ import pytest
 import rasterio
 import torch
 import xarray as xr
+from affine import Affine
 
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.errors import SceneError
 from prithvi.hls import Granule, good
 from prithvi.mapping import fill, fill_series
+from prithvi.mapping.masks import clear_of
 from prithvi.mapping.methods import linear_in_time, nearest_date
 from prithvi.modelfolder import save_pretrained
 from prithvi.models import GapFiller, build
+from prithvi.scenes import open_scene
 from tests.conftest import Answer
 from tests.synthetic_hls import Archive
 
@@ -126,6 +129,29 @@ def test_where_no_date_has_anything_nothing_is_said(prithvi: Cli, write_tif, six
     assert (values[:, 48:] != -9999).all()
     with rasterio.open(tmp_path / "out" / f"{DAYS[0]}_filled.tif") as raster:
         assert (raster.read(1)[:48, :48] == 255).all()
+
+
+def test_masks_in_degrees_are_compared_at_their_far_corner(write_tif, six_bands: np.ndarray, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """5 pixels over 512 are less than a millionth of a degree a pixel; noise in the last digits is none."""
+    at = Affine(9e-5, 0, -1.9, 0, -9e-5, 37.9)
+    place = {"crs": "EPSG:4326", "transform": at}
+    files = [write_tif(six_bands, f"{day}.tif", nodata=-9999, **place) for day in DAYS[:2]]
+    series = open_scene(files, sensor="hls-s30", dates=DAYS[:2])
+    cloud = np.zeros((1, 512, 512), np.uint8)
+    cloud[0, 40:80, :50] = 1
+    for factor, shift, told in ((1, 1e-9, None), (1 + 1e-10, 0, None), (1 + 5 / 512, 0, "grid"), (1, 9e-7, "grid")):
+        moved = Affine.translation(shift, 0) @ at @ Affine.scale(factor)
+        masks = [
+            write_tif(cloud, f"m{number}.tif", names=None, scale=None, crs="EPSG:4326", transform=turn)
+            for number, turn in enumerate((at, moved))
+        ]
+        if told is None:
+            clear = clear_of(masks, series)
+            assert clear.sizes == {"time": 2, "y": 512, "x": 512}
+            np.testing.assert_array_equal(clear.values, np.broadcast_to(cloud == 0, (2, 512, 512)))
+        else:
+            with pytest.raises(SceneError, match=r"m1\.tif .*do not lie on one grid"):
+                clear_of(masks, series)
 
 
 def test_what_does_not_fit_is_one_sentence(prithvi: Cli, series, write_tif, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

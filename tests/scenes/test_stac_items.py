@@ -301,7 +301,7 @@ def test_hls_items_and_folders_of_granules_are_scenes(archive: Archive) -> None:
     np.testing.assert_array_equal(by_folder.sel(band=list(scene["band"].values)).values, scene.values)
     np.testing.assert_array_equal(open_scene(folders[0]).values[0], by_folder.values[0])
     other = [item for item in archive.items if ".T32ULC." in item.id and item.datetime != items[0].datetime]
-    with pytest.raises(SceneError, match=r"lie in other coordinate reference systems \(UTM zones\)"):
+    with pytest.raises(SceneError, match=r"lie in two coordinate reference systems, EPSG:32632 .* and EPSG:32631"):
         open_scene([items[0], other[-1]])
 
 
@@ -351,7 +351,7 @@ def test_bands_that_begin_at_other_corners_are_refused(tmp_path: Path) -> None:
     path = sentinel(tmp_path, properties={"s2:processing_baseline": "02.13"})
     file = next(tmp_path.glob("*/B11.tif"))
     write(file, spain("swir16"), ORIGIN @ Affine.translation(0.5, 0) @ Affine.scale(2))
-    with pytest.raises(SceneError, match=r"B11\.tif \(256, 256\) and .* do not begin at the same corner"):
+    with pytest.raises(SceneError, match=r"B11\.tif and .* do not begin at the same corner"):
         open_scene(path)
 
 
