@@ -7,6 +7,7 @@ the commonest of those in the pixel.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,33 +27,43 @@ from rasterio.transform import array_bounds
 from rasterio.warp import Resampling, calculate_default_transform, reproject, transform_bounds
 from rasterio.windows import from_bounds
 
-from prithvi.catalog.datasets import LabelClass
+from prithvi.catalog.datasets import LabelClass, check_classes
+from prithvi.chips.labelvalues import PALETTE, classes_in
 from prithvi.chips.spec import UNLABELLED
 from prithvi.errors import DatasetError, nearest
 
 Label = npt.NDArray[np.uint8]
-PALETTE = ("0072B2", "E69F00", "009E73", "CC79A7", "56B4E9", "D55E00", "F0E442", "999999", "332288", "88CCEE", "44AA99",
-           "117733", "DDCC77", "CC6677", "AA4499", "882255")  # fmt: skip
-"""Colours that most kinds of colour vision can tell apart (Okabe and Ito; Tol)."""
 _RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".img")
 _ONE_AT_A_TIME = threading.Lock()
 """rasterio silences a warning of its own inside `rasterize`, in a way that two threads undo for one another."""
-_SCAN = 2048
-"""Pixels along a side of the windows in which a raster's classes are looked for."""
 
 
 def open_labels(
-    path: str | Path, column: str | None = None, *, background: str | None = None
+    path: str | Path,
+    column: str | None = None,
+    *,
+    background: str | None = None,
+    ignore: Sequence[str] = (),
+    keep: Sequence[str] = (),
+    product: str | None = None,
 ) -> VectorLabels | RasterLabels:
     """Labels of a vector file (GeoPackage, GeoParquet, GeoJSON, Shapefile, ...) or of a raster of class numbers.
+
+    A class's value is what the file has: a raster's value, or a whole number in the column. Words have none, and are
+    counted from 0 in the order of the alphabet, a background class first.
 
     Args:
         path: the file.
         column: the vector file's column with the classes, words or whole numbers.
         background: name of the class of all pixels outside every feature; None leaves them unlabelled.
+        ignore: values of a raster, or classes of the column, that are no class: their pixels stay unlabelled.
+        keep: values of a raster that are classes though they look like no data.
+        product: what the raster is, a key of `prithvi.catalog.labelproducts.LABEL_PRODUCTS`; None looks at its name and
+            tags.
 
     Raises:
-        DatasetError: no such file or column, no class, or a file without a CRS.
+        DatasetError: no such file or column, no class, a file without a CRS, classes that differ by case or blanks
+            alone, or a raster's value that may be no data; see `prithvi.chips.labelvalues`.
 
     """
     file = Path(path)
@@ -61,8 +72,10 @@ def open_labels(
     if file.suffix.lower() in _RASTERS:
         if column is not None or background is not None:
             raise DatasetError(f"{file} is a raster: --class-column and --background are for vector files.")
-        return _open_raster(file)
-    return _open_vector(file, column, background)
+        return _open_raster(file, ignore, keep, product)
+    if keep or product is not None:
+        raise DatasetError(f"{file} is a vector file: --keep and --label-product are for rasters.")
+    return _open_vector(file, column, background, ignore)
 
 
 @dataclass(frozen=True)
@@ -80,6 +93,10 @@ class VectorLabels:
     """As well-known text."""
     columns: tuple[str, ...]
     """All columns of the file but its geometry."""
+    ignored: tuple[Any, ...] = ()
+    """The column's values that are no class."""
+    told: str = ""
+    """Its classes in words."""
 
     def near(self, crs: str, bounds: tuple[float, float, float, float]) -> LabelsHere:
         """The features that touch a box (left, bottom, right, top in `crs`), in that CRS."""
@@ -107,6 +124,10 @@ class LabelsHere:
                 here = _inside(shapes, at, shape)
                 result[here] = number
                 claims += here
+        column = inside[self.labels.column]
+        unsaid = inside.geometry[column.isna() | column.isin(self.labels.ignored)]
+        if len(unsaid):
+            claims[_inside(unsaid, at, shape)] = 2
         result[claims > 1] = UNLABELLED
         if self.labels.background is not None:
             result[claims == 0] = self.labels.background
@@ -127,6 +148,8 @@ class RasterLabels:
     values: tuple[int, ...]
     """The raster's values in the order of the classes."""
     classes: tuple[LabelClass, ...]
+    told: str = ""
+    """Its classes in words, and what is none."""
 
     def near(self, crs: str, bounds: tuple[float, float, float, float]) -> RasterHere:
         """The raster, to be read onto grids in `crs`."""
@@ -198,7 +221,7 @@ def _read_vector(file: Path, bbox: tuple[float, float, float, float] | None = No
         raise DatasetError(f"{file} cannot be read as a vector file ({error}).") from error
 
 
-def _open_vector(file: Path, column: str | None, background: str | None) -> VectorLabels:
+def _open_vector(file: Path, column: str | None, background: str | None, ignore: Sequence[str]) -> VectorLabels:
     features = _read_vector(file)
     if features.crs is None:
         raise DatasetError(f"{file} has no CRS, so its features lie nowhere: write it with one.")
@@ -210,53 +233,66 @@ def _open_vector(file: Path, column: str | None, background: str | None) -> Vect
     if not kinds <= {"Polygon", "MultiPolygon", "Point", "MultiPoint"}:
         raise DatasetError(f"{file} holds {', '.join(sorted(kinds))}: labels come from polygons or points.")
     values = sorted(features[column].dropna().unique().tolist(), key=lambda value: (str(type(value)), value))
-    if not values:
-        raise DatasetError(f"{file}: column {column} names no class.")
     if any(isinstance(value, float) and value != round(value) for value in values):
         raise DatasetError(f"{file}: column {column} holds {values[0]}, which is a measurement and no class.")
-    words = [str(int(value)) if isinstance(value, float) else str(value) for value in values]
+    named = {value: _word(value) for value in values}
+    for word in ignore:
+        if word not in named.values():
+            raise DatasetError(
+                f"{file}: column {column} has no class {word!r} to ignore: {nearest(word, named.values())}"
+            )
+    # Features that are ignored, or whose class is not said, are still there: what they cover is no background.
+    nothing = tuple(value for value, word in named.items() if word in ignore or not word)
+    kept = {value: word for value, word in named.items() if value not in nothing}
+    if not kept:
+        raise DatasetError(f"{file}: column {column} names no class.")
+    numbers = [int(word) if word.lstrip("-").isdecimal() and str(int(word)) == word else None for word in kept.values()]
+    own: list[int] = [number for number in numbers if number is not None]
+    places: list[Any] = list(kept)
+    words = list(kept.values())
     outside = None
     if background is not None:
         if background in words:
             outside = words.index(background)
         else:
             # The class outside every feature comes first, as land does before water.
-            words.insert(0, background)
-            values.insert(0, None)
             outside = 0
-    classes = _classes(words, file)
-    return VectorLabels(str(file), column, tuple(values), classes, outside, features.crs.to_wkt(), tuple(names))
-
-
-def _classes(words: Sequence[str], file: Path) -> tuple[LabelClass, ...]:
+            words.insert(0, background)
+            places.insert(0, None)
+            free = (number for number in itertools.count() if number not in own)
+            own.insert(0, int(background) if background.isdecimal() and int(background) not in own else next(free))
     if len(words) > UNLABELLED:
         raise DatasetError(f"{file} has {len(words)} classes; at most {UNLABELLED} can be told apart.")
-    return tuple(LabelClass(number, word, PALETTE[number % len(PALETTE)]) for number, word in enumerate(words))
+    # Whole numbers are the classes' own values; words are counted.
+    whole = None not in numbers
+    classes = tuple(
+        LabelClass(own[place] if whole else place, word, PALETTE[place % len(PALETTE)])
+        for place, word in enumerate(words)
+    )
+    check_classes(classes, (), f"{file}, column {column},")
+    told = f"{file.name}: classes are {', '.join(f'{entry.value} ({entry.name})' for entry in classes)}."
+    return VectorLabels(
+        str(file), column, tuple(places), classes, outside, features.crs.to_wkt(), tuple(names), nothing, told
+    )
 
 
-def _open_raster(file: Path) -> RasterLabels:
+def _word(value: Any) -> str:
+    return str(int(value)) if isinstance(value, float) else str(value).strip()
+
+
+def _open_raster(file: Path, ignore: Sequence[str], keep: Sequence[str], product: str | None) -> RasterLabels:
     try:
         with rasterio.open(file) as raster:
             if raster.crs is None:
                 raise DatasetError(f"{file} has no CRS, so its pixels lie nowhere: write it with one.")
-            if raster.count != 1 or np.dtype(raster.dtypes[0]).kind not in "iu":
+            if raster.count != 1 or np.dtype(raster.dtypes[0]).kind not in "iuf":
                 raise DatasetError(
                     f"{file} has {raster.count} bands of {raster.dtypes[0]}: labels are one band of whole numbers."
                 )
-            values: set[int] = set()
-            for row in range(0, raster.height, _SCAN):
-                for column in range(0, raster.width, _SCAN):
-                    window = ((row, min(row + _SCAN, raster.height)), (column, min(column + _SCAN, raster.width)))
-                    stored, valid = raster.read(1, window=window), raster.read_masks(1, window=window) > 0
-                    values.update(np.unique(stored[valid]).tolist())
-                    if len(values) > UNLABELLED:
-                        raise DatasetError(f"{file} has more than {UNLABELLED} values: that is no raster of classes.")
+            classes, told = classes_in(raster, ignore, keep, product)
     except RasterioError as error:
         raise DatasetError(f"{file} cannot be read ({error}).") from error
-    if not values:
-        raise DatasetError(f"{file} holds nodata only: there is no class in it.")
-    ordered = sorted(values)
-    return RasterLabels(str(file), tuple(ordered), _classes([str(value) for value in ordered], file))
+    return RasterLabels(str(file), tuple(entry.value for entry in classes), classes, told)
 
 
 def check_column(labels: VectorLabels, column: str) -> None:

@@ -17,7 +17,7 @@ from prithvi.chips.cutting import TileUnit
 from prithvi.chips.dates import DateRule
 from prithvi.chips.filters import Filters
 from prithvi.chips.importing import layout_units
-from prithvi.chips.labels import VectorLabels, check_column, open_labels
+from prithvi.chips.labels import RasterLabels, VectorLabels, check_column, open_labels
 from prithvi.chips.planning import SEQUENCES, SPLIT, choose_dates, tile_units
 from prithvi.chips.running import Progress
 from prithvi.chips.spec import StoreSpec
@@ -51,6 +51,12 @@ class Recipe:
     """File of labels, see `prithvi.chips.labels.open_labels`."""
     class_column: str | None = None
     background: str | None = None
+    ignore: tuple[str, ...] = ()
+    """Values or classes of the label file that are no class."""
+    keep: tuple[str, ...] = ()
+    """Values of a label raster that are classes though they look like no data."""
+    label_product: str | None = None
+    """What a label raster is, see `open_labels`."""
     least_labelled: float = 0.0
     area: str | None = None
     """Vector file: only chips that touch one of its features."""
@@ -92,7 +98,7 @@ def store_of_granules(
 
     """
     items = read_items(source)
-    labels = open_labels(recipe.labels, recipe.class_column, background=recipe.background) if recipe.labels else None
+    labels = _labels(recipe, note)
     spec = StoreSpec(
         recipe.size, recipe.size, recipe.frames, recipe.bands, classes=labels.classes if labels else (), shard=shard,
         codec=codec,
@@ -111,7 +117,11 @@ def store_of_granules(
         items, template, recipe.bands, recipe.frames, area=read_area(recipe.area) if recipe.area is not None else None
     )
     plan = {
-        "recipe": {**dataclasses.asdict(recipe), "labels": _digest(recipe.labels), "area": _digest(recipe.area)},
+        "recipe": {
+            **{key: value for key, value in dataclasses.asdict(recipe).items() if value or key not in _ADDED},
+            "labels": _digest(recipe.labels),
+            "area": _digest(recipe.area),
+        },
         "split": split,
         "granules": _short(
             f"{item.id} {item.properties.get(SEQUENCES)} {item.properties.get(SPLIT)}" for item in items
@@ -121,6 +131,24 @@ def store_of_granules(
         Path(output), spec, units, plan=plan, split=_splitter(split, spec, seed), per_unit=recipe.per_tile, seed=seed,
         scheduler=scheduler, workers=workers, progress=progress, append=append,
     )  # fmt: skip
+
+
+_ADDED = ("ignore", "keep", "label_product")
+"""Fields of a recipe that older stores' plans do not have."""
+
+
+def _labels(recipe: Recipe, note: Callable[[str], None]) -> VectorLabels | RasterLabels | None:
+    if recipe.labels is None:
+        for name in ("class_column", "background", *_ADDED):
+            if getattr(recipe, name):
+                raise ConfigError(f"--{name.replace('_', '-')} is about a file of labels: give one (--labels FILE).")
+        return None
+    labels = open_labels(
+        recipe.labels, recipe.class_column, background=recipe.background, ignore=recipe.ignore, keep=recipe.keep,
+        product=recipe.label_product,
+    )  # fmt: skip
+    note(f"Labels of {labels.told}" if isinstance(labels, VectorLabels) else f"Labels: {labels.told}")
+    return labels
 
 
 def store_of_dataset(

@@ -26,6 +26,14 @@ def build_verb(
     background: Annotated[
         str | None, typer.Option(help="Class of pixels outside every feature; left out: unlabelled.")
     ] = None,
+    ignore: Annotated[
+        str | None,
+        typer.Option(help="Values of a label raster (252,253), or classes of the column, that are no class."),
+    ] = None,
+    keep: Annotated[str | None, typer.Option(help="Values of a label raster that are classes, such as 255.")] = None,
+    label_product: Annotated[
+        str | None, typer.Option(help="What a label raster is: dswx-hls, dswx-hls-bwtr, ...; else by its name.")
+    ] = None,
     min_labelled: Annotated[float, typer.Option(help="Leave out chips with no more than this share labelled.")] = 0.0,
     split: Annotated[
         str | None, typer.Option(help="block:5km (parts that far apart), or column:NAME of the label file.")
@@ -63,8 +71,10 @@ def build_verb(
         if source in dataset_names() and not Path(source).exists():
             if root is None:
                 raise ConfigError(f"{source} is a dataset: say where its archive was unpacked (--root DIR).")
-            if labels is not None:
-                raise ConfigError(f"{source} has labels of its own; --labels is for granules.")
+            if labels is not None or ignore or keep or label_product:
+                raise ConfigError(
+                    f"{source} has labels of its own; --labels, --ignore, --keep and --label-product are for granules."
+                )
             store = store_of_dataset(source, root, output, size=size, **common)
         else:
             recipe = Recipe(
@@ -77,11 +87,18 @@ def build_verb(
                 labels=str(labels) if labels is not None else None,
                 class_column=class_column,
                 background=background,
+                ignore=_listed(ignore),
+                keep=_listed(keep),
+                label_product=label_product,
                 least_labelled=min_labelled,
                 area=str(area) if area is not None else None,
             )
             store = store_of_granules(source, output, recipe, note=lambda text: typer.echo(text, err=True), **common)
     _tell(store)
+
+
+def _listed(text: str | None) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip()) if text is not None else ()
 
 
 class _Stages:
