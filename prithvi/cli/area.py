@@ -50,9 +50,12 @@ def area(
         for number, why in (
             (points.without_map, "where the map has no data or does not reach"),
             (points.without_class, "without a class"),
+            (points.without_place, "without a place (no geometry, or an empty one)"),
         )
         if number
     ]
+    if estimate.without_errors():
+        typer.echo(estimate.without_errors())
     told = f", their classes read {points.matched}" + "".join(f"; left out: {text}" for text in left_out)
     typer.echo(f"{used} points used{told}. {NOTE}")
     if output is not None:
@@ -60,22 +63,22 @@ def area(
 
 
 def _print(estimate: AreaEstimate) -> None:
-    """Areas in hectares, with 95 % intervals of all figures."""
-    from prithvi.evaluation.areas import Z
+    """Areas in hectares, each figure with its 95 % interval."""
 
-    def accuracy(value: float, error: float) -> str:
-        return "-" if value != value else f"{value:.2f} ± {Z * error:.2f}"
+    def accuracy(value: float, limits: tuple[float, float]) -> str:
+        return "-" if value != value else f"{value:.2f} ({limits[0]:.2f} to {limits[1]:.2f})"
 
-    rows = [["class", "mapped ha", "area ha", "± 95 %", "user's", "producer's", "points"]]
+    rows = [["class", "mapped ha", "area ha", "95 % interval", "user's accuracy", "producer's accuracy", "points"]]
     for each in estimate.classes:
-        areas = (f"{area / 1e4:,.1f}" for area in (each.mapped_m2, each.area_m2, Z * each.area_se))
-        sure = (accuracy(each.users, each.users_se), accuracy(each.producers, each.producers_se))
-        rows.append([each.name, *areas, *sure, str(each.points)])
+        areas = (f"{area / 1e4:,.1f}" for area in (each.mapped_m2, each.area_m2))
+        interval = " to ".join(f"{area / 1e4:,.1f}" for area in each.interval)
+        sure = (accuracy(each.users, each.users_interval), accuracy(each.producers, each.producers_interval))
+        rows.append([each.name, *areas, interval, *sure, str(each.points)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for name, *figures in rows:
         cells = (text.rjust(width) for text, width in zip(figures, widths[1:], strict=True))
         typer.echo("  ".join([name.ljust(widths[0]), *cells]))
-    typer.echo(f"overall accuracy {accuracy(estimate.overall, estimate.overall_se)}")
+    typer.echo(f"overall accuracy {accuracy(estimate.overall, estimate.overall_interval)}")
 
 
 def _plain(estimate: AreaEstimate, points: Reference) -> dict[str, Any]:
@@ -84,9 +87,13 @@ def _plain(estimate: AreaEstimate, points: Reference) -> dict[str, Any]:
         "classes": rows,
         "overall_accuracy": estimate.overall,
         "overall_se": estimate.overall_se,
+        "overall_low": estimate.overall_interval[0],
+        "overall_high": estimate.overall_interval[1],
         "counts": points.counts.tolist(),
         "points_without_map": points.without_map,
         "points_without_class": points.without_class,
+        "points_without_place": points.without_place,
+        "without_errors": estimate.without_errors() or None,
         "classes_read": points.matched,
         "note": NOTE,
     }

@@ -1,7 +1,8 @@
 """Areas of classes with their uncertainty: a map's pixel counts put right by a sample of reference points.
 
 Olofsson et al. (2014), Good practices for estimating area and assessing accuracy of land change, Remote Sensing of
-Environment 148, 42-57: the stratified estimator, the map's classes being the strata.
+Environment 148, 42-57: the stratified estimator and its standard errors, the map's classes being the strata. The
+intervals are those of `prithvi.evaluation.intervals`, which hold where errors are rare.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ import shapely
 from rasterio.windows import Window
 
 from prithvi.errors import DatasetError, nearest
+from prithvi.evaluation.intervals import intervals
 from prithvi.evaluation.matching import matched
 from prithvi.mapping.classmap import NONE, ClassMap, mapped_areas, open_classes
 from prithvi.mapping.vectorfiles import read_vector_file
 
-Z = 1.96
-"""Standard errors to each side of a 95 % interval."""
+Interval = tuple[float, float]
+"""Lower and upper limit with 95 % confidence."""
 
 
 @dataclass(frozen=True)
@@ -37,19 +39,20 @@ class ClassArea:
     area_m2: float
     """What the sample makes of it."""
     area_se: float
+    interval: Interval
+    """Of the area, in square metres."""
     users: float
     """Share of what is mapped as this class that is it."""
     users_se: float
+    users_interval: Interval
     producers: float
     """Share of this class that is mapped as it."""
     producers_se: float
+    producers_interval: Interval
     points: int
     """Reference points where the map has this class."""
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The 95 % confidence interval of the area, in square metres; it does not go below 0."""
-        return max(0.0, self.area_m2 - Z * self.area_se), self.area_m2 + Z * self.area_se
+    errors: int
+    """Those of them where the reference has another."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class AreaEstimate:
     overall: float
     """Share of the area that is mapped right."""
     overall_se: float
+    overall_interval: Interval
 
     def table(self) -> pd.DataFrame:
         """A row for each class; areas in square metres, accuracies from 0 to 1."""
@@ -67,11 +71,25 @@ class AreaEstimate:
             {
                 "name": each.name, "mapped_m2": each.mapped_m2, "area_m2": each.area_m2, "area_se_m2": each.area_se,
                 "area_low_m2": each.interval[0], "area_high_m2": each.interval[1], "users_accuracy": each.users,
-                "users_se": each.users_se, "producers_accuracy": each.producers, "producers_se": each.producers_se,
-                "points": each.points,
+                "users_se": each.users_se, "users_low": each.users_interval[0], "users_high": each.users_interval[1],
+                "producers_accuracy": each.producers, "producers_se": each.producers_se,
+                "producers_low": each.producers_interval[0], "producers_high": each.producers_interval[1],
+                "points": each.points, "errors": each.errors,
             }
             for each in self.classes
         ])  # fmt: skip
+
+    def without_errors(self) -> str:
+        """A sentence on the classes in which the sample found no error; empty where it found some in each."""
+        clean = [each for each in self.classes if each.points > 0 and each.errors == 0]
+        if not clean:
+            return ""
+        named = ", ".join(f"{each.name} ({each.points} points)" for each in clean)
+        highest = max(1 - each.users_interval[0] for each in clean)
+        return (
+            f"No error was found in what is mapped as {named}. That is not certainty: up to {highest:.1%} of it may be "
+            "wrong, which the intervals count with; the standard errors do not."
+        )
 
 
 @dataclass(frozen=True)
@@ -84,6 +102,8 @@ class Reference:
     """Points where the map has no data or does not reach."""
     without_class: int
     """Points whose column is empty."""
+    without_place: int = 0
+    """Features with a class but without a geometry, or with an empty one."""
     matched: str = ""
     """How the points' classes were read, in words."""
 
@@ -128,15 +148,22 @@ def adjusted_areas(mapped: Mapping[str, float], counts: npt.NDArray[Any]) -> Are
         producers_se = np.sqrt(variance) / area
     sampled = points > 0
     users, users_se = np.where(sampled, right, np.nan), np.where(sampled, np.sqrt(right_spread), np.nan)
+    limits = intervals(weights, counts)
     classes = tuple(
         ClassArea(
-            name, float(areas[row]), float(area[row]), float(area_se[row]), float(users[row]), float(users_se[row]),
-            float(producers[row]), float(producers_se[row]), int(points[row]),
+            name, float(areas[row]), float(area[row]), float(area_se[row]), _pair(total * limits.areas[row]),
+            float(users[row]), float(users_se[row]), _pair(limits.users[row]),
+            float(producers[row]), float(producers_se[row]), _pair(limits.producers[row]),
+            int(points[row]), int(points[row] - counts[row, row]),
         )
         for row, name in enumerate(names)
     )  # fmt: skip
     overall_se = float(np.sqrt((weights**2 * right_spread).sum()))
-    return AreaEstimate(classes, float(np.diag(shares).sum()), overall_se)
+    return AreaEstimate(classes, float(np.diag(shares).sum()), overall_se, _pair(limits.overall))
+
+
+def _pair(limits: npt.NDArray[np.float64]) -> Interval:
+    return float(limits[0]), float(limits[1])
 
 
 def estimate_areas(
@@ -149,6 +176,8 @@ def estimate_areas(
         points: a vector file or a frame of points: a random sample, stratified by the map's classes.
         column: of the points, with the class that is there in truth, by name or number.
         match: how the column is meant, `name`, `number` or `label`; None finds out. See `prithvi.evaluation.matching`.
+
+    Points without a class, without a place, off the map or on its holes are left out and counted.
 
     Raises:
         SceneError: the map cannot be read.
@@ -176,9 +205,10 @@ def _compare(
         raise DatasetError(f"{source} has no column {column!r}: {told} (--column)")
     known = frame[column].notna() & (frame[column].astype(str).str.strip() != "")
     row_of = {name: row for row, name in enumerate(names)}
-    entries = frame.loc[known, column].tolist()
+    placed = ~(frame.geometry.isna() | frame.geometry.is_empty)
+    entries = frame.loc[known & placed, column].tolist()
     meant, told = matched(entries, names, classes.titles, classes.labels, match, source)
-    found = _sample(classes, frame.geometry[known].to_crs(classes.crs.to_wkt()))
+    found = _sample(classes, frame.geometry[known & placed].to_crs(classes.crs.to_wkt()))
     counts = np.zeros((len(names), len(names)), dtype=np.int64)
     lost = 0
     for value, name in zip(found.tolist(), meant, strict=True):
@@ -186,14 +216,17 @@ def _compare(
             lost += 1
         else:
             counts[row_of[classes.title(value)], row_of[name]] += 1
-    return Reference(counts, lost, int((~known).sum()), told)
+    return Reference(counts, lost, int((~known).sum()), int((known & ~placed).sum()), told)
 
 
 def _sample(classes: ClassMap, places: gpd.GeoSeries) -> npt.NDArray[np.int64]:
     """The map's class at each point, `NONE` where it has none; read by strips, so that no block is read twice."""
     found = np.full(len(places), NONE, dtype=np.int64)
     back = ~classes.transform
-    x, y = shapely.get_x(places.to_numpy()), shapely.get_y(places.to_numpy())  # NaN where there is no point
+    x, y = shapely.get_x(places.to_numpy()), shapely.get_y(places.to_numpy())
+    if classes.crs.is_geographic:  # a map across the date line goes on past 180 degrees
+        middle = (classes.transform @ (classes.shape[1] / 2, classes.shape[0] / 2))[0]
+        x = middle + (x - middle + 180) % 360 - 180
     column = np.floor(back.a * x + back.b * y + back.c)
     row = np.floor(back.d * x + back.e * y + back.f)
     with np.errstate(invalid="ignore"):
