@@ -97,7 +97,8 @@ def fill_verb(
     with Bar(f"{number} dates of {opened.sizes['y']} x {opened.sizes['x']}") as bar:
         result = fill_series(
             opened, output, how, clear=clear, together=together, window=window, stride=stride, uncertainty=uncertainty,
-            resume=resume, inputs=[*series, *(mask for mask in masks if mask is not None)], command=typed(), progress=bar,
+            resume=resume, inputs=[*series, *(mask for mask in masks if mask is not None)], command=typed(),
+            progress=bar,
         )  # fmt: skip
     total = max(1, result.observed + result.filled + result.empty)
     typer.echo(

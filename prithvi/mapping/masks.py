@@ -272,13 +272,11 @@ def _said(masks: Sequence[Path | None], days: Sequence[dt.date]) -> list[dt.date
 
 
 def _masks_in(source: Path) -> list[Path]:
-    if source.is_file():
-        return [source] if product_named(source) not in (None, "dswx_cloud") else []
-    if not source.is_dir():
-        return []
-    inside = [file for file in sorted(source.iterdir()) if file.suffix.lower() in (".tif", ".tiff", ".jp2", ".vrt")]
-    named = [file for file in inside if product_named(file) not in (None, "dswx_cloud")]
-    return named or sorted(source.rglob("*_SCL_20m.jp2"))
+    """Masks of a granule's own product: DSWx is made of granules later."""
+    files = sorted(source.iterdir()) if source.is_dir() else [source]
+    rasters = [file for file in files if file.suffix.lower() in (".tif", ".tiff", ".jp2", ".vrt") and file.is_file()]
+    named = [file for file in rasters if product_named(file) not in (None, "dswx_cloud")]
+    return named or sorted(source.rglob("*_SCL_20m.jp2") if source.is_dir() else ())
 
 
 def _of_the_same_dates(clear: xr.DataArray, series: xr.DataArray) -> xr.DataArray:

@@ -25,9 +25,10 @@ DAY = dt.date(2022, 5, 21)
 @pytest.mark.parametrize(
     "given",
     [
-        "2022-05-21", "20220521", " 2022-05-21 ", "2022-05-21T10:46:21Z", "20220521T104621", "2022-05-21 10:00", 20220521,
-        "2022-05-20T23:30:00-05:00", DAY, dt.datetime(2022, 5, 21, 23, 59), pd.Timestamp("2022-05-21T10:00"),
-        dt.datetime(2022, 5, 21, 1, tzinfo=dt.UTC), np.datetime64("2022-05-21"), np.datetime64("2022-05-21T10:00:00", "ns"),
+        "2022-05-21", "20220521", " 2022-05-21 ", "2022-05-21T10:46:21Z", "20220521T104621", "2022-05-21 10:00",
+        20220521, "2022-05-20T23:30:00-05:00", DAY, dt.datetime(2022, 5, 21, 23, 59), pd.Timestamp("2022-05-21T10:00"),
+        dt.datetime(2022, 5, 21, 1, tzinfo=dt.UTC), np.datetime64("2022-05-21"),
+        np.datetime64("2022-05-21T10:00:00", "ns"),
     ],
 )  # fmt: skip
 def test_a_day_is_read_in_every_usual_form(given: Any) -> None:
