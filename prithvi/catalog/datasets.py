@@ -366,10 +366,8 @@ def folder_layout(
         bands=names,
         frames=frames,
         order=order,
-        gain=product.gain if scale is None else 1 / scale,
-        bias=(product.bias if own else 0.0)
-        if offset is None
-        else offset * (product.gain if scale is None else 1 / scale),
+        gain=factor,
+        bias=offset * factor if offset is not None else product.bias if own else 0.0,
         said=(scale, offset),
         nodata=tuple(fills) if fills is not None else (product.nodata,) if own else (),
         quantity=quantity,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -74,8 +73,7 @@ def from_array(
     kept = [index for index, name in enumerate(names) if name]
     step = {str(names[index]): FileBand(where, numbers[index] + 1) for index in kept}
     stated = _scales(array, count)
-    usual = {"usual": (told.gain, told.bias), "product": told.name} if told else {}
-    scales = {entry: replace(stated[entry.index - 1], **usual) for entry in step.values()}
+    scales = {entry: stated[entry.index - 1].of(told) for entry in step.values()}
     dtype = str(array.attrs.get("dtype", array.dtype))
     layout = Layout([step], {}, None, told, dict.fromkeys(scales, missing), where, dtype, scales)
     return floats.isel(band=kept), layout

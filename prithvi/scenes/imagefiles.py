@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +99,7 @@ def open_image(
     gain, bias = layout.gain, layout.bias
     if layout.said is not None:
         scale, offset = layout.said
-        usual = {"usual": (product.gain, product.bias), "product": product.name}
-        scales = {entry: replace(scale_tag(*file.scaling[entry.index - 1]), **usual) for entry in entries}
+        scales = {entry: scale_tag(*file.scaling[entry.index - 1]).of(product) for entry in entries}
         settled = settle(scales, list(steps[-1].values()), scale, offset, name, entries)
         assert settled.gain is not None
         gain, bias, scene.adjust = settled.gain, settled.bias, settled.adjust

@@ -235,10 +235,8 @@ def _scales(
     gain, bias = asset.scale or gain, bias if asset.offset is None else asset.offset
     if gain is not None and (asset.scale is not None or asset.offset is not None):
         own = Scales((gain, bias), offset=bias / gain)
-    if sensor is None:
-        return own
-    own = replace(own, usual=(sensor.gain, sensor.bias), product=sensor.name)
-    if sensor.product != "sentinel-2":
+    own = own.of(sensor)
+    if sensor is None or sensor.product != "sentinel-2":
         return own
     known, settled = _left_in(item, own.offset or None, day, told)
     tag = own.tag and (own.tag[0], (known or 0.0) * own.tag[0])
