@@ -110,6 +110,9 @@ class DatasetLayout:
     gain: float = 1e-4
     """Reflectance = value x gain + bias."""
     bias: float = 0.0
+    said: tuple[float | None, float | None] | None = None
+    """Of a folder of one's own: scale and offset as the user says them, before which each file's own tags and the
+    sensor's numbers (`gain`, `bias`) step back; None of a published dataset, where gain and bias hold for all files."""
     nodata: tuple[float, ...] = ()
     """Values of pixels without data, beside those that a file declares."""
     dates: dict[str, Any] = field(default_factory=dict)
@@ -321,7 +324,9 @@ def folder_layout(
     frames: int = 1,
     order: str | None = None,
     gain: float | None = None,
-    nodata: Sequence[float] | None = None,
+    scale: float | None = None,
+    offset: float | None = None,
+    nodata: Sequence[float] | float | None = None,
     classes: Sequence[LabelClass] = (),
     ignore: Sequence[int] = (),
     quantity: Quantity | None = None,
@@ -342,9 +347,12 @@ def folder_layout(
         sensor: key of `prithvi.catalog.SENSORS`: says level and scale.
         frames: dates in a file.
         order: `time-major` or `band-major`, if there are several dates.
-        gain: reflectance = value x gain, where the values are not the sensor's own.
+        gain: the scale in other words: 1 / scale.
+        scale: reflectance = (value + offset) / scale, as of `prithvi.open_scene`: counts more than what each band of a
+            file says by its tags, and that more than what the sensor usually has.
+        offset: added to every value before it is scaled (-1000 for Sentinel-2 archives since 2022); likewise.
         nodata: values of pixels without data, beside those that a file declares; None takes the sensor's own, where the
-            values are.
+            scale is, too.
         classes: what the values of a mask mean, in the order of the model's outputs.
         ignore: values of a mask that say nothing.
         quantity: what the label rasters hold, where that is a number.
@@ -356,8 +364,8 @@ def folder_layout(
         name: how to call it.
 
     Raises:
-        DatasetError: several dates without an order, masks without classes, classes that `check_classes` refuses, or a
-            pattern without `{id}`.
+        DatasetError: several dates without an order, masks without classes, classes that `check_classes` refuses, a
+            pattern without `{id}`, or a scale that is not above 0.
         BandError: a band that is none.
 
     """
@@ -384,7 +392,14 @@ def folder_layout(
         names, tuple(mean) if mean else (0.0,) * len(names), tuple(std) if std else (1.0,) * len(names),
         resolution=product.resolution, level=product.level,
     )  # fmt: skip
-    own = gain is None
+    if gain is not None and scale is not None:
+        raise DatasetError(f"gain {gain:g} and scale {scale:g} say the same thing twice: leave the gain out.")
+    scale = 1 / gain if gain is not None else scale
+    if scale is not None and not 0 < scale < float("inf"):
+        raise DatasetError(f"a scale of {scale:g} was given; value = reflectance x scale needs one above 0.")
+    own = scale is None
+    factor = product.gain if scale is None else 1 / scale
+    fills = (nodata,) if isinstance(nodata, (int, float)) else nodata
     return DatasetLayout(
         name=name,
         image=image,
@@ -397,9 +412,10 @@ def folder_layout(
         bands=names,
         frames=frames,
         order=order,
-        gain=product.gain if gain is None else gain,
-        bias=product.bias if own else 0.0,
-        nodata=tuple(nodata) if nodata is not None else (product.nodata,) if own else (),
+        gain=factor,
+        bias=offset * factor if offset is not None else product.bias if own else 0.0,
+        said=(scale, offset),
+        nodata=tuple(fills) if fills is not None else (product.nodata,) if own else (),
         quantity=quantity,
         table=table,
     )

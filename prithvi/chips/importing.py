@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
+import rasterio.crs
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
@@ -21,8 +22,9 @@ from prithvi.catalog import sensor as sensor_named
 from prithvi.catalog.datasets import ChipFiles, DatasetLayout
 from prithvi.chips.filters import to_int16
 from prithvi.chips.spec import UNLABELLED, Chip, Sample, StoreSpec
-from prithvi.errors import BandError, DatasetError
+from prithvi.errors import DatasetError, SceneError
 from prithvi.scenes.grids import difference, grid_of
+from prithvi.scenes.imagefiles import open_image
 
 _TOGETHER = 64
 """Files of a unit."""
@@ -133,26 +135,14 @@ def _opened(path: Path) -> rasterio.DatasetReader:
 
 def _read_image(files: ChipFiles, layout: DatasetLayout, spec: StoreSpec) -> tuple[npt.NDArray[np.int16], Affine, str]:
     """(time, band, y, x), its affine and its CRS (empty for none)."""
-    with _opened(files.image) as raster:
-        expected = layout.frames * len(layout.bands)
-        if raster.count != expected:
-            raise BandError(
-                f"{files.image} has {raster.count} bands; {layout.name} has {layout.frames} dates of "
-                f"{', '.join(layout.bands)}."
-            )
-        missing = [band for band in spec.bands if band not in layout.bands]
-        if missing:
-            raise BandError(f"{layout.name} has no {', '.join(missing)}; its bands are {', '.join(layout.bands)}.")
-        numbers = [[layout.file_band(time, band) for band in spec.bands] for time in range(layout.frames)]
-        try:
-            stored = raster.read([number for row in numbers for number in row])
-        except RasterioError as error:
-            raise DatasetError(f"{files.image} is damaged or cut short.") from error
-        nodata = [*layout.nodata, *([raster.nodata] if raster.nodata is not None else [])]
-        code = raster.crs.to_epsg() if raster.crs else None
-        crs = f"EPSG:{code}" if code else raster.crs.to_wkt() if raster.crs else ""
-        image = to_int16(stored, layout.gain, nodata, spec.gain, layout.bias)
-        return image.reshape(layout.frames, len(spec.bands), *raster.shape), raster.transform, crs
+    image = open_image(files.image, layout, spec.bands, files.dates)
+    try:
+        values = image.read(slice(None), slice(None))
+    except SceneError as error:
+        raise DatasetError(str(error)) from error
+    code = rasterio.crs.CRS.from_wkt(image.wkt).to_epsg() if image.wkt else None
+    crs = f"EPSG:{code}" if code else image.wkt
+    return to_int16(values, image.gain, (), spec.gain, image.bias), image.transform, crs
 
 
 def _read_label(files: ChipFiles, layout: DatasetLayout, grid: GeoBox) -> npt.NDArray[np.uint8]:

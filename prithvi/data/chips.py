@@ -1,4 +1,8 @@
-"""One image and its label, or a part of both, as tensors. Any dataset whose layout the catalog describes."""
+"""One image and its label, or a part of both, as tensors. Any dataset whose layout the catalog describes.
+
+Images are read by the code that maps are made with (`prithvi.scenes.imagefiles`): names, tags, nodata, masks and what
+cannot be reflectance mean the same in training as in mapping.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +24,10 @@ from rasterio.windows import Window
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from prithvi.bands import common_name
-from prithvi.catalog import DatasetLayout, sensor
-from prithvi.errors import BandError, DatasetError
+from prithvi.catalog import DatasetLayout
+from prithvi.errors import DatasetError, SceneError
 from prithvi.scenes.grids import difference, grid_of
+from prithvi.scenes.imagefiles import ImageFile, open_image
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class ChipDataset(Dataset[dict[str, Any]]):
         self.layout = layout
         self.crop = crop
         self.samples = samples or len(self.chips)
+        self._images: dict[int, ImageFile] = {}
 
     def __len__(self) -> int:
         return self.samples
@@ -74,17 +79,25 @@ class ChipDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         if not 0 <= index < self.samples:
             raise IndexError(index)
-        chip = self.chips[index % len(self.chips)]
+        number = index % len(self.chips)
+        chip = self.chips[number]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             try:
-                with rasterio.open(chip.image) as image:
-                    if isinstance(chip.label, int):
-                        return self._sample(chip, image) | {"label": torch.tensor(chip.label)}
-                    with rasterio.open(chip.label) as label:
-                        return self._sample(chip, image, label)
-            except RasterioError as error:
+                if isinstance(chip.label, int):
+                    return self._sample(chip, self._image(number, None)) | {"label": torch.tensor(chip.label)}
+                with rasterio.open(chip.label) as label:
+                    return self._sample(chip, self._image(number, label), label)
+            except (RasterioError, SceneError) as error:
                 raise DatasetError(f"chip {chip.id} cannot be read ({error}): {chip.image}, {chip.label}.") from error
+
+    def _image(self, number: int, label: rasterio.DatasetReader | None) -> ImageFile:
+        """A chip's image, whose header is read once; its label has to lie on its grid."""
+        if number not in self._images:
+            chip, bands = self.chips[number], self.layout.contract.bands
+            check = None if label is None else lambda image: _refuse_other_grid(chip, image, label)
+            self._images[number] = open_image(chip.image, self.layout, bands, chip.dates, check)
+        return self._images[number]
 
     @property
     def identity(self) -> str:
@@ -93,18 +106,14 @@ class ChipDataset(Dataset[dict[str, Any]]):
         stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         return repr((self.chips, stats, self.layout, self.samples))
 
-    def _sample(
-        self, chip: Chip, image: rasterio.DatasetReader, label: rasterio.DatasetReader | None = None
-    ) -> dict[str, Any]:
-        if label is not None:
-            _refuse_other_grid(chip, image, label)
-        window = self._window(chip, image)
+    def _sample(self, chip: Chip, image: ImageFile, label: rasterio.DatasetReader | None = None) -> dict[str, Any]:
+        window = self._window(chip, image.pixels.shape[2:])
         values, valid = self._pixels(image, window)
         sample = {
             "id": chip.id,
             "image": torch.from_numpy(values).transpose(0, 1),
             "valid": torch.from_numpy(valid),
-            "temporal_coords": _days(chip.dates, self.layout.frames),
+            "temporal_coords": _days(image.dates, self.layout.frames),
             "location_coords": _middle(image, window),
         }
         if label is None:
@@ -119,9 +128,9 @@ class ChipDataset(Dataset[dict[str, Any]]):
         silent: npt.NDArray[np.bool_] = np.isin(stored, self.layout.ignore)
         return silent if nodata is None else silent | (stored == nodata)
 
-    def _window(self, chip: Chip, image: rasterio.DatasetReader) -> Window:
-        top, bottom = chip.rows or (0, image.height)
-        left, right = chip.columns or (0, image.width)
+    def _window(self, chip: Chip, size: tuple[int, int]) -> Window:
+        top, bottom = chip.rows or (0, size[0])
+        left, right = chip.columns or (0, size[1])
         if self.crop is None:
             return Window(left, top, right - left, bottom - top)
         if self.crop > min(bottom - top, right - left):
@@ -132,36 +141,19 @@ class ChipDataset(Dataset[dict[str, Any]]):
         column = int(torch.randint(left, right - self.crop + 1, ()))
         return Window(column, row, self.crop, self.crop)
 
-    def _pixels(self, image: rasterio.DatasetReader, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        """(time, band, y, x) in contract units, or int16 if they are that already; (time, y, x) where all is there."""
-        layout, contract = self.layout, self.layout.contract
-        numbers = self._numbers(image)
-        stored = image.read([number for step in numbers for number in step], window=window)
-        stored = stored.reshape(layout.frames, len(contract.bands), *stored.shape[1:])
-        valid = np.isfinite(stored).all(axis=1)
-        for value in (*layout.nodata, *([image.nodata] if image.nodata is not None else [])):
-            valid &= (stored != value).all(axis=1)
-        if layout.gain * contract.scale == 1.0 and layout.bias == 0.0 and stored.dtype == np.int16:
-            return stored, valid
-        return contract.from_reflectance(stored.astype(np.float32), layout.gain, layout.bias), valid
-
-    def _numbers(self, image: rasterio.DatasetReader) -> list[list[int]]:
-        """Number in the file of each of the contract's bands, by date; a file of one date may name its bands itself."""
-        layout, wanted = self.layout, self.layout.contract.bands
-        product = sensor(layout.sensor).product
-        names = [common_name(text, product) if text else None for text in image.descriptions]
-        if layout.frames == 1 and any(names):
-            missing = [band for band in wanted if band not in names]
-            if missing:
-                raise BandError(f"{image.name} lacks {', '.join(missing)}; it has {', '.join(n for n in names if n)}.")
-            return [[names.index(band) + 1 for band in wanted]]
-        if image.count != layout.frames * len(layout.bands):
-            dates = f"{layout.frames} dates" if layout.frames > 1 else "one date"
-            raise BandError(
-                f"{image.name} has {image.count} bands; a file of {layout.name} has {dates} of "
-                f"{', '.join(layout.bands)}."
-            )
-        return [[layout.file_band(time, band) for band in wanted] for time in range(layout.frames)]
+    def _pixels(self, image: ImageFile, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """(time, band, y, x) in contract units, or int16 if they are that already, 0 without data; (time, y, x) where
+        all is there.
+        """
+        contract = self.layout.contract
+        rows, columns = window.toslices()
+        values = contract.from_reflectance(image.read(rows, columns), image.gain, image.bias)
+        valid = np.isfinite(values).all(axis=1)
+        if not valid.all():
+            np.nan_to_num(values, copy=False)
+        plain = abs(image.gain * contract.scale - 1) < 1e-9 and image.bias == 0.0 and image.dtype == "int16"
+        adjusted = any(plane.adjust != (1.0, 0.0) for step in image.pixels.planes for plane in step)
+        return values.astype(np.int16 if plain and not adjusted else np.float32, copy=False), valid
 
 
 def _refuse_other_grid(chip: Chip, image: rasterio.DatasetReader, label: rasterio.DatasetReader) -> None:
@@ -177,11 +169,11 @@ def _days(dates: Sequence[dt.date] | None, frames: int) -> Tensor:
     return torch.tensor([[date.year, date.timetuple().tm_yday - 1] for date in dates], dtype=torch.float32)
 
 
-def _middle(image: rasterio.DatasetReader, window: Window) -> Tensor:
+def _middle(image: ImageFile, window: Window) -> Tensor:
     """(lat, lon) of the middle of a window, NaN for an image without a place."""
-    if image.crs is None:
+    if not image.wkt:
         return torch.full((2,), torch.nan)
     row, column = window.row_off + window.height / 2, window.col_off + window.width / 2
     x, y = rasterio.transform.xy(image.transform, row, column, offset="ul")
-    longitude, latitude = project(image.crs, "EPSG:4326", [x], [y])
+    longitude, latitude = project(image.wkt, "EPSG:4326", [x], [y])
     return torch.tensor([latitude[0], longitude[0]], dtype=torch.float32)

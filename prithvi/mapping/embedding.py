@@ -183,8 +183,8 @@ class _EmbedRows:
             how.module, self.where.below(start), how.coordinates, self.batch_size, self.device, concurrent=True
         ) as scoring:
             slabs = blend(
-                rows_of(scene, how.contract, self.tally), size, scoring, plan, batch_size=self.batch_size, cell=how.cell,
-                part=(rows, slice(0, how.size(scene)[1])), progress=progress,
+                rows_of(scene, how.contract, self.tally), size, scoring, plan, batch_size=self.batch_size,
+                cell=how.cell, part=(rows, slice(0, how.size(scene)[1])), progress=progress,
             )  # fmt: skip
             for slab in slabs:
                 found = np.full((steps * features, *slab.valid.shape), np.nan, np.float16)

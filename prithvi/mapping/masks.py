@@ -251,8 +251,8 @@ def _paired(
         if named not in (None, day):
             raise SceneError(f"the cloud mask {mask} is of {named} by its name, and stands at the place of {day}.")
     # Of several masks of one day, in the order of the times that their granules' names state.
-    left = sorted(zip(given, masks, strict=True), key=lambda pair: _time_in_name(pair[1]))
-    return [left.pop([own for own, _ in left].index(day))[1] for day in days]
+    in_time = sorted(zip(given, masks, strict=True), key=lambda pair: _time_in_name(pair[1]))
+    return [in_time.pop([own for own, _ in in_time].index(day))[1] for day in days]
 
 
 def _time_in_name(mask: Path | None) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +46,11 @@ def from_array(
         if days_of(array) is None:
             array = array.assign_coords(time=np.array(dates, dtype="datetime64[ns]"))
     array = dated(array)
+    if "time" in array.coords and array["time"].dtype.kind != "M":
+        raise SceneError(
+            f"the time of {where} is no date ({array['time'].values.flat[0]!r}): give the dates (dates=['2022-05-31', "
+            "...])."
+        )
     names: list[str | None]
     numbers = list(range(count))
     unnamed = bool(array.attrs.get("unnamed"))
@@ -79,8 +83,7 @@ def from_array(
     kept = [index for index, name in enumerate(names) if name]
     step = {str(names[index]): FileBand(where, numbers[index] + 1) for index in kept}
     stated = _scales(array, count)
-    usual = {"usual": (told.gain, told.bias), "product": told.name} if told else {}
-    scales = {entry: replace(stated[entry.index - 1], **usual) for entry in step.values()}
+    scales = {entry: stated[entry.index - 1].of(told) for entry in step.values()}
     dtype = str(array.attrs.get("dtype", array.dtype))
     layout = Layout([step], {}, None, told, dict.fromkeys(scales, missing), where, dtype, scales, unnamed=unnamed)
     return floats.isel(band=kept), layout

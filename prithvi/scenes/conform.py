@@ -259,8 +259,7 @@ def _check_values(scene: xr.DataArray, contract: Contract) -> None:
 
 def _possible(values: Pixels, own: Range) -> npt.NDArray[np.bool_]:
     """(n,) where all of (band, n) values can be reflectance."""
-    found: npt.NDArray[np.bool_] = ((values >= own.low) & (values <= own.high)).all(axis=0)
-    return found
+    return np.asarray(((values >= own.low) & (values <= own.high)).all(axis=0))
 
 
 def _warn_of_differences(scene: xr.DataArray, contract: Contract) -> None:

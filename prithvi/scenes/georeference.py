@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import rioxarray  # noqa: F401  (the .rio accessor)
 import xarray as xr
 from affine import Affine
@@ -38,8 +37,7 @@ def georeferenced(array: xr.DataArray, where: str) -> xr.DataArray:
         where: how to call it in a message.
 
     Raises:
-        SceneError: other dimensions, no coordinate reference system or no place, uneven coordinates, or times that are
-            no dates.
+        SceneError: other dimensions, no coordinate reference system or no place, or uneven coordinates.
 
     """
     array = _dimensions(array, where)
@@ -59,9 +57,8 @@ def georeferenced(array: xr.DataArray, where: str) -> xr.DataArray:
         array = array.rio.write_transform(_stated(array, where) if written.is_identity else written)
     array = array.assign_attrs(source=attrs.get("source", where))
     transform_of(array)  # says so where x or y go in uneven steps
-    return _times(array if "time" in array.dims else array.expand_dims("time"), where).transpose(
-        "time", "band", "y", "x"
-    )
+    whole = array if "time" in array.dims else array.expand_dims("time")
+    return whole.transpose("time", "band", "y", "x")
 
 
 def _dimensions(array: xr.DataArray, where: str) -> xr.DataArray:
@@ -104,20 +101,6 @@ def _stated(array: xr.DataArray, where: str) -> Affine:
     if attrs.get("spatial:registration") == "node":  # the numbers are of the middles of pixels
         at = at @ Affine.translation(-0.5, -0.5)
     return at
-
-
-def _times(array: xr.DataArray, where: str) -> xr.DataArray:
-    if "time" not in array.coords or array["time"].dtype.kind == "M":
-        return array
-    try:
-        if array["time"].dtype.kind not in "UO":
-            raise ValueError(array["time"].dtype)
-        return array.assign_coords(time=np.array([str(day) for day in array["time"].values], dtype="datetime64[ns]"))
-    except ValueError as error:
-        first = array["time"].values[0]
-        raise SceneError(
-            f"the time of {where} is no date ({first!r}): give the dates (dates=['2022-05-31', ...])."
-        ) from error
 
 
 def of_dataset(dataset: xr.Dataset, told: Sensor | None) -> xr.DataArray:

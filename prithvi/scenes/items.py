@@ -142,7 +142,7 @@ def _day(item: pystac.Item, given: dt.date | None) -> dt.date:
     when = item.datetime or item.common_metadata.start_datetime
     day = agree(as_days(when)[0] if when is not None else None, given, item.id)
     if day is None:
-        raise SceneError(f"{item.id} has no date: give dates.")
+        raise SceneError(f"{item.id} has no date: say --date (dates=[...]).")
     return day
 
 
@@ -261,10 +261,8 @@ def _scales(item: pystac.Item, asset: _Asset, sensor: Sensor | None, file: File,
     gain, bias = asset.scale or gain, bias if asset.offset is None else asset.offset
     if gain is not None and (asset.scale is not None or asset.offset is not None):
         own = Scales((gain, bias), offset=bias / gain)
-    if sensor is None:
-        return own
-    own = replace(own, usual=(sensor.gain, sensor.bias), product=sensor.name)
-    if sensor.product != "sentinel-2":
+    own = own.of(sensor)
+    if sensor is None or sensor.product != "sentinel-2":
         return own
     known, settled = _left_in(item, own.offset or None, told)
     tag = own.tag and (own.tag[0], (known or 0.0) * own.tag[0])

@@ -441,8 +441,7 @@ def _finish(
             product = sensor_named(named.sensor) if named.sensor else told
             usual = product.nodata if product else None
             missing[entry] = values_of(*(nodata or ()), file.nodata[entry.index - 1], usual, named.nodata)
-            own = scale_tag(*file.scaling[entry.index - 1])
-            scales[entry] = replace(own, usual=(product.gain, product.bias), product=product.name) if product else own
+            scales[entry] = scale_tag(*file.scaling[entry.index - 1]).of(product)
     entries = list(missing)
     dtype = by_path[entries[0].path].dtypes[entries[0].index - 1]
     return Layout(steps, by_path, when, told, missing, where, dtype, scales, unknown)

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import dask.array as da
 import numpy as np
@@ -25,6 +25,7 @@ from prithvi.scenes.remote import ask
 from prithvi.scenes.validity import Mask, Range, Tally, Values, strike
 
 Key = tuple[Any, ...]
+Answer = TypeVar("Answer")
 _OPEN = 64
 """Files that a thread keeps open."""
 
@@ -289,6 +290,19 @@ def read_planes(raster: rasterio.DatasetReader, planes: Sequence[Plane], window:
         masks[[not own for own in masked]] = 255
         parts.append(masks)
     return parts
+
+
+def of_file(path: str, question: Callable[[rasterio.DatasetReader], Answer]) -> Answer:
+    """Asks a file, which then stays open in this thread to be read.
+
+    Raises:
+        SceneError: it cannot be opened.
+
+    """
+    try:
+        return ask(path, question, _handles)
+    except RasterioError as error:
+        raise SceneError(f"{path} cannot be opened as a raster: it is damaged or of no known format.") from error
 
 
 def _read(path: str, planes: Sequence[Plane], window: Window) -> list[Values]:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import datetime as dt
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
+from prithvi.catalog import Sensor
 from prithvi.errors import SceneError
 
 OFFSET_SINCE = dt.date(2022, 1, 25)
@@ -38,6 +39,10 @@ class Scales:
     """What is known to be added to each stored value; None where a tag without an offset leaves it open."""
     settled: bool = False
     """Whether `offset` stands whatever the user says (an item from before Sentinel-2's 1,000)."""
+
+    def of(self, product: Sensor | None) -> Scales:
+        """The same of a product, where that is known."""
+        return self if product is None else replace(self, usual=(product.gain, product.bias), product=product.name)
 
 
 @dataclass(frozen=True)

@@ -46,10 +46,8 @@ class Range:
         """Where values lie outside; None where none does. NaN lies inside."""
         low, high = self.low, self.high
         if values.dtype.kind in "iu":
-            # In the type's own numbers, so that nothing is converted.
-            limits = np.iinfo(values.dtype)
-            low, high = max(int(np.ceil(low)), limits.min), min(int(np.floor(high)), limits.max)
-        if low <= values.min(initial=low) and values.max(initial=high) <= high:  # false where there is a NaN
+            low, high = int(np.ceil(low)), int(np.floor(high))  # so that nothing is converted to compare it
+        if values.size == 0 or (low <= values.min() and values.max() <= high):  # false where there is a NaN
             return None
         found: Mask = (values < low) | (values > high)
         return found if found.any() else None
@@ -163,10 +161,10 @@ def strike(
             continue
         into[number][out] = np.nan
         if IMPOSSIBLE not in found:
-            found[IMPOSSIBLE] = out, np.array(values)
+            found[IMPOSSIBLE] = out, values.astype(np.float64)
         else:
             where, held = found[IMPOSSIBLE]
-            np.copyto(held, values, where=out & ~where, casting="unsafe")
+            np.copyto(held, values, where=out & ~where)
             where |= out
     if alike is not None:
         if IMPOSSIBLE in found:
@@ -224,7 +222,7 @@ def fill_like(stored: Values, ranges: Sequence[Range], kinds: Sequence[np.dtype[
     return same if alike is None else same | alike
 
 
-def _alike(stored: Sequence[Values], kinds: Sequence[np.dtype[Any]]) -> Mask | None:
+def _alike(stored: Sequence[Values] | Values, kinds: Sequence[np.dtype[Any]]) -> Mask | None:
     """Where all bands hold one value that is not above 0 or the last of its type; None where none does."""
     first = stored[0]
     last = [int(np.iinfo(kind).max) for kind in dict.fromkeys(kinds) if kind.kind in "iu" and kind.itemsize >= 2]

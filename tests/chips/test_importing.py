@@ -141,7 +141,14 @@ def test_any_folder_is_read_in_the_order_that_is_stated(tmp_path: Path, six_band
         write(root / "masks" / f"plot{number}.tif", np.full((1, 32, 32), 4, np.uint8))
     classes = [LabelClass(4, "vine", "882255"), LabelClass(9, "olive", "44AA99")]
     layout = folder_layout(
-        "images/{id}.tif", "masks/{id}.tif", bands=SIX, sensor="sentinel-2-l2a", frames=3, order=order, classes=classes
+        "images/{id}.tif",
+        "masks/{id}.tif",
+        bands=SIX,
+        sensor="sentinel-2-l2a",
+        frames=3,
+        order=order,
+        classes=classes,
+        offset=0,
     )
     store = store_of_dataset(layout, root, tmp_path / "o.zarr", size=16)
     assert len(store) == 12  # four windows a file
@@ -160,7 +167,7 @@ def test_what_does_not_follow_the_layout_is_named(tmp_path: Path, six_bands: np.
     layout = folder_layout("{id}_img.tif", "{id}_lab.tif", bands=SIX, sensor="hls-l30", classes=classes)
     write(tmp_path / "x_img.tif", six_bands[:5, :16, :16])
     write(tmp_path / "x_lab.tif", np.zeros((1, 16, 16), np.uint8))
-    with pytest.raises(DatasetError, match=r"1 of 1 parts failed.* has 5 bands; folder has 1 dates of blue, green"):
+    with pytest.raises(DatasetError, match=r"1 of 1 parts failed.* has 5 bands; a file of folder has one date of blue"):
         store_of_dataset(layout, tmp_path, tmp_path / "a.zarr")
     write(tmp_path / "x_img.tif", six_bands[:, :16, :16])
     write(tmp_path / "x_lab.tif", np.full((1, 16, 16), 3, np.uint8))

@@ -133,7 +133,7 @@ def test_each_file_has_one_date(write_tif: Write) -> None:
         open_scene(files, dates=["2022-05-01", "2022-05-02", "2022-05-03"])
     with pytest.raises(SceneError, match=r"are of the same date \(2022-05-01\)"):
         open_scene(files, dates=["2022-05-01", "20220501"])
-    with pytest.raises(SceneError, match=r"of the same date \(none is known\): give the date of each"):
+    with pytest.raises(SceneError, match=r"of the same date \(unknown\): give the date of each"):
         open_scene(files)
     scene = open_scene(files, dates=[np.datetime64("2022-05-09"), dt.date(2022, 5, 2)])
     assert as_days(scene["time"]) == [dt.date(2022, 5, 2), dt.date(2022, 5, 9)]

