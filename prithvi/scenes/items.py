@@ -22,7 +22,7 @@ from affine import Affine
 from prithvi.bands import PRODUCTS, WAVELENGTHS, band_id, check_names, common_name
 from prithvi.catalog import SENSORS, Sensor
 from prithvi.errors import BandError, SceneError
-from prithvi.scenes.layout import OFFSET_SINCE, File, FileBand, Layout, inspect_all
+from prithvi.scenes.layout import OFFSET_SINCE, File, FileBand, Layout, inspect_all, onto_grid_of
 from prithvi.scenes.names import read_file_name
 from prithvi.scenes.remote import shown
 from prithvi.scenes.stac import address, read_stac
@@ -301,8 +301,8 @@ def _repeats(files: Mapping[str, File], where: str) -> dict[str, int]:
         ):
             raise SceneError(
                 f"{shown(file.path)} {file.shape} and {shown(fine.path)} {fine.shape} of {where} do not begin at the "
-                "same corner with pixels that divide each other: bring them onto one grid first ('gdalbuildvrt "
-                "-separate -resolution highest scene.vrt FILES', 'gdalwarp')."
+                "same corner with pixels that divide each other: bring them onto one grid first "
+                f"({onto_grid_of(fine)})."
             )
         found[file.path] = ratio
     return found

@@ -184,7 +184,12 @@ def test_ids_that_only_count_name_no_band_they_may_not_be(piece: np.ndarray, wri
     """B1 to B13 are the thirteen bands counted through, B8A included; B1 to B8 are right either way."""
     counted = write_tif(piece, names=tuple(f"B{n}" for n in range(1, 14)))
     twelve = write_tif(piece[[*range(10), 11, 12]], "l2a.tif", names=tuple(f"B{n}" for n in range(1, 13)))
-    for path, said in ((counted, L1C), (counted, {}), (twelve, {"sensor": "sentinel-2-l2a", "offset": 0}), (twelve, {})):
+    for path, said in (
+        (counted, L1C),
+        (counted, {}),
+        (twelve, {"sensor": "sentinel-2-l2a", "offset": 0}),
+        (twelve, {}),
+    ):
         known = list(open_scene(path, **said)["band"].values)
         assert known[:4] == ["coastal", "blue", "green", "red"]
         assert not {"nir_narrow", "water_vapour"} & set(known)
