@@ -23,7 +23,7 @@ from prithvi.catalog import SENSORS, Sensor
 from prithvi.errors import BandError, SceneError
 from prithvi.scenes.dates import agree, as_days
 from prithvi.scenes.grids import called, difference, repeats, same_crs
-from prithvi.scenes.layout import File, FileBand, Layout, inspect_all, values_of
+from prithvi.scenes.layout import File, FileBand, Layout, inspect_all, onto_grid_of, values_of
 from prithvi.scenes.moments import as_time, granules_named, moments
 from prithvi.scenes.names import read_file_name
 from prithvi.scenes.remote import shown
@@ -315,7 +315,7 @@ def _repeats(files: Mapping[str, File], where: str) -> dict[str, int]:
             raise SceneError(
                 f"{shown(file.path)} and {shown(fine.path)} of {where} do not begin at the same corner with pixels "
                 f"that divide each other: {difference(file.grid, fine.grid)}. Bring them onto one grid first "
-                "('gdalbuildvrt -separate -resolution highest scene.vrt FILES', 'gdalwarp')."
+                f"({onto_grid_of(fine)})."
             )
         found[file.path] = ratio
     return found

@@ -13,8 +13,10 @@ from pathlib import Path
 import rasterio
 from affine import Affine
 from odc.geo.geobox import GeoBox
+from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+from rasterio.transform import array_bounds
 
 from prithvi.bands import band_id, check_names, common_name
 from prithvi.catalog import Sensor
@@ -67,6 +69,11 @@ class File:
     wkt: str
     transform: Affine
     shape: tuple[int, int]
+
+    @property
+    def pixel_area(self) -> float:
+        """In units of the coordinate reference system, squared."""
+        return abs(self.transform.determinant)
 
     @property
     def grid(self) -> GeoBox:
@@ -290,10 +297,14 @@ def _check_georeference(path: str, raster: rasterio.DatasetReader) -> None:
             "first ('gdalwarp IN OUT', or rasterio.vrt.WarpedVRT)."
         )
     if raster.crs is None or raster.transform.is_identity:
-        what = "coordinate reference system" if raster.crs is None else "geotransform"
+        what, option = (
+            ("coordinate reference system", "--crs EPSG:...")
+            if raster.crs is None
+            else ("geotransform", "--transform [WIDTH,0,WEST,0,-HEIGHT,NORTH]")
+        )
         raise SceneError(
             f"{path} has no {what}, so a map of it would lie nowhere: write it with "
-            "'rio edit-info --crs EPSG:... --transform ...'."
+            f"'rio edit-info {Path(path).name} {option}'."
         )
 
 
@@ -345,13 +356,27 @@ def refuse_numbers(bands: dict[str, int], count: int, where: str) -> None:
             raise BandError(f"band {number} of {where} was asked for twice, as {twin} and as {name}.")
 
 
+def onto_grid_of(file: File) -> str:
+    """The command that brings another file onto the grid of this one. gdalwarp keeps names, scale, offset and nodata of
+    the bands, where gdalbuildvrt -separate drops the names (GDAL 3.6.2) and rio warp all but nodata (rasterio 1.4.4).
+    """
+    left, bottom, right, top = array_bounds(*file.shape, file.transform)
+    code = CRS.from_wkt(file.wkt).to_epsg()
+    reference = f"-t_srs EPSG:{code} " if code else ""
+    width, height = abs(file.transform.a), abs(file.transform.e)
+    return (
+        f"'gdalwarp {reference}-te {left:.12g} {bottom:.12g} {right:.12g} {top:.12g} -tr {width:.12g} {height:.12g} "
+        f"OLD NEW' for each of the others, as on {Path(shown(file.path)).name}"
+    )
+
+
 def _refuse_several_grids(files: Sequence[File]) -> None:
     for file in files[1:]:
         differs = difference(file.grid, files[0].grid)
         if differs is not None:
             raise SceneError(
                 f"{Path(file.path).name} and {Path(files[0].path).name} do not lie on one grid: {differs}. Bring them "
-                "onto one first ('gdalbuildvrt -separate -resolution highest scene.vrt FILES')."
+                f"onto one first ({onto_grid_of(min(files, key=lambda file: file.pixel_area))})."
             )
 
 

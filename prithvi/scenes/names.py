@@ -142,10 +142,10 @@ def _says_something(reading: Reading) -> bool:
 
 _NO_VALUES = re.compile(
     r"(?<![a-z])(std|stdev|stddev|sd|var|variance|unc|uncertainty|err|error|min|max|count|nobs|masks?|qa|clouds?|angles?"
-    r"|diff|difference|anomaly)(?![a-z])",
+    r"|diff|difference|anomaly|refl)(?![a-z])",
     re.IGNORECASE,
 )
-"""Words that make something else of a band's values."""
+"""Words that make something else of a band's values, or of its id (`sur_refl_b01` is MODIS's)."""
 
 
 def without_shared_words(names: Sequence[str]) -> list[str]:
@@ -174,7 +174,8 @@ def common_names(names: Sequence[str | None], sensor: Sensor | None, where: str)
     if not any(found):
         given = [name for name in names if name]
         raise BandError(
-            f"{where} names its bands {', '.join(given)}, which says of none what it is. {what_it_means(given[0])}"
+            f"{where} names its bands {', '.join(given)}, which says of none what it is: say which are which "
+            f"(--bands), or rename them. {what_it_means(given[0])}"
         )
     return found
 

@@ -150,4 +150,5 @@ def test_no_real_scene_in_its_right_order_is_doubted_and_most_others_are(shared:
             caught[sensor] = caught.get(sensor, 0) + doubted(sensor, pixels[[stack.index(i) for i in order]])
     assert parts > 70
     assert caught["sentinel-2-l1c"] == tried["sentinel-2-l1c"] == 11
-    assert caught["sentinel-2-l2a"] >= 10 and tried["sentinel-2-l2a"] == 14
+    assert tried["sentinel-2-l2a"] == 14
+    assert caught["sentinel-2-l2a"] >= 10  # the others are told
