@@ -211,10 +211,9 @@ def test_values_that_no_map_can_hold_are_told_in_tags(prithvi: Cli, tmp_path: Pa
     scene, _ = unseen(tmp_path, write_tif)
     model = open_folder(tmp_path / "run/model")
     assert [(entry.value, entry.label) for entry in model.classes] == [(0, 0), (1, 255)]
-    # Land wherever the random weights had water.
     answer = prithvi("map", tmp_path / "run/model", scene, "-o", tmp_path / "out", *DAY)
     assert answer.code == 0, answer.err
-    with rasterio.open(tmp_path / "out/scene.tif", "r+") as raster:
+    with rasterio.open(tmp_path / "out/scene.tif") as raster:
         assert {key: text for key, text in raster.tags().items() if key.startswith(("CLASS_", "LABEL_"))} == {
             "CLASS_0": "water", "CLASS_1": "land", "LABEL_VALUE_0": "0", "LABEL_VALUE_1": "255",
         }  # fmt: skip
@@ -240,7 +239,7 @@ def test_a_value_below_0_or_above_254_numbers_all_classes_by_their_place(values:
 
 
 def test_a_folder_that_an_older_version_wrote_opens_as_it_was(model_folder: Path, tmp_path: Path) -> None:
-    """The JSON as 1.0 wrote it: class numbers are places, and nothing says what the labels had."""
+    """The JSON as earlier versions wrote it: class numbers are places, and nothing says what the labels had."""
     made = save(open_folder(model_folder), tmp_path / "old")
     plain = json.loads((made / "config.json").read_text())
     assert plain["classes"] == [
