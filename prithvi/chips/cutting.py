@@ -28,7 +28,8 @@ from prithvi.chips.labels import LabelsHere, RasterHere, RasterLabels, VectorLab
 from prithvi.chips.spec import NO_FMASK, UNLABELLED, Chip, Sample, StoreSpec
 from prithvi.errors import ScaleError, SceneError
 from prithvi.scenes.grids import difference, grid_of
-from prithvi.scenes.layout import header, values_of
+from prithvi.scenes.headers import header
+from prithvi.scenes.layout import values_of
 from prithvi.scenes.pixels import convert, plane_of, read_planes
 from prithvi.scenes.validity import IMPOSSIBLE, Range, strike
 

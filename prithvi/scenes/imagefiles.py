@@ -18,7 +18,8 @@ from rasterio.errors import NotGeoreferencedWarning
 from prithvi.catalog import DatasetLayout
 from prithvi.catalog import sensor as sensor_named
 from prithvi.errors import BandError, DatasetError
-from prithvi.scenes.layout import File, FileBand, Layout, header, values_of, without_alpha
+from prithvi.scenes.headers import File, header, without_alpha
+from prithvi.scenes.layout import FileBand, Layout, values_of
 from prithvi.scenes.names import are_unnamed, read_file_name, read_names, split_description
 from prithvi.scenes.pixels import ScenePixels, of_file, pixels_of
 from prithvi.scenes.scales import OFFSET_SINCE, scale_tag, settle

@@ -23,7 +23,8 @@ from prithvi.catalog import SENSORS, Sensor
 from prithvi.errors import BandError, SceneError
 from prithvi.scenes.dates import agree, as_days
 from prithvi.scenes.grids import called, difference, repeats, same_crs
-from prithvi.scenes.layout import File, FileBand, Layout, inspect_all, onto_grid_of, values_of
+from prithvi.scenes.headers import File, inspect_all, onto_grid_of
+from prithvi.scenes.layout import FileBand, Layout, values_of
 from prithvi.scenes.moments import as_time, granules_named, moments
 from prithvi.scenes.names import read_file_name
 from prithvi.scenes.remote import shown

@@ -20,7 +20,8 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from prithvi.errors import SceneError
-from prithvi.scenes.layout import File, Layout
+from prithvi.scenes.headers import File
+from prithvi.scenes.layout import Layout
 from prithvi.scenes.remote import ask
 from prithvi.scenes.validity import Mask, Range, Tally, Values, strike
 
