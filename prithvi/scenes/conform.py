@@ -242,16 +242,19 @@ def _check_values(scene: xr.DataArray, contract: Contract) -> None:
             f"{seen}, too large for {units}, which this model wants ({said}): if they are reflectance x 10,000, say "
             f"--scale 10000{' --offset 0' if bias else ''}."
         )
-    unsaid = scene.attrs.get("sensor", "").startswith("sentinel-2") and "offset" not in scene.attrs
-    if unsaid and np.percentile(values, 0.1, axis=1).min() >= 1_000:
-        raise ScaleError(
-            f"{where} has no value under 1,000 in any band, as Sentinel-2 archives since 2022 store them: say "
-            "--offset -1000 if the 1,000 are still in it, --offset 0 if not."
-        )
     if not stated and contract.scale == 10_000 and np.percentile(values, 1, axis=1).min() > 6_500:
         raise ScaleError(
             f"{seen} and none under 6,500, as Landsat Collection 2 stores them: say --sensor landsat-8-c2-l2 (or 9, "
             "457), or --scale 10000 if they are reflectance x 10,000."
+        )
+    # Of Sentinel-2 the scale is known and the offset is not; of a file that states no scale neither is.
+    of_sentinel = scene.attrs.get("sensor", "").startswith("sentinel-2")
+    unsaid = "offset" not in scene.attrs and (of_sentinel or (not stated and contract.scale == 10_000))
+    if unsaid and np.percentile(values, 0.1, axis=1).min() >= 1_000:
+        beside = "" if stated else "--scale 10000 "
+        raise ScaleError(
+            f"{where} has no value under 1,000 in any band, as Sentinel-2 archives since 2022 store them: say "
+            f"{beside}--offset -1000 if the 1,000 are still in it, {beside}--offset 0 if not."
         )
     if not stated:
         warnings.warn(f"{where} does not state its scale; its values are taken for {units}.", stacklevel=4)

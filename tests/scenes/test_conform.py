@@ -103,6 +103,15 @@ def test_a_sentinel_2_offset_shows_in_the_values(shared: Path) -> None:
         conform(open_scene(next(folder.glob("*637U*.tif")), sensor="sentinel-2-l1c"), DN)
 
 
+def test_the_1000_shows_where_no_scale_is_stated_either(write_tif: Write, six_bands: np.ndarray) -> None:
+    path = write_tif(six_bands + np.int16(1000), scale=None)
+    with pytest.raises(ScaleError, match=r"no value under 1,000 .*say --scale 10000 --offset -1000 if .*--offset 0 if"):
+        conform(open_scene(path), DN)
+    mended = read(conform(open_scene(path, scale=10_000, offset=-1000), DN), DN)
+    np.testing.assert_array_equal(mended[0], six_bands)
+    conform(open_scene(path, scale=10_000, offset=0), DN)
+
+
 def test_a_name_that_means_no_band_is_in_the_message(write_tif: Write, six_bands: np.ndarray) -> None:
     scene = open_scene(write_tif(six_bands, names=("BLEU", "green", "red", "nir", "swir_1", "swir_2")))
     with pytest.raises(
