@@ -18,19 +18,23 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyogrio
 import rasterio
+import shapely
 from affine import Affine
+from pyproj import CRS, Transformer
 from rasterio.errors import RasterioError
 from rasterio.features import rasterize
 from rasterio.transform import array_bounds
-from rasterio.warp import Resampling, calculate_default_transform, reproject, transform_bounds
+from rasterio.warp import Resampling, reproject
 from rasterio.windows import from_bounds
 
 from prithvi.catalog.datasets import LabelClass, check_classes
 from prithvi.chips.labelvalues import PALETTE, classes_in
 from prithvi.chips.spec import UNLABELLED
 from prithvi.errors import DatasetError, nearest
+from prithvi.scenes.polygons import clip, frames, mend, ring, sound, whole_turns
 
 Label = npt.NDArray[np.uint8]
 _RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".img")
@@ -65,6 +69,9 @@ def open_labels(
         DatasetError: no such file or column, no class, a file without a CRS, classes that differ by case or blanks
             alone, or a raster's value that may be no data; see `prithvi.chips.labelvalues`.
 
+    Warns:
+        UserWarning: features cross or cover themselves and are mended; what is drawn twice counts once.
+
     """
     file = Path(path)
     if not file.exists():
@@ -93,6 +100,8 @@ class VectorLabels:
     """As well-known text."""
     columns: tuple[str, ...]
     """All columns of the file but its geometry."""
+    turns: tuple[int, ...] = (0,)
+    """Whole turns around the Earth that features are told at: also 1 where longitudes go on past 180 degrees."""
     ignored: tuple[Any, ...] = ()
     """The column's values that are no class."""
     told: str = ""
@@ -100,9 +109,19 @@ class VectorLabels:
 
     def near(self, crs: str, bounds: tuple[float, float, float, float]) -> LabelsHere:
         """The features that touch a box (left, bottom, right, top in `crs`), in that CRS."""
-        box = transform_bounds(crs, self.crs, *bounds, densify_pts=21)
-        found = _read_vector(Path(self.path), bbox=box).to_crs(crs)
-        return LabelsHere(self, found[found.geometry.notna() & ~found.geometry.is_empty])
+        same = CRS.from_user_input(self.crs) == CRS.from_user_input(crs)
+        parts = []
+        for box in _boxes(crs, self.crs, bounds, self.turns):
+            found = _read_vector(Path(self.path), bbox=box).set_crs(self.crs, allow_override=True)
+            found = found[found.geometry.notna() & ~found.geometry.is_empty]
+            shapes, _ = mend(found.geometry.to_numpy())
+            if not same:
+                # What a feature has far from here may have no place in this projection, and its edges bend in it.
+                shapes = clip(shapes, shapely.box(*box))
+                shapes = shapely.segmentize(shapes, max(box[2] - box[0], box[3] - box[1]) / 64)
+            parts.append(found.set_geometry(gpd.GeoSeries(shapes, index=found.index, crs=self.crs)).to_crs(crs))
+        features = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
+        return LabelsHere(self, features[~features.geometry.is_empty])
 
 
 @dataclass(frozen=True)
@@ -171,30 +190,56 @@ class RasterHere:
         """(y, x) class numbers on the grid with that affine and shape, `UNLABELLED` where the raster says none."""
         result = np.full(shape, UNLABELLED, np.uint8)
         with rasterio.open(self.labels.path) as raster:
-            box = transform_bounds(self.crs, raster.crs, *array_bounds(*shape, at), densify_pts=21)
-            window = from_bounds(*box, raster.transform).round_offsets().round_lengths()
-            margin = 4
-            row, column = int(window.row_off) - margin, int(window.col_off) - margin
-            rows, columns = int(window.height) + 2 * margin, int(window.width) + 2 * margin
-            stored = raster.read(
-                1, window=((row, row + rows), (column, column + columns)), boundless=True, fill_value=0
-            )
-            valid = raster.read_masks(1, window=((row, row + rows), (column, column + columns)), boundless=True) > 0
-            numbers = np.searchsorted(self._numbers, stored).clip(0, len(self._numbers) - 1)
-            known = valid & (self._numbers[numbers] == stored)
-            source = np.where(known, numbers, UNLABELLED).astype(np.uint8)
-            here = raster.transform * Affine.translation(column, row)
-            reproject(
-                source, result, src_transform=here, src_crs=raster.crs, dst_transform=at, dst_crs=self.crs,
-                src_nodata=UNLABELLED, dst_nodata=UNLABELLED, resampling=_resampling(raster, self.crs, at),
-            )  # fmt: skip
+            west, _, east, _ = raster.bounds
+            turns = whole_turns(west, east) if raster.crs.is_geographic else (0,)
+            for box in _boxes(self.crs, raster.crs.to_wkt(), array_bounds(*shape, at), turns):
+                part = self._part(raster, box, at, shape)
+                result[result == UNLABELLED] = part[result == UNLABELLED]
+        return result
+
+    def _part(
+        self, raster: rasterio.DatasetReader, box: tuple[float, float, float, float], at: Affine, shape: tuple[int, int]
+    ) -> Label:
+        """What the part of the raster in a box of its own coordinates says on a grid."""
+        result = np.full(shape, UNLABELLED, np.uint8)
+        window = from_bounds(*box, raster.transform).round_offsets().round_lengths()
+        margin = 4
+        row, column = int(window.row_off) - margin, int(window.col_off) - margin
+        rows, columns = int(window.height) + 2 * margin, int(window.width) + 2 * margin
+        if row >= raster.height or column >= raster.width or row + rows <= 0 or column + columns <= 0:
+            return result
+        stored = raster.read(1, window=((row, row + rows), (column, column + columns)), boundless=True, fill_value=0)
+        valid = raster.read_masks(1, window=((row, row + rows), (column, column + columns)), boundless=True) > 0
+        numbers = np.searchsorted(self._numbers, stored).clip(0, len(self._numbers) - 1)
+        known = valid & (self._numbers[numbers] == stored)
+        source = np.where(known, numbers, UNLABELLED).astype(np.uint8)
+        # The warp knows longitudes from -180 to 180 only.
+        turn = 360 * whole_turns(box[0], box[2])[0] if raster.crs.is_geographic else 0
+        here = Affine.translation(-turn, 0) @ raster.transform @ Affine.translation(column, row)
+        reproject(
+            source, result, src_transform=here, src_crs=raster.crs, dst_transform=at, dst_crs=self.crs,
+            src_nodata=UNLABELLED, dst_nodata=UNLABELLED, resampling=_resampling(raster, self.crs, at, shape),
+        )  # fmt: skip
         return result
 
 
-def _resampling(raster: rasterio.DatasetReader, crs: str, at: Affine) -> Resampling:
+def _boxes(
+    crs: str, other: str, bounds: tuple[float, float, float, float], turns: Sequence[int]
+) -> list[tuple[float, float, float, float]]:
+    """Boxes in another reference system that hold a box; several where that one's longitudes jump in it."""
+    back = Transformer.from_crs(crs, other, always_xy=True)
+    near = [frame.bounds for frame in frames(ring(*bounds), back)]
+    return [(left + 360 * turn, low, right + 360 * turn, high) for left, low, right, high in near for turn in turns]
+
+
+def _resampling(raster: rasterio.DatasetReader, crs: str, at: Affine, shape: tuple[int, int]) -> Resampling:
     """The commonest value where the raster's pixels are clearly smaller than the chip's, else the nearest."""
-    moved, _, _ = calculate_default_transform(raster.crs, crs, raster.width, raster.height, *raster.bounds)
-    return Resampling.mode if abs(moved.a) < 0.75 * abs(at.a) else Resampling.nearest
+    there = Transformer.from_crs(crs, raster.crs.to_wkt(), always_xy=True)
+    x, y = at @ (shape[1] / 2, shape[0] / 2)
+    steps = np.array(there.transform([x, x + at.a, x + at.b], [y, y + at.d, y + at.e])).T / raster.res
+    along, down = steps[1] - steps[0], steps[2] - steps[0]
+    pixels = abs(along[0] * down[1] - along[1] * down[0])  # of the raster in one of the chip's
+    return Resampling.mode if pixels > 1 / 0.75**2 else Resampling.nearest
 
 
 def _inside(shapes: gpd.GeoSeries, at: Affine, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
@@ -233,6 +278,9 @@ def _open_vector(file: Path, column: str | None, background: str | None, ignore:
     if not kinds <= {"Polygon", "MultiPolygon", "Point", "MultiPoint"}:
         raise DatasetError(f"{file} holds {', '.join(sorted(kinds))}: labels come from polygons or points.")
     values = sorted(features[column].dropna().unique().tolist(), key=lambda value: (str(type(value)), value))
+    west, _, east, _ = features.total_bounds
+    turns = whole_turns(west, east) if features.crs.is_geographic and np.isfinite(west) else (0,)
+    sound(features.geometry, str(file))
     if any(isinstance(value, float) and value != round(value) for value in values):
         raise DatasetError(f"{file}: column {column} holds {values[0]}, which is a measurement and no class.")
     named = {value: _word(value) for value in values}
@@ -272,7 +320,7 @@ def _open_vector(file: Path, column: str | None, background: str | None, ignore:
     check_classes(classes, (), f"{file}, column {column},")
     told = f"{file.name}: classes are {', '.join(f'{entry.value} ({entry.name})' for entry in classes)}."
     return VectorLabels(
-        str(file), column, tuple(places), classes, outside, features.crs.to_wkt(), tuple(names), nothing, told
+        str(file), column, tuple(places), classes, outside, features.crs.to_wkt(), tuple(names), turns, nothing, told
     )
 
 

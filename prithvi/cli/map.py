@@ -47,7 +47,8 @@ def map_verb(
     date: Dates = None,
     order: Order = None,
     bbox: Annotated[
-        tuple[float, float, float, float] | None, typer.Option(help="West south east north in degrees: map this part.")
+        tuple[float, float, float, float] | None,
+        typer.Option(help="West south east north in degrees (179 -17 -179 -16 across the date line): map this part."),
     ] = None,
     aoi: Annotated[Path | None, typer.Option(help="Vector file with polygons: map what lies in them.")] = None,
     polygons: Annotated[

@@ -20,12 +20,12 @@ import pandas as pd
 import pystac
 import rasterio
 from rasterio.errors import RasterioError
-from rasterio.warp import transform_geom
-from shapely.geometry import box, mapping, shape
+from shapely.geometry import shape
 
 from prithvi.bands import PRODUCTS, band_id
 from prithvi.errors import BandError, DatasetError, MissingExtraError, OutputError
 from prithvi.hls.granules import Granule, is_granule_name
+from prithvi.scenes.footprint import footprint
 
 MISSING = "prithvi:missing"
 """Property: share of the granule without data, 0 to 1."""
@@ -70,7 +70,8 @@ def granule_items(folder: str | Path) -> list[pystac.Item]:
     """An item for each granule whose GeoTIFFs lie in a folder or below it.
 
     Place and size are read from one file's header; `eo:cloud_cover` and the share of missing pixels from its tags,
-    where it has them.
+    where it has them. A granule across the date line is cut there, and the west of its bbox is greater than its east
+    (RFC 7946).
 
     Warns:
         UserWarning: a granule whose header cannot be read is left out, and named.
@@ -99,7 +100,7 @@ def _item(granule: Granule, files: Mapping[str, Path]) -> pystac.Item:
     with rasterio.open(first) as raster:
         if raster.crs is None:
             raise RasterioError(f"{first} has no coordinate reference system")
-        outline = transform_geom(raster.crs, "EPSG:4326", mapping(box(*raster.bounds)), precision=7)
+        outline, bounds = footprint(raster.crs.to_wkt(), raster.transform, raster.shape, steps=4)
         code, affine, size, tags = raster.crs.to_epsg(), list(raster.transform), list(raster.shape), raster.tags()
     properties: dict[str, Any] = {"proj:shape": size, "proj:transform": affine}
     if code is not None:
@@ -110,7 +111,7 @@ def _item(granule: Granule, files: Mapping[str, Path]) -> pystac.Item:
     if coverage is not None:
         properties[MISSING] = round(1 - coverage / 100, 6)
     item = pystac.Item(
-        str(granule), outline, list(shape(outline).bounds), granule.time, properties,
+        str(granule), outline, bounds, granule.time, properties,
         stac_extensions=["https://stac-extensions.github.io/projection/v2.0.0/schema.json"],
     )  # fmt: skip
     if cloud is not None:

@@ -48,7 +48,7 @@ def load(
         bands: common names; each product's own ids are looked up.
         grid: the pixels to give; None takes the granules' own, which have to be of one UTM zone. On another grid
             than theirs each pixel takes the granule's pixel that its middle lies in, whatever the chunks.
-        bbox: west, south, east, north in degrees: only this part.
+        bbox: west, south, east, north in degrees: only this part; west is greater than east across the date line.
         fmask: whether the quality layer comes along.
         chunks: of the lazy arrays, by `y` and `x`; 512 x 512 pixels if left out.
 
@@ -117,7 +117,11 @@ def _union(grids: Sequence[GeoBox]) -> GeoBox:
 def _cropped(grid: GeoBox, bbox: Sequence[float]) -> GeoBox:
     """The part of a grid that a box of longitude and latitude touches, pixels kept where they are."""
     west, south, east, north = bbox
-    area = transform_bounds("EPSG:4326", str(grid.crs), west, south, east, north, densify_pts=21)
+    halves = ((west, 180.0), (-180.0, east)) if west > east else ((west, east),)
+    boxes = [transform_bounds("EPSG:4326", str(grid.crs), *(left, south, right, north), densify_pts=21)
+             for left, right in halves if left < right]  # fmt: skip
+    lows, highs = np.min(boxes, axis=0), np.max(boxes, axis=0)
+    area = (lows[0], lows[1], highs[2], highs[3])
     (left, top), (right, bottom) = ~grid.affine * (area[0], area[3]), ~grid.affine * (area[2], area[1])
     rows = slice(max(0, int(np.floor(top))), min(grid.shape[0], int(np.ceil(bottom))))
     columns = slice(max(0, int(np.floor(left))), min(grid.shape[1], int(np.ceil(right))))

@@ -13,12 +13,14 @@ from typing import Any
 import geopandas as gpd
 import pyogrio
 import pystac
+from shapely import union_all
 from shapely.geometry import box, mapping, shape
 from shapely.geometry.base import BaseGeometry
 
 from prithvi.errors import ConfigError, DatasetError, HubError, MissingExtraError
 from prithvi.hls.granules import Granule, is_granule_name
 from prithvi.hls.items import read_items
+from prithvi.scenes.polygons import in_degrees, sound
 
 APIS = {
     "lpcloud": "https://cmr.earthdata.nasa.gov/stac/LPCLOUD",
@@ -47,7 +49,7 @@ def search(
 
     Args:
         api: key of `APIS`, the address of a STAC API, or what `read_items` reads (a folder, a catalog, a result).
-        bbox: west, south, east, north in degrees.
+        bbox: west, south, east, north in degrees; west is greater than east in a box across the date line.
         area: geometry in longitude and latitude, instead of a box.
         start: first year, month or day (2022, 2022-03, 2022-03-15).
         end: last year, month or day, itself included.
@@ -103,10 +105,13 @@ def _day(text: str, last: bool) -> dt.date:
 
 
 def read_area(path: str | Path) -> BaseGeometry:
-    """All features of a vector file as one geometry in longitude and latitude.
+    """All features of a vector file as one geometry in longitude and latitude, cut at the date line.
 
     Raises:
         DatasetError: the file cannot be read, is empty, or has no CRS.
+
+    Warns:
+        UserWarning: features cross or cover themselves and were mended; what is drawn twice counts once.
 
     """
     try:
@@ -115,7 +120,8 @@ def read_area(path: str | Path) -> BaseGeometry:
         raise DatasetError(f"{path} cannot be read as a vector file ({error}).") from error
     if features.crs is None or features.empty:
         raise DatasetError(f"{path} has no {'CRS' if len(features) else 'features'}.")
-    whole: BaseGeometry = features.to_crs("EPSG:4326").union_all()
+    shapes = gpd.GeoSeries(sound(features.geometry, str(path)), crs=features.crs)
+    whole: BaseGeometry = union_all(in_degrees(shapes))
     return whole
 
 
@@ -125,9 +131,11 @@ def _place(bbox: Sequence[float] | None, area: BaseGeometry | None) -> BaseGeome
     if bbox is None:
         return area
     west, south, east, north = bbox
-    if not (-180 <= west < east <= 180 and -90 <= south < north <= 90):
+    if not (-180 <= west <= 180 and -180 <= east <= 180 and west != east and -90 <= south < north <= 90):
         raise ConfigError(f"({west:g}, {south:g}, {east:g}, {north:g}) is no box: west, south, east, north in degrees.")
-    return box(*bbox)
+    if west < east:
+        return box(*bbox)
+    return union_all([box(west, south, 180, north), box(-180, south, east, north)])
 
 
 def _ask(

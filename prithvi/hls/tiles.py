@@ -24,6 +24,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
 from prithvi.errors import SceneError
+from prithvi.scenes.polygons import cut_at_date_line
 
 _COLUMNS = ("ABCDEFGH", "JKLMNPQR", "STUVWXYZ")
 _ROWS = "ABCDEFGHJKLMNPQRSTUV"
@@ -90,14 +91,7 @@ def tile_footprints(tiles: Iterable[str]) -> gpd.GeoDataFrame:
     shapes = []
     for name in names:
         zone, column, row = _square(name)
-        # Longitudes go on past 180 degrees: a part there is the other side's.
-        whole = shapely.Polygon(_outlines(zone, [(column, row)])[0])
-        parts = [
-            shapely.transform(part, lambda places, turn=turn: places - (turn, 0))
-            for turn in (-360, 0, 360)
-            for part in shapely.get_parts(whole.intersection(shapely.box(turn - 180, -90, turn + 180, 90)))
-            if part.area > 0
-        ]
+        parts = cut_at_date_line(shapely.Polygon(_outlines(zone, [(column, row)])[0]))
         shapes.append(parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts))
     return gpd.GeoDataFrame({"tile": names}, geometry=shapes, crs="EPSG:4326")
 

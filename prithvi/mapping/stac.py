@@ -25,10 +25,10 @@ from rasterio.io import DatasetReader
 from prithvi.errors import ConfigError, SceneError, nearest
 from prithvi.fitted import ClassEntry
 from prithvi.mapping.classmap import classes_of
-from prithvi.mapping.footprint import footprint
 from prithvi.mapping.provenance import Provenance
 from prithvi.mapping.textfile import write_text
 from prithvi.modelitem import CLASSIFICATION, class_objects
+from prithvi.scenes.footprint import footprint
 
 PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
 RASTER = "https://stac-extensions.github.io/raster/v1.1.0/schema.json"

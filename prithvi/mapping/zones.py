@@ -22,6 +22,7 @@ from prithvi.mapping.classmap import ClassMap, open_classes
 from prithvi.mapping.ellipsoid import geometry_areas, step_of
 from prithvi.mapping.provenance import Provenance
 from prithvi.mapping.vectorfiles import new_file, new_vector_file, read_vector_file
+from prithvi.scenes.polygons import mend, near_longitudes, sound, unwrapped
 
 CELLS = 2_000_000
 """Pixels of a zone that are looked at together."""
@@ -53,6 +54,9 @@ def area_by_zone(
         SceneError: the map or the confidences cannot be read, do not lie on one grid, or are rotated.
         DatasetError: the zones cannot be read, have no features, no reference system, or are not polygons.
 
+    Warns:
+        UserWarning: zones cross or cover themselves and were mended; what is drawn twice counts once.
+
     """
     frame, source = (zones, "the zones") if isinstance(zones, gpd.GeoDataFrame) else (None, str(zones))
     frame = read_vector_file(source, "zones") if frame is None else frame
@@ -69,8 +73,10 @@ def area_by_zone(
         transform = classes.transform
         if transform.b or transform.d or transform.a < 0:
             raise SceneError(f"{path} is rotated; areas by zone need rows that run east: warp it first (gdalwarp).")
-        sound = gpd.GeoSeries([_polygonal(shape) for shape in frame.geometry], crs=frame.crs)
-        return _table(frame, geometry_areas(sound.to_numpy(), frame.crs), classes, _sums(sound, classes))
+        valid = sound(frame.geometry, source)
+        valid[shapely.is_missing(valid)] = shapely.Polygon()
+        shapes = gpd.GeoSeries(valid, crs=frame.crs)
+        return _table(frame, geometry_areas(valid, frame.crs), classes, _sums(shapes, classes))
 
 
 def write_zones(frame: gpd.GeoDataFrame, stem: str | Path, provenance: Provenance | None = None) -> tuple[Path, Path]:
@@ -190,9 +196,12 @@ def _in_the_map(zones: gpd.GeoSeries, classes: ClassMap) -> gpd.GeoSeries:
     """Valid polygons in pixels from the map's south-west corner; empty where a zone does not meet the map."""
     crs = CRS.from_user_input(classes.crs.to_wkt())
     dense = zones if zones.crs == crs else zones.segmentize(step_of(zones.crs))  # edges stay where they were
-    shapes = dense.to_crs(crs).to_numpy()
+    shapes, extent = dense.to_crs(crs).to_numpy(), _extent(classes)
+    if crs.is_geographic:  # a map may go on past the date line, to 180.2 or from 0 to 360
+        if not zones.crs.is_geographic:
+            shapes = [unwrapped(shape) for shape in shapes]
+        shapes = np.array([near_longitudes(shape, extent[0], extent[2]) for shape in mend(shapes)[0]], dtype=object)
     bounds = shapely.bounds(shapes)
-    extent = _extent(classes)
     with np.errstate(invalid="ignore"):
         meets = (bounds[:, 0] < extent[2]) & (bounds[:, 2] > extent[0])
         meets &= (bounds[:, 1] < extent[3]) & (bounds[:, 3] > extent[1])
@@ -203,20 +212,10 @@ def _in_the_map(zones: gpd.GeoSeries, classes: ClassMap) -> gpd.GeoSeries:
         return np.round((points - extent[:2]) / sizes * FINE) / FINE
 
     found = [
-        _polygonal(shapely.transform(_polygonal(shape), placed)) if there else shapely.Polygon()
-        for shape, there in zip(shapes, meets, strict=True)
+        shapely.transform(shape, placed) if there else shapely.Polygon()
+        for shape, there in zip(mend(shapes)[0], meets, strict=True)
     ]
-    return gpd.GeoSeries(found, index=zones.index, crs=crs)
-
-
-def _polygonal(shape: Any) -> Any:
-    """A valid polygon, empty for None; of one that crosses itself, the parts that have an area."""
-    if shape is None:
-        return shapely.Polygon()
-    if shapely.is_valid(shape):
-        return shape
-    parts = shapely.get_parts(shapely.make_valid(shape))
-    return shapely.union_all(parts[np.isin(shapely.get_type_id(parts), (3, 6))])
+    return gpd.GeoSeries(mend(found)[0], index=zones.index, crs=crs)
 
 
 def _table(

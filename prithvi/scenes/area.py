@@ -7,7 +7,7 @@ are straight in the polygons' own coordinates, so a box in degrees is curved in 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -27,6 +27,7 @@ from rasterio.features import geometry_mask
 from prithvi.errors import SceneError
 from prithvi.scenes.grids import transform_of
 from prithvi.scenes.pixels import replaced
+from prithvi.scenes.polygons import Coordinates, cut_at_date_line, frames, mend, ring, sound
 
 _STRIP = 1024
 """Rows that are looked at together where a whole window is."""
@@ -34,7 +35,6 @@ _ONE = threading.Lock()
 """Rasterio silences a warning of its own while it draws, which several threads at once undo for each other."""
 _PRECISE = 0.001
 """Pixels that a projected edge may lie beside its true course."""
-Coordinates = npt.NDArray[np.float64]
 
 
 def crop(scene: xr.DataArray, rows: slice, columns: slice) -> xr.DataArray:
@@ -79,10 +79,10 @@ class Area:
 
     @classmethod
     def box(cls, west: float, south: float, east: float, north: float) -> Area:
-        """A box of longitudes and latitudes in degrees (EPSG:4326).
+        """A box of longitudes and latitudes in degrees (EPSG:4326); across the date line if west is greater than east.
 
         Raises:
-            SceneError: no such box, or one across the antimeridian.
+            SceneError: no such box.
 
         """
         given = f"the box {west:g},{south:g},{east:g},{north:g}"
@@ -93,12 +93,9 @@ class Area:
             )
         if south >= north or west == east:
             raise SceneError(f"{given} is empty: give west, south, east, north, south below north.")
-        if west > east:
-            raise SceneError(
-                f"{given} has its west at its east; one across the antimeridian is two: {west:g},{south:g},180,"
-                f"{north:g} and -180,{south:g},{east:g},{north:g}."
-            )
-        return cls((shapely.box(west, south, east, north),), CRS.from_epsg(4326), given)
+        edges = ((west, 180.0), (-180.0, east)) if west > east else ((west, east),)  # as RFC 7946 reads a bbox
+        boxes = tuple(shapely.box(left, south, right, north) for left, right in edges if left < right)
+        return cls(boxes, CRS.from_epsg(4326), given)
 
     @classmethod
     def from_file(cls, path: str | Path, layer: str | None = None) -> Area:
@@ -111,13 +108,16 @@ class Area:
         Raises:
             SceneError: no such file, no vector file, without a coordinate reference system, or without polygons.
 
+        Warns:
+            UserWarning: polygons cross or cover themselves and were mended; what is drawn twice counts once.
+
         """
         frame = _read(Path(path), layer)
         if frame.crs is None:
             raise SceneError(
                 f"{path} does not say its coordinate reference system: write it with 'ogr2ogr -a_srs EPSG:... OUT IN'."
             )
-        polygons = tuple(_polygons(frame.geometry))
+        polygons = tuple(_polygons(sound(frame.geometry, str(path))))
         if not polygons:
             kinds = sorted({str(kind) for kind in frame.geom_type.dropna()})
             raise SceneError(f"{path} holds no polygon ({', '.join(kinds) or 'nothing at all'}): an area needs one.")
@@ -174,7 +174,7 @@ class Area:
 
     def _degrees(self) -> Coordinates:
         bounds = shapely.total_bounds(np.array(self.polygons))
-        return _degrees(np.array(_ring(*bounds)), self.crs)
+        return _degrees(ring(*bounds), self.crs)
 
 
 def _read(path: Path, layer: str | None) -> gpd.GeoDataFrame:
@@ -198,12 +198,11 @@ def _read(path: Path, layer: str | None) -> gpd.GeoDataFrame:
     return frame
 
 
-def _polygons(shapes: Iterable[shapely.Geometry | None]) -> Iterator[shapely.Geometry]:
-    """Polygons, mended where they cross themselves."""
-    for shape in shapes:
-        for part in shapely.get_parts(shapely.make_valid(shape)) if shape is not None else ():
-            if part.geom_type in ("Polygon", "MultiPolygon") and not part.is_empty:
-                yield part
+def _polygons(shapes: Sequence[Any] | npt.NDArray[Any]) -> list[shapely.Geometry]:
+    """The polygons of valid geometries."""
+    parts = shapely.get_parts(np.array([shape for shape in shapes if shape is not None], dtype=object))
+    parts = shapely.get_parts(parts)  # of collections, which may hold polygons of several parts
+    return [part for part in parts if part.geom_type == "Polygon" and not part.is_empty]
 
 
 @lru_cache(maxsize=8)
@@ -212,48 +211,44 @@ def _place(area: Area, wkt: str, transform: Affine, height: int, width: int) -> 
     corners = [transform @ corner for corner in ((-1, -1), (width + 1, -1), (width + 1, height + 1), (-1, height + 1))]
     outline = shapely.segmentize(shapely.Polygon(corners), shapely.Polygon(corners).length / 400)
     pixel = min(np.hypot(transform.a, transform.d), np.hypot(transform.b, transform.e))
-    if target == area.crs:
-        found = list(area.polygons)
-    else:
+    shapes = list(area.polygons)
+    if area.crs.is_geographic:
+        shapes = [part for shape in shapes for part in cut_at_date_line(shape)]
+    if target != area.crs:
         there = Transformer.from_crs(area.crs, target, always_xy=True)
-        near = _frames(shapely.get_coordinates(outline), Transformer.from_crs(target, area.crs, always_xy=True))
+        near = frames(shapely.get_coordinates(outline), Transformer.from_crs(target, area.crs, always_xy=True))
+        if area.crs.is_geographic:
+            near = [part for frame in near for part in cut_at_date_line(frame)]
         # What lies far from the scene may have no coordinates in its projection.
-        parts = (shapely.intersection(shape, frame) for shape in area.polygons for frame in near)
+        parts = [shapely.intersection(shape, frame) for shape in shapes for frame in near]
         step = max(
             (max(frame.bounds[2] - frame.bounds[0], frame.bounds[3] - frame.bounds[1]) for frame in near), default=1
         )
-        shapes = [shapely.segmentize(part, step / 32) for part in _polygons(parts)]
-        found = [_projected(shape, there, _PRECISE * float(pixel)) for shape in shapes]
-    return tuple(shape for shape in found if shapely.intersects(shape, outline))
-
-
-def _frames(outline: Coordinates, back: Transformer) -> list[shapely.Geometry]:
-    """Boxes in an area's coordinates that a scene's outline lies in; two where it lies across the antimeridian."""
-    x, y = (np.asarray(values) for values in back.transform(*outline.T))
-    known = np.isfinite(x) & np.isfinite(y)
-    if not known.any():
-        return []
-    x, y = x[known], y[known]
-    margin = 0.05 * max(np.ptp(y), 1e-9)
-    low, high = y.min() - margin, y.max() + margin
-    if back.target_crs is not None and back.target_crs.is_geographic and np.ptp(x) > 180:
-        return [
-            shapely.box(x[x > 0].min() - margin, low, 180, high),
-            shapely.box(-180, low, x[x < 0].max() + margin, high),
+        dense = (shapely.segmentize(part, step / 32) for part in _polygons(parts))
+        middle = outline.centroid.x if target.is_geographic else None
+        shapes = [_projected(shape, there, middle, _PRECISE * float(pixel)) for shape in dense]
+    if target.is_geographic:  # a scene may go on past the date line, to 180.2 or from 0 to 360
+        shapes = [
+            shapely.transform(shape, lambda at, turn=turn: at + np.array([turn, 0]))
+            for shape in shapes
+            for turn in (-360, 0, 360)
         ]
-    wide = 0.05 * max(np.ptp(x), 1e-9)
-    return [shapely.box(x.min() - wide, low, x.max() + wide, high)]
+    return tuple(shape for shape in shapes if shapely.intersects(shape, outline))
 
 
-def _projected(shape: shapely.Geometry, there: Transformer, tolerance: float) -> shapely.Geometry:
-    """A polygon in other coordinates, with as many corners as keep its edges where they are."""
+def _projected(shape: shapely.Geometry, there: Transformer, middle: float | None, tolerance: float) -> shapely.Geometry:
+    """A polygon in other coordinates, with as many corners as keep its edges where they are.
+
+    Where these are degrees, longitudes are those within half a turn of `middle`.
+    """
 
     def moved(points: Coordinates) -> Coordinates:
-        return np.column_stack(there.transform(points[:, 0], points[:, 1])).astype(np.float64)
+        x, y = there.transform(points[:, 0], points[:, 1])
+        return np.column_stack([x if middle is None else middle + (x - middle + 180) % 360 - 180, y])
 
     rings = [shape.exterior, *shape.interiors]
     shell, *holes = (_followed(shapely.get_coordinates(ring), moved, tolerance) for ring in rings)
-    return shapely.make_valid(shapely.Polygon(shell, holes))
+    return mend([shapely.Polygon(shell, holes)])[0][0]
 
 
 def _followed(corners: Coordinates, moved: Callable[[Coordinates], Coordinates], tolerance: float) -> Coordinates:
@@ -271,24 +266,17 @@ def _followed(corners: Coordinates, moved: Callable[[Coordinates], Coordinates],
 
 def _outline(scene: xr.DataArray) -> Coordinates:
     transform, height, width = transform_of(scene), scene.sizes["y"], scene.sizes["x"]
-    return np.array([transform @ corner for corner in _ring(0, 0, width, height)])
-
-
-def _ring(left: float, low: float, right: float, high: float) -> list[tuple[float, float]]:
-    steps = np.linspace(0, 1, 21)
-    x, y = left + (right - left) * steps, low + (high - low) * steps
-    return [
-        *((a, low) for a in x),
-        *((right, b) for b in y),
-        *((a, high) for a in x[::-1]),
-        *((left, b) for b in y[::-1]),
-    ]
+    return np.array([transform @ corner for corner in ring(0, 0, width, height)])
 
 
 def _degrees(outline: Coordinates, crs: CRS) -> Coordinates:
-    """West, south, east, north of an outline in degrees."""
+    """West, south, east, north of an outline in degrees; west is greater than east where it crosses the date line."""
     x, y = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(*outline.T)
-    return np.array([np.min(x), np.min(y), np.max(x), np.max(y)])
+    x = np.unwrap(x, period=360)
+    west, east = x.min(), x.max()
+    if east - west < 360 and (west < -180 or east > 180):
+        west, east = ((side + 180) % 360 - 180 for side in (west, east))
+    return np.array([west, np.min(y), east, np.max(y)])
 
 
 def _told(bounds: Any) -> str:

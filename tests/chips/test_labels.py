@@ -11,9 +11,10 @@ import rasterio
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyproj import Transformer
 from rasterio.transform import array_bounds, from_origin
 from shapely import affinity
-from shapely.geometry import LineString, Point, Polygon, box
+from shapely.geometry import LineString, MultiPolygon, Point, Polygon, box
 
 from prithvi.chips.labels import open_labels
 from prithvi.errors import DatasetError
@@ -148,6 +149,117 @@ def test_a_chip_beside_the_raster_is_unlabelled_there(tmp_path: Path) -> None:
     assert (label != 255).sum() == 100
     far = open_labels(tmp_path / "c.tif").near(CRS, BOUNDS).on(AT * Affine.translation(500, 0), SHAPE)
     assert (far == 255).all()
+
+
+ACROSS = {
+    "zone 1": ("EPSG:32701", from_origin(150_000, 8_100_000, 600, 600)),
+    "zone 60": ("EPSG:32760", from_origin(790_000, 8_100_000, 600, 600)),
+}
+
+
+def longitudes(crs: str, at: Affine) -> tuple[np.ndarray, np.ndarray]:
+    """(y, x) longitudes from 0 to 360, and latitudes, of the middles of pixels."""
+    columns, rows = np.meshgrid(np.arange(64) + 0.5, np.arange(64) + 0.5)
+    longitude, latitude = Transformer.from_crs(crs, 4326, always_xy=True).transform(*(at * (columns, rows)))
+    assert longitude.min() < -179 < 179 < longitude.max()
+    return longitude % 360, latitude
+
+
+@pytest.mark.parametrize("tile", ACROSS)
+def test_features_in_degrees_label_a_tile_across_the_date_line(tmp_path: Path, tile: str) -> None:
+    """Cut at 180 degrees, as two features, going on past it to 180.1, or before -180; and on one side only."""
+    crs, at = ACROSS[tile]
+    longitude, latitude = longitudes(crs, at)
+    low, high = latitude.min() + 0.05, latitude.max() - 0.05
+    truth = (longitude > 179.9) & (longitude < 180.1) & (latitude > low) & (latitude < high)
+    assert truth.sum() > 500
+    west, east = box(179.9, low, 180, high), box(-180, low, -179.9, high)
+    whole = box(179.9, low, 180.1, high)
+    features = {
+        "cut": [MultiPolygon([west, east])], "two": [west, east], "past": [whole],
+        "before": [affinity.translate(whole, -360)],
+    }  # fmt: skip
+    for name, shapes in features.items():
+        for suffix in ("gpkg", "parquet", "geojson"):
+            path = tmp_path / f"{name}.{suffix}"
+            frame = gpd.GeoDataFrame({"kind": ["a"] * len(shapes)}, geometry=shapes, crs=4326)
+            frame.to_parquet(path) if suffix == "parquet" else frame.to_file(path)
+            label = open_labels(path, "kind", background="b").near(crs, array_bounds(*SHAPE, at)).on(at, SHAPE)
+            assert (label == 1).sum() == truth.sum(), (name, suffix)
+            assert ((label == 1) == truth).all()
+    for shape, side in ((west, longitude < 180), (east, longitude > 180)):
+        gpd.GeoDataFrame({"kind": ["a"]}, geometry=[shape], crs=4326).to_file(tmp_path / "side.gpkg")
+        label = open_labels(tmp_path / "side.gpkg", "kind").near(crs, array_bounds(*SHAPE, at)).on(at, SHAPE)
+        assert ((label == 0) == (truth & side)).all()
+    places = [Point(179.95, latitude.mean()), Point(-179.95, latitude.mean()), Point(180.05, low + 0.05)]
+    gpd.GeoDataFrame({"kind": [1, 2, 3]}, geometry=places, crs=4326).to_file(tmp_path / "points.gpkg")
+    label = open_labels(tmp_path / "points.gpkg", "kind").near(crs, array_bounds(*SHAPE, at)).on(at, SHAPE)
+    assert sorted(label[label != 255]) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("tile", ACROSS)
+@pytest.mark.parametrize(("left", "width"), [(-180.0, 3600), (0.0, 3600), (179.0, 20), (-181.0, 20), (179.0, 10)])
+def test_a_raster_in_degrees_labels_a_tile_across_the_date_line(
+    tmp_path: Path, tile: str, left: float, width: int
+) -> None:
+    """Of the whole Earth from -180 or from 0, one that goes on past 180 degrees, and one that ends there."""
+    crs, at = ACROSS[tile]
+    longitude, latitude = longitudes(crs, at)
+    values = np.arange(width) * 7 % 5 + np.arange(40)[:, None] % 2 * 5
+    path = tmp_path / "degrees.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", height=40, width=width, count=1, dtype="uint8", crs=4326,
+        transform=from_origin(left, -15, 0.1, 0.1),
+    ) as raster:  # fmt: skip
+        raster.write(values.astype(np.uint8), 1)
+    column = np.floor((longitude - left) % 360 * 10 + 1e-9).astype(int)
+    truth = np.where(
+        column < width, values[np.floor((-15 - latitude) * 10).astype(int), column.clip(0, width - 1)], 255
+    )
+    label = open_labels(path).near(crs, array_bounds(*SHAPE, at)).on(at, SHAPE)
+    assert ((label != 255) == (truth != 255)).mean() > 0.995
+    assert (label == truth).mean() > 0.98  # the warp is exact to an eighth of a pixel
+
+
+def test_a_raster_of_the_whole_earth_is_read_near_the_tile_only(tmp_path: Path) -> None:
+    with rasterio.open(
+        tmp_path / "world.tif", "w", driver="GTiff", height=1800, width=3600, count=1, dtype="uint8", crs=4326,
+        transform=from_origin(-180, 90, 0.1, 0.1), tiled=True, compress="deflate",
+    ) as raster:  # fmt: skip
+        values = np.zeros((1800, 3600), np.uint8)
+        values[:, 1831:] = 1  # from 3.1 degrees east on
+        raster.write(values, 1)
+    label = open_labels(tmp_path / "world.tif").near(CRS, BOUNDS).on(AT, SHAPE)
+    assert (label == 1).all()  # 600 km east of zone 31's middle meridian of 3 degrees less 500 km: 4.2 degrees
+
+
+def test_a_polygon_in_degrees_keeps_its_edges_in_utm(tmp_path: Path) -> None:
+    """An edge along a parallel is a curve in UTM; and what a feature has far away has no place in it."""
+    edge = 45.0
+    at, shape = from_origin(500_000 - 32 * 900, 4_983_000 + 32 * 30, 900, 30), (64, 64)
+    gpd.GeoDataFrame({"kind": ["a"]}, geometry=[box(-180, -89, 180, edge)], crs=4326).to_parquet(tmp_path / "a.parquet")
+    columns, rows = np.meshgrid(np.arange(64) + 0.5, np.arange(64) + 0.5)
+    _, latitude = Transformer.from_crs(CRS, 4326, always_xy=True).transform(*(at * (columns, rows)))
+    with pytest.warns(UserWarning, match="more than 180 degrees wide"):
+        labels = open_labels(tmp_path / "a.parquet", "kind")
+    label = labels.near(CRS, array_bounds(*shape, at)).on(at, shape)
+    sure = abs(latitude - edge) > 1e-5
+    assert ((label == 0) == (latitude < edge))[sure].all()
+
+
+def test_features_that_cover_themselves_label_what_they_enclose(tmp_path: Path) -> None:
+    corners = [AT * place for place in ((4, 4), (44, 4), (44, 44), (4, 44))]
+    inner = [AT * place for place in ((14, 14), (34, 14), (34, 34), (14, 34))]
+    twice = Polygon([*corners, corners[0], *inner, inner[0], corners[0]])
+    doubled = MultiPolygon([Polygon(corners), Polygon(inner)])
+    for shape in (twice, doubled):
+        for crs in (CRS, "EPSG:4326"):
+            gpd.GeoDataFrame({"kind": ["a"]}, geometry=[shape], crs=CRS).to_crs(crs).to_file(tmp_path / "twice.gpkg")
+            with pytest.warns(UserWarning, match=r"twice.gpkg: 1 of 1 features .* number 1 has 1\.44\d km2"):
+                labels = open_labels(tmp_path / "twice.gpkg", "kind")
+            label = labels.near(CRS, BOUNDS).on(AT, SHAPE)
+            assert (label[4:44, 4:44] == 0).all()
+            assert (label == 0).sum() == 1600
 
 
 def test_files_that_give_no_labels_say_why(tmp_path: Path) -> None:

@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pystac
 import pystac.validation
 import pytest
 import rasterio
+from pyproj import Transformer
+from shapely.geometry import shape
 
 from prithvi.errors import BandError, DatasetError
-from prithvi.hls import asset_href, granule_items, read_items, table, write_items
+from prithvi.hls import (
+    asset_href,
+    granule_items,
+    load,
+    read_items,
+    search,
+    table,
+    tile_footprints,
+    tile_grid,
+    write_items,
+)
 from prithvi.hls.access import readable
 from tests.synthetic_hls import Archive
 
@@ -122,3 +137,56 @@ def test_what_holds_no_granule_says_so(tmp_path: Path) -> None:
     (tmp_path / "y.json").write_text("not json")
     with pytest.raises(DatasetError, match="cannot be read as STAC"):
         read_items(tmp_path / "y.json")
+
+
+@pytest.fixture
+def fiji(tmp_path: Path) -> Path:
+    """A granule of T01KAB, which the date line crosses, on pixels of 915 m."""
+    grid = tile_grid("01KAB", 915)
+    folder = tmp_path / "HLS.L30.T01KAB.2022145T105621.v2.0"
+    folder.mkdir()
+    for band in ("B02", "Fmask"):
+        with rasterio.open(
+            folder / f"{folder.name}.{band}.tif", "w", driver="GTiff", height=120, width=120, count=1,
+            dtype="uint8" if band == "Fmask" else "int16", crs="EPSG:32701", transform=grid.affine,
+            nodata=255 if band == "Fmask" else -9999,
+        ) as raster:  # fmt: skip
+            raster.write(np.full((1, 120, 120), 1, raster.dtypes[0]))
+    return tmp_path
+
+
+def test_a_granule_across_the_date_line_is_cut_there_and_found_from_both_sides(
+    fiji: Path, tmp_path: Path, prithvi: Callable[..., Any]
+) -> None:
+    (item,) = granule_items(fiji)
+    pystac.validation.validate_dict(item.to_dict(), extensions=[])
+    west, _, east, _ = item.bbox
+    assert 179 < west < 180
+    assert -180 < east < -179
+    outline = shape(item.geometry)
+    assert outline.geom_type == "MultiPolygon"
+    assert outline.symmetric_difference(tile_footprints(["01KAB"]).geometry[0]).area < 1e-3
+    for name in ("items.parquet", "items.json"):
+        write_items([item], tmp_path / name)
+        (back,) = read_items(tmp_path / name)
+        assert back.bbox == item.bbox
+        assert shape(back.geometry).equals(outline)
+    for box in ((179.5, -16.9, 179.6, -16.8), (-179.9, -16.9, -179.8, -16.8), (179.9, -16.9, -179.9, -16.8)):
+        assert [found.id for found in search(str(fiji), bbox=box)] == [item.id]
+    answer = prithvi("data", "search", "--api", fiji, "--bbox", 179.9, -16.9, -179.9, -16.8, "--json")
+    assert json.loads(answer.out) == [item.id]
+    for box in ((178, -16.9, 179, -16.8), (-179, -16.9, -178, -16.8), (-179, -16.9, 179, -16.8)):
+        with pytest.raises(DatasetError, match="0 in the place"):
+            search(str(fiji), bbox=box)
+
+
+def test_a_box_across_the_date_line_reads_its_part(fiji: Path) -> None:
+    items = granule_items(fiji)
+    columns = np.arange(120) * 915 + 457.5 + tile_grid("01KAB").affine.c
+    found = load(items, bands=["blue"], bbox=(179.9, -16.9, -179.9, -16.8))
+    to_degrees = Transformer.from_crs(32701, 4326, always_xy=True)
+    longitude = to_degrees.transform(found["x"].values, np.full(found.sizes["x"], found["y"].values.mean()))[0]
+    assert longitude[0] == pytest.approx(179.9, abs=0.03)
+    assert longitude[-1] == pytest.approx(-179.9, abs=0.03)
+    assert found.sizes["x"] < 30 < len(columns)
+    assert (found["image"].values == 1).all()

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import geopandas as gpd
 import pytest
-from shapely.geometry import box
+import shapely
+from shapely.geometry import Polygon, box
 
 from prithvi.errors import ConfigError, DatasetError, HubError
 from prithvi.hls import read_items, search
@@ -118,3 +119,20 @@ def test_arguments_that_cannot_be_are_refused(archive: Archive, tmp_path: Path) 
     assert read_area(tmp_path / "a.gpkg").centroid.x == pytest.approx(4.24, abs=0.02)
     with pytest.raises(DatasetError, match="cannot be read as a vector file"):
         read_area(tmp_path / "none.gpkg")
+
+
+def test_an_area_of_any_projection_is_cut_at_the_date_line(tmp_path: Path) -> None:
+    whole = shapely.segmentize(box(179.9, -17, 180.2, -16), 0.01)
+    for crs in ("EPSG:4326", "EPSG:32760", "EPSG:32701"):
+        gpd.GeoDataFrame(geometry=gpd.GeoSeries([whole], crs=4326).to_crs(crs)).to_file(tmp_path / "area.gpkg")
+        area = read_area(tmp_path / "area.gpkg")
+        assert area.geom_type == "MultiPolygon"
+        assert sorted(part.bounds[0] for part in area.geoms) == pytest.approx([-180, 179.9], abs=1e-3)
+        assert area.area == pytest.approx(0.3, rel=1e-3)
+
+
+def test_an_area_that_covers_itself_is_mended_and_said(tmp_path: Path) -> None:
+    bow = Polygon([(0, 0), (2, 2), (2, 0), (0, 2)])
+    gpd.GeoDataFrame(geometry=[bow, box(1, 0, 3, 2)], crs=4326).to_file(tmp_path / "area.gpkg")
+    with pytest.warns(UserWarning, match="area.gpkg: 1 of 2 features cross or cover themselves"):
+        assert read_area(tmp_path / "area.gpkg").area == pytest.approx(5)

@@ -128,7 +128,8 @@ def test_odd_zones_do_not_end_it(tmp_path: Path) -> None:
     zones = gpd.GeoDataFrame(
         pd.concat([zones, zones_of([None, bow, high]).to_crs("EPSG:4326")], ignore_index=True), crs="EPSG:4326"
     )
-    table = area_by_zone(path, zones)
+    with pytest.warns(UserWarning, match=r"1 of 4 features cross or cover themselves .* number 3 has 0\.00500\d km2"):
+        table = area_by_zone(path, zones)
     water = table[table["name"] == "water"]["area_m2"].tolist()
     assert water == pytest.approx([0, 0, 5000, 10_000], rel=1e-3, abs=0)
     assert table["without_data_m2"].tolist()[3:] == pytest.approx([0] * 9, abs=1e-6)
@@ -137,6 +138,45 @@ def test_odd_zones_do_not_end_it(tmp_path: Path) -> None:
     everywhere_else = area_by_zone(path, zones[:1])
     assert everywhere_else["area_m2"].tolist() == [0, 0, 0]
     assert everywhere_else["share"].isna().all()
+
+
+def test_a_zone_drawn_twice_round_counts_once(tmp_path: Path) -> None:
+    path = write_map(tmp_path / "map.tif", np.ones((60, 60)))
+    corners = [UTM @ place for place in ((5, 5), (45, 5), (45, 45), (5, 45))]
+    inner = [UTM @ place for place in ((15, 15), (35, 15), (35, 35), (15, 35))]
+    twice = shapely.Polygon([*corners, corners[0], *inner, inner[0], corners[0]])
+    doubled = shapely.MultiPolygon([box(5, 45, 45, 5), box(5, 45, 45, 5)])
+    zones = zones_of([twice, doubled, box(5, 45, 45, 5)])
+    with pytest.warns(
+        UserWarning, match=r"the zones: 2 of 3 features .*: number 1 has 0\.1601 km2, number 2 has 0\.1601 km2"
+    ):
+        table = area_by_zone(path, zones.to_crs("EPSG:4326"))
+    areas = table[table["name"] == "water"].set_index("id")
+    assert areas["area_m2"].tolist() == pytest.approx([areas["area_m2"][2]] * 3, rel=1e-6)
+    assert areas["area_m2"][2] == pytest.approx(160_000, rel=1e-3)
+    assert areas["without_data_m2"].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform"),
+    [
+        ("EPSG:32701", Affine(600, 0, 150_000, 0, -600, 8_160_000)),
+        ("EPSG:32760", Affine(600, 0, 770_000, 0, -600, 8_160_000)),
+        ("EPSG:4326", Affine(0.01, 0, 179.5, 0, -0.005, -16.5)),  # on past 180 degrees
+        ("EPSG:4326", Affine(0.01, 0, -180.5, 0, -0.005, -16.5)),
+    ],
+)
+def test_zones_across_the_date_line_have_their_whole_area(tmp_path: Path, crs: str, transform: Affine) -> None:
+    path = write_map(tmp_path / "map.tif", np.ones((100, 100)), transform, crs)
+    whole = shapely.box(179.9, -16.9, 180.2, -16.7)
+    cut = shapely.MultiPolygon([shapely.box(179.9, -16.9, 180, -16.7), shapely.box(-180, -16.9, -179.8, -16.7)])
+    zones = zones_of([whole, cut, shapely.affinity.translate(whole, -360)], "EPSG:4326")
+    utm = zones_of([gpd.GeoSeries([shapely.segmentize(whole, 0.01)], crs=4326).to_crs(32760)[0]], "EPSG:32760")
+    for frame in (zones, utm):
+        table = area_by_zone(path, frame)
+        water = table[table["name"] == "water"]
+        assert water["area_m2"].tolist() == pytest.approx([geodesic(whole, "EPSG:4326")] * len(frame), rel=1e-3)
+        assert water["without_data_m2"].max() < 1e-3 * geodesic(whole, "EPSG:4326")
 
 
 def test_files_are_written_whole(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import xarray as xr
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyproj import CRS
+from pyproj import CRS, Transformer
 from rasterio.features import geometry_mask
 from shapely.geometry import LineString, Point, Polygon, box
 
@@ -179,6 +179,44 @@ def test_a_scene_across_the_antimeridian(write_tif: Write) -> None:
     assert (one ^ other).all()
 
 
+ACROSS = {
+    "zone 1": ("EPSG:32701", Affine(600, 0, 150_000, 0, -600, 8_160_000)),
+    "zone 60": ("EPSG:32760", Affine(600, 0, 770_000, 0, -600, 8_160_000)),
+    "past 180 degrees": ("EPSG:4326", Affine(0.01, 0, 179.5, 0, -0.005, -16.5)),
+    "before -180 degrees": ("EPSG:4326", Affine(0.01, 0, -180.5, 0, -0.005, -16.5)),
+}
+
+
+@pytest.mark.parametrize("grid", ACROSS)
+def test_an_area_across_the_date_line_is_that_of_its_pixels(grid: str, write_tif: Write, tmp_path: Path) -> None:
+    """A box from west to east, polygons cut at 180 degrees, and such as go on past it."""
+    crs, transform = ACROSS[grid]
+    path = write_tif(np.ones((1, 100, 100), np.int16), "fiji.tif", names=("red",), crs=crs, transform=transform)
+    scene = open_scene(path)
+    columns, rows = np.meshgrid(np.arange(100) + 0.5, np.arange(100) + 0.5)
+    longitude, latitude = Transformer.from_crs(crs, 4326, always_xy=True).transform(*(transform @ (columns, rows)))
+    truth = ((longitude % 360 > 179.9) & (longitude % 360 < 180.2)) & (abs(latitude + 16.8) < 0.1)
+    assert truth.sum() > 500
+    area = Area.box(179.9, -16.9, -179.8, -16.7)
+    assert (area.mask(scene, slice(None), slice(None)) == truth).all()
+    rows_used, columns_used = np.nonzero(truth)
+    assert area.window(scene) == (
+        slice(rows_used.min(), rows_used.max() + 1), slice(columns_used.min(), columns_used.max() + 1)
+    )  # fmt: skip
+    halves = [box(179.9, -16.9, 180, -16.7), box(-180, -16.9, -179.8, -16.7)]
+    whole = shapely.segmentize(box(179.9, -16.9, 180.2, -16.7), 0.001)
+    for name, shapes, of in (
+        ("cut", [shapely.MultiPolygon(halves)], 4326), ("two", halves, 4326), ("past", [whole], 4326),
+        ("before", [shapely.affinity.translate(whole, -360)], 4326),
+        ("UTM", [gpd.GeoSeries([whole], crs=4326).to_crs(32760)[0]], 32760),
+    ):  # fmt: skip
+        gpd.GeoDataFrame(geometry=shapes, crs=of).to_file(tmp_path / f"{name}.gpkg")
+        mask = Area.from_file(tmp_path / f"{name}.gpkg").mask(scene, slice(None), slice(None))
+        assert (mask != truth).sum() <= (2 if name == "UTM" else 0), name
+    with pytest.raises(SceneError, match=r"the scene's 179\.\d+, -17(\.\d+)?, -179\.\d+, -16"):
+        Area.box(10, 50, 11, 51).window(scene)
+
+
 def test_an_area_beside_the_scene_says_where_both_are(write_tif: Write) -> None:
     scene = scene_on("utm", write_tif)
     with pytest.raises(SceneError) as failure:
@@ -201,7 +239,6 @@ def test_an_area_between_the_middles_of_pixels_is_refused(write_tif: Write) -> N
 @pytest.mark.parametrize(
     ("edges", "message"),
     [
-        ((170, 0, -170, 10), "one across the antimeridian is two: 170,0,180,10 and -180,0,-170,10"),
         ((0, 50, 10, 95), "leaves the Earth"),
         ((0, 50, 190, 60), "leaves the Earth"),
         ((0, float("nan"), 10, 60), "leaves the Earth"),
@@ -263,10 +300,20 @@ def test_files_without_an_area_say_what_they_lack(tmp_path: Path) -> None:
     assert len(Area.from_file(two, layer="farms").polygons) == 1
 
 
-def test_a_polygon_that_crosses_itself_is_mended(tmp_path: Path) -> None:
-    path = tmp_path / "bow.geojson"
-    gpd.GeoDataFrame(geometry=[Polygon([(0, 0), (1, 1), (1, 0), (0, 1)])], crs=4326).to_file(path)
-    assert len(Area.from_file(path).polygons) == 2
+def test_polygons_that_cross_or_cover_themselves_are_mended_and_said(tmp_path: Path, write_tif: Write) -> None:
+    scene = scene_on("utm", write_tif)
+    left, top = 600_300, 4_199_700
+    ring = [(left, top), (left + 1200, top), (left + 1200, top - 1200), (left, top - 1200)]
+    inner = [(left + 300, top - 300), (left + 900, top - 300), (left + 900, top - 900), (left + 300, top - 900)]
+    twice = Polygon([*ring, ring[0], *inner, inner[0], ring[0]])
+    path = tmp_path / "district.gpkg"
+    gpd.GeoDataFrame(geometry=[twice], crs="EPSG:32630").to_file(path)
+    with pytest.warns(UserWarning, match=r"district.gpkg: 1 of 1 features cross .* number 1 has 1\.4\d+ km2"):
+        area = Area.from_file(path)
+    assert area.mask(scene, slice(None), slice(None)).sum() == 40 * 40
+    gpd.GeoDataFrame(geometry=[Polygon([(0, 0), (1, 1), (1, 0), (0, 1)])], crs=4326).to_file(tmp_path / "bow.geojson")
+    with pytest.warns(UserWarning, match="1 of 1 features cross"):
+        assert len(Area.from_file(tmp_path / "bow.geojson").polygons) == 2
 
 
 def test_a_crop_can_be_written_and_opened_again(tmp_path: Path, write_tif: Write) -> None:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 def search_verb(
     bbox: Annotated[
-        tuple[float, float, float, float] | None, typer.Option(help="West, south, east, north in degrees.")
+        tuple[float, float, float, float] | None,
+        typer.Option(help="West, south, east, north in degrees; 179 -17 -179 -16 is across the date line."),
     ] = None,
     area: Annotated[Path | None, typer.Option(help="Vector file, instead of a box.")] = None,
     start: Annotated[str | None, typer.Option(help="First year, month or day: 2022, 2022-03, 2022-03-15.")] = None,

@@ -13,24 +13,26 @@ import shapely
 from affine import Affine
 from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
-from shapely.geometry import MultiPolygon, Polygon, box
+from shapely.geometry import MultiPolygon, Polygon
 from shapely.geometry.polygon import orient
 
 from prithvi.errors import SceneError
+from prithvi.scenes.polygons import cut_at_date_line, mend
 
-STEPS = 32
-"""Points along each edge: a straight edge of a grid is a curve in longitude and latitude."""
 DECIMALS = 7
 """Of longitudes and latitudes; about a centimetre."""
 
 
-def footprint(crs: str, transform: Affine, shape: tuple[int, int]) -> tuple[dict[str, Any], list[float]]:
+def footprint(
+    crs: str, transform: Affine, shape: tuple[int, int], steps: int = 32
+) -> tuple[dict[str, Any], list[float]]:
     """Outline of a grid in longitude and latitude (WGS 84).
 
     Args:
         crs: of the grid, as WKT or a code.
         transform: (column, row) to x and y; it may be rotated.
         shape: rows and columns.
+        steps: points along each edge, as a straight edge of a grid is a curve in longitude and latitude.
 
     Returns:
         A GeoJSON Polygon, or a MultiPolygon that is cut where it crosses the antimeridian; and west, south, east,
@@ -40,16 +42,17 @@ def footprint(crs: str, transform: Affine, shape: tuple[int, int]) -> tuple[dict
         SceneError: an edge of the grid lies where its CRS has no longitude and latitude.
 
     """
-    longitude, latitude = _ring(crs, transform, shape)
+    longitude, latitude = _ring(crs, transform, shape, steps)
     if abs(longitude[-1] - longitude[0]) > 180:  # once around: the grid has a pole in it
         pole = math.copysign(90, latitude.mean())
         longitude = np.concatenate([longitude, longitude[[-1, 0]]])
         latitude = np.concatenate([latitude, [pole, pole]])
-    whole = shapely.make_valid(Polygon(np.column_stack([longitude, latitude])))
+    whole = mend([Polygon(np.column_stack([longitude, latitude]))])[0][0]
     west, south, east, north = whole.bounds
     first, last = math.floor((west + 180) / 360), math.ceil((east + 180) / 360) - 1
+    parts = (shapely.transform(part, lambda at: np.round(at, DECIMALS)) for part in cut_at_date_line(whole))
     # What lay a whole turn apart may meet again, around a pole or around the Earth.
-    met = shapely.unary_union([part for turn in range(first, last + 1) for part in _in_turn(whole, turn)])
+    met = shapely.unary_union(list(parts))
     parts = sorted((orient(part, 1.0) for part in shapely.get_parts(met)), key=lambda part: -part.bounds[0])
     if east - west >= 360:
         west, east = -180.0, 180.0
@@ -61,12 +64,12 @@ def footprint(crs: str, transform: Affine, shape: tuple[int, int]) -> tuple[dict
 
 
 def _ring(
-    crs: str, transform: Affine, shape: tuple[int, int]
+    crs: str, transform: Affine, shape: tuple[int, int], steps: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Longitudes, without jumps, and latitudes around the grid, the first corner at both ends."""
     rows, columns = shape
     corners = np.array([(0, 0), (0, rows), (columns, rows), (columns, 0), (0, 0)], dtype=np.float64)
-    along = np.arange(STEPS)[:, None] / STEPS
+    along = np.arange(steps)[:, None] / steps
     edges = [start + (end - start) * along for start, end in pairwise(corners)]
     column, row = np.concatenate([*edges, corners[:1]]).T
     x = transform.a * column + transform.b * row + transform.c
@@ -80,11 +83,3 @@ def _ring(
             "the grid reaches to where its coordinate reference system has no longitude and latitude: cut it smaller."
         )
     return np.round(np.unwrap(longitude, period=360), DECIMALS), np.round(latitude, DECIMALS)
-
-
-def _in_turn(whole: Polygon | MultiPolygon, turn: int) -> list[Polygon]:
-    """The parts within one turn around the Earth, at longitudes from -180 to 180."""
-    shift = 360 * turn
-    piece = whole.intersection(box(shift - 180, -90, shift + 180, 90))
-    found = [part for part in shapely.get_parts(piece) if part.geom_type == "Polygon" and part.area > 0]
-    return [shapely.transform(part, lambda points: np.round(points - (shift, 0), DECIMALS)) for part in found]

@@ -1,0 +1,195 @@
+"""Polygons as people draw them: mended where they break the rules, and kept together across the date line."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import numpy.typing as npt
+import shapely
+from pyproj import Geod, Transformer
+
+from prithvi.errors import SceneError
+
+Coordinates = npt.NDArray[np.float64]
+_POLYGONAL = (3, 6)
+"""shapely's type numbers of Polygon and MultiPolygon."""
+_COLLECTION = 7
+_NAMED = 3
+"""Mended features that a note names."""
+
+
+def sound(shapes: gpd.GeoSeries, source: str) -> npt.NDArray[Any]:
+    """The geometries of some features, valid; a note says which were mended, and how large they are now.
+
+    Args:
+        shapes: of any kind and with a reference system; None and empty ones stay what they are.
+        source: what the note calls them.
+
+    Warns:
+        UserWarning: features were mended, or reach around the Earth.
+
+    """
+    result, broken = mend(shapes.to_numpy())
+    if shapes.crs.is_geographic:
+        parts = shapely.bounds(shapely.get_parts(result[~shapely.is_missing(result)]))
+        around = int((parts[:, 2] - parts[:, 0] > 180).sum())
+        if around:
+            warnings.warn(
+                f"{source}: {around} polygons are more than 180 degrees wide and are taken as they are drawn, around "
+                "the Earth. One that was meant to cross the date line has to be cut there, at 180 and -180 degrees.",
+                stacklevel=3,
+            )
+    if broken.any():
+        some = np.flatnonzero(broken)[:_NAMED]
+        sizes = ", ".join(f"number {at + 1} has {_square_kilometres(result[at], shapes.crs):.4g} km2" for at in some)
+        more = f", and {broken.sum() - len(some)} more" if broken.sum() > len(some) else ""
+        warnings.warn(
+            f"{source}: {broken.sum()} of {len(shapes)} features cross or cover themselves and were mended; what is "
+            f"drawn twice counts once. Check that the areas are what was meant: {sizes}{more}.",
+            stacklevel=3,
+        )
+    return result
+
+
+def clip(shapes: npt.NDArray[Any], frame: Any) -> npt.NDArray[Any]:
+    """What of valid geometries lies in a frame, each of the kind that it was; empty where a border only touches it."""
+    inside = shapely.intersection(shapes, frame)
+    for at in np.flatnonzero(shapely.get_type_id(inside) == _COLLECTION):
+        parts = shapely.get_parts(inside[at])
+        inside[at] = shapely.union_all(parts[shapely.get_dimensions(parts) == shapely.get_dimensions(shapes[at])])
+    inside[shapely.get_dimensions(inside) < shapely.get_dimensions(shapes)] = shapely.Polygon()
+    return inside
+
+
+def mend(shapes: Sequence[Any] | npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    """Geometries made valid, and which of them were not.
+
+    A polygon keeps what its outlines enclose, once, less its holes (GEOS's method "structure"; its older one takes a
+    place that is enclosed twice for a hole). Lines and points that are left of it go.
+    """
+    result = np.array(shapes, dtype=object)
+    broken: npt.NDArray[np.bool_] = ~(shapely.is_valid(result) | shapely.is_missing(result))
+    for at in np.flatnonzero(broken):
+        whole = shapely.make_valid(result[at], method="structure", keep_collapsed=False)
+        parts = shapely.get_parts(whole)
+        flat = np.isin(shapely.get_type_id(parts), _POLYGONAL)
+        result[at] = shapely.union_all(parts[flat]) if len(parts) > 1 and not flat.all() else whole
+    return result, broken
+
+
+def cut_at_date_line(shape: Any) -> list[Any]:
+    """The parts of a geometry in degrees, at longitudes from -180 to 180.
+
+    What goes on past the date line (to 180.2, or from 0 to 360) is cut there, as RFC 7946 wants it.
+    """
+    west, _, east, _ = shapely.bounds(shape)
+    if not np.isfinite(west):
+        return []
+    turns = whole_turns(west, east)
+    if turns == (0,):
+        return [part for part in shapely.get_parts(shape) if not part.is_empty]
+    return [
+        shapely.transform(part, lambda places, turn=turn: places - np.array([360 * turn, 0]))
+        for turn in turns
+        for part in shapely.get_parts(
+            clip(np.array([shape]), shapely.box(360 * turn - 180, -90, 360 * turn + 180, 90))[0]
+        )
+        if not part.is_empty
+    ]
+
+
+def whole_turns(west: float, east: float) -> tuple[int, ...]:
+    """Whole turns around the Earth that longitudes lie in: 0 from -180 to 180, and 1 from there to 540."""
+    first, last = int(np.floor((west + 180) / 360 + 1e-9)), int(np.ceil((east + 180) / 360 - 1e-9)) - 1
+    return tuple(range(first, max(first, last) + 1))
+
+
+def in_degrees(shapes: gpd.GeoSeries) -> list[Any]:
+    """The parts of some features in longitude and latitude (WGS 84), cut at the date line as above.
+
+    Raises:
+        SceneError: a polygon of another projection goes around a pole.
+
+    """
+    shapes = shapes[~(shapes.isna() | shapes.is_empty)]
+    if shapes.crs.is_geographic:
+        moved = shapes.to_crs("EPSG:4326").to_numpy()
+    else:
+        # A projection may go on where longitudes jump: short steps tell a jump from a long edge.
+        steps = np.maximum(np.ptp(shapes.bounds.to_numpy().reshape(-1, 2, 2), axis=1).max(axis=1) / 64, 1e-9)
+        dense = gpd.GeoSeries(shapely.segmentize(shapes.to_numpy(), steps), crs=shapes.crs)
+        moved = [unwrapped(shape) for shape in dense.to_crs("EPSG:4326")]
+    return [part for shape in moved for part in cut_at_date_line(shape)]
+
+
+def unwrapped(shape: Any) -> Any:
+    """A geometry in degrees whose longitudes do not jump from one point to the next, but go on past 180.
+
+    Raises:
+        SceneError: it goes around a pole.
+
+    """
+
+    def moved(places: Coordinates) -> Coordinates:
+        turns = np.append(0.0, -np.round(np.diff(places[:, 0]) / 360).cumsum())
+        return places + np.column_stack([360 * turns, np.zeros(len(turns))])
+
+    try:
+        return shapely.transform(shape, moved)
+    except shapely.errors.GEOSException as error:  # the ring does not close
+        raise SceneError("a polygon goes around a pole: give it in longitude and latitude (EPSG:4326).") from error
+
+
+def near_longitudes(shape: Any, west: float, east: float) -> Any:
+    """The parts of a geometry in degrees, or their copies a whole turn away, that meet these longitudes."""
+    near = []
+    for part in shapely.get_parts(shape):
+        left, _, right, _ = part.bounds if not part.is_empty else (np.nan,) * 4
+        near += [
+            shapely.transform(part, lambda places, turn=turn: places + np.array([turn, 0]))
+            for turn in (-360, 0, 360)
+            if left + turn < east and right + turn > west
+        ]
+    return shapely.union_all(near)
+
+
+def frames(outline: Coordinates, back: Transformer) -> list[Any]:
+    """Boxes in other coordinates that an outline lies in; two where these are degrees and it lies across the date line.
+
+    Args:
+        outline: (points, 2) of the outline.
+        back: from the outline's coordinates to the others.
+
+    """
+    x, y = (np.asarray(values) for values in back.transform(*outline.T))
+    known = np.isfinite(x) & np.isfinite(y)
+    if not known.any():
+        return []
+    x, y = x[known], y[known]
+    margin = 0.05 * max(np.ptp(y), 1e-9)
+    low, high = y.min() - margin, y.max() + margin
+    if back.target_crs is not None and back.target_crs.is_geographic and np.ptp(x) > 180:
+        return [
+            shapely.box(x[x > 0].min() - margin, low, 180, high),
+            shapely.box(-180, low, x[x < 0].max() + margin, high),
+        ]
+    wide = 0.05 * max(np.ptp(x), 1e-9)
+    return [shapely.box(x.min() - wide, low, x.max() + wide, high)]
+
+
+def ring(left: float, low: float, right: float, high: float) -> Coordinates:
+    """(84, 2) points around a box."""
+    steps = np.linspace(0, 1, 21)
+    x, y = left + (right - left) * steps, low + (high - low) * steps
+    sides = [(x, np.full(21, low)), (np.full(21, right), y), (x[::-1], np.full(21, high)), (np.full(21, left), y[::-1])]
+    return np.concatenate([np.column_stack(side) for side in sides])
+
+
+def _square_kilometres(shape: Any, crs: Any) -> float:
+    place = gpd.GeoSeries([shape], crs=crs).to_crs("EPSG:4326").iloc[0]
+    square = Geod(ellps="WGS84").geometry_area_perimeter(shapely.orient_polygons(place))[0]
+    return abs(float(square)) / 1e6
