@@ -13,11 +13,13 @@ import xarray as xr
 
 import prithvi
 from prithvi.bands import PRITHVI_BANDS
+from prithvi.chips import ChipStore
 from prithvi.contract import Contract
 from prithvi.errors import ScaleError, SceneError
 from prithvi.fitted import FittedModel
 from prithvi.mapping import embed_scene, fill_series, map_scene
-from prithvi.scenes import conform, open_scene, read
+from prithvi.mapping.strips import rows_of
+from prithvi.scenes import Area, conform, crop, open_scene, read
 from prithvi.scenes.conform import units_of
 from prithvi.scenes.validity import Range, Tally, strike
 from tests.conftest import Answer
@@ -109,8 +111,6 @@ def test_the_last_number_of_a_type_in_every_band_is_fill(
     pixels[2, 30, 30] = fill
     tally = Tally(1, 64)
     scene = conform(open_scene(write_tif(pixels, scale=None), scale=1 / 2.75e-5, offset=-0.2 / 2.75e-5), DN)
-    from prithvi.mapping.strips import rows_of
-
     rows = rows_of(scene, DN, tally)
     missing = np.isnan(rows(0, 40)).any(axis=(0, 1))
     rows(20, 64)
@@ -161,8 +161,6 @@ def test_arrays_are_held_to_the_same_rule(
 def test_an_area_and_a_resumed_map_count_their_own_pixels(
     fitted: FittedModel, write_tif: Write, six_bands: np.ndarray, tmp_path: Path
 ) -> None:
-    from prithvi.scenes import Area
-
     pixels, _ = holed(six_bands, -32768, "int16", "block")
     scene = open_scene(write_tif(pixels))
     box = scene.isel(y=slice(40, 80), x=slice(0, 96)).rio.transform_bounds("EPSG:4326")
@@ -185,7 +183,7 @@ def test_an_area_and_a_resumed_map_count_their_own_pixels(
     assert resumed.notes[0].startswith("900 pixels hold -32768")
 
 
-def _outside(path: Path, area: prithvi.scenes.Area) -> int:
+def _outside(path: Path, area: Area) -> int:
     scene = xr.open_dataarray(path, engine="rasterio").expand_dims("time")
     return int((~area.mask(scene, slice(None), slice(None))).sum())
 
@@ -250,3 +248,34 @@ def test_a_pixel_is_counted_once_by_its_reason() -> None:
         "in every band, which nobody declares to be no data: taken as that."
     )
     assert np.isnan(into).any(axis=0).sum() == 3
+
+
+GRANULE = "HLS.S30.T15SXR.2021250T163901.v2.0"
+
+
+def test_a_true_granule_of_version_2_maps_and_builds_beside_its_water_product(
+    shared: Path, fitted: FittedModel, prithvi: Cli, tmp_path: Path
+) -> None:
+    """No nodata tag, -32768 in a few pixels, a CRS in words, and DSWx layers in the same folder."""
+    folder = shared / "proteus_hls_s30_dswx"
+    bands = [rasterio.open(folder / f"{GRANULE}.{name}.tif").read(1) for name in ("B02", "B03", "B04", "B8A")]
+    scene = open_scene(folder)
+    assert scene.attrs["sensor"] == "hls-s30"
+    lost = (np.stack(bands) == -32768).any(axis=0)
+    assert lost.sum() == 8
+    rows, columns = np.nonzero(lost)
+    window = slice(max(rows.min() - 40, 0), rows.min() + 40), slice(max(columns.min() - 40, 0), columns.min() + 40)
+    with pytest.warns(UserWarning, match="the model was trained on"):
+        result = map_scene(fitted, crop(scene, *window), tmp_path / "map.tif")
+    inside = int(lost[window].sum())
+    assert result.without_data == inside > 0
+    assert result.notes[0].startswith(f"{inside} pixel")
+    assert "-32768, which cannot be reflectance at scale 10,000" in result.notes[0]
+    answer = prithvi(
+        "data", "build", folder, "-o", tmp_path / "chips.zarr", "--frames", "1", "--size", "200", "--good", "0.3",
+        "--max-cloud", "60",
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    store = ChipStore(tmp_path / "chips.zarr")
+    assert store.read(range(len(store)), ["image"])["image"].min() >= -2000
+    assert 0 < sum(sum(filled) for filled in store.samples["filled"]) <= 8
