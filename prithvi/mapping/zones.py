@@ -196,16 +196,17 @@ def _in_the_map(zones: gpd.GeoSeries, classes: ClassMap) -> gpd.GeoSeries:
     """Valid polygons in pixels from the map's south-west corner; empty where a zone does not meet the map."""
     crs = CRS.from_user_input(classes.crs.to_wkt())
     dense = zones if zones.crs == crs else zones.segmentize(step_of(zones.crs))  # edges stay where they were
-    shapes, extent = dense.to_crs(crs).to_numpy(), _extent(classes)
+    shapes, extent = dense.to_crs(crs).to_numpy().copy(), _extent(classes)
+    shapes[~np.isfinite(shapely.bounds(shapes)).all(axis=1)] = shapely.Polygon()  # far away, a projection may end
     if crs.is_geographic:  # a map may go on past the date line, to 180.2 or from 0 to 360
         if not zones.crs.is_geographic:
             shapes = [unwrapped(shape) for shape in shapes]
-        shapes = np.array([near_longitudes(shape, extent[0], extent[2]) for shape in mend(shapes)[0]], dtype=object)
+        shapes = [near_longitudes(shape, extent[0], extent[2]) for shape in mend(shapes)[0]]
+    shapes, _ = mend(shapes)
     bounds = shapely.bounds(shapes)
     with np.errstate(invalid="ignore"):
         meets = (bounds[:, 0] < extent[2]) & (bounds[:, 2] > extent[0])
         meets &= (bounds[:, 1] < extent[3]) & (bounds[:, 3] > extent[1])
-    meets &= np.isfinite(bounds).all(axis=1)  # far away, a projection may end
     sizes = [classes.transform.a, abs(classes.transform.e)]
 
     def placed(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -213,7 +214,7 @@ def _in_the_map(zones: gpd.GeoSeries, classes: ClassMap) -> gpd.GeoSeries:
 
     found = [
         shapely.transform(shape, placed) if there else shapely.Polygon()
-        for shape, there in zip(mend(shapes)[0], meets, strict=True)
+        for shape, there in zip(shapes, meets, strict=True)
     ]
     return gpd.GeoSeries(mend(found)[0], index=zones.index, crs=crs)
 

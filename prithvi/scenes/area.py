@@ -272,7 +272,10 @@ def _outline(scene: xr.DataArray) -> Coordinates:
 def _degrees(outline: Coordinates, crs: CRS) -> Coordinates:
     """West, south, east, north of an outline in degrees; west is greater than east where it crosses the date line."""
     x, y = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(*outline.T)
-    x = np.unwrap(x, period=360)
+    known = np.isfinite(x) & np.isfinite(y)
+    if not known.any():
+        return np.full(4, np.nan)
+    x, y = np.unwrap(x[known], period=360), y[known]
     west, east = x.min(), x.max()
     if east - west < 360 and (west < -180 or east > 180):
         west, east = ((side + 180) % 360 - 180 for side in (west, east))
