@@ -17,7 +17,7 @@ test: .venv/.all
 test-lowest:
 	test -d .venv-lowest || $(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --constraint constraints-lowest.txt --editable ".[search,baselines,lora]" \
-		pytest pytest-timeout hypothesis jsonschema mgrs pyhdf rustac scikit-image
+		pytest pytest-timeout hypothesis jsonschema mgrs pyhdf rustac scikit-image duckdb
 	.venv-lowest/bin/python -m pytest -m "not slow" -o filterwarnings=default
 
 test-all: .venv/.all
