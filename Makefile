@@ -5,7 +5,7 @@ BIN = .venv/bin
 WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
-.PHONY: demo test test-lowest test-all docs bench lint types imports check clean
+.PHONY: demo test test-lowest test-terratorch test-all docs bench lint types imports check clean
 
 demo: .venv/.core
 	$(BIN)/prithvi demo
@@ -19,6 +19,19 @@ test-lowest:
 	.venv-lowest/bin/python -m pip install --constraint constraints-lowest.txt --editable ".[search,baselines,lora]" \
 		pytest pytest-timeout hypothesis jsonschema mgrs pyhdf rustac scikit-image duckdb
 	.venv-lowest/bin/python -m pytest -m "not slow" -o filterwarnings=default
+
+# Fine-tunes that each of these versions of TerraTorch writes are opened on each of them.
+TERRATORCHES ?= 1.2 1.2.11 1.2.13
+test-terratorch: .venv/.all
+	for version in $(TERRATORCHES); do \
+		$(BIN)/python -m pip install --quiet --no-deps --upgrade --target runs/terratorch/$$version terratorch==$$version && \
+		PYTHONPATH=runs/terratorch/$$version $(BIN)/python -W ignore -m tests.terratorch.layouts \
+			runs/terratorch/files/$$version || exit 1; \
+	done
+	for version in $(TERRATORCHES); do \
+		PRITHVI_LAYOUTS=$(CURDIR)/runs/terratorch/files PYTHONPATH=runs/terratorch/$$version \
+			$(BIN)/python -m pytest -o filterwarnings=default tests/terratorch/test_layouts.py || exit 1; \
+	done
 
 test-all: .venv/.all
 	$(PYTEST)

@@ -29,8 +29,9 @@ _OLD_NAMES = {"bands": "backbone_bands", "in_channels": "backbone_in_chans", "nu
               "pretrained": "backbone_pretrained"}  # fmt: skip
 _SHAPE = ("embed_dim", "depth", "num_heads", "mlp_ratio", "patch_size", "coords_encoding", "coords_scale_learn")
 _PYRAMID = re.compile(r"head\.(?:decoder|neck\.\d+)\.(fpn[1-4]\..+)")
-"""The pyramid's weights: up to TerraTorch 1.2.11 in UperNetDecoder (`scale_modules`) or in a neck, since 1.2.12 in a neck
-alone. A file may say the one and hold the other, for published ones were written anew."""
+"""The pyramid's weights: up to TerraTorch 1.2.11 in UperNetDecoder (`scale_modules`) or in a neck, since 1.2.12 in a
+neck alone. A file may say the one and hold the other, for published ones were written anew.
+"""
 _OF_TRAINING = ("pretrained", "ckpt_path", "pretrained_bands", "new_bands", "drop_path", "padding", "in_chans")
 
 
