@@ -52,6 +52,8 @@ def georeferenced(array: xr.DataArray, where: str) -> xr.DataArray:
             array = array.rio.write_crs(CRS.from_user_input(stated).to_wkt())
         except CRSError as error:
             raise SceneError(f"{where} states a coordinate reference system that is none ({stated!r:.80}).") from error
+    if all(_counts_pixels(array, axis) for axis in ("x", "y")):  # numbers of columns and rows are no place
+        array = array.drop_vars(["x", "y"])
     if not {"x", "y"} <= set(array.coords):
         written = array.rio.transform(recalc=False)
         array = array.rio.write_transform(_stated(array, where) if written.is_identity else written)
@@ -78,6 +80,14 @@ def _dimensions(array: xr.DataArray, where: str) -> xr.DataArray:
             "y, x): rename them (array.rename({'old': 'band'})), or add one (array.expand_dims('band'))."
         )
     return array
+
+
+def _counts_pixels(array: xr.DataArray, axis: str) -> bool:
+    """Whether an axis only numbers its pixels, from 0 or from the middle of the first, and odc-geo did not do it."""
+    if axis not in array.coords or array[axis].attrs.get("units") == "pixel":
+        return False
+    numbers = np.arange(array.sizes[axis])
+    return any(np.array_equal(array[axis].values, numbers + start) for start in (0, 0.5))
 
 
 def _stated(array: xr.DataArray, where: str) -> Affine:

@@ -53,6 +53,11 @@ def test_an_array_without_a_place_is_refused_and_the_remedies_place_it(
     array = array.rio.write_crs("EPSG:32630")
     with pytest.raises(SceneError, match=r"a coordinate reference system and no place: .*assign_coords.*write_transf"):
         open_scene(array, scale=10_000)
+    for start in (0, 0.5):
+        counted = array.assign_coords(x=np.arange(80) + start, y=np.arange(64) + start)
+        with pytest.raises(SceneError, match="a coordinate reference system and no place"):
+            open_scene(counted, scale=10_000)
+        check(open_scene(counted.rio.write_transform(AT)), values)
     check(open_scene(array.assign_coords(x=X, y=Y)), values)
     scene = open_scene(array.rio.write_transform(Affine(10, 0, 600_000, 0, -10, 4_200_000)), scale=10_000)
     check(scene, values)
