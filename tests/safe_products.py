@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import rasterio
 from affine import Affine
+from rasterio.windows import Window
 
 from tests.conftest import SPAIN
 
@@ -25,13 +27,18 @@ ORIGIN = Affine(10, 0, 600_000, 0, -10, 4_200_000)
 SIZE = 192
 
 
+@cache
+def _sample() -> np.ndarray:
+    with rasterio.open(SPAIN) as raster:
+        values = raster.read(window=Window(0, 0, SIZE, SIZE)).astype(np.uint16)
+    values[:, :60, :120] = 0
+    return values
+
+
 def truth(band: str, metres: int | None = None) -> np.ndarray:
     """(y, x) uint16: a piece of the sample as a band of that pixel size has it; a corner without data."""
     step = (metres or FINE[band]) // 10
-    with rasterio.open(SPAIN) as raster:
-        values = raster.read(IDS.index(band) + 1)[:SIZE, :SIZE].astype(np.uint16)
-    values[:60, :120] = 0
-    return values[::step, ::step]
+    return _sample()[IDS.index(band), ::step, ::step]
 
 
 def on_finest(band: str, metres: int | None = None, finest: int = 10) -> np.ndarray:
@@ -219,6 +226,10 @@ def _product_xml(
     if offsets is not None:
         entries = "".join(f'<{tag} band_id="{n}">{offset:g}</{tag}>' for n, offset in enumerate(offsets))
         values += f"<{group}>{entries}</{group}>"
+    address = f"<PRODUCT_URI>{kind.product}</PRODUCT_URI>"
+    if kind.form == "prototype":
+        address = address.replace("PRODUCT_URI", "PRODUCT_URI_2A")
+    pilot = "p" if early else ""  # level 2A of Sen2Cor's first years is called 2Ap
     spacecraft = f"Sentinel-{kind.product[1:3]}"
     form = "SAFE" if kind.form == "old" else "SAFE_COMPACT"
     listed = "".join(f"<BAND_NAME>{band.replace('B0', 'B')}</BAND_NAME>" for band in IDS)
@@ -233,9 +244,9 @@ def _product_xml(
     <{early}Product_Info>
       <PRODUCT_START_TIME>{kind.sensed}</PRODUCT_START_TIME>
       <PRODUCT_STOP_TIME>{kind.sensed}</PRODUCT_STOP_TIME>
-      <PRODUCT_URI>{kind.product}</PRODUCT_URI>
-      <PROCESSING_LEVEL>Level-{kind.level}</PROCESSING_LEVEL>
-      <PRODUCT_TYPE>S2MSI{kind.level}</PRODUCT_TYPE>
+      {address}
+      <PROCESSING_LEVEL>Level-{kind.level}{pilot}</PROCESSING_LEVEL>
+      <PRODUCT_TYPE>S2MSI{kind.level}{pilot}</PRODUCT_TYPE>
       <PROCESSING_BASELINE>{baseline or kind.baseline}</PROCESSING_BASELINE>
       <GENERATION_TIME>2025-01-01T00:00:00.000Z</GENERATION_TIME>
       <Datatake datatakeIdentifier="G{kind.product[:3]}_20180818T094031_016478_N{kind.baseline}">

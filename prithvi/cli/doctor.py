@@ -19,6 +19,7 @@ _EXTRAS = {
     "lora": "peft",
     "baselines": "sklearn",
     "terratorch": "terratorch",
+    "hdf4": "pyhdf",
     "notebooks": "jupyterlab",
     "docs": "mkdocs",
 }

@@ -148,13 +148,15 @@ def _days(items: Sequence[pystac.Item], dates: Sequence[dt.date] | None, where: 
     if dates is not None and len(dates) != len(items):
         raise SceneError(f"{where} has {len(items)} dates and {len(dates)} were given.")
     days = []
-    for item, given in zip(items, dates or [None] * len(items), strict=True):
+    for number, item in enumerate(items):
         when = item.datetime or item.common_metadata.start_datetime
-        if when is None and given is None:
+        given = dates[number] if dates is not None else None
+        day = when.date() if when is not None else given
+        if day is None:
             raise SceneError(f"{item.id} has no date: say --date (dates=[...]).")
-        if when is not None and given not in (None, when.date()):
-            raise SceneError(f"{item.id} is of {when.date()}, and {given} was given as its date: leave the date out.")
-        days.append(when.date() if when is not None else given)
+        if given not in (None, day):
+            raise SceneError(f"{item.id} is of {day}, and {given} was given as its date: leave the date out.")
+        days.append(day)
     return days
 
 

@@ -34,6 +34,7 @@ def refuse_no_scene(paths: Iterable[str], scaled: bool) -> None:
         raw = next((match for match in map(_LANDSAT_1.match, files) if match), None)
         if raw is not None and not scaled:
             raise SceneError(
-                f"{folder / raw[0]} is of Landsat level 1, which is no surface reflectance: get the level 2 of the same "
-                f"image, {raw['sensor']}_L2SP_{raw['scene']}_...; or say --scale, if these values are reflectance by now."
+                f"{folder / raw[0]} is of Landsat level 1, which is no surface reflectance: get the level 2 of the "
+                f"same image, {raw['sensor']}_L2SP_{raw['scene']}_...; or say --scale, if these values are reflectance "
+                "by now."
             )

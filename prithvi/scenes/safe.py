@@ -38,6 +38,8 @@ _OTHER_XML = re.compile(r"^(MTD_TL|S2[A-D]_(OPER|USER)_MTD_L\w+_TL_\w+)\.xml$|^m
 _PRODUCT_NAME = re.compile(r"^S2[A-D]_MSIL(?P<level>1C|2A)_\d{8}T\d{6}_N(?P<baseline>\d{4})_")
 _SUBDATASET = re.compile(r"^SENTINEL2_L(?:1C|2A):(?P<xml>.+\.xml):(?P<metres>10|20|60)m:EPSG_\d+$")
 """What GDAL's driver SENTINEL2 calls the bands of one native pixel size."""
+_IN_ZIP = re.compile(r"^/vsizip/\{(?P<file>.+)\}/(?P<inside>.+)$")
+"""GDAL's name of a file in a zip file."""
 _IMAGES = ("", "R??m/", "IMG_DATA/", "IMG_DATA/R??m/", "*/IMG_DATA/", "*/IMG_DATA/R??m/", "GRANULE/*/IMG_DATA/",
            "GRANULE/*/IMG_DATA/R??m/", "*/GRANULE/*/IMG_DATA/", "*/GRANULE/*/IMG_DATA/R??m/")  # fmt: skip
 """Where images lie in a product's parts, in a product, and in a folder of products."""
@@ -141,12 +143,14 @@ def scl_of(source: str | Path) -> str:
         SceneError: there is none, as in level 1C.
 
     """
-    images = _images_of(str(source)) or ()
+    images = _images_of(str(source)) or []
     _refuse_several(str(source), images)
-    beside = _images_of(str(images[0].folder)) if images else ()
-    found = [image for image in (*images, *(beside or ())) if image.layer == "SCL"]
+    granules = {image.granule for image in images}
+    beside = (_images_of(str(images[0].folder)) if images else None) or []
+    found = [image for image in images + beside if image.layer == "SCL" and image.granule in granules]
     if found:
-        return min(found, key=lambda image: image.metres or 20).path
+        best: _Image = min(found, key=lambda image: image.metres or 20)
+        return best.path
     raise SceneError(
         f"{source} has no scene classification (SCL): only products of level 2A have one, in R20m and R60m."
     )
@@ -172,13 +176,12 @@ def _images_of(name: str) -> list[_Image] | None:
 
 
 def _in_zip(path: Path) -> list[_Image] | None:
-    prefix = "/vsizip/" + str(path)
     try:
         with zipfile.ZipFile(path) as archive:
             files = sorted(name for name in archive.namelist() if "/IMG_DATA/" in name)
     except (zipfile.BadZipFile, OSError) as error:
         raise SceneError(f"{path} is no whole zip file ({error}): download it again.") from error
-    return [image for image in (_image(f"{prefix}/{name}") for name in files) if image is not None] or None
+    return [image for image in (_image(f"/vsizip/{{{path}}}/{name}") for name in files) if image is not None] or None
 
 
 def _refuse_several(name: str, images: Sequence[_Image]) -> None:
@@ -261,12 +264,11 @@ def _metadata(image: _Image) -> _Said:
 
 def _files_above(path: str) -> list[tuple[str, bytes]]:
     """Names and contents of the product metadata files in the folders above an image."""
-    if path.startswith("/vsizip/"):
-        file = next(above for above in Path(path.removeprefix("/vsizip/")).parents if above.is_file())
-        with zipfile.ZipFile(file) as archive:
-            inside = PurePath(path.removeprefix(f"/vsizip/{file}/")).parents
+    if match := _IN_ZIP.match(path):
+        with zipfile.ZipFile(match["file"]) as archive:
+            inside = PurePath(match["inside"]).parents
             return [
-                (f"{file}/{name}", archive.read(name))
+                (f"{match['file']}/{name}", archive.read(name))
                 for name in archive.namelist()
                 if _PRODUCT_XML.match(PurePath(name).name) and PurePath(name).parent in inside
             ]

@@ -70,7 +70,7 @@ def test_a_product_of_each_era_is_a_scene(era: str, products: dict[str, Path]) -
     assert scene.attrs["source"] == str(product)
 
 
-@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("era", ["2015 L1C", "2015 L2A", "2017 L2A", "2026 L2A"])
 def test_every_part_of_a_product_knows_the_product(era: str, products: dict[str, Path], tmp_path: Path) -> None:
     kind, product = ERAS[era], products[era]
     whole = open_scene(product)
@@ -139,7 +139,7 @@ def test_bands_differ_in_what_is_added_where_the_metadata_say_so(tmp_path: Path)
 
 def test_the_quantification_is_the_product_s(tmp_path: Path) -> None:
     for number, era in enumerate(("2015 L2A", "2017 L1C", "2026 L2A")):
-        scene = open_scene(make_product(tmp_path / str(number), era, quantification=20_000))
+        scene = open_scene(make_product(tmp_path / str(number), era, quantification=20_000, bands=("B02", "B8A")))
         assert scene.attrs["gain"] == 1 / 20_000
         assert scene.attrs["bias"] == pytest.approx(scene.attrs["offset"] / 20_000)
 
