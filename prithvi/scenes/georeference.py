@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import rioxarray  # noqa: F401  (the .rio accessor)
 import xarray as xr
 from affine import Affine
