@@ -70,8 +70,8 @@ class MaskProduct:
 
 
 def _whole(values: Values) -> tuple[npt.NDArray[np.int64], Flags]:
-    """Values as whole numbers, and where there are such."""
-    there = np.isfinite(values)
+    """Values as whole numbers, and where there are such; -1.7e308 is a nodata value of real masks."""
+    there = np.isfinite(values) & (np.abs(values) < 2**53)
     return np.where(there, values, 0).astype(np.int64), there
 
 

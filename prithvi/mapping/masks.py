@@ -6,6 +6,7 @@ import datetime as dt
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import dask.array as da
@@ -16,6 +17,7 @@ import rioxarray
 import xarray as xr
 from odc.geo.geobox import GeoBox
 from rasterio.errors import RasterioError
+from rasterio.windows import Window
 
 from prithvi.errors import SceneError
 from prithvi.mapping.maskproducts import MASK_PRODUCTS, MaskProduct, product_called, product_named, product_of
@@ -143,8 +145,9 @@ def refuse_nothing_left(series: xr.DataArray) -> None:
     """
     rows = series.chunks[2][0] if series.chunks is not None else 256
     for first in range(0, series.sizes["y"], rows):
-        if np.isfinite(series.isel(y=slice(first, first + rows)).values).all(axis=1).any():
-            return
+        for date in range(series.sizes["time"]):
+            if np.isfinite(series[date, :, first : first + rows].values).all(axis=0).any():
+                return
     raise SceneError(
         "the masks leave not one pixel of any date: clear is True (1) where a pixel is clear, and False under clouds."
     )
@@ -180,7 +183,7 @@ def _open(path: Path, series: xr.DataArray, product: MaskProduct | None) -> _Rea
     values = np.array(list(counts))
     number = np.array(list(counts.values()))
     kind = product or MASK_PRODUCTS[product_of(path, values[values != nodata])]
-    if values.dtype.kind == "f" and (np.isfinite(values) & (values % 1 != 0)).any():
+    if values.dtype.kind == "f" and (np.rint(values) != values)[np.isfinite(values)].any():
         raise SceneError(f"the cloud mask {path} has fractions ({_some(values)}), such as probabilities: set a limit.")
     if strange := kind.strange(values, nodata):
         raise SceneError(
@@ -196,10 +199,19 @@ def _open(path: Path, series: xr.DataArray, product: MaskProduct | None) -> _Rea
     told += f": {clear:.1%} clear, {1 - clear - lost:.1%} cloud or shadow" + (f", {lost:.1%} not seen" if lost else "")
     if nodata is not None and nodata in kind.clear:
         told += f"; its {nodata:g} is tagged as no data, and counts as clear"
-    flags = da.map_blocks(lambda block: kind.is_clear(block, nodata), pixels.data[0], dtype=bool)
+    flags = da.map_blocks(partial(_clear, product=kind, nodata=nodata), pixels.data[0], dtype=bool)
     for axis in (0, 1) if repeat > 1 else ():
         flags = da.repeat(flags, repeat, axis=axis)
     return _Read(flags[: series.sizes["y"], : series.sizes["x"]], f"{told}.", bool(is_clear.any()))
+
+
+def _clear(values: npt.NDArray[np.generic], product: MaskProduct, nodata: float | None) -> npt.NDArray[np.bool_]:
+    """`MaskProduct.is_clear`, of small numbers by a table of all of them."""
+    if values.dtype not in (np.uint8, np.uint16):
+        return product.is_clear(values, nodata)
+    table = product.is_clear(np.arange(np.iinfo(values.dtype).max + 1), nodata)
+    flags: npt.NDArray[np.bool_] = table[values]
+    return flags
 
 
 def _counts(raster: rasterio.DatasetReader) -> Counter[float]:
@@ -207,8 +219,12 @@ def _counts(raster: rasterio.DatasetReader) -> Counter[float]:
     counts: Counter[float] = Counter()
     rows = max(raster.block_shapes[0][0], 256)
     for first in range(0, raster.height, rows):
-        window = rasterio.windows.Window(0, first, raster.width, min(rows, raster.height - first))
-        values, number = np.unique(raster.read(1, window=window), return_counts=True)
+        pixels = raster.read(1, window=Window(0, first, raster.width, min(rows, raster.height - first)))
+        if pixels.dtype in (np.uint8, np.uint16):
+            every = np.bincount(pixels.ravel())
+            values, number = np.flatnonzero(every), every[every > 0]
+        else:
+            values, number = np.unique(pixels, return_counts=True)
         counts.update(dict(zip(values.tolist(), number.tolist(), strict=True)))
     return counts
 

@@ -267,6 +267,10 @@ def test_values_that_a_product_has_not_and_fractions_are_refused(tmp_path: Path)
     np.testing.assert_array_equal(clear_of([renamed, None], made(), product="fmask").values[0], fmask != 66)
     with pytest.raises(SceneError, match=r"has fractions \(0, 0.25\), such as probabilities: set a limit"):
         clear_of([write(tmp_path / "p.tif", np.float32(0.25) * np.eye(8, dtype=np.float32)), None], made())
+    classes = np.resize(np.array([0, 4, np.nan, -1.7e308, 2]), (8, 8))
+    read = clear_of([write(tmp_path / "x_cfmask.tif", classes, nodata=-1.7e308), None], made())
+    np.testing.assert_array_equal(read.values[0], classes == 0)
+    assert f"{np.mean(~np.isin(classes, (0, 2, 4))):.1%} not seen" in read.attrs["masks"][0]
     with pytest.raises(SceneError, match="has 3 bands, and which is the mask is not known"):
         clear_of([write(tmp_path / "rgb.tif", np.zeros((3, 8, 8), np.uint8)), None], made())
     with pytest.raises(ConfigError, match="there is no kind of cloud mask 'sxl': did you mean scl"):
