@@ -136,7 +136,8 @@ def unwrapped(shape: Any) -> Any:
 
     def moved(places: Coordinates) -> Coordinates:
         turns = np.append(0.0, -np.round(np.diff(places[:, 0]) / 360).cumsum())
-        return places + np.column_stack([360 * turns, np.zeros(len(turns))])
+        around: Coordinates = places + np.column_stack([360 * turns, np.zeros(len(turns))])
+        return around
 
     try:
         return shapely.transform(shape, moved)
