@@ -5,7 +5,7 @@ BIN = .venv/bin
 WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
-.PHONY: demo test test-lowest test-all docs bench lint types imports check clean
+.PHONY: demo test test-lowest test-terratorch test-all docs bench lint types imports check clean
 
 demo: .venv/.core
 	$(BIN)/prithvi demo
@@ -17,8 +17,19 @@ test: .venv/.all
 test-lowest:
 	test -d .venv-lowest || $(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --constraint constraints-lowest.txt --editable ".[search,baselines,lora]" \
-		pytest pytest-timeout hypothesis jsonschema mgrs pyhdf rustac scikit-image
+		pytest pytest-timeout hypothesis jsonschema mgrs pyhdf rustac scikit-image duckdb
 	.venv-lowest/bin/python -m pytest -m "not slow" -o filterwarnings=default
+
+# Fine-tunes written by each of these versions of TerraTorch open with each of them, and its tests pass there.
+TERRATORCH ?= 1.2.0 1.2.11 1.2.13
+OVERLAYS = .venv/terratorch
+test-terratorch: .venv/.all
+	for version in $(TERRATORCH); do \
+		$(BIN)/python -m pip install --quiet --upgrade --no-deps --target $(OVERLAYS)/$$version terratorch==$$version && \
+		PYTHONPATH=$(OVERLAYS)/$$version $(BIN)/python -W ignore -m tests.terratorch.layouts $(OVERLAYS)/files/$$version \
+		|| exit 1; done
+	for version in $(TERRATORCH); do \
+		PRITHVI_LAYOUTS=$(OVERLAYS)/files PYTHONPATH=$(OVERLAYS)/$$version $(PYTEST) tests/terratorch || exit 1; done
 
 test-all: .venv/.all
 	$(PYTEST)

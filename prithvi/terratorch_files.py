@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ FACTORIES = ("EncoderDecoderFactory", "PrithviModelFactory")
 _OLD_NAMES = {"bands": "backbone_bands", "in_channels": "backbone_in_chans", "num_frames": "backbone_num_frames",
               "pretrained": "backbone_pretrained"}  # fmt: skip
 _SHAPE = ("embed_dim", "depth", "num_heads", "mlp_ratio", "patch_size", "coords_encoding", "coords_scale_learn")
+_PYRAMID = re.compile(r"head\.(?:decoder|neck\.\d+)\.(fpn[1-4]\..+)")
+"""The pyramid's weights: up to TerraTorch 1.2.11 in UperNetDecoder (`scale_modules`) or in a neck, since 1.2.12 in a
+neck alone. A file may say the one and hold the other, for published ones were written anew."""
 _OF_TRAINING = ("pretrained", "ckpt_path", "pretrained_bands", "new_bands", "drop_path", "padding", "in_chans")
 
 
@@ -187,9 +191,13 @@ def _load(path: Path, model: Segmenter, state: State) -> LoadReport:
     prefix = "other.model." if any(key.startswith("other.model.") for key in state) else "other."
     report, loaded = LoadReport(str(path)), {}
     own = model.state_dict()
+    named = {key: key if key.startswith("encoder.") else f"head.{key.removeprefix(prefix)}" for key in state}
+    free = {found[1]: name for name in own.keys() - set(named.values()) if (found := _PYRAMID.fullmatch(name))}
     for key, value in state.items():
-        name = key if key.startswith("encoder.") else f"head.{key.removeprefix(prefix)}"
+        name = named[key]
         part = name.split(".")[1]
+        if name not in own and (found := _PYRAMID.fullmatch(name)):
+            name = free.pop(found[1], name)
         if name not in own:
             needed = name.startswith("encoder.") or (key.startswith(prefix) and part in ("neck", "decoder", "head"))
             (report.left_over if needed else report.unused).append(key)
@@ -197,7 +205,7 @@ def _load(path: Path, model: Segmenter, state: State) -> LoadReport:
             report.wrong_shape.append(f"{name} {tuple(value.shape)} for {tuple(own[name].shape)}")
         else:
             loaded[name] = value
-            report.matched.append(name)
+            (report.matched if name == named[key] else report.mapped).append(name)
     report.missing = [
         name for name in own if name not in loaded and not any(e.startswith(f"{name} ") for e in report.wrong_shape)
     ]

@@ -48,7 +48,7 @@ class LoadReport:
     matched: list[str] = field(default_factory=list)
     """Loaded as they are."""
     mapped: list[str] = field(default_factory=list)
-    """Loaded in part or in another order, by band name."""
+    """Loaded in part or in another order, by band name, or under another name."""
     recomputed: list[str] = field(default_factory=list)
     """Position codes of another grid, computed for this one."""
     fresh: list[str] = field(default_factory=list)

@@ -18,13 +18,25 @@ from prithvi.models.heads import HEADS, register_head
 
 try:
     from terratorch.models.heads import SegmentationHead
-    from terratorch.models.necks import NeckSequential, build_neck_list
+    from terratorch.models.necks import (
+        LearnedInterpolateToPyramidal,
+        NeckSequential,
+        ReshapeTokensToImage,
+        build_neck_list,
+    )
     from terratorch.registry import DECODER_REGISTRY, NECK_REGISTRY
 except ImportError as error:
     raise MissingExtraError("a head of TerraTorch's", "terratorch") from error
 
 ON_TOKENS = ("AggregateTokens", "PermuteDims")
 """Necks that work on lists of tokens, which a head never sees: it gets them laid out as images."""
+
+NOT_BY_GRADIENT = ("SklearnDecoder",)
+"""Decoders that hold an estimator of scikit-learn's: no step of training changes it and no weights file holds it."""
+
+PYRAMID = ("fpn1", "fpn2", "fpn3", "fpn4")
+"""The four layers of LearnedInterpolateToPyramidal. UperNetDecoder's option `scale_modules` had the same four in the
+decoder until TerraTorch 1.2.11; 1.2.12 dropped the option."""
 
 
 class TerraTorchHead(nn.Module):
@@ -40,6 +52,7 @@ class TerraTorchHead(nn.Module):
         necks: TerraTorch's necks in its YAML's form: `name` beside the options. A SelectIndices among them says
             `indices`; a ReshapeTokensToImage has nothing left to do.
         options: of the decoder; those that begin with `head_` (`head_dropout`, `head_channel_list`) of the head.
+            UperNetDecoder takes `scale_modules` with every TerraTorch.
 
     Raises:
         ModelError: an unknown decoder or neck, or options that do not go together.
@@ -69,20 +82,39 @@ class TerraTorchHead(nn.Module):
             raise ModelError(f"decoder {name} makes the scores itself: leave out head_{', head_'.join(head)}.")
         try:
             built, channels = build_neck_list(plain, [self.channels] * len(self.indices))
-            self.neck = NeckSequential(*built)
+            # The features are images already; before 1.2.2 this neck took any input for tokens.
+            self.neck = NeckSequential(*(nn.Identity() if isinstance(n, ReshapeTokensToImage) else n for n in built))
+            pyramid = self._pyramid(name, options, channels)
+            if pyramid is not None:
+                channels = pyramid.process_channel_list(channels[:4])
             if whole:
                 options["num_classes"] = num_outputs
             self.decoder = DECODER_REGISTRY.build(decoder, channels, **options)
+            # Under the names that they had in the decoder, so that files made with the option fit as they are.
+            for layer in PYRAMID if pyramid is not None else ():
+                setattr(self.decoder, layer, getattr(pyramid, layer))
             self.head = (
                 nn.Identity() if whole else SegmentationHead(self.decoder.out_channels, num_classes=num_outputs, **head)
             )
         except (ValueError, IndexError, AttributeError) as error:
             raise ModelError(f"decoder {name} on {len(self.indices)} blocks: {error}.") from error
 
+    def _pyramid(self, name: str, options: dict[str, Any], channels: list[int]) -> nn.Module | None:
+        """The layers of `scale_modules`, which is taken out of the options; they work on the first four blocks."""
+        self.scale_modules = name == "UperNetDecoder" and bool(options.pop("scale_modules", False))
+        if not self.scale_modules:
+            return None
+        if len(channels) < 4:
+            raise ValueError("scale_modules wants four blocks; name them in indices, such as [2, 5, 8, 11]")
+        return LearnedInterpolateToPyramidal(channels[:4])
+
     def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """(B, layers*T*D, h, w) to (B, outputs, *size), stretched bilinearly where the decoder ends at another size."""
         layers = [features[:, first : first + self.channels] for first in range(0, features.shape[1], self.channels)]
-        scores: Tensor = self.head(self.decoder(list(self.neck(layers, image_size=size))))
+        layers = list(self.neck(layers, image_size=size))
+        if self.scale_modules:
+            layers = [getattr(self.decoder, name)(layer) for name, layer in zip(PYRAMID, layers, strict=False)]
+        scores: Tensor = self.head(self.decoder(layers))
         if scores.shape[-2:] != size:
             scores = F.interpolate(scores, size=size, mode="bilinear", align_corners=False)
         return scores
@@ -127,5 +159,7 @@ def _layers(
 for _key in DECODER_REGISTRY:
     _name = _key.removeprefix("terratorch_")
     # The same rule as in `build_head`: TerraTorch registers single layers (ASPPModule) as decoders too.
-    if _name not in HEADS and (_name.endswith("Decoder") or _name.startswith("smp_")):
+    if _name in HEADS or _name in NOT_BY_GRADIENT:
+        continue
+    if _name.endswith("Decoder") or _name.startswith("smp_"):
         register_head(_name)(partial(TerraTorchHead, _key))
