@@ -55,6 +55,8 @@ class Hub:
     """Large files by SHA-256."""
     cut_after: int | None = None
     """Bytes after which the first answer for each large file breaks off."""
+    hold: bool = False
+    """Whether an answer that breaks off waits before until the client has gone."""
     damage: bool = False
     """Whether large files come with a byte changed."""
     asked: list[tuple[str, str, str | None]] = field(default_factory=list)
@@ -198,6 +200,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(data[: self.hub.cut_after])
             self.wfile.flush()
+            if self.hub.hold:
+                self.connection.recv(1)
             self.connection.close()
             self.close_connection = True
             return

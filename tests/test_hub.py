@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,37 @@ def test_a_broken_download_goes_on_where_it_broke(hub: Hub, client: Client) -> N
     assert Path(answer.out.strip()).read_bytes() == content
     ranges = [where for method, path, where in hub.asked if method == "GET" and path.startswith("store/")]
     assert ranges == [None, f"bytes={10 * 2**20}-"]
+
+
+KILLED = """
+import os, pathlib, signal, threading, time
+def watch():
+    while not any(file.stat().st_size for file in pathlib.Path(os.environ["HF_HOME"]).rglob("*.incomplete")):
+        time.sleep(0.02)
+    os.kill(os.getpid(), signal.SIGKILL)
+threading.Thread(target=watch, daemon=True).start()
+from prithvi.cli import main
+main()
+"""
+
+
+@pytest.mark.skipif(version("huggingface_hub") < "2", reason="others take up the half, and have no `hf cache prune`")
+def test_a_killed_download_begins_anew_and_its_half_stays_until_it_is_pruned(hub: Hub, client: Client) -> None:
+    content = np.random.default_rng(0).bytes(12_000_000)
+    hub.add("ibm-nasa-geospatial/Prithvi-EO-2.0-300M", {"Prithvi_EO_V2_300M.pt": content})
+    hub.cut_after, hub.hold = 11_000_000, True
+    assert client.run("models", "pull", "prithvi_eo_v2_300", code=KILLED).code == -9
+    (half,) = client.home.rglob("*.incomplete")
+    assert 0 < half.stat().st_size < len(content)
+    answer = client.run("models", "pull", "prithvi_eo_v2_300")
+    assert Path(answer.out.strip()).read_bytes() == content
+    ranges = [where for method, path, where in hub.asked if method == "GET" and path.startswith("store/")]
+    assert ranges == [None, None]
+    assert half.is_file()
+    pruned = client.run("cache", "prune", "--yes", code="from huggingface_hub.cli.hf import main; main()")
+    assert pruned.code == 0, pruned.err
+    assert not half.exists()
+    assert Path(answer.out.strip()).read_bytes() == content
 
 
 def test_a_file_that_is_not_the_one_the_hub_names_is_refused_and_removed(hub: Hub, client: Client) -> None:
