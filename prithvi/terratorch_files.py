@@ -17,7 +17,7 @@ from torch import Tensor
 
 from prithvi.contract import Contract
 from prithvi.errors import CheckpointError, ConfigError, ModelError, nearest
-from prithvi.fitted import FittedModel, class_entries
+from prithvi.fitted import ClassEntry, FittedModel, distinct_color
 from prithvi.models import VARIANTS, Segmenter
 from prithvi.models.checkpoint import LoadReport
 from prithvi.models.zoo import configure
@@ -30,8 +30,7 @@ _OLD_NAMES = {"bands": "backbone_bands", "in_channels": "backbone_in_chans", "nu
 _SHAPE = ("embed_dim", "depth", "num_heads", "mlp_ratio", "patch_size", "coords_encoding", "coords_scale_learn")
 _PYRAMID = re.compile(r"head\.(?:decoder|neck\.\d+)\.(fpn[1-4]\..+)")
 """The pyramid's weights: up to TerraTorch 1.2.11 in UperNetDecoder (`scale_modules`) or in a neck, since 1.2.12 in a
-neck alone. A file may say the one and hold the other, for published ones were written anew.
-"""
+neck alone. A file may say the one and hold the other, for published ones were written anew."""
 _OF_TRAINING = ("pretrained", "ckpt_path", "pretrained_bands", "new_bands", "drop_path", "padding", "in_chans")
 
 
@@ -90,7 +89,7 @@ def open_fine_tune(
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return FittedModel(
         model=model.eval(), contract=contract,
-        classes=class_entries(names, values=run.values(len(names))),
+        classes=tuple(ClassEntry(i, name, f"{distinct_color(i):06X}") for i, name in enumerate(names)),
         head=head, head_options=options, window=math.ceil(run.side(model.config.img_size[0]) / pair) * pair,
         coordinates=bool(run.data_options.get("use_metadata")) and bool(model.config.coords_encoding),
         provenance={

@@ -209,7 +209,7 @@ def _clear(values: npt.NDArray[np.generic], product: MaskProduct, nodata: float 
     """`MaskProduct.is_clear`, of small numbers by a table of all of them."""
     if values.dtype not in (np.uint8, np.uint16):
         return product.is_clear(values, nodata)
-    table = product.is_clear(np.arange(256 ** values.dtype.itemsize), nodata)
+    table = product.is_clear(np.arange(256**values.dtype.itemsize), nodata)
     flags: npt.NDArray[np.bool_] = table[values]
     return flags
 

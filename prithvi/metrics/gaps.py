@@ -26,7 +26,8 @@ def ssim_map(predicted: Tensor, truth: Tensor, hidden: Tensor) -> tuple[Tensor, 
     """Structural similarity (Wang et al. 2004) at hidden pixels, of hidden pixels alone.
 
     The Gaussian window (sigma 1.5) has no weight on visible pixels and is normalised over the hidden ones, so that
-    visible pixels, which are equal by construction, lend nothing. With every pixel hidden it is scikit-image's.
+    visible pixels, which are equal by construction, lend nothing. With every pixel hidden it is scikit-image's
+    `structural_similarity` with `gaussian_weights=True, use_sample_covariance=False, data_range=1`.
 
     Args:
         predicted: (N, C, Y, X) reflectance; clipped to 0..1, which is the data range.

@@ -38,7 +38,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 
 
 def images() -> torch.Tensor:
-    """(2, 6, 1, 16, 16) standardised images, the same everywhere, in float64, and so are the scores."""
+    """(2, 6, 1, 16, 16) standardised images, the same everywhere, in float64 so that scores of any size compare."""
     return torch.sin(torch.arange(2 * 6 * 16 * 16, dtype=torch.float64) ** 1.5).reshape(2, 6, 1, 16, 16)
 
 

@@ -96,7 +96,7 @@ def old_option(args: dict[str, Any], state: dict[str, Any]) -> None:
 def test_option_and_neck_stand_for_one_another(
     edit: Callable[[dict[str, Any], dict[str, Any]], None], tmp_path: Path
 ) -> None:
-    """A file may say either and hold either: published ones were written anew, one of the two alone."""
+    """A file may say either and hold either: of published ones the configuration or the weights were written anew."""
     path = write("upernet-neck", tmp_path)
     model = same(change(path, tmp_path, edit), tmp_path / "upernet-neck.pt")
     assert ("11 mapped" in model.provenance["weights"]) == (edit is not old_layout)
