@@ -242,7 +242,7 @@ def test_the_command_asks_and_its_remedy_builds_the_store(
             values[:, : granule.width // 2] = 7
             file.write(values, 1)
     words = ["data", "build", archive.root, "-o", tmp_path / "c.zarr", "--size", "64", "--frames", "1", "--labels",
-             tmp_path / "labels.tif", "--good", "0", "--missing", "1", "--per-tile", "2"]  # fmt: skip
+             tmp_path / "labels.tif", "--good", "0", "--missing", "0.99", "--per-tile", "2"]  # fmt: skip
     asked = prithvi(*words)
     assert asked.code != 0
     (remedy,) = re.findall(r"say (--ignore=255) if", asked.err)
