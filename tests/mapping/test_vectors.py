@@ -342,7 +342,7 @@ def test_areas_are_given_out_as_soon_as_they_are_complete(tmp_path: Path) -> Non
 
     path = write_map(tmp_path / "map.tif", noise((300, 20)))
     with open_classes(path) as classes:
-        counting = Counting(classes.path, classes.raster, None, classes.titles)
+        counting = Counting(classes.path, classes.raster, None, classes.titles, classes.labels)
         late = [read[-1] - area.polygon().bounds[3] for area in areas_of(counting, None, 3)]
     assert len(late) > 1000
     assert max(late) <= 3
