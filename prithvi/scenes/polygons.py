@@ -57,7 +57,7 @@ def sound(shapes: gpd.GeoSeries, source: str) -> npt.NDArray[Any]:
 
 def clip(shapes: npt.NDArray[Any], frame: Any) -> npt.NDArray[Any]:
     """What of valid geometries lies in a frame, each of the kind that it was; empty where a border only touches it."""
-    inside = shapely.intersection(shapes, frame)
+    inside: npt.NDArray[Any] = shapely.intersection(shapes, frame)
     for at in np.flatnonzero(shapely.get_type_id(inside) == _COLLECTION):
         parts = shapely.get_parts(inside[at])
         inside[at] = shapely.union_all(parts[shapely.get_dimensions(parts) == shapely.get_dimensions(shapes[at])])
@@ -162,7 +162,8 @@ def unwrapped(shape: Any) -> Any:
 
     def moved(places: Coordinates) -> Coordinates:
         turns = np.append(0.0, -np.round(np.diff(places[:, 0]) / 360).cumsum())
-        return places + np.column_stack([360 * turns, np.zeros(len(turns))])
+        continued: Coordinates = places + np.column_stack([360 * turns, np.zeros(len(turns))])
+        return continued
 
     try:
         return shapely.transform(shape, moved)
