@@ -27,6 +27,7 @@ from prithvi.hls.granules import Granule
 from prithvi.hls.items import asset_href
 from prithvi.scenes.access import gdal_environment, readable
 from prithvi.scenes.grids import called, difference, grid_of, same_crs
+from prithvi.scenes.polygons import box_in_degrees
 from prithvi.scenes.remote import ask, shown
 
 _STORED = -9999
@@ -59,7 +60,7 @@ def load(
 
     Raises:
         DatasetError: no items; two UTM zones and no grid, which would be one huge raster.
-        SceneError: a file's header cannot be read.
+        SceneError: a file's header cannot be read, or the box is none.
         BandError: a granule lacks a band.
 
     """
@@ -116,10 +117,8 @@ def _union(grids: Sequence[GeoBox]) -> GeoBox:
 
 def _cropped(grid: GeoBox, bbox: Sequence[float]) -> GeoBox:
     """The part of a grid that a box of longitude and latitude touches, pixels kept where they are."""
-    west, south, east, north = bbox
-    halves = ((west, 180.0), (-180.0, east)) if west > east else ((west, east),)
-    boxes = [transform_bounds("EPSG:4326", str(grid.crs), *(left, south, right, north), densify_pts=21)
-             for left, right in halves if left < right]  # fmt: skip
+    parts = box_in_degrees(*bbox)
+    boxes = [transform_bounds("EPSG:4326", str(grid.crs), *part.bounds, densify_pts=21) for part in parts]
     lows, highs = np.min(boxes, axis=0), np.max(boxes, axis=0)
     area = (lows[0], lows[1], highs[2], highs[3])
     (left, top), (right, bottom) = ~grid.affine * (area[0], area[3]), ~grid.affine * (area[2], area[1])

@@ -14,13 +14,13 @@ import geopandas as gpd
 import pyogrio
 import pystac
 from shapely import union_all
-from shapely.geometry import box, mapping, shape
+from shapely.geometry import mapping, shape
 from shapely.geometry.base import BaseGeometry
 
-from prithvi.errors import ConfigError, DatasetError, HubError, MissingExtraError
+from prithvi.errors import ConfigError, DatasetError, HubError, MissingExtraError, SceneError
 from prithvi.hls.granules import Granule, is_granule_name
 from prithvi.hls.items import read_items
-from prithvi.scenes.polygons import in_degrees, sound
+from prithvi.scenes.polygons import box_in_degrees, in_degrees, sound
 
 APIS = {
     "lpcloud": "https://cmr.earthdata.nasa.gov/stac/LPCLOUD",
@@ -130,12 +130,10 @@ def _place(bbox: Sequence[float] | None, area: BaseGeometry | None) -> BaseGeome
         raise ConfigError("a box and an area were given: one of them says where.")
     if bbox is None:
         return area
-    west, south, east, north = bbox
-    if not (-180 <= west <= 180 and -180 <= east <= 180 and west != east and -90 <= south < north <= 90):
-        raise ConfigError(f"({west:g}, {south:g}, {east:g}, {north:g}) is no box: west, south, east, north in degrees.")
-    if west < east:
-        return box(*bbox)
-    return union_all([box(west, south, 180, north), box(-180, south, east, north)])
+    try:
+        return union_all(box_in_degrees(*bbox))
+    except SceneError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _ask(

@@ -22,9 +22,10 @@ import numpy.typing as npt
 import shapely
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
+from shapely import affinity
 
 from prithvi.errors import SceneError
-from prithvi.scenes.polygons import cut_at_date_line
+from prithvi.scenes.polygons import box_in_degrees, cut_at_date_line
 
 _COLUMNS = ("ABCDEFGH", "JKLMNPQR", "STUVWXYZ")
 _ROWS = "ABCDEFGHJKLMNPQRSTUV"
@@ -107,11 +108,10 @@ def tiles_in(bbox: Sequence[float]) -> list[str]:
 
     """
     west, south, east, north = bbox
-    if not (-180 <= west <= 180 and -180 <= east <= 180 and west != east and -90 <= south < north <= 90):
-        raise SceneError(f"({west}, {south}, {east}, {north}) is no box: west, south, east, north in degrees.")
+    boxes = box_in_degrees(*bbox)
     if west > east:
         east += 360
-    wanted = shapely.union_all([shapely.box(west + turn, south, east + turn, north) for turn in (-360, 0, 360)])
+    wanted = shapely.union_all([affinity.translate(part, turn) for part in boxes for turn in (-360, 0, 360)])
     shapely.prepare(wanted)
     found = []
     # A zone's tiles reach 410 km, 3.7 degrees at the equator, to both sides of its middle.

@@ -27,7 +27,7 @@ from rasterio.features import geometry_mask
 from prithvi.errors import SceneError
 from prithvi.scenes.grids import transform_of
 from prithvi.scenes.pixels import replaced
-from prithvi.scenes.polygons import Coordinates, cut_at_date_line, frames, mend, ring, sound
+from prithvi.scenes.polygons import Coordinates, box_in_degrees, cut_at_date_line, frames, mend, ring, sound
 
 _STRIP = 1024
 """Rows that are looked at together where a whole window is."""
@@ -82,20 +82,13 @@ class Area:
         """A box of longitudes and latitudes in degrees (EPSG:4326); across the date line if west is greater than east.
 
         Raises:
-            SceneError: no such box.
+            SceneError: no such box, or one more than 180 degrees wide across the date line.
 
         """
-        given = f"the box {west:g},{south:g},{east:g},{north:g}"
-        if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south <= 90 and -90 <= north <= 90):
-            raise SceneError(
-                f"{given} leaves the Earth: give west, south, east, north in degrees, longitudes -180 to 180 and "
-                "latitudes -90 to 90."
-            )
-        if south >= north or west == east:
-            raise SceneError(f"{given} is empty: give west, south, east, north, south below north.")
-        edges = ((west, 180.0), (-180.0, east)) if west > east else ((west, east),)  # as RFC 7946 reads a bbox
-        boxes = tuple(shapely.box(left, south, right, north) for left, right in edges if left < right)
-        return cls(boxes, CRS.from_epsg(4326), given)
+        return cls(
+            box_in_degrees(west, south, east, north), CRS.from_epsg(4326),
+            f"the box {west:g},{south:g},{east:g},{north:g}",
+        )  # fmt: skip
 
     @classmethod
     def from_file(cls, path: str | Path, layer: str | None = None) -> Area:

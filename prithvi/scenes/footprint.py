@@ -50,9 +50,9 @@ def footprint(
     whole = mend([Polygon(np.column_stack([longitude, latitude]))])[0][0]
     west, south, east, north = whole.bounds
     first, last = math.floor((west + 180) / 360), math.ceil((east + 180) / 360) - 1
-    rounded = [shapely.transform(part, lambda at: np.round(at, DECIMALS)) for part in cut_at_date_line(whole)]
+    cut = [shapely.transform(part, lambda at: np.round(at, DECIMALS)) for part in cut_at_date_line(whole)]
     # What lay a whole turn apart may meet again, around a pole or around the Earth.
-    met = shapely.unary_union(rounded)
+    met = shapely.unary_union(cut)
     parts = sorted((orient(part, 1.0) for part in shapely.get_parts(met)), key=lambda part: -part.bounds[0])
     if east - west >= 360:
         west, east = -180.0, 180.0

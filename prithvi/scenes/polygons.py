@@ -81,6 +81,32 @@ def mend(shapes: Sequence[Any] | npt.NDArray[Any]) -> tuple[npt.NDArray[Any], np
     return result, broken
 
 
+def box_in_degrees(west: float, south: float, east: float, north: float) -> tuple[Any, ...]:
+    """The box with these edges; two where it lies across the date line: its west is greater than its east (RFC 7946).
+
+    Raises:
+        SceneError: there is no such box, or it looks as if west and east were exchanged.
+
+    """
+    given = f"the box {west:g},{south:g},{east:g},{north:g}"
+    if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south <= 90 and -90 <= north <= 90):
+        raise SceneError(
+            f"{given} leaves the Earth: give west, south, east, north in degrees, longitudes -180 to 180 and "
+            "latitudes -90 to 90."
+        )
+    if south >= north or west == east:
+        raise SceneError(f"{given} is empty: give west, south, east, north, south below north.")
+    if west < east:
+        return (shapely.box(west, south, east, north),)
+    if west - east < 180:
+        raise SceneError(
+            f"{given} would be {360 - west + east:g} degrees wide across the date line: exchange west and east, or ask "
+            "for its two halves."
+        )
+    halves = ((west, 180.0), (-180.0, east))
+    return tuple(shapely.box(left, south, right, north) for left, right in halves if left < right)
+
+
 def cut_at_date_line(shape: Any) -> list[Any]:
     """The parts of a geometry in degrees, at longitudes from -180 to 180.
 
@@ -136,8 +162,8 @@ def unwrapped(shape: Any) -> Any:
 
     def moved(places: Coordinates) -> Coordinates:
         turns = np.append(0.0, -np.round(np.diff(places[:, 0]) / 360).cumsum())
-        around: Coordinates = places + np.column_stack([360 * turns, np.zeros(len(turns))])
-        return around
+        continued: Coordinates = places + np.column_stack([360 * turns, np.zeros(len(turns))])
+        return continued
 
     try:
         return shapely.transform(shape, moved)

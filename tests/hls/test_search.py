@@ -105,8 +105,11 @@ def test_what_does_not_answer_as_an_api_does_is_one_sentence(tmp_path: Path) -> 
 
 
 def test_arguments_that_cannot_be_are_refused(archive: Archive, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is no box"):
-        search(str(archive.root), bbox=(3.0, 41.5, 3.4, 41.2))
+    with pytest.raises(ConfigError, match=r"would be 359\.6 degrees wide across the date line: exchange west and east"):
+        search(str(archive.root), bbox=(3.4, 41.2, 3.0, 41.5))
+    with pytest.raises(ConfigError, match="exchange west and east"):
+        search(str(archive.root), bbox=(EVERYWHERE[2], EVERYWHERE[1], EVERYWHERE[0], EVERYWHERE[3]))
+    assert len(search(str(archive.root), bbox=EVERYWHERE)) == 8
     with pytest.raises(ConfigError, match="there is no product M30"):
         search(str(archive.root), products=["M30"])
     with pytest.raises(ConfigError, match="is only searched for a place"):

@@ -129,6 +129,10 @@ def test_names_that_are_no_tile_are_refused() -> None:
         tile_grid("45RVG")
     with pytest.raises(SceneError, match=r"32VKH is no tile of the Sentinel-2 grid\."):
         tile_grid("32VKH")
-    for edges in ((3.4, 41.2, 3.4, 41.5), (3.4, 41.5, 3.6, 41.2), (179, 0, 181, 1), (float("nan"), 0, 1, 1)):
-        with pytest.raises(SceneError, match="is no box"):
+    for edges, message in (
+        ((3.4, 41.2, 3.4, 41.5), "is empty"), ((3.4, 41.5, 3.6, 41.2), "is empty"),
+        ((179, 0, 181, 1), "leaves the Earth"), ((float("nan"), 0, 1, 1), "leaves the Earth"),
+        ((3.4, 41.2, 3.0, 41.5), "exchange west and east"),
+    ):  # fmt: skip
+        with pytest.raises(SceneError, match=message):
             tiles_in(edges)

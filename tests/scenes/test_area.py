@@ -181,7 +181,7 @@ def test_a_scene_across_the_antimeridian(write_tif: Write) -> None:
 
 ACROSS = {
     "zone 1": ("EPSG:32701", Affine(600, 0, 150_000, 0, -600, 8_160_000)),
-    "zone 60": ("EPSG:32760", Affine(600, 0, 770_000, 0, -600, 8_160_000)),
+    "zone 60": ("EPSG:32760", Affine(600, 0, 790_000, 0, -600, 8_160_000)),
     "past 180 degrees": ("EPSG:4326", Affine(0.01, 0, 179.5, 0, -0.005, -16.5)),
     "before -180 degrees": ("EPSG:4326", Affine(0.01, 0, -180.5, 0, -0.005, -16.5)),
 }
@@ -239,6 +239,7 @@ def test_an_area_between_the_middles_of_pixels_is_refused(write_tif: Write) -> N
 @pytest.mark.parametrize(
     ("edges", "message"),
     [
+        ((10, 50, 0, 60), "would be 350 degrees wide across the date line: exchange west and east"),
         ((0, 50, 10, 95), "leaves the Earth"),
         ((0, 50, 190, 60), "leaves the Earth"),
         ((0, float("nan"), 10, 60), "leaves the Earth"),
