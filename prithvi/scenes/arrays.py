@@ -45,12 +45,7 @@ def from_array(
             agree(day, given, f"a step of {where}, by its time,")
         if days_of(array) is None:
             array = array.assign_coords(time=np.array(dates, dtype="datetime64[ns]"))
-    array = dated(array)
-    if "time" in array.coords and array["time"].dtype.kind != "M":
-        raise SceneError(
-            f"the time of {where} is no date ({array['time'].values.flat[0]!r}): give the dates (dates=['2022-05-31', "
-            "...])."
-        )
+    array = _with_dates(array, where)
     names: list[str | None]
     numbers = list(range(count))
     unnamed = bool(array.attrs.get("unnamed"))
@@ -87,6 +82,20 @@ def from_array(
     dtype = str(array.attrs.get("dtype", array.dtype))
     layout = Layout([step], {}, None, told, dict.fromkeys(scales, missing), where, dtype, scales, unnamed=unnamed)
     return floats.isel(band=kept), layout
+
+
+def _with_dates(array: xr.DataArray, where: str) -> xr.DataArray:
+    try:
+        found = dated(array)
+        if "time" not in found.coords or found["time"].dtype.kind == "M":
+            return found
+        cause = None
+    except SceneError as error:
+        cause = error
+    first = array["time"].values.flat[0]
+    raise SceneError(
+        f"the time of {where} is no date ({first!r}): give the dates (dates=['2022-05-31', ...])."
+    ) from cause
 
 
 def adjusted(scene: xr.DataArray, layout: Layout) -> xr.DataArray:

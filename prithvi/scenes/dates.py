@@ -41,11 +41,16 @@ def as_days(dates: Date | Iterable[Date] | xr.DataArray) -> list[dt.date]:
 
 
 def _day(date: Any) -> dt.date:
+    return _time(date).date()
+
+
+def _time(date: Any) -> dt.datetime:
+    """The time of day too, where one is given, in UTC; else midnight."""
     try:
         if isinstance(date, np.datetime64):
             if np.isnat(date) or np.datetime_data(date.dtype)[0] in _COARSE:
                 raise ValueError(date)
-            return date.astype("datetime64[D]").item()  # type: ignore[no-any-return]
+            return date.astype("datetime64[us]").item()  # type: ignore[no-any-return]
         if isinstance(date, int) and not isinstance(date, bool):  # 20220531 in a YAML file
             date = str(date)
         if isinstance(date, str):
@@ -55,9 +60,9 @@ def _day(date: Any) -> dt.date:
         if date != date:  # pandas' NaT, which is a datetime
             raise ValueError(date)
         if isinstance(date, dt.datetime):
-            return (date.astimezone(dt.UTC) if date.tzinfo else date).date()
+            return date.astimezone(dt.UTC).replace(tzinfo=None) if date.tzinfo else date
         if isinstance(date, dt.date):
-            return date
+            return dt.datetime.combine(date, dt.time())
         raise ValueError(date)
     except (ValueError, TypeError) as error:
         raise SceneError(f"the date {str(date)!r} is not understood: write {_meant(str(date))}.") from error
@@ -85,8 +90,8 @@ def dated(array: xr.DataArray) -> xr.DataArray:
     """
     if "time" not in array.coords or array["time"].dtype.kind not in "UOT":
         return array
-    days = np.array(as_days(array["time"]), dtype="datetime64[ns]")
-    return array.assign_coords(time=days if array["time"].ndim else days[0]).assign_attrs(array.attrs)
+    times = np.array([_time(date) for date in np.atleast_1d(array["time"].values)], dtype="datetime64[ns]")
+    return array.assign_coords(time=times if array["time"].ndim else times[0]).assign_attrs(array.attrs)
 
 
 def days_of(array: xr.DataArray) -> list[dt.date] | None:

@@ -90,6 +90,7 @@ def test_a_scene_without_data_is_refused_however_large(write_tif: Write) -> None
     conform(open_scene(write_tif(empty, "corner.tif", nodata=-9999)), DN)
 
 
+@pytest.mark.filterwarnings("ignore:.*do not tell whether that is right")
 def test_a_sentinel_2_offset_shows_in_the_values(shared: Path) -> None:
     """The L1C image of 282D still carries +1,000, the one of 637U does not."""
     folder = shared / "terramind_examples" / "S2L1C"
