@@ -120,13 +120,14 @@ def header(path: str, raster: rasterio.DatasetReader, placed: bool = True) -> Fi
 
 def _check_georeference(path: str, raster: rasterio.DatasetReader) -> None:
     """Raises SceneError for a file that does not say where it lies."""
-    otherwise = "ground control points" if raster.gcps[0] else "a sensor model (RPCs)" if raster.rpcs else None
-    otherwise = "a table of places (geolocation array)" if raster.tags(ns="GEOLOCATION") else otherwise
-    if otherwise is not None and raster.transform.is_identity:
-        raise SceneError(
-            f"{path} is placed by {otherwise} and not by a transform, so its rows and columns are no grid: warp it "
-            "first ('gdalwarp IN OUT', or rasterio.vrt.WarpedVRT)."
-        )
+    if raster.transform.is_identity:
+        otherwise = "ground control points" if raster.gcps[0] else "a sensor model (RPCs)" if raster.rpcs else None
+        otherwise = "a table of places (geolocation array)" if raster.tags(ns="GEOLOCATION") else otherwise
+        if otherwise is not None:
+            raise SceneError(
+                f"{path} is placed by {otherwise} and not by a transform, so its rows and columns are no grid: warp it "
+                "first ('gdalwarp IN OUT', or rasterio.vrt.WarpedVRT)."
+            )
     if raster.crs is None or raster.transform.is_identity:
         what, option = (
             ("coordinate reference system", "--crs EPSG:...")
