@@ -20,7 +20,7 @@ from pathlib import Path
 import prithvi.mapping
 import prithvi.scenes  # noqa: F401
 from prithvi.cli import main as command_line
-from prithvi.evaluation import gaps  # noqa: F401
+from prithvi.mapping import methods  # noqa: F401
 
 
 def content(folder: Path) -> dict[str, bytes]:
