@@ -99,7 +99,7 @@ class TerraTorchHead(nn.Module):
         except (ValueError, IndexError, AttributeError) as error:
             raise ModelError(f"decoder {name} on {len(self.indices)} blocks: {error}.") from error
 
-    def _pyramid(self, name: str, options: dict[str, Any], channels: list[int]) -> nn.Module | None:
+    def _pyramid(self, name: str, options: dict[str, Any], channels: list[int]) -> Any:
         """The layers of `scale_modules`, which is taken out of the options; they work on the first four blocks."""
         self.scale_modules = name == "UperNetDecoder" and bool(options.pop("scale_modules", False))
         if not self.scale_modules:
