@@ -21,6 +21,7 @@ from prithvi.fitted import FittedModel
 from prithvi.modelfolder import save
 from prithvi.models import Standardise
 from tests.terratorch.conftest import BANDS, configuration, fit, their_warnings
+from tests.terratorch.layouts import has_scale_modules
 
 STOCK = {"backbone": "prithvi_eo_v2_tiny_tl", "backbone_pretrained": False, "backbone_bands": BANDS}
 BLOCKS = [{"name": "SelectIndices", "indices": [2, 5, 8, 11]}, {"name": "ReshapeTokensToImage"}]
@@ -62,6 +63,8 @@ def trained(floods: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[
     made: dict[str, Trained] = {}
 
     def train(name: str) -> Trained:
+        if name == "upernet" and not has_scale_modules():
+            pytest.skip("TerraTorch has no scale_modules since 1.2.12; test_layouts.py opens files of older ones")
         if name not in made:
             folder = tmp_path_factory.mktemp(name)
             args, task = MODELS[name]
