@@ -26,7 +26,7 @@ from prithvi.errors import BandError, SceneError
 from prithvi.scenes.layout import OFFSET_SINCE, File, FileBand, Layout, inspect_all
 from prithvi.scenes.names import read_file_name
 from prithvi.scenes.remote import shown
-from prithvi.scenes.stac import address, read_stac
+from prithvi.scenes.stac import PRODUCT, address, read_stac
 
 if TYPE_CHECKING:
     import pystac
@@ -171,6 +171,8 @@ def _sensor(item: pystac.Item, told: Sensor | None) -> Sensor | None:
 def _own_sensor(item: pystac.Item) -> Sensor | None:
     """Our name of an item's product, where its id, collection and platform leave no doubt."""
     platform = str(item.properties.get("platform", "")).lower()
+    if PRODUCT in item.properties:
+        return SENSORS[item.properties[PRODUCT]]
     for text in (item.id, item.collection_id or ""):
         for form, name in _COLLECTIONS:
             if form.match(text):
@@ -307,7 +309,9 @@ def _said_offset(item: pystac.Item, asset: _Asset, sensor: Sensor) -> float | No
     applied = said.get("earthsearch:boa_offset_applied", said.get("sentinel:boa_offset_applied"))
     if applied is not None:
         return 0.0 if applied else -1000.0
-    return float(round(asset.offset / (asset.scale or sensor.gain))) if asset.offset else None
+    if asset.offset is None or (asset.offset == 0 and PRODUCT not in said):  # in catalogs 0 says nothing
+        return None
+    return float(round(asset.offset / (asset.scale or sensor.gain)))
 
 
 def _common_offset(offsets: Sequence[float | None], days: Sequence[dt.date]) -> float | None:

@@ -257,6 +257,18 @@ def test_bands_that_are_there_are_opened_and_those_that_are_not_are_named(tmp_pa
         open_scene(product, bands=list(range(1, 7)))
 
 
+def test_a_folder_s_name_and_other_files_in_it_are_not_taken_for_the_product(
+    products: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "hls-l30"
+    shutil.copytree(products["2023 L2A"], folder / products["2023 L2A"].name)
+    monkeypatch.chdir(tmp_path)
+    assert open_scene("hls-l30").attrs["sensor"] == "sentinel-2-l2a"
+    (folder / "mine.tif").touch()  # the folder's own rasters are what is meant, and this is none
+    with pytest.raises(SceneError, match=r"mine\.tif cannot be opened as a raster"):
+        open_scene("hls-l30")
+
+
 def test_products_that_are_no_scene_say_why(products: dict[str, Path], tmp_path: Path, shared: Path) -> None:
     product = shutil.copytree(products["2023 L2A"], tmp_path / "p.SAFE")
     text = (product / "MTD_MSIL2A.xml").read_text()
@@ -265,6 +277,9 @@ def test_products_that_are_no_scene_say_why(products: dict[str, Path], tmp_path:
         open_scene(product)
     (product / "MTD_MSIL2A.xml").write_text(text.replace(">10000<", ">ten<"))
     with pytest.raises(SceneError, match="states something that cannot be read"):
+        open_scene(product)
+    (product / "MTD_MSIL2A.xml").write_text(text.replace('<BOA_ADD_OFFSET band_id="2">-1000</BOA_ADD_OFFSET>', ""))
+    with pytest.raises(SceneError, match="states what is to be added to some bands, and not to B03"):
         open_scene(product)
     (product / "MTD_MSIL2A.xml").write_text(text.replace("Level-2A_User", "Level-1B_User"))
     with pytest.raises(SceneError, match="is of level 1B, which lies on no map: get its level 2A"):
