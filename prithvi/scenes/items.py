@@ -124,6 +124,12 @@ def lay_out_items(
     common = _common_offset([offsets.get(item.id) for item in items], days) if offsets else None
     if offset is not None and offsets:
         _tell_of_offset(offset, common, said, where)
+    elif offsets and common is None and max(days) < OFFSET_SINCE and PRODUCT in items[-1].properties:
+        warnings.warn(
+            f"{where} has no metadata beside it; its values are taken not to carry the +1,000 that the archive's "
+            "reprocessing (collection 1) puts into every date (say --offset 0, or -1000 if it is of that).",
+            stacklevel=3,
+        )
     stated = scaling[next(iter(steps[-1].values()))]
     adjust: dict[FileBand, tuple[float, float]] = {}
     if len(set(scaling.values())) > 1:

