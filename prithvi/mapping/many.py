@@ -102,12 +102,12 @@ def jobs_of(sources: Sequence[str], folder: str | Path, together: bool = False) 
 def _granule(source: str) -> str:
     """Folder and granule of a source that holds one band or what goes with it; any other source as it is."""
     path = PurePath(shown(source))
-    if (granule := granule_of(str(path))) is not None:
-        return granule
     try:
-        named = read_file_name(path.name)
+        granule, named = granule_of(str(path)), read_file_name(path.name)
     except SceneError:
         return source
+    if granule is not None:
+        return granule
     found = _GRANULE.match(path.name)
     if found is None or (named.band is None and not named.ancillary):
         return source

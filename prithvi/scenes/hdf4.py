@@ -56,7 +56,8 @@ class Hdf4Raster:
         with _ONE_AT_A_TIME:
             try:
                 self._file = SD(path, SDC.READ)
-                names = sorted((n for n in self._file.datasets() if band_id(n)), key=lambda n: str(band_id(n)))
+                held = self._file.datasets()
+                names = sorted(filter(band_id, held), key=lambda name: held[name][3])  # as they follow in the file
                 self._bands = [self._file.select(name) for name in names]
                 structure = str(self._file.attributes().get("StructMetadata.0", ""))
                 said: list[dict[str, Any]] = [band.attributes() for band in self._bands]

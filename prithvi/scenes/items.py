@@ -29,7 +29,7 @@ from prithvi.scenes.moments import as_time, granules_named, moments
 from prithvi.scenes.names import read_file_name
 from prithvi.scenes.remote import shown
 from prithvi.scenes.scales import OFFSET_SINCE, Scales, scale_tag
-from prithvi.scenes.stac import address, read_stac
+from prithvi.scenes.stac import PRODUCT, address, read_stac
 
 if TYPE_CHECKING:
     import pystac
@@ -132,6 +132,13 @@ def lay_out_items(
             stacklevel=3,
         )
     steps = [{name: FileBand(asset.path, asset.index) for name, asset in table.items()} for table in chosen]
+    alone = offset is None and len(unsaid) == len(scales) and max(unsaid.values()) < OFFSET_SINCE
+    if alone and PRODUCT in items[-1].properties:
+        warnings.warn(
+            f"{where} has no metadata beside it; its values are taken not to carry the +1,000 that the archive's "
+            "reprocessing (collection 1) puts into every date (say --offset 0, or -1000 if it is of that).",
+            stacklevel=3,
+        )
     first = next(iter(steps[0].values()))
     return Layout(
         steps, files, days, _one_sensor(sensors), missing, where, files[first.path].dtypes[first.index - 1], scales,
@@ -158,6 +165,8 @@ def _sensor(item: pystac.Item, told: Sensor | None) -> Sensor | None:
 def _own_sensor(item: pystac.Item) -> Sensor | None:
     """Our name of an item's product, where its id, collection and platform leave no doubt."""
     platform = str(item.properties.get("platform", "")).lower()
+    if PRODUCT in item.properties:
+        return SENSORS[item.properties[PRODUCT]]
     for text in (item.id, item.collection_id or ""):
         for form, name in _COLLECTIONS:
             if form.match(text):
@@ -265,7 +274,9 @@ def _scales(item: pystac.Item, asset: _Asset, sensor: Sensor | None, file: File,
     own = own.of(sensor)
     if sensor is None or sensor.product != "sentinel-2":
         return own
-    known, settled = _left_in(item, own.offset or None, told)
+    # An offset of 0 says something in a product's own metadata, and nothing in catalogs.
+    in_earnest = PRODUCT in item.properties and asset.offset is not None
+    known, settled = _left_in(item, own.offset if in_earnest else own.offset or None, told)
     tag = own.tag and (own.tag[0], (known or 0.0) * own.tag[0])
     return replace(own, tag=tag, offset=known, settled=settled)
 
@@ -282,7 +293,7 @@ def _left_in(item: pystac.Item, stated: float | None, told: float | None) -> tup
     applied = item.properties.get("earthsearch:boa_offset_applied", item.properties.get("sentinel:boa_offset_applied"))
     if applied is not None:
         return (0.0 if applied else -1000.0), False
-    if stated:
+    if stated is not None:
         return float(round(stated)), False
     if baseline is not None and told is None:
         raise SceneError(

@@ -105,7 +105,9 @@ def open_scene(
     elif is_items(source):
         chosen = _numbered(bands, told)
         if isinstance(chosen, dict):
-            raise BandError("assets of STAC items have names and no numbers: name the bands (blue, green, ...).")
+            raise BandError(
+                "assets of STAC items and of products have names and no numbers: name the bands (blue, green, ...)."
+            )
         layout = lay_out_items(source, chosen, told, when, offset, nodata)
     else:
         layout = lay_out(

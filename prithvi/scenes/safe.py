@@ -20,6 +20,7 @@ from xml.etree import ElementTree
 from prithvi.catalog import SENSORS
 from prithvi.errors import SceneError
 from prithvi.scenes.remote import is_remote
+from prithvi.scenes.stac import PRODUCT
 
 if TYPE_CHECKING:
     import pystac
@@ -169,6 +170,8 @@ def _images_of(name: str) -> list[_Image] | None:
     if _PRODUCT_XML.match(path.name) or _OTHER_XML.match(path.name):
         path = path.parent
     if path.is_dir():
+        if any(file.suffix.lower() in (".tif", ".tiff", ".vrt", ".hdf") for file in path.iterdir()):
+            return None  # a folder of the user's own, whatever else lies in it
         files = sorted(str(file) for place in _IMAGES for file in path.glob(f"{place}*.jp2"))
         return [image for image in map(_image, files) if image is not None] or None
     image = _image(name)
@@ -208,19 +211,14 @@ def _item(images: Sequence[_Image], name: str | None) -> pystac.Item:
     day, baseline = said.date or first.date, said.baseline
     if baseline is None and _OLD.match(PurePath(first.path).name):
         baseline = 2.0  # this form ended with 02.04
-    properties: dict[str, Any] = {"platform": "sentinel-2"}
-    if said.offsets:
-        # What is stated for each band counts more than what a baseline usually has.
-        properties |= {"sentinel:boa_offset_applied": True} if not any(said.offsets.values()) else {}
-    elif baseline is not None and baseline < 90:  # 99.99 is anything that a user processed with Sen2Cor
+    properties: dict[str, Any] = {PRODUCT: f"sentinel-2-l{level.lower()}"}
+    # What is stated for each band counts more than what a baseline has; 99.99 is what a user processed with Sen2Cor.
+    if said.offsets is None and baseline is not None and baseline < 90:
         properties["s2:processing_baseline"] = f"{baseline:05.2f}"
     when = dt.datetime.combine(day, dt.time(), dt.UTC) if day is not None else None
     if when is None:
         properties |= {"start_datetime": None, "end_datetime": None}
-    item = pystac.Item(
-        name or product_name(first.path) or str(first.folder / first.granule), None, None, when, properties,
-        collection=f"sentinel-2-l{level.lower()}",
-    )  # fmt: skip
+    item = pystac.Item(name or str(first.folder / first.granule), None, None, when, properties)
     for band in _ORDER:
         sizes = [image for image in images if image.layer == band]
         if sizes:
@@ -229,8 +227,10 @@ def _item(images: Sequence[_Image], name: str | None) -> pystac.Item:
             values: dict[str, float] = {}
             if said.quantification is not None:
                 values["scale"] = 1 / said.quantification
-                if said.offsets:
-                    values["offset"] = said.offsets.get(band, 0.0) / said.quantification
+                if said.offsets is not None and band not in said.offsets:
+                    raise SceneError(f"{said.where} states what is to be added to some bands, and not to {band}.")
+                if said.offsets is not None:
+                    values["offset"] = said.offsets[band] / said.quantification
             item.add_asset(
                 band, pystac.Asset(best.path, media_type=pystac.MediaType.JPEG2000,
                                    extra_fields={"raster:bands": [values]}),

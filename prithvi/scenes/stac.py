@@ -15,6 +15,8 @@ from prithvi.scenes.remote import fetch_text, is_remote, shown
 if TYPE_CHECKING:
     import pystac
 
+PRODUCT = "prithvi:product"
+"""Property of items that were made of a product on disk: its sensor's name. What they state, they state in earnest."""
 _ITEM_ADDRESS = re.compile(r"\.(geo)?json$|/items/[^/]+/?$", re.IGNORECASE)
 
 

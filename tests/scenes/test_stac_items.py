@@ -320,7 +320,7 @@ def test_items_that_are_no_scene_say_why(tmp_path: Path, served: Served) -> None
     item = pystac.Item.from_file(str(path))
     with pytest.raises(BandError, match=r"20190918_0_L2A has no coastal; it has blue, green, red"):
         open_scene(item, bands=["coastal"])
-    with pytest.raises(BandError, match="assets of STAC items have names and no numbers"):
+    with pytest.raises(BandError, match="assets of STAC items and of products have names and no numbers"):
         open_scene(item, bands=[1, 2, 3, 4, 5, 6])
     with pytest.raises(SceneError, match=r"are of the same date \(2019-09-18\): a scene has one item a date"):
         open_scene([item, item.clone()])
