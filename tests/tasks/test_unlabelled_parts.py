@@ -56,9 +56,7 @@ def trainer(tmp_path: Path, **more: Any) -> L.Trainer:
 
 
 @pytest.mark.parametrize("empty", PARTS)
-def test_a_part_without_a_label_is_refused_before_a_step_is_made(
-    tmp_path: Path, write_tif: Write, empty: str
-) -> None:
+def test_a_part_without_a_label_is_refused_before_a_step_is_made(tmp_path: Path, write_tif: Write, empty: str) -> None:
     options = folder(tmp_path, write_tif, empty)
     task = small_task(values=[1, 2])
 
@@ -111,9 +109,12 @@ def test_a_checkpoint_is_not_chosen_by_a_figure_without_a_value(tmp_path: Path) 
         bias[2 * len(bias) // 3 :] = -1e4
     keeper = ModelCheckpoint(tmp_path / "kept", monitor="val/IoU_snow", mode="max")
     runner = trainer(tmp_path, enable_checkpointing=True, callbacks=[keeper])
-    with pytest.raises(DatasetError, match=r"val/IoU_snow is nan in the validation.*Monitor another figure, such as val/loss"):
+    with pytest.raises(
+        DatasetError, match=r"val/IoU_snow is nan in the validation.*Monitor another figure, such as val/loss"
+    ):
         runner.fit(task, DataLoader(Rows(0, 1)), DataLoader(Rows(0, 1)))
     keeper = ModelCheckpoint(tmp_path / "kept", monitor="val/loss")
+    task.train()
     with pytest.warns(UserWarning, match="no pixel of the training chips was snow, so that the model cannot know it"):
         trainer(tmp_path, enable_checkpointing=True, callbacks=[keeper]).fit(
             task, DataLoader(Rows(0, 1)), DataLoader(Rows(0, 1))
