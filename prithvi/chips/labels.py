@@ -35,7 +35,8 @@ from prithvi.errors import DatasetError, nearest
 Label = npt.NDArray[np.uint8]
 _RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".img")
 _ONE_AT_A_TIME = threading.Lock()
-"""rasterio silences a warning of its own inside `rasterize` and `reproject`, in a way that two threads undo for one another."""
+"""rasterio silences a warning of its own inside `rasterize` and `reproject`, in a way that two threads undo for one
+another."""
 
 
 def open_labels(
