@@ -39,8 +39,7 @@ def check_classes(classes: Sequence[LabelClass], ignore: Sequence[int], where: s
     """Whether each class has a value and a name of its own that nothing else claims.
 
     Raises:
-        DatasetError: two classes have one value, or names that differ by case or blanks alone; a class is also ignored,
-            or has the value of another class as its name.
+        DatasetError: two classes have one value, or names that differ by case or blanks alone; or a class is ignored.
 
     """
     by_value: dict[int, LabelClass] = {}
@@ -56,13 +55,6 @@ def check_classes(classes: Sequence[LabelClass], ignore: Sequence[int], where: s
         if entry.value in ignore:
             raise DatasetError(
                 f"{where} has the class {entry.value} ({entry.name}) and ignores {entry.value}: say one."
-            )
-    for entry in classes:
-        other = by_value.get(int(entry.name)) if entry.name.isdecimal() else None
-        if other is not None and other is not entry:
-            raise DatasetError(
-                f"{where} calls the class {entry.value} {entry.name!r}, which is the value of {other.name!r}: "
-                "rename one of them."
             )
 
 
@@ -292,7 +284,13 @@ class DatasetLayout:
             return {}
         file, id_column, class_column = self.table
         path = _there(root / file, "table of classes")
-        known = {text: n for n, entry in enumerate(self.classes) for text in (entry.name, str(entry.value))}
+        known: dict[str, int] = {}
+        for number, entry in enumerate(self.classes):
+            for text in (entry.name, str(entry.value)):
+                if known.setdefault(text, number) != number:
+                    raise DatasetError(
+                        f"{text} is the name of one class of {self.name} and the value of another: rename it."
+                    )
         silent, found = {str(value) for value in self.ignore} | {""}, {}
         for row in read_table(path, [id_column, class_column]):
             text = row[class_column].strip()

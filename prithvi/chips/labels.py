@@ -30,7 +30,7 @@ from rasterio.transform import array_bounds
 from rasterio.warp import Resampling, reproject
 from rasterio.windows import from_bounds
 
-from prithvi.catalog.datasets import LabelClass, check_classes
+from prithvi.catalog.datasets import LabelClass, folded
 from prithvi.chips.labelvalues import PALETTE, classes_in
 from prithvi.chips.spec import UNLABELLED
 from prithvi.errors import DatasetError, nearest
@@ -39,7 +39,8 @@ from prithvi.scenes.polygons import clip, frames, mend, ring, sound, whole_turns
 Label = npt.NDArray[np.uint8]
 _RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".img")
 _ONE_AT_A_TIME = threading.Lock()
-"""rasterio silences a warning of its own inside `rasterize`, in a way that two threads undo for one another."""
+"""rasterio silences a warning of its own inside `rasterize` and `reproject`, in a way that two threads undo for one
+another."""
 
 
 def open_labels(
@@ -216,10 +217,11 @@ class RasterHere:
         # The warp knows longitudes from -180 to 180 only.
         turn = 360 * whole_turns(box[0], box[2])[0] if raster.crs.is_geographic else 0
         here = Affine.translation(-turn, 0) @ raster.transform @ Affine.translation(column, row)
-        reproject(
-            source, result, src_transform=here, src_crs=raster.crs, dst_transform=at, dst_crs=self.crs,
-            src_nodata=UNLABELLED, dst_nodata=UNLABELLED, resampling=_resampling(raster, self.crs, at, shape),
-        )  # fmt: skip
+        with _ONE_AT_A_TIME:
+            reproject(
+                source, result, src_transform=here, src_crs=raster.crs, dst_transform=at, dst_crs=self.crs,
+                src_nodata=UNLABELLED, dst_nodata=UNLABELLED, resampling=_resampling(raster, self.crs, at, shape),
+            )  # fmt: skip
         return result
 
 
@@ -294,34 +296,38 @@ def _open_vector(file: Path, column: str | None, background: str | None, ignore:
     kept = {value: word for value, word in named.items() if value not in nothing}
     if not kept:
         raise DatasetError(f"{file}: column {column} names no class.")
-    numbers = [int(word) if word.lstrip("-").isdecimal() and str(int(word)) == word else None for word in kept.values()]
-    own: list[int] = [number for number in numbers if number is not None]
-    places: list[Any] = list(kept)
-    words = list(kept.values())
-    outside = None
-    if background is not None:
-        if background in words:
-            outside = words.index(background)
-        else:
-            # The class outside every feature comes first, as land does before water.
-            outside = 0
-            words.insert(0, background)
-            places.insert(0, None)
-            free = (number for number in itertools.count() if number not in own)
-            own.insert(0, int(background) if background.isdecimal() and int(background) not in own else next(free))
+    _check_spelling(f"{file}: column {column}", [*map(str, kept), *({background} - {None, *kept.values()})])
+    places, words = list(kept), list(kept.values())
+    own = [int(word) for word in words if word.removeprefix("-").isdecimal()]
+    whole = len(set(own)) == len(words)  # numbers are the classes' own values; words are counted
+    if background is not None and background not in words:
+        # The class outside every feature comes first, as land does before water.
+        places, words = [None, *places], [background, *words]
+        free = [int(background)] if background.isdecimal() else []
+        own = [next(number for number in itertools.chain(free, itertools.count()) if number not in own), *own]
     if len(words) > UNLABELLED:
         raise DatasetError(f"{file} has {len(words)} classes; at most {UNLABELLED} can be told apart.")
-    # Whole numbers are the classes' own values; words are counted.
-    whole = None not in numbers
     classes = tuple(
         LabelClass(own[place] if whole else place, word, PALETTE[place % len(PALETTE)])
         for place, word in enumerate(words)
     )
-    check_classes(classes, (), f"{file}, column {column},")
     told = f"{file.name}: classes are {', '.join(f'{entry.value} ({entry.name})' for entry in classes)}."
+    outside = words.index(background) if background is not None else None
     return VectorLabels(
         str(file), column, tuple(places), classes, outside, features.crs.to_wkt(), tuple(names), turns, nothing, told
     )
+
+
+def _check_spelling(where: str, texts: Sequence[Any]) -> None:
+    """Raises DatasetError for two classes whose names differ by case or blanks alone."""
+    spelled: dict[str, str] = {}
+    for text in texts:
+        if folded(text) in spelled:
+            raise DatasetError(
+                f"{where} has the classes {spelled[folded(text)]!r} and {text!r}: case and blanks make no other name, "
+                "so give them one spelling."
+            )
+        spelled[folded(text)] = text
 
 
 def _word(value: Any) -> str:

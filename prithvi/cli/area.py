@@ -56,8 +56,8 @@ def area(
     ]
     if estimate.without_errors():
         typer.echo(estimate.without_errors())
-    told = f", their classes read {points.matched}" + "".join(f"; left out: {text}" for text in left_out)
-    typer.echo(f"{used} points used{told}. {NOTE}")
+    told = "".join(f"; left out: {text}" for text in left_out)
+    typer.echo(f"{used} points used{told}. Their classes were read {points.matched}. {NOTE}")
     if output is not None:
         typer.echo(f"Written to {output}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class ClassMap:
     """The dataset of confidences on its grid; None without."""
     titles: dict[int, str]
     """Class number to name, as the map's tags say."""
-    labels: dict[int, str]
+    labels: dict[int, str] = field(default_factory=dict)
     """The labels' value to name, as its tags say where the map has other numbers."""
 
     @property

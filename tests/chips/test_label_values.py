@@ -203,7 +203,7 @@ def test_classes_that_differ_by_case_or_blanks_are_refused_with_their_names(tmp_
     path = features(tmp_path / "f.parquet", kind=names)
     with pytest.raises(DatasetError, match=r"case and blanks make no other name") as refusal:
         open_labels(path, "kind")
-    assert "ater'" in str(refusal.value)
+    assert all(repr(name) in str(refusal.value) for name in names if name != "land")
 
 
 def test_numbers_of_a_column_are_the_values_and_words_are_counted(tmp_path: Path) -> None:
@@ -215,6 +215,13 @@ def test_numbers_of_a_column_are_the_values_and_words_are_counted(tmp_path: Path
         assert classes(open_labels(path, column, background="other"))[0] == (0, "other")
         assert stripes(open_labels(path, column, background="0")) == [30, 10, 20, 0]
     assert classes(open_labels(path, "crop")) == [(0, "maize"), (1, "oats"), (2, "rye")]
+
+
+def test_codes_with_leading_zeros_are_numbers_and_codes_of_letters_are_words(tmp_path: Path) -> None:
+    path = features(tmp_path / "f.parquet", code=["03", "01", "02"], mixed=["1", "a", "2"])
+    assert classes(open_labels(path, "code")) == [(1, "01"), (2, "02"), (3, "03")]
+    assert stripes(open_labels(path, "code")) == [3, 1, 2, None]
+    assert classes(open_labels(path, "mixed")) == [(0, "1"), (1, "2"), (2, "a")]
 
 
 def test_features_without_a_class_are_no_background(tmp_path: Path) -> None:
@@ -245,7 +252,7 @@ def test_the_command_asks_and_its_remedy_builds_the_store(
              tmp_path / "labels.tif", "--good", "0", "--missing", "0.99", "--per-tile", "2"]  # fmt: skip
     asked = prithvi(*words)
     assert asked.code != 0
-    (remedy,) = re.findall(r"say (--ignore=255) if", asked.err)
+    (remedy,) = re.findall(r"say (--ignore=255) if", asked.err) or [pytest.fail(asked.err)]
     built = prithvi(*words, *shlex.split(remedy))
     assert built.code == 0, built.err
     assert "Labels: classes are 7, 40; no class are 255 in" in built.err

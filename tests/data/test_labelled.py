@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import re
+import shlex
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +14,8 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from click.testing import CliRunner
+from rasterio.rio.main import main_group
 
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.catalog import LabelClass
@@ -298,3 +302,41 @@ def test_what_training_saw_is_counted_and_kept(folder: Path) -> None:
     assert again.sampler is not None
     assert torch.equal(again.sampler.counts, data.sampler.counts)
     assert torch.equal(again.sampler.views, torch.ones(3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("classes", "told"),
+    [
+        ([{"value": 3, "name": "a"}, {"value": 3, "name": "b"}], r"the classes 3 \('a'\) and 3 \('b'\)"),
+        ([{"value": 3, "name": "Vine"}, {"value": 7, "name": "vine "}], "case and blanks make no other name"),
+        ([{"value": 0, "name": "a"}, {"value": 7, "name": "b"}], r"has the class 0 \(a\) and ignores 0: say one"),
+        ([{"value": 1.5, "name": "a"}], r"a label's value is a whole number; found 1\.5"),
+        ([{"value": True, "name": "a"}], "a label's value is a whole number; found True"),
+        ([{"value": "many", "name": "a"}], "a label's value is a whole number; found 'many'"),
+    ],
+)
+def test_classes_that_cannot_be_told_apart_are_refused(folder: Path, classes: list[Any], told: str) -> None:
+    with pytest.raises((DatasetError, ConfigError), match=told):
+        module(folder, {**FOLDER, "classes": classes})
+
+
+def test_values_may_be_written_as_yaml_likes(folder: Path) -> None:
+    classes = [{"value": "3", "name": "vine"}, {"value": 7.0, "name": "other"}]
+    data = module(folder, {**FOLDER, "classes": classes, "ignore": ["0"]})
+    assert data.values == [3, 7]
+
+
+def test_a_mask_whose_nodata_is_a_class_is_refused_and_the_remedy_works(folder: Path) -> None:
+    """A profile that was copied along: 7 is a class, and the tag says that it is nothing."""
+    path = folder / "masks" / "tile_3.tif"
+    with rasterio.open(path, "r+") as raster:
+        raster.nodata = 7
+    data = module(folder)
+    data.setup("fit")
+    with pytest.raises(DatasetError, match=r"says that 7 is nodata, and .* says that it is the class other") as refusal:
+        next(iter(data.val_dataloader()))
+    (command,) = re.findall(r"\(rio (edit-info [^)]*)\)", str(refusal.value))
+    done = CliRunner().invoke(main_group, shlex.split(command))
+    assert done.exit_code == 0, done.output
+    (whole,) = list(data.val_dataloader())
+    assert (whole["label"] == 1).sum() == 32 * 32 - 4 * 32 - 2

@@ -21,7 +21,9 @@ from tests.conftest import SPAIN, SPAIN_LABEL, Answer
 Cli = Callable[..., Answer]
 SIZE = 64
 # What Lightning says of small data and of a checkpoint made by another run.
-pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed", "ignore:The number of training batches")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The dirpath has changed", "ignore:The number of training batches", "ignore:no pixel of the training chips was"
+)
 
 
 def pixels(row: int, column: int) -> tuple[np.ndarray, np.ndarray]:

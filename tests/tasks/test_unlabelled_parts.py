@@ -114,6 +114,7 @@ def test_a_checkpoint_is_not_chosen_by_a_figure_without_a_value(tmp_path: Path) 
     ):
         runner.fit(task, DataLoader(Rows(0, 1)), DataLoader(Rows(0, 1)))
     keeper = ModelCheckpoint(tmp_path / "kept", monitor="val/loss")
+    task.train()
     with pytest.warns(UserWarning, match="no pixel of the training chips was snow, so that the model cannot know it"):
         trainer(tmp_path, enable_checkpointing=True, callbacks=[keeper]).fit(
             task, DataLoader(Rows(0, 1)), DataLoader(Rows(0, 1))

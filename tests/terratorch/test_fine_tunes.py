@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from prithvi.errors import CheckpointError, ConfigError, ModelError
 from prithvi.fitted import FittedModel
 from prithvi.modelfolder import save
 from prithvi.models import Standardise
+from prithvi.terratorch_yaml import Run
 from tests.terratorch.conftest import BANDS, configuration, fit, their_warnings
 from tests.terratorch.layouts import has_scale_modules
 
@@ -136,6 +139,25 @@ def test_it_knows_what_its_files_say(trained: Callable[[str], Trained]) -> None:
     assert "27 not needed" in unet.provenance["weights"]  # the auxiliary head and the weights of the classes
     assert not unet.coordinates
     assert [entry.name for entry in opened(trained("fcn").path).classes] == ["land", "water"]
+
+
+def test_class_numbers_are_those_of_the_label_files(trained: Callable[[str], Trained], tmp_path: Path) -> None:
+    """TerraTorch takes 1 from every label where it is told to, and our maps give it back."""
+    path = change(trained("fcn"), tmp_path)
+    plain = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    for options, values in (
+        ({}, [0, 1]),
+        ({"reduce_zero_label": True}, [1, 2]),
+        ({"reduce_zero_label": False}, [0, 1]),
+    ):
+        plain["data"]["init_args"] = {**plain["data"]["init_args"], **options}
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain))
+        assert [entry.value for entry in opened(path).classes] == values
+    crops = Run(None, "", {}, "MultiTemporalCropClassificationDataModule", {})
+    assert crops.values(13) == list(range(1, 14))  # whose own default it is
+    told = importlib.import_module("terratorch.datamodules.multi_temporal_crop_classification")
+    default = inspect.signature(told.MultiTemporalCropClassificationDataModule).parameters["reduce_zero_label"].default
+    assert default is True
 
 
 def test_saved_as_a_folder_it_stays_the_same(trained: Callable[[str], Trained], tmp_path: Path) -> None:
