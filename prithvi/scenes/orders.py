@@ -22,8 +22,10 @@ from prithvi.bands import PRODUCTS, WAVELENGTHS
 from prithvi.catalog import SENSORS
 from prithvi.errors import BandError
 
-_MARGIN = 0.025
-"""Mean correlation by which one order must beat another."""
+_AGAINST, _FOR = 0.025, 0.01
+"""Mean correlation by which another order must beat the one that was taken, so that it is refused; and by which the one
+that was taken must beat every other, so that it needs no word.
+"""
 _BACKWARDS = 0.4
 """By how much the near infrared and SWIR 1 must look more alike than the visible bands. Where the order is right, they
 were up to 0.32 more alike (64 x 64 pixels of a lake) and mostly far less.
@@ -65,7 +67,7 @@ def check_order(scene: xr.DataArray, blocks: Iterable[npt.NDArray[np.floating[An
     own = _neighbours(like, names)
     scores = {words: _neighbours(like, [table[i] for i in order]) for words, order in others.items()}
     best = max(scores, key=lambda words: scores[words])
-    if scores[best] > own + _MARGIN:
+    if scores[best] > own + _AGAINST:
         raise BandError(
             f"{taken}, and their values fit another order better ({best}: {', '.join(others[best])}; neighbours in "
             f"wavelength correlate by {scores[best]:.2f}, not {own:.2f}): {mend}"
@@ -76,7 +78,7 @@ def check_order(scene: xr.DataArray, blocks: Iterable[npt.NDArray[np.floating[An
             f"{taken}, and their values fit the other way round better (the near infrared and SWIR 1 are by "
             f"{backwards:.2f} more alike than the visible bands): {mend}"
         )
-    if scores[best] > own - _MARGIN or backwards > 0:
+    if scores[best] > own - _FOR or backwards > 0:
         warnings.warn(f"{taken}; their values do not tell whether that is right.", stacklevel=4)
 
 
