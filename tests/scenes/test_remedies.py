@@ -30,7 +30,7 @@ from shapely.geometry import box
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.catalog import SENSORS, dataset
 from prithvi.cli.words import band_numbers
-from prithvi.errors import BandError, PrithviError, ScaleError, SceneError
+from prithvi.errors import BandError, ConfigError, PrithviError, ScaleError, SceneError
 from prithvi.scenes import open_scene
 from prithvi.scenes.area import Area
 from prithvi.scenes.conform import conform, read, transform_of
@@ -180,6 +180,16 @@ def test_names_that_say_too_little_are_made_good_by_numbers(
     message = refusal(BandError, path)
     assert "--bands" in message or "give bands" in message
     np.testing.assert_array_equal(seen(path, bands=list(range(1, 7))), truth)
+
+
+@pytest.mark.parametrize("wrong", ["hls-130", "HLS-L30", "sentinel2-l1c", "landsat-8"])
+def test_the_sensor_that_is_meant_exists(wrong: str, piece: np.ndarray, truth: np.ndarray, write_tif: Write) -> None:
+    path = write_tif(piece[list(PLACES)], names=PRITHVI_BANDS)
+    message = refusal(ConfigError, path, sensor=wrong)
+    meant = [name for name in SENSORS if name in message]
+    assert meant
+    if not wrong.startswith("landsat"):  # which have two scales
+        np.testing.assert_array_equal(seen(path, sensor=meant[0], offset=0), truth)
 
 
 def test_numbers_and_names_of_another_count_say_what_is_wanted(
