@@ -40,8 +40,10 @@ def piece() -> np.ndarray:
     return pixels
 
 
-def test_the_right_order_needs_no_word(piece: np.ndarray, write_tif: Write) -> None:
-    scene = conform(open_scene(write_tif(piece, names=None), sensor="sentinel-2-l1c", offset=0), CONTRACT)
+def test_the_right_order_is_taken_and_said(piece: np.ndarray, write_tif: Write) -> None:
+    scene = open_scene(write_tif(piece, names=None), sensor="sentinel-2-l1c", offset=0)
+    with pytest.warns(UserWarning, match=r"no names and were taken in the order of sentinel-2-l1c \(B01, .*, B12\)\."):
+        scene = conform(scene, CONTRACT)
     np.testing.assert_array_equal(read(scene, CONTRACT)[0], piece[[number - 1 for number in SIX]])
 
 
@@ -66,11 +68,21 @@ def test_the_order_of_names_is_never_doubted(piece: np.ndarray, write_tif: Write
     np.testing.assert_array_equal(read(scene, CONTRACT)[0], piece[[number - 1 for number in SIX]])
 
 
-def test_values_that_do_not_tell_are_said(write_tif: Write) -> None:
-    noise = np.random.default_rng(0).integers(500, 3000, (13, 64, 64)).astype(np.int16)
-    scene = open_scene(write_tif(noise, names=None), sensor="sentinel-2-l1c", offset=0)
-    with pytest.warns(UserWarning, match="taken in the order of sentinel-2-l1c .* do not tell whether that is right"):
-        conform(scene, CONTRACT)
+def test_orders_that_nobody_stacks_are_refused_or_said(piece: np.ndarray, write_tif: Write) -> None:
+    """Bands in any order at all: a scene in it is never mapped without a word, and mostly not at all."""
+    refused = 0
+    for seed in range(20):
+        order = np.random.default_rng(seed).permutation(13)
+        scene = open_scene(write_tif(piece[order], names=None), sensor="sentinel-2-l1c", offset=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # one or the other
+            with pytest.raises((BandError, UserWarning), match="taken in the order of sentinel-2-l1c") as outcome:
+                conform(scene, CONTRACT)
+        refused += outcome.type is BandError
+    assert refused >= 18
+    swapped = write_tif(piece[[0, 3, 2, 1, *range(4, 13)]], names=None)  # red for blue: not to be told by values
+    with pytest.warns(UserWarning, match="were taken in the order of sentinel-2-l1c"):
+        conform(open_scene(swapped, sensor="sentinel-2-l1c", offset=0), CONTRACT)
 
 
 def test_arrays_are_asked_like_files(piece: np.ndarray) -> None:
