@@ -74,9 +74,7 @@ def test_a_box_reads_only_its_part(archive: Archive) -> None:
 
 
 def test_two_zones_are_refused_unless_a_grid_is_given(archive: Archive) -> None:
-    with pytest.raises(
-        DatasetError, match=r"granules of EPSG:\d+ \(WGS 84 .*\) and EPSG:.* would make one huge"
-    ):
+    with pytest.raises(DatasetError, match=r"granules of EPSG:\d+ \(WGS 84 .*\) and EPSG:.* would make one huge"):
         load(archive.items)
     grid = GeoBox.from_bbox((600_000, 5_300_000, 601_500, 5_301_500), crs="EPSG:32631", resolution=30, tight=True)
     found = load(archive.items[:1] + archive.items[-1:], grid=grid)

@@ -13,6 +13,7 @@ import pytest
 import rasterio
 import rioxarray
 import xarray as xr
+from rasterio.transform import from_origin
 
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.errors import BandError, SceneError
@@ -182,6 +183,7 @@ def test_an_array_is_a_scene_too(write_tif: Write) -> None:
     for dtype in (np.int16, np.int32, np.uint16, np.float32):
         data = pixels(2).astype(dtype)
         array = xr.DataArray(data, dims=("band", "y", "x"), coords={"band": ["blue", "RED"]}).rio.write_crs(32630)
+        array = array.rio.write_transform(from_origin(600_000, 4_200_000, 10, 10))
         opened = open_scene(array, scale=20_000, nodata=float(data[1, 3, 4]))
         assert list(opened["band"].values) == ["blue", "red"]
         assert opened.dtype.kind == "f"
