@@ -76,7 +76,7 @@ def sheet_of_map(path: Path, scene: xr.DataArray | None) -> Sheet:
     facts = [
         ("model", made.model), ("weights (SHA-256)", made.weights_sha256), ("inputs", "\n".join(made.inputs)),
         ("command", made.command), ("software", tags.get("PRITHVI_SOFTWARE", "")), ("dates", _dates(path)),
-        ("grid", f"{whole[0]:,} x {whole[1]:,} pixels"), ("accepted", ", ".join(made.accepted)),
+        ("grid", f"{whole.shape[0]:,} x {whole.shape[1]:,} pixels"), ("accepted", ", ".join(made.accepted)),
     ]  # fmt: skip
     return Sheet(
         path.stem, below, ("map", above), probes, legend, [fact for fact in facts if fact[1]], transform, crs, step,
