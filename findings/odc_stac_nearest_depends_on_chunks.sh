@@ -11,6 +11,7 @@ python3 -m venv "$work/venv"
 cd "$work"
 "$work/venv/bin/python" - <<'PY'
 import datetime as dt
+import os
 from importlib.metadata import version
 
 import numpy as np
@@ -29,7 +30,7 @@ with rasterio.open("a.tif", "w", **profile) as raster:
 item = pystac.Item("a", None, None, dt.datetime(2022, 1, 1), {
     "proj:code": "EPSG:32631", "proj:shape": [size, size], "proj:transform": list(at)[:6]})
 item.stac_extensions.append("https://stac-extensions.github.io/projection/v2.0.0/schema.json")
-item.add_asset("b", pystac.Asset("a.tif", media_type=pystac.MediaType.COG, roles=["data"]))
+item.add_asset("b", pystac.Asset(f"{os.getcwd()}/a.tif", media_type=pystac.MediaType.COG, roles=["data"]))
 item.collection_id = "c"
 kinds = {"c": {"assets": {"b": {"data_type": "int32", "nodata": -1}}}}
 

@@ -109,7 +109,7 @@ def compare(
         place, other = map(Place.of, originals)
         differs = grids.difference(place.grid, other.grid)
         if differs is not None:
-            raise SceneError(f"a difference needs two scenes on one grid, and of these {differs}.")
+            raise SceneError(f"a difference needs two scenes on one grid; of these two, {differs}.")
         _difference(_index(steps[1], difference) - _index(steps[0], difference), difference, found[2], place, ticks)
     return found
 

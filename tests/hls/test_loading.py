@@ -117,7 +117,7 @@ def test_a_pixel_takes_the_one_its_middle_lies_in_for_every_chunk_size(archive: 
         columns, rows = (np.floor(np.round(part, 6)).astype(int) for part in ~at @ points)
         inside = (rows >= 0) & (columns >= 0) & (rows < 320) & (columns < 320)
         expected = np.where(inside, stored[np.clip(rows, 0, 319), np.clip(columns, 0, 319)], -9999)
-        for chunk in (512, 64, 37):
+        for chunk in (512, 70):
             found = load([item], bands=["red"], grid=grid, chunks={"y": chunk, "x": chunk})
             np.testing.assert_array_equal(found["image"].values[0, 0], expected, err_msg=f"{name}, chunks of {chunk}")
             assert tuple(found.rio.transform())[:6] == pytest.approx(tuple(grid.affine)[:6])
