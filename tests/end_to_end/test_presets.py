@@ -22,7 +22,9 @@ Cli = Callable[..., Answer]
 SIZE = 64
 # What Lightning says of small data and of a checkpoint made by another run.
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:The dirpath has changed", "ignore:The number of training batches", "ignore:no pixel of the training chips was"
+    "ignore:The dirpath has changed",
+    "ignore:The number of training batches",
+    "ignore:no pixel of the training chips was",
 )
 
 

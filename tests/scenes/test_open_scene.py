@@ -13,7 +13,6 @@ import pytest
 import rasterio
 import rioxarray
 import xarray as xr
-from rasterio.transform import from_origin
 
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.errors import BandError, SceneError
