@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 _BACKENDS = (
@@ -25,23 +25,39 @@ def settings_kept() -> Iterator[None]:
     import torch
 
     environment = dict(os.environ)
-    try:
-        overall = torch.get_float32_matmul_precision()
-    except RuntimeError:  # the caller set backends apart, and torch then refuses to name one value for all
-        overall = None
     apart = {name: value for name in _BACKENDS if (value := _precision(*name)) is not None}
+    overall = _overall(apart)
     try:
         with warnings.catch_warnings():
             yield
     finally:
         # The value for all comes first: setting it writes those of the backends, too.
-        if overall is not None:
-            torch.set_float32_matmul_precision(overall)
-        for (backend, operation), value in apart.items():
-            getattr(getattr(torch.backends, backend), operation).fp32_precision = value
+        torch.set_float32_matmul_precision(overall)
+        _set(apart)
         for key in os.environ.keys() - environment.keys():
             del os.environ[key]
         os.environ.update(environment)
+
+
+def _overall(apart: Mapping[tuple[str, str], str]) -> str:
+    """The value for all backends, which torch names only while none of them contradicts it."""
+    import torch
+
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:
+        _set(dict.fromkeys(apart, "none"))
+        try:
+            return torch.get_float32_matmul_precision()
+        finally:
+            _set(apart)
+
+
+def _set(values: Mapping[tuple[str, str], str]) -> None:
+    import torch
+
+    for (backend, operation), value in values.items():
+        getattr(getattr(torch.backends, backend), operation).fp32_precision = value
 
 
 def _precision(backend: str, operation: str) -> str | None:

@@ -26,13 +26,15 @@ def state():
     parts = [getattr(getattr(torch.backends, name), part) for name, part in (
         ("mkldnn", "matmul"), ("mkldnn", "conv"), ("cuda", "matmul"), ("cudnn", "conv"))
         if hasattr(getattr(torch.backends, name), part)]
+    return (seen(torch.get_float32_matmul_precision), [getattr(part, "fp32_precision", None) for part in parts],
+            seen(lambda: torch.backends.cuda.matmul.allow_tf32), torch.get_num_threads(), torch.get_default_dtype(),
+            {**os.environ}, list(warnings.filters))
+
+def seen(setting):
     try:
-        overall = torch.get_float32_matmul_precision()
-    except RuntimeError:
-        overall = "mixed"
-    return (overall, [getattr(part, "fp32_precision", None) for part in parts],
-            torch.backends.cuda.matmul.allow_tf32 if overall != "mixed" else None, torch.get_num_threads(),
-            torch.get_default_dtype(), {**os.environ}, list(warnings.filters))
+        return setting()
+    except RuntimeError:  # backends were set apart
+        return "mixed"
 """
 
 
@@ -94,12 +96,16 @@ def test_backends_that_the_caller_set_apart_stay_so() -> None:
     python(
         """
         from prithvi.process import settings_kept
-        torch.backends.mkldnn.matmul.fp32_precision = "bf16"
-        before = state()
-        assert before[0] == "mixed"  # torch then refuses to name one precision
-        with settings_kept():
-            torch.set_float32_matmul_precision("medium")
-        assert state() == before, (before, state())
+        for overall in ("highest", "high"):
+            torch.set_float32_matmul_precision(overall)
+            torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+            before = state()
+            assert before[0] == "mixed"  # torch then refuses to name one precision
+            with settings_kept():
+                torch.set_float32_matmul_precision("medium")
+            assert state() == before, (before, state())
+            torch.backends.mkldnn.matmul.fp32_precision = "none"
+            assert torch.get_float32_matmul_precision() == overall
         """
     )
 
