@@ -237,15 +237,16 @@ def _check_values(scene: xr.DataArray, contract: Contract) -> None:
             f"{seen}, too small for {units}, which this model wants ({said}): if they are reflectance 0 to 1, "
             f"say {whole}."
         )
+    of_landsat = np.percentile(values, 1, axis=1).min() > 6_500 and np.percentile(values, 99) < 2**16
+    if not stated and contract.scale == 10_000 and of_landsat:
+        raise ScaleError(
+            f"{seen} and none under 6,500, as Landsat Collection 2 stores them: say --sensor landsat-8-c2-l2 (or 9, "
+            "457), or --scale 10000 if they are reflectance x 10,000."
+        )
     if middle > HIGHEST or possible.mean() < 0.5:
         raise ScaleError(
             f"{seen}, too large for {units}, which this model wants ({said}): if they are reflectance x 10,000, say "
             f"--scale 10000{' --offset 0' if bias else ''}."
-        )
-    if not stated and contract.scale == 10_000 and np.percentile(values, 1, axis=1).min() > 6_500:
-        raise ScaleError(
-            f"{seen} and none under 6,500, as Landsat Collection 2 stores them: say --sensor landsat-8-c2-l2 (or 9, "
-            "457), or --scale 10000 if they are reflectance x 10,000."
         )
     # Of Sentinel-2 the scale is known and the offset is not; of a file that states no scale neither is.
     of_sentinel = scene.attrs.get("sensor", "").startswith("sentinel-2")

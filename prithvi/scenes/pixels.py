@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 import xarray as xr
+from dask.base import tokenize
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
@@ -203,8 +204,10 @@ def lazily(pixels: ScenePixels, chunk: tuple[int, int]) -> da.Array:
     """
     rows, columns = min(chunk[0], pixels.height), min(chunk[1], pixels.width)
     chunks = (1, pixels.shape[1], rows, columns)
-    array: da.Array = da.from_array(pixels, chunks=chunks, lock=False, asarray=False)
-    _known[array.name] = pixels
+    # Two arrays of one name share what they read: else the name would be forgotten with the first that goes.
+    name = f"scene-{tokenize(pixels, chunks)}"
+    pixels = _known.setdefault(name, pixels)
+    array: da.Array = da.from_array(pixels, chunks=chunks, name=name, lock=False, asarray=False)
     return array
 
 

@@ -236,8 +236,8 @@ def test_the_verb_prints_a_table_and_writes_it(
     path, points = sampled
     answer = prithvi("area", path, "--reference", points, "--column", "truth", "-o", tmp_path / "out" / "areas.csv")
     assert answer.code == 0, answer.err
-    assert "200 points used, their classes read" in answer.out
-    assert "; left out: 1 where the map has no data or does not reach." in answer.out
+    assert "200 points used; left out: 1 where the map has no data or does not reach." in answer.out
+    assert "Their classes were read" in answer.out
     assert "random sample" in answer.out
     assert "No error was found" not in answer.out
     table = pd.read_csv(tmp_path / "out" / "areas.csv").set_index("name")

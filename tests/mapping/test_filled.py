@@ -357,7 +357,8 @@ def test_a_model_comes_by_name_folder_object_or_function(real, small: Path, fitt
 def test_what_open_scene_gives_is_brought_to_the_models_units(real) -> None:  # type: ignore[no-untyped-def]
     image, known = real(3, 32, 32)
     series = named(image, known)
-    scene = prithvi.open_scene(series / 1e4, scale=1.0)
+    with pytest.warns(UserWarning, match=r"is taken for value x 1, and it states value x 0\.0001"):
+        scene = prithvi.open_scene(series / 1e4, scale=1.0)  # xarray keeps the scale that the array stated
     result = prithvi.fill(scene)
     np.testing.assert_allclose(result["image"].values, prithvi.fill(series)["image"].values, rtol=1e-4)
     again = prithvi.fill(result["image"])  # the answer is a scene in its own units

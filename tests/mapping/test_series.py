@@ -359,7 +359,8 @@ def test_a_gap_filler_fills_as_it_was_trained(prithvi: Cli, series, tmp_path: Pa
     # The same place as the files, without which the model is shown none.
     array = array.assign_coords(x=600_005 + 10.0 * np.arange(90), y=4_199_995 - 10.0 * np.arange(70))
     array.attrs["gain"] = 1e-4
-    expected = fill(array.rio.write_crs("EPSG:32630"), GapFiller(mae, "visible", 64), together=2, window=32)
+    with pytest.warns(UserWarning, match="has pixels of 10 m, and the model was trained on 30 m"):
+        expected = fill(array.rio.write_crs("EPSG:32630"), GapFiller(mae, "visible", 64), together=2, window=32)
     values, marks = read(tmp_path / "out")
     np.testing.assert_array_equal(marks, expected["filled"].values)
     np.testing.assert_array_equal(values, np.round(expected["image"].values))

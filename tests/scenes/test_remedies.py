@@ -125,7 +125,7 @@ def test_a_sensor_that_is_named_for_its_number_of_bands_fits_or_refuses(
     right = 0
     for name, value in ways:
         if "c2" in value or count == 6:  # another scale; the near infrared of Landsat 7 is broad
-            refusal(PrithviError, path, **{name: value}, offset=0)
+            refusal(PrithviError, path, **{name: value})
         else:
             np.testing.assert_array_equal(seen(path, **{name: value}, offset=0), truth)
             right += 1
