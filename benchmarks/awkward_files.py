@@ -71,6 +71,8 @@ def write(
         rasterio.open(path, "w", driver=driver, count=count, height=height, width=width, dtype=pixels.dtype, crs=crs,
                       transform=transform, nodata=nodata) as raster,
     ):  # fmt: skip
+        if colors:  # before the pixels, after which GDAL no longer takes an alpha band
+            raster.colorinterp = colors
         raster.write(pixels)
         for index, name in enumerate(names, start=1):
             if name is not None:
@@ -79,8 +81,6 @@ def write(
             raster.scales = scales
         if offsets:
             raster.offsets = offsets
-        if colors:
-            raster.colorinterp = colors
         if mask is not None:
             raster.write_mask(mask)
         raster.update_tags(**(tags or {}))
@@ -216,7 +216,7 @@ class Cases:
         self.add("A4", "--offset -1000 beside the file's scale", path, offset=-1000)
         self.add("A4", "--sensor beside the file's scale and offset", path, sensor="sentinel-2-l1c")
         path = write(self.place(), six, PRITHVI_BANDS, scales=[gain] * 6)
-        self.add("A4", "--sensor landsat-c2-l2 for a file whose tags say 1e-4", path, sensor="landsat-c2-l2")
+        self.add("A4", "--sensor landsat-8-c2-l2 for a file whose tags say 1e-4", path, sensor="landsat-8-c2-l2")
         path = write(self.place(), more, PRITHVI_BANDS)
         self.add("A4", "+1000 that nothing states", path)
         self.add("A4", "+1000, --scale 10000 --offset -1000", path, scale=10_000, offset=-1000)
@@ -237,7 +237,7 @@ class Cases:
         self.add("A4", "Landsat C2 scaling in tags", path, near)
         path = write(self.place(), landsat.astype(np.uint16), PRITHVI_BANDS)
         self.add("A4", "Landsat C2 scaling that nothing states", path, near)
-        self.add("A4", "Landsat C2 scaling, --sensor", path, near, sensor="landsat-c2-l2")
+        self.add("A4", "Landsat C2 scaling, --sensor", path, near, sensor="landsat-8-c2-l2")
 
     def names(self) -> None:
         """Names and orders of bands."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from prithvi.contract import Contract
 from prithvi.errors import CheckpointError, ConfigError, ModelError, nearest
-from prithvi.fitted import ClassEntry, FittedModel, distinct_color
+from prithvi.fitted import FittedModel, class_entries
 from prithvi.models import VARIANTS, Segmenter
 from prithvi.models.checkpoint import LoadReport
 from prithvi.models.zoo import configure
@@ -89,7 +89,7 @@ def open_fine_tune(
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return FittedModel(
         model=model.eval(), contract=contract,
-        classes=tuple(ClassEntry(i, name, f"{distinct_color(i):06X}") for i, name in enumerate(names)),
+        classes=class_entries(names, values=run.values(len(names))),
         head=head, head_options=options, window=math.ceil(run.side(model.config.img_size[0]) / pair) * pair,
         coordinates=bool(run.data_options.get("use_metadata")) and bool(model.config.coords_encoding),
         provenance={
