@@ -1,7 +1,7 @@
 """What a model expects of its input, kept with its weights and checked against every scene.
 
-facts.md (sections 1 and 7) and most of this field's silent failures are about these eight fields: bands in another
-order, reflectance where digital numbers were trained on, someone else's mean and std.
+Most of this field's silent failures are about these eight fields: bands in another order, reflectance where digital
+numbers were trained on, someone else's mean and std.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Weights files in every layout in use, read without running code and loaded completely or not at all.
 
-Layouts (facts.md 2.5): version 1 with flat names, version 2 with `encoder.` and `decoder.`, either nested under
+Layouts: version 1 with flat names, version 2 with `encoder.` and `decoder.`, either nested under
 `model` or `state_dict`, Lightning checkpoints of ours and of TerraTorch's, safetensors.
 """
 

@@ -1,4 +1,4 @@
-"""Sine codes of position, time and place, as Prithvi has them (facts.md 2.2 and 2.3)."""
+"""Sine codes of position, time and place, as Prithvi has them (arXiv 2310.18660 and 2412.02732)."""
 
 from __future__ import annotations
 

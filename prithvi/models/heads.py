@@ -74,7 +74,7 @@ def is_concurrent(name: str) -> bool:
 def tokens_to_grid(tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
     """(B, 1 + t*h*w, D) tokens, class token first, to (B, t*D, h, w), dates stacked along the channels.
 
-    The grid is told, never taken as the root of the number of tokens (facts.md 6.4).
+    The grid is given, never taken as the root of the number of tokens: scenes need not be square.
     """
     t, h, w = grid
     x = tokens[:, 1:].reshape(tokens.shape[0], t, h, w, tokens.shape[-1])

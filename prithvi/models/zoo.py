@@ -1,4 +1,4 @@
-"""Models by name: the published variants (facts.md 2.1) and our own, and how each is built."""
+"""Models by name: the published variants (arXiv 2310.18660 and 2412.02732) and our own, and how each is built."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pretraining: a masked autoencoder learns from images alone (arXiv 2111.06377; recipe of Prithvi-EO-2.0, facts.md 3).
+"""Pretraining: a masked autoencoder learns from images alone (arXiv 2111.06377; recipe of arXiv 2412.02732).
 
 Every random choice of a step (crop, flip, masks, coordinates left out) is drawn from a generator that is seeded with
 the number of the batch, for the whole batch over all devices, of which each takes its part. So a run that was killed

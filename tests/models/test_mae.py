@@ -130,7 +130,7 @@ def test_models_of_any_precision_take_coordinates(dtype: torch.dtype) -> None:
 
 
 def test_position_codes_follow_their_formula() -> None:
-    """Against the definition in facts.md 2.2, one entry at a time."""
+    """Against the formula of arXiv 1706.03762 by axis, one entry at a time."""
     code = position_code(32, (2, 3, 4))[0].numpy()
     assert code.shape == (25, 32)
     assert (code[0] == 0).all()
