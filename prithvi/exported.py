@@ -11,10 +11,7 @@ import io
 import json
 import logging
 import math
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
@@ -25,6 +22,7 @@ from torch import Tensor, nn
 
 from prithvi import programfile
 from prithvi.errors import CheckpointError, ConfigError, ModelError, OutputError, PrithviError
+from prithvi.files import atomic_file
 from prithvi.fitted import FittedModel, Mappable
 
 FORMAT = "prithvi-program/1"
@@ -124,23 +122,13 @@ def export(model: FittedModel | Mappable, path: str | Path) -> Path:
         raise ModelError(f"{what} is an exported program already: copy its file.")
     program = _traced(mappable, what)
     record = {"format": FORMAT, "torch": str(torch.__version__), "facts": mappable.facts()}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}-", dir=path.parent))
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror}).") from error
-    try:
-        part = folder / f"program{SUFFIX}"
-        torch.export.save(program, str(part), extra_files={programfile.RECORD: json.dumps(record, indent=2)})
-        _check_own(part, what)
-        part.chmod(0o644)
-        os.replace(part, path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror}).") from error
-    except RuntimeError as error:  # torch's writer, on a full disk
-        raise OutputError(f"{path} cannot be written ({_first_line(error)}).") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with atomic_file(path) as written:
+        try:
+            torch.export.save(program, str(written), extra_files={programfile.RECORD: json.dumps(record, indent=2)})
+        except RuntimeError as error:  # torch's writer, on a full disk
+            raise OutputError(f"{path} cannot be written ({_first_line(error)}).") from error
+        _check_own(written, what)
+        written.chmod(0o644)
     return path
 
 

@@ -6,12 +6,12 @@ The token, the cache folder, `HF_ENDPOINT` and `HF_HUB_OFFLINE` are huggingface_
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from prithvi.errors import HubError
+from prithvi.files import sha256_once
 
 _ID = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
@@ -159,8 +159,7 @@ def _verify(path: Path, known: str | None, where: str) -> None:
     told = blob.name if re.fullmatch(r"[0-9a-f]{64}", blob.name) else None
     if known is None and told is None:
         return
-    with blob.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256_once(blob)
     for expected, whose in ((told, "the hub names"), (known, "its record names")):
         if expected not in (None, found):
             path.unlink(missing_ok=True)

@@ -11,9 +11,6 @@ A model on the hub is such a folder; `owner/name` and `owner/name@revision` stan
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ from typing import Any
 from prithvi import terratorch_files
 from prithvi.contract import Contract, Quantity
 from prithvi.errors import CheckpointError, ConfigError, ModelError, OutputError, PrithviError, nearest
+from prithvi.files import atomic_folder
 from prithvi.fitted import ClassEntry, FittedModel, Mappable, check_classes
 from prithvi.jsontext import dumps
 from prithvi.modelcard import figures_of, fitted_card, pretrained_card
@@ -87,25 +85,10 @@ def _write_folder(folder: Path, write: Callable[[Path], None]) -> Path:
     """Writes a folder beside its place and puts it there when it is whole."""
     if folder.exists() and not (folder / "config.json").is_file():
         raise OutputError(f"{folder} is there and holds no model: choose another name.")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be written ({error.strerror}).") from error
-    try:
+    with atomic_folder(folder) as work:
         write(work)
-        work.chmod(0o755)
         for file in work.iterdir():
-            file.chmod(0o644)
-        old = work.with_name(f"{work.name}-old")
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(work, folder)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be written ({error.strerror}).") from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+            file.chmod(0o644)  # safetensors' writer keeps others from reading
     return folder
 
 

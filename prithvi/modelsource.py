@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from prithvi import hub
 from prithvi.errors import CheckpointError, ConfigError, HubError, ModelError, nearest
+from prithvi.files import sha256_once
 from prithvi.models.config import ModelConfig
 from prithvi.models.zoo import VARIANTS, Variant, variant
 
@@ -173,5 +173,4 @@ def sha256(path: Path) -> str:
     """
     if not path.is_file():
         raise CheckpointError(f"there is no weights file {path}.")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_once(path)

@@ -6,7 +6,6 @@ alone. Nothing of it is guessed and no weight is left out: what is not known her
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from prithvi.contract import Contract
 from prithvi.errors import CheckpointError, ConfigError, ModelError, nearest
+from prithvi.files import sha256_once
 from prithvi.fitted import FittedModel, class_entries
 from prithvi.models import VARIANTS, Segmenter
 from prithvi.models.checkpoint import LoadReport
@@ -85,8 +85,6 @@ def open_fine_tune(
     if len(names) != arguments["num_classes"]:
         raise CheckpointError(f"{path} has {arguments['num_classes']} classes and the class_names {', '.join(names)}.")
     pair = 2 * model.config.patch_size[1]  # to whose multiples TerraTorch pads
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return FittedModel(
         model=model.eval(), contract=contract,
         classes=class_entries(names, values=run.values(len(names))),
@@ -96,7 +94,7 @@ def open_fine_tune(
             "made with": "TerraTorch", "file": path.name, "configuration": run.file.name if run.file else "none",
             "data module": run.data or "not known", "weights": str(report),
         },
-        sha256=digest,
+        sha256=sha256_once(path),
     )  # fmt: skip
 
 

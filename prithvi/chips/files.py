@@ -5,7 +5,6 @@ Everything is written into a staging folder beside the store's own files and mov
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -114,12 +113,6 @@ def write_metadata(root: Path, attributes: dict[str, Any]) -> None:
         warnings.simplefilter("ignore", ZarrUserWarning)  # consolidated metadata is young in Zarr v3, and wanted here
         zarr.create_group(root, attributes={"format": FORMAT, "coordinates": " ".join(COORDINATES), **attributes})
         zarr.consolidate_metadata(root)
-
-
-def sha256(path: Path) -> str:
-    """Of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_sums(root: Path) -> dict[str, str]:

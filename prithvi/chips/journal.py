@@ -20,6 +20,7 @@ from typing import Any
 import filelock
 
 from prithvi.errors import DatasetError, OutputError
+from prithvi.files import write_text
 
 BUILD = ".build"
 
@@ -66,7 +67,7 @@ class Journal:
             return
         self.new.mkdir(parents=True, exist_ok=True)
         self.staged.mkdir(exist_ok=True)
-        write_whole(self.folder / "plan.json", json.dumps(plan, indent=1, sort_keys=True).encode())
+        write_text(self.folder / "plan.json", json.dumps(plan, indent=1, sort_keys=True), sync=True)
 
     def note(self, entry: dict[str, Any]) -> None:
         """Adds a line that survives a crash of the machine."""
@@ -122,7 +123,7 @@ class Journal:
             raise DatasetError(f"{self.store} is being built by {_who(holder)}: wait for it, or stop it.") from error
         try:
             mine = {"pid": os.getpid(), "host": socket.gethostname(), "command": " ".join(sys.argv)}
-            write_whole(holder, json.dumps(mine).encode())
+            write_text(holder, json.dumps(mine), sync=True)
             yield
         finally:
             holder.unlink(missing_ok=True)
@@ -141,13 +142,3 @@ def _who(holder: Path) -> str:
         return f"process {who['pid']} on {who['host']} ({who['command']})"
     except (OSError, ValueError, KeyError):
         return "another process"
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file that appears under its name only when it is whole and on the disk."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

@@ -19,7 +19,6 @@ import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyogrio
 import rasterio
 import shapely
 from affine import Affine
@@ -34,7 +33,7 @@ from prithvi.catalog.datasets import LabelClass, folded
 from prithvi.chips.labelvalues import PALETTE, classes_in
 from prithvi.chips.spec import UNLABELLED
 from prithvi.errors import DatasetError, nearest
-from prithvi.scenes.polygons import clip, frames, mend, ring, sound, whole_turns
+from prithvi.scenes.polygons import clip, frames, mend, read_vectors, ring, sound, whole_turns
 
 Label = npt.NDArray[np.uint8]
 _RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".img")
@@ -113,7 +112,7 @@ class VectorLabels:
         same = CRS.from_user_input(self.crs) == CRS.from_user_input(crs)
         parts = []
         for box in _boxes(crs, self.crs, bounds, self.turns):
-            found = _read_vector(Path(self.path), bbox=box).set_crs(self.crs, allow_override=True)
+            found = read_vectors(Path(self.path), bbox=box).set_crs(self.crs, allow_override=True)
             found = found[found.geometry.notna() & ~found.geometry.is_empty]
             shapes, _ = mend(found.geometry.to_numpy())
             if not same:
@@ -258,18 +257,8 @@ def _box(left: float, bottom: float, right: float, top: float) -> Any:
     return box(left, bottom, right, top)
 
 
-def _read_vector(file: Path, bbox: tuple[float, float, float, float] | None = None) -> gpd.GeoDataFrame:
-    try:
-        if file.suffix.lower() in (".parquet", ".geoparquet"):
-            features = gpd.read_parquet(file)
-            return features if bbox is None else features.cx[bbox[0] : bbox[2], bbox[1] : bbox[3]]
-        return gpd.read_file(file, bbox=bbox)
-    except (OSError, ValueError, pyogrio.errors.DataSourceError) as error:
-        raise DatasetError(f"{file} cannot be read as a vector file ({error}).") from error
-
-
 def _open_vector(file: Path, column: str | None, background: str | None, ignore: Sequence[str]) -> VectorLabels:
-    features = _read_vector(file)
+    features = read_vectors(file)
     if features.crs is None:
         raise DatasetError(f"{file} has no CRS, so its features lie nowhere: write it with one.")
     names = [str(name) for name in features.columns if name != features.geometry.name]

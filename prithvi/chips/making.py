@@ -24,6 +24,7 @@ from prithvi.chips.spec import StoreSpec
 from prithvi.chips.splits import block_split
 from prithvi.chips.store import ChipStore
 from prithvi.errors import ConfigError
+from prithvi.files import sha256
 from prithvi.hls.items import read_items
 from prithvi.hls.search import read_area
 
@@ -220,8 +221,7 @@ def _digest(path: str | None) -> str | None:
         return None
     if Path(path).is_dir():
         return Path(path).name
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return sha256(path)[:16]
 
 
 def _short(words: Any) -> str:

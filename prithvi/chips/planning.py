@@ -11,7 +11,6 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pandas as pd
-import pyogrio
 import pystac
 import rasterio
 from rasterio.errors import RasterioError
@@ -27,6 +26,7 @@ from prithvi.hls.fmask import FILL, good
 from prithvi.hls.granules import Granule
 from prithvi.hls.items import MISSING, asset_href
 from prithvi.hls.tiles import tile_footprints
+from prithvi.scenes.polygons import read_vectors
 
 SPLIT = "prithvi:split"
 """Property of an item: the part that chips of its tile belong to."""
@@ -202,9 +202,8 @@ def read_tiles(path: str | Path, items: Sequence[pystac.Item]) -> gpd.GeoDataFra
     """
     file = Path(path)
     try:
-        tables = {".parquet": gpd.read_parquet, ".geoparquet": gpd.read_parquet, ".csv": pd.read_csv}
-        frame = tables.get(file.suffix.lower(), gpd.read_file)(file)
-    except (OSError, ValueError, pyogrio.errors.DataSourceError) as error:
+        frame = pd.read_csv(file) if file.suffix.lower() == ".csv" else read_vectors(file, "a table of tiles")
+    except (OSError, ValueError) as error:
         raise DatasetError(f"{file} cannot be read as a table of tiles ({error}).") from error
     if "tile" not in frame.columns:
         raise DatasetError(f"{file} has no column tile; it has {', '.join(map(str, frame.columns))}.")

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from prithvi.chips.files import SUMS, read_sums, sha256
+from prithvi.chips.files import SUMS, read_sums
 from prithvi.chips.journal import BUILD, Journal
 from prithvi.errors import DatasetError
+from prithvi.files import sha256
 
 
 @dataclass(frozen=True)

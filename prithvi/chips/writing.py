@@ -12,13 +12,14 @@ import numpy as np
 import zarr
 
 import prithvi
-from prithvi.chips.files import SUMS, make_array, read_sums, sha256, write_metadata, write_samples, write_sums
+from prithvi.chips.files import SUMS, make_array, read_sums, write_metadata, write_samples, write_sums
 from prithvi.chips.journal import Journal
 from prithvi.chips.running import Progress, run
 from prithvi.chips.shards import empty_shard
 from prithvi.chips.spec import Sample, StoreSpec, Tally
 from prithvi.chips.staging import staged_pixels
 from prithvi.chips.store import ChipStore, statistics_of
+from prithvi.files import sha256
 from prithvi.jsontext import finite
 
 if TYPE_CHECKING:

@@ -33,12 +33,12 @@ def area(
     estimate puts that right (Olofsson et al. 2014).
     """
     from prithvi.evaluation.areas import estimate_areas
+    from prithvi.files import atomic_file
     from prithvi.jsontext import dumps
-    from prithvi.mapping.vectorfiles import new_file
 
     estimate, points = estimate_areas(map_file, reference, column, match)
     if output is not None:
-        with new_file(output) as made:
+        with atomic_file(output) as made:
             estimate.table().to_csv(made, index=False)
     if as_json:
         typer.echo(dumps(_plain(estimate, points), indent=2))

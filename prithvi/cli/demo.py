@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from prithvi.files import atomic_file, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,7 +71,7 @@ def demo(
         "mndwi_threshold": threshold, "results": rows, "steps": steps, "runs": runs, "seed": seed,
         "note": "One chip, split by columns. This is not a Sen1Floods11 score.",
     }  # fmt: skip
-    _write(output / "metrics.json", dumps(report, indent=2) + "\n")
+    write_text(output / "metrics.json", dumps(report, indent=2) + "\n")
     view(result.path, output / "report.html", scene=chip.scene, title="A flood in Spain", measured=_measured(rows))
     _print(rows)
     files = "flood.tif  flood.parquet  flood.png  report.html  metrics.json  model/"
@@ -212,15 +213,8 @@ def _picture(chip: _Chip, mapped: Path, target: Path) -> None:
         ax.tick_params(length=0)
         for edge in (edge for part in parts for edge in part):
             ax.axvline(edge, color="black", lw=0.8, ls=":")
-    work = target.with_name(f".{target.name}.part")
-    figure.savefig(work, dpi=100, format="png")
-    os.replace(work, target)
-
-
-def _write(target: Path, text: str) -> None:
-    work = target.with_name(f".{target.name}.part")
-    work.write_text(text, encoding="utf-8")
-    os.replace(work, target)
+    with atomic_file(target) as written:
+        figure.savefig(written, dpi=100)
 
 
 def _print(rows: dict[str, dict[str, float]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from prithvi.chips import ChipStore
 from prithvi.chips.spec import NO_FMASK, NODATA, UNLABELLED
 from prithvi.contract import IGNORE
 from prithvi.errors import DatasetError
+from prithvi.files import sha256
 from prithvi.hls import good
 
 
@@ -59,8 +59,7 @@ class StoreDataset(Dataset[dict[str, Any]]):
     def identity(self) -> str:
         """Names what the samples are made of: the store, its state, and which of its rows."""
         file = self.store.path / "zarr.json"
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        return repr((str(self.store.path.resolve()), digest, file.stat().st_mtime_ns, self.indices))
+        return repr((str(self.store.path.resolve()), sha256(file), file.stat().st_mtime_ns, self.indices))
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return self.__getitems__([index])[0]

@@ -23,7 +23,7 @@ from prithvi.errors import DatasetError, nearest
 from prithvi.evaluation.intervals import intervals
 from prithvi.evaluation.matching import matched
 from prithvi.mapping.classmap import NONE, ClassMap, mapped_areas, open_classes
-from prithvi.mapping.vectorfiles import read_vector_file
+from prithvi.mapping.vectorfiles import read_places
 
 Interval = tuple[float, float]
 """Lower and upper limit with 95 % confidence."""
@@ -195,7 +195,7 @@ def _compare(
     classes: ClassMap, names: list[str], points: str | Path | gpd.GeoDataFrame, column: str, match: str | None
 ) -> Reference:
     frame, source = (points, "the points") if isinstance(points, gpd.GeoDataFrame) else (None, str(points))
-    frame = read_vector_file(source, "reference points") if frame is None else frame
+    frame = read_places(source, "reference points") if frame is None else frame
     kinds = set(frame.geom_type.dropna()) - {"Point"}
     if kinds:
         raise DatasetError(f"{source} has {' and '.join(sorted(kinds))} features; a reference sample is points.")

@@ -28,6 +28,7 @@ from typing import Any
 import yaml
 
 from prithvi.errors import ConfigError, nearest
+from prithvi.files import write_text
 from prithvi.jsontext import dumps
 
 _KEYS = ("fit", "figure", "smaller", "fractions", "seeds", "options", "methods", "title")
@@ -162,16 +163,13 @@ def read_result(folder: Path, trial: Trial, settings: Mapping[str, Any]) -> Resu
 def write_result(folder: Path, result: Result, settings: Mapping[str, Any]) -> None:
     """Keeps what a trial gave; the file appears when it is whole."""
     place = folder / result.trial.name
-    place.mkdir(parents=True, exist_ok=True)
     plain = {
         "settings": settings,
         "figures": result.figures,
         "seconds": round(result.seconds, 1),
         "chips": result.chips,
     }
-    part = place / "result.json.part"
-    part.write_text(dumps(plain, indent=1) + "\n", encoding="utf-8")
-    part.replace(place / "result.json")
+    write_text(place / "result.json", dumps(plain, indent=1) + "\n")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ import pystac
 
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.errors import DatasetError, HubError, MissingExtraError, OutputError, PrithviError
+from prithvi.files import sha256
 from prithvi.hls.granules import Granule
 from prithvi.hls.items import asset_href, write_items
 from prithvi.scenes.access import EARTHDATA, headers, local_path, signed
@@ -133,7 +133,7 @@ def _fetch(href: str, target: Path, checks: tuple[int | None, str | None], hosts
             found = part.stat().st_size
             part.unlink()
             raise HubError(f"{href} has {found:,} bytes, and its item says {size:,}.")
-        if sha is not None and _digest(part) != sha:
+        if sha is not None and sha256(part) != sha:
             part.unlink()
             raise HubError(f"{href} is not what its item describes: another checksum.")
         part.replace(target)
@@ -143,11 +143,6 @@ def _fetch(href: str, target: Path, checks: tuple[int | None, str | None], hosts
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         what = "the disk is full" if full else f"it cannot be written ({error.strerror})"
         raise OutputError(f"{target}: {what}; what was fetched is kept, run the same command again.") from error
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _download(href: str, part: Path, hosts: Sequence[str]) -> None:

@@ -23,7 +23,8 @@ from rasterio.errors import RasterioError
 from shapely.geometry import shape
 
 from prithvi.bands import PRODUCTS, band_id
-from prithvi.errors import BandError, DatasetError, MissingExtraError, OutputError
+from prithvi.errors import BandError, DatasetError, MissingExtraError
+from prithvi.files import atomic_file
 from prithvi.hls.granules import Granule, is_granule_name
 from prithvi.scenes.footprint import footprint
 
@@ -163,19 +164,13 @@ def write_items(items: Sequence[pystac.Item], path: str | Path) -> Path:
     target = Path(path)
     if target.suffix not in (".parquet", ".json"):
         raise DatasetError(f"{target}: items are written as .parquet or .json.")
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(target) as written:
         if target.suffix == ".json":
             collection = {"type": "FeatureCollection", "features": [_plain(item) for item in items]}
-            partial.write_text(json.dumps(collection, indent=1), encoding="utf-8")
+            written.write_text(json.dumps(collection, indent=1), encoding="utf-8")
         else:
             arrow = _stac_geoparquet()
-            arrow.to_parquet(arrow.parse_stac_items_to_arrow([_plain(item) for item in items]), partial)
-        partial.replace(target)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OutputError(f"{target} cannot be written ({error.strerror}).") from error
+            arrow.to_parquet(arrow.parse_stac_items_to_arrow([_plain(item) for item in items]), written)
     return target
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
-import pyogrio
 import pystac
 from shapely import union_all
 from shapely.geometry import mapping, shape
@@ -20,7 +19,7 @@ from shapely.geometry.base import BaseGeometry
 from prithvi.errors import ConfigError, DatasetError, HubError, MissingExtraError, SceneError
 from prithvi.hls.granules import Granule, is_granule_name
 from prithvi.hls.items import read_items
-from prithvi.scenes.polygons import box_in_degrees, in_degrees, sound
+from prithvi.scenes.polygons import box_in_degrees, in_degrees, read_vectors, sound
 
 APIS = {
     "lpcloud": "https://cmr.earthdata.nasa.gov/stac/LPCLOUD",
@@ -114,10 +113,7 @@ def read_area(path: str | Path) -> BaseGeometry:
         UserWarning: features cross or cover themselves and were mended; what is drawn twice counts once.
 
     """
-    try:
-        features: gpd.GeoDataFrame = gpd.read_file(path)
-    except (OSError, pyogrio.errors.DataSourceError) as error:
-        raise DatasetError(f"{path} cannot be read as a vector file ({error}).") from error
+    features = read_vectors(path)
     if features.crs is None or features.empty:
         raise DatasetError(f"{path} has no {'CRS' if len(features) else 'features'}.")
     shapes = gpd.GeoSeries(sound(features.geometry, str(path)), crs=features.crs)

@@ -61,9 +61,9 @@ class Products:
                 if getattr(self, name):
                     raise ConfigError(f"{model.name} predicts a quantity, and {name} are of classes: leave them out.")
         if self.zones is not None:
-            from prithvi.mapping.vectorfiles import read_vector_file
+            from prithvi.mapping.vectorfiles import read_places
 
-            read_vector_file(self.zones, "zones")
+            read_places(self.zones, "zones")
             turn = transform_of(scene)
             if turn.b or turn.d or turn.a < 0:
                 raise SceneError(

@@ -15,6 +15,7 @@ import torch
 
 import prithvi
 from prithvi.errors import ModelError, nearest
+from prithvi.files import sha256_once
 from prithvi.mapping.methods import GAP_METHODS, Method
 from prithvi.mapping.scoring import device_of
 from prithvi.modelfolder import load, record_of
@@ -238,6 +239,5 @@ def _weights_of(name: str) -> str:
     for folder in (on_disk(name), Path(prithvi.__file__).parent / "weights" / name):
         file = folder / "model.safetensors"
         if file.is_file():
-            with file.open("rb") as stream:
-                return hashlib.file_digest(stream, "sha256").hexdigest()
+            return sha256_once(file)
     return ""

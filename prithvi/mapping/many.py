@@ -17,6 +17,7 @@ import torch
 
 from prithvi.chips.running import run
 from prithvi.errors import ConfigError, ModelError, OutputError, SceneError
+from prithvi.files import atomic_file
 from prithvi.fitted import Mappable
 from prithvi.mapping.maps import MapResult, map_scene
 from prithvi.mapping.scoring import mappable
@@ -228,11 +229,6 @@ def write_manifest(outcomes: Sequence[Outcome], folder: str | Path) -> Path:
         }
         for outcome in outcomes
     ]  # fmt: skip
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        work = path.with_name(f".{MANIFEST}.new")
-        pd.DataFrame(rows).to_parquet(work, index=False)
-        os.replace(work, path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror or error}).") from error
+    with atomic_file(path) as written:
+        pd.DataFrame(rows).to_parquet(written, index=False)
     return path

@@ -23,10 +23,10 @@ from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
 from prithvi.errors import ConfigError, SceneError, nearest
+from prithvi.files import write_text
 from prithvi.fitted import ClassEntry
 from prithvi.mapping.classmap import classes_of
 from prithvi.mapping.provenance import Provenance
-from prithvi.mapping.textfile import write_text
 from prithvi.modelitem import CLASSIFICATION, class_objects
 from prithvi.scenes.footprint import footprint
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +18,9 @@ import shapely
 from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
 from pyproj import CRS
 
-from prithvi.errors import ConfigError, DatasetError, OutputError, PrithviError
+from prithvi.errors import ConfigError, DatasetError, OutputError
+from prithvi.files import atomic_file
+from prithvi.scenes.polygons import read_vectors
 
 SUFFIXES = (".parquet", ".gpkg")
 
@@ -107,28 +107,6 @@ class GeoParquet(BatchWriter):
 
 
 @contextmanager
-def new_file(path: str | Path) -> Iterator[Path]:
-    """Where to write a file, which comes to `path` when it is whole; an older one stays until then.
-
-    Raises:
-        OutputError: it cannot be written.
-
-    """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent, ignore_cleanup_errors=True) as work:
-            yield Path(work) / path.name
-            os.replace(Path(work) / path.name, path)
-    except PrithviError:
-        raise
-    except (DataSourceError, DataLayerError, FeatureError) as error:
-        raise OutputError(f"{path} cannot be written ({error}): is the disk full?") from error
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror or error}).") from error
-
-
-@contextmanager
 def new_vector_file(path: str | Path, tags: Mapping[str, str] | None = None) -> Iterator[BatchWriter]:
     """A writer by the suffix of `path`.
 
@@ -139,32 +117,28 @@ def new_vector_file(path: str | Path, tags: Mapping[str, str] | None = None) -> 
     """
     path = Path(path)
     check_suffix(path)
-    with new_file(path) as made:
-        writer = (GeoPackage if path.suffix.lower() == ".gpkg" else GeoParquet)(made, tags or {})
+    with atomic_file(path) as written:
+        writer = (GeoPackage if path.suffix.lower() == ".gpkg" else GeoParquet)(written, tags or {})
         try:
             yield writer
+        except (DataSourceError, DataLayerError, FeatureError) as error:  # how GDAL's drivers say that a disk is full
+            raise OutputError(f"{path} cannot be written ({error}): is the disk full?") from error
         finally:
             writer.close()
 
 
-def read_vector_file(path: str | Path, what: str) -> gpd.GeoDataFrame:
-    """The features of a file of any vector format.
+def read_places(path: str | Path, what: str) -> gpd.GeoDataFrame:
+    """The features of a vector file, of which there must be some, with a place.
 
     Args:
         path: the file.
-        what: it holds, for the error.
+        what: it is read as, for the message.
 
     Raises:
         DatasetError: it cannot be read, has no features or no coordinate reference system.
 
     """
-    try:
-        is_parquet = Path(path).suffix.lower() in (".parquet", ".geoparquet")
-        frame = gpd.read_parquet(path) if is_parquet else gpd.read_file(path)
-    except (DataSourceError, DataLayerError, OSError, ValueError) as error:
-        raise DatasetError(f"{path} cannot be read as {what} ({str(error).partition(chr(10))[0]}).") from error
-    if not isinstance(frame, gpd.GeoDataFrame):
-        raise DatasetError(f"{path} is a table without geometry; {what} have a place.")
+    frame = read_vectors(path, what)
     if len(frame) == 0:
         raise DatasetError(f"{path} has no features.")
     if frame.crs is None:

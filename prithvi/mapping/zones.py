@@ -18,10 +18,11 @@ from pyproj import CRS
 from rasterio.windows import Window
 
 from prithvi.errors import DatasetError, SceneError
+from prithvi.files import atomic_file
 from prithvi.mapping.classmap import ClassMap, open_classes
 from prithvi.mapping.ellipsoid import geometry_areas, step_of
 from prithvi.mapping.provenance import Provenance
-from prithvi.mapping.vectorfiles import new_file, new_vector_file, read_vector_file
+from prithvi.mapping.vectorfiles import new_vector_file, read_places
 from prithvi.scenes.polygons import mend, near_longitudes, sound, unwrapped
 
 CELLS = 2_000_000
@@ -59,7 +60,7 @@ def area_by_zone(
 
     """
     frame, source = (zones, "the zones") if isinstance(zones, gpd.GeoDataFrame) else (None, str(zones))
-    frame = read_vector_file(source, "zones") if frame is None else frame
+    frame = read_places(source, "zones") if frame is None else frame
     if frame.crs is None or len(frame) == 0:
         raise DatasetError(f"{source} have no features or no coordinate reference system.")
     frame = frame.reset_index(drop=True)
@@ -97,7 +98,7 @@ def write_zones(frame: gpd.GeoDataFrame, stem: str | Path, provenance: Provenanc
     table, features = (Path(f"{stem}_zones{suffix}") for suffix in (".csv", ".parquet"))
     with new_vector_file(features, provenance.tags() if provenance else None) as file:
         file.write(frame)
-    with new_file(table) as made:
+    with atomic_file(table) as made:
         frame.drop(columns="geometry").to_csv(made, index=False)
     return table, features
 

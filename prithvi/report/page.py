@@ -12,7 +12,7 @@ from typing import Any
 import xarray as xr
 
 from prithvi.errors import ConfigError, SceneError
-from prithvi.mapping.textfile import write_text
+from prithvi.files import write_text
 from prithvi.report.maps import sheet_of_map
 from prithvi.report.series import dates_in, sheets_of_series
 from prithvi.report.sheets import Sheet, source_of

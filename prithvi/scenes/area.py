@@ -24,10 +24,19 @@ from affine import Affine
 from pyproj import CRS, Transformer
 from rasterio.features import geometry_mask
 
-from prithvi.errors import SceneError
+from prithvi.errors import DatasetError, SceneError
 from prithvi.scenes.grids import transform_of
 from prithvi.scenes.pixels import replaced
-from prithvi.scenes.polygons import Coordinates, box_in_degrees, cut_at_date_line, frames, mend, ring, sound
+from prithvi.scenes.polygons import (
+    Coordinates,
+    box_in_degrees,
+    cut_at_date_line,
+    frames,
+    mend,
+    read_vectors,
+    ring,
+    sound,
+)
 
 _STRIP = 1024
 """Rows that are looked at together where a whole window is."""
@@ -175,20 +184,15 @@ def _read(path: Path, layer: str | None) -> gpd.GeoDataFrame:
         raise SceneError(f"there is no file {path}.")
     try:
         if path.suffix.lower() in (".parquet", ".geoparquet"):
-            return gpd.read_parquet(path)
+            return read_vectors(path, "polygons")
         layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
         if layer is None and len(layers) > 1:
             raise SceneError(f"{path} has the layers {', '.join(layers)}: say which (layer=...).")
         if layer is not None and layer not in layers:
             raise SceneError(f"{path} has no layer {layer}; it has {', '.join(layers) or 'none'}.")
-        frame = gpd.read_file(path, layer=layer)
-    except SceneError:
-        raise
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError, OSError) as error:
-        raise SceneError(f"{path} cannot be read as polygons ({error}): GeoJSON, GPKG or GeoParquet can.") from error
-    if not isinstance(frame, gpd.GeoDataFrame):
-        raise SceneError(f"{path} is a table without geometries: an area needs polygons.")
-    return frame
+        return read_vectors(path, "polygons", layer=layer)
+    except (pyogrio.errors.DataSourceError, DatasetError) as error:
+        raise SceneError(f"{error} GeoJSON, GPKG or GeoParquet can hold an area.") from error
 
 
 def _polygons(shapes: Sequence[Any] | npt.NDArray[Any]) -> list[shapely.Geometry]:

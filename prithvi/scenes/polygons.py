@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
+import pyogrio.errors
 import shapely
 from pyproj import Geod, Transformer
 
-from prithvi.errors import SceneError
+from prithvi.errors import DatasetError, SceneError
 
 Coordinates = npt.NDArray[np.float64]
 _POLYGONAL = (3, 6)
@@ -220,3 +222,30 @@ def _square_kilometres(shape: Any, crs: Any) -> float:
     place = gpd.GeoSeries([shape], crs=crs).to_crs("EPSG:4326").iloc[0]
     square = Geod(ellps="WGS84").geometry_area_perimeter(shapely.orient_polygons(place))[0]
     return abs(float(square)) / 1e6
+
+
+def read_vectors(path: str | Path, what: str = "a vector file", **options: Any) -> gpd.GeoDataFrame:
+    """The features of a vector file: GeoParquet, or any format that GDAL reads.
+
+    Args:
+        path: the file.
+        what: it is read as, for the message.
+        options: of `geopandas.read_file`, such as layer= and bbox=.
+
+    Raises:
+        DatasetError: it cannot be read, or has no geometry.
+
+    """
+    path = Path(path)
+    try:
+        if path.suffix.lower() in (".parquet", ".geoparquet"):
+            frame = gpd.read_parquet(path)
+            left, bottom, right, top = options.get("bbox") or frame.total_bounds
+            frame = frame.cx[left:right, bottom:top] if options.get("bbox") else frame
+        else:
+            frame = gpd.read_file(path, **options)
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, OSError, ValueError) as error:
+        raise DatasetError(f"{path} cannot be read as {what} ({str(error).partition(chr(10))[0]}).") from error
+    if not isinstance(frame, gpd.GeoDataFrame):
+        raise DatasetError(f"{path} is a table without geometry; {what} has places.")
+    return frame

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from prithvi.errors import ConfigError
+from prithvi.files import atomic_file, write_text
 from prithvi.models.masking import flags
 from prithvi.tasks.pretrain import PretrainTask
 from prithvi.tasks.probe import linear_probe
@@ -114,11 +114,9 @@ def _stretched(values: npt.NDArray[Any], low: npt.NDArray[Any], high: npt.NDArra
 
 
 def write_figure(figure: Any, target: Path) -> None:
-    """Writes a PNG under its final name only when it is whole."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = target.with_name(f".{target.name}.part")
-    figure.savefig(work, dpi=90, format="png")
-    os.replace(work, target)
+    """Writes a PNG; see `prithvi.files.atomic_file`."""
+    with atomic_file(target) as written:
+        figure.savefig(written, dpi=90)
 
 
 class LossCurve(L.Callback):
@@ -176,9 +174,7 @@ class LossCurve(L.Callback):
         ax.legend()
         write_figure(figure, root / "loss.png")
         lines = [f"{part},{step},{loss}" for part in ("train", "val") for step, loss in getattr(self, part)]
-        work = root / ".loss.csv.part"
-        work.write_text("\n".join(["part,step,loss", *lines]) + "\n", encoding="utf-8")
-        os.replace(work, root / "loss.csv")
+        write_text(root / "loss.csv", "\n".join(["part,step,loss", *lines]) + "\n")
 
 
 class LinearProbe(L.Callback):
