@@ -12,6 +12,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from prithvi.moved import install as _install_old_names
+
 if TYPE_CHECKING:
     from prithvi import plot
     from prithvi.contract import Contract
@@ -48,3 +50,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_PLACES, *_MODULES})
+
+
+_install_old_names()

@@ -191,8 +191,10 @@ def _read(path: Path, layer: str | None) -> gpd.GeoDataFrame:
         if layer is not None and layer not in layers:
             raise SceneError(f"{path} has no layer {layer}; it has {', '.join(layers) or 'none'}.")
         return read_vectors(path, "polygons", layer=layer)
-    except (pyogrio.errors.DataSourceError, DatasetError) as error:
-        raise SceneError(f"{error} GeoJSON, GPKG or GeoParquet can hold an area.") from error
+    except pyogrio.errors.DataSourceError as error:
+        raise SceneError(f"{path} cannot be read as polygons ({error}): GeoJSON, GPKG or GeoParquet can.") from error
+    except DatasetError as error:
+        raise SceneError(f"{str(error).rstrip('.')}: GeoJSON, GPKG or GeoParquet can hold an area.") from error
 
 
 def _polygons(shapes: Sequence[Any] | npt.NDArray[Any]) -> list[shapely.Geometry]:

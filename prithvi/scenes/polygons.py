@@ -247,5 +247,5 @@ def read_vectors(path: str | Path, what: str = "a vector file", **options: Any) 
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, OSError, ValueError) as error:
         raise DatasetError(f"{path} cannot be read as {what} ({str(error).partition(chr(10))[0]}).") from error
     if not isinstance(frame, gpd.GeoDataFrame):
-        raise DatasetError(f"{path} is a table without geometry; {what} has places.")
+        raise DatasetError(f"{path} is a table without geometries, not {what}.")
     return frame

@@ -1,0 +1,49 @@
+"""Modules under the names that they had in 0.1: they still import, with a DeprecationWarning, for one release.
+
+A finder is asked for such a name only after Python has not found it elsewhere, so that nothing is slower by it. The old
+name gives the new module itself: classes stay the same under both, in pickles and in the class paths of YAML files.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+MOVED = {
+    "mapping.textfile": "files",
+}
+"""Old name to new name, both below `prithvi`."""
+
+
+class _Finder(MetaPathFinder, Loader):
+    def __init__(self) -> None:
+        self.specs: dict[str, ModuleSpec | None] = {}
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """The spec of an old name; None of any other."""
+        return ModuleSpec(name, self) if name.removeprefix("prithvi.") in MOVED else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """The module under its new name, which is what the old name stands for."""
+        new = f"prithvi.{MOVED[spec.name.removeprefix('prithvi.')]}"
+        warnings.warn(f"{spec.name} is now {new}; the old name goes with the next release.", DeprecationWarning, 2)
+        module = importlib.import_module(new)
+        self.specs[spec.name] = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Gives the module its own spec back: it has been run under its new name already."""
+        module.__spec__ = self.specs.pop(module.__spec__.name) if module.__spec__ else None
+
+
+def install() -> None:
+    """Lets old names be imported."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.append(_Finder())
