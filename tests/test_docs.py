@@ -21,9 +21,8 @@ import typer.main
 import prithvi
 from prithvi.cli import app
 from prithvi.mapping import Products, vectorise
+from tests.pages import PAGES, ROOT
 
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PASSED_ON = ("fit", "test", "compare")
 """Verbs whose options are those of classes; configurations are tested in tests/end_to_end/test_presets.py."""
 

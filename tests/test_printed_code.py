@@ -1,6 +1,4 @@
-"""Blocks of the README and docs/: run here, or marked before the block with the test that runs it as it is printed
-(`<!-- run: tests/... -->`) or with why none does (`<!-- not run: reason -->`).
-"""
+"""What the pages print is run as it is printed, here or by the test that a block names (tests/pages.py)."""
 
 from __future__ import annotations
 
@@ -9,7 +7,6 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from shutil import copy, copytree
 from typing import Any
@@ -25,45 +22,11 @@ import xarray as xr
 
 from prithvi.modelfolder import save
 from tests.conftest import SPAIN, Answer, small_task
-from tests.test_docs import PAGES, ROOT, home  # noqa: F401 - a fixture
+from tests.pages import PAGES, ROOT, blocks_of
+from tests.test_docs import home  # noqa: F401 - a fixture
 
-FENCED = re.compile(
-    r"(?:^<!-- (?P<mark>run|not run): (?P<why>[^\n]*?) -->\n+)?^```(?P<kind>\w*)\n(?P<code>.*?)^```$",
-    flags=re.M | re.S,
-)
 APART = ("mapping.md", "areas.md", "products.md")
 """Pages whose Python is run by tests of their own, which look at what comes out."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """One fenced block."""
-
-    kind: str
-    code: str
-    mark: str | None
-    """Whether another test runs it (`run`) or none (`not run`)."""
-    why: str | None
-    """Which one does, or why none."""
-
-    @property
-    def commands(self) -> list[list[str]]:
-        lines = self.code.replace("\\\n", " ").splitlines()
-        return [words for words in (shlex.split(line, comments=True) for line in lines) if words]
-
-
-def blocks_of(page: Path) -> list[Block]:
-    text = page.read_text(encoding="utf-8")
-    found = [Block(match["kind"], match["code"], match["mark"], match["why"]) for match in FENCED.finditer(text)]
-    assert len(found) * 2 == len(re.findall(r"^```", text, flags=re.M)), f"{page.name}: a fence that is not closed"
-    return found
-
-
-def printed_for(test: str, page: str) -> list[Block]:
-    """The blocks of a page that a test file is said to run."""
-    found = [block for block in blocks_of(ROOT / "docs" / page) if (block.mark, block.why) == ("run", test)]
-    assert found, f"{page} has no block for {test}"
-    return found
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -79,7 +42,9 @@ def test_a_block_is_run_or_says_why_not(page: Path) -> None:
             assert all(words[0] == "prithvi" for words in block.commands), f"{page.name}: nothing runs {block.code}"
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name not in ("README.md", "api.md")], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name not in ("README.md", "api.md")], ids=lambda p: p.name
+)
 def test_no_code_is_printed_without_a_fence(page: Path) -> None:
     """Of it nobody would know whether it is run. Lists that go on in a second line are no code."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
@@ -203,7 +168,9 @@ def test_the_readme_s_commands_on_maps_and_its_error_are_as_printed(desk: Path, 
         scenes = sorted(map(str, Path().glob("scenes/*.tif")))
         answer = prithvi(*[each for word in words for each in (scenes if word == "scenes/*.tif" else [word])])
         assert answer.code == 0, answer.err
-    assert {"my_scene.tif", "scene.tif", "next.tif", "scene_zones.csv"} <= {path.name for path in Path("maps").iterdir()}
+    assert {"my_scene.tif", "scene.tif", "next.tif", "scene_zones.csv"} <= {
+        path.name for path in Path("maps").iterdir()
+    }
     start = next(number for number, line in enumerate(lines) if line.startswith("    Error: "))
     with rasterio.open("my_scene.tif", "r+") as raster:
         raster.descriptions = [""] * raster.count
