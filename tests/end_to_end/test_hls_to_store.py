@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from prithvi.chips import ChipStore
 from prithvi.hls import Granule
 from prithvi.hls.tiles import tile_footprints
 from tests.http_files import serve_folder
-from tests.pages import printed_for
+from tests.pages import PAGES, blocks_of, printed_for
 from tests.synthetic_hls import Archive, make_archive, serve_stac
 
 
@@ -109,6 +110,21 @@ def test_what_the_page_prints_after_the_search_runs_on_what_a_search_wrote(
             answer = prithvi("data", "search", "--api", address, *place, "-o", f"{name}.parquet")
             assert answer.code == 0, answer.err
         chosen_to_built(prithvi)
+        shutil.rmtree("granules")
+        shutil.copytree("girona.zarr", "first.zarr")
+        shutil.rmtree("girona.zarr")
+        Path("places").mkdir()
+        Path("girona.parquet").rename("places/girona.parquet")
+        shutil.copy(archive.fields, "fields.gpkg")
+        (block,) = [block for block in blocks_of(PAGES[0]) if "prithvi data choose" in block.code]
+        search, *others = block.commands
+        assert search[:3] == ["prithvi", "data", "search"]
+        for words in others:
+            if words[-2:] == ["--split", "block:5km"]:
+                words = words[:-2]  # of which this archive, 8 km wide, has not two
+            answer = prithvi(*words[1:])
+            assert answer.code == 0, answer.err
+        assert [entry.name for entry in ChipStore("girona.zarr").spec.classes] == ["maize", "wheat"]
 
 
 def chosen_to_built(prithvi: Callable[..., Any]) -> None:
