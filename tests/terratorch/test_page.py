@@ -34,8 +34,9 @@ def test_a_decoder_becomes_a_head_as_printed(floods: Path, prithvi: Callable[...
     with their_warnings():
         answer = prithvi(
             "fit", "-c", config_path("flood"), "-c", tmp_path / "unet.yaml", "--data.root", hand,
-            "--data.splits", tmp_path, "--data.crop", 32, "--data.batch_size", 1, "--data.num_workers", 0,
-            "--model.window", 32, "--model.model_options", '{"embed_dim": 32, "depth": 12, "num_heads": 2}',
+            "--data.splits", tmp_path, "--data.crop", 64, "--data.batch_size", 1, "--data.num_workers", 0,
+            "--model.window", 64,
+            "--model.model_options", '{"embed_dim": 32, "depth": 12, "num_heads": 2, "patch_size": [1, 16, 16]}',
             "--trainer.max_steps", 1,
             "--trainer.default_root_dir", tmp_path / "runs", "--trainer.accelerator", "cpu",
             "--trainer.logger.init_args.save_dir", tmp_path / "runs", "--trainer.enable_progress_bar", "false",
