@@ -35,6 +35,7 @@ def test_a_block_is_run_or_says_why_not(page: Path) -> None:
         if block.mark == "not run":
             assert block.why
             assert len(block.why.split()) >= 3, f"{page.name}: {block.why!r} is no reason"
+            assert all((ROOT / file).is_file() for file in re.findall(r"tests/[\w/]+\.py", block.why)), block.why
         elif block.mark == "run":
             assert f'printed_for("{block.why}", "{page.name}")' in (ROOT / str(block.why)).read_text(encoding="utf-8")
         elif block.kind not in ("python", "sql"):
