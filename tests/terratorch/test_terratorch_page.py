@@ -21,7 +21,7 @@ from tests.terratorch.conftest import BANDS, configuration, fit, their_warnings
 
 
 def printed() -> list[Block]:
-    found = printed_for("tests/terratorch/test_page.py", "terratorch.md")
+    found = printed_for("tests/terratorch/test_terratorch_page.py", "terratorch.md")
     assert [block.kind for block in found] == ["yaml", "yaml", "python"]
     return found
 

@@ -48,7 +48,7 @@ def test_what_the_page_prints_opens_what_it_says(
     }  # fmt: skip
 
     opened = []
-    for block in printed_for("tests/scenes/test_page.py", "scenes.md"):
+    for block in printed_for("tests/scenes/test_scenes_page.py", "scenes.md"):
         for line in block.code.splitlines() if block.kind == "python" else ():
             exec(line, names)
             if line.startswith("scene ="):
