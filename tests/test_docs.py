@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -21,9 +22,8 @@ import typer.main
 import prithvi
 from prithvi.cli import app
 from prithvi.mapping import Products, vectorise
+from tests.pages import PAGES, ROOT
 
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PASSED_ON = ("fit", "test", "compare")
 """Verbs whose options are those of classes; configurations are tested in tests/end_to_end/test_presets.py."""
 
@@ -96,9 +96,11 @@ def test_the_code_on_models_runs_as_printed(home: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().out.startswith("['land', 'water']")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *sorted((ROOT / "notebooks").glob("*.ipynb"))], ids=lambda page: page.name)
 def test_every_option_of_a_printed_command_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    if page.suffix == ".ipynb":
+        text = "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
     lines = re.findall(r"^(?: {4}|\$ )?prithvi (.*)$", text, flags=re.M) + re.findall(r"`prithvi ([^`\n]*)`", text)
     for line in lines:
         words = line.partition("  #")[0].split()

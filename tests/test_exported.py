@@ -207,3 +207,14 @@ def test_the_page_on_programs_runs_as_printed(program_file: Path, tmp_path: Path
     )
     assert done.returncode == 0, done.stderr
     assert "land" in done.stdout
+
+
+def test_plain_torch_moves_a_program_as_the_page_says(program_file: Path) -> None:
+    """To the CPU, where it was: it runs, and the scores stay. No GPU has been at hand."""
+    from torch.export.passes import move_to_device_pass
+
+    bands, side = len(open_program(program_file).contract.bands), open_program(program_file).window
+    images = torch.rand(1, bands, 1, side, side) * 1000
+    before = torch.export.load(str(program_file)).module()(images)
+    moved = move_to_device_pass(torch.export.load(str(program_file)), "cpu").module()(images)
+    assert torch.equal(moved, before)

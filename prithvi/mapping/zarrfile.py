@@ -24,8 +24,10 @@ CHUNK = 64
 class ZarrWriter:
     """Context manager: rows are written from top to bottom, `publish` puts the store in place.
 
-    Zarr format 2 with consolidated metadata, which old and new readers (zarr-python 2 and 3, xarray, GDAL) take alike;
-    in format 3 consolidated metadata is no part of the specification yet, and older readers know nothing of it.
+    Zarr format 2 with consolidated metadata, which old and new readers (zarr-python 2.18 and 3, xarray, GDAL 3.10 and
+    3.12) take alike; in format 3 consolidated metadata is no part of the specification yet, and older readers know
+    nothing of it. The array names no fill value, because GDAL 3.12 does not open 16-bit floats whose fill value is NaN;
+    and chunks of zeros are written, since zarr-python 2 would make up what a store without a fill value leaves out.
 
     Args:
         path: of the store, a folder; an older store stays until the new one is whole.
@@ -51,9 +53,11 @@ class ZarrWriter:
             raise self._full(error) from error
         try:
             blank = blank.copy()
-            blank[name].encoding["chunks"] = chunks  # to_zarr's encoding= would drop what names the CRS
-            blank.to_zarr(self.work / "new", compute=False, consolidated=True, zarr_format=2)
-            self.array: Any = zarr.open_array(self.work / "new" / name, mode="r+")
+            # xarray would take NaN as the fill value. (to_zarr's encoding= would drop what names the CRS.)
+            blank[name].encoding |= {"chunks": chunks, "_FillValue": None}
+            with zarr.config.set({"array.write_empty_chunks": True}):  # which an array keeps from when it was opened
+                blank.to_zarr(self.work / "new", compute=False, consolidated=True, zarr_format=2)
+                self.array: Any = zarr.open_array(self.work / "new" / name, mode="r+")
         except OSError as error:
             shutil.rmtree(self.work, ignore_errors=True)
             raise self._full(error) from error

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import xarray as xr
 import zarr
 
@@ -51,6 +52,17 @@ def test_plain_xarray_opens_it_without_a_warning_and_knows_dates_places_and_noda
     assert np.isnan(dataset["image"].isel(sample=4, time=0, band=0, y=0).values[:4]).all()
     assert {"lat", "lon", "crs", "affine", "granule", "split", "name"} <= set(dataset.coords)
     assert store.samples["split"].value_counts().to_dict() == {"train": 7, "val": 4}
+
+
+@pytest.mark.skipif(
+    tuple(map(int, rasterio.__gdal_version__.split(".")[:2])) > (3, 12), reason="the page speaks of GDAL up to 3.12"
+)
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_gdal_does_not_open_it_as_the_page_says(store: ChipStore) -> None:
+    with pytest.raises(rasterio.errors.RasterioIOError, match="Unsupported codec: sharding_indexed"):
+        rasterio.open(f'ZARR:"{store.path}":/image')
+    with rasterio.open(store.path) as raster:
+        assert raster.count == 0
 
 
 def test_appending_is_the_same_as_having_had_all_at_once(tmp_path: Path, spec: StoreSpec, chips: Make) -> None:

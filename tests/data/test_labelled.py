@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+import yaml
 from click.testing import CliRunner
 from rasterio.rio.main import main_group
 
@@ -27,6 +28,7 @@ from prithvi.data import ChipDataModule, StoreDataset
 from prithvi.data.balance import BalancedSampler
 from prithvi.data.order import subset
 from prithvi.errors import ConfigError, DatasetError
+from tests.pages import printed_for
 
 Write = Callable[..., Path]
 FOLDER: dict[str, Any] = {
@@ -340,3 +342,31 @@ def test_a_mask_whose_nodata_is_a_class_is_refused_and_the_remedy_works(folder: 
     assert done.exit_code == 0, done.output
     (whole,) = list(data.val_dataloader())
     assert (whole["label"] == 1).sum() == 32 * 32 - 4 * 32 - 2
+
+
+def test_the_folder_that_the_page_prints_is_read(write_tif: Write, tmp_path: Path) -> None:
+    """docs/finetuning.md: three dates in a file, all bands of the first one first, and a class at every pixel."""
+    (block,) = printed_for("tests/data/test_labelled.py", "finetuning.md")
+    settings = yaml.safe_load(block.code)["data"]
+    assert settings["class_path"] == "prithvi.data.ChipDataModule"
+    options = settings["init_args"]
+    root = tmp_path / options.pop("root")
+    for name in ("images", "masks"):
+        (root / name).mkdir(parents=True)
+    pixels = np.arange(18, dtype=np.int16)[:, None, None] * 100 + np.ones((18, 32, 32), np.int16)
+    dates = [f"{day} {band}" for day in ("2022-05-01", "2022-06-01", "2022-07-01") for band in PRITHVI_BANDS]
+    for name in ("one", "two", "three"):
+        write_tif(pixels, f"vineyards/images/{name}_x.tif", names=dates)
+        mask = np.full((1, 32, 32), 255, np.uint8)
+        mask[0, :4], mask[0, 4:8] = 0, 1
+        write_tif(mask, f"vineyards/masks/{name}.tif", names=None, scale=None)
+    for part, name in (("train", "one"), ("val", "two"), ("test", "three")):
+        (root / f"{part}.txt").write_text(name)
+    data = ChipDataModule(str(root), **options, num_workers=0, crop=None)
+    assert data.classes == ["other", "vine"]
+    data.setup("fit")
+    sample = next(iter(data.train_dataloader()))
+    assert sample["image"].shape == (1, 6, 3, 32, 32)
+    assert data.contract.mean == tuple(options["folder"]["mean"])
+    np.testing.assert_allclose(sample["image"][0, :, :, 0, 0], pixels[:, 0, 0].reshape(3, 6).T, atol=0.01)  # band, date
+    assert sorted(sample["label"].unique().tolist()) == [IGNORE, 0, 1]

@@ -16,6 +16,7 @@ from prithvi.fitted import FittedModel
 from prithvi.modelcard import read_figures
 from prithvi.modelfolder import load
 from tests.conftest import SPAIN, Answer
+from tests.pages import PAGES, blocks_of
 
 Cli = Callable[..., Answer]
 
@@ -58,20 +59,25 @@ def test_the_demo_writes_what_it_says(prithvi: Cli, tmp_path: Path) -> None:
         assert (other.read(1) == made.read(1)).all()
 
 
+def of_one_chip(folder: Path) -> list[object]:
+    """Options for the shipped configuration on the shipped chip, with a small model and two epochs."""
+    for split in ("train", "val", "test"):
+        (folder / f"{split}_split.txt").write_text("Spain_7370579\n")
+    return [
+        "-c", config_path("flood"),
+        "--data.root", data_catalog() / "sen1floods11" / "samples",
+        "--data.splits", folder, "--data.crop", 64, "--data.batch_size", 1, "--data.num_workers", 0,
+        "--model.window", 64, "--model.model_options", '{"embed_dim": 64, "depth": 2, "num_heads": 2}',
+        "--trainer.max_epochs", 2, "--trainer.default_root_dir", folder / "runs", "--trainer.accelerator", "cpu",
+        "--trainer.logger.init_args.save_dir", folder / "runs", "--trainer.enable_progress_bar", "false",
+        "--trainer.log_every_n_steps", 1,
+    ]  # fmt: skip
+
+
 # Lightning tells that a checkpoint was made by another run, which is what 'prithvi test' is for.
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
 def test_fit_and_test_from_the_shipped_configuration(prithvi: Cli, tmp_path: Path) -> None:
-    for split in ("train", "val", "test"):
-        (tmp_path / f"{split}_split.txt").write_text("Spain_7370579\n")
-    settings = [
-        "-c", config_path("flood"),
-        "--data.root", data_catalog() / "sen1floods11" / "samples",
-        "--data.splits", tmp_path, "--data.crop", 64, "--data.batch_size", 1, "--data.num_workers", 0,
-        "--model.window", 64, "--model.model_options", '{"embed_dim": 64, "depth": 2, "num_heads": 2}',
-        "--trainer.max_epochs", 2, "--trainer.default_root_dir", tmp_path / "runs", "--trainer.accelerator", "cpu",
-        "--trainer.logger.init_args.save_dir", tmp_path / "runs", "--trainer.enable_progress_bar", "false",
-        "--trainer.log_every_n_steps", 1,
-    ]  # fmt: skip
+    settings = of_one_chip(tmp_path)
     answer = prithvi("fit", *settings)
     assert answer.code == 0, answer.err
     fitted = load(tmp_path / "runs" / "model")
@@ -95,3 +101,14 @@ def test_fit_and_test_from_the_shipped_configuration(prithvi: Cli, tmp_path: Pat
         assert read_figures([tmp_path / "runs" / "metrics.json"]) == figures
     refused = prithvi("test", *settings, "--ckpt_path", "prithvi_hls_tiny/")
     assert refused.code == 2
+
+
+def test_the_features_of_a_frozen_encoder_are_kept_as_the_page_prints(
+    prithvi: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = next(page for page in PAGES if page.name == "finetuning.md")
+    (words,) = [words for block in blocks_of(page) for words in block.commands if "--data.features" in words]
+    answer = prithvi("fit", *of_one_chip(tmp_path), *words[words.index("--model.finetune") :])
+    assert answer.code == 0, answer.err
+    assert list((tmp_path / "features").rglob("zarr.json"))

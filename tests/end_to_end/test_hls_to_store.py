@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +19,25 @@ from prithvi.chips import ChipStore
 from prithvi.hls import Granule
 from prithvi.hls.tiles import tile_footprints
 from tests.http_files import serve_folder
-from tests.synthetic_hls import Archive, serve_stac
+from tests.pages import PAGES, blocks_of, printed_for
+from tests.synthetic_hls import Archive, make_archive, serve_stac
+
+
+@contextmanager
+def api_of(archive: Archive, folder: Path) -> Iterator[str]:
+    """The address of a STAC API of an archive whose files lie on a server that speaks ranges."""
+    with serve_folder(archive.root) as server:
+        plain = (archive.root / "items.json").read_text().replace(archive.root.resolve().as_uri(), server.url)
+        (folder / "api").mkdir()
+        (folder / "api" / "items.json").write_text(plain)
+        with serve_stac(Archive(folder / "api", archive.items, archive.catalog, archive.fields)) as address:
+            yield address
 
 
 @pytest.fixture
-def published(archive: Archive, tmp_path: Path) -> Any:
-    """The archive as a STAC API whose files lie on a server that speaks ranges."""
-    with serve_folder(archive.root) as server:
-        plain = (archive.root / "items.json").read_text().replace(archive.root.resolve().as_uri(), server.url)
-        (tmp_path / "api").mkdir()
-        (tmp_path / "api" / "items.json").write_text(plain)
-        with serve_stac(Archive(tmp_path / "api", archive.items, archive.catalog, archive.fields)) as address:
-            yield address
+def published(archive: Archive, tmp_path: Path) -> Iterator[str]:
+    with api_of(archive, tmp_path) as address:
+        yield address
 
 
 def test_search_choose_get_build_verify_show(
@@ -87,6 +96,51 @@ def test_search_choose_get_build_verify_show(
     assert answer.code == 1
     assert "image/c/0/0/0/0/0 (samples 0 to 15) is missing" in answer.out
     assert json.loads(prithvi("data", "verify", store, "--json").out)["problems"][0]["what"] == "missing"
+
+
+def test_what_the_page_prints_after_the_search_runs_on_what_a_search_wrote(
+    prithvi: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/data.md, from the search of a server of ours to the finished store."""
+    monkeypatch.chdir(tmp_path)
+    archive = make_archive(tmp_path / "archive", ["31UDS", "32ULC"], dates=5, every_days=30, size=256)
+    with api_of(archive, tmp_path) as address:
+        for name in ("girona", "world"):
+            place = ("--bbox", "0", "45", "10", "60", "--max-cloud", "50")
+            answer = prithvi("data", "search", "--api", address, *place, "-o", f"{name}.parquet")
+            assert answer.code == 0, answer.err
+        chosen_to_built(prithvi)
+        shutil.rmtree("granules")
+        shutil.copytree("girona.zarr", "first.zarr")
+        shutil.rmtree("girona.zarr")
+        Path("places").mkdir()
+        Path("girona.parquet").rename("places/girona.parquet")
+        shutil.copy(archive.fields, "fields.gpkg")
+        (block,) = [block for block in blocks_of(PAGES[0]) if "prithvi data choose" in block.code]
+        search, *others = block.commands
+        assert search[:3] == ["prithvi", "data", "search"]
+        for words in others:
+            if words[-2:] == ["--split", "block:5km"]:
+                words = words[:-2]  # of which this archive, 8 km wide, has not two
+            answer = prithvi(*words[1:])
+            assert answer.code == 0, answer.err
+        assert [entry.name for entry in ChipStore("girona.zarr").spec.classes] == ["maize", "wheat"]
+
+
+def chosen_to_built(prithvi: Callable[..., Any]) -> None:
+    tiles = tile_footprints(["31UDS", "32ULC", "10SFE"]).assign(landcover=["crops", "forest", "sea"])
+    tiles.to_file("tiles.gpkg")
+    seen = []
+    for block in printed_for("tests/end_to_end/test_hls_to_store.py", "data.md"):
+        for words in block.commands:
+            answer = prithvi(*words[1:])
+            assert answer.code == 0, answer.err
+            seen.append(words[2])
+    assert seen == ["choose", "choose", "get", "build"]
+    store = ChipStore("girona.zarr")
+    assert store.spec.frames == 3
+    assert len(store.samples) >= 1
+    assert prithvi("data", "verify", "girona.zarr").code == 0
 
 
 def test_labels_and_a_block_split_on_the_command_line(

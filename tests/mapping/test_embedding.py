@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -242,6 +243,36 @@ def test_plain_xarray_opens_the_store_with_its_place(six_bands: np.ndarray, writ
     assert str(kept["time"].values[0])[:10] == DAY
     assert kept.attrs["PRITHVI_COMMAND"] == "prithvi embed"
     xr.testing.assert_equal(xr.open_dataset(path, engine="zarr", decode_coords="all").load(), kept.load())
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("transform", [UTM, Affine(10, 0, 600_000, 0, 10, 4_200_000), ROTATED])
+def test_gdal_opens_the_store_as_the_page_says(
+    transform: Affine, six_bands: np.ndarray, write_tif: Write, tmp_path: Path
+) -> None:
+    """GDAL 3.12 opens it only because its array names no fill value; what a rotated grid lacks is said too."""
+    files = [write_tif(six_bands[:, :80, :300], f"{n}.tif", transform=transform) for n in (0, 1)]
+    path = embed_scene(tiny(2), open_scene(files, dates=[DAY, "2019-10-01"]), tmp_path / "e.zarr")
+    expected = xr.open_zarr(path)["embedding"].values
+    with rasterio.open(f'ZARR:"{path}":/embedding') as raster:
+        assert (raster.count, raster.shape, raster.crs) == (2 * 64, (20, 75), "EPSG:32630")
+        assert raster.transform == (Affine.identity() if transform == ROTATED else transform @ Affine.scale(4))
+        np.testing.assert_array_equal(raster.read().astype(np.float16).reshape(expected.shape), expected)
+
+
+def test_no_chunk_is_left_for_readers_to_make_up(six_bands: np.ndarray, write_tif: Write, tmp_path: Path) -> None:
+    """zarr-python 2 gives whatever lies in memory for a chunk that is left out where no fill value is stated; zarr 3
+    leaves out chunks of zeros, such as the first date's.
+    """
+    holes = six_bands[:, :80, :300].copy()
+    holes[:, :, :256] = -9999
+    path = embed_scene(tiny(), open_scene(write_tif(holes, nodata=-9999), dates=[DAY]), tmp_path / "e.zarr")
+    facts = {name: json.loads((path / name / ".zarray").read_text()) for name in ("embedding", "time", "x", "y")}
+    assert facts["embedding"]["fill_value"] is None
+    for name, fact in facts.items():
+        chunks = np.prod([-(-size // step) for size, step in zip(fact["shape"], fact["chunks"], strict=True)])
+        assert len([file for file in (path / name).iterdir() if file.name[0] != "."]) == chunks, name
+    assert np.isnan(xr.open_zarr(path)["embedding"][..., :64]).all()
 
 
 def test_the_geotiff_is_cloud_optimized_and_says_what_it_holds(

@@ -40,6 +40,14 @@ def test_what_is_drawn_twice_counts_once(case: str) -> None:
     assert mended.area == pytest.approx(area)
 
 
+def test_shapely_takes_a_place_that_is_enclosed_twice_for_a_hole_unless_it_is_told() -> None:
+    """docs/areas.md says so; the five-pointed star is enclosed twice in its middle."""
+    star = Polygon([(np.cos(turn), np.sin(turn)) for turn in 0.8 * np.pi * np.arange(5)])
+    assert not shapely.make_valid(star).contains(Point(0, 0))
+    assert shapely.make_valid(star, method="structure").contains(Point(0, 0))
+    assert mend([star])[0][0].contains(Point(0, 0))
+
+
 def test_sound_shapes_stay_as_they_are() -> None:
     shapes = [box(0, 0, 1, 1), None, Polygon(), Point(1, 2), MultiPolygon([box(0, 0, 1, 1), box(2, 0, 3, 1)])]
     same, broken = mend(shapes)
