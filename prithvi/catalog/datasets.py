@@ -15,34 +15,27 @@ import numpy as np
 import numpy.typing as npt
 
 from prithvi.bands import check_names
+from prithvi.catalog.chip_lists import Split, found_ids, listed_ids, matching, read_table, tabled_ids
 from prithvi.catalog.sensors import sensor as sensor_named
-from prithvi.catalog.splits import Split, found_ids, listed_ids, matching, read_table, tabled_ids
-from prithvi.contract import IGNORE, Contract, Quantity
+from prithvi.contract import IGNORE, Category, Contract, Quantity
 from prithvi.errors import DatasetError, nearest
 
 HALVES = ("val_half", "test_half")
 """Of the val split of a dataset without a test split: one to choose by, one to report."""
 
 
-@dataclass(frozen=True)
-class LabelClass:
-    """One class of a label map."""
-
-    value: int
-    """What the label files hold for it; maps have the same number."""
-    name: str
-    color: str
-    """Six hexadecimal digits, RRGGBB."""
+LabelClass = Category
+"""The older name."""
 
 
-def check_classes(classes: Sequence[LabelClass], ignore: Sequence[int], where: str) -> None:
+def check_classes(classes: Sequence[Category], ignore: Sequence[int], where: str) -> None:
     """Whether each class has a value and a name of its own that nothing else claims.
 
     Raises:
         DatasetError: two classes have one value, or names that differ by case or blanks alone; or a class is ignored.
 
     """
-    by_value: dict[int, LabelClass] = {}
+    by_value: dict[int, Category] = {}
     by_name: dict[str, LabelClass] = {}
     for entry in classes:
         for other in (by_value.get(entry.value), by_name.get(folded(entry.name))):
@@ -86,7 +79,7 @@ class DatasetLayout:
     """Path of its label; None for a dataset without labels."""
     sensor: str
     """Key of `prithvi.catalog.SENSORS`."""
-    classes: tuple[LabelClass, ...]
+    classes: tuple[Category, ...]
     """In the order of the model's outputs."""
     ignore: tuple[int, ...]
     """Label values that say nothing."""
@@ -325,7 +318,7 @@ def folder_layout(
     scale: float | None = None,
     offset: float | None = None,
     nodata: Sequence[float] | float | None = None,
-    classes: Sequence[LabelClass] = (),
+    classes: Sequence[Category] = (),
     ignore: Sequence[int] = (),
     quantity: Quantity | None = None,
     table: tuple[str, str, str] | None = None,

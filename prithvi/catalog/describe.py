@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from prithvi.catalog.stac import collection, dataset
+from prithvi.catalog.stac_catalog import collection, dataset
 
 
 def describe(name: str) -> dict[str, Any]:

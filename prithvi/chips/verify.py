@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from prithvi.chips.files import SUMS, read_sums
 from prithvi.chips.journal import BUILD, Journal
+from prithvi.chips.store_files import SUMS, read_sums
 from prithvi.errors import DatasetError
 from prithvi.files import sha256
 

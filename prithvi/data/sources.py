@@ -10,9 +10,9 @@ from typing import Any, cast
 import torch
 from torch.utils.data import Dataset
 
-from prithvi.catalog import DatasetLayout, LabelClass, folder_layout
+from prithvi.catalog import DatasetLayout, folder_layout
 from prithvi.chips import ChipStore
-from prithvi.contract import IGNORE, Contract, Quantity
+from prithvi.contract import IGNORE, Category, Contract, Quantity
 from prithvi.data.chips import Chip, ChipDataset
 from prithvi.data.pretraining import PretrainDataModule
 from prithvi.data.stores import StoreDataset
@@ -32,7 +32,7 @@ class LayoutSource:
     def __init__(self, layout: DatasetLayout, root: Path, splits: Path | None = None) -> None:
         self.layout, self.root, self.splits = layout, root, splits
         self.contract: Contract = layout.contract
-        self.classes: tuple[LabelClass, ...] = layout.classes
+        self.classes: tuple[Category, ...] = layout.classes
         self.quantity: Quantity | None = layout.quantity
         self.name = layout.name
 
@@ -71,7 +71,7 @@ class StoreSource:
     def __init__(self, root: Path) -> None:
         self.store = ChipStore(root)
         self.name = root.name
-        self.classes: tuple[LabelClass, ...] = self.store.spec.classes
+        self.classes: tuple[Category, ...] = self.store.spec.classes
         if not self.classes:
             raise DatasetError(f"{root} has chips without labels: build it with them (prithvi data build --labels).")
 
@@ -170,11 +170,11 @@ def folder_of(plain: Mapping[str, Any], root: Path) -> DatasetLayout:
     return folder_layout(**options, name=root.name)
 
 
-def _class_of(entry: Any) -> LabelClass:
+def _class_of(entry: Any) -> Category:
     if not isinstance(entry, Mapping) or not {"value", "name"} <= set(entry) or set(entry) - {"value", "name", "color"}:
         raise ConfigError(f"data.folder.classes: each has value, name and, if wanted, color (RRGGBB); found {entry!r}.")
     value = _whole(entry["value"], "data.folder.classes")
-    return LabelClass(value, str(entry["name"]).strip(), str(entry.get("color", "")))
+    return Category(value, str(entry["name"]).strip(), str(entry.get("color", "")))
 
 
 def _whole(plain: Any, where: str) -> int:

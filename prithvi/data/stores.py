@@ -17,6 +17,7 @@ from prithvi.catalog.datasets import HALVES
 from prithvi.chips import ChipStore
 from prithvi.chips.spec import NO_FMASK, NODATA, UNLABELLED
 from prithvi.contract import IGNORE
+from prithvi.coords import year_and_day
 from prithvi.errors import DatasetError
 from prithvi.files import sha256
 from prithvi.hls import good
@@ -48,7 +49,7 @@ class StoreDataset(Dataset[dict[str, Any]]):
         if not self.indices:
             raise DatasetError(f"{self.store.path} holds no sample.")
         self.names: list[str] = samples["name"].tolist()
-        self.times = np.array([[_year_and_day(time) for time in row] for row in samples["times"]], np.float32)
+        self.times = np.stack([year_and_day(row) for row in samples["times"]])
         places = samples.geometry
         self.places = np.stack([places.y.to_numpy(), places.x.to_numpy()], axis=1).astype(np.float32)
 
@@ -145,7 +146,3 @@ def _valid(pixels: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.bool_]:
     if "fmask" in pixels:
         valid &= pixels["fmask"] != NO_FMASK
     return valid
-
-
-def _year_and_day(time: Any) -> tuple[float, float]:
-    return (float(time.year), float(time.timetuple().tm_yday - 1)) if time is not None else (np.nan, np.nan)

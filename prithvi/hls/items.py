@@ -234,6 +234,14 @@ def _from_json(path: Path) -> list[pystac.Item]:
     raise DatasetError(f"{path} is no STAC item, collection or catalog (its type is {kind!r}).")
 
 
+def by_tile(items: Sequence[pystac.Item]) -> dict[str, list[pystac.Item]]:
+    """Items of each tile in order of time."""
+    tiles: dict[str, list[pystac.Item]] = {}
+    for item in sorted(items, key=lambda item: Granule.parse(item.id)):
+        tiles.setdefault(Granule.parse(item.id).tile, []).append(item)
+    return tiles
+
+
 def table(items: Iterable[pystac.Item]) -> gpd.GeoDataFrame:
     """One row a granule: id, tile, product, time, cloud (per cent, NaN where unknown) and footprint (EPSG:4326)."""
     rows = []

@@ -19,7 +19,7 @@ import yaml
 from shapely.geometry import Point, box
 
 import prithvi as package
-from prithvi.chips.making import store_of_dataset
+from prithvi.chips.recipes import store_of_dataset
 from prithvi.data.sources import folder_of
 from prithvi.exported import export
 from prithvi.modelfolder import open_folder, save

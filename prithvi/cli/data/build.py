@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from prithvi.chips import ChipStore
-    from prithvi.chips.running import Progress
+    from prithvi.parallel import Progress
 
 
 def build_verb(
@@ -59,7 +59,7 @@ def build_verb(
     """Cuts chips that pass the filters, and keeps them in a Zarr store. A killed build goes on where it was."""
     from prithvi.catalog import dataset_names
     from prithvi.chips import DateRule, Filters
-    from prithvi.chips.making import Recipe, store_of_dataset, store_of_granules
+    from prithvi.chips.recipes import Recipe, store_of_dataset, store_of_granules
     from prithvi.errors import ConfigError
 
     stack = ExitStack()

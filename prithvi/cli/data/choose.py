@@ -28,7 +28,8 @@ def choose_verb(
 ) -> None:
     """Chooses tiles so that strata count alike, and dates that are clear and far enough apart."""
     from prithvi.chips import DateRule, sample_tiles
-    from prithvi.chips.planning import choose_dates, read_tiles
+    from prithvi.chips.date_plan import choose_dates
+    from prithvi.chips.tile_sampling import read_tiles
     from prithvi.cli.progress import Bar
     from prithvi.errors import ConfigError
     from prithvi.hls.items import read_items, write_items

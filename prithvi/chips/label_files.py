@@ -29,9 +29,10 @@ from rasterio.transform import array_bounds
 from rasterio.warp import Resampling, reproject
 from rasterio.windows import from_bounds
 
-from prithvi.catalog.datasets import LabelClass, folded
-from prithvi.chips.labelvalues import PALETTE, classes_in
+from prithvi.catalog.datasets import folded
+from prithvi.chips.label_values import PALETTE, classes_in
 from prithvi.chips.spec import UNLABELLED
+from prithvi.contract import Category
 from prithvi.errors import DatasetError, nearest
 from prithvi.scenes.polygons import clip, frames, mend, read_vectors, ring, sound, whole_turns
 
@@ -62,12 +63,12 @@ def open_labels(
         background: name of the class of all pixels outside every feature; None leaves them unlabelled.
         ignore: values of a raster, or classes of the column, that are no class: their pixels stay unlabelled.
         keep: values of a raster that are classes though they look like no data.
-        product: what the raster is, a key of `prithvi.catalog.labelproducts.LABEL_PRODUCTS`; None looks at its name and
-            tags.
+        product: what the raster is, a key of `prithvi.catalog.label_products.LABEL_PRODUCTS`; None looks at its name
+            and tags.
 
     Raises:
         DatasetError: no such file or column, no class, a file without a CRS, classes that differ by case or blanks
-            alone, or a raster's value that may be no data; see `prithvi.chips.labelvalues`.
+            alone, or a raster's value that may be no data; see `prithvi.chips.label_values`.
 
     Warns:
         UserWarning: features cross or cover themselves and are mended; what is drawn twice counts once.
@@ -93,7 +94,7 @@ class VectorLabels:
     column: str
     values: tuple[Any, ...]
     """The column's values in the order of the classes."""
-    classes: tuple[LabelClass, ...]
+    classes: tuple[Category, ...]
     background: int | None
     """Class of pixels outside every feature."""
     crs: str
@@ -107,7 +108,7 @@ class VectorLabels:
     told: str = ""
     """Its classes in words."""
 
-    def near(self, crs: str, bounds: tuple[float, float, float, float]) -> LabelsHere:
+    def near(self, crs: str, bounds: Sequence[float]) -> LabelsHere:
         """The features that touch a box (left, bottom, right, top in `crs`), in that CRS."""
         same = CRS.from_user_input(self.crs) == CRS.from_user_input(crs)
         parts = []
@@ -166,11 +167,11 @@ class RasterLabels:
     path: str
     values: tuple[int, ...]
     """The raster's values in the order of the classes."""
-    classes: tuple[LabelClass, ...]
+    classes: tuple[Category, ...]
     told: str = ""
     """Its classes in words, and what is none."""
 
-    def near(self, crs: str, bounds: tuple[float, float, float, float]) -> RasterHere:
+    def near(self, crs: str, bounds: Sequence[float]) -> RasterHere:
         """The raster, to be read onto grids in `crs`."""
         return RasterHere(self, crs)
 
@@ -225,7 +226,7 @@ class RasterHere:
 
 
 def _boxes(
-    crs: str, other: str, bounds: tuple[float, float, float, float], turns: Sequence[int]
+    crs: str, other: str, bounds: Sequence[float], turns: Sequence[int]
 ) -> list[tuple[float, float, float, float]]:
     """Boxes in another reference system that hold a box; several where that one's longitudes jump in it."""
     back = Transformer.from_crs(crs, other, always_xy=True)
@@ -297,7 +298,7 @@ def _open_vector(file: Path, column: str | None, background: str | None, ignore:
     if len(words) > UNLABELLED:
         raise DatasetError(f"{file} has {len(words)} classes; at most {UNLABELLED} can be told apart.")
     classes = tuple(
-        LabelClass(own[place] if whole else place, word, PALETTE[place % len(PALETTE)])
+        Category(own[place] if whole else place, word, PALETTE[place % len(PALETTE)])
         for place, word in enumerate(words)
     )
     told = f"{file.name}: classes are {', '.join(f'{entry.value} ({entry.name})' for entry in classes)}."

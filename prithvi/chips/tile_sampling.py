@@ -9,15 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pystac
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from scipy.cluster.vq import kmeans2
 
 from prithvi.errors import ConfigError, DatasetError, nearest
+from prithvi.hls.items import by_tile
+from prithvi.hls.tiles import tile_footprints
+from prithvi.scenes.polygons import read_vectors
 
 EQUAL_AREA = "EPSG:6933"
 
@@ -95,6 +100,29 @@ def sample_tiles(
         {name: entropy(values.iloc[kept]) for name, values in names.items()},
         int((~apart).sum()),
     )
+
+
+def read_tiles(path: str | Path, items: Sequence[pystac.Item]) -> gpd.GeoDataFrame:
+    """A table of tiles to choose among: those of which there are granules, with their squares where it has none.
+
+    Raises:
+        DatasetError: the file cannot be read, has no column `tile`, or names no tile that there is a granule of.
+
+    """
+    file = Path(path)
+    try:
+        frame = pd.read_csv(file) if file.suffix.lower() == ".csv" else read_vectors(file, "a table of tiles")
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{file} cannot be read as a table of tiles ({error}).") from error
+    if "tile" not in frame.columns:
+        raise DatasetError(f"{file} has no column tile; it has {', '.join(map(str, frame.columns))}.")
+    frame = frame.assign(tile=frame["tile"].astype(str).str.removeprefix("T"))
+    there = frame[frame["tile"].isin(by_tile(items))].reset_index(drop=True)
+    if there.empty:
+        raise DatasetError(f"{file} names {len(frame)} tiles, and there is no granule of any of them.")
+    if not isinstance(there, gpd.GeoDataFrame):
+        there = gpd.GeoDataFrame(there, geometry=tile_footprints(there["tile"]).geometry)
+    return there
 
 
 def entropy(labels: pd.Series) -> float:
