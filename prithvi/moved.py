@@ -15,6 +15,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 MOVED = {
+    "catalog.describe": "cli.data.show",
     "catalog.labelproducts": "catalog.label_products",
     "catalog.places": "catalog.shipped",
     "catalog.splits": "catalog.chip_lists",

@@ -92,6 +92,7 @@ def layout_units(
         DatasetError: no such part, or files are missing.
 
     """
+    # Units of 64 files: enough work to be worth a task, little enough to lose when a build is killed.
     units = []
     for split in splits or layout.splits:
         files = layout.chips(root, split)

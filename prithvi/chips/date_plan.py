@@ -48,6 +48,8 @@ def choose_dates(
         DatasetError: no sequence in any tile.
 
     """
+    # Tile by tile, as dates of different tiles have nothing to do with each other. The choice is written into copies of
+    # the items (`number/position` of each sequence), so that it travels in any file of items and a build repeats it.
     tiles = {tile: found for tile, found in by_tile(items).items() if split is None or tile in split}
     shares = measure([item for found in tiles.values() for item in found], progress)
     chosen = []
@@ -82,6 +84,8 @@ def measure(items: Sequence[pystac.Item], progress: Progress | None = None) -> d
         SceneError: an Fmask cannot be read.
 
     """
+    # Most archives state clouds and some state missing pixels; only where one is lacking is the Fmask opened, every
+    # eighth pixel of it (an overview where the file has one), on threads as it is the network that takes the time.
     shares: dict[str, tuple[float, float]] = {}
     tasks: dict[str, Any] = {}
     for item in items:

@@ -54,6 +54,8 @@ def classes_in(
         DatasetError: no class, too many, a value that may be no data, or one that the product does not have.
 
     """
+    # Three sources say what a value is, in this order: the caller (ignore, keep), a published product, the file's own
+    # tags and names. Whatever remains open and looks like no data is asked about.
     file = Path(raster.name)
     silent, wanted = _numbers(ignore, "--ignore"), _numbers(keep, "--keep")
     both = sorted(silent & wanted)
@@ -109,6 +111,8 @@ def _numbers(words: Sequence[str], option: str) -> set[int]:
 
 def _counted(raster: rasterio.DatasetReader) -> Counter[int]:
     """Pixels of each value that is not nodata."""
+    # In windows, since a national land cover map does not fit into memory; ends early where a raster of measurements
+    # shows more values than classes can have.
     counts: Counter[int] = Counter()
     for row in range(0, raster.height, _SCAN):
         for column in range(0, raster.width, _SCAN):

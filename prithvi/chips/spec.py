@@ -211,6 +211,8 @@ class Tally:
             spec: the store's form.
 
         """
+        # Sums of whole numbers, one band at a time: exact in int64 for any chip that fits into memory (values below
+        # 2^15, so squares below 2^30), and in Python's integers, which have no end, over all chips.
         known = pixels["image"] != NODATA
         if spec.fmask:
             known &= (pixels["fmask"] != NO_FMASK)[:, None]

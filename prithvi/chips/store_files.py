@@ -48,6 +48,9 @@ def make_array(root: Path, name: str, array: ArraySpec, spec: StoreSpec, count: 
     """The array of `count` samples, opened where an interrupted build made it; only metadata is written."""
     if (root / name / "zarr.json").is_file():
         return zarr.open_array(root / name, mode="r+", config={"write_empty_chunks": True})
+    # A chunk is one sample, which is what training reads at random, and a shard is a file of many chunks, so that a
+    # store has thousands of files and not millions. Bit-shuffling first lets the codec see that neighbouring
+    # reflectances have their high bits in common. Chunks of fill values alone are written too: none is ever missing.
     codec, level = CODECS[spec.codec]
     made: zarr.Array[Any] = zarr.create_array(
         root / name,
@@ -111,6 +114,7 @@ def _write_small(
 def read_samples(root: Path) -> list[Sample]:
     """What a store says of its samples, in their order."""
     group = zarr.open_group(root, mode="r", use_consolidated=True)
+    # A table is kept as columns, an array each, which readers of Zarr see as coordinates: here they turn into rows.
     columns: dict[str, list[Any]] = {
         field: np.asarray(group[name][...]).tolist()  # type: ignore[index]
         for name, (field, *_) in _COLUMNS.items()

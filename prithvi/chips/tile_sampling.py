@@ -19,12 +19,11 @@ import pystac
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from scipy.cluster.vq import kmeans2
 
+from prithvi.chips.splits import EQUAL_AREA
 from prithvi.errors import ConfigError, DatasetError, nearest
 from prithvi.hls.items import by_tile
 from prithvi.hls.tiles import tile_footprints
 from prithvi.scenes.polygons import read_vectors
-
-EQUAL_AREA = "EPSG:6933"
 
 
 @dataclass(frozen=True)
@@ -85,6 +84,8 @@ def sample_tiles(
     chance = np.random.default_rng(seed)
     labels = _labels(tiles, strata, clusters, chance)
     stratum = labels.astype(str).agg(" / ".join, axis=1)
+    # Draw first, then take some of what was drawn for validation, then drop training tiles beside these: dropping
+    # before the draw would let the validation tiles decide which strata are rare.
     drawn = _draw(stratum, labels, min(count, len(tiles)), minimum, chance)
     chosen = tiles.iloc[drawn].assign(stratum=stratum.iloc[drawn])
     held = chance.permutation(len(chosen))[: round(validation * len(chosen))]
@@ -167,6 +168,7 @@ def _labels(
     labels = pd.DataFrame({name: tiles[name].to_numpy() for name in strata if not _is_number(tiles[name])})
     numeric = [name for name in strata if _is_number(tiles[name])]
     if numeric and clusters is not None:
+        # Standardised, so that a column in kelvin does not outweigh one of shares.
         values = tiles[numeric].to_numpy(float)
         spread = values.std(axis=0)
         values = (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1)
@@ -178,6 +180,8 @@ def _labels(
 
 def _draw(stratum: pd.Series, labels: pd.DataFrame, count: int, minimum: int, chance: np.random.Generator) -> list[int]:
     """Positions of drawn tiles: first the least number of every class, then turn by turn from each stratum."""
+    # One random order of all tiles serves both rounds, so that a tile drawn for its class's minimum is also the one
+    # that its stratum would have given next.
     order = chance.permutation(len(stratum))
     drawn: dict[int, None] = {}
     for name in labels:
@@ -186,6 +190,7 @@ def _draw(stratum: pd.Series, labels: pd.DataFrame, count: int, minimum: int, ch
             have = sum(values[index] == value for index in drawn)
             fresh = [int(index) for index in order if values[index] == value and int(index) not in drawn]
             drawn.update(dict.fromkeys(fresh[: max(0, minimum - have)]))
+    # Then one tile at a time from the stratum that has given fewest so far: as level as the strata's sizes allow.
     queues = {
         name: [int(i) for i in order if stratum.iloc[i] == name and int(i) not in drawn]
         for name in sorted(set(stratum))

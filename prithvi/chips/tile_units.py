@@ -145,6 +145,8 @@ class TileUnit:
             layers = {index: _Layers(self.granules[index], open_files) for index in used}
             grid, crs = _one_grid(list(layers.values()))
             near = self.labels.near(crs, grid.boundingbox) if self.labels is not None else None
+            # Strip by strip from the top: all bands and dates of as many rows as a chip has are read once, whatever
+            # number of chips and sequences of dates is cut out of them.
             for row in range(0, grid.shape[0] - spec.height + 1, spec.height):
                 windows = self._windows(grid, crs, row, size)
                 if not windows:

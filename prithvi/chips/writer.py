@@ -13,18 +13,10 @@ import numpy.typing as npt
 import zarr
 
 import prithvi
+from prithvi.chips import store_files
 from prithvi.chips.journal import Journal
 from prithvi.chips.shards import ShardedArray, empty_shard
 from prithvi.chips.spec import Sample, StoreSpec, Tally, statistics_of
-from prithvi.chips.store_files import (
-    SUMS,
-    make_array,
-    read_metadata,
-    read_sums,
-    write_metadata,
-    write_samples,
-    write_sums,
-)
 from prithvi.files import sha256
 from prithvi.jsontext import finite
 
@@ -46,9 +38,11 @@ def write_shards(
         runner: `prithvi.parallel.run` with where it runs.
 
     """
+    # Shards are independent files, so they are written in any order and on any machine; the journal notes each with
+    # its checksum when it is on disk, and a resumed build writes only those that are not noted.
     count = old + len(rows)
     for name, array in spec.arrays().items():
-        make_array(journal.new, name, array, spec, count)
+        store_files.make_array(journal.new, name, array, spec, count)
     done = {entry["shard"] for entry in journal.entries() if _is_there(entry, journal)}
     tasks = {}
     for shard in range(old // spec.shard, -(-count // spec.shard)):
@@ -124,9 +118,10 @@ def commit(journal: Journal, spec: StoreSpec, samples: Sequence[Sample], plan: d
     Until `zarr.json` is replaced, the store is the old one (or none): it names neither new samples nor new files. A
     build that is killed in between finds its files by the journal and moves the others.
     """
+    # Tallies of the shards add up to the store's statistics, exactly, without a second look at any pixel.
     store, new = journal.store, journal.new
     entries = {entry["shard"]: entry for entry in journal.entries() if "shard" in entry}
-    write_samples(new, spec, samples)
+    store_files.write_samples(new, spec, samples)
     parts = [sample.split for sample in samples]
     tallies = {part: Tally(**plain) for part, plain in _old_tallies(store).items()}
     for entry in entries.values():
@@ -142,13 +137,14 @@ def commit(journal: Journal, spec: StoreSpec, samples: Sequence[Sample], plan: d
         "statistics": finite(statistics_of(tallies)),
         "build": plan,
     }
-    write_metadata(new, attributes)
+    store_files.write_metadata(new, attributes)
     fresh = {path: sha for entry in entries.values() for path, (sha, _) in entry["files"].items()}
     for file in sorted(new.rglob("*")):
         path = file.relative_to(new).as_posix()
-        if file.is_file() and path not in fresh and path != SUMS:  # a list that a killed build left is written anew
+        # A list of checksums that a killed build left is written anew.
+        if file.is_file() and path not in fresh and path != store_files.SUMS:
             fresh[path] = sha256(file)
-    write_sums(new, {**read_sums(store), **fresh})
+    store_files.write_sums(new, {**store_files.read_sums(store), **fresh})
     files = sorted((file for file in new.rglob("*") if file.is_file()), key=lambda file: file == new / "zarr.json")
     for file in files:
         target = store / file.relative_to(new)
@@ -158,7 +154,7 @@ def commit(journal: Journal, spec: StoreSpec, samples: Sequence[Sample], plan: d
 
 
 def _old_tallies(store: Path) -> dict[str, Any]:
-    tallies: dict[str, Any] = read_metadata(store)["tallies"] if (store / "zarr.json").is_file() else {}
+    tallies: dict[str, Any] = store_files.read_metadata(store)["tallies"] if (store / "zarr.json").is_file() else {}
     return tallies
 
 
