@@ -30,7 +30,7 @@ def peak() -> float:
 
 def imported() -> float:
     """The same, once everything that a task needs is imported."""
-    import prithvi.chips.making  # noqa: F401
+    import prithvi.chips.recipes  # noqa: F401
 
     return peak()
 
@@ -38,7 +38,7 @@ def imported() -> float:
 def main() -> None:
     """Prints a line a build."""
     from prithvi.chips import DateRule, Filters
-    from prithvi.chips.making import Recipe, store_of_granules
+    from prithvi.chips.recipes import Recipe, store_of_granules
     from prithvi.hls import write_items
     from tests.synthetic_hls import make_archive
 

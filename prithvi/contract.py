@@ -22,6 +22,24 @@ IGNORE = -1
 
 
 @dataclass(frozen=True)
+class Category:
+    """One class of labels, of a model's outputs and of a map."""
+
+    value: int
+    """What label files hold for it, and the number that maps have for it, which is 0 to 254 there."""
+    name: str
+    color: str
+    """Six hexadecimal digits, RRGGBB; empty where none was chosen."""
+    label: int | None = None
+    """The value in label files, where a map cannot hold that and has another one; None where it is `value`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; `label` only where there is one."""
+        plain = dataclasses.asdict(self)
+        return plain if self.label is not None else {key: plain[key] for key in ("value", "name", "color")}
+
+
+@dataclass(frozen=True)
 class Quantity:
     """What a regression predicts, and the statistics that it is standardised by."""
 

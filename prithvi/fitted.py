@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from prithvi.contract import Contract, Quantity
+from prithvi.contract import Category, Contract, Quantity
 from prithvi.errors import ConfigError
 from prithvi.models import Segmenter, Standardise
 from prithvi.models.heads import is_concurrent
@@ -19,22 +19,8 @@ LARGEST = 254
 """The largest class number that a map holds: its pixels are uint8, and 255 is no data."""
 
 
-@dataclass(frozen=True)
-class ClassEntry:
-    """One class of a map."""
-
-    value: int
-    """Its number in the map, 0 to 254: the value that the labels have for it, wherever a map can hold that."""
-    name: str
-    color: str
-    """Six hexadecimal digits, RRGGBB."""
-    label: int | None = None
-    """The value that the labels have for it, where a map cannot hold that; None where it is `value`."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it; `label` only where there is one."""
-        plain = dataclasses.asdict(self)
-        return plain if self.label is not None else {key: plain[key] for key in ("value", "name", "color")}
+ClassEntry = Category
+"""The older name."""
 
 
 def class_entries(

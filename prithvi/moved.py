@@ -15,6 +15,25 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 MOVED = {
+    "catalog.describe": "cli.data.show",
+    "catalog.labelproducts": "catalog.label_products",
+    "catalog.places": "catalog.shipped",
+    "catalog.splits": "catalog.chip_lists",
+    "catalog.stac": "catalog.stac_catalog",
+    "chips.choosing": "chips.tile_sampling",
+    "chips.cutting": "chips.tile_units",
+    "chips.dates": "chips.date_rule",
+    "chips.files": "chips.store_files",
+    "chips.importing": "chips.dataset_units",
+    "chips.labels": "chips.label_files",
+    "chips.labelvalues": "chips.label_values",
+    "chips.making": "chips.recipes",
+    "chips.planning": "chips.date_plan",
+    "chips.running": "parallel",
+    "chips.staging": "chips.build",
+    "chips.writing": "chips.writer",
+    "data.gaps": "data.cloud_gaps",
+    "hls.access": "scenes.access",
     "mapping.textfile": "files",
 }
 """Old name to new name, both below `prithvi`."""

@@ -19,7 +19,7 @@ import rasterio
 import torch
 import yaml
 
-from prithvi.catalog.stac import collection
+from prithvi.catalog.stac_catalog import collection
 from prithvi.modelfolder import save
 from prithvi.models import PrithviMAE
 from prithvi.models.zoo import VARIANTS

@@ -1,9 +1,10 @@
 """Datasets and sensors described as data, and the samples that ship with the project."""
 
-from prithvi.catalog.datasets import ChipFiles, DatasetLayout, LabelClass, folder_layout
-from prithvi.catalog.places import config_path, data_catalog
+from prithvi.catalog.datasets import ChipFiles, DatasetLayout, LabelClass
+from prithvi.catalog.folders import folder_layout
 from prithvi.catalog.sensors import SENSORS, Sensor, sensor
-from prithvi.catalog.stac import dataset, dataset_names
+from prithvi.catalog.shipped import config_path, data_catalog
+from prithvi.catalog.stac_catalog import dataset, dataset_names
 
 __all__ = [
     "SENSORS", "ChipFiles", "DatasetLayout", "LabelClass", "Sensor", "config_path", "data_catalog", "dataset",

@@ -6,7 +6,7 @@ import datetime as dt
 import re
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,35 +14,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from prithvi.bands import check_names
-from prithvi.catalog.sensors import sensor as sensor_named
-from prithvi.catalog.splits import Split, found_ids, listed_ids, matching, read_table, tabled_ids
-from prithvi.contract import IGNORE, Contract, Quantity
+from prithvi.catalog.chip_lists import Split, found_ids, listed_ids, matching, read_table, tabled_ids
+from prithvi.contract import IGNORE, Category, Contract, Quantity
 from prithvi.errors import DatasetError, nearest
 
 HALVES = ("val_half", "test_half")
 """Of the val split of a dataset without a test split: one to choose by, one to report."""
 
 
-@dataclass(frozen=True)
-class LabelClass:
-    """One class of a label map."""
-
-    value: int
-    """What the label files hold for it; maps have the same number."""
-    name: str
-    color: str
-    """Six hexadecimal digits, RRGGBB."""
+LabelClass = Category
+"""The older name."""
 
 
-def check_classes(classes: Sequence[LabelClass], ignore: Sequence[int], where: str) -> None:
+def check_classes(classes: Sequence[Category], ignore: Sequence[int], where: str) -> None:
     """Whether each class has a value and a name of its own that nothing else claims.
 
     Raises:
         DatasetError: two classes have one value, or names that differ by case or blanks alone; or a class is ignored.
 
     """
-    by_value: dict[int, LabelClass] = {}
+    by_value: dict[int, Category] = {}
     by_name: dict[str, LabelClass] = {}
     for entry in classes:
         for other in (by_value.get(entry.value), by_name.get(folded(entry.name))):
@@ -56,6 +47,11 @@ def check_classes(classes: Sequence[LabelClass], ignore: Sequence[int], where: s
             raise DatasetError(
                 f"{where} has the class {entry.value} ({entry.name}) and ignores {entry.value}: say one."
             )
+
+
+def in_half(name: str, half: str) -> bool:
+    """Whether a chip is in a half of val: by a checksum of its name, so that it stays there whatever else there is."""
+    return zlib.crc32(name.encode()) % 2 == HALVES.index(half)
 
 
 def folded(name: str) -> str:
@@ -86,7 +82,7 @@ class DatasetLayout:
     """Path of its label; None for a dataset without labels."""
     sensor: str
     """Key of `prithvi.catalog.SENSORS`."""
-    classes: tuple[LabelClass, ...]
+    classes: tuple[Category, ...]
     """In the order of the model's outputs."""
     ignore: tuple[int, ...]
     """Label values that say nothing."""
@@ -129,9 +125,7 @@ class DatasetLayout:
 
         """
         if split in HALVES and "test" not in self.splits and "val" in self.splits:
-            # By a checksum of the name, so that a chip stays in its half whatever else is there.
-            ids = self.chip_ids("val", folder, root)
-            return [id for id in ids if zlib.crc32(id.encode()) % 2 == HALVES.index(split)]
+            return [id for id in self.chip_ids("val", folder, root) if in_half(id, split)]
         if split not in self.splits:
             halves = "" if split != "test" else (
                 " It has no test split, and published results are those of val: val_half and test_half are fixed "
@@ -311,109 +305,3 @@ def _there(path: Path, what: str) -> Path:
     if not path.is_file():
         raise DatasetError(f"the {what} is not there: {path}.")
     return path
-
-
-def folder_layout(
-    image: str,
-    label: str | None = None,
-    *,
-    bands: Sequence[str],
-    sensor: str,
-    frames: int = 1,
-    order: str | None = None,
-    gain: float | None = None,
-    scale: float | None = None,
-    offset: float | None = None,
-    nodata: Sequence[float] | float | None = None,
-    classes: Sequence[LabelClass] = (),
-    ignore: Sequence[int] = (),
-    quantity: Quantity | None = None,
-    table: tuple[str, str, str] | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    lists: Mapping[str, str | Path] | None = None,
-    split: str = "train",
-    name: str = "folder",
-) -> DatasetLayout:
-    """Any folder of GeoTIFFs and masks as a dataset; nothing about it is guessed.
-
-    Args:
-        image: path of an image under the folder, `{id}` standing for the chip's name: `images/{id}.tif`.
-        label: path of its mask, or of its raster of a quantity; None for images without. In both, `*` stands for what
-            a name has beside the id.
-        bands: common names of the bands of one date, in the order of the file.
-        sensor: key of `prithvi.catalog.SENSORS`: says level and scale.
-        frames: dates in a file.
-        order: `time-major` or `band-major`, if there are several dates.
-        gain: the scale in other words: 1 / scale.
-        scale: reflectance = (value + offset) / scale, as of `prithvi.open_scene`: counts more than what each band of a
-            file says by its tags, and that more than what the sensor usually has.
-        offset: added to every value before it is scaled (-1000 for Sentinel-2 archives since 2022); likewise.
-        nodata: values of pixels without data, beside those that a file declares; None takes the sensor's own, where the
-            scale is, too.
-        classes: what the values of a mask mean, in the order of the model's outputs.
-        ignore: values of a mask that say nothing.
-        quantity: what the label rasters hold, where that is a number.
-        table: CSV file, column of ids and column of classes, where a class belongs to a whole chip.
-        mean: band means in reflectance x 10,000; None where the weights' own are to be taken.
-        std: band standard deviations, likewise.
-        lists: file of ids, one a line, of each part; None puts all chips that are there into one.
-        split: the part that all chips belong to, without lists.
-        name: how to call it.
-
-    Raises:
-        DatasetError: several dates without an order, masks without classes, classes that `check_classes` refuses, a
-            pattern without `{id}`, or a scale that is not above 0.
-        BandError: a band that is none.
-
-    """
-    if frames < 1:
-        raise DatasetError(f"a file holds at least one date; frames={frames} was given.")
-    if frames > 1 and order not in ("time-major", "band-major"):
-        raise DatasetError(
-            f"files of {frames} dates of {len(bands)} bands: say order= time-major (all bands of the first date "
-            "first) or band-major. Neither is guessed."
-        )
-    if (label is not None or table is not None) and not classes and quantity is None:
-        raise DatasetError("masks were given and no classes: say what their values mean.")
-    check_classes(classes, ignore, name)
-    for pattern in (image, label):
-        if pattern is not None and pattern.count("{id}") != 1:
-            raise DatasetError(f"{pattern!r} does not say where the chip's name stands: write images/{{id}}.tif.")
-        if pattern is not None and "*" in pattern and not lists:
-            raise DatasetError(f"{pattern!r} leaves open which part is the chip's name: give lists of names.")
-    product = sensor_named(sensor)
-    names = check_names(bands)
-    if (mean is None) != (std is None):
-        raise DatasetError(f"{'std' if std is None else 'mean'} is missing: give both mean and std, or neither.")
-    contract = Contract(
-        names, tuple(mean) if mean else (0.0,) * len(names), tuple(std) if std else (1.0,) * len(names),
-        resolution=product.resolution, level=product.level,
-    )  # fmt: skip
-    if gain is not None and scale is not None:
-        raise DatasetError(f"gain {gain:g} and scale {scale:g} say the same thing twice: leave the gain out.")
-    scale = 1 / gain if gain is not None else scale
-    if scale is not None and not 0 < scale < float("inf"):
-        raise DatasetError(f"a scale of {scale:g} was given; value = reflectance x scale needs one above 0.")
-    own = scale is None
-    factor = product.gain if scale is None else 1 / scale
-    fills = (nodata,) if isinstance(nodata, (int, float)) else nodata
-    return DatasetLayout(
-        name=name,
-        image=image,
-        label=label,
-        sensor=sensor,
-        classes=tuple(classes),
-        ignore=tuple(ignore),
-        contract=contract,
-        splits={part: Split(list=Path(path)) for part, path in lists.items()} if lists else {split: Split()},
-        bands=names,
-        frames=frames,
-        order=order,
-        gain=factor,
-        bias=offset * factor if offset is not None else product.bias if own else 0.0,
-        said=(scale, offset),
-        nodata=tuple(fills) if fills is not None else (product.nodata,) if own else (),
-        quantity=quantity,
-        table=table,
-    )

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from prithvi import hub
-from prithvi.catalog.stac import collection
+from prithvi.catalog.stac_catalog import collection
 from prithvi.errors import DatasetError
 
 _ARCHIVES = (".tar.gz", ".tgz", ".tar")

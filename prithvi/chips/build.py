@@ -1,6 +1,6 @@
-"""Building a store: every unit is staged, all samples are put in order, every shard is written, and all is moved in.
+"""Building a store: every unit is cut, all samples are put in order, every shard is written, and all is moved in.
 
-Each of the steps is done whole or not at all and remembered (`prithvi.chips.journal`), so that a killed build goes on
+Each of the steps is done whole or not at all and remembered (`prithvi.chips.journal`), so that a killed build resumes
 where it was and ends in the same bytes. Units and shards are independent: they run on threads or on a cluster.
 """
 
@@ -9,21 +9,24 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import os
 import shutil
+import uuid
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 import numpy as np
 
 from prithvi.chips.journal import Journal
-from prithvi.chips.running import Progress, run
-from prithvi.chips.spec import Sample, StoreSpec
-from prithvi.chips.staging import Unit, stage, staged_samples
-from prithvi.chips.store import ChipStore, read_samples
-from prithvi.chips.writing import commit, write_shards
+from prithvi.chips.spec import Chip, Sample, StoreSpec
+from prithvi.chips.store_files import read_metadata, read_samples
+from prithvi.chips.writer import Row, commit, write_shards
 from prithvi.errors import DatasetError, OutputError
+from prithvi.parallel import Progress, run
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -31,6 +34,33 @@ if TYPE_CHECKING:
 Splitter = Callable[[Sequence[Sample]], Sequence[str]]
 """Gives each sample its part: train, val, test, or another word."""
 _PARTS = {"train": 0, "val": 1, "test": 2}
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Unit(Protocol):
+    """Something that chips come from: independent of all other units, and small enough to travel to a worker."""
+
+    @property
+    def key(self) -> str:
+        """Its name, unlike that of any other unit; the order of the names is the order of the store."""
+        ...
+
+    def chips(self, spec: StoreSpec) -> Iterator[Chip]:
+        """Its chips, the same ones in the same order each time."""
+        ...
+
+
+class Running(TypedDict, total=False):
+    """How a build runs; all but `append` leaves the store's bytes as they are."""
+
+    scheduler: str | Client | None
+    """Address or client of a Dask cluster; None runs on threads."""
+    workers: int | None
+    """Threads; None takes one a core."""
+    append: bool
+    """Add to the samples of an existing store, behind them."""
+    progress: Callable[[str], Progress] | None
+    """Called with the name of a stage of the work, gives that stage's progress function."""
 
 
 def build(
@@ -42,13 +72,13 @@ def build(
     split: Splitter | None = None,
     per_unit: int | None = None,
     seed: int = 0,
+    shuffle: bool = True,
     scheduler: str | Client | None = None,
     workers: int | None = None,
-    progress: Callable[[str], Progress] | None = None,
     append: bool = False,
-    shuffle: bool = True,
-) -> ChipStore:
-    """Makes (or goes on making) a store of the chips of `units`.
+    progress: Callable[[str], Progress] | None = None,
+) -> None:
+    """Makes a store of the chips of `units`, or resumes a build that was killed.
 
     Samples stand in the order of their parts (train, val, test, others by name), shuffled within each part.
 
@@ -56,16 +86,16 @@ def build(
         path: folder of the store.
         spec: form of the samples.
         units: where chips come from; keys must differ.
-        plan: everything beside the units' keys that the result depends on, as JSON holds it. A build goes on from
-            what a killed one left if the plans are equal.
+        plan: everything beside the units' keys that the result depends on, as JSON holds it. A killed build is
+            resumed if the plans are equal.
         split: gives each sample its part; None keeps what the units say.
         per_unit: most samples of a unit; more are thinned out at random.
         seed: of the thinning and of the order.
-        scheduler: see `prithvi.chips.running.run`.
-        workers: threads.
-        progress: called with the name of a stage of the work, gives that stage's progress function.
-        append: add to the samples of a store that is there, behind them.
         shuffle: False keeps the order of the units and of the chips in them.
+        scheduler: see `Running`.
+        workers: see `Running`.
+        append: see `Running`.
+        progress: see `Running`.
 
     Raises:
         DatasetError: the store exists and is another one; another build is at work; no chip was left; a unit failed
@@ -80,136 +110,157 @@ def build(
     full: dict[str, Any] = {
         **json.loads(json.dumps(plan)),
         "spec": spec.to_dict(),
-        "units": _mark(keys),
+        "units": [len(keys), zlib.crc32("\n".join(keys).encode())],
         "seed": seed,
         "per_unit": per_unit,
+        "shuffle": shuffle,
+        "append_to": 0,
     }
-    full["shuffle"] = shuffle
-    full["append_to"] = 0
+    runner = partial(run, scheduler=scheduler, workers=workers)
     journal = Journal(path)
     with journal.lock():
         _end_what_was_committed(journal)
-        existing = _existing(path, spec, full, append, journal)
-        if existing is not None and not append and not journal.unfinished():
-            return existing
-        old = read_samples(path) if existing is not None and append else []
+        exists = _check_existing(path, spec, full, append, journal)
+        if exists and not append and not journal.unfinished():
+            return
+        old = read_samples(path) if exists and append else []
         full["append_to"] = len(old)
         journal.begin(full)
-        step = progress or (lambda _: lambda _done, _all: None)
         try:
-            _stage_all(journal, spec, todo, scheduler, workers, step("cutting"))
-            order, samples = _arrange(journal, keys, split, per_unit, seed, shuffle)
+            tasks = {f"cut {unit.key}": (stage, (unit, spec, journal.staged)) for unit in todo}
+            _refuse_failed(runner(tasks, progress=progress and progress("cutting")), len(todo))
+            rows, samples = _arrange(journal, keys, split, per_unit, seed, shuffle)
             if not samples and not append:
                 raise _nothing(journal, keys)
-            write_shards(journal, spec, order, samples, old, scheduler, workers, step("writing"))
+            write_shards(journal, spec, rows, len(old), partial(runner, progress=progress and progress("writing")))
             commit(journal, spec, [*old, *samples], full)
         except OSError as error:
-            raise _disk(error, path) from error
-    return ChipStore(path)
+            if error.errno not in _DISK_FULL:
+                raise OutputError(f"{path} cannot be written: {error}.") from error
+            raise OutputError(
+                f"the disk of {path} is full ({shutil.disk_usage(path).free / 1e6:,.0f} MB free): what was done is "
+                "kept; make room and run the same command again. Building needs, for a while, the size of the chips "
+                "without compression."
+            ) from error
 
 
 def _end_what_was_committed(journal: Journal) -> None:
     """Clears up behind a build that was killed after its last file was in place."""
-    whole = (journal.store / "zarr.json").is_file()
-    if journal.unfinished() and whole and ChipStore(journal.store).attributes.get("build") == journal.plan():
+    finished = (journal.store / "zarr.json").is_file()
+    if journal.unfinished() and finished and read_metadata(journal.store).get("build") == journal.plan():
         journal.end()
 
 
-def _mark(keys: Sequence[str]) -> list[Any]:
-    """The units in a few bytes: how many, and a checksum of their names."""
-    return [len(keys), zlib.crc32("\n".join(keys).encode())]
-
-
-def _existing(path: Path, spec: StoreSpec, plan: dict[str, Any], append: bool, journal: Journal) -> ChipStore | None:
-    """The finished store at `path`, if it is one that this build may meet."""
+def _check_existing(path: Path, spec: StoreSpec, plan: dict[str, Any], append: bool, journal: Journal) -> bool:
+    """Whether there is a finished store; raises DatasetError for one that this build may not meet."""
     if not (path / "zarr.json").is_file():
-        strangers = (
-            [entry.name for entry in path.iterdir() if entry.name != journal.folder.name] if path.is_dir() else []
-        )
-        if strangers and not journal.unfinished():
-            raise DatasetError(f"{path} is a folder with other files in it ({min(strangers)}): choose another name.")
-        return None
-    store = ChipStore(path)
-    if append and dataclasses.replace(store.spec, shard=spec.shard, codec=spec.codec) != spec:
-        raise DatasetError(
-            f"{path} holds samples of another form ({_differences(store.spec, spec)}): build another store."
-        )
+        others = [entry.name for entry in path.iterdir() if entry.name != journal.folder.name] if path.is_dir() else []
+        if others and not journal.unfinished():
+            raise DatasetError(f"{path} is a folder with other files in it ({min(others)}): choose another name.")
+        return False
+    attributes = read_metadata(path)
+    known = StoreSpec.from_dict(attributes["spec"])
+    fields = [field.name for field in dataclasses.fields(spec) if field.name not in ("shard", "codec")]
+    differ = [name for name in fields if getattr(known, name) != getattr(spec, name)]
+    if append and differ:
+        raise DatasetError(f"{path} holds samples of another form ({', '.join(differ)}): build another store.")
     if append or journal.unfinished():
-        return store
-    built = store.attributes.get("build", {})
+        return True
+    built = attributes.get("build", {})
     differ = sorted(key for key in built.keys() | plan.keys() if built.get(key) != plan.get(key))
     if differ:
         raise DatasetError(
             f"{path} is a finished store that was built otherwise ({', '.join(differ)} differ): choose another name, "
             "append to it (--append), or delete it."
         )
-    return store
+    return True
 
 
-def _differences(one: StoreSpec, other: StoreSpec) -> str:
-    names = [field.name for field in dataclasses.fields(StoreSpec) if field.name not in ("shard", "codec")]
-    return ", ".join(name for name in names if getattr(one, name) != getattr(other, name))
+def stage(unit: Unit, spec: StoreSpec, folder: Path) -> int:
+    """Cuts a unit into `folder/<key>/`, unless that was done before; returns the number of chips.
+
+    The folder holds a file of raw pixels for each array, one chip after the other, and `samples.json`.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written.
+        PrithviError: what the unit raises.
+
+    """
+    whole = folder / unit.key
+    if whole.is_dir():
+        return len(_staged_samples(whole))
+    # A name of its own: a cluster may give the same unit to two workers, and the first to end wins.
+    partial_folder = folder / f"{unit.key}.{uuid.uuid4().hex}.tmp"
+    partial_folder.mkdir(parents=True)
+    try:
+        samples = []
+        with ExitStack() as stack:
+            files = {name: stack.enter_context((partial_folder / name).open("wb")) for name in spec.arrays()}
+            for chip in unit.chips(spec):
+                chip.check(spec)
+                for name, file in files.items():
+                    file.write(np.ascontiguousarray(getattr(chip, name)).data)
+                samples.append(chip.sample.to_dict())
+        with (partial_folder / "samples.json").open("w", encoding="utf-8") as text:
+            json.dump(samples, text)
+            text.flush()
+            os.fsync(text.fileno())
+        try:
+            partial_folder.rename(whole)
+        except OSError:
+            if not whole.is_dir():
+                raise
+    finally:
+        shutil.rmtree(partial_folder, ignore_errors=True)
+    return len(samples)
 
 
-def _stage_all(
-    journal: Journal,
-    spec: StoreSpec,
-    units: Sequence[Unit],
-    scheduler: str | Client | None,
-    workers: int | None,
-    progress: Progress,
-) -> None:
-    tasks = {f"cut {unit.key}": (stage, (unit, spec, journal.staged)) for unit in units}
-    failed = run(tasks, scheduler=scheduler, workers=workers, progress=progress)
+def _staged_samples(folder: Path) -> list[Sample]:
+    plain: list[dict[str, Any]] = json.loads((folder / "samples.json").read_text(encoding="utf-8"))
+    return [Sample.from_dict(entry) for entry in plain]
+
+
+def _refuse_failed(failed: Mapping[str, Exception], count: int) -> None:
+    """Raises what stopped units from being cut: a full disk as it is, anything else with the first unit's name."""
     for error in failed.values():
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in _DISK_FULL:
             raise error
     if failed:
-        first = next(iter(failed))
+        task, error = next(iter(failed.items()))
         raise DatasetError(
-            f"{len(failed)} of {len(units)} parts failed, {first.removeprefix('cut ')} with: "
-            f"{failed[first] or type(failed[first]).__name__} The others are kept: mend or leave out what failed, and "
-            "run the same command again."
-        ) from failed[first]
+            f"{len(failed)} of {count} parts failed, {task.removeprefix('cut ')} with: {error or type(error).__name__} "
+            "The others are kept: mend or leave out what failed, and run the same command again."
+        ) from error
 
 
 def _arrange(
     journal: Journal, keys: Sequence[str], split: Splitter | None, per_unit: int | None, seed: int, shuffle: bool
-) -> tuple[list[tuple[str, int]], list[Sample]]:
-    """The order of the store: (unit, row in it) and what is known of each sample."""
-    places: list[tuple[str, int]] = []
+) -> tuple[list[Row], list[Sample]]:
+    """The order of the store: where each sample is staged, and what is known of it."""
+    staged: list[tuple[str, int]] = []
     samples: list[Sample] = []
     for key in keys:
-        known = staged_samples(journal.staged / key)
-        rows = range(len(known))
+        known = _staged_samples(journal.staged / key)
+        rows = list(range(len(known)))
         if per_unit is not None and len(known) > per_unit:
+            # Drawn by a generator of the unit's own: it keeps the same chips whatever other units there are.
             chance = np.random.default_rng([seed, zlib.crc32(key.encode())])
-            rows = sorted(chance.choice(len(known), per_unit, replace=False).tolist())  # type: ignore[assignment]
-        places += [(key, row) for row in rows]
+            rows = sorted(chance.choice(len(known), per_unit, replace=False).tolist())
+        staged += [(key, row) for row in rows]
         samples += [known[row] for row in rows]
     parts = split(samples) if split is not None else [sample.split for sample in samples]
     samples = [dataclasses.replace(sample, split=part, seed=seed) for sample, part in zip(samples, parts, strict=True)]
-    shuffled = list(range(len(samples)))
+    order = list(range(len(samples)))
     if shuffle:
-        shuffled = np.random.default_rng(seed).permutation(len(samples)).tolist()
-        shuffled.sort(key=lambda index: (_PARTS.get(samples[index].split, 3), samples[index].split))
-    return [places[index] for index in shuffled], [samples[index] for index in shuffled]
+        order = np.random.default_rng(seed).permutation(len(samples)).tolist()
+        order.sort(key=lambda index: (_PARTS.get(samples[index].split, 3), samples[index].split))
+    return [(*staged[index], samples[index].split) for index in order], [samples[index] for index in order]
 
 
 def _nothing(journal: Journal, keys: Sequence[str]) -> DatasetError:
-    shutil.rmtree(journal.folder / "new", ignore_errors=True)
+    shutil.rmtree(journal.new, ignore_errors=True)
     journal.end()
     return DatasetError(
         f"no chip was left: each of the {len(keys)} parts of the source was searched, and none has a window that "
         "passes the filters on every date of a sequence. Widen the dates, or loosen --good, --missing, --max-cloud."
     )
-
-
-def _disk(error: OSError, path: Path) -> OutputError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        free = shutil.disk_usage(path).free
-        return OutputError(
-            f"the disk of {path} is full ({free / 1e6:,.0f} MB free): what was done is kept; make room and run the "
-            "same command again. Building needs, for a while, the size of the chips without compression."
-        )
-    return OutputError(f"{path} cannot be written: {error}.")

@@ -53,6 +53,7 @@ def shares(
         (windows,) shares: good pixels by Fmask, and missing pixels of the band that has most.
 
     """
+    # Windows side by side are an axis of their own after a reshape, without a copy: (height, window, width).
     height, width = size
     count = bands.shape[-1] // width
     clear = good(fmask[:height, : count * width], filters.bad).reshape(height, count, width)
@@ -78,6 +79,8 @@ def fill_holes(image: npt.NDArray[np.int16]) -> tuple[npt.NDArray[np.int16], npt
     if not filled.any():
         return image, filled
     result = image.copy()
+    # The distance transform gives, for each hole, row and column of the nearest pixel that is none. It looks at one
+    # band of one date at a time: a hole never takes a value of another band, whose scale differs.
     for time, band in zip(*np.nonzero(holes.any(axis=(2, 3))), strict=True):
         here = holes[time, band]
         if here.all():
@@ -110,6 +113,7 @@ def to_int16(
         known &= values != value
     factor, added = gain / stored_gain, bias / stored_gain
     scaled = values if (factor, added) == (1, 0) else np.rint(np.where(known, values, 0) * factor + added)
+    # Checked before the cast, which would wrap around without a word.
     limits = np.iinfo(np.int16)
     inside = scaled[known]
     if inside.size and (inside.min() <= limits.min or inside.max() > limits.max):

@@ -62,6 +62,7 @@ class Journal:
                     f"{self.store} holds an unfinished build that differs in {', '.join(differ)}: finish it with the "
                     f"command it was begun with, or delete {self.folder}."
                 )
+            # What a killed writer had open under a name of its own: never read again.
             for leftover in (*self.folder.rglob("*.partial"), *self.folder.rglob("*.tmp")):
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
             return
@@ -115,6 +116,7 @@ class Journal:
             raise OutputError(
                 f"{self.store} cannot be made ({error.strerror}): choose another place with -o."
             ) from error
+        # The lock is the system's: it ends with the process, so none is ever stale. `holder.json` only says who it is.
         holder, path = self.folder / "holder.json", self.folder / "lock"
         held = filelock.FileLock(path, timeout=0)
         try:

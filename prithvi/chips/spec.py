@@ -5,14 +5,19 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from affine import Affine
 
 from prithvi.bands import PRITHVI_BANDS, check_names
-from prithvi.catalog.datasets import LabelClass
+from prithvi.contract import Category
+from prithvi.coords import latitude_longitude
 from prithvi.errors import DatasetError, nearest
+
+if TYPE_CHECKING:
+    from rasterio.crs import CRS
 
 FORMAT = "prithvi-chips/1"
 NODATA = -9999
@@ -44,7 +49,7 @@ class StoreSpec:
     """`SR` or `TOA`."""
     fmask: bool = True
     """Whether there is a quality layer."""
-    classes: tuple[LabelClass, ...] = ()
+    classes: tuple[Category, ...] = ()
     """In the order of the numbers 0, 1, 2, ... that the store's labels hold; `value` is what the label file had for it.
     None for a store without labels."""
     shard: int = 64
@@ -83,13 +88,12 @@ class StoreSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
-        plain = asdict(self)
-        return {**plain, "bands": list(self.bands), "classes": [dict(entry) for entry in plain["classes"]]}
+        return {**asdict(self), "bands": list(self.bands), "classes": [entry.to_dict() for entry in self.classes]}
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> StoreSpec:
         """The inverse of `to_dict`."""
-        classes = tuple(LabelClass(**entry) for entry in plain["classes"])
+        classes = tuple(Category(**entry) for entry in plain["classes"])
         return cls(**{**plain, "bands": tuple(plain["bands"]), "classes": classes})
 
 
@@ -128,6 +132,20 @@ class Sample:
     labelled: float = 0.0
     """Share of pixels with a label."""
     seed: int = 0
+
+    @classmethod
+    def at(cls, affine: Affine, crs: str, size: tuple[int, int], **facts: Any) -> Sample:
+        """A sample by where it lies, with latitude and longitude of its centre.
+
+        Args:
+            affine: from column and row to x and y.
+            crs: see `crs`.
+            size: height and width in pixels.
+            facts: all other fields.
+
+        """
+        lat, lon = latitude_longitude(affine, crs, [size[0] / 2], [size[1] / 2])[0].tolist()
+        return cls(crs=crs, affine=tuple(affine)[:6], lat=lat, lon=lon, **facts)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -193,6 +211,8 @@ class Tally:
             spec: the store's form.
 
         """
+        # Sums of whole numbers, one band at a time: exact in int64 for any chip that fits into memory (values below
+        # 2^15, so squares below 2^30), and in Python's integers, which have no end, over all chips.
         known = pixels["image"] != NODATA
         if spec.fmask:
             known &= (pixels["fmask"] != NO_FMASK)[:, None]
@@ -215,12 +235,35 @@ class Tally:
 
     def moments(self) -> tuple[list[float], list[float]]:
         """Mean and population standard deviation of each band; NaN for a band without any pixel."""
-        mean, std = [], []
-        for count, total, squares in self.bands:
-            if count == 0:
-                mean.append(float("nan"))
-                std.append(float("nan"))
-                continue
-            mean.append(total / count)
-            std.append(max(0, count * squares - total * total) ** 0.5 / count)
+        nan = float("nan")
+        mean = [total / count if count else nan for count, total, _ in self.bands]
+        # The sums are whole numbers of any size, so that nothing is lost in the difference of two large ones.
+        spread = [max(0, count * squares - total**2) for count, total, squares in self.bands]
+        std = [value**0.5 / row[0] if row[0] else nan for value, row in zip(spread, self.bands, strict=True)]
         return mean, std
+
+
+def crs_name(crs: CRS | None) -> str:
+    """A CRS as samples name it: its EPSG code where there is one, else well-known text; empty for None."""
+    if crs is None:
+        return ""
+    code = crs.to_epsg()
+    return f"EPSG:{code}" if code else str(crs.to_wkt())
+
+
+def statistics_of(tallies: Mapping[str, Tally], of: str | None = None) -> dict[str, Any]:
+    """Mean and standard deviation of each band in stored units, and the pixels of each class.
+
+    Args:
+        tallies: of each part.
+        of: a part; None takes the training part where there is one, else everything.
+
+    """
+    part = of or ("train" if "train" in tallies else "all")
+    total = Tally()
+    for name, tally in tallies.items():
+        if part in (name, "all"):
+            total.merge(tally)
+    mean, std = total.moments()
+    pixels = [count for count, _, _ in total.bands]
+    return {"of": part, "mean": mean, "std": std, "pixels": pixels, "classes": total.classes}

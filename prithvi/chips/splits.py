@@ -58,6 +58,7 @@ class BlockSplit:
         shapes = [footprint(sample, self.height, self.width) for sample in samples]
         blocks = self._blocks(samples, shapes)
         wanted = {part for part, share in (("val", self.validation), ("test", self.test)) if share > 0} | {"train"}
+        # A draw may leave a part empty, where its few blocks lie beside those of a heavier part: draw again then.
         for attempt in range(_ATTEMPTS):
             parts = self._draw(blocks, attempt)
             kept = _keep_apart(samples, shapes, np.array([parts[block] for block in blocks]), self.distance)
@@ -74,7 +75,8 @@ class BlockSplit:
         """The block in which the middle of each chip lies, on an equal-area grid that is the same everywhere."""
         side = self.side
         if side is None:
-            chip = max(max(s.bounds[2] - s.bounds[0], s.bounds[3] - s.bounds[1]) for s in _in_metres(samples, shapes))
+            moved = _projected(samples, shapes, [_local(sample) for sample in samples])
+            chip = max(max(s.bounds[2] - s.bounds[0], s.bounds[3] - s.bounds[1]) for s in moved)
             side = max(8 * chip, 4 * self.distance)
         middle = gpd.GeoSeries.from_xy([s.lon for s in samples], [s.lat for s in samples], crs="EPSG:4326").to_crs(
             EQUAL_AREA
@@ -83,6 +85,8 @@ class BlockSplit:
 
     def _draw(self, blocks: Sequence[tuple[int, int]], attempt: int) -> dict[tuple[int, int], str]:
         """The part of each block: blocks in random order, until each part has its share of the chips."""
+        # Blocks differ in how many chips they hold, so shares are counted in chips: blocks go to validation in random
+        # order until it has its share, the next ones to test, and all others train.
         names = sorted(set(blocks))
         chips = {name: blocks.count(name) for name in names}
         parts = dict.fromkeys(names, "train")
@@ -136,16 +140,16 @@ def _local(sample: Sample) -> str:
     return f"EPSG:{(32700 if sample.lat < 0 else 32600) + zone}"
 
 
-def _in_metres(samples: Sequence[Sample], shapes: Sequence[Polygon]) -> list[Polygon]:
-    """Footprints in metres, each in the UTM zone of its own middle."""
+def _projected(samples: Sequence[Sample], shapes: Sequence[Polygon], targets: Sequence[str]) -> list[Polygon]:
+    """Footprints of samples, each in its own target CRS, all those of one pair of CRSs at once."""
     result = list(shapes)
-    targets = [_local(sample) for sample in samples]
-    for pair in sorted({(sample.crs, target) for sample, target in zip(samples, targets, strict=True)}):
-        here = [i for i, sample in enumerate(samples) if (sample.crs, targets[i]) == pair]
-        if CRS.from_user_input(pair[0]) != CRS.from_user_input(pair[1]):
-            moved = gpd.GeoSeries([shapes[i] for i in here], crs=pair[0]).to_crs(pair[1])
-            for i, shape in zip(here, moved, strict=True):
-                result[i] = shape
+    pairs = [(sample.crs, target) for sample, target in zip(samples, targets, strict=True)]
+    for source, target in sorted(set(pairs)):
+        here = [index for index, pair in enumerate(pairs) if pair == (source, target)]
+        if CRS.from_user_input(source) != CRS.from_user_input(target):
+            moved = gpd.GeoSeries([shapes[index] for index in here], crs=source).to_crs(target)
+            for index, shape in zip(here, moved, strict=True):
+                result[index] = shape
     return result
 
 
@@ -153,13 +157,15 @@ def _keep_apart(
     samples: Sequence[Sample], shapes: Sequence[Polygon], parts: npt.NDArray[np.str_], distance: float
 ) -> npt.NDArray[np.str_]:
     """Parts with `buffer` for every chip nearer than `distance` to another part that counts more."""
+    # Distances are measured in UTM, zone by zone: a zone's own chips against all that lie near, each pair of chips in
+    # at least one of its two zones. Of a pair that is too near, the chip of the lighter part becomes buffer.
     result = parts.astype(object)
     weight = {"train": 0, "val": 1, "test": 2}
     zones = np.array([_local(sample) for sample in samples])
     for zone in sorted(set(zones)):
         # A zone's chips with those of all others that are near: measured in that zone.
         near = _near(samples, zones == zone, distance)
-        moved = _to(zone, samples, shapes, near)
+        moved = _projected([samples[i] for i in near], [shapes[i] for i in near], [str(zone)] * len(near))
         tree = shapely.STRtree(moved)
         mine = np.flatnonzero(zones[near] == zone)
         # The smallest distance of which floating point can still say that it is less.
@@ -173,6 +179,8 @@ def _keep_apart(
 
 def _near(samples: Sequence[Sample], inside: npt.NDArray[np.bool_], distance: float) -> npt.NDArray[np.int_]:
     """Positions of samples whose middle lies within reach of the box around those `inside`, in degrees, generously."""
+    # A coarse filter before anything is projected: a degree of latitude is 111 km, one of longitude shrinks with the
+    # cosine of the latitude, and 50 km are added for the size of chips and the rounding here.
     lon, lat = np.array([s.lon for s in samples]), np.array([s.lat for s in samples])
     reach = (distance + 50_000) / 111_000
     south, north = lat[inside].min() - reach, lat[inside].max() + reach
@@ -181,12 +189,3 @@ def _near(samples: Sequence[Sample], inside: npt.NDArray[np.bool_], distance: fl
     around = (lon - middle + 180) % 360 - 180  # so that the date line cuts nothing
     west, east = around[inside].min() - wide, around[inside].max() + wide
     return np.flatnonzero((lat >= south) & (lat <= north) & (around >= west) & (around <= east))
-
-
-def _to(zone: str, samples: Sequence[Sample], shapes: Sequence[Polygon], near: npt.NDArray[np.int_]) -> list[Polygon]:
-    moved: dict[int, Polygon] = {}
-    for crs in sorted({samples[i].crs for i in near}):
-        here = [int(i) for i in near if samples[i].crs == crs]
-        series = gpd.GeoSeries([shapes[i] for i in here], crs=crs)
-        moved.update(zip(here, series.to_crs(str(zone)), strict=True))
-    return [moved[int(i)] for i in near]

@@ -11,10 +11,9 @@ Zarr v3, sharded: what is built on zarr-python 3 opens it, and GDAL (to 3.12) do
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,13 +23,13 @@ import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-import zarr
 from shapely.geometry import Point
 
-from prithvi.chips.files import COORDINATES
+from prithvi.chips.build import build
 from prithvi.chips.journal import Journal
 from prithvi.chips.shards import ShardedArray
-from prithvi.chips.spec import FORMAT, Chip, Sample, StoreSpec, Tally
+from prithvi.chips.spec import Chip, StoreSpec, Tally, statistics_of
+from prithvi.chips.store_files import read_metadata, read_samples
 from prithvi.chips.verify import Report, verify
 from prithvi.errors import DatasetError, nearest
 
@@ -49,48 +48,38 @@ class ChipStore:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         try:
-            meta = json.loads((self.path / "zarr.json").read_bytes())
-            self.attributes: dict[str, Any] = meta["attributes"]
-            known = self.attributes["format"] == FORMAT
+            self.attributes = read_metadata(self.path)
         except FileNotFoundError as error:
             if Journal(self.path).unfinished():
                 raise DatasetError(
                     f"{self.path} is unfinished: run the command that builds it again, and it goes on where it was."
                 ) from error
             raise DatasetError(f"there is no chip store at {self.path}.") from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DatasetError(f"{self.path} is no chip store of ours, or its zarr.json is damaged.") from error
-        if not known:
-            raise DatasetError(
-                f"{self.path} is of the format {self.attributes['format']}; this version reads {FORMAT}."
-            )
         self.spec = StoreSpec.from_dict(self.attributes["spec"])
         self._arrays: dict[str, ShardedArray] = {}
 
     @classmethod
     def create(cls, path: str | Path, spec: StoreSpec, chips: Iterable[Chip] = ()) -> ChipStore:
-        """A new store of chips that are at hand; more can be appended.
+        """A new store of chips in memory; more can be appended.
 
         Raises:
             DatasetError: something is there already, or a chip has another form.
 
         """
-        from prithvi.chips.build import build
-
         if (Path(path) / "zarr.json").exists():
             raise DatasetError(f"{path} exists: append to it, or choose another name.")
-        return build(Path(path), spec, [_AtHand(list(chips))], plan={}, append=True, shuffle=False)
+        build(Path(path), spec, [_InMemory(list(chips))], plan={}, append=True, shuffle=False)
+        return cls(path)
 
     def append(self, chips: Iterable[Chip]) -> ChipStore:
-        """The store with more samples behind those that it has. If it fails, nothing has changed.
+        """The store with more samples behind its own. If it fails, nothing has changed.
 
         Raises:
-            DatasetError: a chip has another form, or somebody else is writing.
+            DatasetError: a chip has another form, or another process is writing.
 
         """
-        from prithvi.chips.build import build
-
-        return build(self.path, self.spec, [_AtHand(list(chips))], plan={}, append=True, shuffle=False)
+        build(self.path, self.spec, [_InMemory(list(chips))], plan={}, append=True, shuffle=False)
+        return ChipStore(self.path)
 
     def __len__(self) -> int:
         return self.array("image").shape[0]
@@ -150,6 +139,24 @@ class ChipStore:
             )
         return np.flatnonzero(self.samples["split"].to_numpy() == split).tolist()
 
+    @property
+    def moments(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Mean and standard deviation of each band in stored units, of the training part or, without one, of all.
+
+        Raises:
+            DatasetError: the store says none.
+
+        """
+        found = self.attributes.get("statistics") or {}
+        # A band without any pixel has null, which becomes NaN.
+        mean, std = (np.array(found.get(key) or [], dtype=np.float64) for key in ("mean", "std"))
+        if not len(mean) or not len(std) or not np.isfinite([*mean, *std]).all() or min(std) <= 0:
+            raise DatasetError(
+                f"{self.path} says no mean and standard deviation for its bands ({', '.join(self.spec.bands)}): "
+                "it holds no pixel with data, or its zarr.json was altered. Build it again."
+            )
+        return mean, std
+
     def statistics(self, split: str | None = None) -> dict[str, Any]:
         """Mean and standard deviation by band in stored units, read anew sample by sample, without nodata.
 
@@ -164,67 +171,21 @@ class ChipStore:
         return statistics_of({split or "all": tally}, split or "all")
 
 
-def statistics_of(tallies: Mapping[str, Tally], of: str | None = None) -> dict[str, Any]:
-    """Mean and standard deviation of each band: of the training part where there is one, else of everything."""
-    part = of or ("train" if "train" in tallies else "all")
-    total = Tally()
-    for name, tally in tallies.items():
-        if part in (name, "all"):
-            total.merge(tally)
-    mean, std = total.moments()
-    return {
-        "of": part,
-        "mean": mean,
-        "std": std,
-        "pixels": [count for count, _, _ in total.bands],
-        "classes": total.classes,
-    }
-
-
-def read_samples(path: Path) -> list[Sample]:
-    """What a store says of its samples, in their order."""
-    group = zarr.open_group(path, mode="r", use_consolidated=True)
-    found: dict[str, Any] = {name: group[name][...] for name in COORDINATES if name != "band"}  # type: ignore[index]
-    missing = np.iinfo(np.int64).min
-
-    def moment(seconds: int) -> dt.datetime | None:
-        return None if seconds == missing else dt.datetime.fromtimestamp(seconds, dt.UTC)
-
-    return [
-        Sample(
-            name=str(found["name"][row]),
-            crs=str(found["crs"][row]),
-            affine=tuple(found["affine"][row].tolist()),
-            lat=float(found["lat"][row]),
-            lon=float(found["lon"][row]),
-            times=tuple(moment(int(value)) for value in found["time"][row]),
-            granules=tuple(str(value) for value in found["granule"][row]),
-            tile=str(found["tile"][row]),
-            split=str(found["split"][row]),
-            good=tuple(found["good"][row].tolist()),
-            filled=tuple(found["filled"][row].tolist()),
-            labelled=float(found["labelled"][row]),
-            seed=int(found["seed"][row]),
-        )
-        for row in range(len(found["name"]))
-    ]
-
-
 @dataclass(frozen=True)
-class _AtHand:
+class _InMemory:
     """A unit of chips in memory."""
 
-    have: list[Chip]
+    samples: list[Chip]
 
     @cached_property
     def key(self) -> str:
         """Says which chips they are, so that an interrupted append is only taken up with the same ones."""
         digest = hashlib.sha256()
-        for chip in self.have:
+        for chip in self.samples:
             digest.update(json.dumps(chip.sample.to_dict()).encode())
             for pixels in (chip.image, chip.fmask, chip.label):
                 digest.update(b"" if pixels is None else np.ascontiguousarray(pixels).tobytes())
         return f"chips-{digest.hexdigest()[:32]}"
 
     def chips(self, spec: StoreSpec) -> Iterator[Chip]:
-        return iter(self.have)
+        return iter(self.samples)

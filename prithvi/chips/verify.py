@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from prithvi.chips.files import SUMS, read_sums
 from prithvi.chips.journal import BUILD, Journal
+from prithvi.chips.shards import ShardedArray
+from prithvi.chips.store_files import SUMS, read_sums
 from prithvi.errors import DatasetError
 from prithvi.files import sha256
 
@@ -59,6 +59,8 @@ def verify(path: str | Path, progress: Callable[[int, int], None] | None = None)
     pending, unfinished = _pending(journal)
     checks = [(root / name, name) for name in sorted(sums)] if finished else []
     checks += [(journal.new / name, name) for name in sorted(pending) if (journal.new / name).is_file()]
+    # Two lists of checksums may be in force: the finished store's, and that of a build that is not finished. A file
+    # in place may be of either, as an interrupted commit has moved some files and not others.
     problems = []
     for number, (file, name) in enumerate(checks, start=1):
         right = {sums.get(name), pending.get(name)} - {None}
@@ -112,11 +114,9 @@ def _form(root: Path, name: str) -> int | None:
     if array not in ("image", "fmask", "label") or not rest.startswith("c/"):
         return None
     try:
-        meta = json.loads((root / array / "zarr.json").read_bytes())
-        per_shard: int = meta["chunk_grid"]["configuration"]["chunk_shape"][0]
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return ShardedArray(root / array).per_shard
+    except DatasetError:
         return None
-    return per_shard
 
 
 def _samples(root: Path, name: str) -> tuple[int, int] | None:

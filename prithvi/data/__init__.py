@@ -1,7 +1,7 @@
 """Chips on disk to batches: labelled ones for fine-tuning, an endless mixed stream for pretraining."""
 
 from prithvi.data.chips import Chip, ChipDataset
-from prithvi.data.gaps import GapDataModule
+from prithvi.data.cloud_gaps import GapDataModule
 from prithvi.data.labelled import ChipDataModule
 from prithvi.data.pretraining import PretrainDataModule
 from prithvi.data.stores import StoreDataset

@@ -16,15 +16,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
-import rasterio.transform
 import torch
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.warp import transform as project
 from rasterio.windows import Window
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from prithvi.catalog import DatasetLayout
+from prithvi.coords import latitude_longitude, year_and_day
 from prithvi.errors import DatasetError, SceneError
 from prithvi.scenes.grids import difference, grid_of
 from prithvi.scenes.imagefiles import ImageFile, open_image
@@ -113,7 +112,7 @@ class ChipDataset(Dataset[dict[str, Any]]):
             "id": chip.id,
             "image": torch.from_numpy(values).transpose(0, 1),
             "valid": torch.from_numpy(valid),
-            "temporal_coords": _days(image.dates, self.layout.frames),
+            "temporal_coords": torch.from_numpy(year_and_day(image.dates or [None] * self.layout.frames)),
             "location_coords": _middle(image, window),
         }
         if label is None:
@@ -162,18 +161,7 @@ def _refuse_other_grid(chip: Chip, image: rasterio.DatasetReader, label: rasteri
         raise DatasetError(f"chip {chip.id}: image and label do not lie on one grid: {differs} ({chip.label}).")
 
 
-def _days(dates: Sequence[dt.date] | None, frames: int) -> Tensor:
-    """(T, 2): year and day of the year counted from 0; NaN without dates."""
-    if dates is None:
-        return torch.full((frames, 2), torch.nan)
-    return torch.tensor([[date.year, date.timetuple().tm_yday - 1] for date in dates], dtype=torch.float32)
-
-
 def _middle(image: ImageFile, window: Window) -> Tensor:
-    """(lat, lon) of the middle of a window, NaN for an image without a place."""
-    if not image.wkt:
-        return torch.full((2,), torch.nan)
+    """(2) latitude and longitude of a window's centre; NaN for an image without a place."""
     row, column = window.row_off + window.height / 2, window.col_off + window.width / 2
-    x, y = rasterio.transform.xy(image.transform, row, column, offset="ul")
-    longitude, latitude = project(image.wkt, "EPSG:4326", [x], [y])
-    return torch.tensor([latitude[0], longitude[0]], dtype=torch.float32)
+    return torch.from_numpy(latitude_longitude(image.transform, image.wkt, [row], [column])[0]).float()

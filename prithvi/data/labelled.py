@@ -10,11 +10,13 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from prithvi.catalog import dataset as dataset_named
+from prithvi.catalog.folders import folder_of
 from prithvi.contract import Contract, Quantity
 from prithvi.data.balance import BalancedSampler
 from prithvi.data.features import Features, Frozen
 from prithvi.data.order import subset
-from prithvi.data.sources import Crops, LayoutSource, StoreSource, folder_of, has_labels
+from prithvi.data.sources import Crops, LayoutSource, StoreSource, has_labels
 from prithvi.errors import ConfigError, DatasetError
 
 Samples = Dataset[dict[str, Any]]
@@ -219,8 +221,5 @@ def _source(
                 "data.folder."
             )
         return StoreSource(root)
-    if dataset is not None:
-        from prithvi.catalog import dataset as dataset_named
-
-        return LayoutSource(dataset_named(dataset), root, splits)
-    return LayoutSource(folder_of(folder or {}, root), root, splits)
+    layout = dataset_named(dataset) if dataset is not None else folder_of(folder or {}, root)
+    return LayoutSource(layout, root, splits)

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from prithvi.chips import ChipStore
 from prithvi.chips.spec import UNLABELLED
 from prithvi.contract import Contract
-from prithvi.data.stores import StoreDataset
+from prithvi.data.stores import StoreDataset, contract_of, has_part
 from prithvi.data.streaming import ChipStream, Source, StreamLoader, cloud_masks, same_form
 from prithvi.errors import ConfigError, DatasetError, nearest
 
@@ -78,7 +78,6 @@ class PretrainDataModule(L.LightningDataModule):
         if len(levels) > 1 and "level" not in (accept or []):
             told = "; ".join(f"{store.path.name} {store.spec.level}" for store in self.stores)
             raise ConfigError(f"the stores are of different levels ({told}): mixing them takes data.accept: [level].")
-        self.level = levels.pop() if len(levels) == 1 else None
 
     @property
     def contract(self) -> Contract:
@@ -88,26 +87,7 @@ class PretrainDataModule(L.LightningDataModule):
             DatasetError: a store says no mean and standard deviation.
 
         """
-        moments, spec = [], self.stores[0].spec
-        for store in self.stores:
-            found = store.attributes.get("statistics") or {}
-            # A band without any pixel has null, which becomes NaN.
-            mean, std = (np.array(found.get(key) or [], dtype=np.float64) for key in ("mean", "std"))
-            if not len(mean) or not len(std) or not np.isfinite([*mean, *std]).all() or min(std) <= 0:
-                raise DatasetError(
-                    f"{store.path} says no mean and standard deviation for its bands ({', '.join(store.spec.bands)}): "
-                    "it holds no pixel with data, or its zarr.json was altered. Build it again."
-                )
-            moments.append((mean, std))
-        share = np.asarray(self._weights()) / sum(self._weights())
-        mean = sum(w * m for w, (m, _) in zip(share, moments, strict=True))
-        square = sum(w * (s**2 + m**2) for w, (m, s) in zip(share, moments, strict=True))
-        std = np.sqrt(square - mean**2)
-        scale = spec.gain * 10_000.0
-        return Contract(
-            spec.bands, tuple(np.round(mean * scale, 4)), tuple(np.round(std * scale, 4)), clip=(0.0, 10_000.0),
-            resolution=self._resolution(), level=self.level,
-        )  # fmt: skip
+        return contract_of(self.stores, self._weights())
 
     @property
     def size(self) -> tuple[int, int]:
@@ -146,7 +126,7 @@ class PretrainDataModule(L.LightningDataModule):
         return StreamLoader(self.stream, rank, ranks, self.num_workers, pin)
 
     def val_dataloader(self) -> list[DataLoader[dict[str, Any]]]:
-        watched = [StoreDataset(store, self.val_split) for store in self.stores if self._has(store, self.val_split)]
+        watched = [StoreDataset(store, self.val_split) for store in self.stores if has_part(store, self.val_split)]
         return [DataLoader(dataset, self.batch_size, collate_fn=joined) for dataset in watched]
 
     def probe_dataloader(self, part: str) -> DataLoader[dict[str, Any]]:
@@ -160,21 +140,8 @@ class PretrainDataModule(L.LightningDataModule):
             raise ConfigError("LinearProbe needs a labelled store: data.probe.")
         return DataLoader(StoreDataset(self.probe, part), self.batch_size)
 
-    def _resolution(self) -> float | None:
-        """Ground size of a pixel in metres, where all samples on a metre grid agree."""
-        sizes = {
-            round(abs(affine[0]), 3)
-            for store in self.stores
-            for crs, affine in zip(store.samples["crs"], store.samples["affine"], strict=True)
-            if crs.startswith(("EPSG:326", "EPSG:327"))
-        }
-        return sizes.pop() if len(sizes) == 1 else None
-
     def _weights(self) -> list[float]:
         return self.weights or [float(len(self._part(store))) for store in self.stores]
-
-    def _has(self, store: ChipStore, split: str) -> bool:
-        return split in store.attributes["samples"]
 
     def _part(self, store: ChipStore) -> list[int]:
         parts = [part for part in store.attributes["samples"] if part]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -10,13 +9,12 @@ from typing import Any, cast
 import torch
 from torch.utils.data import Dataset
 
-from prithvi.catalog import DatasetLayout, LabelClass, folder_layout
+from prithvi.catalog import DatasetLayout
 from prithvi.chips import ChipStore
-from prithvi.contract import IGNORE, Contract, Quantity
+from prithvi.contract import IGNORE, Category, Contract, Quantity
 from prithvi.data.chips import Chip, ChipDataset
-from prithvi.data.pretraining import PretrainDataModule
-from prithvi.data.stores import StoreDataset
-from prithvi.errors import ConfigError, DatasetError, nearest
+from prithvi.data.stores import StoreDataset, contract_of
+from prithvi.errors import DatasetError
 
 
 class LayoutSource:
@@ -32,7 +30,7 @@ class LayoutSource:
     def __init__(self, layout: DatasetLayout, root: Path, splits: Path | None = None) -> None:
         self.layout, self.root, self.splits = layout, root, splits
         self.contract: Contract = layout.contract
-        self.classes: tuple[LabelClass, ...] = layout.classes
+        self.classes: tuple[Category, ...] = layout.classes
         self.quantity: Quantity | None = layout.quantity
         self.name = layout.name
 
@@ -71,14 +69,14 @@ class StoreSource:
     def __init__(self, root: Path) -> None:
         self.store = ChipStore(root)
         self.name = root.name
-        self.classes: tuple[LabelClass, ...] = self.store.spec.classes
+        self.classes: tuple[Category, ...] = self.store.spec.classes
         if not self.classes:
             raise DatasetError(f"{root} has chips without labels: build it with them (prithvi data build --labels).")
 
     @property
     def contract(self) -> Contract:
         """The store's bands and statistics."""
-        return PretrainDataModule([str(self.store.path)]).contract
+        return contract_of([self.store], [1.0])
 
     def dataset(self, split: str, crop: int | None = None) -> StoreDataset:
         """The chips of a part; `Crops` cuts them.
@@ -139,66 +137,3 @@ def _is_labelled(sample: Mapping[str, Any]) -> bool:
     label = sample["target"].isfinite() if "target" in sample else sample["label"] != IGNORE
     there = sample["valid"].any(dim=0) if label.ndim else True
     return bool((label & there).any())
-
-
-def folder_of(plain: Mapping[str, Any], root: Path) -> DatasetLayout:
-    """`folder_layout` from plain values, as a configuration file holds them; lists lie under the root.
-
-    Raises:
-        ConfigError: a key that it has not, or one that is missing.
-        DatasetError: see `folder_layout`.
-
-    """
-    known = [name for name in inspect.signature(folder_layout).parameters if name not in ("split", "name")]
-    for key in plain:
-        if key not in known:
-            raise ConfigError(f"data.folder has no {key!r}: {nearest(key, known)}")
-    missing = [key for key in ("image", "bands", "sensor") if key not in plain]
-    if missing:
-        raise ConfigError(f"data.folder lacks {', '.join(missing)}.")
-    options: dict[str, Any] = dict(plain)
-    if "classes" in options:
-        options["classes"] = [_class_of(entry) for entry in options["classes"]]
-    if options.get("ignore") is not None and not options.get("quantity"):
-        options["ignore"] = [_whole(value, "data.folder.ignore") for value in options["ignore"]]
-    if options.get("quantity") is not None:
-        options["quantity"] = _quantity_of(options["quantity"])
-    if options.get("table") is not None:
-        options["table"] = _three(options["table"])
-    if options.get("lists"):
-        options["lists"] = {part: root / path for part, path in options["lists"].items()}
-    return folder_layout(**options, name=root.name)
-
-
-def _class_of(entry: Any) -> LabelClass:
-    if not isinstance(entry, Mapping) or not {"value", "name"} <= set(entry) or set(entry) - {"value", "name", "color"}:
-        raise ConfigError(f"data.folder.classes: each has value, name and, if wanted, color (RRGGBB); found {entry!r}.")
-    value = _whole(entry["value"], "data.folder.classes")
-    return LabelClass(value, str(entry["name"]).strip(), str(entry.get("color", "")))
-
-
-def _whole(plain: Any, where: str) -> int:
-    """A label's value, which YAML may hold as 10, 10.0 or "10"; true and 1.5 are none."""
-    try:
-        value = int(plain)
-    except (TypeError, ValueError, OverflowError):
-        value = None
-    if value is None or isinstance(plain, bool) or (isinstance(plain, float) and plain != value):
-        raise ConfigError(f"{where}: a label's value is a whole number; found {plain!r}.")
-    return value
-
-
-def _quantity_of(plain: Any) -> Quantity:
-    if not isinstance(plain, Mapping) or not {"name", "mean", "std"} <= set(plain) or set(plain) - {
-        "name", "mean", "std", "unit",
-    }:  # fmt: skip
-        raise ConfigError(f"data.folder.quantity has name, mean, std and, if wanted, unit; found {plain!r}.")
-    return Quantity(str(plain["name"]), float(plain["mean"]), float(plain["std"]), str(plain.get("unit", "")))
-
-
-def _three(plain: Any) -> tuple[str, str, str]:
-    if not isinstance(plain, Sequence) or isinstance(plain, str) or len(plain) != 3:
-        raise ConfigError(
-            f"data.folder.table is a CSV file, its column of ids and its column of classes; found {plain!r}."
-        )
-    return str(plain[0]), str(plain[1]), str(plain[2])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from prithvi.catalog.datasets import HALVES
+from prithvi.catalog.datasets import HALVES, in_half
 from prithvi.chips import ChipStore
 from prithvi.chips.spec import NO_FMASK, NODATA, UNLABELLED
-from prithvi.contract import IGNORE
+from prithvi.contract import IGNORE, Contract
+from prithvi.coords import year_and_day
 from prithvi.errors import DatasetError
 from prithvi.files import sha256
 from prithvi.hls import good
@@ -48,7 +48,7 @@ class StoreDataset(Dataset[dict[str, Any]]):
         if not self.indices:
             raise DatasetError(f"{self.store.path} holds no sample.")
         self.names: list[str] = samples["name"].tolist()
-        self.times = np.array([[_year_and_day(time) for time in row] for row in samples["times"]], np.float32)
+        self.times = np.stack([year_and_day(row) for row in samples["times"]])
         places = samples.geometry
         self.places = np.stack([places.y.to_numpy(), places.x.to_numpy()], axis=1).astype(np.float32)
 
@@ -66,8 +66,12 @@ class StoreDataset(Dataset[dict[str, Any]]):
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """Several samples; torch's loader calls this with a batch's positions."""
-        batch = self.read([self.indices[index] for index in indices])
+        batch = self.batch(indices)
         return [{name: values[row] for name, values in batch.items()} for row in range(len(indices))]
+
+    def batch(self, indices: Sequence[int]) -> dict[str, Any]:
+        """Several samples of this part with a batch axis."""
+        return self.read([self.indices[index] for index in indices])
 
     def read(self, rows: Sequence[int]) -> dict[str, Any]:
         """One batch of the samples at these rows of the store, whatever its part: as a sample, with a batch axis."""
@@ -87,6 +91,43 @@ class StoreDataset(Dataset[dict[str, Any]]):
         return batch
 
 
+def contract_of(stores: Sequence[ChipStore], weights: Sequence[float]) -> Contract:
+    """Bands of stores of one form, and the mean and standard deviation of a pixel drawn from them.
+
+    Resolution and level are those that all stores agree on, else None.
+
+    Args:
+        stores: at least one.
+        weights: how often each is drawn, any scale.
+
+    Raises:
+        DatasetError: a store says no mean and standard deviation.
+
+    """
+    share = np.asarray(weights) / sum(weights)
+    moments, spec = [store.moments for store in stores], stores[0].spec
+    # The square of a mixture is the mixture of the squares, and the variance is what it exceeds that of the mean by.
+    mean = sum(w * m for w, (m, _) in zip(share, moments, strict=True))
+    square = sum(w * (s**2 + m**2) for w, (m, s) in zip(share, moments, strict=True))
+    std = np.sqrt(square - mean**2)
+    scale = spec.gain * 10_000.0
+    sizes = {
+        round(abs(affine[0]), 3)
+        for store in stores
+        for crs, affine in zip(store.samples["crs"], store.samples["affine"], strict=True)
+        if crs.startswith(("EPSG:326", "EPSG:327"))  # UTM, whose units are metres
+    }
+    levels = {store.spec.level for store in stores}
+    return Contract(
+        spec.bands,
+        tuple(np.round(mean * scale, 4)),
+        tuple(np.round(std * scale, 4)),
+        clip=(0.0, 10_000.0),
+        resolution=sizes.pop() if len(sizes) == 1 else None,
+        level=levels.pop() if len(levels) == 1 else None,
+    )
+
+
 def has_part(store: ChipStore, split: str) -> bool:
     """Whether a store has a part; the halves of `val` are there where `val` is and `test` is not."""
     parts = store.attributes["samples"]
@@ -104,8 +145,8 @@ def part_of(store: ChipStore, split: str | None) -> list[int]:
         return list(range(len(store)))
     if split in store.attributes["samples"] or not has_part(store, split):
         return store.indices(split)
-    names, half = store.samples["name"].tolist(), HALVES.index(split)
-    return [row for row in store.indices("val") if zlib.crc32(names[row].encode()) % 2 == half]
+    names = store.samples["name"].tolist()
+    return [row for row in store.indices("val") if in_half(names[row], split)]
 
 
 def with_frames(batch: dict[str, Any], dates: Tensor) -> dict[str, Any]:
@@ -116,19 +157,16 @@ def with_frames(batch: dict[str, Any], dates: Tensor) -> dict[str, Any]:
     found = dict(batch)
     missing = dates < 0
     index = dates.clamp(min=0)
+    # (B, 1, T, 1, 1) for images and (B, T, 1, 1) for masks, which broadcast against all other axes.
     for name, fill, axis in (("image", NODATA, 2), ("valid", False, 1), ("clear", False, 1)):
         values = batch[name]
         shape = [dates.shape[0], *[1] * (values.ndim - 1)]
         shape[axis] = dates.shape[1]
-        taken = torch.take_along_dim(values, index.view(shape).expand(*_sized(values, axis, dates.shape[1])), dim=axis)
+        taken = torch.take_along_dim(values, index.view(shape), dim=axis)
         found[name] = taken.masked_fill_(missing.view(shape), fill) if missing.any() else taken
     times = torch.take_along_dim(batch["temporal_coords"], index.unsqueeze(-1).expand(-1, -1, 2), dim=1)
     found["temporal_coords"] = times.masked_fill(missing.unsqueeze(-1), torch.nan)
     return found
-
-
-def _sized(values: Tensor, axis: int, size: int) -> list[int]:
-    return [size if place == axis else length for place, length in enumerate(values.shape)]
 
 
 _NUMBERS = np.arange(256, dtype=np.int16)
@@ -145,7 +183,3 @@ def _valid(pixels: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.bool_]:
     if "fmask" in pixels:
         valid &= pixels["fmask"] != NO_FMASK
     return valid
-
-
-def _year_and_day(time: Any) -> tuple[float, float]:
-    return (float(time.year), float(time.timetuple().tm_yday - 1)) if time is not None else (np.nan, np.nan)

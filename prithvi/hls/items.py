@@ -23,10 +23,11 @@ from rasterio.errors import RasterioError
 from shapely.geometry import shape
 
 from prithvi.bands import PRODUCTS, band_id
-from prithvi.errors import BandError, DatasetError, MissingExtraError
+from prithvi.errors import BandError, DatasetError, MissingExtraError, SceneError
 from prithvi.files import atomic_file
 from prithvi.hls.granules import Granule, is_granule_name
 from prithvi.scenes.footprint import footprint
+from prithvi.scenes.stac import read_stac
 
 MISSING = "prithvi:missing"
 """Property: share of the granule without data, 0 to 1."""
@@ -216,22 +217,22 @@ def _without_empty(item: dict[str, Any]) -> dict[str, Any]:
 
 def _from_json(path: Path) -> list[pystac.Item]:
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-        kind = plain.get("type")
-        if kind == "FeatureCollection":
-            here = str(path.resolve())
-            items = [pystac.Item.from_dict(feature) for feature in plain["features"]]
-            for item in items:
-                if not item.get_self_href():
-                    item.set_self_href(here)  # so that relative addresses are those beside the file
-            return items
-        if kind == "Feature":
-            return [pystac.Item.from_file(str(path))]
+        kind = json.loads(path.read_text(encoding="utf-8")).get("type")
         if kind in ("Catalog", "Collection"):
             return list(pystac.read_file(str(path)).get_items(recursive=True))  # type: ignore[attr-defined]
-    except (ValueError, KeyError, TypeError, AttributeError, OSError, pystac.STACError) as error:
+        if kind in ("Feature", "FeatureCollection"):
+            return read_stac(path)
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, SceneError, pystac.STACError) as error:
         raise DatasetError(f"{path} cannot be read as STAC ({error}).") from error
     raise DatasetError(f"{path} is no STAC item, collection or catalog (its type is {kind!r}).")
+
+
+def by_tile(items: Sequence[pystac.Item]) -> dict[str, list[pystac.Item]]:
+    """Items of each tile in order of time."""
+    tiles: dict[str, list[pystac.Item]] = {}
+    for item in sorted(items, key=lambda item: Granule.parse(item.id)):
+        tiles.setdefault(Granule.parse(item.id).tile, []).append(item)
+    return tiles
 
 
 def table(items: Iterable[pystac.Item]) -> gpd.GeoDataFrame:
@@ -239,16 +240,8 @@ def table(items: Iterable[pystac.Item]) -> gpd.GeoDataFrame:
     rows = []
     for item in items:
         granule = Granule.parse(item.id)
-        cloud = item.properties.get("eo:cloud_cover")
-        rows.append(
-            {
-                "id": item.id,
-                "tile": granule.tile,
-                "product": granule.product,
-                "time": pd.Timestamp(granule.time),
-                "cloud": float("nan") if cloud is None else float(cloud),
-                "geometry": shape(item.geometry) if item.geometry else None,
-            }
-        )
+        cloud = float(item.properties.get("eo:cloud_cover", "nan"))
+        place = shape(item.geometry) if item.geometry else None
+        rows.append((item.id, granule.tile, granule.product, pd.Timestamp(granule.time), cloud, place))
     frame = gpd.GeoDataFrame(rows, columns=["id", "tile", "product", "time", "cloud", "geometry"], crs="EPSG:4326")
     return frame.sort_values(["tile", "time"], ignore_index=True)

@@ -8,16 +8,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-import numpy as np
-import rasterio.transform
 import torch
 import xarray as xr
 from affine import Affine
 from rasterio.crs import CRS
-from rasterio.warp import transform as project
 from torch import nn
 
 from prithvi.contract import Contract, Quantity
+from prithvi.coords import latitude_longitude, year_and_day
 from prithvi.errors import ConfigError, ModelError, SceneError
 from prithvi.fitted import ClassEntry, FittedModel, Mappable, distinct_color
 from prithvi.mapping.threads import WindowThreads
@@ -89,8 +87,7 @@ class Ground:
         """A scene's."""
         dates = None
         if "time" in scene.coords:
-            days = [scene["time"].dt.year.values, scene["time"].dt.dayofyear.values - 1]
-            dates = torch.from_numpy(np.stack(days, axis=-1).astype(np.float32))[None]
+            dates = torch.from_numpy(year_and_day(scene["time"].values))[None]
         return cls(transform_of(scene), scene.rio.crs, dates)
 
     def below(self, row: int) -> Ground:
@@ -99,12 +96,9 @@ class Ground:
 
     def places(self, middles: list[tuple[float, float]]) -> torch.Tensor:
         """(B, 2) latitude and longitude of rows and columns; NaN where nobody knows."""
-        if self.crs is None:
-            return torch.full((len(middles), 2), torch.nan)
         rows, columns = zip(*middles, strict=True)
-        xs, ys = rasterio.transform.xy(self.transform, rows, columns, offset="ul")
-        longitude, latitude = project(self.crs, "EPSG:4326", list(xs), list(ys))
-        return torch.tensor([latitude, longitude], dtype=torch.float32).T
+        crs = self.crs.to_wkt() if self.crs is not None else None
+        return torch.from_numpy(latitude_longitude(self.transform, crs, rows, columns)).float()
 
 
 class Scoring:

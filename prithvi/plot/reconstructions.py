@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from prithvi.coords import year_and_day
 from prithvi.errors import ModelError, SceneError
 from prithvi.plot.pictures import FALSE_COLOR, dates, rgb, stretch
 from prithvi.plot.places import Place, date_of, draw, several
@@ -112,5 +113,4 @@ def _times(scene: xr.DataArray) -> npt.NDArray[np.float32] | None:
     """(time, 2) year and day of the year from 0."""
     if "time" not in scene.coords:
         return None
-    days = [scene["time"].dt.year.values, scene["time"].dt.dayofyear.values - 1]
-    return np.stack(days, axis=-1).astype(np.float32)
+    return year_and_day(scene["time"].values)

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from prithvi.chips import DateRule, Filters
-from prithvi.chips.making import Recipe, store_of_granules
+from prithvi.chips.recipes import Recipe, store_of_granules
 
 RECIPE = Recipe(
     size=64, frames=2, filters=Filters(0.5, 0.05), dates=DateRule(2, 10, 60, 0.6, 0.2, wanted=0), per_place=3

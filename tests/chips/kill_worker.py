@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 def main() -> None:
     """Runs the build."""
-    from prithvi.chips.making import store_of_granules
+    from prithvi.chips.recipes import store_of_granules
     from tests.chips.test_build import RECIPE
 
     granules, store = sys.argv[1], Path(sys.argv[2])

@@ -20,7 +20,7 @@ from affine import Affine
 from rasterio.windows import Window
 
 from prithvi.chips import ChipStore, DateRule, Filters, verify
-from prithvi.chips.making import Recipe, store_of_granules
+from prithvi.chips.recipes import Recipe, store_of_granules
 from prithvi.errors import ConfigError, DatasetError, OutputError, SceneError
 from prithvi.hls.granules import Granule
 from tests.synthetic_hls import Archive, burn, burn_perimeters, cover, expected_dn, pixel_centres
@@ -145,7 +145,7 @@ def note_and_die(self, entry):
 journal.Journal.note = note_and_die
 import sys; sys.path.insert(0, {str(HERE.parents[1])!r})
 from tests.chips.test_build import RECIPE
-from prithvi.chips.making import store_of_granules
+from prithvi.chips.recipes import store_of_granules
 store_of_granules({str(archive.root)!r}, {str(path)!r}, RECIPE, shard=16, split="block:1km:side=4km", seed=3)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True)

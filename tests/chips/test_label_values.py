@@ -16,7 +16,7 @@ from rasterio.transform import array_bounds, from_origin
 from shapely.geometry import box
 
 from prithvi.chips import ChipStore
-from prithvi.chips.labels import RasterLabels, open_labels
+from prithvi.chips.label_files import RasterLabels, open_labels
 from prithvi.errors import DatasetError
 from tests.conftest import Answer
 from tests.synthetic_hls import Archive

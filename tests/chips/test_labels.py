@@ -16,7 +16,7 @@ from rasterio.transform import array_bounds, from_origin
 from shapely import affinity
 from shapely.geometry import LineString, MultiPolygon, Point, Polygon, box
 
-from prithvi.chips.labels import open_labels
+from prithvi.chips.label_files import open_labels
 from prithvi.errors import DatasetError
 
 CRS = "EPSG:32631"

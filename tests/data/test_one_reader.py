@@ -17,8 +17,8 @@ from rasterio.transform import from_origin
 
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.catalog import LabelClass, folder_layout
+from prithvi.catalog.folders import folder_of
 from prithvi.data import Chip, ChipDataset
-from prithvi.data.sources import folder_of
 from prithvi.errors import ConfigError, DatasetError
 from prithvi.scenes import conform, open_scene, read
 

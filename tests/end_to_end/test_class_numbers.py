@@ -19,8 +19,8 @@ import yaml
 from shapely.geometry import Point, box
 
 import prithvi as package
-from prithvi.chips.making import store_of_dataset
-from prithvi.data.sources import folder_of
+from prithvi.catalog.folders import folder_of
+from prithvi.chips.recipes import store_of_dataset
 from prithvi.exported import export
 from prithvi.modelfolder import open_folder, save
 from prithvi.plot.maps import _entries

@@ -12,7 +12,7 @@ import rasterio
 
 import prithvi
 from prithvi.bands import PRODUCTS
-from prithvi.chips.making import store_of_granules
+from prithvi.chips.recipes import store_of_granules
 from prithvi.errors import BandError, DatasetError, SceneError
 from prithvi.hls import Granule, load
 from tests.chips.test_build import RECIPE

@@ -11,9 +11,9 @@ import rasterio
 
 import prithvi as package
 from prithvi.bands import PRITHVI_BANDS
-from prithvi.chips.dates import DateRule
+from prithvi.chips.date_rule import DateRule
 from prithvi.chips.filters import Filters
-from prithvi.chips.making import Recipe, store_of_granules
+from prithvi.chips.recipes import Recipe, store_of_granules
 from prithvi.errors import BandError, SceneError
 from prithvi.fitted import FittedModel
 from prithvi.hls import Granule, read_items

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prithvi.cli.data.date_options import Frames, MaxCloud, MaxGap, MinGap, Sequences, date_rule
+
 if TYPE_CHECKING:
-    from prithvi.chips import ChipStore
-    from prithvi.chips.running import Progress
+    from prithvi.parallel import Progress
 
 
 def build_verb(
@@ -19,7 +20,7 @@ def build_verb(
     size: Annotated[
         int | None, typer.Option(help="Side of a chip in pixels (224; datasets: whole images).", min=1)
     ] = None,
-    frames: Annotated[int, typer.Option(help="Dates in a chip.", min=1)] = 3,
+    frames: Frames = 3,
     root: Annotated[Path | None, typer.Option(help="Where a dataset's archive was unpacked.")] = None,
     labels: Annotated[Path | None, typer.Option(help="Vector file or class raster with labels.")] = None,
     class_column: Annotated[str | None, typer.Option(help="The vector file's column with the classes.")] = None,
@@ -41,10 +42,10 @@ def build_verb(
     area: Annotated[Path | None, typer.Option(help="Vector file: only chips that touch it.")] = None,
     good: Annotated[float, typer.Option(help="Least share of good pixels by Fmask on each date.")] = 0.8,
     missing: Annotated[float, typer.Option(help="Largest share of missing pixels on each date.")] = 0.01,
-    max_cloud: Annotated[float, typer.Option(help="Clouds of a granule in per cent, relaxed where too few.")] = 15.0,
-    min_gap: Annotated[int, typer.Option(help="Least days between two dates.")] = 28,
-    max_gap: Annotated[int, typer.Option(help="Most days between two dates, relaxed where too few.")] = 84,
-    sequences: Annotated[int, typer.Option(help="Sequences of dates of a tile below which the rule is relaxed.")] = 10,
+    max_cloud: MaxCloud = 15.0,
+    min_gap: MinGap = 28,
+    max_gap: MaxGap = 84,
+    sequences: Sequences = 10,
     per_tile: Annotated[int, typer.Option(help="Most chips of a tile.", min=1)] = 3000,
     per_place: Annotated[int, typer.Option(help="Most chips of one place.", min=1)] = 10,
     codec: Annotated[str, typer.Option(help="zstd (smaller) or lz4 (faster).")] = "zstd",
@@ -58,16 +59,28 @@ def build_verb(
 ) -> None:
     """Cuts chips that pass the filters, and keeps them in a Zarr store. A killed build goes on where it was."""
     from prithvi.catalog import dataset_names
-    from prithvi.chips import DateRule, Filters
-    from prithvi.chips.making import Recipe, store_of_dataset, store_of_granules
+    from prithvi.chips import Filters
+    from prithvi.chips.recipes import Recipe, store_of_dataset, store_of_granules
+    from prithvi.cli.progress import Bar
     from prithvi.errors import ConfigError
 
-    stack = ExitStack()
-    common: dict[str, Any] = {
-        "split": split, "codec": codec, "shard": shard, "seed": seed, "scheduler": scheduler, "workers": workers,
-        "append": append, "progress": _Stages(stack),
-    }  # fmt: skip
-    with stack:
+    # A bar for each stage of the build: the one before is closed as the next begins, the last whatever happens.
+    with ExitStack() as bars:
+
+        def progress(title: str) -> Progress:
+            bars.close()
+            return bars.enter_context(Bar(title))
+
+        common: dict[str, Any] = {
+            "split": split,
+            "codec": codec,
+            "shard": shard,
+            "seed": seed,
+            "scheduler": scheduler,
+            "workers": workers,
+            "append": append,
+            "progress": progress,
+        }
         if source in dataset_names() and not Path(source).exists():
             if root is None:
                 raise ConfigError(f"{source} is a dataset: say where its archive was unpacked (--root DIR).")
@@ -81,7 +94,7 @@ def build_verb(
                 size=size or 224,
                 frames=frames,
                 filters=Filters(good, missing),
-                dates=DateRule(frames, min_gap, max_gap, max_cloud / 100, wanted=sequences, longest=max(16, frames)),
+                dates=date_rule(frames, min_gap, max_gap, max_cloud, sequences),
                 per_tile=per_tile,
                 per_place=per_place,
                 labels=str(labels) if labels is not None else None,
@@ -94,27 +107,10 @@ def build_verb(
                 area=str(area) if area is not None else None,
             )
             store = store_of_granules(source, output, recipe, note=lambda text: typer.echo(text, err=True), **common)
-    _tell(store)
+    parts = store.attributes["samples"].items()
+    named = ", ".join(f"{count:,} {part or 'in no part'}" for part, count in parts)
+    typer.echo(f"{store.path}: {len(store):,} chips ({named})")
 
 
 def _listed(text: str | None) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip()) if text is not None else ()
-
-
-class _Stages:
-    """Progress bars, one after the other, for the stages of a build; the last is closed whatever happens."""
-
-    def __init__(self, stack: ExitStack) -> None:
-        self.stack = stack
-
-    def __call__(self, title: str) -> Progress:
-        from prithvi.cli.progress import Bar
-
-        self.stack.close()
-        return self.stack.enter_context(Bar(title))
-
-
-def _tell(store: ChipStore) -> None:
-    parts = store.attributes["samples"]
-    named = ", ".join(f"{count:,} {part or 'in no part'}" for part, count in parts.items())
-    typer.echo(f"{store.path}: {len(store):,} chips ({named})")

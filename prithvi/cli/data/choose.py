@@ -7,16 +7,18 @@ from typing import Annotated
 
 import typer
 
+from prithvi.cli.data.date_options import Frames, MaxCloud, MaxGap, MinGap, Sequences, date_rule
+
 
 def choose_verb(
     source: Annotated[str, typer.Argument(help="A search result, a folder of granules, or a STAC catalog.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .parquet or .json.")],
-    frames: Annotated[int, typer.Option(help="Dates that go together.", min=1)] = 3,
-    min_gap: Annotated[int, typer.Option(help="Least days between two dates.")] = 28,
-    max_gap: Annotated[int, typer.Option(help="Most days between two dates, relaxed where too few.")] = 84,
-    max_cloud: Annotated[float, typer.Option(help="Clouds of a granule in per cent, relaxed where too few.")] = 15.0,
+    frames: Frames = 3,
+    min_gap: MinGap = 28,
+    max_gap: MaxGap = 84,
+    max_cloud: MaxCloud = 15.0,
     max_missing: Annotated[float, typer.Option(help="Per cent of a granule without data, relaxed likewise.")] = 5.0,
-    sequences: Annotated[int, typer.Option(help="Sequences of a tile below which the rule is relaxed.")] = 10,
+    sequences: Sequences = 10,
     tiles: Annotated[Path | None, typer.Option(help="Vector file: a row a tile (column tile), with strata.")] = None,
     strata: Annotated[list[str] | None, typer.Option(help="Column of the tiles that decides; repeat for more.")] = None,
     count: Annotated[int | None, typer.Option(help="Tiles to draw.", min=1)] = None,
@@ -27,8 +29,8 @@ def choose_verb(
     seed: Annotated[int, typer.Option(help="Of every draw.")] = 1911,
 ) -> None:
     """Chooses tiles so that strata count alike, and dates that are clear and far enough apart."""
-    from prithvi.chips import DateRule, sample_tiles
-    from prithvi.chips.planning import choose_dates, read_tiles
+    from prithvi.chips.date_plan import choose_dates
+    from prithvi.chips.tile_sampling import read_tiles, sample_tiles
     from prithvi.cli.progress import Bar
     from prithvi.errors import ConfigError
     from prithvi.hls.items import read_items, write_items
@@ -47,9 +49,7 @@ def choose_verb(
         split = dict(zip(drawn.tiles["tile"], drawn.tiles["split"], strict=True))
     elif strata or count is not None:
         raise ConfigError("--strata and --count choose among --tiles FILE, which was not given.")
-    rule = DateRule(
-        frames, min_gap, max_gap, max_cloud / 100, max_missing / 100, wanted=sequences, longest=max(16, frames)
-    )
+    rule = date_rule(frames, min_gap, max_gap, max_cloud, sequences, max_missing)
     with Bar("looking for clear dates") as bar:
         chosen = choose_dates(items, rule, split=split, progress=bar, note=typer.echo)
     write_items(chosen, output)

@@ -18,7 +18,7 @@ def get_verb(
 ) -> None:
     """Fetches the bands and Fmask of granules, or the archives of a dataset. Whole files are kept, begun ones go on."""
     from prithvi.catalog.fetching import fetch_dataset
-    from prithvi.catalog.stac import dataset_names
+    from prithvi.catalog.stac_catalog import dataset_names
     from prithvi.cli.progress import Bar
 
     if source in dataset_names() and not Path(source).exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,34 +16,79 @@ def show_verb(
 ) -> None:
     """Bands, dates, classes, parts and statistics of a store or of a public dataset."""
     from prithvi.catalog import dataset_names
-    from prithvi.catalog.describe import describe
+    from prithvi.errors import DatasetError, nearest
 
+    names = dataset_names()
     if not name:
-        typer.echo(json.dumps(dataset_names()) if as_json else "\n".join(dataset_names()))
+        typer.echo(json.dumps(names) if as_json else "\n".join(names))
         return
-    rows = describe(name) if name in dataset_names() and not Path(name).exists() else _store(name)
+    if not Path(name).exists() and name not in names:
+        raise DatasetError(f"there is no store {name}, and no dataset of that name: {nearest(name, names)}")
+    rows = describe_store(name) if Path(name).exists() else describe(name)
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
     for key, value in rows.items():
-        lines = value if isinstance(value, list) else [value]
-        for number, line in enumerate(lines):
+        for number, line in enumerate(value if isinstance(value, list) else [value]):
             typer.echo(f"{key if number == 0 else '':14} {line}")
 
 
-def _store(name: str) -> dict[str, Any]:
-    """What `describe` gives of a dataset, of a store."""
-    from prithvi.catalog import dataset_names
-    from prithvi.chips import ChipStore
-    from prithvi.errors import DatasetError, nearest
+def describe(name: str) -> dict[str, Any]:
+    """A public dataset in words, by heading; lists have a line an entry.
 
-    if not Path(name).exists():
-        raise DatasetError(f"there is no store {name}, and no dataset of that name: {nearest(name, dataset_names())}")
-    store = ChipStore(name)
-    spec, found = store.spec, store.attributes["statistics"]
-    samples = store.samples
-    times = sorted(time for row in samples["times"] for time in row if time is not None)
+    Raises:
+        DatasetError: there is no such dataset.
+
+    """
+    from prithvi.catalog.stac_catalog import collection, dataset
+
+    plain, layout = collection(name), dataset(name)
+    contract, hub, source = layout.contract, plain.get("prithvi:hub"), plain.get("prithvi:source")
+    orders = {
+        "band-major": "band-major: one of them for all dates, then the next",
+        "time-major": "time-major: all of them for one date, then the next",
+    }
+    nodata = f", nodata {', '.join(f'{value:g}' for value in layout.nodata)}" if layout.nodata else ""
+    rows: dict[str, Any] = {
+        "dataset": f"{name}: {plain['title']}",
+        "what": plain["description"],
+        "files": [layout.image, *([layout.label] if layout.label else [])],
+        "bands": ", ".join(layout.bands),
+        "order": f"{layout.frames} dates, {orders[layout.order or '']}" if layout.frames > 1 else "one date",
+        "values": f"reflectance = value x {layout.gain:g}, {contract.level}, {contract.resolution:g} m{nodata}",
+        "statistics": _statistics(contract.bands, contract.mean, contract.std, f"  (reflectance x {contract.scale:g})"),
+        "parts": [f"{part}: {text}" for part, text in plain["prithvi:layout"]["split_notes"].items()],
+        "licence": plain["license"],
+        "cite": " doi:".join(plain[key] for key in ("sci:citation", "sci:doi") if key in plain) or "-",
+        "hub": "-",
+    }
+    if hub:
+        sums = hub.get("sha256", {})
+        files = [f"{file}  sha256 {sums[file]}" if file in sums else file for file in hub["files"]]
+        rows["hub"] = [f"{hub['repo_id']} ({hub['repo_type']}, revision {hub['revision']})", *files]
+    if source:
+        rows["source"] = [source["url"], *source["files"]]
+    if layout.classes:
+        rows["classes"] = [f"{entry.value:3} {entry.name} #{entry.color}" for entry in layout.classes]
+        rows["classes"] += [f"{value:3} says nothing" for value in layout.ignore]
+    if layout.dates:
+        rows["dates"] = f"read from {layout.dates.get('table', 'the file names')}"
+    return rows
+
+
+def describe_store(path: str) -> dict[str, Any]:
+    """A store in words, likewise.
+
+    Raises:
+        DatasetError: it is no store, or unfinished.
+
+    """
+    from prithvi.chips import ChipStore
+
+    store = ChipStore(path)
+    spec, found, samples = store.spec, store.attributes["statistics"], store.samples
     pixels = f"{len(spec.bands)} bands x {spec.height} x {spec.width} pixels"
+    times = sorted(time for row in samples["times"] for time in row if time is not None)
     filled = int(sum(map(sum, samples["filled"])))
     size = sum(file.stat().st_size for file in store.path.rglob("*") if file.is_file())
     labelled = f", {samples['labelled'].mean():.0%} of the pixels labelled" if spec.classes else ""
@@ -56,11 +102,7 @@ def _store(name: str) -> dict[str, Any]:
         "dates": f"{times[0]:%Y-%m-%d} to {times[-1]:%Y-%m-%d}" if times else "unknown",
         "tiles": ", ".join(sorted(set(samples["tile"]) - {""})) or "-",
         "filled": f"{filled:,} pixels took the value of their nearest neighbour{labelled}",
-        "statistics": [
-            f"{band:12} mean {mean:9.2f}  std {std:9.2f}"
-            for band, *moments in zip(spec.bands, found["mean"], found["std"], strict=True)
-            for mean, std in [[float("nan") if value is None else value for value in moments]]
-        ],
+        "statistics": _statistics(spec.bands, found["mean"], found["std"]),
         "of": f"the {found['of']} part" if found["of"] != "all" else "all chips",
     }
     if spec.classes:
@@ -70,3 +112,12 @@ def _store(name: str) -> dict[str, Any]:
             for entry, count in zip(spec.classes, found["classes"], strict=True)
         ]
     return rows
+
+
+def _statistics(
+    bands: Iterable[str], means: Iterable[float | None], stds: Iterable[float | None], unit: str = ""
+) -> list[str]:
+    """A line a band; nan where a store has null, for a band without any pixel."""
+    rows = zip(bands, means, stds, strict=True)
+    known = [(band, *(float("nan") if value is None else value for value in moments)) for band, *moments in rows]
+    return [f"{band:12} mean {mean:9.2f}  std {std:9.2f}{unit}" for band, mean, std in known]

@@ -108,48 +108,40 @@ class GapDataModule(PretrainDataModule):
                 f"{', '.join(sorted({part for store in self.stores for part in store.attributes['samples']}))}."
             )
         shapes = np.concatenate(self.cloud_shapes())
-        return [
-            DataLoader(Covered(StoreDataset(store, split), shapes, self.length, self.seed), self.batch_size,
-                       collate_fn=joined)
-            for store in stores
-        ]  # fmt: skip
+        datasets = [Covered(store, split, shapes, self.length, self.seed) for store in stores]
+        return [DataLoader(dataset, self.batch_size, collate_fn=joined) for dataset in datasets]
 
 
-class Covered(torch.utils.data.Dataset[dict[str, Any]]):
+class Covered(StoreDataset):
     """Samples of a store with `clouds` (T, Y, X), for each sample always the same ones.
 
     Args:
-        dataset: the samples.
+        store: the store.
+        split: the part of it.
         shapes: (N, Y, X) cloud masks.
         frames: dates of a sample, its first ones that hold any pixel.
         seed: of the draw.
 
     """
 
-    def __init__(self, dataset: StoreDataset, shapes: npt.NDArray[np.bool_], frames: int, seed: int = 0) -> None:
-        self.dataset, self.shapes, self.frames, self.seed = dataset, shapes, frames, seed
+    def __init__(self, store: ChipStore, split: str, shapes: npt.NDArray[np.bool_], frames: int, seed: int = 0) -> None:
+        super().__init__(store, split)
+        self.shapes, self.frames, self.seed = shapes, frames, seed
 
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.__getitems__([index])[0]
-
-    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """Several samples; torch's loader calls this with a batch's positions."""
-        batch = self.dataset.read([self.dataset.indices[index] for index in indices])
+    def batch(self, indices: Sequence[int]) -> dict[str, Any]:
+        batch = super().batch(indices)
         batch.pop("label", None)
         dates = []
-        for there in batch["valid"].flatten(2).any(dim=2):
-            found = torch.nonzero(there).flatten()[: self.frames]
+        for observed in batch["valid"].flatten(2).any(dim=2):
+            found = torch.nonzero(observed).flatten()[: self.frames]
             dates.append(torch.nn.functional.pad(found, (0, self.frames - len(found)), value=-1))
         batch = with_frames(batch, torch.stack(dates))
+        # A generator of each sample's own, so that its clouds are the same whatever else is in the batch.
         drawn = [
             self.shapes[np.random.default_rng([self.seed, index]).integers(len(self.shapes), size=self.frames)]
             for index in indices
         ]
-        batch["clouds"] = torch.from_numpy(np.stack(drawn))
-        return [{name: values[row] for name, values in batch.items()} for row in range(len(indices))]
+        return {**batch, "clouds": torch.from_numpy(np.stack(drawn))}
 
 
 def read_masks(folder: Path, size: tuple[int, int]) -> npt.NDArray[np.bool_]:

@@ -83,6 +83,7 @@ def date_sequences(
         rule: what a sequence has to fulfil at first.
 
     """
+    # Loosened step by step, clouds, missing pixels and gaps together, until there are enough sequences.
     best = Sequences(tuple(_sequences(times, cloud, missing, rule)), rule, 0)
     relaxed = 0
     while len(best.dates) < rule.wanted and rule.max_cloud + rule.max_missing <= _SUM + _TOLERANCE:
@@ -99,6 +100,9 @@ def date_sequences(
 def _sequences(
     times: Sequence[dt.datetime], cloud: Sequence[float], missing: Sequence[float], rule: DateRule
 ) -> list[tuple[int, ...]]:
+    # From every usable date a row is followed greedily, always on to the clearest date in reach, and samples of
+    # `frames` dates are cut out of the row every `step` dates. Rows of different starts soon run together, so the same
+    # sample comes up many times: a dictionary keeps each once, in the order of the first time.
     usable = [
         index
         for index in sorted(range(len(times)), key=lambda index: (times[index], index))
@@ -126,6 +130,8 @@ def _sequences(
 
 def _clearest_row(start: int, frames: int, later: Mapping[int, Sequence[int]], burden: Sequence[float]) -> list[int]:
     """Of all rows of `frames` dates from `start` on the one with the least clouds and missing pixels; empty if none."""
+    # Dynamic programming backwards in time: `rows` has, for each date, the best row that begins there, of one date at
+    # first and of one more after each round. Ties go to the earlier dates, as `min` compares the rows themselves.
     rows = {index: (burden[index], [index]) for index in later}
     for _ in range(frames - 1):
         longer = {}

@@ -12,7 +12,7 @@ from rasterio.transform import from_origin
 
 from prithvi.catalog import LabelClass, data_catalog, dataset, folder_layout
 from prithvi.chips import verify
-from prithvi.chips.making import store_of_dataset
+from prithvi.chips.recipes import store_of_dataset
 from prithvi.errors import BandError, DatasetError
 
 SIX = ("blue", "green", "red", "nir_narrow", "swir_1", "swir_2")

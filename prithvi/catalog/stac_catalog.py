@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from prithvi.bands import common_name
-from prithvi.catalog.datasets import DatasetLayout, LabelClass
-from prithvi.catalog.places import data_catalog
+from prithvi.catalog.chip_lists import Split
+from prithvi.catalog.datasets import DatasetLayout
 from prithvi.catalog.sensors import sensor as sensor_named
-from prithvi.catalog.splits import Split
-from prithvi.contract import Contract
+from prithvi.catalog.shipped import data_catalog
+from prithvi.contract import Category, Contract
 from prithvi.errors import DatasetError, nearest
 
 
@@ -59,9 +59,7 @@ def dataset(name: str) -> DatasetLayout:
         label=layout.get("label"),
         sensor=layout["sensor"],
         classes=tuple(
-            LabelClass(entry["value"], entry["name"], entry["color_hint"])
-            for entry in classes
-            if not entry.get("nodata")
+            Category(entry["value"], entry["name"], entry["color_hint"]) for entry in classes if not entry.get("nodata")
         ),
         ignore=tuple(entry["value"] for entry in classes if entry.get("nodata")),
         contract=Contract.from_dict(layout["contract"]),

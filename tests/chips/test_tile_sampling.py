@@ -9,7 +9,7 @@ import pytest
 from shapely.geometry import box
 
 from prithvi.chips import sample_tiles
-from prithvi.chips.choosing import EQUAL_AREA, entropy
+from prithvi.chips.tile_sampling import EQUAL_AREA, entropy
 from prithvi.errors import ConfigError, DatasetError
 
 

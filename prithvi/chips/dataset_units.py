@@ -12,16 +12,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
-import rasterio.crs
 from affine import Affine
 from odc.geo.geobox import GeoBox
-from pyproj import Transformer
+from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from prithvi.catalog import sensor as sensor_named
 from prithvi.catalog.datasets import ChipFiles, DatasetLayout
 from prithvi.chips.filters import to_int16
-from prithvi.chips.spec import UNLABELLED, Chip, Sample, StoreSpec
+from prithvi.chips.spec import UNLABELLED, Chip, Sample, StoreSpec, crs_name
 from prithvi.errors import DatasetError, SceneError
 from prithvi.scenes.grids import difference, grid_of
 from prithvi.scenes.imagefiles import open_image
@@ -48,44 +47,33 @@ class FileUnit:
 
         """
         for files in self.files:
-            image, at, crs = _read_image(files, self.layout, spec)
+            image, affine, crs = _read_image(files, self.layout, spec)
             height, width = image.shape[2:]
-            grid = GeoBox((height, width), at, crs or None)
+            grid = GeoBox((height, width), affine, crs or None)
             label = _read_label(files, self.layout, grid) if self.layout.label is not None else None
             if height < spec.height or width < spec.width:
                 raise DatasetError(
                     f"{files.image} has {height} x {width} pixels, fewer than a sample of {spec.height} x {spec.width}."
                 )
+            days = [dt.datetime.combine(day, dt.time(), dt.UTC) for day in files.dates or ()]
             for row in range(0, height - spec.height + 1, spec.height):
                 for column in range(0, width - spec.width + 1, spec.width):
                     here = (slice(row, row + spec.height), slice(column, column + spec.width))
                     part = label[here] if label is not None else None
-                    whole = spec.height == height and spec.width == width
-                    name = files.id if whole else f"{files.id}_{row}_{column}"
-                    sample = self._sample(files, name, at * Affine.translation(column, row), crs, part, spec)
+                    whole = (spec.height, spec.width) == (height, width)
+                    sample = Sample.at(
+                        affine * Affine.translation(column, row),
+                        crs,
+                        (spec.height, spec.width),
+                        name=files.id if whole else f"{files.id}_{row}_{column}",
+                        times=tuple(days) or (None,) * spec.frames,
+                        granules=(files.image.name,) * spec.frames,
+                        split=self.split,
+                        good=(1.0,) * spec.frames,
+                        filled=(0,) * spec.frames,
+                        labelled=float((part != UNLABELLED).mean()) if part is not None else 0.0,
+                    )
                     yield Chip(np.ascontiguousarray(image[:, :, *here]), sample, None, part)
-
-    def _sample(
-        self, files: ChipFiles, name: str, at: Affine, crs: str, label: npt.NDArray[np.uint8] | None, spec: StoreSpec
-    ) -> Sample:
-        lat = lon = float("nan")
-        if crs:
-            x, y = at * (spec.width / 2, spec.height / 2)
-            lon, lat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(x, y)
-        times = tuple(dt.datetime.combine(day, dt.time(), dt.UTC) for day in files.dates) if files.dates else ()
-        return Sample(
-            name=name,
-            crs=crs,
-            affine=tuple(at)[:6],
-            lat=lat,
-            lon=lon,
-            times=times or (None,) * spec.frames,
-            granules=(files.image.name,) * spec.frames,
-            split=self.split,
-            good=(1.0,) * spec.frames,
-            filled=(0,) * spec.frames,
-            labelled=float((label != UNLABELLED).mean()) if label is not None else 0.0,
-        )
 
 
 def layout_units(
@@ -104,6 +92,7 @@ def layout_units(
         DatasetError: no such part, or files are missing.
 
     """
+    # Units of 64 files: enough work to be worth a task, little enough to lose when a build is killed.
     units = []
     for split in splits or layout.splits:
         files = layout.chips(root, split)
@@ -140,8 +129,7 @@ def _read_image(files: ChipFiles, layout: DatasetLayout, spec: StoreSpec) -> tup
         values = image.read(slice(None), slice(None))
     except SceneError as error:
         raise DatasetError(str(error)) from error
-    code = rasterio.crs.CRS.from_wkt(image.wkt).to_epsg() if image.wkt else None
-    crs = f"EPSG:{code}" if code else image.wkt
+    crs = crs_name(CRS.from_wkt(image.wkt)) if image.wkt else ""
     return to_int16(values, image.gain, (), spec.gain, image.bias), image.transform, crs
 
 

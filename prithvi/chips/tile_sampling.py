@@ -9,17 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pystac
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from scipy.cluster.vq import kmeans2
 
+from prithvi.chips.splits import EQUAL_AREA
 from prithvi.errors import ConfigError, DatasetError, nearest
-
-EQUAL_AREA = "EPSG:6933"
+from prithvi.hls.items import by_tile
+from prithvi.hls.tiles import tile_footprints
+from prithvi.scenes.polygons import read_vectors
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ def sample_tiles(
     chance = np.random.default_rng(seed)
     labels = _labels(tiles, strata, clusters, chance)
     stratum = labels.astype(str).agg(" / ".join, axis=1)
+    # Draw first, then take some of what was drawn for validation, then drop training tiles beside these: dropping
+    # before the draw would let the validation tiles decide which strata are rare.
     drawn = _draw(stratum, labels, min(count, len(tiles)), minimum, chance)
     chosen = tiles.iloc[drawn].assign(stratum=stratum.iloc[drawn])
     held = chance.permutation(len(chosen))[: round(validation * len(chosen))]
@@ -95,6 +101,29 @@ def sample_tiles(
         {name: entropy(values.iloc[kept]) for name, values in names.items()},
         int((~apart).sum()),
     )
+
+
+def read_tiles(path: str | Path, items: Sequence[pystac.Item]) -> gpd.GeoDataFrame:
+    """A table of tiles to choose among: those of which there are granules, with their squares where it has none.
+
+    Raises:
+        DatasetError: the file cannot be read, has no column `tile`, or names no tile that there is a granule of.
+
+    """
+    file = Path(path)
+    try:
+        frame = pd.read_csv(file) if file.suffix.lower() == ".csv" else read_vectors(file, "a table of tiles")
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{file} cannot be read as a table of tiles ({error}).") from error
+    if "tile" not in frame.columns:
+        raise DatasetError(f"{file} has no column tile; it has {', '.join(map(str, frame.columns))}.")
+    frame = frame.assign(tile=frame["tile"].astype(str).str.removeprefix("T"))
+    there = frame[frame["tile"].isin(by_tile(items))].reset_index(drop=True)
+    if there.empty:
+        raise DatasetError(f"{file} names {len(frame)} tiles, and there is no granule of any of them.")
+    if not isinstance(there, gpd.GeoDataFrame):
+        there = gpd.GeoDataFrame(there, geometry=tile_footprints(there["tile"]).geometry)
+    return there
 
 
 def entropy(labels: pd.Series) -> float:
@@ -139,6 +168,7 @@ def _labels(
     labels = pd.DataFrame({name: tiles[name].to_numpy() for name in strata if not _is_number(tiles[name])})
     numeric = [name for name in strata if _is_number(tiles[name])]
     if numeric and clusters is not None:
+        # Standardised, so that a column in kelvin does not outweigh one of shares.
         values = tiles[numeric].to_numpy(float)
         spread = values.std(axis=0)
         values = (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1)
@@ -150,6 +180,8 @@ def _labels(
 
 def _draw(stratum: pd.Series, labels: pd.DataFrame, count: int, minimum: int, chance: np.random.Generator) -> list[int]:
     """Positions of drawn tiles: first the least number of every class, then turn by turn from each stratum."""
+    # One random order of all tiles serves both rounds, so that a tile drawn for its class's minimum is also the one
+    # that its stratum would have given next.
     order = chance.permutation(len(stratum))
     drawn: dict[int, None] = {}
     for name in labels:
@@ -158,6 +190,7 @@ def _draw(stratum: pd.Series, labels: pd.DataFrame, count: int, minimum: int, ch
             have = sum(values[index] == value for index in drawn)
             fresh = [int(index) for index in order if values[index] == value and int(index) not in drawn]
             drawn.update(dict.fromkeys(fresh[: max(0, minimum - have)]))
+    # Then one tile at a time from the stratum that has given fewest so far: as level as the strata's sizes allow.
     queues = {
         name: [int(i) for i in order if stratum.iloc[i] == name and int(i) not in drawn]
         for name in sorted(set(stratum))

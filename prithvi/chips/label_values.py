@@ -18,9 +18,10 @@ import rasterio
 import rasterio.shutil
 from rasterio.io import MemoryFile
 
-from prithvi.catalog.datasets import LabelClass, check_classes, folded
-from prithvi.catalog.labelproducts import product_of
+from prithvi.catalog.datasets import check_classes, folded
+from prithvi.catalog.label_products import product_of
 from prithvi.chips.spec import UNLABELLED
+from prithvi.contract import Category
 from prithvi.errors import DatasetError
 
 PALETTE = ("0072B2", "E69F00", "009E73", "CC79A7", "56B4E9", "D55E00", "F0E442", "999999", "332288", "88CCEE", "44AA99",
@@ -37,7 +38,7 @@ def classes_in(
     ignore: Sequence[str] = (),
     keep: Sequence[str] = (),
     product: str | None = None,
-) -> tuple[tuple[LabelClass, ...], str]:
+) -> tuple[tuple[Category, ...], str]:
     """The classes of an open raster by rising value, and in words what was left out and why.
 
     Names are those of the product, of the file's own tags (`CLASS_<value>`, as our maps have them), of its category
@@ -53,6 +54,8 @@ def classes_in(
         DatasetError: no class, too many, a value that may be no data, or one that the product does not have.
 
     """
+    # Three sources say what a value is, in this order: the caller (ignore, keep), a published product, the file's own
+    # tags and names. Whatever remains open and looks like no data is asked about.
     file = Path(raster.name)
     silent, wanted = _numbers(ignore, "--ignore"), _numbers(keep, "--keep")
     both = sorted(silent & wanted)
@@ -83,7 +86,7 @@ def classes_in(
         raise DatasetError(f"{file} has more than {UNLABELLED} values: that is no raster of classes.")
     colors = _colors(raster, values)
     classes = tuple(
-        LabelClass(value, names.get(value, str(value)).strip() or str(value), colors.get(value, PALETTE[number % 16]))
+        Category(value, names.get(value, str(value)).strip() or str(value), colors.get(value, PALETTE[number % 16]))
         for number, value in enumerate(values)
     )
     check_classes(classes, (), str(file))
@@ -108,6 +111,8 @@ def _numbers(words: Sequence[str], option: str) -> set[int]:
 
 def _counted(raster: rasterio.DatasetReader) -> Counter[int]:
     """Pixels of each value that is not nodata."""
+    # In windows, since a national land cover map does not fit into memory; ends early where a raster of measurements
+    # shows more values than classes can have.
     counts: Counter[int] = Counter()
     for row in range(0, raster.height, _SCAN):
         for column in range(0, raster.width, _SCAN):

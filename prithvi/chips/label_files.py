@@ -29,9 +29,10 @@ from rasterio.transform import array_bounds
 from rasterio.warp import Resampling, reproject
 from rasterio.windows import from_bounds
 
-from prithvi.catalog.datasets import LabelClass, folded
-from prithvi.chips.labelvalues import PALETTE, classes_in
+from prithvi.catalog.datasets import folded
+from prithvi.chips.label_values import PALETTE, classes_in
 from prithvi.chips.spec import UNLABELLED
+from prithvi.contract import Category
 from prithvi.errors import DatasetError, nearest
 from prithvi.scenes.polygons import clip, frames, mend, read_vectors, ring, sound, whole_turns
 
@@ -62,12 +63,12 @@ def open_labels(
         background: name of the class of all pixels outside every feature; None leaves them unlabelled.
         ignore: values of a raster, or classes of the column, that are no class: their pixels stay unlabelled.
         keep: values of a raster that are classes though they look like no data.
-        product: what the raster is, a key of `prithvi.catalog.labelproducts.LABEL_PRODUCTS`; None looks at its name and
-            tags.
+        product: what the raster is, a key of `prithvi.catalog.label_products.LABEL_PRODUCTS`; None looks at its name
+            and tags.
 
     Raises:
         DatasetError: no such file or column, no class, a file without a CRS, classes that differ by case or blanks
-            alone, or a raster's value that may be no data; see `prithvi.chips.labelvalues`.
+            alone, or a raster's value that may be no data; see `prithvi.chips.label_values`.
 
     Warns:
         UserWarning: features cross or cover themselves and are mended; what is drawn twice counts once.
@@ -93,7 +94,7 @@ class VectorLabels:
     column: str
     values: tuple[Any, ...]
     """The column's values in the order of the classes."""
-    classes: tuple[LabelClass, ...]
+    classes: tuple[Category, ...]
     background: int | None
     """Class of pixels outside every feature."""
     crs: str
@@ -107,10 +108,12 @@ class VectorLabels:
     told: str = ""
     """Its classes in words."""
 
-    def near(self, crs: str, bounds: tuple[float, float, float, float]) -> LabelsHere:
+    def near(self, crs: str, bounds: Sequence[float]) -> LabelsHere:
         """The features that touch a box (left, bottom, right, top in `crs`), in that CRS."""
         same = CRS.from_user_input(self.crs) == CRS.from_user_input(crs)
         parts = []
+        # A tile's box, seen in the file's CRS, may fall into two at the date line, and features there may be written
+        # with longitudes beyond 180: each box is read on its own, and all that is found is brought to the tile's CRS.
         for box in _boxes(crs, self.crs, bounds, self.turns):
             found = read_vectors(Path(self.path), bbox=box).set_crs(self.crs, allow_override=True)
             found = found[found.geometry.notna() & ~found.geometry.is_empty]
@@ -133,8 +136,9 @@ class LabelsHere:
 
     def on(self, at: Affine, shape: tuple[int, int]) -> Label:
         """(y, x) class numbers on the grid with that affine and shape, `UNLABELLED` where nothing says any."""
-        left, bottom, right, top = array_bounds(*shape, at)
-        inside = self.features.iloc[self.features.sindex.query(_box(left, bottom, right, top))]
+        inside = self.features.iloc[self.features.sindex.query(shapely.box(*array_bounds(*shape, at)))]
+        # Each class is burnt on its own and claims are counted: a pixel claimed once has that class, one claimed by
+        # two classes is unknown. Features of no or an ignored class claim twice, so that they are never background.
         claims = np.zeros(shape, np.uint8)
         result = np.full(shape, UNLABELLED, np.uint8)
         for number, value in enumerate(self.labels.values):
@@ -154,7 +158,9 @@ class LabelsHere:
 
     def split_on(self, at: Affine, shape: tuple[int, int], column: str) -> str:
         """The value of a column that all features on a chip agree on; empty where there is none, or they differ."""
-        inside = self.features.iloc[self.features.sindex.query(_box(*array_bounds(*shape, at)), predicate="intersects")]
+        inside = self.features.iloc[
+            self.features.sindex.query(shapely.box(*array_bounds(*shape, at)), predicate="intersects")
+        ]
         words = set(inside[column].dropna().astype(str))
         return words.pop() if len(words) == 1 else ""
 
@@ -166,11 +172,11 @@ class RasterLabels:
     path: str
     values: tuple[int, ...]
     """The raster's values in the order of the classes."""
-    classes: tuple[LabelClass, ...]
+    classes: tuple[Category, ...]
     told: str = ""
     """Its classes in words, and what is none."""
 
-    def near(self, crs: str, bounds: tuple[float, float, float, float]) -> RasterHere:
+    def near(self, crs: str, bounds: Sequence[float]) -> RasterHere:
         """The raster, to be read onto grids in `crs`."""
         return RasterHere(self, crs)
 
@@ -202,6 +208,9 @@ class RasterHere:
     ) -> Label:
         """What the part of the raster in a box of its own coordinates says on a grid."""
         result = np.full(shape, UNLABELLED, np.uint8)
+        # The window of the raster under the box, with a margin for what resampling looks at, is read whole, its values
+        # are turned into class numbers, and only these are warped: a mode of numbers never mixes in a value that is no
+        # class, and memory depends on the chip, not on the raster.
         window = from_bounds(*box, raster.transform).round_offsets().round_lengths()
         margin = 4
         row, column = int(window.row_off) - margin, int(window.col_off) - margin
@@ -225,7 +234,7 @@ class RasterHere:
 
 
 def _boxes(
-    crs: str, other: str, bounds: tuple[float, float, float, float], turns: Sequence[int]
+    crs: str, other: str, bounds: Sequence[float], turns: Sequence[int]
 ) -> list[tuple[float, float, float, float]]:
     """Boxes in another reference system that hold a box; several where that one's longitudes jump in it."""
     back = Transformer.from_crs(crs, other, always_xy=True)
@@ -235,6 +244,8 @@ def _boxes(
 
 def _resampling(raster: rasterio.DatasetReader, crs: str, at: Affine, shape: tuple[int, int]) -> Resampling:
     """The commonest value where the raster's pixels are clearly smaller than the chip's, else the nearest."""
+    # The Jacobian at the chip's centre: how many pixels of the raster one step along and one step down a chip's row
+    # are; their cross product is the area of a chip's pixel in pixels of the raster.
     there = Transformer.from_crs(crs, raster.crs.to_wkt(), always_xy=True)
     x, y = at @ (shape[1] / 2, shape[0] / 2)
     steps = np.array(there.transform([x, x + at.a, x + at.b], [y, y + at.d, y + at.e])).T / raster.res
@@ -249,12 +260,6 @@ def _inside(shapes: gpd.GeoSeries, at: Affine, shape: tuple[int, int]) -> npt.ND
         burnt = rasterize(shapes, shape, fill=0, default_value=1, transform=at, dtype="uint8")
     inside: npt.NDArray[np.bool_] = burnt.astype(bool)
     return inside
-
-
-def _box(left: float, bottom: float, right: float, top: float) -> Any:
-    from shapely.geometry import box
-
-    return box(left, bottom, right, top)
 
 
 def _open_vector(file: Path, column: str | None, background: str | None, ignore: Sequence[str]) -> VectorLabels:
@@ -286,6 +291,8 @@ def _open_vector(file: Path, column: str | None, background: str | None, ignore:
     if not kept:
         raise DatasetError(f"{file}: column {column} names no class.")
     _check_spelling(f"{file}: column {column}", [*map(str, kept), *({background} - {None, *kept.values()})])
+    # Names that are whole numbers are the classes' own values (kept in maps); if a single one is a word, or two names
+    # are one number (1 and 01), classes are counted from 0 in their order instead.
     places, words = list(kept), list(kept.values())
     own = [int(word) for word in words if word.removeprefix("-").isdecimal()]
     whole = len(set(own)) == len(words)  # numbers are the classes' own values; words are counted
@@ -297,7 +304,7 @@ def _open_vector(file: Path, column: str | None, background: str | None, ignore:
     if len(words) > UNLABELLED:
         raise DatasetError(f"{file} has {len(words)} classes; at most {UNLABELLED} can be told apart.")
     classes = tuple(
-        LabelClass(own[place] if whole else place, word, PALETTE[place % len(PALETTE)])
+        Category(own[place] if whole else place, word, PALETTE[place % len(PALETTE)])
         for place, word in enumerate(words)
     )
     told = f"{file.name}: classes are {', '.join(f'{entry.value} ({entry.name})' for entry in classes)}."

@@ -1,32 +1,22 @@
-"""From granules to what is cut out of them: per tile, which dates go together."""
+"""Which dates of each tile go together: the clearest ones, by what items state of their clouds or by their Fmasks."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import geopandas as gpd
 import numpy as np
-import pandas as pd
 import pystac
 import rasterio
 from rasterio.errors import RasterioError
-from shapely.geometry import mapping
-from shapely.geometry.base import BaseGeometry
 
-from prithvi.chips.cutting import GranuleFiles, TileUnit
-from prithvi.chips.dates import DateRule, date_sequences
-from prithvi.chips.running import Progress, run
+from prithvi.chips.date_rule import DateRule, date_sequences
 from prithvi.errors import DatasetError, SceneError
-from prithvi.hls.access import gdal_environment, readable
 from prithvi.hls.fmask import FILL, good
 from prithvi.hls.granules import Granule
-from prithvi.hls.items import MISSING, asset_href
-from prithvi.hls.tiles import tile_footprints
-from prithvi.scenes.polygons import read_vectors
+from prithvi.hls.items import MISSING, asset_href, by_tile
+from prithvi.parallel import Progress, run
+from prithvi.scenes.access import gdal_environment, readable
 
 SPLIT = "prithvi:split"
 """Property of an item: the part that chips of its tile belong to."""
@@ -35,14 +25,6 @@ SEQUENCES = "prithvi:sequences"
 
 _THIN = 8
 """Every how many pixels an Fmask is looked at to tell the share of clouds."""
-
-
-def by_tile(items: Sequence[pystac.Item]) -> dict[str, list[pystac.Item]]:
-    """Items of each tile in order of time."""
-    tiles: dict[str, list[pystac.Item]] = {}
-    for item in sorted(items, key=lambda item: Granule.parse(item.id)):
-        tiles.setdefault(Granule.parse(item.id).tile, []).append(item)
-    return tiles
 
 
 def choose_dates(
@@ -66,6 +48,8 @@ def choose_dates(
         DatasetError: no sequence in any tile.
 
     """
+    # Tile by tile, as dates of different tiles have nothing to do with each other. The choice is written into copies of
+    # the items (`number/position` of each sequence), so that it travels in any file of items and a build repeats it.
     tiles = {tile: found for tile, found in by_tile(items).items() if split is None or tile in split}
     shares = measure([item for found in tiles.values() for item in found], progress)
     chosen = []
@@ -93,68 +77,6 @@ def choose_dates(
     return chosen
 
 
-def tile_units(
-    items: Sequence[pystac.Item],
-    template: TileUnit,
-    bands: Sequence[str],
-    frames: int,
-    *,
-    area: BaseGeometry | None = None,
-) -> list[TileUnit]:
-    """One unit a tile, out of items that say which sequences they belong to.
-
-    Args:
-        items: what `choose_dates` gives.
-        template: filters, limits, labels and seed of every tile.
-        bands: common names in the store's order.
-        frames: dates in a sample.
-        area: geometry in longitude and latitude that chips have to touch.
-
-    Raises:
-        DatasetError: sequences of another length than `frames`.
-        BandError: a granule lacks a band.
-
-    """
-    units = []
-    for tile, found in by_tile(items).items():
-        sequences: dict[int, dict[int, int]] = {}
-        for index, item in enumerate(found):
-            for word in item.properties.get(SEQUENCES, []):
-                number, position = map(int, str(word).split("/"))
-                sequences.setdefault(number, {})[position] = index
-        rows = [tuple(row[place] for place in sorted(row)) for _, row in sorted(sequences.items())]
-        if any(len(row) != frames for row in rows):
-            raise DatasetError(
-                f"the dates of T{tile} were chosen in sequences of {len(rows[0])}, and {frames} were asked for: choose "
-                "again."
-            )
-        granules = tuple(_files(item, bands) for item in found)
-        options = gdal_environment([granule.fmask for granule in granules])
-        units.append(
-            replace(
-                template,
-                tile=tile,
-                granules=granules,
-                sequences=tuple(rows),
-                area=json.dumps(mapping(area)) if area is not None else None,
-                options=tuple(sorted((key, str(value)) for key, value in options.items())),
-            )
-        )
-    return units
-
-
-def _files(item: pystac.Item, bands: Sequence[str]) -> GranuleFiles:
-    granule = Granule.parse(item.id)
-    return GranuleFiles(
-        name=str(granule),
-        time=granule.time,
-        bands=tuple(readable(asset_href(item, band)) for band in bands),
-        fmask=readable(asset_href(item, "fmask")),
-        fill=granule.fill,
-        split=str(item.properties.get(SPLIT, "")),
-    )
-
-
 def measure(items: Sequence[pystac.Item], progress: Progress | None = None) -> dict[str, tuple[float, float]]:
     """Share of clouds and of missing pixels of each item, by id: as it states them, else out of its Fmask.
 
@@ -162,6 +84,8 @@ def measure(items: Sequence[pystac.Item], progress: Progress | None = None) -> d
         SceneError: an Fmask cannot be read.
 
     """
+    # Most archives state clouds and some state missing pixels; only where one is lacking is the Fmask opened, every
+    # eighth pixel of it (an overview where the file has one), on threads as it is the network that takes the time.
     shares: dict[str, tuple[float, float]] = {}
     tasks: dict[str, Any] = {}
     for item in items:
@@ -191,26 +115,3 @@ def _look(path: str, cloud: float | None) -> tuple[float, float]:
     if cloud is None:
         cloud = 1 - float(good(small)[there].mean()) if there.any() else 1.0
     return float(np.clip(cloud, 0, 1)), missing
-
-
-def read_tiles(path: str | Path, items: Sequence[pystac.Item]) -> gpd.GeoDataFrame:
-    """A table of tiles to choose among: those of which there are granules, with their squares where it has none.
-
-    Raises:
-        DatasetError: the file cannot be read, has no column `tile`, or names no tile that there is a granule of.
-
-    """
-    file = Path(path)
-    try:
-        frame = pd.read_csv(file) if file.suffix.lower() == ".csv" else read_vectors(file, "a table of tiles")
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{file} cannot be read as a table of tiles ({error}).") from error
-    if "tile" not in frame.columns:
-        raise DatasetError(f"{file} has no column tile; it has {', '.join(map(str, frame.columns))}.")
-    frame = frame.assign(tile=frame["tile"].astype(str).str.removeprefix("T"))
-    there = frame[frame["tile"].isin(by_tile(items))].reset_index(drop=True)
-    if there.empty:
-        raise DatasetError(f"{file} names {len(frame)} tiles, and there is no granule of any of them.")
-    if not isinstance(there, gpd.GeoDataFrame):
-        there = gpd.GeoDataFrame(there, geometry=tile_footprints(there["tile"]).geometry)
-    return there

@@ -1,0 +1,174 @@
+"""A store's files: its arrays, the small arrays about its samples, the metadata, and the list of checksums.
+
+All of the Zarr layout is in this module and in `prithvi.chips.shards`, which reads single samples.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.codecs import BloscCodec
+from zarr.errors import ZarrUserWarning
+
+from prithvi.chips.spec import CODECS, COORDINATE_CHUNK, FORMAT, ArraySpec, Sample, StoreSpec
+from prithvi.errors import DatasetError
+
+SUMS = "SHA256SUMS"
+"""The list of checksums of all other files, as `sha256sum --check` reads it."""
+_NO_TIME = np.iinfo(np.int64).min
+"""What datetime64 calls NaT."""
+_SECONDS = {"units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian", "_FillValue": _NO_TIME}
+_COLUMNS: dict[str, tuple[str, tuple[str, ...], Any, dict[str, Any]]] = {
+    "time": ("times", ("time",), np.int64, _SECONDS),
+    "lat": ("lat", (), np.float64, {}),
+    "lon": ("lon", (), np.float64, {}),
+    "crs": ("crs", (), object, {}),
+    "affine": ("affine", ("coefficient",), np.float64, {}),
+    "granule": ("granules", ("time",), object, {}),
+    "tile": ("tile", (), object, {}),
+    "split": ("split", (), object, {}),
+    "name": ("name", (), object, {}),
+    "good": ("good", ("time",), np.float32, {"long_name": "share of good pixels by Fmask"}),
+    "filled": ("filled", ("time",), np.uint32, {"long_name": "pixels filled from their nearest neighbour"}),
+    "labelled": ("labelled", (), np.float64, {}),
+    "seed": ("seed", (), np.int64, {}),
+}
+"""Name of each small array to its field of `Sample`, its dimensions after `sample`, dtype and attributes."""
+
+
+def make_array(root: Path, name: str, array: ArraySpec, spec: StoreSpec, count: int) -> zarr.Array[Any]:
+    """The array of `count` samples, opened where an interrupted build made it; only metadata is written."""
+    if (root / name / "zarr.json").is_file():
+        return zarr.open_array(root / name, mode="r+", config={"write_empty_chunks": True})
+    # A chunk is one sample, which is what training reads at random, and a shard is a file of many chunks, so that a
+    # store has thousands of files and not millions. Bit-shuffling first lets the codec see that neighbouring
+    # reflectances have their high bits in common. Chunks of fill values alone are written too: none is ever missing.
+    codec, level = CODECS[spec.codec]
+    made: zarr.Array[Any] = zarr.create_array(
+        root / name,
+        shape=(count, *array.shape),
+        dtype=array.dtype,
+        chunks=(1, *array.shape),
+        shards=(spec.shard, *array.shape),
+        compressors=[BloscCodec(cname=codec, clevel=level, shuffle="bitshuffle")],  # type: ignore[arg-type]
+        filters=None,
+        fill_value=array.fill,
+        dimension_names=array.dims,
+        attributes=_attributes(name, array, spec),
+        config={"write_empty_chunks": True},
+    )
+    return made
+
+
+def _attributes(name: str, array: ArraySpec, spec: StoreSpec) -> dict[str, Any]:
+    """What an array says of its values, by the CF conventions where these have a word."""
+    if name == "image":
+        scale = f"reflectance x {1 / spec.gain:g}"
+        return {"_FillValue": array.fill, "long_name": scale, "level": spec.level, "bands": list(spec.bands)}
+    if name == "fmask":
+        return {"long_name": "HLS Fmask bits; 255 is fill, and where a value was filled from its nearest neighbour"}
+    return {
+        "long_name": "which class of flag_meanings, counted from 0; 255 is unlabelled",
+        "flag_values": list(range(len(spec.classes))),
+        "flag_meanings": " ".join(entry.name.replace(" ", "_") for entry in spec.classes),
+        "label_values": [entry.value for entry in spec.classes],
+    }
+
+
+def write_samples(root: Path, spec: StoreSpec, samples: Sequence[Sample]) -> None:
+    """Writes the small arrays: where and when each sample is, and what was done to it."""
+    sizes = {"time": spec.frames, "coefficient": 6}
+    for name, (field, dims, dtype, attributes) in _COLUMNS.items():
+        values = [getattr(sample, field) for sample in samples]
+        if field == "times":
+            values = [[int(time.timestamp()) if time else _NO_TIME for time in times] for times in values]
+        shape = (len(samples), *(sizes[dim] for dim in dims))
+        _write_small(root, name, ("sample", *dims), np.array(values, dtype).reshape(shape), attributes)
+    _write_small(root, "band", ("band",), np.array(spec.bands, dtype=object), {})
+
+
+def _write_small(
+    root: Path, name: str, dims: tuple[str, ...], values: npt.NDArray[Any], attributes: dict[str, Any]
+) -> None:
+    array = zarr.create_array(
+        root / name,
+        shape=values.shape,
+        dtype="str" if values.dtype == object else values.dtype,
+        chunks=(COORDINATE_CHUNK if dims[0] == "sample" else len(values), *values.shape[1:]),
+        dimension_names=dims,
+        attributes=attributes,
+        overwrite=True,
+    )
+    if values.size:
+        array[...] = values
+
+
+def read_samples(root: Path) -> list[Sample]:
+    """What a store says of its samples, in their order."""
+    group = zarr.open_group(root, mode="r", use_consolidated=True)
+    # A table is kept as columns, an array each, which readers of Zarr see as coordinates: here they turn into rows.
+    columns: dict[str, list[Any]] = {
+        field: np.asarray(group[name][...]).tolist()  # type: ignore[index]
+        for name, (field, *_) in _COLUMNS.items()
+    }
+    columns["times"] = [
+        [None if seconds == _NO_TIME else dt.datetime.fromtimestamp(seconds, dt.UTC) for seconds in row]
+        for row in columns["times"]
+    ]
+    rows: list[dict[str, Any]] = [
+        {field: tuple(value) if isinstance(value, list) else value for field, value in zip(columns, row, strict=True)}
+        for row in zip(*columns.values(), strict=True)
+    ]
+    return [Sample(**row) for row in rows]
+
+
+def write_metadata(root: Path, attributes: dict[str, Any]) -> None:
+    """Writes the group's own metadata with that of all arrays in it, so that opening a store is one read."""
+    (root / "zarr.json").unlink(missing_ok=True)
+    about = {"format": FORMAT, "coordinates": " ".join([*_COLUMNS, "band"]), **attributes}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ZarrUserWarning)  # consolidated metadata is young in Zarr v3, and wanted here
+        zarr.create_group(root, attributes=about)
+        zarr.consolidate_metadata(root)
+
+
+def read_metadata(root: Path) -> dict[str, Any]:
+    """What a finished store says about all of itself.
+
+    Raises:
+        FileNotFoundError: there is no finished store.
+        DatasetError: it is of another format, or damaged.
+
+    """
+    try:
+        attributes: dict[str, Any] = json.loads((root / "zarr.json").read_bytes())["attributes"]
+        found = attributes["format"]
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{root} is no chip store of ours, or its zarr.json is damaged.") from error
+    if found != FORMAT:
+        raise DatasetError(f"{root} is of the format {found}; this version reads {FORMAT}.")
+    return attributes
+
+
+def read_sums(root: Path) -> dict[str, str]:
+    """Path under the store (with /) to checksum; empty where there is no list."""
+    if not (root / SUMS).is_file():
+        return {}
+    lines = (root / SUMS).read_text(encoding="utf-8", errors="replace").splitlines()
+    return {line[66:]: line[:64] for line in lines if len(line) > 66}
+
+
+def write_sums(root: Path, sums: dict[str, str]) -> None:
+    """Writes the list, sorted by path."""
+    text = "".join(f"{sums[path]}  {path}\n" for path in sorted(sums))
+    (root / SUMS).write_text(text, encoding="utf-8", newline="\n")

@@ -1,0 +1,359 @@
+"""One MGRS tile to chips: its granules are read in strips as high as a chip, and what passes the filters is cut out.
+
+Every date of a tile lies on one grid, so nothing is resampled. A strip of all dates is in memory at a time: memory
+depends on the width of a tile and on the dates, never on how many tiles or chips there are.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pystac
+import rasterio
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from rasterio.errors import RasterioError
+from rasterio.warp import transform_geom
+from rasterio.windows import Window
+from shapely.geometry import box, mapping, shape
+
+from prithvi.bands import PRITHVI_BANDS
+from prithvi.chips.date_plan import SEQUENCES, SPLIT
+from prithvi.chips.date_rule import DateRule
+from prithvi.chips.filters import Filters, fill_holes, shares, to_int16
+from prithvi.chips.label_files import LabelsHere, RasterHere, RasterLabels, VectorLabels
+from prithvi.chips.spec import NO_FMASK, UNLABELLED, Chip, Sample, StoreSpec, crs_name
+from prithvi.errors import DatasetError, ScaleError, SceneError
+from prithvi.hls.granules import Granule
+from prithvi.hls.items import asset_href, by_tile
+from prithvi.hls.search import read_area
+from prithvi.scenes.access import gdal_environment, readable
+from prithvi.scenes.grids import difference, grid_of
+from prithvi.scenes.headers import header
+from prithvi.scenes.layout import values_of
+from prithvi.scenes.pixels import convert, plane_of, read_planes
+from prithvi.scenes.validity import IMPOSSIBLE, Range, strike
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How chips are cut out of granules."""
+
+    size: int = 224
+    """Side of a chip in pixels."""
+    frames: int = 3
+    bands: tuple[str, ...] = PRITHVI_BANDS
+    filters: Filters = field(default_factory=Filters)
+    dates: DateRule = field(default_factory=DateRule)
+    per_tile: int = 3000
+    """Most chips of a tile."""
+    per_place: int = 10
+    """Most chips of one place, each of other dates."""
+    labels: str | None = None
+    """File of labels, see `prithvi.chips.label_files.open_labels`."""
+    class_column: str | None = None
+    background: str | None = None
+    ignore: tuple[str, ...] = ()
+    """Values or classes of the label file that are no class."""
+    keep: tuple[str, ...] = ()
+    """Values of a label raster that are classes though they look like no data."""
+    label_product: str | None = None
+    """What a label raster is, see `open_labels`."""
+    least_labelled: float = 0.0
+    """Chips with no more than this share of labelled pixels are left out, where there are labels."""
+    area: str | None = None
+    """Vector file: only chips that touch one of its features."""
+
+
+@dataclass(frozen=True)
+class GranuleFiles:
+    """Where one granule's layers are."""
+
+    name: str
+    time: dt.datetime
+    bands: tuple[str, ...]
+    """Addresses in the order of the store's bands, as GDAL opens them."""
+    fmask: str
+    fill: float
+    """Value of pixels without data."""
+    split: str = ""
+
+    @classmethod
+    def of(cls, item: pystac.Item, bands: Sequence[str]) -> GranuleFiles:
+        """The files of an item; raises BandError where it lacks a band."""
+        granule = Granule.parse(item.id)
+        *layers, fmask = (readable(asset_href(item, band)) for band in (*bands, "fmask"))
+        return cls(str(granule), granule.time, tuple(layers), fmask, granule.fill, str(item.properties.get(SPLIT, "")))
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Rows of one date as high as a chip, and what each window in them, counted from the left, is like."""
+
+    bands: npt.NDArray[np.int16]
+    """(band, height, width), `NODATA` where there is none."""
+    fmask: npt.NDArray[np.uint8]
+    """(height, width)."""
+    good: npt.NDArray[np.float64]
+    """(windows,) share of good pixels."""
+    missing: npt.NDArray[np.float64]
+    """(windows,) share of missing pixels of the band that has most."""
+
+
+@dataclass(frozen=True)
+class TileUnit:
+    """A tile, the dates that go together, and what its chips have to fulfil."""
+
+    tile: str
+    granules: tuple[GranuleFiles, ...]
+    sequences: tuple[tuple[int, ...], ...]
+    """Rows of positions in `granules`."""
+    recipe: Recipe
+    seed: int = 0
+    labels: VectorLabels | RasterLabels | None = None
+    split_column: str | None = None
+    """Column of the label file that names the part of a chip."""
+    area: str | None = None
+    """GeoJSON geometry in longitude and latitude that chips have to touch."""
+    options: tuple[tuple[str, str], ...] = ()
+    """GDAL options under which the files are opened."""
+
+    @property
+    def key(self) -> str:
+        """The tile's name."""
+        return f"T{self.tile}"
+
+    def chips(self, spec: StoreSpec) -> Iterator[Chip]:
+        """Its chips, place by place from the upper left.
+
+        Raises:
+            SceneError: a file is missing or damaged, or lies on another grid than the others.
+
+        """
+        if not self.sequences:
+            return
+        size = (spec.height, spec.width)
+        used = sorted({index for sequence in self.sequences for index in sequence})
+        with rasterio.Env(**dict(self.options)), ExitStack() as open_files:
+            layers = {index: _Layers(self.granules[index], open_files) for index in used}
+            grid, crs = _one_grid(list(layers.values()))
+            near = self.labels.near(crs, grid.boundingbox) if self.labels is not None else None
+            # Strip by strip from the top: all bands and dates of as many rows as a chip has are read once, whatever
+            # number of chips and sequences of dates is cut out of them.
+            for row in range(0, grid.shape[0] - spec.height + 1, spec.height):
+                windows = self._windows(grid, crs, row, size)
+                if not windows:
+                    continue
+                strips = {}
+                for index, layer in layers.items():
+                    bands, fmask = layer.read(row, spec.height)
+                    strips[index] = Strip(bands, fmask, *shares(bands, fmask, size, self.recipe.filters))
+                for number in windows:
+                    at = grid.affine * Affine.translation(number * spec.width, row)
+                    yield from self._chips_at(at, crs, strips, row, number, near, spec)
+
+    def _windows(self, grid: GeoBox, crs: str, row: int, size: tuple[int, int]) -> list[int]:
+        """Numbers of the windows in a strip that touch the area."""
+        height, width = size
+        numbers = range(grid.shape[1] // width)
+        if self.area is None:
+            return list(numbers)
+        area = shape(transform_geom("EPSG:4326", crs, json.loads(self.area)))
+        windows = {number: grid[row : row + height, number * width : (number + 1) * width] for number in numbers}
+        return [number for number, window in windows.items() if area.intersects(box(*window.boundingbox))]
+
+    def _chips_at(
+        self,
+        at: Affine,
+        crs: str,
+        strips: Mapping[int, Strip],
+        row: int,
+        number: int,
+        near: LabelsHere | RasterHere | None,
+        spec: StoreSpec,
+    ) -> Iterator[Chip]:
+        """The chips of one place: a window of a strip, on each sequence of dates that passes there."""
+        filters, size = self.recipe.filters, (spec.height, spec.width)
+        passing = {
+            index
+            for index, strip in strips.items()
+            if strip.good[number] >= filters.good and strip.missing[number] <= filters.missing
+        }
+        sequences = [sequence for sequence in self.sequences if passing.issuperset(sequence)]
+        if not sequences:
+            return
+        label, part, labelled = None, "", 0.0
+        if near is not None:
+            label = near.on(at, size)
+            labelled = float((label != UNLABELLED).mean())
+            if labelled <= self.recipe.least_labelled:
+                return
+            if self.split_column is not None and isinstance(near, LabelsHere):
+                part = near.split_on(at, size, self.split_column)
+        if len(sequences) > self.recipe.per_place:
+            # A generator of the place's own: what is drawn here does not depend on other places.
+            chance = np.random.default_rng([self.seed, zlib.crc32(self.tile.encode()), row, number])
+            drawn = chance.choice(len(sequences), self.recipe.per_place, replace=False)
+            sequences = [sequences[index] for index in sorted(drawn.tolist())]
+        across = slice(number * spec.width, (number + 1) * spec.width)
+        for sequence in sequences:
+            dates = [strips[index] for index in sequence]
+            granules = [self.granules[index] for index in sequence]
+            image, filled = fill_holes(np.stack([strip.bands[:, :, across] for strip in dates]))
+            fmask = np.stack([strip.fmask[:, across] for strip in dates])
+            fmask[filled] = NO_FMASK
+            parts = {granule.split for granule in granules}
+            sample = Sample.at(
+                at,
+                crs,
+                size,
+                name=f"T{self.tile}_{int(at.c)}_{int(at.f)}_{self._day(granules[0])}",
+                times=tuple(granule.time for granule in granules),
+                granules=tuple(granule.name for granule in granules),
+                tile=self.tile,
+                split=part or (parts.pop() if len(parts) == 1 else ""),
+                good=tuple(float(strip.good[number]) for strip in dates),
+                filled=tuple(int(count) for count in filled.sum(axis=(1, 2))),
+                labelled=labelled,
+                seed=self.seed,
+            )
+            yield Chip(image, sample, fmask if spec.fmask else None, label if spec.classes else None)
+
+    def _day(self, granule: GranuleFiles) -> str:
+        """The day as a granule's name has it, with its time where another of the tile is of the same day."""
+        alone = sum(other.time.date() == granule.time.date() for other in self.granules) == 1
+        return f"{granule.time:%Y%j}" if alone else f"{granule.time:%Y%jT%H%M%S}"
+
+
+def tile_units(
+    items: Sequence[pystac.Item],
+    recipe: Recipe,
+    seed: int = 0,
+    labels: VectorLabels | RasterLabels | None = None,
+    split_column: str | None = None,
+) -> list[TileUnit]:
+    """One unit a tile, out of items that say which sequences they belong to.
+
+    Args:
+        items: what `prithvi.chips.date_plan.choose_dates` gives.
+        recipe: how chips are cut.
+        seed: of every draw.
+        labels: of the chips.
+        split_column: see `TileUnit`.
+
+    Raises:
+        DatasetError: sequences of another length than the recipe's; an area that cannot be read.
+        BandError: a granule lacks a band.
+
+    """
+    area = json.dumps(mapping(read_area(recipe.area))) if recipe.area is not None else None
+    units = []
+    for tile, found in by_tile(items).items():
+        # Each item says `number/position` of its sequences: turned round, each number's items in order of position.
+        sequences: dict[int, dict[int, int]] = {}
+        for index, item in enumerate(found):
+            for word in item.properties.get(SEQUENCES, []):
+                number, position = map(int, str(word).split("/"))
+                sequences.setdefault(number, {})[position] = index
+        rows = tuple(tuple(row[position] for position in sorted(row)) for _, row in sorted(sequences.items()))
+        if any(len(row) != recipe.frames for row in rows):
+            raise DatasetError(
+                f"the dates of T{tile} were chosen in sequences of {len(rows[0])}, and {recipe.frames} were asked for: "
+                "choose again."
+            )
+        granules = tuple(GranuleFiles.of(item, recipe.bands) for item in found)
+        options = gdal_environment([granule.fmask for granule in granules])
+        told = tuple(sorted((key, str(value)) for key, value in options.items()))
+        units.append(TileUnit(tile, granules, rows, recipe, seed, labels, split_column, area, told))
+    return units
+
+
+class _Layers:
+    """The open files of one granule."""
+
+    def __init__(self, granule: GranuleFiles, files: ExitStack) -> None:
+        self.granule = granule
+        self.bands = [self._open(path, files) for path in granule.bands]
+        self.fmask = self._open(granule.fmask, files)
+        headers = [header(raster.name, raster) for raster in self.bands]
+        self.planes = [plane_of(file, 1, values_of(granule.fill, file.nodata[0])) for file in headers]
+
+    def _open(self, path: str, files: ExitStack) -> rasterio.DatasetReader:
+        try:
+            raster = files.enter_context(rasterio.open(path))
+        except RasterioError as error:
+            raise SceneError(f"{path} of {self.granule.name} cannot be opened ({error}).") from error
+        if raster.crs is None:
+            raise SceneError(f"{path} of {self.granule.name} has no coordinate reference system.")
+        if raster.scales[0] not in (1.0, 1e-4) or raster.offsets[0] != 0:
+            raise SceneError(
+                f"{path} declares the scale {raster.scales[0]:g} and the offset {raster.offsets[0]:g}; HLS is "
+                "reflectance x 10,000 without an offset."
+            )
+        return raster
+
+    def read(self, row: int, height: int) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]:
+        """Rows from `row` on: (band, height, width) with `NODATA`, and Fmask (height, width).
+
+        What cannot be reflectance is missing, as it is in a map (see `prithvi.scenes.validity`).
+
+        """
+        window = Window(0, row, self.fmask.width, height)
+        path = self.fmask.name
+        try:
+            fmask = self.fmask.read(1, window=window)
+            values = np.empty((len(self.bands), height, self.fmask.width), np.float32)
+            stored = []
+            for raster, plane, out in zip(self.bands, self.planes, values, strict=True):
+                path = raster.name
+                parts = read_planes(raster, [plane], window)
+                convert(parts, 0, plane, out, finite=False)
+                stored.append(parts[0][0])
+        except RasterioError as error:
+            raise SceneError(f"{path} is damaged or cut short where rows {row} to {row + height} lie.") from error
+        if fmask.dtype != np.uint8:
+            raise SceneError(f"{self.fmask.name} is {fmask.dtype}; an Fmask is uint8.")
+        known = np.isfinite(values).all(axis=0).sum()
+        struck = strike(stored, values, [Range.of(1e-4, 0.0)] * len(stored)).get(IMPOSSIBLE)
+        if struck is not None:
+            self._refuse_scale(struck, int(known), row)
+        return to_int16(values, 1e-4, ()), fmask
+
+    def _refuse_scale(
+        self, struck: tuple[npt.NDArray[np.bool_], npt.NDArray[np.generic]], known: int, row: int
+    ) -> None:
+        """Raises ScaleError where most pixels are no reflectance, and not for holding one and the same fill value."""
+        where, held = struck
+        values, numbers = np.unique(held[where], return_counts=True)
+        others = int(numbers.sum() - numbers.max())
+        if others > max(known - numbers.max(), 0) / 2:
+            raise ScaleError(
+                f"{self.granule.name} has values such as {values[numbers.argmin()]:g} from row {row} on, which are no "
+                "HLS (reflectance x 10,000): leave it out, or bring it to that scale."
+            )
+
+
+def _one_grid(layers: Sequence[_Layers]) -> tuple[GeoBox, str]:
+    """The grid that all files share, and its CRS as samples name it.
+
+    Raises:
+        SceneError: one lies on another.
+
+    """
+    first = layers[0].fmask
+    grid = grid_of(first)
+    for layer in layers:
+        for raster in (*layer.bands, layer.fmask):
+            differs = difference(grid_of(raster), grid)
+            if differs is not None:
+                raise SceneError(
+                    f"{raster.name} lies on another grid than {first.name}: {differs}; leave one of the granules out."
+                )
+    return grid, crs_name(first.crs)
