@@ -26,7 +26,6 @@ from rasterio.features import geometry_mask
 
 from prithvi.errors import DatasetError, SceneError
 from prithvi.scenes.grids import transform_of
-from prithvi.scenes.pixels import replaced
 from prithvi.scenes.polygons import (
     Coordinates,
     box_in_degrees,
@@ -70,9 +69,7 @@ def crop(scene: xr.DataArray, rows: slice, columns: slice) -> xr.DataArray:
             f"{columns.stop} were asked for, and it has {scene.sizes['y']} x {scene.sizes['x']}."
         )
     transform = transform_of(scene) @ Affine.translation(left, top)
-    down, along = slice(top, bottom), slice(left, right)
-    part = replaced(scene, scene.isel(y=down, x=along), lambda pixels: pixels.crop(down, along))
-    part = part.rio.write_transform(transform)
+    part = scene.isel(y=slice(top, bottom), x=slice(left, right)).rio.write_transform(transform)
     known: xr.DataArray = part.assign_attrs(shape=(bottom - top, right - left))
     return known
 

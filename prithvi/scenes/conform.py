@@ -19,7 +19,7 @@ from prithvi.contract import Contract
 from prithvi.errors import BandError, ScaleError, SceneError
 from prithvi.scenes.grids import transform_of
 from prithvi.scenes.orders import check_order
-from prithvi.scenes.pixels import replaced, source_of
+from prithvi.scenes.pixels import judged, source_of
 from prithvi.scenes.validity import HIGHEST, Range, Tally, fill_like, struck
 
 Pixels = npt.NDArray[np.floating[Any]]
@@ -51,7 +51,7 @@ def conform(scene: xr.DataArray, contract: Contract, accept: Sequence[str] = ())
     scene = _select(scene, contract, accept)
     _check_values(scene, contract)
     _warn_of_differences(scene, contract)
-    return replaced(scene, scene, lambda pixels: pixels.judged(*units_of(scene, contract)))
+    return judged(scene, *units_of(scene, contract))
 
 
 def without_impossible(scene: xr.DataArray, gain: float, bias: float, tally: Tally | None = None) -> xr.DataArray:
@@ -65,7 +65,7 @@ def without_impossible(scene: xr.DataArray, gain: float, bias: float, tally: Tal
 
     """
     if source_of(scene) is not None:
-        return replaced(scene, scene, lambda pixels: pixels.judged(gain, bias))
+        return judged(scene, gain, bias)
     dtype = str(scene.attrs.get("dtype", ""))
     if scene.chunks is None:
         return scene.copy(data=struck(scene.values, gain, bias, dtype, tally))
@@ -143,9 +143,7 @@ def _select(scene: xr.DataArray, contract: Contract, accept: Sequence[str]) -> x
             f"{_called(scene)}: some bands or dates state their scale and {', '.join(unscaled)} does not: say --scale, "
             "or --sensor."
         )
-    order = [have.index(name) for name in take]
-    scene = replaced(scene, scene.isel(band=order), lambda pixels: pixels.select(order))
-    scene = scene.assign_coords(band=list(contract.bands))
+    scene = scene.isel(band=[have.index(name) for name in take]).assign_coords(band=list(contract.bands))
     return scene.assign_attrs(accepted=accepted) if accepted else scene
 
 
@@ -165,7 +163,7 @@ def _samples(
     found = 0
     last = max(scene.sizes["time"] - 1, 1)
     for times in (slice(0, None, last), slice(1, -1)):  # the first and last dates may hold nothing at all
-        for i in order:
+        for i in order if range(scene.sizes["time"])[times] else ():
             row, column = blocks[i]
             block = _block(scene, times, slice(row, row + size), slice(column, column + size))
             pixels = kept(block)

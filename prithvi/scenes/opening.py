@@ -28,7 +28,7 @@ from prithvi.scenes.georeference import of_dataset, refuse_plain
 from prithvi.scenes.items import lay_out_items
 from prithvi.scenes.layout import Layout, lay_out
 from prithvi.scenes.names import read_file_name
-from prithvi.scenes.pixels import lazily, pixels_of
+from prithvi.scenes.pixels import SceneArray, pixels_of
 from prithvi.scenes.refused import refuse_no_scene
 from prithvi.scenes.remote import is_remote
 from prithvi.scenes.safe import items_of
@@ -226,17 +226,15 @@ def _chunk(layout: Layout) -> tuple[int, int]:
 
 def _from_files(layout: Layout) -> xr.DataArray:
     """The lazy array of a layout, missing pixels NaN."""
-    pixels = pixels_of(layout)
+    pixels = pixels_of(layout, _chunk(layout))
     finest = next(file for path, file in layout.files.items() if layout.repeat.get(path, 1) == 1)
-    scene = xr.DataArray(
-        lazily(pixels, _chunk(layout)), dims=("time", "band", "y", "x"), coords={"band": list(layout.steps[0])}
-    )
+    scene = xr.DataArray(SceneArray.of(pixels), dims=("time", "band", "y", "x"), coords={"band": list(layout.steps[0])})
     if layout.dates is not None:
         scene = scene.assign_coords(time=np.array(layout.dates, dtype="datetime64[ns]"))
     if finest.transform.is_rectilinear:
         middle = finest.transform @ Affine.translation(0.5, 0.5)
         x, y = (step * np.arange(size) + start for step, size, start in (
-            (middle.a, pixels.width, middle.c), (middle.e, pixels.height, middle.f)))  # fmt: skip
+            (middle.a, pixels.shape[3], middle.c), (middle.e, pixels.shape[2], middle.f)))  # fmt: skip
         scene = scene.assign_coords(x=x, y=y)
     placed: xr.DataArray = scene.rio.write_crs(finest.wkt).rio.write_transform(finest.transform)
     return placed
