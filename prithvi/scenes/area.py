@@ -25,7 +25,7 @@ from pyproj import CRS, Transformer
 from rasterio.features import geometry_mask
 
 from prithvi.errors import DatasetError, SceneError
-from prithvi.scenes.grids import transform_of
+from prithvi.scenes.grids import grid_of_array, transform_of, write_grid
 from prithvi.scenes.polygons import (
     Coordinates,
     box_in_degrees,
@@ -68,10 +68,8 @@ def crop(scene: xr.DataArray, rows: slice, columns: slice) -> xr.DataArray:
             f"no pixel is left of {_called(scene)}: rows {rows.start} to {rows.stop} and columns {columns.start} to "
             f"{columns.stop} were asked for, and it has {scene.sizes['y']} x {scene.sizes['x']}."
         )
-    transform = transform_of(scene) @ Affine.translation(left, top)
-    part = scene.isel(y=slice(top, bottom), x=slice(left, right)).rio.write_transform(transform)
-    known: xr.DataArray = part.assign_attrs(shape=(bottom - top, right - left))
-    return known
+    part = grid_of_array(scene)[top:bottom, left:right]
+    return write_grid(scene.isel(y=slice(top, bottom), x=slice(left, right)), part)
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import rioxarray  # noqa: F401  (the .rio accessor)
 import xarray as xr
-from affine import Affine
 
 from prithvi.bands import PRITHVI_BANDS, check_names
 from prithvi.catalog import Sensor
@@ -25,6 +24,7 @@ from prithvi.errors import BandError, SceneError
 from prithvi.scenes.arrays import adjusted, from_array
 from prithvi.scenes.dates import Date, as_days
 from prithvi.scenes.georeference import of_dataset, refuse_plain
+from prithvi.scenes.grids import write_grid
 from prithvi.scenes.items import lay_out_items
 from prithvi.scenes.layout import Layout, lay_out
 from prithvi.scenes.names import read_file_name
@@ -135,7 +135,6 @@ def open_scene(
             "unscaled": [names[entry] for entry in settled.unknown] or None,
             "unknown_bands": list(layout.unknown) or None,
             "unnamed": layout.unnamed or None,
-            "shape": (scene.sizes["y"], scene.sizes["x"]),
         }.items()
         if value is not None
     }
@@ -231,13 +230,8 @@ def _from_files(layout: Layout) -> xr.DataArray:
     scene = xr.DataArray(SceneArray.of(pixels), dims=("time", "band", "y", "x"), coords={"band": list(layout.steps[0])})
     if layout.dates is not None:
         scene = scene.assign_coords(time=np.array(layout.dates, dtype="datetime64[ns]"))
-    if finest.transform.is_rectilinear:
-        middle = finest.transform @ Affine.translation(0.5, 0.5)
-        x, y = (step * np.arange(size) + start for step, size, start in (
-            (middle.a, pixels.shape[3], middle.c), (middle.e, pixels.shape[2], middle.f)))  # fmt: skip
-        scene = scene.assign_coords(x=x, y=y)
-    placed: xr.DataArray = scene.rio.write_crs(finest.wkt).rio.write_transform(finest.transform)
-    return placed
+    placed: xr.DataArray = scene.rio.write_crs(finest.wkt)
+    return write_grid(placed, finest.grid)
 
 
 def _ask_for_offset(layout: Layout, scene: xr.DataArray, gain: float | None) -> None:
