@@ -22,6 +22,7 @@ from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 
 from prithvi.errors import SceneError
+from prithvi.scenes.info import name_of
 
 TOLERANCE = 1e-3
 """Pixels that the corners of one and the same grid may lie apart."""
@@ -230,12 +231,12 @@ def _transform(scene: xr.DataArray) -> Affine:
     size = scene.sizes["y"], scene.sizes["x"]
     if is_turned(GeoBox(size, written, None)):
         raise SceneError(
-            f"{_source(scene)} states a rotated transform, and x and y of its own, which no rotated grid has: drop one "
+            f"{name_of(scene)} states a rotated transform, and x and y of its own, which no rotated grid has: drop one "
             "of the two (array.drop_vars(['x', 'y']))."
         )
     if written.is_identity and 1 in size:
         raise SceneError(
-            f"{_source(scene)} has {size[0]} x {size[1]} pixels and does not say how large they are: write it with "
+            f"{name_of(scene)} has {size[0]} x {size[1]} pixels and does not say how large they are: write it with "
             "array.rio.write_transform(...)."
         )
     # Coordinates may be rounded (to float32, say): what is written is exact, if it is meant.
@@ -251,12 +252,8 @@ def _start(scene: xr.DataArray, axis: str, written: float) -> tuple[float, float
     beside = np.abs(middles - (middles[0] + step * np.arange(len(middles)))).max()
     if not beside <= _UNEVEN * abs(step):
         raise SceneError(
-            f"the {axis} of {_source(scene)} does not go in even steps (its values lie up to {beside:.3g} beside steps "
+            f"the {axis} of {name_of(scene)} does not go in even steps (its values lie up to {beside:.3g} beside steps "
             f"of {step:.6g}), so that no map can lie on it: take every pixel or every nth of them, or bring it onto "
             "an even grid ('gdalwarp', array.interp)."
         )
     return float(middles[0] - step / 2), float(step)
-
-
-def _source(scene: xr.DataArray) -> str:
-    return str(scene.attrs.get("source", "the scene"))

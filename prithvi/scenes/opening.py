@@ -25,6 +25,7 @@ from prithvi.scenes.arrays import adjusted, from_array
 from prithvi.scenes.dates import Date, as_days
 from prithvi.scenes.georeference import of_dataset, refuse_plain
 from prithvi.scenes.grids import write_grid
+from prithvi.scenes.info import SceneInfo
 from prithvi.scenes.items import lay_out_items
 from prithvi.scenes.layout import Layout, lay_out
 from prithvi.scenes.names import read_file_name
@@ -121,23 +122,20 @@ def open_scene(
     known = layout.sensor
     if offset is None and settled.offset is None:
         _ask_for_offset(layout, scene, settled.gain)
-    scene.attrs = {
-        key: value
-        for key, value in {
-            "gain": settled.gain,
-            "bias": settled.bias if settled.gain is not None else None,
-            "level": known.level if known else scene.attrs.get("level"),
-            "sensor": known.name if known else scene.attrs.get("sensor"),
-            "missing": sorted({value for values in layout.nodata.values() for value in values}),
-            "source": layout.where,
-            "dtype": layout.dtype,
-            "offset": settled.offset,
-            "unscaled": [names[entry] for entry in settled.unknown] or None,
-            "unknown_bands": list(layout.unknown) or None,
-            "unnamed": layout.unnamed or None,
-        }.items()
-        if value is not None
-    }
+    stated = SceneInfo.of(scene)  # by an array that was a scene before
+    scene.attrs = SceneInfo(
+        source=layout.where,
+        gain=settled.gain,
+        bias=settled.bias if settled.gain is not None else None,
+        offset=settled.offset,
+        level=known.level if known else stated.level,
+        sensor=known.name if known else stated.sensor,
+        dtype=layout.dtype,
+        missing=sorted({value for values in layout.nodata.values() for value in values}),
+        unscaled=[names[entry] for entry in settled.unknown] or (),
+        unknown_bands=list(layout.unknown) or (),
+        unnamed=layout.unnamed,
+    ).attrs()
     return scene.rename("reflectance")
 
 
