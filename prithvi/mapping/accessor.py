@@ -57,7 +57,7 @@ class PrithviAccessor:
 
         Raises:
             OutputError: it cannot be written.
-            SceneError: the scene of a lazy result cannot be read, or this is a part of a rotated one.
+            SceneError: the scene of a lazy result cannot be read.
             ConfigError: nothing in here can be written so, or another suffix.
 
         """
@@ -129,8 +129,7 @@ class PrithviAccessor:
     def _grid(self) -> xr.DataArray:
         """(y, x) of nothing but places."""
         blank = self.result[next(iter(self.result.data_vars))]
-        blank = blank.isel({name: 0 for name in blank.dims if name not in ("y", "x")}, drop=True)
-        return blank.assign_attrs(shape=tuple(self.result.attrs.get("shape", blank.shape)))
+        return blank.isel({name: 0 for name in blank.dims if name not in ("y", "x")}, drop=True)
 
     def _tags(self) -> dict[str, str]:
         return {key: str(value) for key, value in self.result.attrs.items() if key.startswith("PRITHVI_")}

@@ -25,9 +25,10 @@ from prithvi.mapping.rasters import NODATA
 from prithvi.mapping.scoring import Ground, Model, Scoring, check_size, mappable, mappable_module
 from prithvi.mapping.strips import Mask, rows_of
 from prithvi.models import PrithviMAE
-from prithvi.scenes import conform, transform_of
+from prithvi.scenes import conform
 from prithvi.scenes.area import Area
 from prithvi.scenes.conform import units_of
+from prithvi.scenes.grids import grid_of_array, write_grid
 from prithvi.scenes.validity import Tally
 from prithvi.windows import WindowPlan
 
@@ -148,10 +149,7 @@ def placed(arrays: Mapping[str, Any], scene: xr.DataArray, dims: tuple[str, ...]
     result: xr.Dataset = xr.Dataset(named, coords=coords)
     if scene.rio.crs is not None:
         result = result.rio.write_crs(scene.rio.crs)
-    written: xr.Dataset = result.rio.write_transform(transform_of(scene))
-    if "x" not in coords:  # of a rotated grid: what is cut out of it can be told by this alone
-        written.attrs["shape"] = (scene.sizes["y"], scene.sizes["x"])
-    return written
+    return write_grid(result, grid_of_array(scene))
 
 
 def classes_as_attributes(classes: Sequence[ClassEntry]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 from affine import Affine
+from odc.geo.geobox import GeoBox
 from torch import Tensor, nn
 
 from prithvi import windows
@@ -22,7 +23,7 @@ from prithvi.mapping.scoring import check_size
 from prithvi.modelfolder import load
 from prithvi.models import PrithviEncoder, PrithviMAE, Standardise
 from prithvi.models.heads import tokens_to_grid
-from prithvi.scenes import transform_of
+from prithvi.scenes.grids import grid_of_array, is_turned, write_grid
 from prithvi.windows import WindowPlan
 
 Embeddable = str | Path | PrithviMAE | FittedModel
@@ -153,17 +154,16 @@ class Embedding:
     def ground(self, scene: xr.DataArray) -> xr.DataArray:
         """(y, x) of nothing but the place of each block."""
         height, width = self.size(scene)
-        transform = transform_of(scene) @ Affine.scale(self.cell)
-        coords = {}
-        if "x" in scene.coords and "y" in scene.coords:
+        whole = grid_of_array(scene)
+        transform, coords = whole.affine @ Affine.scale(self.cell), {}
+        if "x" in scene.coords and "y" in scene.coords and not is_turned(whole):
             coords = {
                 "x": transform.c + transform.a * (np.arange(width) + 0.5),
                 "y": transform.f + transform.e * (np.arange(height) + 0.5),
             }
         blank = xr.DataArray(np.broadcast_to(np.False_, (height, width)), dims=("y", "x"), coords=coords)
         blank = blank.rio.write_crs(scene.rio.crs) if scene.rio.crs is not None else blank
-        written: xr.DataArray = blank.rio.write_transform(transform)
-        return written
+        return write_grid(blank, GeoBox((height, width), transform, whole.crs))
 
     def dates(self, scene: xr.DataArray) -> npt.NDArray[np.datetime64] | None:
         """(step,) the date of each, where it is that of one image and known."""

@@ -28,7 +28,6 @@ from prithvi.mapping.together import Turn, turns
 from prithvi.scenes import conform
 from prithvi.scenes.conform import units_of, without_impossible
 from prithvi.scenes.dates import dated
-from prithvi.scenes.pixels import replaced
 from prithvi.scenes.validity import Tally
 from prithvi.windows import WindowPlan
 
@@ -198,8 +197,7 @@ def _bands_of(series: xr.DataArray, contract: Contract) -> xr.DataArray:
                 f"{', '.join(contract.bands)}."
             )
         order = [have.index(name) for name in contract.bands]
-        part = series.isel(band=order).assign_attrs(series.attrs)
-        series = replaced(series, part, lambda pixels: pixels.select(order))
+        series = series.isel(band=order).assign_attrs(series.attrs)
     elif series.sizes["band"] != len(contract.bands):
         raise BandError(
             f"the series has {series.sizes['band']} bands without names; the model wants {', '.join(contract.bands)}."

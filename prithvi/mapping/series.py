@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,6 @@ from prithvi.mapping.together import turns
 from prithvi.scenes import conform, transform_of
 from prithvi.scenes.conform import units_of
 from prithvi.scenes.dates import dated, days_of
-from prithvi.scenes.pixels import ScenePixels, replaced
 from prithvi.scenes.validity import Tally
 
 STORED, SCALE = -9999, 1e-4
@@ -133,7 +131,7 @@ def fill_series(
     }  # fmt: skip
     for turn_number, turn in enumerate(rounds):
         held = list(turn.held)
-        part = replaced(series, series.isel(time=held), partial(ScenePixels.at, times=held)).assign_attrs(series.attrs)
+        part = series.isel(time=held).assign_attrs(series.attrs)
         days = [labels[date] for date in turn.held]
         wanted = [days[place] for place in turn.wanted]
         rasters = [raster for day in wanted for raster in rasters_of(day, names, uncertainty, origin.tags())]

@@ -25,8 +25,8 @@ from pyproj import CRS, Transformer
 from rasterio.features import geometry_mask
 
 from prithvi.errors import DatasetError, SceneError
-from prithvi.scenes.grids import transform_of
-from prithvi.scenes.pixels import replaced
+from prithvi.scenes.grids import grid_of_array, transform_of, write_grid
+from prithvi.scenes.info import name_of
 from prithvi.scenes.polygons import (
     Coordinates,
     box_in_degrees,
@@ -66,15 +66,11 @@ def crop(scene: xr.DataArray, rows: slice, columns: slice) -> xr.DataArray:
         )
     if top >= bottom or left >= right:
         raise SceneError(
-            f"no pixel is left of {_called(scene)}: rows {rows.start} to {rows.stop} and columns {columns.start} to "
+            f"no pixel is left of {name_of(scene)}: rows {rows.start} to {rows.stop} and columns {columns.start} to "
             f"{columns.stop} were asked for, and it has {scene.sizes['y']} x {scene.sizes['x']}."
         )
-    transform = transform_of(scene) @ Affine.translation(left, top)
-    down, along = slice(top, bottom), slice(left, right)
-    part = replaced(scene, scene.isel(y=down, x=along), lambda pixels: pixels.crop(down, along))
-    part = part.rio.write_transform(transform)
-    known: xr.DataArray = part.assign_attrs(shape=(bottom - top, right - left))
-    return known
+    part = grid_of_array(scene)[top:bottom, left:right]
+    return write_grid(scene.isel(y=slice(top, bottom), x=slice(left, right)), part)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +132,7 @@ class Area:
         placed = self._placed(scene)
         if not placed:
             raise SceneError(
-                f"{self.source} lies beside {_called(scene)}: west, south, east, north are {_told(self._degrees())}, "
+                f"{self.source} lies beside {name_of(scene)}: west, south, east, north are {_told(self._degrees())}, "
                 f"the scene's {_told(_degrees(_outline(scene), CRS.from_user_input(scene.rio.crs)))}."
             )
         inverse = ~transform_of(scene)
@@ -151,7 +147,7 @@ class Area:
             touched += (np.flatnonzero(inside.any(axis=1)) + first).tolist()
         if not touched:
             raise SceneError(
-                f"{self.source} holds the middle of no pixel of {_called(scene)}: it is smaller than a pixel, or "
+                f"{self.source} holds the middle of no pixel of {name_of(scene)}: it is smaller than a pixel, or "
                 "touches the scene's edge only."
             )
         used = np.flatnonzero(across) + left
@@ -283,7 +279,3 @@ def _degrees(outline: Coordinates, crs: CRS) -> Coordinates:
 
 def _told(bounds: Any) -> str:
     return ", ".join(f"{value:.5g}" for value in bounds)
-
-
-def _called(scene: xr.DataArray) -> str:
-    return str(scene.attrs.get("source", "the scene"))

@@ -107,8 +107,7 @@ def adjusted(scene: xr.DataArray, layout: Layout) -> xr.DataArray:
         xr.DataArray(np.array(values, scene.dtype), dims="band", coords={"band": scene["band"]})
         for values in zip(*pairs, strict=True)
     )
-    attributes = scene.attrs
-    result: xr.DataArray = (scene * factor + summand).transpose(*scene.dims).assign_attrs(attributes)
+    result: xr.DataArray = (scene * factor + summand).transpose(*scene.dims).assign_attrs(scene.attrs)
     return result
 
 

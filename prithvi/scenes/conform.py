@@ -18,8 +18,9 @@ from prithvi.bands import what_it_means
 from prithvi.contract import Contract
 from prithvi.errors import BandError, ScaleError, SceneError
 from prithvi.scenes.grids import transform_of
+from prithvi.scenes.info import SceneInfo, name_of
 from prithvi.scenes.orders import check_order
-from prithvi.scenes.pixels import replaced, source_of
+from prithvi.scenes.pixels import judged, source_of
 from prithvi.scenes.validity import HIGHEST, Range, Tally, fill_like, struck
 
 Pixels = npt.NDArray[np.floating[Any]]
@@ -46,12 +47,12 @@ def conform(scene: xr.DataArray, contract: Contract, accept: Sequence[str] = ())
         UserWarning: no scale is stated, or another resolution or level than the model was trained on.
 
     """
-    if scene.attrs.get("unnamed"):
+    if SceneInfo.of(scene).unnamed:
         check_order(scene, _samples(scene, _with_data, wanted=4))
     scene = _select(scene, contract, accept)
     _check_values(scene, contract)
     _warn_of_differences(scene, contract)
-    return replaced(scene, scene, lambda pixels: pixels.judged(*units_of(scene, contract)))
+    return judged(scene, *units_of(scene, contract))
 
 
 def without_impossible(scene: xr.DataArray, gain: float, bias: float, tally: Tally | None = None) -> xr.DataArray:
@@ -65,8 +66,8 @@ def without_impossible(scene: xr.DataArray, gain: float, bias: float, tally: Tal
 
     """
     if source_of(scene) is not None:
-        return replaced(scene, scene, lambda pixels: pixels.judged(gain, bias))
-    dtype = str(scene.attrs.get("dtype", ""))
+        return judged(scene, gain, bias)
+    dtype = SceneInfo.of(scene).dtype
     if scene.chunks is None:
         return scene.copy(data=struck(scene.values, gain, bias, dtype, tally))
     whole = scene.data.rechunk({1: -1})
@@ -75,8 +76,12 @@ def without_impossible(scene: xr.DataArray, gain: float, bias: float, tally: Tal
 
 def units_of(scene: xr.DataArray, contract: Contract | None) -> tuple[float, float]:
     """Gain and bias of a scene's values (reflectance = value x gain + bias): its own, or the contract's."""
-    gain = scene.attrs["gain"] if contract is None or "gain" in scene.attrs else 1.0 / contract.scale
-    return float(gain), float(scene.attrs.get("bias", 0.0))
+    info = SceneInfo.of(scene)
+    gain = info.gain
+    if gain is None:
+        assert contract is not None
+        gain = 1.0 / contract.scale
+    return float(gain), float(info.bias or 0.0)
 
 
 def read(scene: xr.DataArray, contract: Contract | None = None, tally: Tally | None = None, first: int = 0) -> Pixels:
@@ -95,13 +100,11 @@ def read(scene: xr.DataArray, contract: Contract | None = None, tally: Tally | N
     try:
         values: Pixels = np.asarray(scene.values)
     except (rasterio.errors.RasterioError, OSError) as error:
-        raise SceneError(
-            f"{scene.attrs.get('source', 'the scene')} is damaged or cut short: it opens, but pixels cannot be read."
-        ) from error
+        raise SceneError(f"{name_of(scene)} is damaged or cut short: it opens, but pixels cannot be read.") from error
     if contract is None:
         return values
     gain, bias = units_of(scene, contract)
-    values = struck(values, gain, bias, str(scene.attrs.get("dtype", "")), tally, first)
+    values = struck(values, gain, bias, SceneInfo.of(scene).dtype, tally, first)
     return contract.from_reflectance(values, gain, bias)
 
 
@@ -118,13 +121,13 @@ def ground_resolution(scene: xr.DataArray) -> float:
 
 
 def _select(scene: xr.DataArray, contract: Contract, accept: Sequence[str]) -> xr.DataArray:
-    have = [str(name) for name in scene["band"].values]
+    info, have = SceneInfo.of(scene), [str(name) for name in scene["band"].values]
     take, accepted = [], []
     for name in contract.bands:
         if name not in have and name == "nir_narrow" and "nir_broad" in have:
             if "nir_broad" not in accept:
                 raise BandError(
-                    f"{_called(scene)} has a broad near infrared (nir_broad) and no nir_narrow, which the model was "
+                    f"{info.called} has a broad near infrared (nir_broad) and no nir_narrow, which the model was "
                     "trained on: --accept nir_broad uses it all the same, and the result says so."
                 )
             accepted.append("nir_broad")
@@ -132,25 +135,19 @@ def _select(scene: xr.DataArray, contract: Contract, accept: Sequence[str]) -> x
         take.append(name)
     missing = [name for name in take if name not in have]
     if missing:
-        unknown = "".join(f" {what_it_means(name)}" for name in scene.attrs.get("unknown_bands", ()))
+        unknown = "".join(f" {what_it_means(name)}" for name in info.unknown_bands)
         raise BandError(
-            f"{_called(scene)} lacks {', '.join(missing)}; it has {', '.join(have)}, and this model wants "
+            f"{info.called} lacks {', '.join(missing)}; it has {', '.join(have)}, and this model wants "
             f"{', '.join(contract.bands)}.{unknown}"
         )
-    unscaled = [name for name in take if name in scene.attrs.get("unscaled", ())]
+    unscaled = [name for name in take if name in info.unscaled]
     if unscaled:
         raise ScaleError(
-            f"{_called(scene)}: some bands or dates state their scale and {', '.join(unscaled)} does not: say --scale, "
+            f"{info.called}: some bands or dates state their scale and {', '.join(unscaled)} does not: say --scale, "
             "or --sensor."
         )
-    order = [have.index(name) for name in take]
-    scene = replaced(scene, scene.isel(band=order), lambda pixels: pixels.select(order))
-    scene = scene.assign_coords(band=list(contract.bands))
+    scene = scene.isel(band=[have.index(name) for name in take]).assign_coords(band=list(contract.bands))
     return scene.assign_attrs(accepted=accepted) if accepted else scene
-
-
-def _called(scene: xr.DataArray) -> str:
-    return str(scene.attrs.get("source", "the scene"))
 
 
 def _samples(
@@ -165,7 +162,7 @@ def _samples(
     found = 0
     last = max(scene.sizes["time"] - 1, 1)
     for times in (slice(0, None, last), slice(1, -1)):  # the first and last dates may hold nothing at all
-        for i in order:
+        for i in order if range(scene.sizes["time"])[times] else ():
             row, column = blocks[i]
             block = _block(scene, times, slice(row, row + size), slice(column, column + size))
             pixels = kept(block)
@@ -206,17 +203,18 @@ def _block(scene: xr.DataArray, times: slice, rows: slice, columns: slice) -> Pi
 
 
 def _check_values(scene: xr.DataArray, contract: Contract) -> None:
-    where, stated = _called(scene), "gain" in scene.attrs
-    if scene.attrs.get("dtype") == "uint8" and not stated:
+    info = SceneInfo.of(scene)
+    where, stated = info.called, info.gain is not None
+    if info.dtype == "uint8" and not stated:
         raise ScaleError(
             f"{where} is an 8-bit picture, not reflectance: use the product it was made from, or say --scale."
         )
-    kinds = [np.dtype(scene.attrs.get("dtype", scene.dtype))] * len(contract.bands)
+    kinds = [np.dtype(info.dtype or scene.dtype)] * len(contract.bands)
     ranges = [Range.of(*units_of(scene, contract))] * len(contract.bands)
     blocks = list(_samples(scene, partial(_present, ranges=ranges, kinds=kinds)))
     if not blocks:
         raise SceneError(
-            f"{where} has no pixel with data in every band (no data: {scene.attrs.get('missing') or 'NaN'}; values "
+            f"{where} has no pixel with data in every band (no data: {info.missing or 'NaN'}; values "
             "that cannot be reflectance, or the same one in every band that no surface has)."
         )
     values = np.concatenate(blocks, axis=1).astype(np.float64)
@@ -249,8 +247,8 @@ def _check_values(scene: xr.DataArray, contract: Contract) -> None:
             f"--scale 10000{' --offset 0' if bias else ''}."
         )
     # Of Sentinel-2 the scale is known and the offset is not; of a file that states no scale neither is.
-    of_sentinel = scene.attrs.get("sensor", "").startswith("sentinel-2")
-    unsaid = "offset" not in scene.attrs and (of_sentinel or (not stated and contract.scale == 10_000))
+    of_sentinel = (info.sensor or "").startswith("sentinel-2")
+    unsaid = info.offset is None and (of_sentinel or (not stated and contract.scale == 10_000))
     if unsaid and np.percentile(values, 0.1, axis=1).min() >= 1_000:
         beside = "" if stated else "--scale 10000 "
         raise ScaleError(
@@ -267,13 +265,13 @@ def _possible(values: Pixels, own: Range) -> npt.NDArray[np.bool_]:
 
 
 def _warn_of_differences(scene: xr.DataArray, contract: Contract) -> None:
-    level = scene.attrs.get("level")
+    level = SceneInfo.of(scene).level
     if level and contract.level and level != contract.level:
-        warnings.warn(f"{_called(scene)} is {level}, and the model was trained on {contract.level}.", stacklevel=3)
+        warnings.warn(f"{name_of(scene)} is {level}, and the model was trained on {contract.level}.", stacklevel=3)
     if contract.resolution is not None:
         size = ground_resolution(scene)
         if not 2 / 3 < size / contract.resolution < 1.5:
             warnings.warn(
-                f"{_called(scene)} has pixels of {size:.3g} m, and the model was trained on {contract.resolution:g} m.",
+                f"{name_of(scene)} has pixels of {size:.3g} m, and the model was trained on {contract.resolution:g} m.",
                 stacklevel=3,
             )

@@ -16,7 +16,7 @@ from pyproj.exceptions import CRSError
 
 from prithvi.catalog import Sensor
 from prithvi.errors import SceneError
-from prithvi.scenes.grids import transform_of
+from prithvi.scenes.grids import grid_of_array, write_grid
 from prithvi.scenes.names import common_names
 
 _CALLED = {
@@ -55,11 +55,11 @@ def georeferenced(array: xr.DataArray, where: str) -> xr.DataArray:
             raise SceneError(f"{where} states a coordinate reference system that is none ({stated!r:.80}).") from error
     if all(_counts_pixels(array, axis) for axis in ("x", "y")):  # numbers of columns and rows are no place
         array = array.drop_vars(["x", "y"])
+    array = array.assign_attrs(source=attrs.get("source", where))
     if not {"x", "y"} <= set(array.coords):
         written = array.rio.transform(recalc=False)
         array = array.rio.write_transform(_stated(array, where) if written.is_identity else written)
-    array = array.assign_attrs(source=attrs.get("source", where))
-    transform_of(array)  # says so where x or y go in uneven steps
+    array = write_grid(array, grid_of_array(array))
     whole = array if "time" in array.dims else array.expand_dims("time")
     return whole.transpose("time", "band", "y", "x")
 

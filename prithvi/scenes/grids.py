@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 
 from prithvi.errors import SceneError
+from prithvi.scenes.info import name_of
 
 TOLERANCE = 1e-3
 """Pixels that the corners of one and the same grid may lie apart."""
@@ -30,6 +31,7 @@ _UNEVEN = 0.1
 _UNSTATED = re.compile(r"(unknown|not[ _]specified|unnamed|undefined)", re.I)
 _WGS84 = re.compile(r"(world[ _]geodetic[ _]system|wgs)[ _]1984", re.I)
 Floats = npt.NDArray[np.float64]
+Array = TypeVar("Array", xr.DataArray, xr.Dataset)
 
 
 def grid_of(raster: Any) -> GeoBox:
@@ -38,13 +40,13 @@ def grid_of(raster: Any) -> GeoBox:
 
 
 def grid_of_array(array: xr.DataArray) -> GeoBox:
-    """The grid of an array with the dimensions y and x.
+    """The grid of an array with the dimensions y and x, or of a selection of one: slices, every nth pixel, one row.
 
     Raises:
-        SceneError: see `transform_of`.
+        SceneError: x or y go in uneven steps; or one row or column of an array that states no size of pixels.
 
     """
-    return _grid(array.sizes["y"], array.sizes["x"], transform_of(array), array.rio.crs)
+    return _grid(array.sizes["y"], array.sizes["x"], _transform(array), array.rio.crs)
 
 
 def _grid(height: int, width: int, transform: Affine, crs: Any) -> GeoBox:
@@ -186,40 +188,60 @@ def _sides(sides: tuple[float, float]) -> str:
 
 
 def transform_of(scene: xr.DataArray) -> Affine:
-    """Where the scene's pixels lie, also after it was sliced or thinned.
+    """The transform of `grid_of_array`."""
+    return grid_of_array(scene).affine
 
-    Raises:
-        SceneError: x or y go in uneven steps; one row or column of an array that states no size of pixels; or a part
-            of a rotated scene, which has no coordinates that would say which part.
 
+def is_turned(grid: GeoBox) -> bool:
+    """Whether rows do not run along x, or columns not along y, by more than two grids of one place may differ."""
+    at = grid.affine
+    straight = Affine(at.a, 0.0, at.c, 0.0, at.e, at.f)
+    return _apart(grid, GeoBox(grid.shape, straight, grid.crs)) > TOLERANCE
+
+
+def write_grid(array: Array, grid: GeoBox) -> Array:
+    """An array with its transform, and with the coordinates from which slices of it tell their place.
+
+    These are the middles of pixels as long as rows run along x. Turned grids have no such coordinates; theirs count
+    pixels from the outer corner, as odc-geo has it. Coordinates that an array of the first kind has already stay.
     """
+    x, y = array.sizes["x"], array.sizes["y"]
+    if is_turned(grid):
+        counted = {axis: (axis, np.arange(size) + 0.5, {"units": "pixel"}) for axis, size in (("x", x), ("y", y))}
+        array = array.assign_coords(counted)
+    elif not {"x", "y"} <= set(array.coords):
+        middle = grid.affine @ Affine.translation(0.5, 0.5)
+        array = array.assign_coords(x=middle.a * np.arange(x) + middle.c, y=middle.e * np.arange(y) + middle.f)
+    written: Array = array.rio.write_transform(grid.affine)
+    return written
+
+
+def _transform(scene: xr.DataArray) -> Affine:
     # Beside coordinates rioxarray gives their first corner instead of the one that is written.
     written: Affine = scene.drop_vars(["x", "y"], errors="ignore").rio.transform(recalc=False)
     if not {"x", "y"} <= set(scene.coords):
-        if scene.attrs.get("shape", (scene.sizes["y"], scene.sizes["x"])) != (scene.sizes["y"], scene.sizes["x"]):
-            raise SceneError(
-                f"{_source(scene)} is a part of a rotated scene, and which part cannot be told: cut it with "
-                "prithvi.scenes.crop, or cut the file ('gdalwarp', 'gdal_translate -srcwin')."
-            )
         return written
+    # odc-geo looks at two coordinates of each axis, and would take uneven steps for even ones; here all count.
     counted = all(scene[axis].attrs.get("units") == "pixel" for axis in ("x", "y"))
     left, width = _start(scene, "x", 1.0 if counted else written.a)
     top, height = _start(scene, "y", 1.0 if counted else written.e)
-    if counted:  # as odc-geo gives rotated grids their coordinates
-        return written @ Affine(width, 0.0, left, 0.0, height, top)
-    if not written.is_rectilinear:
+    present = Affine(width, 0.0, left, 0.0, height, top)
+    if counted:
+        return written @ present
+    size = scene.sizes["y"], scene.sizes["x"]
+    if is_turned(GeoBox(size, written, None)):
         raise SceneError(
-            f"{_source(scene)} states a rotated transform, and x and y of its own, which no rotated grid has: drop one "
+            f"{name_of(scene)} states a rotated transform, and x and y of its own, which no rotated grid has: drop one "
             "of the two (array.drop_vars(['x', 'y']))."
         )
-    if written.is_identity and 1 in (scene.sizes["x"], scene.sizes["y"]):
+    if written.is_identity and 1 in size:
         raise SceneError(
-            f"{_source(scene)} has {scene.sizes['y']} x {scene.sizes['x']} pixels and does not say how large they are: "
-            "write it with array.rio.write_transform(...)."
+            f"{name_of(scene)} has {size[0]} x {size[1]} pixels and does not say how large they are: write it with "
+            "array.rio.write_transform(...)."
         )
-    present = Affine(width, 0.0, left, 0.0, height, top)
-    grids = [GeoBox((scene.sizes["y"], scene.sizes["x"]), at, None) for at in (written, present)]
-    return written if not written.is_identity and _apart(*grids) <= _UNEVEN else present
+    # Coordinates may be rounded (to float32, say): what is written is exact, if it is meant.
+    meant = _apart(*(GeoBox(size, at, None) for at in (written, present))) <= _UNEVEN
+    return written if not written.is_identity and meant else present
 
 
 def _start(scene: xr.DataArray, axis: str, written: float) -> tuple[float, float]:
@@ -230,12 +252,8 @@ def _start(scene: xr.DataArray, axis: str, written: float) -> tuple[float, float
     beside = np.abs(middles - (middles[0] + step * np.arange(len(middles)))).max()
     if not beside <= _UNEVEN * abs(step):
         raise SceneError(
-            f"the {axis} of {_source(scene)} does not go in even steps (its values lie up to {beside:.3g} beside steps "
+            f"the {axis} of {name_of(scene)} does not go in even steps (its values lie up to {beside:.3g} beside steps "
             f"of {step:.6g}), so that no map can lie on it: take every pixel or every nth of them, or bring it onto "
             "an even grid ('gdalwarp', array.interp)."
         )
     return float(middles[0] - step / 2), float(step)
-
-
-def _source(scene: xr.DataArray) -> str:
-    return str(scene.attrs.get("source", "the scene"))

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import rioxarray  # noqa: F401  (the .rio accessor)
 import xarray as xr
-from affine import Affine
 
 from prithvi.bands import PRITHVI_BANDS, check_names
 from prithvi.catalog import Sensor
@@ -25,10 +24,12 @@ from prithvi.errors import BandError, SceneError
 from prithvi.scenes.arrays import adjusted, from_array
 from prithvi.scenes.dates import Date, as_days
 from prithvi.scenes.georeference import of_dataset, refuse_plain
+from prithvi.scenes.grids import write_grid
+from prithvi.scenes.info import SceneInfo
 from prithvi.scenes.items import lay_out_items
 from prithvi.scenes.layout import Layout, lay_out
 from prithvi.scenes.names import read_file_name
-from prithvi.scenes.pixels import lazily, pixels_of
+from prithvi.scenes.pixels import SceneArray, pixels_of
 from prithvi.scenes.refused import refuse_no_scene
 from prithvi.scenes.remote import is_remote
 from prithvi.scenes.safe import items_of
@@ -121,24 +122,20 @@ def open_scene(
     known = layout.sensor
     if offset is None and settled.offset is None:
         _ask_for_offset(layout, scene, settled.gain)
-    scene.attrs = {
-        key: value
-        for key, value in {
-            "gain": settled.gain,
-            "bias": settled.bias if settled.gain is not None else None,
-            "level": known.level if known else scene.attrs.get("level"),
-            "sensor": known.name if known else scene.attrs.get("sensor"),
-            "missing": sorted({value for values in layout.nodata.values() for value in values}),
-            "source": layout.where,
-            "dtype": layout.dtype,
-            "offset": settled.offset,
-            "unscaled": [names[entry] for entry in settled.unknown] or None,
-            "unknown_bands": list(layout.unknown) or None,
-            "unnamed": layout.unnamed or None,
-            "shape": (scene.sizes["y"], scene.sizes["x"]),
-        }.items()
-        if value is not None
-    }
+    stated = SceneInfo.of(scene)  # by an array that was a scene before
+    scene.attrs = SceneInfo(
+        source=layout.where,
+        gain=settled.gain,
+        bias=settled.bias if settled.gain is not None else None,
+        offset=settled.offset,
+        level=known.level if known else stated.level,
+        sensor=known.name if known else stated.sensor,
+        dtype=layout.dtype,
+        missing=sorted({value for values in layout.nodata.values() for value in values}),
+        unscaled=[names[entry] for entry in settled.unknown] or (),
+        unknown_bands=list(layout.unknown) or (),
+        unnamed=layout.unnamed,
+    ).attrs()
     return scene.rename("reflectance")
 
 
@@ -226,20 +223,13 @@ def _chunk(layout: Layout) -> tuple[int, int]:
 
 def _from_files(layout: Layout) -> xr.DataArray:
     """The lazy array of a layout, missing pixels NaN."""
-    pixels = pixels_of(layout)
+    pixels = pixels_of(layout, _chunk(layout))
     finest = next(file for path, file in layout.files.items() if layout.repeat.get(path, 1) == 1)
-    scene = xr.DataArray(
-        lazily(pixels, _chunk(layout)), dims=("time", "band", "y", "x"), coords={"band": list(layout.steps[0])}
-    )
+    scene = xr.DataArray(SceneArray.of(pixels), dims=("time", "band", "y", "x"), coords={"band": list(layout.steps[0])})
     if layout.dates is not None:
         scene = scene.assign_coords(time=np.array(layout.dates, dtype="datetime64[ns]"))
-    if finest.transform.is_rectilinear:
-        middle = finest.transform @ Affine.translation(0.5, 0.5)
-        x, y = (step * np.arange(size) + start for step, size, start in (
-            (middle.a, pixels.width, middle.c), (middle.e, pixels.height, middle.f)))  # fmt: skip
-        scene = scene.assign_coords(x=x, y=y)
-    placed: xr.DataArray = scene.rio.write_crs(finest.wkt).rio.write_transform(finest.transform)
-    return placed
+    placed: xr.DataArray = scene.rio.write_crs(finest.wkt)
+    return write_grid(placed, finest.grid)
 
 
 def _ask_for_offset(layout: Layout, scene: xr.DataArray, gain: float | None) -> None:

@@ -22,6 +22,7 @@ import xarray as xr
 from prithvi.bands import PRODUCTS, WAVELENGTHS
 from prithvi.catalog import SENSORS
 from prithvi.errors import BandError
+from prithvi.scenes.info import SceneInfo
 
 _MARGIN = 0.025
 """Mean correlation by which one of the usual orders must beat the one that was taken."""
@@ -53,7 +54,8 @@ def check_order(scene: xr.DataArray, blocks: Iterable[npt.NDArray[np.floating[An
         UserWarning: the order that was taken.
 
     """
-    sensor = SENSORS.get(scene.attrs.get("sensor", ""))
+    info = SceneInfo.of(scene)
+    sensor = SENSORS.get(info.sensor or "")
     names = [str(name) for name in scene["band"].values]
     if sensor is None:
         return
@@ -62,7 +64,7 @@ def check_order(scene: xr.DataArray, blocks: Iterable[npt.NDArray[np.floating[An
         return  # somebody chose or reordered them since
     like, seen = _correlations(blocks, len(names))
     taken = (
-        f"{scene.attrs.get('source', 'the scene')}: the bands have no names and were taken in the order of "
+        f"{info.called}: the bands have no names and were taken in the order of "
         f"{sensor.name} ({', '.join(sensor.stack)})"
     )
     mend = "say which bands are which (--bands, with their numbers in the file), or name them in the file."

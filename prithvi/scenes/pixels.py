@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +27,7 @@ from prithvi.scenes.remote import ask
 from prithvi.scenes.validity import Mask, Range, Tally, Values, strike
 
 Key = tuple[Any, ...]
+Places = npt.NDArray[np.intp]
 Answer = TypeVar("Answer")
 _OPEN = 64
 """Files that a thread keeps open."""
@@ -55,50 +56,63 @@ class Plane:
 
 @dataclass(frozen=True, eq=False)
 class ScenePixels:
-    """What dask and streaming read a scene from. A thread keeps its files open, so that blocks of a file that GDAL
-    remembers are not read again for the next rows.
+    """Which pixels of which files a scene is, and how to read them: (time, band, y, x), NaN where there is no data.
+
+    A selection of these is the same again, so that what is chosen step by step is read in one go. A thread keeps its
+    files open, so that blocks of a file that GDAL remembers are not read again for the next rows.
     """
 
     planes: tuple[tuple[Plane, ...], ...]
     """By date and band."""
-    height: int
-    width: int
+    rows: Places
+    """Which rows of the scene's grid these are, counted from its top."""
+    columns: Places
     dtype: np.dtype[Any]
-    """Floating; pixels without data are NaN."""
+    """Floating."""
     row_bytes: int
     """What GDAL has to remember so that no block of a file is read twice from top to bottom."""
-    rows: slice = field(default_factory=lambda: slice(0, None))
-    """The part of the planes that this is."""
-    columns: slice = field(default_factory=lambda: slice(0, None))
+    piece: tuple[int, int] = (256, sys.maxsize)
+    """Rows and columns of the grid that Dask reads at once."""
     reflectance: tuple[float, float] | None = None
     """Gain and bias of the scene's values, where those that cannot be reflectance are to be NaN; None leaves them."""
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """(time, band, y, x)."""
-        return len(self.planes), len(self.planes[0]), self.height, self.width
+        return len(self.planes), len(self.planes[0]) if self.planes else 0, len(self.rows), len(self.columns)
 
     @property
     def ndim(self) -> int:
-        """Four."""
+        """Number of dimensions, as `dask.array.from_array` asks for it."""
         return 4
 
+    def part(self, key: Key) -> ScenePixels:
+        """A selection: for each axis a slice, a number, or numbers (which keep the axis), or bools."""
+        times, bands, rows, columns = (
+            np.arange(size)[part if isinstance(part, slice) else np.atleast_1d(part)]
+            for size, part in zip(self.shape, key, strict=True)
+        )
+        planes = tuple(tuple(self.planes[time][band] for band in bands) for time in times)
+        return replace(self, planes=planes, rows=self.rows[rows], columns=self.columns[columns])
+
+    def judged(self, gain: float, bias: float) -> ScenePixels:
+        """With NaN for values that cannot be reflectance = value x gain + bias; see `prithvi.scenes.validity`."""
+        return replace(self, reflectance=(gain, bias))
+
+    def at(self, times: Sequence[int]) -> ScenePixels:
+        """Some dates, in another order."""
+        return self.part((list(times), *[slice(None)] * 3))
+
     def __getitem__(self, key: Key) -> npt.NDArray[np.floating[Any]]:
-        """Reads a part.
+        """Reads a selection; see `part`. A number takes its axis away, as in numpy.
 
         Raises:
             SceneError: a file is damaged where it is read, or its server does not give it.
 
         """
-        times, bands, rows, columns = (np.arange(size)[part] for size, part in zip(self.shape, key, strict=True))
-        wanted = [np.atleast_1d(part) for part in (times, bands, rows, columns)]
-        found = np.empty([len(part) for part in wanted], self.dtype)
-        if found.size:
-            down, along = wanted[2] + self.rows.start, wanted[3] + self.columns.start
-            for place, time in enumerate(wanted[0]):
-                self._read([self.planes[time][band] for band in wanted[1]], down, along, found[place])
-        lost = tuple(axis for axis, part in enumerate((times, bands, rows, columns)) if part.ndim == 0)
-        return found.squeeze(lost)
+        chosen = self.part(key)
+        found = chosen.rows_of(0, len(chosen.rows))
+        return found.squeeze(tuple(axis for axis, part in enumerate(key) if isinstance(part, (int, np.integer))))
 
     def rows_of(self, first: int, last: int, tally: Tally | None = None) -> npt.NDArray[np.floating[Any]]:
         """(time, band, rows, width) of whole rows.
@@ -112,36 +126,44 @@ class ScenePixels:
             SceneError: see `__getitem__`.
 
         """
-        found = np.empty((*self.shape[:2], last - first, self.width), self.dtype)
-        down, along = np.arange(first, last) + self.rows.start, np.arange(self.width) + self.columns.start
-        for time, planes in enumerate(self.planes):
-            struck = self._read(planes, down, along, found[time])
-            if tally is not None:
-                tally.add(time, first, struck, last - first)
+        found = np.empty((*self.shape[:2], last - first, len(self.columns)), self.dtype)
+        if found.size:
+            for time, planes in enumerate(self.planes):
+                struck = self._read(planes, self.rows[first:last], self.columns, found[time])
+                if tally is not None:
+                    tally.add(time, first, struck, last - first)
         return found
 
     def _read(
-        self, planes: Sequence[Plane], rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp],
-        into: npt.NDArray[np.floating[Any]],
-    ) -> dict[str, tuple[Mask, Values]]:  # fmt: skip
-        """One date's bands, those of one file in one go; what of them cannot be reflectance, see `strike`."""
+        self, planes: Sequence[Plane], rows: Places, columns: Places, into: npt.NDArray[np.floating[Any]]
+    ) -> dict[str, tuple[Mask, Values]]:
+        """One date's bands; what of them cannot be reflectance, see `strike`.
+
+        Bands of one file and type are read in one go, as interleaved files hold them together. Of each file the
+        smallest window around the asked pixels is read; rows that are skipped, turned round or, of coarser files,
+        repeated are then taken out of it.
+        """
         files: dict[tuple[str, int, str], list[int]] = {}
         for number, plane in enumerate(planes):
             files.setdefault((plane.path, plane.repeat, plane.dtype), []).append(number)
         held: dict[int, Values] = {}
         for (path, repeat, _), numbers in files.items():
-            own_rows, own_columns = rows // repeat, columns // repeat
-            top, left = int(own_rows.min()), int(own_columns.min())
-            window = Window(left, top, int(own_columns.max()) + 1 - left, int(own_rows.max()) + 1 - top)
+            down, along = rows // repeat, columns // repeat
+            top, left = int(down.min()), int(along.min())
+            window = Window(left, top, int(along.max()) + 1 - left, int(down.max()) + 1 - top)
             parts = _read(path, [planes[number] for number in numbers], window)
-            if repeat > 1 or len(rows) != window.height or len(columns) != window.width:
-                parts = [part[:, own_rows - top][..., own_columns - left] for part in parts]
+            down, along = down - top, along - left
+            if not (np.array_equal(down, np.arange(window.height)) and np.array_equal(along, np.arange(window.width))):
+                parts = [part[:, down][..., along] for part in parts]
             for place, number in enumerate(numbers):
                 convert(parts, place, planes[number], into[number], self.reflectance is None)
                 held[number] = parts[0][place]
         struck: dict[str, tuple[Mask, Values]] = {}
         if self.reflectance is not None:
-            struck = strike([held[number] for number in range(len(planes))], into, self._ranges(planes))
+            # Judged before bands are brought to one scale: the range is that of the values as each file stores them.
+            gain, bias = self.reflectance
+            ranges = [Range.of(gain * factor, bias + gain * summand) for factor, summand in (p.adjust for p in planes)]
+            struck = strike([held[number] for number in range(len(planes))], into, ranges)
         for plane, values in zip(planes, into, strict=True):
             factor, summand = plane.adjust
             if (factor, summand) != (1.0, 0.0):
@@ -149,34 +171,69 @@ class ScenePixels:
                 values += values.dtype.type(summand)
         return struck
 
-    def _ranges(self, planes: Sequence[Plane]) -> list[Range]:
-        assert self.reflectance is not None
-        gain, bias = self.reflectance
-        return [Range.of(gain * factor, bias + gain * summand) for factor, summand in (p.adjust for p in planes)]
 
-    def judged(self, gain: float, bias: float) -> ScenePixels:
-        """With NaN for values that cannot be reflectance = value x gain + bias; see `prithvi.scenes.validity`."""
-        return replace(self, reflectance=(gain, bias))
+class SceneArray(da.Array):
+    """The Dask array of a scene, whose selections are selections of its files' pixels.
 
-    def select(self, bands: Sequence[int]) -> ScenePixels:
-        """Some bands, in another order."""
-        return replace(self, planes=tuple(tuple(step[band] for band in bands) for step in self.planes))
+    Dask would read whole pieces and cut them. Here the selection itself goes to the files, whether xarray makes it in
+    one step or in several, and `source_of` knows what was chosen. Anything else (arithmetic, `where`, concatenation)
+    gives a plain Dask array, which reads this one piece by piece.
+    """
 
-    def at(self, times: Sequence[int]) -> ScenePixels:
-        """Some dates, in another order."""
-        return replace(self, planes=tuple(self.planes[time] for time in times))
+    _read_as: tuple[str, ScenePixels]
 
-    def crop(self, rows: slice, columns: slice) -> ScenePixels:
-        """A part, of rows and columns counted from this one's first."""
-        top, left = self.rows.start + rows.start, self.columns.start + columns.start
-        height, width = rows.stop - rows.start, columns.stop - columns.start
-        return replace(
-            self, rows=slice(top, top + height), columns=slice(left, left + width), height=height, width=width
-        )
+    @classmethod
+    def of(cls, pixels: ScenePixels) -> SceneArray:
+        """The array of some pixels; its pieces lie where the scene's do, so that no block of a file is in two."""
+        rows, columns = pixels.piece
+        pieces = _runs(pixels.rows // rows), _runs(pixels.columns // columns)
+        chunks = ((1,) * pixels.shape[0], (pixels.shape[1],), *pieces)
+        name = f"scene-{tokenize(pixels)}"
+        plain = da.from_array(pixels, chunks=chunks, name=name, lock=False, asarray=False)
+        array = cls(plain.dask, name, plain.chunks, meta=plain)
+        array._read_as = name, pixels
+        return array
+
+    @property
+    def pixels(self) -> ScenePixels | None:
+        """What is read; None once something was assigned to the array, which gives it another name."""
+        name, pixels = self._read_as
+        return pixels if name == self.name else None
+
+    def __getitem__(self, index: Any) -> da.Array:
+        """A selection, read from the files where it is one number, slice or list for each axis."""
+        pixels, key = self.pixels, index if isinstance(index, tuple) else (index,)
+        key += (slice(None),) * (4 - len(key))
+        numbers = [isinstance(part, (int, np.integer)) for part in key]
+        lists = [isinstance(part, (list, np.ndarray)) and np.ndim(part) == 1 for part in key]
+        known = sum(numbers) + sum(lists) + sum(isinstance(part, slice) for part in key)
+        array: da.Array = self
+        if pixels is not None and len(key) == known == 4 and sum(lists) <= 1:
+            chosen = pixels.part(key)
+            if 0 not in chosen.shape:
+                # What a number chose is taken off by Dask, which hands that on to the read.
+                array, index = SceneArray.of(chosen), tuple(0 if one else slice(None) for one in numbers)
+        found: da.Array = da.Array.__getitem__(array, index)
+        return found
+
+    def copy(self) -> da.Array:
+        """The same again; rioxarray copies whatever it writes a place to."""
+        plain: da.Array = super().copy()  # type: ignore[no-untyped-call]
+        return SceneArray.of(self.pixels) if self.pixels is not None else plain
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        plain: tuple[Any, ...] = super().__reduce__()  # type: ignore[no-untyped-call]
+        return (SceneArray.of, (self.pixels,)) if self.pixels is not None else plain
 
 
-def pixels_of(layout: Layout) -> ScenePixels:
-    """The pixels of a layout on the grid of its finest file."""
+def _runs(numbers: Places) -> tuple[int, ...]:
+    """Lengths of the runs of one number."""
+    ends = [0, *(np.flatnonzero(np.diff(numbers)) + 1), len(numbers)]
+    return tuple(int(length) for length in np.diff(ends))
+
+
+def pixels_of(layout: Layout, piece: tuple[int, int] = (256, sys.maxsize)) -> ScenePixels:
+    """The pixels of a layout on the grid of its finest file; `piece` is in rows and columns, see `ScenePixels`."""
     finest = next(file for path, file in layout.files.items() if layout.repeat.get(path, 1) == 1)
     kinds, planes = [], []
     for step in layout.steps:
@@ -188,48 +245,25 @@ def pixels_of(layout: Layout) -> ScenePixels:
             found.append(plane_of(file, entry.index, layout.nodata[entry], repeat, adjust))
         planes.append(tuple(found))
     row_bytes = sum(_row_bytes(file) for file in layout.files.values())
-    return ScenePixels(tuple(planes), *finest.shape, np.result_type(*kinds), row_bytes)
-
-
-_known: weakref.WeakValueDictionary[str, ScenePixels] = weakref.WeakValueDictionary()
-
-
-def lazily(pixels: ScenePixels, chunk: tuple[int, int]) -> da.Array:
-    """The pixels as a dask array, which `source_of` knows again.
-
-    Args:
-        pixels: what to read.
-        chunk: rows and columns of a piece.
-
-    """
-    rows, columns = min(chunk[0], pixels.height), min(chunk[1], pixels.width)
-    chunks = (1, pixels.shape[1], rows, columns)
-    # Two arrays of one name share what they read: else the name would be forgotten with the first that goes.
-    name = f"scene-{tokenize(pixels, chunks)}"
-    pixels = _known.setdefault(name, pixels)
-    array: da.Array = da.from_array(pixels, chunks=chunks, name=name, lock=False, asarray=False)
-    return array
+    rows, columns = map(np.arange, finest.shape)
+    return ScenePixels(tuple(planes), rows, columns, np.result_type(*kinds), row_bytes, piece)
 
 
 def source_of(scene: xr.DataArray) -> ScenePixels | None:
-    """What a scene's pixels are read from, where nothing was done to them since."""
-    return _known.get(scene.data.name) if isinstance(scene.data, da.Array) else None
+    """What the pixels of a scene, or of a selection of one, are read from; None where they were calculated."""
+    data: Any = scene.variable._data
+    return data.pixels if isinstance(data, SceneArray) else None
 
 
-def replaced(scene: xr.DataArray, part: xr.DataArray, change: Callable[[ScenePixels], ScenePixels]) -> xr.DataArray:
-    """A part of a scene, read from its files and not out of the scene's own pieces where that can be.
-
-    Args:
-        scene: the scene.
-        part: bands, dates, rows or columns of it.
-        change: the same of its pixels.
-
-    """
+def judged(scene: xr.DataArray, gain: float, bias: float) -> xr.DataArray:
+    """A scene with NaN for values that cannot be reflectance, if it is read from files; else as it is."""
     source = source_of(scene)
-    if source is None:
-        return part
-    rows, columns = (max(sizes) for sizes in scene.data.chunks[2:])
-    return part.copy(data=lazily(change(source), (rows, columns)))
+    return scene if source is None else scene.copy(data=SceneArray.of(source.judged(gain, bias)))
+
+
+def replaced(scene: xr.DataArray, part: xr.DataArray, change: object) -> xr.DataArray:
+    """The part itself, which knows its files: a name for callers from before selections did."""
+    return part
 
 
 def row_bytes(scene: xr.DataArray) -> int:

@@ -33,7 +33,7 @@ from prithvi.cli.words import band_numbers
 from prithvi.errors import BandError, ConfigError, PrithviError, ScaleError, SceneError
 from prithvi.scenes import open_scene
 from prithvi.scenes.area import Area
-from prithvi.scenes.conform import conform, read, transform_of
+from prithvi.scenes.conform import conform, read
 from tests.conftest import SPAIN
 from tests.scenes.test_stac_items import sentinel, spain
 
@@ -392,20 +392,6 @@ def test_files_on_other_grids_are_brought_onto_one_with_the_command_that_is_prin
         found = seen(list(files.values()))
     coarse_truth = piece[[8, 11, 12], ::2, ::2].repeat(2, axis=1).repeat(2, axis=2)
     np.testing.assert_array_equal(found, np.concatenate([piece[[1, 2, 3]], coarse_truth]))
-
-
-def test_a_part_of_a_rotated_scene_is_cut_from_the_file(
-    piece: np.ndarray, truth: np.ndarray, write_tif: Write, tmp_path: Path
-) -> None:
-    turned = Affine.translation(600_000, 4_200_000) @ Affine.rotation(30) @ Affine.scale(10, -10)
-    path = write_tif(piece[list(PLACES)], transform=turned)
-    with pytest.raises(SceneError) as failure:
-        transform_of(open_scene(path).isel(x=slice(0, 64), y=slice(32, 96)))
-    part = tmp_path / "part.tif"
-    message = str(failure.value).replace("-srcwin'", f"-srcwin 0 32 64 64 {path} {part}'")
-    command(message, "gdal_translate")
-    np.testing.assert_array_equal(seen(part), truth[:, 32:96, :64])
-    assert transform_of(open_scene(part)).almost_equals(turned @ Affine.translation(0, 32))
 
 
 def test_an_array_is_placed_as_is_printed(piece: np.ndarray, truth: np.ndarray) -> None:
