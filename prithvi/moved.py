@@ -15,7 +15,17 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 MOVED = {
+    "exported": "modelio.program",
+    "fitted": "modelio.predictor",
     "mapping.textfile": "files",
+    "modelcard": "modelio.card",
+    "modelfolder": "modelio",
+    "modelitem": "modelio.item",
+    "modelpush": "modelio.exchange",
+    "modelsource": "modelio.source",
+    "programfile": "modelio.programfile",
+    "terratorch_files": "modelio.terratorch_checkpoint",
+    "terratorch_yaml": "modelio.terratorch_config",
 }
 """Old name to new name, both below `prithvi`."""
 

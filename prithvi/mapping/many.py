@@ -18,9 +18,9 @@ import torch
 from prithvi.chips.running import run
 from prithvi.errors import ConfigError, ModelError, OutputError, SceneError
 from prithvi.files import atomic_file
-from prithvi.fitted import Mappable
 from prithvi.mapping.maps import MapResult, map_scene
 from prithvi.mapping.scoring import mappable
+from prithvi.modelio.predictor import Mappable
 from prithvi.scenes import open_scene
 from prithvi.scenes.names import read_file_name
 from prithvi.scenes.remote import shown

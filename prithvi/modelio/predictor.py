@@ -1,17 +1,19 @@
-"""A fine-tuned model with everything that using it needs."""
+"""A model and everything that using it needs: one class for fine-tunes, exported programs and modules of your own."""
 
 from __future__ import annotations
 
 import colorsys
 import dataclasses
-from collections.abc import Mapping, Sequence
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
 from prithvi.contract import Contract, Quantity
-from prithvi.errors import ConfigError
+from prithvi.errors import ConfigError, ModelError
 from prithvi.models import Segmenter, Standardise
 from prithvi.models.heads import is_concurrent
 
@@ -76,52 +78,8 @@ def check_classes(classes: Sequence[ClassEntry]) -> None:
         )
 
 
-@dataclass
-class FittedModel:
-    """A fine-tuned model and what is needed to use it."""
-
-    model: Segmenter
-    contract: Contract
-    classes: tuple[ClassEntry, ...]
-    """In the order of its outputs; empty where it predicts a quantity."""
-    head: str
-    head_options: dict[str, Any]
-    window: int
-    """Side of the square the model was trained on, in pixels."""
-    coordinates: bool
-    """Whether it was trained with dates and places."""
-    temperature: float = 1.0
-    """What scores are divided by before their softmax is read as confidence."""
-    provenance: dict[str, Any] = field(default_factory=dict)
-    """How it was made: data, steps, seed, versions, figures."""
-    sha256: str = ""
-    """Of the weights file, once saved."""
-    task: str = "segmentation"
-    """`segmentation` (a class a pixel), `regression` (a quantity a pixel) or `classification` (a class a chip)."""
-    quantity: Quantity | None = None
-    """What a regression predicts."""
-    folder: str = ""
-    """Where it was opened from."""
-
-    def mappable(self) -> Mappable:
-        """The same as mapping sees it.
-
-        Raises:
-            ConfigError: it gives one answer for a whole chip.
-
-        """
-        if self.task == "classification":
-            raise ConfigError(f"a map needs an answer for every pixel; this model is for {self.task}.")
-        config = self.model.config
-        return Mappable(
-            Scorer(self.model, self.contract).eval(), self.contract, self.window, config.num_frames,
-            max(config.patch_size[1:]), self.classes, self.quantity, self.temperature, self.coordinates,
-            config.architecture, self.sha256, self.folder, is_concurrent(self.head),
-        )  # fmt: skip
-
-
 class Scorer(nn.Module):
-    """A model with its standardisation in front: pixels as they are in, scores out.
+    """A fine-tuned model behind its standardisation: raw pixels in, logits out.
 
     Args:
         model: takes standardised images, and dates and places where it was trained with them.
@@ -129,83 +87,169 @@ class Scorer(nn.Module):
 
     """
 
-    def __init__(self, model: nn.Module, contract: Contract) -> None:
+    def __init__(self, model: Segmenter, contract: Contract) -> None:
         super().__init__()
         self.standardise, self.model = Standardise(contract), model
 
     def forward(
         self, images: Tensor, temporal_coords: Tensor | None = None, location_coords: Tensor | None = None
     ) -> Tensor:
-        """(B, band, T, Y, X) in the contract's units, NaN where there is no data, to (B, outputs, Y, X) scores."""
-        images = self.standardise(images)
-        if temporal_coords is None and location_coords is None:
-            scores: Tensor = self.model(images)
-        else:
-            scores = self.model(images, temporal_coords, location_coords)
-        return scores
+        """(B, band, T, Y, X) in the contract's units, NaN where there is no data, to (B, outputs, Y, X) logits."""
+        logits: Tensor = self.model(self.standardise(images), temporal_coords, location_coords)
+        return logits
 
 
 @dataclass
-class Mappable:
-    """A module and the facts that a map needs beside it, whatever the module is made of."""
+class Predictor:
+    """A module and the facts that using it needs, whatever the module is made of."""
 
     module: nn.Module
     """Takes (B, band, T, Y, X) float32 in the contract's units, NaN where there is no data, and with `coordinates`
     (B, T, 2) year and day of year from 0 and (B, 2) latitude and longitude (either may be None); gives
-    (B, classes, Y, X) scores before the softmax, or (B, 1, Y, X) standardised values of `quantity`."""
+    (B, classes, Y, X) logits, or (B, 1, Y, X) standardised values of `quantity`."""
     contract: Contract
     window: int
-    """Side of the square it is run on, in pixels."""
+    """Side of the square that it was trained on and is run on, in pixels."""
     frames: int = 1
-    """Dates that it takes."""
+    """Number of dates that it takes."""
     patch: int = 1
-    """The smallest side of a scene."""
+    """The smallest side of a scene, in pixels."""
     classes: tuple[ClassEntry, ...] = ()
+    """In the order of its outputs; empty where it predicts a quantity."""
     quantity: Quantity | None = None
+    """What a regression predicts."""
     temperature: float = 1.0
+    """Logits are divided by this before their softmax is read as confidence."""
     coordinates: bool = False
+    """Whether it was trained with dates and places."""
     name: str = ""
     """What it is called in the files it makes."""
     sha256: str = ""
-    """Of its weights."""
+    """Of its weights file, once there is one."""
     folder: str = ""
-    """Where its own record lies, if anywhere."""
+    """The model folder that it was opened from, if any."""
     concurrent: bool = False
     """Whether the module may be called from several threads at once."""
+    task: str = "segmentation"
+    """`segmentation` (a class a pixel), `regression` (a quantity a pixel) or `classification` (a class a chip)."""
+    head: str = ""
+    """Name of a fine-tuned model's head, and below its options."""
+    head_options: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """How it was made: data, steps, seed, versions, metrics."""
 
     def __post_init__(self) -> None:
         if bool(self.classes) == (self.quantity is not None):
-            raise ConfigError("a model to map with has either classes or a quantity.")
+            raise ConfigError("a model has either classes or a quantity.")
         check_classes(self.classes)
 
+    @classmethod
+    def fine_tuned(cls, model: Segmenter, contract: Contract, **facts: Any) -> Predictor:
+        """A fine-tuned model, which says itself how many dates it takes, its patch and its name.
+
+        Args:
+            model: takes standardised images.
+            contract: units and statistics of the pixels.
+            facts: the other fields; `window` and `head` at least.
+
+        """
+        config = model.config
+        return cls(
+            module=Scorer(model, contract), contract=contract, frames=config.num_frames,
+            patch=max(config.patch_size[1:]), name=config.architecture, concurrent=is_concurrent(facts["head"]),
+            **facts,
+        )  # fmt: skip
+
+    @property
+    def model(self) -> Segmenter:
+        """The fine-tuned model alone, which takes standardised images.
+
+        Raises:
+            ModelError: it is an exported program or a module of another kind, whose parts are not known.
+
+        """
+        if not isinstance(self.module, Scorer):
+            raise ModelError(f"{self.name} is not a fine-tuned model that can be taken apart: take its model folder.")
+        return self.module.model
+
+    def mappable(self) -> Predictor:
+        """Itself in evaluation mode, if it gives an answer for every pixel.
+
+        Raises:
+            ConfigError: it gives one answer for a whole chip.
+
+        """
+        if self.task == "classification":
+            raise ConfigError(f"a map needs an answer for every pixel; this model is for {self.task}.")
+        self.module.eval()
+        return self
+
     def facts(self) -> dict[str, Any]:
-        """All but what this process made of it, as plain JSON values."""
-        plain = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name not in ("module", "folder", "concurrent")
-        }
+        """What a program's record and the key of a resumed map keep, as plain JSON values."""
+        plain = {name: getattr(self, name) for name in FACTS}
         plain["contract"] = self.contract.to_dict()
         plain["classes"] = [entry.to_dict() for entry in self.classes]
         plain["quantity"] = self.quantity.to_dict() if self.quantity is not None else None
         return plain
 
     @classmethod
-    def from_facts(cls, module: nn.Module, facts: Mapping[str, Any], folder: str = "") -> Mappable:
+    def from_facts(cls, module: nn.Module, facts: Any) -> Predictor:
         """The opposite of `facts`.
 
         Raises:
             ConfigError: a field is missing, unknown or of another kind.
 
         """
+        if not isinstance(facts, Mapping) or set(facts) != set(FACTS):
+            named = sorted(facts) if isinstance(facts, Mapping) else type(facts).__name__
+            raise ConfigError(f"the model's record is not complete: it needs {', '.join(FACTS)}; found {named}.")
+        for name, fits in _KINDS.items():
+            if not fits(facts[name]):
+                raise ConfigError(f"{name} is {str(facts[name])[:80]!r}, which no model's record has.")
         try:
             plain = dict(facts)
             plain["contract"] = Contract.from_dict(plain["contract"])
             plain["classes"] = tuple(ClassEntry(**entry) for entry in plain["classes"])
             plain["quantity"] = Quantity(**plain["quantity"]) if plain["quantity"] else None
-            return cls(module, folder=folder, **plain)
+            return cls(module, **plain)
         except (KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"the model's record is not complete: {type(error).__name__} {error}.") from error
+
+
+FittedModel = Predictor
+Mappable = Predictor
+"""Both are names of 0.1."""
+
+FACTS = (
+    "contract", "window", "frames", "patch", "classes", "quantity", "temperature", "coordinates", "name", "sha256",
+)  # fmt: skip
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_class(entry: Any) -> bool:
+    """Whether this is what `ClassEntry.to_dict` writes; `check_classes` looks at the numbers."""
+    return (
+        isinstance(entry, Mapping)
+        and set(entry) - {"label"} == {"value", "name", "color"}
+        and isinstance(entry.get("label", 0), int)
+        and isinstance(entry["name"], str)
+        and re.fullmatch("[0-9A-Fa-f]{6}", str(entry["color"])) is not None
+    )
+
+
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    "window": _is_count,
+    "frames": _is_count,
+    "patch": _is_count,
+    "coordinates": lambda value: isinstance(value, bool),
+    "temperature": lambda value: type(value) in (int, float) and 0 < value < math.inf,
+    "name": lambda value: isinstance(value, str),
+    "sha256": lambda value: isinstance(value, str),
+    "classes": lambda value: isinstance(value, list) and all(map(_is_class, value)),
+}
 
 
 def distinct_color(index: int) -> int:
