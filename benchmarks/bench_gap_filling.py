@@ -35,7 +35,7 @@ from prithvi.chips.spec import NODATA
 from prithvi.data import GapDataModule
 from prithvi.mapping.methods import GAP_METHODS
 from prithvi.metrics import GapMetrics
-from prithvi.modelfolder import load
+from prithvi.modelio import load
 from prithvi.models.gapfill import GapFiller
 from prithvi.tasks import GapFillTask
 

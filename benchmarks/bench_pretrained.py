@@ -31,7 +31,7 @@ from prithvi.cli.demo import MODEL, WINDOW, _Chip
 from prithvi.contract import IGNORE, Contract
 from prithvi.evaluation import PixelTrees
 from prithvi.metrics import SegmentationMetrics
-from prithvi.modelfolder import contract_of
+from prithvi.modelio import contract_of
 from prithvi.tasks import SegmentationTask
 from prithvi.tasks.finetuning import rescaled
 

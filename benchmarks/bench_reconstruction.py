@@ -20,7 +20,7 @@ from prithvi import load
 from prithvi.chips import ChipStore
 from prithvi.data import StoreDataset
 from prithvi.evaluation.reconstruction import FILLING, reconstruction_errors
-from prithvi.modelfolder import save_pretrained
+from prithvi.modelio import save_pretrained
 from prithvi.models import PrithviMAE
 
 PARTS = ("held_out_sr", "held_out_toa", "held_out_series")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from prithvi.contract import Contract
     from prithvi.errors import PrithviError
     from prithvi.mapping import embed, fill, map, map_scene
-    from prithvi.modelfolder import load
+    from prithvi.modelio import load
     from prithvi.scenes import open_scene
 
 __version__ = "0.1.0"
@@ -29,7 +29,7 @@ _PLACES = {
     "PrithviError": "prithvi.errors",
     "embed": "prithvi.mapping",
     "fill": "prithvi.mapping",
-    "load": "prithvi.modelfolder",
+    "load": "prithvi.modelio",
     "map": "prithvi.mapping",
     "map_scene": "prithvi.mapping",
     "open_scene": "prithvi.scenes",

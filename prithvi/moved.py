@@ -34,7 +34,17 @@ MOVED = {
     "chips.writing": "chips.writer",
     "data.gaps": "data.cloud_gaps",
     "hls.access": "scenes.access",
+    "exported": "modelio.program",
+    "fitted": "modelio.predictor",
     "mapping.textfile": "files",
+    "modelcard": "modelio.card",
+    "modelfolder": "modelio",
+    "modelitem": "modelio.item",
+    "modelpush": "modelio.exchange",
+    "modelsource": "modelio.source",
+    "programfile": "modelio.programfile",
+    "terratorch_files": "modelio.terratorch_checkpoint",
+    "terratorch_yaml": "modelio.terratorch_config",
 }
 """Old name to new name, both below `prithvi`."""
 

@@ -16,9 +16,9 @@ from typing import Any
 from lightning.pytorch import Callback
 from torch import Tensor
 
-from prithvi import modelfolder
 from prithvi.bands import check_names
 from prithvi.errors import MissingExtraError, ModelError
+from prithvi.modelio.loader import load_weights
 from prithvi.models import VARIANTS, ModelConfig, PrithviEncoder
 from prithvi.models.heads import tokens_to_grid
 from prithvi.models.zoo import configure
@@ -117,7 +117,7 @@ def backbone(
     if ckpt_path is not None and not pretrained:
         raise ModelError(f"ckpt_path {ckpt_path} is named and pretrained is not set: set it, or leave out ckpt_path.")
     if pretrained:
-        modelfolder.load_weights(encoder, ckpt_path or name, new_bands)
+        load_weights(encoder, ckpt_path or name, new_bands)
     return encoder
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub.constants
 import numpy as np
 import pytest
 import rasterio
@@ -16,8 +17,8 @@ from rasterio.transform import from_origin
 
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.catalog import data_catalog, dataset
-from prithvi.fitted import FittedModel
-from prithvi.modelfolder import save
+from prithvi.modelio import save
+from prithvi.modelio.predictor import FittedModel
 from prithvi.tasks import SegmentationTask
 from tests.synthetic_hls import Archive, make_archive
 
@@ -30,6 +31,16 @@ SIX = (2, 3, 4, 9, 12, 13)
 def pytest_runtest_setup() -> None:
     """Numbers are compared at full float32 precision on both sides, whatever an import of TerraTorch's has set."""
     torch.set_float32_matmul_precision("highest")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def assets_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where exported programs are remembered, apart from the user's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("assets")
+        patch.setenv("HF_ASSETS_CACHE", str(folder))
+        patch.setattr(huggingface_hub.constants, "HF_ASSETS_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")
@@ -104,7 +115,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def fitted(model_folder: Path) -> FittedModel:
-    from prithvi.modelfolder import open_folder
+    from prithvi.modelio import open_folder
 
     return open_folder(model_folder)
 
@@ -112,7 +123,7 @@ def fitted(model_folder: Path) -> FittedModel:
 @pytest.fixture(scope="session")
 def program_file(fitted: FittedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model as an exported program."""
-    from prithvi.exported import export
+    from prithvi.modelio.program import export
 
     return export(fitted, tmp_path_factory.mktemp("programs") / "flood.pt2")
 

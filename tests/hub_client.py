@@ -78,7 +78,7 @@ def main() -> None:
     import prithvi.catalog.fetching
     import prithvi.cli
     import prithvi.mapping
-    import prithvi.modelfolder  # noqa: F401
+    import prithvi.modelio  # noqa: F401
 
     assert "huggingface_hub" not in sys.modules
     for line in sys.stdin:

@@ -20,7 +20,7 @@ import torch
 import yaml
 
 from prithvi.catalog.stac_catalog import collection
-from prithvi.modelfolder import save
+from prithvi.modelio import save
 from prithvi.models import PrithviMAE
 from prithvi.models.zoo import VARIANTS
 from tests.conftest import small_task
@@ -52,11 +52,11 @@ IMPATIENT = "import time; time.sleep = lambda _: None\n"
 LOAD = """
 import sys, prithvi
 import dataclasses
-from prithvi import modelfolder, modelsource
+from prithvi.modelio import loader, source
 from prithvi.models import zoo
 from tests.hub_client import small, total
 shapes = {name: dataclasses.replace(v, config=small(v)) if v.hub_id else v for name, v in zoo.VARIANTS.items()}
-zoo.VARIANTS = modelfolder.VARIANTS = modelsource.VARIANTS = shapes
+zoo.VARIANTS = loader.VARIANTS = source.VARIANTS = shapes
 for name in sys.argv[1:]:
     print(total(prithvi.load(name)))
 """

@@ -14,9 +14,9 @@ from pystac.errors import STACValidationError
 
 from prithvi.contract import Contract
 from prithvi.errors import ModelError
-from prithvi.fitted import FittedModel
-from prithvi.modelfolder import load, save, save_pretrained
-from prithvi.modelitem import MLM, fitted_item
+from prithvi.modelio import load, save, save_pretrained
+from prithvi.modelio.item import MLM, fitted_item
+from prithvi.modelio.predictor import FittedModel
 from prithvi.models import Standardise, build
 from prithvi.tasks import RegressionTask
 from prithvi.tasks.classification import ClassificationTask

@@ -55,7 +55,7 @@ def test_models_metrics_and_tasks_run_where_no_geo_stack_is() -> None:
                     raise ModuleNotFoundError(name)
 
         sys.meta_path.insert(0, Absent())
-        import prithvi.models, prithvi.metrics, prithvi.tasks, prithvi.modelfolder
+        import prithvi.models, prithvi.metrics, prithvi.tasks, prithvi.modelio
         import torch
         prithvi.models.build("prithvi_hls_tiny", img_size=32)(torch.zeros(1, 6, 1, 32, 32)).loss.backward()
         """

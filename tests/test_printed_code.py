@@ -20,7 +20,7 @@ import pytest
 import rasterio
 import xarray as xr
 
-from prithvi.modelfolder import save
+from prithvi.modelio import save
 from tests.conftest import SPAIN, Answer, small_task
 from tests.pages import PAGES, ROOT, blocks_of
 from tests.test_docs import home  # noqa: F401 - a fixture

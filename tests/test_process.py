@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from prithvi.fitted import FittedModel
+from prithvi.modelio.predictor import FittedModel
 from prithvi.process import settings_kept
 from tests.conftest import SPAIN, small_task
 

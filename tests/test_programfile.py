@@ -1,4 +1,4 @@
-"""A program file that could run code, or is not what it says, is refused before torch opens it."""
+"""A program of others opens only where it is trusted, and one that is not what it says is refused."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rasterio
 import torch
 
 from prithvi import load
 from prithvi.errors import CheckpointError, ConfigError, ModelError
-from prithvi.exported import largest_difference, open_program
-from prithvi.fitted import FittedModel
+from prithvi.modelio import programfile
+from prithvi.modelio.predictor import FittedModel
+from prithvi.modelio.program import largest_difference, open_program
+from prithvi.modelio.programfile import Trusted
+from tests.conftest import SPAIN, Answer
 
 
 def rewrite(path: Path, to: Path, change: Callable[[str, bytes], bytes], more: dict[str, bytes] | None = None) -> Path:
@@ -61,10 +65,6 @@ def as_it_is(name: str, content: bytes) -> bytes:
     return content
 
 
-def test_the_same_file_written_anew_opens(program_file: Path, tmp_path: Path) -> None:
-    open_program(rewrite(program_file, tmp_path / "same.pt2", as_it_is))
-
-
 class Bomb:
     """Makes a folder when it is unpickled."""
 
@@ -75,82 +75,80 @@ class Bomb:
         return (os.mkdir, (str(self.mark),))
 
 
-def torch_file(content: Any, folder: Path) -> bytes:
-    torch.save(content, folder / "content.pt")
-    return (folder / "content.pt").read_bytes()
-
-
-def test_a_pickle_that_would_run_code_is_not_run(program_file: Path, tmp_path: Path) -> None:
+def test_code_in_a_program_of_others_is_not_run_unless_it_is_trusted(program_file: Path, tmp_path: Path) -> None:
     mark = tmp_path / "ran"
-    bomb = torch_file({"weight": Bomb(mark)}, tmp_path)
-    for name in ("data/sample_inputs/model.pt", "data/constants/model.pt", "data/weights/model.pt"):
-        path = rewrite(
-            program_file, tmp_path / "bad.pt2", lambda n, old, at=name: bomb if n == at else old, {name: bomb}
-        )
-        with pytest.raises(CheckpointError, match=r"holds (posix|nt)\.mkdir in data/.*it was not opened"):
-            load(path)
-    # The pickled weights and objects of a torch program, which torch loads without asking.
-    plain = pickle.dumps(Bomb(mark))
+    bomb = pickle.dumps(Bomb(mark))
 
     def pickled(name: str, content: bytes) -> bytes:
         if name.endswith("weights_config.json"):
             return content.replace(b'"use_pickle": false', b'"use_pickle": true', 1)
         return bomb if name == "data/weights/weight_0" else content
 
-    with pytest.raises(CheckpointError, match="has pickled tensors, which could run code; it was not opened"):
-        load(rewrite(program_file, tmp_path / "bad.pt2", pickled))
-    for name in ("data/constants/opaque_obj_0", "data/constants/custom_obj_0", "data/aotinductor/model/lib.so"):
-        with pytest.raises(CheckpointError, match=f"holds a file '{name}'.*it was not opened"):
-            load(rewrite(program_file, tmp_path / "bad.pt2", as_it_is, {name: plain}))
+    path = rewrite(program_file, tmp_path / "bad.pt2", pickled)
+    for trust in (False, None):
+        with pytest.raises(
+            CheckpointError, match=r"bad\.pt2 was not exported by you .*open it with --trust"
+        ) as refused:
+            load(path) if trust is None else load(path, trust=trust)
+        assert "\n" not in str(refused.value)
     assert not mark.exists()
-    # Torch itself would have run it.
-    with contextlib.suppress(Exception):
-        torch.export.load(rewrite(program_file, tmp_path / "bad.pt2", pickled))
-    assert mark.exists()
+    with contextlib.suppress(CheckpointError):
+        load(path, trust=True)
+    assert mark.exists()  # what the refusal protects from, and trust does not
 
 
-def _first_node(plain: dict[str, Any]) -> dict[str, Any]:
-    nodes: list[dict[str, Any]] = plain["graph_module"]["graph"]["nodes"]
-    return nodes[0]
+def test_a_program_of_others_opens_where_it_is_trusted(program_file: Path, tmp_path: Path) -> None:
+    same = rewrite(program_file, tmp_path / "same.pt2", as_it_is)
+    with pytest.raises(CheckpointError, match="was not exported by you"):
+        load(same)
+    assert load(same, trust=True).facts() == load(program_file).facts()
+    travelled = pickle.loads(pickle.dumps(Trusted(same)))
+    assert load(travelled).facts() == load(program_file).facts()
+    with pytest.raises(CheckpointError, match="was not exported by you"):  # nothing of that is kept
+        load(str(same))
 
 
-CODE: list[tuple[str, Callable[[dict[str, Any]], Any], str]] = [
-    ("a function of torch", lambda p: _first_node(p).update(target="torch.os.system"), "has target 'torch.os.system'"),
-    ("a file", lambda p: _first_node(p).update(target="torch.ops.aten.from_file.default"), "has target"),
-    ("a module", lambda p: _first_node(p).update(target="torch.ops.aten.add.__init__.__globals__"), "has target"),
-    ("an operator's insides", lambda p: _first_node(p).update(target="torch.ops.aten.__class__.mro"), "has target"),
-    ("another's operator", lambda p: _first_node(p).update(target="torch.ops.mine.run.default"), "has target"),
-    ("source in a name", lambda p: _first_node(p).update(name="a = __import__('os')"), "has name"),
-    ("source in guards", lambda p: p.update(guards_code=["__import__('os')"]), "has guards_code"),
-    ("what nodes remember", lambda p: _first_node(p).update(metadata={"custom": "{}"}), "has metadata"),
-    (
-        "a size that calls",
-        lambda p: p["graph_module"]["graph"]["sym_int_values"].update(
-            s={"as_expr": {"expr_str": "exec('x')", "hint": None}}
-        ),
-        "has expr_str",
-    ),
-    (
-        "a tree that imports",
-        lambda p: p["graph_module"]["module_call_graph"][0]["signature"].update(
-            in_spec=json.dumps([1, {"type": "collections.defaultdict", "context": "{}", "children_spec": []}])
-        ),
-        "has in_spec",
-    ),
-    ("an object", lambda p: _first_node(p)["inputs"][0].update(arg={"as_custom_obj": {}}), "has as_custom_obj"),
-    ("another graph", lambda p: _first_node(p)["inputs"][0].update(arg={"as_graph": {}}), "has as_graph"),
-]
+def corner(to: Path, side: int) -> Path:
+    """The upper left corner of the sample."""
+    window = rasterio.windows.Window(0, 0, side, side)
+    with (
+        rasterio.open(SPAIN) as whole,
+        rasterio.open(to, "w", **{**whole.profile, "width": side, "height": side}) as part,
+    ):
+        part.write(whole.read(window=window))
+    return to
 
 
-@pytest.mark.parametrize(("change", "message"), [case[1:] for case in CODE], ids=[case[0] for case in CODE])
-def test_a_graph_that_is_more_than_arithmetic_is_not_opened(
-    change: Callable[[dict[str, Any]], Any], message: str, program_file: Path, tmp_path: Path
+def test_the_command_line_maps_with_a_trusted_program(
+    prithvi: Callable[..., Answer], program_file: Path, tmp_path: Path
 ) -> None:
-    path = rewrite(program_file, tmp_path / "bad.pt2", in_graph(change))
-    with pytest.raises(CheckpointError, match=message) as refused:
-        load(path)
-    assert "not opened" in str(refused.value)
-    assert "\n" not in str(refused.value)
+    same, scene = rewrite(program_file, tmp_path / "same.pt2", as_it_is), corner(tmp_path / "corner.tif", 64)
+    answer = prithvi("map", same, scene, "-o", tmp_path / "no", "--bands", "2,3,4,9,12,13", "--scale", "10000")
+    assert answer.code == 2
+    assert "open it with --trust" in answer.err
+    assert not (tmp_path / "no").exists()
+    made = {}
+    for name, program, more in (("own", program_file, ()), ("trusted", same, ("--trust",))):
+        command = ("map", program, scene, "-o", tmp_path / name, "--bands", "2,3,4,9,12,13", "--scale", "10000")
+        answer = prithvi(*command, *more)
+        assert answer.code == 0, answer.err
+        with rasterio.open(tmp_path / name / "corner.tif") as raster:
+            made[name] = raster.read()
+    assert (made["own"] == made["trusted"]).all()
+
+
+def test_another_process_of_this_user_opens_what_was_exported(
+    program_file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(programfile, "_exported", set())
+    load(program_file)
+    monkeypatch.setattr("huggingface_hub.constants.HF_ASSETS_CACHE", str(tmp_path / "of another"))
+    with pytest.raises(CheckpointError, match="was not exported by you"):
+        load(program_file)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("huggingface_hub.constants.HF_ASSETS_CACHE", str(tmp_path / "file"))
+    with pytest.raises(CheckpointError, match="was not exported by you"):
+        load(program_file)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +176,7 @@ def test_a_record_that_is_not_the_programs_is_refused(
     values: dict[str, Any], message: str, program_file: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)) as refused:
-        load(rewrite(program_file, tmp_path / "bad.pt2", in_facts(**values)))
+        load(rewrite(program_file, tmp_path / "bad.pt2", in_facts(**values)), trust=True)
     assert "bad.pt2" in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -187,14 +185,14 @@ def test_what_is_no_program_is_one_sentence(program_file: Path, tmp_path: Path) 
     bad, whole = tmp_path / "bad.pt2", program_file.read_bytes()
     for content in (b"", b"a table", whole[:-1000], whole[: len(whole) // 2], whole[5000:], b"PK\x05\x06" + bytes(18)):
         bad.write_bytes(content)
-        with pytest.raises(CheckpointError, match=r"bad\.pt2 (is no program file|has no models|holds|is damaged)"):
+        with pytest.raises(CheckpointError, match=r"bad\.pt2 (is no program file|has no prithvi\.json|is damaged)"):
             load(bad)
     torch.save({"a": torch.zeros(3)}, bad)
     with pytest.raises(CheckpointError, match="it is not a program that 'prithvi export' wrote"):
         load(bad)
     with zipfile.ZipFile(bad, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("serialized_exported_program.json", bytes(10_000_000))
-    with pytest.raises(CheckpointError, match="holds compressed or repeated files"):
+    with pytest.raises(CheckpointError, match="holds compressed, repeated or too many files"):
         load(bad)
     with pytest.raises(CheckpointError, match="cannot be read"):
         load(tmp_path / "absent.pt2")
@@ -207,7 +205,7 @@ def test_damage_and_another_torch_are_one_sentence(program_file: Path, tmp_path:
         program_file, tmp_path / "newer.pt2", in_graph(lambda plain: plain["schema_version"].update(major=99))
     )
     with pytest.raises(CheckpointError, match=r"was written by torch .* cannot open it \(") as refused:
-        load(newer)
+        load(newer, trust=True)
     assert "\n" not in str(refused.value)
     whole = program_file.read_bytes()
     with zipfile.ZipFile(program_file) as archive:
@@ -217,7 +215,7 @@ def test_damage_and_another_torch_are_one_sentence(program_file: Path, tmp_path:
         load(tmp_path / "flipped.pt2")
 
 
-def old_layout(path: Path, to: Path, folder: Path, **replaced: bytes) -> Path:
+def old_layout(path: Path, to: Path) -> Path:
     """A program as torch 2.6 lays it out."""
     from torch._export.serde.serialize import serialize
 
@@ -238,16 +236,10 @@ def old_layout(path: Path, to: Path, folder: Path, **replaced: bytes) -> Path:
     }
     with zipfile.ZipFile(to, "w") as archive:
         for name, content in files.items():
-            archive.writestr(name, replaced.get(name.partition(".")[0], content))
+            archive.writestr(name, content)
     return to
 
 
-def test_the_layout_of_torch_2_6_opens_and_is_looked_through(
-    fitted: FittedModel, program_file: Path, tmp_path: Path
-) -> None:
-    path = old_layout(program_file, tmp_path / "old.pt2", tmp_path)
-    assert largest_difference(fitted.mappable(), open_program(path)) <= 1e-5
-    bomb = torch_file({"weight": Bomb(tmp_path / "ran")}, tmp_path)
-    with pytest.raises(CheckpointError, match=r"mkdir in serialized_state_dict\.pt"):
-        load(old_layout(program_file, tmp_path / "bad.pt2", tmp_path, serialized_state_dict=bomb))
-    assert not (tmp_path / "ran").exists()
+def test_the_layout_of_torch_2_6_opens(fitted: FittedModel, program_file: Path, tmp_path: Path) -> None:
+    path = old_layout(program_file, tmp_path / "old.pt2")
+    assert largest_difference(fitted.mappable(), open_program(path, trust=True)) <= 1e-5

@@ -34,10 +34,10 @@ def demo(
     """Fine-tunes a small model on a real flood, measures it on a part it never saw, and writes the map."""
     from prithvi.cli.progress import Bar
     from prithvi.errors import OutputError
-    from prithvi.fitted import FittedModel
     from prithvi.jsontext import dumps
     from prithvi.mapping import map_scene, vectorise
-    from prithvi.modelfolder import load, save
+    from prithvi.modelio import load, save
+    from prithvi.modelio.predictor import Predictor
     from prithvi.report import view
 
     try:
@@ -60,7 +60,7 @@ def demo(
         runs[weights] = {"best_step": best_step, "training_seconds": round(time.monotonic() - started, 1)}
         made = {"model": MODEL, "init": weights, "data": f"{CHIP}, columns 0 to 223", "steps": best_step, "seed": seed}
         fitted = load(save(task.fitted(**made), output / "model"))
-        assert isinstance(fitted, FittedModel)
+        assert isinstance(fitted, Predictor)
         with Bar("mapping the whole chip") as bar:
             result = map_scene(fitted, chip.scene, output / "flood.tif", progress=bar)
         rows[f"from {weights} weights"] = chip.figures(chip.mapped(result.path))

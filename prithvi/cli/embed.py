@@ -10,7 +10,6 @@ import typer
 from prithvi.cli.options import Accept, Bands, BatchSize, Dates, Device, Nodata, Offset, Order, Scale, Sensor, Stride
 
 if TYPE_CHECKING:
-    from prithvi.contract import Contract
     from prithvi.mapping.embedder import Embeddable
 
 
@@ -36,16 +35,36 @@ def embed_verb(
     device: Device = None,
 ) -> None:
     """Writes a vector for every patch (or window) of a scene, as a GeoTIFF or a Zarr store of 16-bit floats."""
+    from prithvi.cli.precheck import open_and_check
     from prithvi.cli.progress import Bar
     from prithvi.cli.words import band_numbers, typed
-    from prithvi.mapping import embed_scene
-    from prithvi.scenes import open_scene
+    from prithvi.errors import ModelError
+    from prithvi.modelio.programfile import SUFFIX
+    from prithvi.modelio.requirements import requirements_of
 
-    given, contract = _model(model)
-    opened = open_scene(
-        scene[0] if len(scene) == 1 else scene, bands=band_numbers(bands, contract), sensor=sensor, scale=scale,
-        offset=offset, nodata=nodata, dates=date or None, order=order,
-    )  # fmt: skip
+    if model.endswith(SUFFIX):
+        raise ModelError(f"{model} is an exported program, which gives no embeddings: take its model folder.")
+    needs = requirements_of(model)
+    given: Embeddable = model
+    if needs is not None:
+        contract = needs.contract
+    elif Path(model).is_file():  # it does not say what it is until it is opened
+        from prithvi.modelio import load
+
+        given = load(model)
+        contract = given.contract
+    else:
+        from prithvi.modelio import contract_of
+
+        contract = contract_of(model)
+    opening = {
+        "bands": band_numbers(bands, contract), "sensor": sensor, "scale": scale, "offset": offset, "nodata": nodata,
+        "dates": date or None, "order": order,
+    }  # fmt: skip
+    opened = open_and_check(scene, opening, contract, accept, needs)
+
+    from prithvi.mapping import embed_scene
+
     title = f"{Path(scene[0]).name} {opened.sizes['y']} x {opened.sizes['x']}"
     with Bar(title) as bar:
         path = embed_scene(
@@ -53,17 +72,3 @@ def embed_verb(
             device=device, accept=accept or (), command=typed(), progress=bar,
         )  # fmt: skip
     typer.echo(f"{path}: layer {layer} of {model}, a vector a {'window' if pooled else 'patch'}")
-
-
-def _model(name: str) -> tuple[Embeddable, Contract]:
-    """What to embed with, as far as it can be loaded before the number of dates is known, and what it expects."""
-    from prithvi.errors import ModelError
-    from prithvi.fitted import Mappable
-    from prithvi.modelfolder import contract_of, load
-
-    if not Path(name).is_file():
-        return name, contract_of(name)
-    found = load(name)
-    if isinstance(found, Mappable):
-        raise ModelError(f"{name} is an exported program, which gives no embeddings: take its model folder.")
-    return found, found.contract

@@ -20,13 +20,13 @@ def export_verb(
     import torch
 
     from prithvi.errors import ModelError
-    from prithvi.exported import export, largest_difference, open_program
-    from prithvi.fitted import FittedModel
-    from prithvi.modelfolder import load
+    from prithvi.modelio import load
+    from prithvi.modelio.predictor import Predictor
+    from prithvi.modelio.program import export, largest_difference, open_program
     from prithvi.models.zoo import VARIANTS
 
     fitted = None if model in VARIANTS else load(model)
-    if not isinstance(fitted, FittedModel):
+    if not isinstance(fitted, Predictor):
         raise ModelError(f"{model} is no fine-tuned model, and only those are exported (prithvi fit, prithvi demo).")
     path = export(fitted, output)
     facts = f"{path}: {path.stat().st_size / 1e6:.1f} MB, windows of {fitted.window} pixels, torch {torch.__version__}"

@@ -25,9 +25,9 @@ from prithvi.data import ChipDataModule, GapDataModule
 from prithvi.errors import ConfigError, PrithviError
 from prithvi.evaluation.covered import gap_trial
 from prithvi.evaluation.pixels import pixel_trial
-from prithvi.fitted import LARGEST, FittedModel
 from prithvi.jsontext import dumps
-from prithvi.modelfolder import load, record_of, save, save_pretrained
+from prithvi.modelio import load, record_of, save, save_pretrained
+from prithvi.modelio.predictor import LARGEST, Predictor
 from prithvi.models import PrithviMAE
 from prithvi.tasks import GapFillTask, PretrainTask, SegmentationTask
 from prithvi.tasks.finetuning import FineTuningTask
@@ -168,7 +168,7 @@ def _model_in(arguments: list[str]) -> tuple[str | None, list[str]]:
 def _test(model: str, arguments: Sequence[str]) -> None:
     """Measures a model folder on the test split of a configuration, whatever that says of the model."""
     fitted = load(model)
-    if not isinstance(fitted, FittedModel):
+    if not isinstance(fitted, Predictor):
         raise ConfigError(f"{model} is no fine-tuned model, so that there is nothing to measure on labels.")
     cli = _cli(arguments, run=False)
     if not isinstance(cli.model, FineTuningTask):

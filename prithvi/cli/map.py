@@ -70,30 +70,45 @@ def map_verb(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from what an interrupted run has finished.")] = False,
     scheduler: Annotated[str | None, typer.Option(help="Dask scheduler (tcp://host:8786) to map many scenes.")] = None,
     retries: Annotated[int, typer.Option(help="Tries more for scenes that fail, of many.", min=0)] = 1,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Open an exported program that is not your own; torch may run code in it.")
+    ] = False,
     report: Report = None,
     as_json: Annotated[bool, typer.Option("--json", help="Answer with JSON.")] = False,
 ) -> None:
     """Maps scenes: for each a Cloud-Optimized GeoTIFF named after it, polygons, a STAC item and a QGIS style."""
     import json
 
+    from prithvi.cli.precheck import open_and_check
     from prithvi.cli.words import band_numbers, typed
     from prithvi.errors import ConfigError
-    from prithvi.mapping import Products
-    from prithvi.mapping.many import jobs_of, map_files, opened
+    from prithvi.modelio.programfile import Trusted
+    from prithvi.modelio.requirements import requirements_of
     from prithvi.scenes import Area
 
     if bbox is not None and aoi is not None:
         raise ConfigError("--bbox and --aoi are two areas: give one.")
+    opening: dict[str, Any] = {
+        "sensor": sensor, "scale": scale, "offset": offset, "nodata": nodata, "dates": date or None, "order": order,
+    }  # fmt: skip
+    # What the model's files state is enough to refuse most scenes; importing torch and reading weights takes seconds.
+    needs = requirements_of(model)
+    if needs is not None:
+        opening["bands"] = band_numbers(bands, needs.contract)
+        if together or len(scene) == 1:
+            open_and_check(scene, opening, needs.contract, accept, needs)
+
+    from prithvi.mapping import Products
+    from prithvi.mapping.many import jobs_of, map_files, opened
+
+    model = Trusted(model) if trust else model
     fitted = opened(model)
+    opening.setdefault("bands", band_numbers(bands, fitted.contract))
     area = Area.box(*bbox) if bbox is not None else Area.from_file(aoi) if aoi is not None else None
     products = Products(
         confidence, probabilities, _polygons(polygons, bool(fitted.classes)), min_area, simplify, zones, item=True,
         style=True,
     )  # fmt: skip
-    opening = {
-        "bands": band_numbers(bands, fitted.contract), "sensor": sensor, "scale": scale, "offset": offset,
-        "nodata": nodata, "dates": date or None, "order": order,
-    }  # fmt: skip
     options: dict[str, Any] = {
         "products": products, "area": area, "stride": stride, "batch_size": batch_size, "device": device,
         "compile": compile, "accept": tuple(accept or ()), "resume": resume, "command": typed(),

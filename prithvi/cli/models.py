@@ -42,7 +42,7 @@ def show(
 ) -> None:
     """The shape of one model, its parameters and what it expects of its input; of a fine-tuned one what it tells."""
     from prithvi.jsontext import dumps
-    from prithvi.modelsource import published
+    from prithvi.modelio.source import published
 
     known = published(name)
     told = "/" in name or Path(name).exists()
@@ -62,7 +62,7 @@ def pull_model(
     revision: Revision = None,
 ) -> None:
     """Fetches a model into the cache that it shares with huggingface_hub, verifies it, and says where it is."""
-    from prithvi.modelpush import pull
+    from prithvi.modelio.exchange import pull
 
     typer.echo(pull(name, revision))
 
@@ -81,8 +81,8 @@ def push_model(
     licence: Annotated[str | None, typer.Option(help="Of the weights, as the hub names it: apache-2.0.")] = None,
 ) -> None:
     """Uploads a model folder: weights, config, figures, card and STAC item."""
-    from prithvi.modelcard import read_figures
-    from prithvi.modelpush import push
+    from prithvi.modelio.card import read_figures
+    from prithvi.modelio.exchange import push
 
     figures = read_figures(results or [])
     typer.echo(
@@ -109,7 +109,7 @@ def _variant(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def _folder(source: str) -> tuple[str, dict[str, Any]]:
-    from prithvi.modelsource import config_of
+    from prithvi.modelio.requirements import config_of
 
     plain = config_of(source)
     nested = [dict(plain.pop(key, None) or {}) for key in ("pretrained_cfg", "contract", "provenance", "training")]

@@ -16,11 +16,11 @@ import xarray as xr
 from rasterio.errors import RasterioError
 
 from prithvi.errors import ConfigError, SceneError
-from prithvi.fitted import ClassEntry
 from prithvi.mapping.answers import STEPS, in_steps
 from prithvi.mapping.embedder import embedding_raster
 from prithvi.mapping.provenance import Provenance
 from prithvi.mapping.rasters import NODATA, Grid, Raster, RasterWriter
+from prithvi.modelio.predictor import ClassEntry
 
 if TYPE_CHECKING:
     import pystac

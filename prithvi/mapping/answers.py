@@ -9,9 +9,9 @@ import numpy.typing as npt
 import torch
 
 from prithvi.errors import ModelError
-from prithvi.fitted import Mappable
 from prithvi.mapping.blend import BlendedRows
 from prithvi.mapping.rasters import NODATA, Raster
+from prithvi.modelio.predictor import Mappable
 
 STEPS = 250
 """Whole numbers from probability 0 to 1 in files of uint8."""

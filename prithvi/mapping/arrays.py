@@ -15,15 +15,16 @@ import xarray as xr
 
 from prithvi.contract import Contract, Quantity
 from prithvi.errors import ConfigError
-from prithvi.fitted import ClassEntry, Mappable
 from prithvi.mapping.answers import values_of
 from prithvi.mapping.blend import blend
 from prithvi.mapping.lazily import Form, Values, in_rows
 from prithvi.mapping.maps import Target
 from prithvi.mapping.provenance import LEFT_OUT, Provenance
 from prithvi.mapping.rasters import NODATA
-from prithvi.mapping.scoring import Ground, Model, Scoring, check_size, mappable, mappable_module
+from prithvi.mapping.scoring import Ground, Model, Scoring, mappable, mappable_module
 from prithvi.mapping.strips import Mask, rows_of
+from prithvi.modelio.predictor import ClassEntry, Mappable
+from prithvi.modelio.requirements import check_size
 from prithvi.models import PrithviMAE
 from prithvi.scenes import conform
 from prithvi.scenes.area import Area

@@ -11,8 +11,8 @@ import rasterio
 import xarray as xr
 
 from prithvi.errors import ConfigError, SceneError, nearest
-from prithvi.fitted import Mappable
 from prithvi.mapping.provenance import Provenance
+from prithvi.modelio.predictor import Mappable
 from prithvi.scenes import transform_of
 
 VECTORS = ("parquet", "gpkg")

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from prithvi import windows
 from prithvi.contract import Contract
 from prithvi.errors import ConfigError, ModelError
-from prithvi.fitted import FittedModel, Mappable
 from prithvi.mapping.provenance import Provenance
 from prithvi.mapping.rasters import Raster
-from prithvi.mapping.scoring import check_size
-from prithvi.modelfolder import load
+from prithvi.modelio import load
+from prithvi.modelio.predictor import FittedModel, Scorer
+from prithvi.modelio.requirements import check_size
 from prithvi.models import PrithviEncoder, PrithviMAE, Standardise
 from prithvi.models.heads import tokens_to_grid
 from prithvi.scenes.grids import grid_of_array, is_turned, write_grid
@@ -90,18 +90,20 @@ class Embedding:
             CheckpointError, HubError: see `prithvi.load`.
 
         """
-        found: Embeddable | Mappable = model
+        found: Embeddable = model
         if isinstance(model, (str, Path)):
             found = load(model, num_frames=None if str(model).endswith(".pt2") else dates)
         encoder: PrithviEncoder | None
         if isinstance(found, FittedModel):
+            if not isinstance(found.module, Scorer):
+                raise ModelError(
+                    f"{found.name} is an exported program, which gives no embeddings: take its model folder."
+                )
             encoder, contract, coordinates, side = found.model.encoder, found.contract, found.coordinates, found.window
             name, sha256, folder = found.model.config.architecture, found.sha256, found.folder
         elif isinstance(found, PrithviMAE):
             encoder, contract, coordinates = found.encoder, found.contract, bool(found.config.coords_encoding)
             side, name, sha256, folder = max(found.config.img_size), found.config.architecture, "", ""
-        elif isinstance(found, Mappable):
-            raise ModelError(f"{found.name} is an exported program, which gives no embeddings: take its model folder.")
         else:
             raise ModelError(f"a {type(found).__name__} gives no embeddings: take what prithvi.load gives.")
         if encoder is None:

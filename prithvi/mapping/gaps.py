@@ -18,9 +18,9 @@ from prithvi.errors import ModelError, nearest
 from prithvi.files import sha256_once
 from prithvi.mapping.methods import GAP_METHODS, Method
 from prithvi.mapping.scoring import device_of
-from prithvi.modelfolder import load, record_of
+from prithvi.modelio import load, record_of
+from prithvi.modelio.source import on_disk
 from prithvi.models import GapFiller, PrithviMAE, Standardise
-from prithvi.modelsource import on_disk
 
 Pixels = npt.NDArray[np.float32]
 Known = npt.NDArray[np.bool_]

@@ -17,9 +17,9 @@ import torch
 
 from prithvi.errors import ConfigError, ModelError, OutputError, SceneError
 from prithvi.files import atomic_file
-from prithvi.fitted import Mappable
 from prithvi.mapping.maps import MapResult, map_scene
 from prithvi.mapping.scoring import mappable
+from prithvi.modelio.predictor import Mappable
 from prithvi.parallel import run
 from prithvi.scenes import open_scene
 from prithvi.scenes.names import read_file_name

@@ -16,15 +16,16 @@ import xarray as xr
 
 from prithvi import windows
 from prithvi.errors import ConfigError, OutputError
-from prithvi.fitted import Mappable
 from prithvi.mapping.answers import Answers
 from prithvi.mapping.beside import Products, make_beside
 from prithvi.mapping.blend import blend
 from prithvi.mapping.memory import frugal
 from prithvi.mapping.provenance import Provenance
 from prithvi.mapping.rasters import NODATA, Grid, RasterWriter
-from prithvi.mapping.scoring import Ground, Model, Scoring, check_size, mappable
+from prithvi.mapping.scoring import Ground, Model, Scoring, mappable
 from prithvi.mapping.strips import Mask, look_over, rows_of
+from prithvi.modelio.predictor import Mappable
+from prithvi.modelio.requirements import check_size
 from prithvi.scenes import conform, transform_of
 from prithvi.scenes.area import Area, crop
 from prithvi.scenes.conform import units_of

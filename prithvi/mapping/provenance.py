@@ -9,7 +9,7 @@ from typing import Any
 import xarray as xr
 
 import prithvi
-from prithvi.fitted import Mappable
+from prithvi.modelio.predictor import Mappable
 
 LEFT_OUT = "PRITHVI_LEFT_OUT"
 """The tag of `Provenance.left_out`."""

@@ -30,9 +30,9 @@ from rasterio.crs import CRS
 from rasterio.errors import RasterioError, RasterioIOError
 
 from prithvi.errors import OutputError, PrithviError
-from prithvi.fitted import ClassEntry
 from prithvi.mapping.memory import GDAL_CACHE
 from prithvi.mapping.vrt import write_vrt
+from prithvi.modelio.predictor import ClassEntry
 from prithvi.scenes import transform_of
 
 NODATA = 255

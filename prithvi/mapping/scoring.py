@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import torch
 import xarray as xr
@@ -16,10 +16,10 @@ from torch import nn
 
 from prithvi.contract import Contract, Quantity
 from prithvi.coords import latitude_longitude, year_and_day
-from prithvi.errors import ConfigError, ModelError, SceneError
-from prithvi.fitted import ClassEntry, FittedModel, Mappable, distinct_color
+from prithvi.errors import ConfigError, ModelError
 from prithvi.mapping.threads import WindowThreads
-from prithvi.modelfolder import load
+from prithvi.modelio import load
+from prithvi.modelio.predictor import ClassEntry, FittedModel, Mappable, distinct_color
 from prithvi.models.zoo import VARIANTS
 from prithvi.scenes import transform_of
 
@@ -105,7 +105,7 @@ class Scoring:
     """A module on its device; a context manager to call with windows for their scores.
 
     Args:
-        module: see `prithvi.fitted.Mappable`.
+        module: see `prithvi.modelio.predictor.Mappable`.
         ground: where the windows lie.
         coordinates: whether the module takes dates and places.
         batch_size: windows at once, at most.
@@ -171,38 +171,6 @@ class Scoring:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
             scores: torch.Tensor = (self.module if self.compiled is None else self.compiled)(images, *coordinates)
         return scores[:number]
-
-
-class Sized(Protocol):
-    """What a scene's size is held against."""
-
-    @property
-    def patch(self) -> int:
-        """The smallest side of a scene."""
-
-    @property
-    def frames(self) -> int:
-        """Dates that are taken."""
-
-
-def check_size(model: Sized, scene: xr.DataArray) -> None:
-    """Whether a scene is large enough for a model and has as many dates as it wants.
-
-    Raises:
-        SceneError: it is not, or has not.
-
-    """
-    where = scene.attrs.get("source", "the scene")
-    if min(scene.sizes["y"], scene.sizes["x"]) < model.patch:
-        raise SceneError(
-            f"{where} has {scene.sizes['y']} x {scene.sizes['x']} pixels, fewer than one patch of the model "
-            f"({model.patch} x {model.patch})."
-        )
-    if scene.sizes["time"] != model.frames:
-        raise SceneError(
-            f"{where} has {scene.sizes['time']} {'date' if scene.sizes['time'] == 1 else 'dates'}, and the model wants "
-            f"{model.frames}."
-        )
 
 
 def device_of(asked: str | torch.device | None) -> torch.device:

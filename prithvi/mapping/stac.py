@@ -24,10 +24,10 @@ from rasterio.io import DatasetReader
 
 from prithvi.errors import ConfigError, SceneError, nearest
 from prithvi.files import write_text
-from prithvi.fitted import ClassEntry
 from prithvi.mapping.classmap import classes_of
 from prithvi.mapping.provenance import Provenance
-from prithvi.modelitem import CLASSIFICATION, class_objects
+from prithvi.modelio.item import CLASSIFICATION, class_objects
+from prithvi.modelio.predictor import ClassEntry
 from prithvi.scenes.footprint import footprint
 
 PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
 from prithvi.errors import ConfigError
-from prithvi.fitted import FittedModel
 from prithvi.tasks.segmentation import SegmentationTask
 
 
@@ -41,6 +39,6 @@ class ClassificationTask(SegmentationTask):
         """F1 and accuracy of each class and their means, and the expected calibration error (ECE)."""
         return {name: value for name, value in super().report(part).items() if "IoU" not in name}
 
-    def fitted(self, **provenance: Any) -> FittedModel:
-        """The trained model with everything that using it needs; `prithvi.modelfolder.save` keeps it."""
-        return dataclasses.replace(super().fitted(**provenance), task="classification")
+    def predicts(self) -> dict[str, Any]:
+        """See `FineTuningTask.predicts`."""
+        return {**super().predicts(), "task": "classification"}

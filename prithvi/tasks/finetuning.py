@@ -17,8 +17,8 @@ from torch import Tensor
 
 from prithvi.contract import Contract
 from prithvi.errors import ConfigError, DatasetError
-from prithvi.fitted import FittedModel
-from prithvi.modelfolder import contract_of, initialise
+from prithvi.modelio import contract_of, load_weights
+from prithvi.modelio.predictor import Predictor
 from prithvi.models import Segmenter, Standardise
 from prithvi.models.zoo import configure
 from prithvi.tasks.adapting import merged, prepare
@@ -117,7 +117,7 @@ class FineTuningTask(L.LightningModule, abc.ABC):
         encoder = self.model.encoder
         if encoder is None and (init is not None or finetune != "full"):
             raise ConfigError(f"head {head!r} works on pixels: without init, and with finetune: full.")
-        self.init_report = initialise(encoder, init) if encoder is not None and init is not None else None
+        self.init_report = load_weights(encoder, init) if encoder is not None and init is not None else None
         if encoder is not None:
             prepare(encoder, finetune, lora_rank)
         self.frozen = finetune == "frozen"
@@ -192,7 +192,7 @@ class FineTuningTask(L.LightningModule, abc.ABC):
         content.update(json.dumps(about, default=str).encode())
         return content.hexdigest()[:16]
 
-    def adopt(self, fitted: FittedModel) -> None:
+    def adopt(self, fitted: Predictor) -> None:
         """Takes a fitted model, with the statistics, window and coordinates it was made with, to measure it.
 
         Raises:
@@ -284,12 +284,16 @@ class FineTuningTask(L.LightningModule, abc.ABC):
         steps = int(self.trainer.estimated_stepping_batches)
         return fine_tuning(self, steps, self.lr, self.weight_decay, self.warmup, self.layer_decay)
 
-    def fitted(self, **provenance: Any) -> FittedModel:
-        """The trained model with everything that using it needs; `prithvi.modelfolder.save` keeps it."""
-        return FittedModel(
-            model=merged(self.model), contract=self.contract, classes=(), head=self.head_name,
-            head_options=self.head_options, window=self.window, coordinates=self.coordinates, provenance=provenance,
+    def fitted(self, **provenance: Any) -> Predictor:
+        """The trained model with everything that using it needs; `prithvi.modelio.save` keeps it."""
+        return Predictor.fine_tuned(
+            merged(self.model), self.contract, head=self.head_name, head_options=self.head_options,
+            window=self.window, coordinates=self.coordinates, provenance=provenance, **self.predicts(),
         )  # fmt: skip
+
+    @abc.abstractmethod
+    def predicts(self) -> dict[str, Any]:
+        """The fields of `Predictor` that say what it gives: its task, and classes or a quantity."""
 
 
 def _listed(found: Any) -> str:

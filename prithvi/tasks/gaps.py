@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from prithvi.contract import Contract
 from prithvi.errors import ConfigError, nearest
 from prithvi.metrics import GapMetrics
-from prithvi.modelfolder import contract_of, load_weights
+from prithvi.modelio import contract_of, load_weights
 from prithvi.models import PrithviMAE, Standardise
 from prithvi.models.gapfill import LANDMARKS, GapFiller
 from prithvi.models.zoo import configure

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from prithvi.contract import Contract
 from prithvi.errors import BandError, ConfigError, DatasetError, TrainingError, nearest
-from prithvi.modelfolder import load_weights
+from prithvi.modelio import load_weights
 from prithvi.models import PrithviMAE, Standardise
 from prithvi.models.flops import training_flops
 from prithvi.models.masking import Masking, flags, hide, patch_pixels, pixel_patches, split

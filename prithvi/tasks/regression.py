@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -11,7 +10,6 @@ from torch import Tensor, nn
 
 from prithvi.contract import Quantity
 from prithvi.errors import ConfigError, nearest
-from prithvi.fitted import FittedModel
 from prithvi.metrics import RegressionMetrics
 from prithvi.tasks.finetuning import FineTuningTask
 
@@ -81,6 +79,6 @@ class RegressionTask(FineTuningTask):
         metrics.reset()
         return figures
 
-    def fitted(self, **provenance: Any) -> FittedModel:
-        """The trained model with everything that using it needs; `prithvi.modelfolder.save` keeps it."""
-        return dataclasses.replace(super().fitted(**provenance), task="regression", quantity=self.quantity)
+    def predicts(self) -> dict[str, Any]:
+        """See `FineTuningTask.predicts`."""
+        return {"task": "regression", "quantity": self.quantity}

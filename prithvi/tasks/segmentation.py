@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from prithvi.errors import ConfigError, nearest
-from prithvi.fitted import FittedModel, class_entries
 from prithvi.metrics import IGNORE, CalibrationMetric, SegmentationMetrics, fit_temperature
+from prithvi.modelio.predictor import Predictor, class_entries
 from prithvi.tasks.finetuning import FineTuningTask
 from prithvi.tasks.losses import SEGMENTATION_LOSSES
 
@@ -124,7 +123,7 @@ class SegmentationTask(FineTuningTask):
         calibration.reset()
         return figures
 
-    def adopt(self, fitted: FittedModel) -> None:
+    def adopt(self, fitted: Predictor) -> None:
         """See `FineTuningTask.adopt`; the temperature comes along."""
         super().adopt(fitted)
         self.temperature = fitted.temperature
@@ -154,7 +153,6 @@ class SegmentationTask(FineTuningTask):
         self.temperature = fit_temperature(scores, label) if len(label) else 1.0
         return self.temperature
 
-    def fitted(self, **provenance: Any) -> FittedModel:
-        """The trained model with everything that mapping needs; `prithvi.modelfolder.save` keeps it."""
-        found = super().fitted(**provenance)
-        return dataclasses.replace(found, classes=self.entries, temperature=self.temperature)
+    def predicts(self) -> dict[str, Any]:
+        """See `FineTuningTask.predicts`."""
+        return {"classes": self.entries, "temperature": self.temperature}

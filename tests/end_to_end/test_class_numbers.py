@@ -21,8 +21,8 @@ from shapely.geometry import Point, box
 import prithvi as package
 from prithvi.catalog.folders import folder_of
 from prithvi.chips.recipes import store_of_dataset
-from prithvi.exported import export
-from prithvi.modelfolder import open_folder, save
+from prithvi.modelio import open_folder, save
+from prithvi.modelio.program import export
 from prithvi.plot.maps import _entries
 from tests.conftest import Answer, small_task
 

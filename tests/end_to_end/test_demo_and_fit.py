@@ -12,9 +12,9 @@ import rasterio
 from rio_cogeo.cogeo import cog_validate
 
 from prithvi.catalog import config_path, data_catalog
-from prithvi.fitted import FittedModel
-from prithvi.modelcard import read_figures
-from prithvi.modelfolder import load
+from prithvi.modelio import load
+from prithvi.modelio.card import read_figures
+from prithvi.modelio.predictor import FittedModel
 from tests.conftest import SPAIN, Answer
 from tests.pages import PAGES, blocks_of
 

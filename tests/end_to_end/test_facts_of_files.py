@@ -29,7 +29,7 @@ from rasterio.transform import from_origin
 import prithvi
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.errors import PrithviError
-from prithvi.fitted import FittedModel
+from prithvi.modelio.predictor import FittedModel
 from tests.conftest import SIX, SPAIN
 
 SIDE = 48

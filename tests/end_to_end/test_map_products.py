@@ -24,9 +24,9 @@ from rasterio.features import geometry_mask
 from rio_cogeo.cogeo import cog_validate
 from shapely.geometry import Polygon, box
 
-from prithvi.exported import export
-from prithvi.fitted import FittedModel
-from prithvi.modelfolder import save
+from prithvi.modelio import save
+from prithvi.modelio.predictor import FittedModel
+from prithvi.modelio.program import export
 from prithvi.tasks import RegressionTask
 from tests.conftest import Answer, small_task
 from tests.faults.test_bad_input import refused

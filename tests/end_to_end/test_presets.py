@@ -13,8 +13,8 @@ import rasterio
 import yaml
 
 from prithvi.catalog import config_path, dataset
-from prithvi.fitted import FittedModel
-from prithvi.modelfolder import load
+from prithvi.modelio import load
+from prithvi.modelio.predictor import FittedModel
 from prithvi.models import PrithviMAE
 from tests.conftest import SPAIN, SPAIN_LABEL, Answer
 

@@ -50,7 +50,7 @@ def settings(store: Path, root: Path, steps: int) -> list[Any]:
 def test_a_pretraining_is_typed_gone_on_with_and_fine_tuned_from(
     prithvi: Cli, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from prithvi.modelfolder import load
+    from prithvi.modelio import load
 
     monkeypatch.chdir(tmp_path)  # the shipped config keeps its checkpoints in runs/
     root = tmp_path / "run"

@@ -18,7 +18,7 @@ import torch
 
 from prithvi.catalog import fetching
 from prithvi.errors import CheckpointError, ConfigError, DatasetError, ModelError, PrithviError
-from prithvi.modelfolder import load
+from prithvi.modelio import load
 from prithvi.models.config import ModelConfig
 from tests.conftest import Answer
 

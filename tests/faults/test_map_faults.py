@@ -20,8 +20,8 @@ import rasterio
 from shapely.geometry import box
 
 from prithvi.errors import OutputError, SceneError
-from prithvi.fitted import FittedModel
 from prithvi.mapping import Products, map_scene
+from prithvi.modelio.predictor import FittedModel
 from prithvi.scenes import Area, open_scene
 from tests.conftest import Answer, small_task
 from tests.faults.test_bad_input import refused

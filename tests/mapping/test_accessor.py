@@ -22,9 +22,9 @@ import prithvi
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.contract import Contract, Quantity
 from prithvi.errors import ConfigError, OutputError, SceneError
-from prithvi.fitted import FittedModel
 from prithvi.mapping import Products, embed_scene, fill_series, lazily, map_scene, mappable_module
 from prithvi.mapping.methods import GAP_METHODS
+from prithvi.modelio.predictor import FittedModel
 from prithvi.scenes import open_scene
 from tests.stac_schemas import read, validate
 

@@ -23,8 +23,8 @@ import prithvi
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.contract import Contract, Quantity
 from prithvi.errors import ConfigError, ModelError, SceneError
-from prithvi.fitted import ClassEntry, FittedModel
 from prithvi.mapping import Products, lazily, map_scene
+from prithvi.modelio.predictor import ClassEntry, FittedModel
 from prithvi.models import build
 from prithvi.scenes import Area, open_scene
 from tests.conftest import small_task

@@ -20,8 +20,8 @@ from rio_cogeo.cogeo import cog_validate
 
 import prithvi
 from prithvi.errors import BandError, ConfigError, ModelError, OutputError, SceneError
-from prithvi.fitted import FittedModel
 from prithvi.mapping import embed_scene, lazily
+from prithvi.modelio.predictor import FittedModel
 from prithvi.models import PrithviMAE, build
 from prithvi.scenes import open_scene
 
@@ -336,11 +336,12 @@ def test_what_cannot_be_is_said_in_a_sentence(
 
 
 def test_models_without_an_encoder_are_refused(
-    fitted: FittedModel, six_bands: np.ndarray, write_tif: Write, tmp_path: Path
+    fitted: FittedModel, program_file: Path, six_bands: np.ndarray, write_tif: Write, tmp_path: Path
 ) -> None:
     scene = open_scene(write_tif(six_bands[:, :64, :64]), dates=[DAY])
     with pytest.raises(ModelError, match="is an exported program, which gives no embeddings"):
-        prithvi.embed(scene, fitted.mappable())  # type: ignore[arg-type]
+        prithvi.embed(scene, program_file)
+    assert prithvi.embed(scene, fitted.mappable()).equals(prithvi.embed(scene, fitted))
     with pytest.raises(ModelError, match="a Identity gives no embeddings"):
         prithvi.embed(scene, torch.nn.Identity())  # type: ignore[arg-type]
     with pytest.raises(SceneError, match="fewer than one patch"):
@@ -451,8 +452,8 @@ def test_the_command_says_a_mistake_in_a_sentence(
         answer = prithvi("embed", model_folder, path, *more)
         assert answer.code == 2
         assert text in answer.err
-    from prithvi.exported import export
-    from prithvi.modelfolder import open_folder
+    from prithvi.modelio import open_folder
+    from prithvi.modelio.program import export
 
     program = export(open_folder(model_folder), tmp_path / "flood.pt2")
     answer = prithvi("embed", program, path, "-o", tmp_path / "e.tif")

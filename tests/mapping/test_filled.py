@@ -22,11 +22,11 @@ from hypothesis import strategies as st
 import prithvi
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.errors import BandError, ConfigError, ModelError, ScaleError, SceneError
-from prithvi.fitted import FittedModel
 from prithvi.mapping import fill_series, with_model
 from prithvi.mapping.gaps import fill_window
 from prithvi.mapping.together import AT_ONCE
-from prithvi.modelfolder import save_pretrained
+from prithvi.modelio import save_pretrained
+from prithvi.modelio.predictor import FittedModel
 from prithvi.models import GapFiller, PrithviMAE, build
 
 NONE = np.float32(np.nan)

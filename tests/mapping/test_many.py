@@ -17,7 +17,7 @@ import rasterio
 
 from prithvi.errors import ConfigError, OutputError
 from prithvi.mapping.many import MANIFEST, jobs_of, map_files, opened
-from prithvi.modelfolder import save
+from prithvi.modelio import save
 from tests.conftest import Answer, small_task
 from tests.kill_runs import content
 from tests.mapping.kill_mapper import OPENING, OPTIONS

@@ -18,8 +18,8 @@ from rio_cogeo.cogeo import cog_validate
 
 from prithvi.catalog import dataset
 from prithvi.errors import OutputError, SceneError
-from prithvi.fitted import FittedModel
 from prithvi.mapping import class_polygons, map_scene, vectorise
+from prithvi.modelio.predictor import FittedModel
 from prithvi.scenes import open_scene
 from tests.conftest import SPAIN, small_task
 

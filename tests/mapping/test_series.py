@@ -24,7 +24,7 @@ from prithvi.hls import Granule, good
 from prithvi.mapping import fill, fill_series
 from prithvi.mapping.masks import clear_of
 from prithvi.mapping.methods import linear_in_time, nearest_date
-from prithvi.modelfolder import save_pretrained
+from prithvi.modelio import save_pretrained
 from prithvi.models import GapFiller, build
 from prithvi.scenes import open_scene
 from tests.conftest import Answer

@@ -20,10 +20,10 @@ from rasterio.transform import from_origin
 from shapely.geometry import Point, shape
 
 from prithvi.errors import ConfigError, OutputError, SceneError
-from prithvi.fitted import FittedModel
 from prithvi.mapping import map_item, map_scene, times_of, vectorise, write_item, write_style
 from prithvi.mapping.provenance import Provenance
 from prithvi.mapping.stac import CLASSIFICATION, PROCESSING, RASTER
+from prithvi.modelio.predictor import FittedModel
 from prithvi.scenes import open_scene
 from prithvi.scenes.footprint import footprint
 from tests.stac_schemas import PROJECTION, read, validate

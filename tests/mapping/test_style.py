@@ -17,10 +17,10 @@ from matplotlib.colors import to_hex
 from matplotlib.image import imread
 
 from prithvi.errors import ConfigError, OutputError
-from prithvi.fitted import ClassEntry
 from prithvi.mapping import write_style
 from prithvi.mapping.provenance import Provenance
 from prithvi.mapping.style import RAMP
+from prithvi.modelio.predictor import ClassEntry
 
 Write = Callable[..., Path]
 CLASSES = (ClassEntry(0, "land", "E8E4D0"), ClassEntry(1, 'water & "ice"', "2B6CB0"))

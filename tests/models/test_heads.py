@@ -7,7 +7,7 @@ import torch
 
 from prithvi.catalog import dataset
 from prithvi.errors import ConfigError, ModelError
-from prithvi.modelfolder import open_folder, save
+from prithvi.modelio import open_folder, save
 from prithvi.models import HEADS, Segmenter, register_head
 from prithvi.models.heads import ChannelNorm, tokens_to_grid
 from prithvi.models.zoo import configure

@@ -14,7 +14,7 @@ import torch
 
 import prithvi
 from prithvi.evaluation.reconstruction import BASELINES, reconstruction_errors
-from prithvi.modelfolder import load
+from prithvi.modelio import load
 from prithvi.models import VARIANTS, PrithviMAE
 from tests.conftest import SPAIN
 

@@ -18,7 +18,7 @@ from prithvi import plot
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.contract import Contract, Quantity
 from prithvi.errors import ConfigError, SceneError
-from prithvi.fitted import FittedModel
+from prithvi.modelio.predictor import FittedModel
 from prithvi.plot.colors import OKABE_ITO, class_colors
 from tests.plot.conftest import drawn, texts
 

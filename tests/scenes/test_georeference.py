@@ -16,7 +16,7 @@ from rasterio.transform import from_origin
 import prithvi
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.errors import BandError, SceneError
-from prithvi.fitted import FittedModel
+from prithvi.modelio.predictor import FittedModel
 from prithvi.scenes import open_scene, transform_of
 
 AT = from_origin(600_000, 4_200_000, 10, 10)

@@ -15,8 +15,8 @@ from pyhdf.SD import SD, SDC
 from rasterio.transform import from_origin
 
 from prithvi.errors import MissingExtraError, SceneError
-from prithvi.fitted import FittedModel
 from prithvi.mapping.maps import map_scene
+from prithvi.modelio.predictor import FittedModel
 from prithvi.scenes import crop, open_scene, valid_mask
 
 L30 = {"band01": "coastal", "band02": "blue", "band03": "green", "band04": "red", "band05": "nir_narrow",

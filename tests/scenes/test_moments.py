@@ -15,8 +15,8 @@ from prithvi.chips.date_rule import DateRule
 from prithvi.chips.filters import Filters
 from prithvi.chips.recipes import Recipe, store_of_granules
 from prithvi.errors import BandError, SceneError
-from prithvi.fitted import FittedModel
 from prithvi.hls import Granule, read_items
+from prithvi.modelio.predictor import FittedModel
 from prithvi.scenes import open_scene
 from tests.conftest import Answer
 

@@ -16,7 +16,7 @@ from affine import Affine
 from prithvi.bands import PRITHVI_BANDS, PRODUCTS
 from prithvi.contract import Contract
 from prithvi.errors import BandError, ScaleError, SceneError
-from prithvi.fitted import FittedModel
+from prithvi.modelio.predictor import FittedModel
 from prithvi.scenes import conform, open_scene, read
 from prithvi.scenes.pixels import source_of
 from prithvi.scenes.safe import scl_of

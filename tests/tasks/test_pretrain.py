@@ -13,7 +13,7 @@ import torch
 from prithvi.chips import ChipStore, StoreSpec
 from prithvi.data import PretrainDataModule
 from prithvi.errors import BandError, ConfigError, DatasetError, ModelError, TrainingError
-from prithvi.modelfolder import load, save_pretrained
+from prithvi.modelio import load, save_pretrained
 from prithvi.models.masking import Masking, flags
 from prithvi.tasks import LinearProbe, LossCurve, PretrainTask, Reconstructions, Throughput
 from prithvi.tasks.augment import views
@@ -244,7 +244,7 @@ def test_fewer_bands_train_when_they_are_named(store: ChipStore) -> None:
 
 
 def test_the_model_folder_loads_and_says_how_it_was_made(store: ChipStore, tmp_path: Path) -> None:
-    from prithvi.modelfolder import save_pretrained
+    from prithvi.modelio import save_pretrained
 
     data = PretrainDataModule([str(store.path)], num_workers=0)
     task = task_of(data)

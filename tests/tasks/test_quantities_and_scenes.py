@@ -16,7 +16,7 @@ from prithvi.contract import IGNORE
 from prithvi.errors import ConfigError
 from prithvi.mapping import map_scene
 from prithvi.metrics import RegressionMetrics
-from prithvi.modelfolder import open_folder, save
+from prithvi.modelio import open_folder, save
 from prithvi.scenes import open_scene
 from prithvi.tasks import ClassificationTask, RegressionTask
 

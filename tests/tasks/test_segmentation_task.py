@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader
 from prithvi.catalog import dataset
 from prithvi.data import Chip, ChipDataset
 from prithvi.errors import CheckpointError, ConfigError
-from prithvi.fitted import FittedModel
 from prithvi.metrics import IGNORE
-from prithvi.modelfolder import load, open_folder, save
+from prithvi.modelio import load, open_folder, save
+from prithvi.modelio.predictor import FittedModel
 from prithvi.models import build
 from prithvi.tasks.augment import flip_and_turn
 from prithvi.tasks.optimising import fine_tuning

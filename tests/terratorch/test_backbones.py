@@ -51,7 +51,7 @@ def test_a_stock_configuration_still_builds() -> None:
 
 def test_shipped_weights_come_by_band_name_from_their_enum_and_from_strings() -> None:
     shipped = build("prithvi_hls_tiny").encoder
-    from prithvi.modelfolder import load_weights
+    from prithvi.modelio import load_weights
 
     load_weights(shipped, "prithvi_hls_tiny")
     for bands in ([HLSBands.RED, HLSBands.BLUE], ["RED", "BLUE"], ["red", "blue"]):

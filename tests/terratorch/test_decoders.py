@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from prithvi.errors import ModelError
-from prithvi.exported import export, largest_difference, open_program
+from prithvi.modelio.program import export, largest_difference, open_program
 from prithvi.models import Segmenter
 from prithvi.models.heads import build_head
 from prithvi.models.zoo import configure

@@ -19,10 +19,10 @@ from rasterio.windows import Window
 
 import prithvi
 from prithvi.errors import CheckpointError, ConfigError, ModelError
-from prithvi.fitted import FittedModel
-from prithvi.modelfolder import save
+from prithvi.modelio import save
+from prithvi.modelio.predictor import FittedModel
+from prithvi.modelio.terratorch_config import Run
 from prithvi.models import Standardise
-from prithvi.terratorch_yaml import Run
 from tests.terratorch.conftest import BANDS, configuration, fit, their_warnings
 from tests.terratorch.layouts import has_scale_modules
 

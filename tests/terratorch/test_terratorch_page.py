@@ -14,7 +14,7 @@ from rasterio.windows import Window
 
 import prithvi as package
 from prithvi.catalog import config_path
-from prithvi.fitted import FittedModel
+from prithvi.modelio.predictor import FittedModel
 from tests.conftest import SIX, SPAIN, Answer
 from tests.pages import Block, printed_for
 from tests.terratorch.conftest import BANDS, configuration, fit, their_warnings

@@ -12,8 +12,8 @@ import torch
 
 import prithvi
 from prithvi.errors import CheckpointError, ModelError
-from prithvi.fitted import FittedModel
-from prithvi.modelfolder import save
+from prithvi.modelio import save
+from prithvi.modelio.predictor import FittedModel
 from prithvi.models.heads import build_head
 from tests.terratorch.conftest import their_warnings
 from tests.terratorch.layouts import LAYOUTS, PYRAMID, has_scale_modules, images, write

@@ -1,4 +1,4 @@
-"""Fine-tunes made with TerraTorch: a Lightning checkpoint and the YAML it was trained with, as a `FittedModel`.
+"""Fine-tunes made with TerraTorch: a Lightning checkpoint and the YAML it was trained with, as a `Predictor`.
 
 The checkpoint says the model (`model_args`) and holds its weights; bands, means and stds are in the YAML's data module
 alone. Nothing of it is guessed and no weight is left out: what is not known here is refused by name.
@@ -17,11 +17,11 @@ from torch import Tensor
 from prithvi.contract import Contract
 from prithvi.errors import CheckpointError, ConfigError, ModelError, nearest
 from prithvi.files import sha256_once
-from prithvi.fitted import FittedModel, class_entries
+from prithvi.modelio.predictor import Predictor, class_entries
+from prithvi.modelio.terratorch_config import Run, class_name, find_run
 from prithvi.models import VARIANTS, Segmenter
 from prithvi.models.checkpoint import LoadReport
 from prithvi.models.zoo import configure
-from prithvi.terratorch_yaml import Run, class_name, find_run
 
 State = Mapping[str, Tensor]
 FACTORIES = ("EncoderDecoderFactory", "PrithviModelFactory")
@@ -48,7 +48,7 @@ def open_fine_tune(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     scale: float | None = None,
-) -> FittedModel:
+) -> Predictor:
     """A fine-tuned segmentation model of TerraTorch's with all of its weights, in evaluation mode.
 
     Args:
@@ -85,10 +85,10 @@ def open_fine_tune(
     if len(names) != arguments["num_classes"]:
         raise CheckpointError(f"{path} has {arguments['num_classes']} classes and the class_names {', '.join(names)}.")
     pair = 2 * model.config.patch_size[1]  # to whose multiples TerraTorch pads
-    return FittedModel(
-        model=model.eval(), contract=contract,
+    return Predictor.fine_tuned(
+        model.eval(), contract, head=head, head_options=options,
         classes=class_entries(names, values=run.values(len(names))),
-        head=head, head_options=options, window=math.ceil(run.side(model.config.img_size[0]) / pair) * pair,
+        window=math.ceil(run.side(model.config.img_size[0]) / pair) * pair,
         coordinates=bool(run.data_options.get("use_metadata")) and bool(model.config.coords_encoding),
         provenance={
             "made with": "TerraTorch", "file": path.name, "configuration": run.file.name if run.file else "none",

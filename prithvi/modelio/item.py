@@ -17,7 +17,7 @@ from torch import nn
 
 from prithvi.contract import Contract
 from prithvi.errors import ModelError
-from prithvi.fitted import ClassEntry, FittedModel
+from prithvi.modelio.predictor import ClassEntry, Predictor
 from prithvi.models import PrithviMAE
 from prithvi.models.config import ModelConfig
 
@@ -27,7 +27,7 @@ _TASKS = {"segmentation": "semantic-segmentation", "classification": "scene-clas
 _NUMBER = r"0|[1-9][0-9]*"
 
 
-def fitted_item(fitted: FittedModel) -> dict[str, Any]:
+def fitted_item(fitted: Predictor) -> dict[str, Any]:
     """The item of a fine-tuned model, as JSON holds it; the weights' hash must be known.
 
     Raises:
@@ -182,7 +182,7 @@ def _input(contract: Contract, frames: int, size: tuple[int, int]) -> dict[str, 
     }
 
 
-def _output(fitted: FittedModel) -> dict[str, Any]:
+def _output(fitted: Predictor) -> dict[str, Any]:
     side, quantity = fitted.window, fitted.quantity
     if quantity is not None:
         return {

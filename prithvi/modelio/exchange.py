@@ -6,11 +6,11 @@ from pathlib import Path
 
 from prithvi import hub
 from prithvi.errors import CheckpointError, ConfigError, HubError, ModelError, nearest
-from prithvi.jsontext import dumps
-from prithvi.modelcard import Figures, with_index, with_licence, with_metadata, with_results
-from prithvi.modelfolder import load
+from prithvi.jsontext import dumps, read_json
+from prithvi.modelio.card import Figures, with_index, with_licence, with_metadata, with_results
+from prithvi.modelio.loader import load
+from prithvi.modelio.source import WEIGHTS, find, on_disk, published, revised, sha256
 from prithvi.models.zoo import VARIANTS
-from prithvi.modelsource import find, on_disk, published, read_json, revised, sha256
 
 
 def pull(source: str, revision: str | None = None) -> Path:
@@ -42,7 +42,7 @@ def push(
         repo_id: `owner/name`; made if it is not there.
         private: whether a repository that is made is private.
         revision: the branch; None for the main one.
-        figures: what was measured (see `prithvi.modelcard.read_figures`), added to those in metrics.json and told in
+        figures: what was measured (see `prithvi.modelio.card.read_figures`), added to those in metrics.json and told in
             the card.
         dataset: what the figures were measured on, for the hub's list of results.
         licence: of the weights, by the hub's name for it (apache-2.0).
@@ -60,10 +60,10 @@ def push(
         raise HubError(f"{repo_id!r} is no hub id: say owner/name.")
     if dataset and not figures:
         raise ConfigError(f"{dataset!r} has no results: give the figures that were measured on it.")
-    plain, found = read_json(folder / "config.json"), sha256(folder / "model.safetensors")
+    plain, found = read_json(folder / "config.json"), sha256(folder / WEIGHTS)
     if plain.get("weights_sha256", found) != found:
-        raise CheckpointError(f"{folder}/model.safetensors is not the file that its config.json names: save it anew.")
-    names = ("config.json", "model.safetensors", "item.json")
+        raise CheckpointError(f"{folder}/{WEIGHTS} is not the file that its config.json names: save it anew.")
+    names = ("config.json", WEIGHTS, "item.json")
     files: dict[str, Path | bytes] = {name: folder / name for name in names if (folder / name).is_file()}
     card = (folder / "README.md").read_text(encoding="utf-8") if (folder / "README.md").is_file() else ""
     measured = read_json(folder / "metrics.json") if (folder / "metrics.json").is_file() else {}

@@ -1,7 +1,7 @@
 """A model for maps as one file of torch.export: the standardisation inside, what mapping needs to know beside it.
 
 NAME.pt2      written by torch.export.save; torch.export.load opens it without this package
-prithvi.json  among its extra files: `format`, torch's version and the facts of `Mappable.facts`
+prithvi.json  among its extra files: `format`, torch's version and the facts of `Predictor.facts`
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
@@ -20,17 +20,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prithvi import programfile
 from prithvi.errors import CheckpointError, ConfigError, ModelError, OutputError, PrithviError
 from prithvi.files import atomic_file
-from prithvi.fitted import FittedModel, Mappable
+from prithvi.modelio import programfile
+from prithvi.modelio.predictor import Predictor
 
 FORMAT = "prithvi-program/1"
-SUFFIX = ".pt2"
 
 
 class Program(nn.Module):
-    """An opened program, called as any module of a `Mappable` is: dates and places may be missing.
+    """An opened program, called as any module of a `Predictor` is: dates and places may be missing.
 
     Args:
         graph: the program's own module.
@@ -46,7 +45,7 @@ class Program(nn.Module):
     def forward(
         self, images: Tensor, temporal_coords: Tensor | None = None, location_coords: Tensor | None = None
     ) -> Tensor:
-        """See `Mappable.module`; the images are of the program's own size.
+        """See `Predictor.module`; the images are of the program's own size.
 
         Raises:
             ModelError: images of another shape, or dates and places that the program does not take.
@@ -100,7 +99,7 @@ def _move(graph: nn.Module, device: torch.device) -> None:
             module.recompile()
 
 
-def export(model: FittedModel | Mappable, path: str | Path) -> Path:
+def export(model: Predictor, path: str | Path) -> Path:
     """Writes a model as a program: any number of windows at once, each of the model's own size.
 
     Args:
@@ -114,33 +113,33 @@ def export(model: FittedModel | Mappable, path: str | Path) -> Path:
 
     """
     path = Path(path)
-    if path.suffix != SUFFIX:
-        raise OutputError(f"{path} is no name for a program: torch opens only NAME{SUFFIX}.")
-    mappable = model.mappable() if isinstance(model, FittedModel) else model
-    what = f"the head {model.head!r}" if isinstance(model, FittedModel) else f"the model {mappable.name!r}"
-    if isinstance(mappable.module, Program):
+    if path.suffix != programfile.SUFFIX:
+        raise OutputError(f"{path} is no name for a program: torch opens only NAME{programfile.SUFFIX}.")
+    model.mappable()
+    what = f"the head {model.head!r}" if model.head else f"the model {model.name!r}"
+    if isinstance(model.module, Program):
         raise ModelError(f"{what} is an exported program already: copy its file.")
-    program = _traced(mappable, what)
-    record = {"format": FORMAT, "torch": str(torch.__version__), "facts": mappable.facts()}
+    program = _traced(model, what)
+    record = {"format": FORMAT, "torch": str(torch.__version__), "facts": model.facts()}
     with atomic_file(path) as written:
         try:
             torch.export.save(program, str(written), extra_files={programfile.RECORD: json.dumps(record, indent=2)})
         except RuntimeError as error:  # torch's writer, on a full disk
             raise OutputError(f"{path} cannot be written ({_first_line(error)}).") from error
-        _check_own(written, what)
         written.chmod(0o644)
+    programfile.remember(path)
     return path
 
 
-def _traced(mappable: Mappable, what: str) -> Any:
+def _traced(model: Predictor, what: str) -> Any:
     """The model as a `torch.export.ExportedProgram` that holds no more than it needs."""
     import torch.export
 
-    module = copy.deepcopy(mappable.module).cpu().eval().requires_grad_(False)
+    module = copy.deepcopy(model.module).cpu().eval().requires_grad_(False)
     # Two windows: a batch of one would be taken for a size that never changes.
-    inputs = [torch.zeros(2, *_shape(mappable))]
-    if mappable.coordinates:
-        inputs += [torch.zeros(2, mappable.frames, 2), torch.zeros(2, 2)]
+    inputs = [torch.zeros(2, *_shape(model))]
+    if model.coordinates:
+        inputs += [torch.zeros(2, model.frames, 2), torch.zeros(2, 2)]
     batch = torch.export.Dim("batch", min=1)
     try:
         with torch.no_grad(), redirect_stderr(io.StringIO()):  # where torch prints the graph of what failed
@@ -154,10 +153,7 @@ def _traced(mappable: Mappable, what: str) -> Any:
     for graph_module in program.graph_module.modules():
         if isinstance(graph_module, torch.fx.GraphModule):
             _thin(graph_module)
-    # Without sample inputs the file has no pickle, and without guards no Python; sizes are checked by `Program`.
-    program.example_inputs = None
-    if hasattr(program, "_guards_code"):
-        program._guards_code = []
+    program.example_inputs = None  # which torch would pickle into the file
     return program
 
 
@@ -171,55 +167,44 @@ def _thin(graph_module: torch.fx.GraphModule) -> None:
     graph_module.recompile()
 
 
-def _check_own(part: Path, what: str) -> None:
-    """A program that this package would not open is not written."""
-    try:
-        with part.open("rb") as file:
-            programfile.check(file, part)
-    except CheckpointError as error:
-        reason = str(error).replace(str(part), "its program").partition(",")[0]
-        raise ModelError(f"{what} cannot be exported: {reason}, and such a file would not be opened again.") from error
-
-
-def open_program(path: str | Path) -> Mappable:
+def open_program(path: str | Path, trust: bool = False) -> Predictor:
     """A program that `export` wrote, ready for mapping; needs torch alone of what training needs.
 
-    The file is looked through before torch opens it, and refused where it holds what could run code; see
-    `prithvi.programfile` for what that covers and what it does not.
+    Args:
+        path: NAME.pt2.
+        trust: open it wherever it comes from. Torch may run code that such a file holds.
 
     Raises:
-        CheckpointError: the file is not there, damaged, none of ours, of another torch, or could run code.
+        CheckpointError: the file is not there, damaged, none of ours, of another torch, or neither trusted nor exported
+            by this user on this machine.
         ConfigError: its record is damaged, or speaks of another model than the file holds.
 
     """
     import torch.export
 
     path = Path(path)
+    record = _record(programfile.read_record(path), path)
+    if not trust and not programfile.was_exported_here(path):
+        raise CheckpointError(
+            f"{path} was not exported by you on this machine, and torch may run code that such a file holds: if you "
+            "trust who made it, open it with --trust (trust=True in Python)."
+        )
     try:
-        file = path.open("rb")
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror}).") from error
-    with file:
-        record = _record(programfile.check(file, path), path)
-        file.seek(0)
-        try:
-            with _quiet():
-                program = torch.export.load(file)
-                graph = program.module()
-        except Exception as error:  # each version of torch has its own ways to fail on another's files
-            made = record.get("torch")
-            raise CheckpointError(
-                f"{path} was written by torch {made}, and torch {torch.__version__} cannot open it "
-                f"({_first_line(error)}): export the model again with this torch, or fetch the file again."
-            ) from error
-    facts = _checked_facts(record.get("facts"), path)
+        with _quiet():
+            program = torch.export.load(path)
+            graph = program.module()
+    except Exception as error:  # each version of torch has its own ways to fail on another's files
+        raise CheckpointError(
+            f"{path} was written by torch {record['torch']}, and torch {torch.__version__} cannot open it "
+            f"({_first_line(error)}): export the model again with this torch, or fetch the file again."
+        ) from error
     try:
-        mappable = Mappable.from_facts(graph, facts)
-    except (PrithviError, ValueError, TypeError) as error:
+        predictor = Predictor.from_facts(graph, record.get("facts"))
+    except (PrithviError, ValueError) as error:
         raise ConfigError(f"{path} ({programfile.RECORD}): {error}") from error
-    _check_fits(program, mappable, path)
-    mappable.module = Program(graph.requires_grad_(False), _shape(mappable), mappable.coordinates)
-    return mappable
+    _check_fits(program, predictor, path)
+    predictor.module = Program(graph.requires_grad_(False), _shape(predictor), predictor.coordinates)
+    return predictor
 
 
 def _record(text: str, path: Path) -> dict[str, Any]:
@@ -235,66 +220,18 @@ def _record(text: str, path: Path) -> dict[str, Any]:
     return dict(record)
 
 
-def _checked_facts(facts: Any, path: Path) -> Mapping[str, Any]:
-    """The facts of a record, each of its own kind.
-
-    Raises:
-        ConfigError: one is not.
-
-    """
-    if not isinstance(facts, dict):
-        raise ConfigError(f"{path} has no facts in its {programfile.RECORD}: export the model again.")
-    classes = facts.get("classes")
-    fits = {
-        "window": _is_count(facts.get("window")),
-        "frames": _is_count(facts.get("frames")),
-        "patch": _is_count(facts.get("patch")),
-        "coordinates": isinstance(facts.get("coordinates"), bool),
-        "temperature": _is_positive(facts.get("temperature")),
-        "name": isinstance(facts.get("name"), str),
-        "sha256": isinstance(facts.get("sha256"), str),
-        "classes": isinstance(classes, list) and all(map(_is_class, classes)),
-    }
-    for name, right in fits.items():
-        if not right:
-            raise ConfigError(
-                f"{path} ({programfile.RECORD}): {name} is {str(facts.get(name))[:80]!r}, which no such file has: "
-                "export the model again."
-            )
-    return facts
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
-
-
-def _is_class(entry: Any) -> bool:
-    """Whether this is what `ClassEntry.to_dict` writes; `Mappable` looks at the class numbers."""
-    return (
-        isinstance(entry, dict)
-        and set(entry) - {"label"} == {"value", "name", "color"}
-        and isinstance(entry.get("label", 0), int)
-        and isinstance(entry["name"], str)
-        and re.fullmatch("[0-9A-Fa-f]{6}", str(entry["color"])) is not None
-    )
-
-
-def _check_fits(program: Any, mappable: Mappable, path: Path) -> None:
+def _check_fits(program: Any, model: Predictor, path: Path) -> None:
     """Whether the record speaks of what the program takes and gives."""
     shapes = {
         node.name: tuple(node.meta["val"].shape) for node in program.graph.nodes if isinstance(_value(node), Tensor)
     }
     signature = program.graph_signature
     found = [shapes.get(name, ())[1:] for name in (*signature.user_inputs, *signature.user_outputs)]
-    wanted: list[tuple[int, ...]] = [_shape(mappable)]
-    if mappable.coordinates:
-        wanted += [(mappable.frames, 2), (2,)]
-    outputs = 1 if mappable.quantity is not None else len(mappable.classes)
-    wanted.append((outputs, mappable.window, mappable.window))
+    wanted: list[tuple[int, ...]] = [_shape(model)]
+    if model.coordinates:
+        wanted += [(model.frames, 2), (2,)]
+    outputs = 1 if model.quantity is not None else len(model.classes)
+    wanted.append((outputs, model.window, model.window))
     if found != wanted:
         raise ConfigError(
             f"{path} holds a program from and to {_said(found)}, and its {programfile.RECORD} speaks of "
@@ -310,12 +247,12 @@ def _said(shapes: list[tuple[int, ...]]) -> str:
     return ", ".join(" x ".join(map(str, shape)) for shape in shapes)
 
 
-def _shape(mappable: Mappable) -> tuple[int, int, int, int]:
+def _shape(model: Predictor) -> tuple[int, int, int, int]:
     """(band, T, Y, X) of what a model is given."""
-    return len(mappable.contract.bands), mappable.frames, mappable.window, mappable.window
+    return len(model.contract.bands), model.frames, model.window, model.window
 
 
-def largest_difference(model: Mappable, program: Mappable, windows: int = 3, seed: int = 0) -> float:
+def largest_difference(model: Predictor, program: Predictor, windows: int = 3, seed: int = 0) -> float:
     """The largest difference between the scores of two modules on the same random pixels, some without data.
 
     Args:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from pathlib import Path
-from typing import Any
 
 from prithvi import hub
 from prithvi.errors import CheckpointError, ConfigError, HubError, ModelError, nearest
 from prithvi.files import sha256_once
+from prithvi.jsontext import read_json
 from prithvi.models.config import ModelConfig
 from prithvi.models.zoo import VARIANTS, Variant, variant
 
+WEIGHTS = "model.safetensors"
+SHIPPED = Path(__file__).parents[1] / "weights"
+"""Models that come with the package, each a folder of its name."""
 _WEIGHTS = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
 
 
@@ -33,25 +35,11 @@ def on_disk(source: str | Path, revision: str | None = None) -> Path:
     plain, revision = read_json(config), config.parent.name  # the rest of the same commit
     if "format" not in plain and plain.get("architecture", next(iter(VARIANTS))) not in VARIANTS:
         raise ModelError(f"{source} is of the architecture {plain['architecture']!r}, which is none of prithvi's.")
-    hub.fetch(name, "model.safetensors", revision, sha256=plain.get("weights_sha256"))
+    hub.fetch(name, WEIGHTS, revision, sha256=plain.get("weights_sha256"))
     for more in ("README.md", "item.json", "metrics.json"):
         with contextlib.suppress(HubError):  # nothing that works needs them
             hub.fetch(name, more, revision)
     return config.parent
-
-
-def config_of(source: str) -> dict[str, Any]:
-    """What the config.json of a folder or of a model on the hub says; no weights are fetched for it.
-
-    Raises:
-        ModelError, ConfigError, HubError: there is none.
-
-    """
-    folder = Path(source)
-    if not folder.exists() and hub.split_id(source) is not None:
-        name, revision = revised(source, None)
-        folder = hub.fetch(name, "config.json", revision).parent
-    return read_json(folder / "config.json")
 
 
 def find(source: str, architecture: str | None, revision: str | None) -> tuple[ModelConfig, Path]:
@@ -88,9 +76,9 @@ def find(source: str, architecture: str | None, revision: str | None) -> tuple[M
     name, revision = revised(source, revision)
     known = published(name)
     if known is not None:
-        shipped = Path(__file__).parent / "weights" / name
+        shipped = SHIPPED / name
         if known.hub_id is None and (shipped / "config.json").is_file():
-            return _published_config(shipped / "config.json", None), shipped / "model.safetensors"
+            return _published_config(shipped / "config.json", None), shipped / WEIGHTS
         if known.hub_id is None or known.filename is None:
             raise ModelError(
                 f"no weights of {name} are published: prithvi.models.build({name!r}) makes one with random weights."
@@ -98,7 +86,7 @@ def find(source: str, architecture: str | None, revision: str | None) -> tuple[M
         return known.config, hub.fetch(known.hub_id, known.filename, revision)
     folder = on_disk(source, revision)
     if folder.is_dir():
-        return _published_config(folder / "config.json", architecture), folder / "model.safetensors"
+        return _published_config(folder / "config.json", architecture), folder / WEIGHTS
     raise ModelError(f"there is no model, file, folder or hub id {source!r}: {nearest(source, VARIANTS)}")
 
 
@@ -129,24 +117,6 @@ def _published_config(path: Path, architecture: str | None) -> ModelConfig:
     return ModelConfig.from_dict(
         {**variant(str(name)).config.to_dict(), **{k: v for k, v in told.items() if k in given}}
     )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A file that holds a table.
-
-    Raises:
-        ConfigError: it is not there or holds something else.
-
-    """
-    if not path.is_file():
-        raise ConfigError(f"{path.parent} holds no {path.name}.")
-    try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is not JSON ({error}).") from error
-    if not isinstance(plain, dict):
-        raise ConfigError(f"{path} holds a {type(plain).__name__}, not a table.")
-    return plain
 
 
 def check_size(config: ModelConfig, weights: Path) -> None:

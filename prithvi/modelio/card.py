@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from prithvi.errors import ConfigError
-from prithvi.fitted import FittedModel
+from prithvi.modelio.predictor import Predictor
 from prithvi.models import PrithviMAE
 from prithvi.models.zoo import VARIANTS
 
@@ -24,7 +24,7 @@ Figures = Mapping[str, Mapping[str, float]]
 """A figure (such as test/miou) to its `mean`, its `std` where there are several runs, and their number `runs`."""
 
 
-def fitted_card(fitted: FittedModel) -> str:
+def fitted_card(fitted: Predictor) -> str:
     """The card of a fine-tuned model."""
     contract, made = fitted.contract, fitted.provenance
     start = made.get("init")
@@ -182,7 +182,7 @@ def _results(figures: Figures) -> list[str]:
     return lines
 
 
-def _limits(fitted: FittedModel) -> str:
+def _limits(fitted: Predictor) -> str:
     level = {"SR": "surface reflectance", "TOA": "top-of-atmosphere reflectance"}.get(fitted.contract.level or "")
     told = f"made for {level}" if level else "made for the input above"
     confidence = (
