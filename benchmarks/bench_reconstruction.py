@@ -142,7 +142,7 @@ not wholly unseen; the shape of the model had been chosen on sources kept back t
 ## What this is good for, and what not
 
 **Reconstruction: it beats interpolation mostly because filling does.** A prediction is a mixture of the decoder's own
-and of `prithvi.models.filling.fill` (a smooth surface; with several dates a regression on the others); the column
+and of `prithvi.models.interpolation.fill` (a smooth surface; with several dates a regression on the others); the column
 "filling without a model" shows what each contributes. The decoder helps in larger gaps, and next to nothing in small
 ones.
 

@@ -24,7 +24,7 @@ from prithvi.cli.settings import check, with_shipped
 from prithvi.data import ChipDataModule, GapDataModule
 from prithvi.errors import ConfigError, PrithviError
 from prithvi.evaluation.covered import gap_trial
-from prithvi.evaluation.pixels import pixel_trial
+from prithvi.evaluation.pixel_baselines import pixel_trial
 from prithvi.jsontext import dumps
 from prithvi.modelio import load, record_of, save, save_pretrained
 from prithvi.modelio.predictor import LARGEST, Predictor

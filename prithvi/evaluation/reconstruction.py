@@ -12,7 +12,7 @@ from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
 from torch import Tensor
 
 from prithvi.models import PrithviMAE, Standardise
-from prithvi.models.filling import fill
+from prithvi.models.interpolation import fill
 from prithvi.models.masking import random_visible
 
 Pixels = npt.NDArray[np.float32]
@@ -81,7 +81,7 @@ def reconstruction_errors(
         seed: of the masks.
 
     Returns:
-        For each of `model`, `FILLING` (`prithvi.models.filling`) and `BASELINES` the keys `mae` and `rmse`; dates
+        For each of `model`, `FILLING` (`prithvi.models.interpolation`) and `BASELINES` the keys `mae` and `rmse`; dates
         without any pixel are not counted, and the other dates' mean is left out where there is one date.
 
     """

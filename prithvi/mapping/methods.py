@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 
 from prithvi.errors import ConfigError, nearest
-from prithvi.models.filling import fill
 from prithvi.models.gapfill import LANDMARKS
+from prithvi.models.interpolation import fill
 
 Pixels = npt.NDArray[np.floating[Any]]
 Known = npt.NDArray[np.bool_]
@@ -84,7 +84,7 @@ def regression(image: Pixels, known: Known, days: Days, ridge: float = 1e-3) -> 
 
 
 def filling(image: Pixels, known: Known, days: Days) -> Pixels:
-    """`prithvi.models.filling.fill`: regression on the other dates, likeness, and a smooth surface."""
+    """`prithvi.models.interpolation.fill`: regression on the other dates, likeness, and a smooth surface."""
     if not known.any():
         return np.full(image.shape, np.nan)
     mean, std = (np.array([of(band[known]) for band in image])[:, None, None, None] for of in (np.mean, np.std))

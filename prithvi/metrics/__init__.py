@@ -2,9 +2,9 @@
 
 from prithvi.contract import IGNORE
 from prithvi.metrics.calibration import CalibrationMetric, Reliability, fit_temperature
-from prithvi.metrics.gaps import GapMetrics, ssim_map
-from prithvi.metrics.regression import RegressionMetrics
-from prithvi.metrics.segmentation import SegmentationMetrics
+from prithvi.metrics.gap_metrics import GapMetrics, ssim_map
+from prithvi.metrics.regression_metrics import RegressionMetrics
+from prithvi.metrics.segmentation_metrics import SegmentationMetrics
 
 __all__ = [
     "IGNORE", "CalibrationMetric", "GapMetrics", "RegressionMetrics", "Reliability", "SegmentationMetrics",

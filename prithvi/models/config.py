@@ -66,7 +66,7 @@ class ModelConfig:
     norm_pix_loss: bool = False
     """Whether the loss compares patches after each was standardised by itself."""
     blend_fill: bool = False
-    """Whether predictions are mixed with those of `prithvi.models.filling.fill`, by a learned gate."""
+    """Whether predictions are mixed with those of `prithvi.models.interpolation.fill`, by a learned gate."""
     bands: tuple[str, ...] = PRITHVI_BANDS
     """Common band names, in the model's order."""
     mean: tuple[float, ...] = V2_MEAN

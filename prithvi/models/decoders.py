@@ -1,12 +1,13 @@
 """TerraTorch's decoders as heads, each under its own class name, smp's under `smp_` and theirs.
 
 Importing this module imports TerraTorch, which takes half a minute; `build_head` does so when a head is asked for by
-such a name. Weights move across one to one: `neck.*`, `decoder.*` and `head.*` are what TerraTorch calls them.
+such a name, and adds what `decoder_heads` gives to its own. Weights move across one to one: `neck.*`, `decoder.*` and
+`head.*` are what TerraTorch calls them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prithvi.errors import MissingExtraError, ModelError, nearest
-from prithvi.models.heads import HEADS, register_head
 from prithvi.process import settings_kept
 
 try:
@@ -158,10 +158,15 @@ def _layers(
     return (-1,) if chosen is None else chosen, plain
 
 
-for _key in DECODER_REGISTRY:
-    _name = _key.removeprefix("terratorch_")
-    # The same rule as in `build_head`: TerraTorch registers single layers (ASPPModule) as decoders too.
-    if _name in HEADS or _name in NOT_BY_GRADIENT:
-        continue
-    if _name.endswith("Decoder") or _name.startswith("smp_"):
-        register_head(_name)(partial(TerraTorchHead, _key))
+def decoder_heads() -> dict[str, Callable[..., nn.Module]]:
+    """Name to builder of every decoder of TerraTorch's that can be a head.
+
+    TerraTorch registers single layers (ASPPModule) as decoders too; those that are whole end with `Decoder` or come
+    from segmentation_models_pytorch.
+    """
+    named = {key.removeprefix("terratorch_"): key for key in DECODER_REGISTRY}
+    return {
+        name: partial(TerraTorchHead, key)
+        for name, key in named.items()
+        if name not in NOT_BY_GRADIENT and (name.endswith("Decoder") or name.startswith("smp_"))
+    }

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from prithvi.errors import ModelError, nearest
-from prithvi.models.filling import fill
+from prithvi.models.interpolation import fill
 from prithvi.models.layers import to_images, to_patches
 from prithvi.models.mae import PrithviMAE
 from prithvi.models.masking import pixel_patches
@@ -21,7 +21,8 @@ class GapFiller(nn.Module):
     """An autoencoder with a mask from outside: what clouds cover is predicted from everything else.
 
     Args:
-        mae: the autoencoder. With `blend_fill` its predictions are mixed with those of `prithvi.models.filling.fill`.
+        mae: the autoencoder. With `blend_fill` its predictions are mixed with those of
+            `prithvi.models.interpolation.fill`.
         touched: what becomes of a patch with one unknown pixel or more: `hidden`, as published (arXiv 2404.19609), or
             `visible` if any of its pixels is known, the unknown ones standing as `fill` fills them.
         landmarks: of `fill`.

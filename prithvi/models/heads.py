@@ -44,7 +44,10 @@ def build_head(name: str, embed_dim: int, num_frames: int, patch: int, num_outpu
 
     """
     if name not in HEADS and (name.endswith("Decoder") or name.startswith("smp_")):
-        from prithvi.models import decoders  # noqa: F401  registers those of TerraTorch, which takes half a minute
+        from prithvi.models.decoders import decoder_heads  # which imports TerraTorch: half a minute
+
+        for decoder, builder in decoder_heads().items():
+            HEADS.setdefault(decoder, builder)
     if name not in HEADS:
         raise ModelError(
             f"there is no head {name!r}: {nearest(name, HEADS)} TerraTorch's decoders are heads too, by class name "

@@ -12,7 +12,7 @@ from prithvi.errors import ModelError
 from prithvi.models.codes import CoordinateCode, position_code, position_code_at
 from prithvi.models.config import ModelConfig
 from prithvi.models.encoder import Encoded, PrithviEncoder, patch_codes
-from prithvi.models.filling import fill
+from prithvi.models.interpolation import fill
 from prithvi.models.layers import Block, init_linear_and_norm, to_images, to_patches
 from prithvi.models.masking import Kept, Masking, flags, patch_pixels, random_visible, take
 

@@ -13,8 +13,8 @@ import xarray as xr
 
 from prithvi.errors import ConfigError, SceneError
 from prithvi.files import write_text
-from prithvi.report.maps import sheet_of_map
-from prithvi.report.series import dates_in, sheets_of_series
+from prithvi.report.map_sheet import sheet_of_map
+from prithvi.report.series_sheet import dates_in, sheets_of_series
 from prithvi.report.sheets import Sheet, source_of
 
 _HERE = Path(__file__).parent

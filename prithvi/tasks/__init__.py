@@ -1,7 +1,7 @@
 """Lightning modules: what is trained, with which loss, and what is measured."""
 
 from prithvi.tasks.classification import ClassificationTask
-from prithvi.tasks.gaps import GapFillTask
+from prithvi.tasks.gap_fill_task import GapFillTask
 from prithvi.tasks.monitoring import LinearProbe, LossCurve, Reconstructions, Throughput
 from prithvi.tasks.pretrain import PretrainTask
 from prithvi.tasks.regression import RegressionTask

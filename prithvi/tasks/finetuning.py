@@ -21,9 +21,9 @@ from prithvi.modelio import contract_of, load_weights
 from prithvi.modelio.predictor import Predictor
 from prithvi.models import Segmenter, Standardise
 from prithvi.models.zoo import configure
-from prithvi.tasks.adapting import merged, prepare
 from prithvi.tasks.augment import flip_and_turn
-from prithvi.tasks.optimising import fine_tuning
+from prithvi.tasks.lora import merged, prepare
+from prithvi.tasks.optimizer import fine_tuning
 from prithvi.tasks.sliding import blended, windows_of
 
 _SAID_ELSEWHERE = {"num_frames", "img_size", "bands", "in_chans", "mean", "std"}

@@ -7,7 +7,6 @@ goes on bit for bit as it would have, and two devices do what one does with twic
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import lightning as L
@@ -23,6 +22,7 @@ from prithvi.models.flops import training_flops
 from prithvi.models.masking import Masking, flags, hide, patch_pixels, pixel_patches, split
 from prithvi.models.zoo import configure
 from prithvi.tasks.augment import views
+from prithvi.tasks.optimizer import with_schedule
 
 PUBLISHED_BATCH = 3840
 """Samples a step of Prithvi-EO-2.0, for which its learning rates are."""
@@ -336,16 +336,7 @@ class PretrainTask(L.LightningModule):
         fused = self.device_mesh is None
         optimizer = torch.optim.AdamW(groups, lr=peak, betas=self.betas, eps=self.eps, fused=fused)
         steps = max(1, self.trainer.max_steps)
-        rise = max(1, int(self.warmup * steps))
-
-        def factor(step: int) -> float:
-            if step < rise:
-                return (self.lr_start + (peak - self.lr_start) * step / rise) / peak
-            fall = min(1.0, (step - rise) / max(1, steps - rise))
-            return (self.lr_end + (peak - self.lr_end) * 0.5 * (1 + math.cos(math.pi * fall))) / peak
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return with_schedule(optimizer, steps, self.warmup, self.lr_start / peak, self.lr_end / peak)
 
     @property
     def global_batch(self) -> int:

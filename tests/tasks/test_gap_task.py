@@ -16,8 +16,8 @@ from prithvi.chips import ChipStore
 from prithvi.data import GapDataModule
 from prithvi.errors import ConfigError, DatasetError
 from prithvi.models import build
-from prithvi.models.filling import fill
 from prithvi.models.gapfill import TOUCHED, GapFiller
+from prithvi.models.interpolation import fill
 from prithvi.tasks import GapFillTask
 from tests.data.conftest import store  # noqa: F401
 from tests.tasks.pretrain_run import SHAPE

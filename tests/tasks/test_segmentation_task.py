@@ -17,7 +17,7 @@ from prithvi.modelio import load, open_folder, save
 from prithvi.modelio.predictor import FittedModel
 from prithvi.models import build
 from prithvi.tasks.augment import flip_and_turn
-from prithvi.tasks.optimising import fine_tuning
+from prithvi.tasks.optimizer import fine_tuning
 from prithvi.tasks.sliding import sliding_scores
 from tests.conftest import SPAIN, SPAIN_LABEL, small_task
 

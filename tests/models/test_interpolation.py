@@ -13,7 +13,7 @@ from rasterio.windows import Window
 from prithvi.catalog import data_catalog
 from prithvi.evaluation.reconstruction import interpolated
 from prithvi.models import build
-from prithvi.models.filling import fill, surface
+from prithvi.models.interpolation import fill, surface
 from prithvi.models.masking import flags, hide, patch_pixels
 
 

@@ -17,7 +17,7 @@ from prithvi.models.gapfill import LANDMARKS, GapFiller
 from prithvi.models.zoo import configure
 from prithvi.tasks.augment import views
 from prithvi.tasks.finetuning import rescaled
-from prithvi.tasks.optimising import fine_tuning
+from prithvi.tasks.optimizer import fine_tuning
 from prithvi.tasks.pretrain import FLIPS
 
 HIDE = ("middle", "any")

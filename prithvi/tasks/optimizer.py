@@ -34,12 +34,29 @@ def fine_tuning(
     optimizer = torch.optim.AdamW(
         [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()], lr=lr
     )
+    return with_schedule(optimizer, steps, warmup)
+
+
+def with_schedule(
+    optimizer: torch.optim.Optimizer, steps: int, warmup: float, start: float | None = None, end: float = 0.0
+) -> dict[str, Any]:
+    """What `configure_optimizers` returns: learning rates that rise linearly and then fall along half a cosine.
+
+    Args:
+        optimizer: with the highest rates.
+        steps: of the whole run.
+        warmup: share of the steps in which the rate rises.
+        start: rate of the first step, as a share of the highest; default that of one step of the rise.
+        end: rate of the last step, as a share of the highest.
+
+    """
     rise = max(1, int(warmup * steps))
 
     def factor(step: int) -> float:
         if step < rise:
-            return (step + 1) / rise
-        return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+            return (step + 1) / rise if start is None else start + (1 - start) * step / rise
+        fall = min(1.0, (step - rise) / max(1, steps - rise))
+        return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * fall))
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,37 @@
+"""The house: every module has a name of its own and can be read in one go."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LONGEST = 350
+PACKAGE = sorted((ROOT / "prithvi").rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
+
+
+def twice(files: Iterable[Path]) -> list[str]:
+    places: dict[str, list[str]] = defaultdict(list)
+    for file in files:
+        places[file.name].append(file.relative_to(ROOT).as_posix())
+    return [" and ".join(found) for found in places.values() if len(found) > 1]
+
+
+def test_no_two_modules_have_one_name() -> None:
+    own = [file for file in PACKAGE if file.name != "__init__.py" and "cli" not in file.parts]
+    assert twice(own) == []
+
+
+def test_no_two_test_modules_have_one_name() -> None:
+    """pytest imports them by their base names."""
+    assert twice(TESTS) == []
+
+
+@pytest.mark.parametrize("file", PACKAGE, ids=lambda file: file.relative_to(ROOT).as_posix())
+def test_no_module_is_longer_than_one_can_read(file: Path) -> None:
+    lines = len(file.read_text(encoding="utf-8").splitlines())
+    assert lines <= LONGEST, f"{file.relative_to(ROOT)} has {lines} lines: give a part of it a module and a name"
