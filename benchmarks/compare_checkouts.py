@@ -45,7 +45,7 @@ def large_scene(catalog: Path, path: Path, times: int) -> Path:
 def commands(verbs: list[str], model: Path, folder: Path) -> dict[str, list[str]]:
     """The words after `prithvi` of each verb; OUT stands for a folder of the run's own."""
     catalog = Path(__file__).resolve().parents[1] / "data_catalog"
-    scene, flanders = large_scene(catalog, folder / "scene.tif", 3), catalog / "samples" / "flanders"
+    scene, flanders = large_scene(catalog, folder / "scene.tif", 2), catalog / "samples" / "flanders"
     fill = ["fill", "prithvi_hls_tiny", *(str(flanders / f"{day}.tif") for day in SERIES), "-o", "OUT"]
     for day in SERIES:
         fill += ["--clouds", str(flanders / f"{day}_clouds.tif")]
@@ -56,8 +56,8 @@ def commands(verbs: list[str], model: Path, folder: Path) -> dict[str, list[str]
         "fit", "-c", str(catalog.parent / "configs" / "flood.yaml"),
         "--data.root", str(catalog / "sen1floods11" / "samples"), "--data.splits", str(folder),
         "--data.crop", "64", "--data.batch_size", "1", "--data.num_workers", "0", "--model.window", "64",
-        "--model.model_options", '{"embed_dim": 64, "depth": 2, "num_heads": 2}', "--trainer.max_epochs", "60",
-        "--trainer.check_val_every_n_epoch", "20", "--trainer.default_root_dir", "OUT",
+        "--model.model_options", '{"embed_dim": 64, "depth": 2, "num_heads": 2}', "--trainer.max_epochs", "20",
+        "--trainer.check_val_every_n_epoch", "10", "--trainer.default_root_dir", "OUT",
         "--trainer.accelerator", "cpu", "--trainer.logger.init_args.save_dir", "OUT",
         "--trainer.enable_progress_bar", "false", "--trainer.log_every_n_steps", "1",
     ]  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import rasterio
 import yaml
 from rasterio.windows import Window
 
+from prithvi.process import settings_kept
 from tests.conftest import SPAIN, SPAIN_LABEL
 
 if importlib.util.find_spec("terratorch") is None:
@@ -26,13 +26,13 @@ SIDE = 96
 
 @contextmanager
 def their_warnings() -> Iterator[None]:
-    """TerraTorch, torchgeo, kornia and albumentations warn of their own deprecations; these are theirs to mend."""
-    before = dict(os.environ)  # its command line sets GDAL's options for good
-    with warnings.catch_warnings():
+    """TerraTorch, torchgeo, kornia and albumentations warn of their own deprecations; these are theirs to mend.
+
+    What they set for the whole process (float32 precision, options of GDAL) is put back: both sides compute alike.
+    """
+    with settings_kept():
         warnings.simplefilter("ignore")
         yield
-    os.environ.clear()
-    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")
