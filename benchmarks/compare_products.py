@@ -45,7 +45,7 @@ def main() -> None:
         # Outputs are relative to the folder of each run, because commands stand in the files.
         todo = {verb: relative(words) for verb, words in commands(str(said.model.resolve()), folder).items()}
         todo["map"] = [word for word in todo["map"] if word not in ("--polygons", "none")] + ["--confidence"]
-        epochs = {"60": "2", "20": "1"}
+        epochs = {"20": "2", "10": "1"}
         fit = timed(["fit"], said.model.resolve(), folder)["fit"]
         todo["fit"] = [epochs.get(word, "out" if word == "OUT" else word) for word in fit]
         for verb, words in todo.items():
