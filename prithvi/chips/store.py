@@ -82,7 +82,7 @@ class ChipStore:
         return ChipStore(self.path)
 
     def __len__(self) -> int:
-        return self.array("image").shape[0]
+        return sum(self.attributes["samples"].values())
 
     def array(self, name: str) -> ShardedArray:
         """One of the arrays `image`, `fmask`, `label`.

@@ -25,8 +25,7 @@ from rasterio.windows import Window
 from shapely.geometry import box, mapping, shape
 
 from prithvi.bands import PRITHVI_BANDS
-from prithvi.chips.date_plan import SEQUENCES, SPLIT
-from prithvi.chips.date_rule import DateRule
+from prithvi.chips.date_plan import SEQUENCES, SPLIT, DateRule
 from prithvi.chips.filters import Filters, fill_holes, shares, to_int16
 from prithvi.chips.label_files import LabelsHere, RasterHere, RasterLabels, VectorLabels
 from prithvi.chips.spec import NO_FMASK, UNLABELLED, Chip, Sample, StoreSpec, crs_name
