@@ -1,10 +1,10 @@
-"""Which dates of each tile go together: rows of clear dates that lie neither too near nor too far apart.
+"""Sequences of dates of each tile: clear ones, neither too near nor too far apart.
 
-The published recipe for Prithvi-EO-2.0: dates 4 to 12 weeks apart, the clearest of those that lie in reach, at most 16
-in a row, samples of 4 dates with a step of 2; dates with at most 15 % clouds and 5 % missing pixels, and where that
-leaves fewer than 10 sequences both shares are raised by 0.1 and the longest gap by four weeks, until their sum passes
-0.6. Here a step that gains no sequence is taken back, and where the clearest next date would end a row too early, the
-clearest whole row is taken.
+The published recipe for Prithvi-EO-2.0: a date is followed by the clearest one 4 to 12 weeks later, up to 16 dates in a
+row, and samples of 4 dates are cut out of the row every 2 dates. Dates have at most 15 % clouds and 5 % missing pixels;
+if that leaves fewer than 10 sequences, both shares are raised by 0.1 and the longest gap by four weeks, until the
+shares add up to 0.6. Two things differ here: a step of relaxing that gains no sequence is undone, and where following
+the clearest date ends a row too early, the clearest complete row is taken.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SEQUENCES = "prithvi:sequences"
 """Property of an item: `number/position` of each sequence of its tile that it belongs to."""
 
 _THIN = 8
-"""Every how many pixels an Fmask is looked at to tell the share of clouds."""
+"""Step in pixels at which an Fmask is sampled for its share of clouds."""
 _TOLERANCE = 1e-9
 _SUM = 0.6
 """Relaxing ends when cloud and missing share together pass this."""
@@ -40,7 +40,7 @@ _SUM = 0.6
 
 @dataclass(frozen=True)
 class DateRule:
-    """What a sequence has to fulfil."""
+    """Conditions on a sequence of dates."""
 
     frames: int = 3
     """Dates in a sample."""
@@ -76,17 +76,17 @@ class DateRule:
 
 @dataclass(frozen=True)
 class Sequences:
-    """What was chosen for one tile."""
+    """The sequences of one tile."""
 
     dates: tuple[tuple[int, ...], ...]
-    """Each a row of positions in the dates that were offered, in order of time."""
+    """Each a row of positions in the given dates, in order of time."""
     rule: DateRule
-    """As it was in the end."""
+    """The rule by which they were found."""
     relaxed: int
-    """How often it was relaxed."""
+    """Steps of relaxing that it took."""
 
     def sentence(self) -> str:
-        """How many there are and what it took; empty where nothing was relaxed."""
+        """The number of sequences and the relaxed limits; empty if nothing was relaxed."""
         if not self.relaxed:
             return ""
         rule = self.rule
@@ -105,7 +105,7 @@ def date_sequences(
         times: of each granule.
         cloud: share of clouds of each, 0 to 1.
         missing: share without data of each, 0 to 1.
-        rule: what a sequence has to fulfil at first.
+        rule: applied first; relaxed step by step.
 
     """
     # Loosened step by step, clouds, missing pixels and gaps together, until there are enough sequences.
@@ -177,12 +177,12 @@ def choose_dates(
     progress: Progress | None = None,
     note: Callable[[str], None] = lambda _: None,
 ) -> list[pystac.Item]:
-    """The items that sequences of dates are made of, each saying to which it belongs.
+    """The items that form sequences of dates; each lists its sequences in the property `SEQUENCES`.
 
     Args:
         items: granules, of any number of tiles.
-        rule: what a sequence has to fulfil; relaxed tile by tile where it leaves too few.
-        split: tile to part; tiles that are not named are left out. None keeps all.
+        rule: conditions on a sequence; relaxed tile by tile where they leave too few.
+        split: tile to part (train or val); other tiles are left out. None keeps all.
         progress: called while Fmasks are looked at, where items do not state their shares of clouds and missing pixels.
         note: called with a sentence for each tile whose rule was relaxed.
 
@@ -220,7 +220,7 @@ def choose_dates(
 
 
 def measure(items: Sequence[pystac.Item], progress: Progress | None = None) -> dict[str, tuple[float, float]]:
-    """Share of clouds and of missing pixels of each item, by id: as it states them, else out of its Fmask.
+    """Shares of clouds and of missing pixels of each item, by id: as its properties state, else from its Fmask.
 
     Raises:
         SceneError: an Fmask cannot be read.
