@@ -22,7 +22,7 @@ MOVED = {
     "catalog.stac": "catalog.stac_catalog",
     "chips.choosing": "chips.tile_sampling",
     "chips.cutting": "chips.tile_units",
-    "chips.dates": "chips.date_rule",
+    "chips.dates": "chips.date_plan",
     "chips.files": "chips.store_files",
     "chips.importing": "chips.dataset_units",
     "chips.labels": "chips.label_files",

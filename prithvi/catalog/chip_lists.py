@@ -13,12 +13,12 @@ from prithvi.errors import DatasetError
 
 @dataclass(frozen=True)
 class Split:
-    """Where the chips of one part are listed. Without a list and a table they are the files that are there."""
+    """Where the chips of one part are listed. Without a list and a table they are the existing files."""
 
     list: Path | None = None
     """The official list of chip ids, shipped with the catalog."""
     folder: str = ""
-    """What stands for `{split}` in the paths of its files."""
+    """Replaces `{split}` in the paths of its files."""
     table: str = ""
     """CSV file under the root that lists chips."""
     column: str = ""
@@ -61,7 +61,7 @@ def tabled_ids(path: Path, split: Split) -> list[str]:
 
 
 def found_ids(root: Path, image: str, label: str | None) -> list[str]:
-    """Ids by the image files that are there, sorted.
+    """Ids of the existing image files, sorted.
 
     Args:
         root: folder of the dataset.
@@ -96,7 +96,7 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """Rows of a CSV file, values stripped.
 
     Raises:
-        DatasetError: a column that it has not.
+        DatasetError: a missing column.
 
     """
     with path.open(newline="", encoding="utf-8") as file:

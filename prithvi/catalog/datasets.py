@@ -34,7 +34,7 @@ def check_classes(classes: Sequence[Category], ignore: Sequence[int], where: str
 
     """
     by_value: dict[int, Category] = {}
-    by_name: dict[str, LabelClass] = {}
+    by_name: dict[str, Category] = {}
     for entry in classes:
         for other in (by_value.get(entry.value), by_name.get(folded(entry.name))):
             if other is not None:
@@ -77,7 +77,7 @@ class DatasetLayout:
 
     name: str
     image: str
-    """Path of a chip's image under the root, with `{id}` (and `{split}`); `*` stands for what else a name has."""
+    """Path of a chip's image under the root, with `{id}` (and `{split}`); `*` matches the rest of a name."""
     label: str | None
     """Path of its label; None for a dataset without labels."""
     sensor: str
@@ -151,7 +151,7 @@ class DatasetLayout:
         return ids
 
     def chips(self, root: Path, split: str, folder: Path | None = None) -> list[ChipFiles]:
-        """The files of a split, all of which are there.
+        """The files of a split, which all exist.
 
         Args:
             root: folder that the archive was unpacked into.
@@ -159,8 +159,8 @@ class DatasetLayout:
             folder: see `chip_ids`.
 
         Raises:
-            DatasetError: as `chip_ids`; a name that stands twice in a list or fits two files; files that are missing,
-                all of which the message names (or that none is there).
+            DatasetError: as `chip_ids`; a name that occurs twice in a list or fits two files; missing files, which are
+                all named (or that all are missing).
 
         """
         ids = self.chip_ids(split, folder, root)

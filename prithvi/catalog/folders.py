@@ -41,8 +41,8 @@ def folder_layout(
 
     Args:
         image: path of an image under the folder, `{id}` standing for the chip's name: `images/{id}.tif`.
-        label: path of its mask, or of its raster of a quantity; None for images without. In both, `*` stands for what
-            a name has beside the id.
+        label: path of its mask, or of its raster of a quantity; None for images without. In both, `*` matches
+            the rest of a name.
         bands: common names of the bands of one date, in the order of the file.
         sensor: key of `prithvi.catalog.SENSORS`: says level and scale.
         frames: dates in a file.
@@ -59,7 +59,7 @@ def folder_layout(
         table: CSV file, column of ids and column of classes, where a class belongs to a whole chip.
         mean: band means in reflectance x 10,000; None where the weights' own are to be taken.
         std: band standard deviations, likewise.
-        lists: file of ids, one a line, of each part; None puts all chips that are there into one.
+        lists: file of ids, one a line, of each part; None puts all existing chips into one.
         split: the part that all chips belong to, without lists.
         name: how to call it.
 

@@ -1,4 +1,4 @@
-"""Published class rasters whose values are known: which of them are classes, and which say nothing.
+"""Published class rasters with known values: which of them are classes, and which mean no data.
 
 OPERA DSWx-HLS (Dynamic Surface Water Extent from HLS): its product specification 1.0 (JPL, 2023), and the provisional
 version 0.1 (2022), whose WTR had more classes and 9 for what is masked.
@@ -47,21 +47,21 @@ LABEL_PRODUCTS = {
 _LAYER = re.compile(r"dswx[-_]hls.*?_(?:B\d\d_)?(WTR-[12]|[A-Z]+)$", re.IGNORECASE)
 
 
-def product_of(path: Path, tags: Mapping[str, str], told: str | None = None) -> LabelProduct | None:
+def product_of(path: Path, tags: Mapping[str, str], stated: str | None = None) -> LabelProduct | None:
     """The layer that a file is by its name (OPERA_L3_DSWx-HLS_..._B01_WTR.tif) or its tags; None for other files.
 
     Args:
         path: the file.
         tags: those of the file; a version below 1 is of the provisional product.
-        told: key of `LABEL_PRODUCTS`, where somebody has said it.
+        stated: key of `LABEL_PRODUCTS`, if the caller knows it.
 
     Raises:
         DatasetError: no product of that name, a file whose name says another layer or one that holds no classes, or
             tags of DSWx-HLS and a name that does not say the layer.
 
     """
-    if told is not None and told not in LABEL_PRODUCTS:
-        raise DatasetError(f"there is no label product {told!r}: {nearest(told, LABEL_PRODUCTS)}")
+    if stated is not None and stated not in LABEL_PRODUCTS:
+        raise DatasetError(f"there is no label product {stated!r}: {nearest(stated, LABEL_PRODUCTS)}")
     match = _LAYER.search(path.stem)
     if match is not None:
         layer = match[1].lower()
@@ -71,16 +71,16 @@ def product_of(path: Path, tags: Mapping[str, str], told: str | None = None) -> 
                 f"{path} is the layer {match[1]} of DSWx-HLS, which holds no classes of land or water: give the layer "
                 "WTR (..._B01_WTR.tif)."
             )
-        if told is not None and told.replace("-0.1", "") != name:
-            raise DatasetError(f"{path} is {name} by its name, and --label-product says {told}: leave it out.")
+        if stated is not None and stated.replace("-0.1", "") != name:
+            raise DatasetError(f"{path} is {name} by its name, and --label-product says {stated}: leave it out.")
         early = name.replace("dswx-hls", "dswx-hls-0.1")
-        if told is None and tags.get("PRODUCT_VERSION", "").startswith("0.") and early in LABEL_PRODUCTS:
+        if stated is None and tags.get("PRODUCT_VERSION", "").startswith("0.") and early in LABEL_PRODUCTS:
             name = early
-        return LABEL_PRODUCTS[told or name]
+        return LABEL_PRODUCTS[stated or name]
     kind = tags.get("PRODUCT_TYPE", "")
-    if told is None and (kind == "DSWx-HLS" or (kind == "DSWx" and tags.get("PRODUCT_SOURCE") == "HLS")):
+    if stated is None and (kind == "DSWx-HLS" or (kind == "DSWx" and tags.get("PRODUCT_SOURCE") == "HLS")):
         raise DatasetError(
             f"{path} is a layer of DSWx-HLS by its tags, and its name does not say which: say --label-product dswx-hls "
             "where it is WTR (B01), dswx-hls-bwtr where it is BWTR (B02)."
         )
-    return LABEL_PRODUCTS[told] if told is not None else None
+    return LABEL_PRODUCTS[stated] if stated is not None else None

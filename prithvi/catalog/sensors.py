@@ -34,15 +34,11 @@ class Sensor:
     """Ground size of a pixel in metres."""
 
 
-def _table(*sensors: Sensor) -> Mapping[str, Sensor]:
-    return MappingProxyType({sensor.name: sensor for sensor in sensors})
-
-
 _L30 = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B09", "B10", "B11")
 _OLI = ("B01", "B02", "B03", "B04", "B05", "B06", "B07")
 _TM = ("B01", "B02", "B03", "B04", "B05", "B07")
 
-SENSORS = _table(
+_ALL = (
     Sensor("hls-l30", "hls-l30", _L30, 1e-4, 0.0, -9999, "SR", 30),
     Sensor("hls-s30", "hls-s30", _S2_ORDER, 1e-4, 0.0, -9999, "SR", 30),
     Sensor("sentinel-2-l1c", "sentinel-2", _S2_ORDER, 1e-4, 0.0, 0, "TOA", 10),
@@ -53,6 +49,7 @@ SENSORS = _table(
     Sensor("landsat-9-c2-l2", "landsat-8", _OLI, 2.75e-5, -0.2, 0, "SR", 30),
     Sensor("landsat-457-c2-l2", "landsat-457", _TM, 2.75e-5, -0.2, 0, "SR", 30),
 )
+SENSORS: Mapping[str, Sensor] = MappingProxyType({sensor.name: sensor for sensor in _ALL})
 """Name to sensor; the names are what `--sensor` takes."""
 
 

@@ -1,6 +1,6 @@
 """Scenes to chips: which tiles and dates, what passes the filters, labels and parts, and the store they are kept in."""
 
-from prithvi.chips.date_rule import DateRule, date_sequences
+from prithvi.chips.date_plan import DateRule, date_sequences
 from prithvi.chips.filters import Filters
 from prithvi.chips.spec import Chip, Sample, StoreSpec
 from prithvi.chips.store import ChipStore

@@ -60,7 +60,7 @@ class Running(TypedDict, total=False):
     append: bool
     """Add to the samples of an existing store, behind them."""
     progress: Callable[[str], Progress] | None
-    """Called with the name of a stage of the work, gives that stage's progress function."""
+    """Called with the name of a stage of the work; returns that stage's progress function."""
 
 
 def build(
@@ -80,7 +80,7 @@ def build(
 ) -> None:
     """Makes a store of the chips of `units`, or resumes a build that was killed.
 
-    Samples stand in the order of their parts (train, val, test, others by name), shuffled within each part.
+    Samples are ordered by part (train, val, test, others by name) and shuffled within each part.
 
     Args:
         path: folder of the store.
@@ -88,7 +88,7 @@ def build(
         units: where chips come from; keys must differ.
         plan: everything beside the units' keys that the result depends on, as JSON holds it. A killed build is
             resumed if the plans are equal.
-        split: gives each sample its part; None keeps what the units say.
+        split: gives each sample its part; None keeps those of the units.
         per_unit: most samples of a unit; more are thinned out at random.
         seed: of the thinning and of the order.
         shuffle: False keeps the order of the units and of the chips in them.

@@ -1,8 +1,17 @@
-"""Which dates of each tile go together: the clearest ones, by what items state of their clouds or by their Fmasks."""
+"""Sequences of dates of each tile: clear ones, neither too near nor too far apart.
+
+The published recipe for Prithvi-EO-2.0: a date is followed by the clearest one 4 to 12 weeks later, up to 16 dates in a
+row, and samples of 4 dates are cut out of the row every 2 dates. Dates have at most 15 % clouds and 5 % missing pixels;
+if that leaves fewer than 10 sequences, both shares are raised by 0.1 and the longest gap by four weeks, until the
+shares add up to 0.6. Two things differ here: a step of relaxing that gains no sequence is undone, and where following
+the clearest date ends a row too early, the clearest complete row is taken.
+"""
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +19,7 @@ import pystac
 import rasterio
 from rasterio.errors import RasterioError
 
-from prithvi.chips.date_rule import DateRule, date_sequences
-from prithvi.errors import DatasetError, SceneError
+from prithvi.errors import ConfigError, DatasetError, SceneError
 from prithvi.hls.fmask import FILL, good
 from prithvi.hls.granules import Granule
 from prithvi.hls.items import MISSING, asset_href, by_tile
@@ -24,7 +32,141 @@ SEQUENCES = "prithvi:sequences"
 """Property of an item: `number/position` of each sequence of its tile that it belongs to."""
 
 _THIN = 8
-"""Every how many pixels an Fmask is looked at to tell the share of clouds."""
+"""Step in pixels at which an Fmask is sampled for its share of clouds."""
+_TOLERANCE = 1e-9
+_SUM = 0.6
+"""Relaxing ends when cloud and missing share together pass this."""
+
+
+@dataclass(frozen=True)
+class DateRule:
+    """Conditions on a sequence of dates."""
+
+    frames: int = 3
+    """Dates in a sample."""
+    min_gap: int = 28
+    """Days between two dates, at least."""
+    max_gap: int = 84
+    """Days between two dates, at most."""
+    max_cloud: float = 0.15
+    """Largest share of clouds over the whole granule."""
+    max_missing: float = 0.05
+    """Largest share of the granule without data."""
+    wanted: int = 10
+    """Sequences below which the rule is relaxed; 0 never relaxes."""
+    longest: int = 16
+    """Dates that are followed in a row before samples are cut out of the row."""
+    step: int = 2
+    """Dates from the start of one sample in a row to the start of the next."""
+
+    def __post_init__(self) -> None:
+        if self.frames < 1 or self.step < 1 or self.longest < self.frames or not 0 <= self.min_gap <= self.max_gap:
+            raise ConfigError(
+                f"sequences of {self.frames} dates in rows of {self.longest} with gaps from {self.min_gap} to "
+                f"{self.max_gap} days and a step of {self.step} were asked for: that cannot be."
+            )
+
+    @classmethod
+    def of_percent(
+        cls, frames: int, min_gap: int, max_gap: int, max_cloud: float, max_missing: float = 5.0, wanted: int = 10
+    ) -> DateRule:
+        """A rule with shares in per cent, as on the command line, and rows of at least one sample."""
+        return cls(frames, min_gap, max_gap, max_cloud / 100, max_missing / 100, wanted, longest=max(16, frames))
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """The sequences of one tile."""
+
+    dates: tuple[tuple[int, ...], ...]
+    """Each a row of positions in the given dates, in order of time."""
+    rule: DateRule
+    """The rule by which they were found."""
+    relaxed: int
+    """Steps of relaxing that it took."""
+
+    def sentence(self) -> str:
+        """The number of sequences and the relaxed limits; empty if nothing was relaxed."""
+        if not self.relaxed:
+            return ""
+        rule = self.rule
+        return (
+            f"{len(self.dates)} sequences after relaxing {self.relaxed} times: clouds up to {rule.max_cloud:.0%}, "
+            f"missing up to {rule.max_missing:.0%}, gaps up to {rule.max_gap} days"
+        )
+
+
+def date_sequences(
+    times: Sequence[dt.datetime], cloud: Sequence[float], missing: Sequence[float], rule: DateRule
+) -> Sequences:
+    """Sequences of dates of one tile, the clearest dates preferred, the rule relaxed where it leaves too few.
+
+    Args:
+        times: of each granule.
+        cloud: share of clouds of each, 0 to 1.
+        missing: share without data of each, 0 to 1.
+        rule: applied first; relaxed step by step.
+
+    """
+    # Loosened step by step, clouds, missing pixels and gaps together, until there are enough sequences.
+    best = Sequences(tuple(_sequences(times, cloud, missing, rule)), rule, 0)
+    relaxed = 0
+    while len(best.dates) < rule.wanted and rule.max_cloud + rule.max_missing <= _SUM + _TOLERANCE:
+        rule = replace(
+            rule, max_cloud=rule.max_cloud + 0.1, max_missing=rule.max_missing + 0.1, max_gap=rule.max_gap + 28
+        )
+        relaxed += 1
+        found = tuple(_sequences(times, cloud, missing, rule))
+        if len(found) > len(best.dates):  # a looser rule that gains nothing is not taken
+            best = Sequences(found, rule, relaxed)
+    return best
+
+
+def _sequences(
+    times: Sequence[dt.datetime], cloud: Sequence[float], missing: Sequence[float], rule: DateRule
+) -> list[tuple[int, ...]]:
+    # From every usable date a row is followed greedily, always on to the clearest date in reach, and samples of
+    # `frames` dates are cut out of the row every `step` dates. Rows of different starts soon run together, so the same
+    # sample comes up many times: a dictionary keeps each once, in the order of the first time.
+    usable = [
+        index
+        for index in sorted(range(len(times)), key=lambda index: (times[index], index))
+        if cloud[index] <= rule.max_cloud + _TOLERANCE and missing[index] <= rule.max_missing + _TOLERANCE
+    ]
+    if rule.frames == 1:
+        return [(index,) for index in usable]
+    later = {
+        index: [other for other in usable if rule.min_gap <= (times[other] - times[index]).days <= rule.max_gap
+                and times[other] > times[index]]
+        for index in usable
+    }  # fmt: skip
+    burden = [cloud[index] + missing[index] for index in range(len(times))]
+    found: dict[tuple[int, ...], None] = {}
+    for start in usable:
+        row = [start]
+        while len(row) < rule.longest and later[row[-1]]:
+            row.append(min(later[row[-1]], key=lambda index: (burden[index], times[index], index)))
+        if len(row) < rule.frames:  # the clearest dates may lead past the end where others would not
+            row = _clearest_row(start, rule.frames, later, burden)
+        for first in range(0, len(row) - rule.frames + 1, rule.step):
+            found[tuple(row[first : first + rule.frames])] = None
+    return list(found)
+
+
+def _clearest_row(start: int, frames: int, later: Mapping[int, Sequence[int]], burden: Sequence[float]) -> list[int]:
+    """Of all rows of `frames` dates from `start` on the one with the least clouds and missing pixels; empty if none."""
+    # Dynamic programming backwards in time: `rows` has, for each date, the best row that begins there, of one date at
+    # first and of one more after each round. Ties go to the earlier dates, as `min` compares the rows themselves.
+    rows = {index: (burden[index], [index]) for index in later}
+    for _ in range(frames - 1):
+        longer = {}
+        for index, following in later.items():
+            reach = [rows[other] for other in following if other in rows]
+            if reach:
+                total, best = min(reach)
+                longer[index] = (burden[index] + total, [index, *best])
+        rows = longer
+    return rows[start][1] if start in rows else []
 
 
 def choose_dates(
@@ -35,12 +177,12 @@ def choose_dates(
     progress: Progress | None = None,
     note: Callable[[str], None] = lambda _: None,
 ) -> list[pystac.Item]:
-    """The items that sequences of dates are made of, each saying to which it belongs.
+    """The items that form sequences of dates; each lists its sequences in the property `SEQUENCES`.
 
     Args:
         items: granules, of any number of tiles.
-        rule: what a sequence has to fulfil; relaxed tile by tile where it leaves too few.
-        split: tile to part; tiles that are not named are left out. None keeps all.
+        rule: conditions on a sequence; relaxed tile by tile where they leave too few.
+        split: tile to part (train or val); other tiles are left out. None keeps all.
         progress: called while Fmasks are looked at, where items do not state their shares of clouds and missing pixels.
         note: called with a sentence for each tile whose rule was relaxed.
 
@@ -78,7 +220,7 @@ def choose_dates(
 
 
 def measure(items: Sequence[pystac.Item], progress: Progress | None = None) -> dict[str, tuple[float, float]]:
-    """Share of clouds and of missing pixels of each item, by id: as it states them, else out of its Fmask.
+    """Shares of clouds and of missing pixels of each item, by id: as its properties state, else from its Fmask.
 
     Raises:
         SceneError: an Fmask cannot be read.

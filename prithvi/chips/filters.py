@@ -1,20 +1,22 @@
-"""Whether a window is worth keeping, and what becomes of its small holes.
+"""Which windows are kept as chips, and how their small holes are filled.
 
 The thresholds are those of the published recipe for Prithvi-EO-2.0 (NASA-IMPACT/prithvi-global-workshop): at least 80 %
 good pixels by Fmask and at most 1 % missing pixels in any band, on every date; remaining holes take the value of their
-nearest neighbour. There the result of that filling was thrown away, and NaN went to int16; here whole numbers stay so.
+nearest neighbour. (The published code discards the result of that filling, and casts NaN to int16.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import distance_transform_edt
 
+from prithvi.bands import PRITHVI_BANDS
+from prithvi.chips.date_plan import DateRule
 from prithvi.chips.spec import NODATA
 from prithvi.errors import ConfigError, ScaleError
 from prithvi.hls.fmask import BAD, good
@@ -22,7 +24,7 @@ from prithvi.hls.fmask import BAD, good
 
 @dataclass(frozen=True)
 class Filters:
-    """What every date of a chip has to fulfil."""
+    """Conditions on every date of a chip."""
 
     good: float = 0.8
     """Least share of good pixels by Fmask."""
@@ -36,6 +38,36 @@ class Filters:
             raise ConfigError(
                 f"good={self.good:g}, missing={self.missing:g}: both are shares, good from 0 to 1, missing below 1."
             )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How chips are cut out of granules."""
+
+    size: int = 224
+    """Side of a chip in pixels."""
+    frames: int = 3
+    bands: tuple[str, ...] = PRITHVI_BANDS
+    filters: Filters = field(default_factory=Filters)
+    dates: DateRule = field(default_factory=DateRule)
+    per_tile: int = 3000
+    """Most chips of a tile."""
+    per_place: int = 10
+    """Most chips of one place, each of other dates."""
+    labels: str | None = None
+    """File of labels, see `prithvi.chips.label_files.open_labels`."""
+    class_column: str | None = None
+    background: str | None = None
+    ignore: tuple[str, ...] = ()
+    """Values or classes of the label file that are no class."""
+    keep: tuple[str, ...] = ()
+    """Values of a label raster that are classes though they look like no data."""
+    label_product: str | None = None
+    """What a label raster is, see `open_labels`."""
+    least_labelled: float = 0.0
+    """Chips with no more than this share of labelled pixels are left out, where there are labels."""
+    area: str | None = None
+    """Vector file: only chips that touch one of its features."""
 
 
 def shares(

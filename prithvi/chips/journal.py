@@ -1,8 +1,8 @@
-"""What an unfinished build left behind: who builds, what the plan is, which parts are done.
+"""The state of an unfinished build: who builds, what the plan is, which parts are done.
 
-Beside a store's own files stands `.build/` while it is built: `plan.json`, a folder for each staged unit (a tile), the
-new files of the store under `new/`, and `journal.jsonl` with a line for each shard that is whole. A build that was
-killed goes on from there. Nothing of it is left when the store is finished.
+While a store is built it has a folder `.build/`: `plan.json`, a folder for each staged unit (a tile), the store's new
+files under `new/`, and `journal.jsonl` with a line for each complete shard. A killed build resumes from there; a
+finished store has no such folder.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Journal:
         self.file = self.folder / "journal.jsonl"
 
     def unfinished(self) -> bool:
-        """Whether a build was begun and not ended."""
+        """Whether a build was started and is not finished."""
         return (self.folder / "plan.json").is_file()
 
     def plan(self) -> dict[str, Any]:
@@ -48,7 +48,7 @@ class Journal:
         return plan
 
     def begin(self, plan: dict[str, Any]) -> None:
-        """Takes up an unfinished build of the same plan, or begins one.
+        """Resumes an unfinished build of the same plan, or starts one.
 
         Raises:
             DatasetError: an unfinished build of another plan.
@@ -94,7 +94,7 @@ class Journal:
         return found
 
     def end(self) -> None:
-        """Clears everything away; the plan goes last, so that an interrupted end is taken up again."""
+        """Removes everything, the plan last, so that an interrupted clean-up is repeated."""
         for path in self.folder.iterdir():
             if path.name in ("plan.json", "lock", "holder.json"):
                 continue
@@ -103,7 +103,7 @@ class Journal:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Holds the store for this process; the system lets go of it when the process dies, however it dies.
+        """Locks the store for this process; the system releases the lock when the process ends, even by a kill.
 
         Raises:
             DatasetError: another process holds it; the message names it.

@@ -1,8 +1,7 @@
-"""Labels from polygons, points or another raster, brought onto a chip's grid.
+"""Labels of chips from polygons, points or a raster on any grid.
 
-Polygons label the pixels whose middle lies in them, points the pixel they lie in. Where features of two classes claim
-one pixel nobody knows, and it stays unlabelled. A raster on a coarser grid gives its nearest value, one on a finer grid
-the commonest of those in the pixel.
+Polygons label the pixels whose centre they contain, points the pixel they lie in. A pixel that features of two classes
+claim stays unlabelled. A coarser raster is resampled by its nearest value, a finer one by the mode.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ def open_labels(
             alone, or a raster's value that may be no data; see `prithvi.chips.label_values`.
 
     Warns:
-        UserWarning: features cross or cover themselves and are mended; what is drawn twice counts once.
+        UserWarning: features cross or cover themselves and are mended; area drawn twice counts once.
 
     """
     file = Path(path)
@@ -102,10 +101,10 @@ class VectorLabels:
     columns: tuple[str, ...]
     """All columns of the file but its geometry."""
     turns: tuple[int, ...] = (0,)
-    """Whole turns around the Earth that features are told at: also 1 where longitudes go on past 180 degrees."""
+    """Whole turns around the Earth that longitudes are written with: also 1 where they continue beyond 180 degrees."""
     ignored: tuple[Any, ...] = ()
     """The column's values that are no class."""
-    told: str = ""
+    summary: str = ""
     """Its classes in words."""
 
     def near(self, crs: str, bounds: Sequence[float]) -> LabelsHere:
@@ -135,7 +134,7 @@ class LabelsHere:
     features: gpd.GeoDataFrame
 
     def on(self, at: Affine, shape: tuple[int, int]) -> Label:
-        """(y, x) class numbers on the grid with that affine and shape, `UNLABELLED` where nothing says any."""
+        """(y, x) class numbers on the grid with that affine and shape, `UNLABELLED` elsewhere."""
         inside = self.features.iloc[self.features.sindex.query(shapely.box(*array_bounds(*shape, at)))]
         # Each class is burnt on its own and claims are counted: a pixel claimed once has that class, one claimed by
         # two classes is unknown. Features of no or an ignored class claim twice, so that they are never background.
@@ -157,7 +156,7 @@ class LabelsHere:
         return result
 
     def split_on(self, at: Affine, shape: tuple[int, int], column: str) -> str:
-        """The value of a column that all features on a chip agree on; empty where there is none, or they differ."""
+        """The value that all features on a chip have in a column; empty if there is none, or if they differ."""
         inside = self.features.iloc[
             self.features.sindex.query(shapely.box(*array_bounds(*shape, at)), predicate="intersects")
         ]
@@ -173,8 +172,8 @@ class RasterLabels:
     values: tuple[int, ...]
     """The raster's values in the order of the classes."""
     classes: tuple[Category, ...]
-    told: str = ""
-    """Its classes in words, and what is none."""
+    summary: str = ""
+    """Its classes in words, and the values that are none."""
 
     def near(self, crs: str, bounds: Sequence[float]) -> RasterHere:
         """The raster, to be read onto grids in `crs`."""
@@ -193,7 +192,7 @@ class RasterHere:
         return np.array(self.labels.values, np.int64)
 
     def on(self, at: Affine, shape: tuple[int, int]) -> Label:
-        """(y, x) class numbers on the grid with that affine and shape, `UNLABELLED` where the raster says none."""
+        """(y, x) class numbers on the grid with that affine and shape, `UNLABELLED` elsewhere."""
         result = np.full(shape, UNLABELLED, np.uint8)
         with rasterio.open(self.labels.path) as raster:
             west, _, east, _ = raster.bounds
@@ -206,7 +205,7 @@ class RasterHere:
     def _part(
         self, raster: rasterio.DatasetReader, box: tuple[float, float, float, float], at: Affine, shape: tuple[int, int]
     ) -> Label:
-        """What the part of the raster in a box of its own coordinates says on a grid."""
+        """The classes of the part of the raster in a box of its own coordinates, warped onto a grid."""
         result = np.full(shape, UNLABELLED, np.uint8)
         # The window of the raster under the box, with a margin for what resampling looks at, is read whole, its values
         # are turned into class numbers, and only these are warped: a mode of numbers never mixes in a value that is no
@@ -236,26 +235,26 @@ class RasterHere:
 def _boxes(
     crs: str, other: str, bounds: Sequence[float], turns: Sequence[int]
 ) -> list[tuple[float, float, float, float]]:
-    """Boxes in another reference system that hold a box; several where that one's longitudes jump in it."""
+    """Boxes in another CRS that together contain a box; several where the longitudes of that CRS jump in it."""
     back = Transformer.from_crs(crs, other, always_xy=True)
     near = [frame.bounds for frame in frames(ring(*bounds), back)]
     return [(left + 360 * turn, low, right + 360 * turn, high) for left, low, right, high in near for turn in turns]
 
 
 def _resampling(raster: rasterio.DatasetReader, crs: str, at: Affine, shape: tuple[int, int]) -> Resampling:
-    """The commonest value where the raster's pixels are clearly smaller than the chip's, else the nearest."""
+    """The mode if the raster's pixels are clearly smaller than the chip's, else the nearest value."""
     # The Jacobian at the chip's centre: how many pixels of the raster one step along and one step down a chip's row
     # are; their cross product is the area of a chip's pixel in pixels of the raster.
-    there = Transformer.from_crs(crs, raster.crs.to_wkt(), always_xy=True)
+    to_raster = Transformer.from_crs(crs, raster.crs.to_wkt(), always_xy=True)
     x, y = at @ (shape[1] / 2, shape[0] / 2)
-    steps = np.array(there.transform([x, x + at.a, x + at.b], [y, y + at.d, y + at.e])).T / raster.res
+    steps = np.array(to_raster.transform([x, x + at.a, x + at.b], [y, y + at.d, y + at.e])).T / raster.res
     along, down = steps[1] - steps[0], steps[2] - steps[0]
     pixels = abs(along[0] * down[1] - along[1] * down[0])  # of the raster in one of the chip's
     return Resampling.mode if pixels > 1 / 0.75**2 else Resampling.nearest
 
 
 def _inside(shapes: gpd.GeoSeries, at: Affine, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """(y, x) bool: where a pixel's middle lies in a polygon, or a point in the pixel."""
+    """(y, x) bool: where a polygon contains a pixel's centre, or the pixel a point."""
     with _ONE_AT_A_TIME:
         burnt = rasterize(shapes, shape, fill=0, default_value=1, transform=at, dtype="uint8")
     inside: npt.NDArray[np.bool_] = burnt.astype(bool)
@@ -285,7 +284,7 @@ def _open_vector(file: Path, column: str | None, background: str | None, ignore:
             raise DatasetError(
                 f"{file}: column {column} has no class {word!r} to ignore: {nearest(word, named.values())}"
             )
-    # Features that are ignored, or whose class is not said, are still there: what they cover is no background.
+    # Ignored features, and those without a class, are kept: what they cover is not background.
     nothing = tuple(value for value, word in named.items() if word in ignore or not word)
     kept = {value: word for value, word in named.items() if value not in nothing}
     if not kept:
@@ -295,7 +294,7 @@ def _open_vector(file: Path, column: str | None, background: str | None, ignore:
     # are one number (1 and 01), classes are counted from 0 in their order instead.
     places, words = list(kept), list(kept.values())
     own = [int(word) for word in words if word.removeprefix("-").isdecimal()]
-    whole = len(set(own)) == len(words)  # numbers are the classes' own values; words are counted
+    whole = len(set(own)) == len(words)
     if background is not None and background not in words:
         # The class outside every feature comes first, as land does before water.
         places, words = [None, *places], [background, *words]
@@ -307,10 +306,10 @@ def _open_vector(file: Path, column: str | None, background: str | None, ignore:
         Category(own[place] if whole else place, word, PALETTE[place % len(PALETTE)])
         for place, word in enumerate(words)
     )
-    told = f"{file.name}: classes are {', '.join(f'{entry.value} ({entry.name})' for entry in classes)}."
+    summary = f"{file.name}: classes are {', '.join(f'{entry.value} ({entry.name})' for entry in classes)}."
     outside = words.index(background) if background is not None else None
     return VectorLabels(
-        str(file), column, tuple(places), classes, outside, features.crs.to_wkt(), tuple(names), turns, nothing, told
+        str(file), column, tuple(places), classes, outside, features.crs.to_wkt(), tuple(names), turns, nothing, summary
     )
 
 
@@ -339,10 +338,10 @@ def _open_raster(file: Path, ignore: Sequence[str], keep: Sequence[str], product
                 raise DatasetError(
                     f"{file} has {raster.count} bands of {raster.dtypes[0]}: labels are one band of whole numbers."
                 )
-            classes, told = classes_in(raster, ignore, keep, product)
+            classes, summary = classes_in(raster, ignore, keep, product)
     except RasterioError as error:
         raise DatasetError(f"{file} cannot be read ({error}).") from error
-    return RasterLabels(str(file), tuple(entry.value for entry in classes), classes, told)
+    return RasterLabels(str(file), tuple(entry.value for entry in classes), classes, summary)
 
 
 def check_column(labels: VectorLabels, column: str) -> None:

@@ -1,7 +1,7 @@
-"""What the values of a label raster mean: which are classes, how they are called, and which say nothing.
+"""The values of a label raster: which are classes, their names, and which mean no data.
 
 A value without a nodata tag that often stands for no data (255, a negative one, the largest that the file can hold) is
-asked about and not guessed at.
+asked about, not guessed.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ def classes_in(
     keep: Sequence[str] = (),
     product: str | None = None,
 ) -> tuple[tuple[Category, ...], str]:
-    """The classes of an open raster by rising value, and in words what was left out and why.
+    """The classes of an open raster by ascending value, and a sentence about them and what was left out.
 
     Names are those of the product, of the file's own tags (`CLASS_<value>`, as our maps have them), of its category
     names or attribute table, or else the values; colours those of its colour table.
 
     Args:
         raster: one band of whole numbers, which floats may hold, too.
-        ignore: values that say nothing.
+        ignore: values that are no class.
         keep: values that are classes though they look like no data.
         product: key of `LABEL_PRODUCTS`; None looks at the file's name and tags.
 
@@ -64,7 +64,7 @@ def classes_in(
     found = product_of(file, raster.tags(), product)
     counts = _counted(raster)
     names = _names(raster)
-    told = ""
+    summary = ""
     if found is not None:
         strange = sorted(set(counts) - set(found.classes) - set(found.ignored) - silent - wanted)
         if strange:
@@ -75,7 +75,7 @@ def classes_in(
             )
         silent |= set(found.ignored) - wanted
         names = {**names, **found.ignored, **found.classes}
-        told = f"{file.name} is read as {found.title}: "
+        summary = f"{file.name} is read as {found.title}: "
     else:
         _ask(file, counts, names, silent | wanted, np.dtype(raster.dtypes[0]))
     gone = [value for value in sorted(counts) if value in silent]
@@ -90,12 +90,12 @@ def classes_in(
         for number, value in enumerate(values)
     )
     check_classes(classes, (), str(file))
-    told += "classes are " + ", ".join(_said(entry.value, entry.name) for entry in classes)
+    summary += "classes are " + ", ".join(_said(entry.value, entry.name) for entry in classes)
     if gone:
-        told += "; no class are " + ", ".join(
+        summary += "; no class are " + ", ".join(
             f"{_said(value, names.get(value, str(value)))} in {counts[value]:,} pixels" for value in gone
         )
-    return classes, f"{told}."
+    return classes, f"{summary}."
 
 
 def _said(value: int, name: str) -> str:
@@ -132,7 +132,7 @@ def _counted(raster: rasterio.DatasetReader) -> Counter[int]:
 
 
 def _ask(file: Path, counts: Mapping[int, int], names: Mapping[int, str], said: set[int], dtype: Any) -> None:
-    """Raises DatasetError for a value that may be no data, and of which nobody has said what it is."""
+    """Raises DatasetError for a value that may mean no data, unless the caller has said what it is."""
     largest = int(np.iinfo(dtype).max) if np.dtype(dtype).kind in "iu" else None
     for value, number in counts.items():
         name = names.get(value)

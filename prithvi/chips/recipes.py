@@ -13,11 +13,12 @@ from prithvi.catalog.datasets import DatasetLayout
 from prithvi.chips.build import Running, Splitter, build
 from prithvi.chips.dataset_units import layout_units
 from prithvi.chips.date_plan import SEQUENCES, SPLIT, choose_dates
+from prithvi.chips.filters import Recipe
 from prithvi.chips.label_files import RasterLabels, VectorLabels, check_column, open_labels
 from prithvi.chips.spec import StoreSpec
 from prithvi.chips.splits import block_split
 from prithvi.chips.store import ChipStore
-from prithvi.chips.tile_units import Recipe, tile_units
+from prithvi.chips.tile_units import tile_units
 from prithvi.errors import ConfigError
 from prithvi.files import sha256
 from prithvi.hls.items import read_items
@@ -143,7 +144,7 @@ def _labels(recipe: Recipe, note: Callable[[str], None]) -> VectorLabels | Raste
         keep=recipe.keep,
         product=recipe.label_product,
     )
-    note(f"Labels of {labels.told}" if isinstance(labels, VectorLabels) else f"Labels: {labels.told}")
+    note(f"Labels of {labels.summary}" if isinstance(labels, VectorLabels) else f"Labels: {labels.summary}")
     return labels
 
 

@@ -1,4 +1,4 @@
-"""What a chip store holds: one frozen description, the arrays it asks for, and the samples' own facts."""
+"""The form of a chip store: its description, its arrays, and the facts about each sample."""
 
 from __future__ import annotations
 
@@ -114,11 +114,11 @@ class Sample:
 
     name: str
     crs: str
-    """`EPSG:...` where there is a code, else WKT; empty for an image without a place."""
+    """`EPSG:...` where there is a code, else WKT; empty for an image without a CRS."""
     affine: tuple[float, ...]
     """Six coefficients a, b, c, d, e, f from column and row to x and y."""
     lat: float
-    """Of the middle; NaN for an image without a place."""
+    """Of the centre; NaN for an image without a CRS."""
     lon: float
     times: tuple[dt.datetime | None, ...]
     granules: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Parts of a dataset that lie apart: whole blocks of ground go to one part, with a strip between the parts left out."""
+"""Spatial splits: each block of ground goes to one part, and chips near another part become a buffer."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from prithvi.chips.spec import Sample
 from prithvi.errors import ConfigError
 
 BUFFER = "buffer"
-"""The part of chips that lie too near to another part: they are kept and belong to none."""
+"""The part of chips too near to another part: kept in the store, but used by none."""
 EQUAL_AREA = "EPSG:6933"
 _ATTEMPTS = 20
-"""Draws after which it is given up to give every part a chip."""
+"""Draws that may leave a part without a chip before the split is refused."""
 _DISTANCE = re.compile(r"^(\d+(?:\.\d+)?)(m|km)$")
 
 
@@ -72,7 +72,7 @@ class BlockSplit:
         )
 
     def _blocks(self, samples: Sequence[Sample], shapes: Sequence[Polygon]) -> list[tuple[int, int]]:
-        """The block in which the middle of each chip lies, on an equal-area grid that is the same everywhere."""
+        """The block that contains the centre of each chip, on one global equal-area grid."""
         side = self.side
         if side is None:
             moved = _projected(samples, shapes, [_local(sample) for sample in samples])
@@ -135,7 +135,7 @@ def footprint(sample: Sample, height: int, width: int) -> Polygon:
 
 
 def _local(sample: Sample) -> str:
-    """The UTM zone in which distances near a sample are true to one part in a thousand."""
+    """The UTM zone of a sample, where distances are exact to one part in a thousand."""
     zone = int((sample.lon + 180) // 6) % 60 + 1
     return f"EPSG:{(32700 if sample.lat < 0 else 32600) + zone}"
 
@@ -156,19 +156,19 @@ def _projected(samples: Sequence[Sample], shapes: Sequence[Polygon], targets: Se
 def _keep_apart(
     samples: Sequence[Sample], shapes: Sequence[Polygon], parts: npt.NDArray[np.str_], distance: float
 ) -> npt.NDArray[np.str_]:
-    """Parts with `buffer` for every chip nearer than `distance` to another part that counts more."""
+    """The parts, with `buffer` for every chip nearer than `distance` to a part of more weight."""
     # Distances are measured in UTM, zone by zone: a zone's own chips against all that lie near, each pair of chips in
     # at least one of its two zones. Of a pair that is too near, the chip of the lighter part becomes buffer.
     result = parts.astype(object)
     weight = {"train": 0, "val": 1, "test": 2}
     zones = np.array([_local(sample) for sample in samples])
     for zone in sorted(set(zones)):
-        # A zone's chips with those of all others that are near: measured in that zone.
+        # The zone's chips and all chips near them, in the zone's coordinates.
         near = _near(samples, zones == zone, distance)
         moved = _projected([samples[i] for i in near], [shapes[i] for i in near], [str(zone)] * len(near))
         tree = shapely.STRtree(moved)
         mine = np.flatnonzero(zones[near] == zone)
-        # The smallest distance of which floating point can still say that it is less.
+        # dwithin includes the distance itself; chips exactly that far apart are far enough.
         left, right = tree.query([moved[i] for i in mine], predicate="dwithin", distance=distance * (1 - 1e-9))
         for one, other in zip(near[mine[left]], near[right], strict=True):
             if parts[one] != parts[other]:
@@ -178,7 +178,7 @@ def _keep_apart(
 
 
 def _near(samples: Sequence[Sample], inside: npt.NDArray[np.bool_], distance: float) -> npt.NDArray[np.int_]:
-    """Positions of samples whose middle lies within reach of the box around those `inside`, in degrees, generously."""
+    """Positions of samples that may be near those `inside`, by their centres in degrees with a generous margin."""
     # A coarse filter before anything is projected: a degree of latitude is 111 km, one of longitude shrinks with the
     # cosine of the latitude, and 50 km are added for the size of chips and the rounding here.
     lon, lat = np.array([s.lon for s in samples]), np.array([s.lat for s in samples])

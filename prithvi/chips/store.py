@@ -63,7 +63,7 @@ class ChipStore:
         """A new store of chips in memory; more can be appended.
 
         Raises:
-            DatasetError: something is there already, or a chip has another form.
+            DatasetError: the store exists already, or a chip has another form.
 
         """
         if (Path(path) / "zarr.json").exists():
@@ -82,7 +82,7 @@ class ChipStore:
         return ChipStore(self.path)
 
     def __len__(self) -> int:
-        return self.array("image").shape[0]
+        return sum(self.attributes["samples"].values())
 
     def array(self, name: str) -> ShardedArray:
         """One of the arrays `image`, `fmask`, `label`.
@@ -98,7 +98,7 @@ class ChipStore:
         return self._arrays[name]
 
     def read(self, indices: Sequence[int], names: Iterable[str] | None = None) -> dict[str, npt.NDArray[Any]]:
-        """Samples in the order of `indices`: `image` (sample, time, band, y, x), `fmask`, `label` as far as there are.
+        """Samples in the order of `indices`: `image` (sample, time, band, y, x), and `fmask`, `label` if present.
 
         Raises:
             IndexError: no such sample.
@@ -114,7 +114,7 @@ class ChipStore:
 
     @cached_property
     def samples(self) -> gpd.GeoDataFrame:
-        """One row a sample: name, tile, split, dates, granules, shares, and its middle as a point (EPSG:4326)."""
+        """One row a sample: name, tile, split, dates, granules, shares, and its centre as a point (EPSG:4326)."""
         rows = read_samples(self.path)
         columns = ("name", "tile", "split", "times", "granules", "good", "filled", "labelled", "crs", "affine")
         places = [Point(row.lon, row.lat) if np.isfinite(row.lat) else None for row in rows]
@@ -179,7 +179,7 @@ class _InMemory:
 
     @cached_property
     def key(self) -> str:
-        """Says which chips they are, so that an interrupted append is only taken up with the same ones."""
+        """A digest of the chips, so that an interrupted append is resumed with the same ones only."""
         digest = hashlib.sha256()
         for chip in self.samples:
             digest.update(json.dumps(chip.sample.to_dict()).encode())

@@ -1,4 +1,4 @@
-"""Which tiles: equal draws from strata, and validation tiles that lie apart.
+"""Sampling of tiles: equal draws from strata, and validation tiles apart from training tiles.
 
 After the published sampling for Prithvi-EO-2.0 (NASA-IMPACT/prithvi-global-workshop): land cover and ecoregions decide,
 common strata are thinned, rare ones keep a least number, 5 % of the tiles validate, and training tiles that share more
@@ -28,7 +28,7 @@ from prithvi.scenes.polygons import read_vectors
 
 @dataclass(frozen=True)
 class TileSample:
-    """Chosen tiles and how balanced they are."""
+    """The sampled tiles and their balance."""
 
     tiles: gpd.GeoDataFrame
     """The chosen rows, with `stratum` and `split` (`train` or `val`)."""
@@ -69,8 +69,8 @@ def sample_tiles(
         tiles: a row a tile, its footprint as geometry, with a CRS.
         strata: names of the columns that decide.
         count: tiles to draw; fewer are drawn where there are no more.
-        clusters: k-means clusters of the numeric columns; needed where there are any.
-        minimum: tiles that every class of every column keeps, as far as it has them.
+        clusters: k-means clusters of the numeric columns; needed if there are such columns.
+        minimum: tiles kept of every class of every column, if it has as many.
         validation: share of the drawn tiles that validate.
         overlap: share of its own area that a training tile may have in common with a validation tile.
         seed: of every draw.
@@ -104,7 +104,7 @@ def sample_tiles(
 
 
 def read_tiles(path: str | Path, items: Sequence[pystac.Item]) -> gpd.GeoDataFrame:
-    """A table of tiles to choose among: those of which there are granules, with their squares where it has none.
+    """A table of tiles to sample from: the rows with granules, with the tiles' squares if it has no geometry.
 
     Raises:
         DatasetError: the file cannot be read, has no column `tile`, or names no tile that there is a granule of.

@@ -1,7 +1,7 @@
-"""One MGRS tile to chips: its granules are read in strips as high as a chip, and what passes the filters is cut out.
+"""One MGRS tile to chips: its granules are read in strips as high as a chip, and windows that pass the filters are cut.
 
 Every date of a tile lies on one grid, so nothing is resampled. A strip of all dates is in memory at a time: memory
-depends on the width of a tile and on the dates, never on how many tiles or chips there are.
+depends on the width of a tile and the number of dates, not on the number of tiles or chips.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -24,10 +24,8 @@ from rasterio.warp import transform_geom
 from rasterio.windows import Window
 from shapely.geometry import box, mapping, shape
 
-from prithvi.bands import PRITHVI_BANDS
 from prithvi.chips.date_plan import SEQUENCES, SPLIT
-from prithvi.chips.date_rule import DateRule
-from prithvi.chips.filters import Filters, fill_holes, shares, to_int16
+from prithvi.chips.filters import Recipe, fill_holes, shares, to_int16
 from prithvi.chips.label_files import LabelsHere, RasterHere, RasterLabels, VectorLabels
 from prithvi.chips.spec import NO_FMASK, UNLABELLED, Chip, Sample, StoreSpec, crs_name
 from prithvi.errors import DatasetError, ScaleError, SceneError
@@ -40,36 +38,6 @@ from prithvi.scenes.headers import header
 from prithvi.scenes.layout import values_of
 from prithvi.scenes.pixels import convert, plane_of, read_planes
 from prithvi.scenes.validity import IMPOSSIBLE, Range, strike
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How chips are cut out of granules."""
-
-    size: int = 224
-    """Side of a chip in pixels."""
-    frames: int = 3
-    bands: tuple[str, ...] = PRITHVI_BANDS
-    filters: Filters = field(default_factory=Filters)
-    dates: DateRule = field(default_factory=DateRule)
-    per_tile: int = 3000
-    """Most chips of a tile."""
-    per_place: int = 10
-    """Most chips of one place, each of other dates."""
-    labels: str | None = None
-    """File of labels, see `prithvi.chips.label_files.open_labels`."""
-    class_column: str | None = None
-    background: str | None = None
-    ignore: tuple[str, ...] = ()
-    """Values or classes of the label file that are no class."""
-    keep: tuple[str, ...] = ()
-    """Values of a label raster that are classes though they look like no data."""
-    label_product: str | None = None
-    """What a label raster is, see `open_labels`."""
-    least_labelled: float = 0.0
-    """Chips with no more than this share of labelled pixels are left out, where there are labels."""
-    area: str | None = None
-    """Vector file: only chips that touch one of its features."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +63,7 @@ class GranuleFiles:
 
 @dataclass(frozen=True)
 class Strip:
-    """Rows of one date as high as a chip, and what each window in them, counted from the left, is like."""
+    """Rows of one date as high as a chip, with shares for each window from the left."""
 
     bands: npt.NDArray[np.int16]
     """(band, height, width), `NODATA` where there is none."""
@@ -109,7 +77,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class TileUnit:
-    """A tile, the dates that go together, and what its chips have to fulfil."""
+    """A tile, its sequences of dates, and how chips are cut out of them."""
 
     tile: str
     granules: tuple[GranuleFiles, ...]
@@ -227,7 +195,7 @@ class TileUnit:
             yield Chip(image, sample, fmask if spec.fmask else None, label if spec.classes else None)
 
     def _day(self, granule: GranuleFiles) -> str:
-        """The day as a granule's name has it, with its time where another of the tile is of the same day."""
+        """The day as in a granule's name, with the time if the tile has another granule of that day."""
         alone = sum(other.time.date() == granule.time.date() for other in self.granules) == 1
         return f"{granule.time:%Y%j}" if alone else f"{granule.time:%Y%jT%H%M%S}"
 
@@ -239,7 +207,7 @@ def tile_units(
     labels: VectorLabels | RasterLabels | None = None,
     split_column: str | None = None,
 ) -> list[TileUnit]:
-    """One unit a tile, out of items that say which sequences they belong to.
+    """One unit a tile, from items that list their sequences.
 
     Args:
         items: what `prithvi.chips.date_plan.choose_dates` gives.
@@ -270,8 +238,8 @@ def tile_units(
             )
         granules = tuple(GranuleFiles.of(item, recipe.bands) for item in found)
         options = gdal_environment([granule.fmask for granule in granules])
-        told = tuple(sorted((key, str(value)) for key, value in options.items()))
-        units.append(TileUnit(tile, granules, rows, recipe, seed, labels, split_column, area, told))
+        settings = tuple(sorted((key, str(value)) for key, value in options.items()))
+        units.append(TileUnit(tile, granules, rows, recipe, seed, labels, split_column, area, settings))
     return units
 
 
@@ -302,7 +270,7 @@ class _Layers:
     def read(self, row: int, height: int) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]:
         """Rows from `row` on: (band, height, width) with `NODATA`, and Fmask (height, width).
 
-        What cannot be reflectance is missing, as it is in a map (see `prithvi.scenes.validity`).
+        Values that cannot be reflectance are missing, as in a map (see `prithvi.scenes.validity`).
 
         """
         window = Window(0, row, self.fmask.width, height)
@@ -329,7 +297,7 @@ class _Layers:
     def _refuse_scale(
         self, struck: tuple[npt.NDArray[np.bool_], npt.NDArray[np.generic]], known: int, row: int
     ) -> None:
-        """Raises ScaleError where most pixels are no reflectance, and not for holding one and the same fill value."""
+        """Raises ScaleError if most pixels cannot be reflectance, unless that is one fill value in all of them."""
         where, held = struck
         values, numbers = np.unique(held[where], return_counts=True)
         others = int(numbers.sum() - numbers.max())

@@ -1,4 +1,4 @@
-"""Whether every byte of a store is as it was written."""
+"""Checks a store's files against the checksums written with them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from prithvi.files import sha256
 
 @dataclass(frozen=True)
 class Problem:
-    """One file that is not as it should be."""
+    """A damaged, missing or unknown file."""
 
     path: str
     """Under the store."""
@@ -33,7 +33,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Report:
-    """What was looked at, and what was found."""
+    """The result of a check."""
 
     files: int
     problems: list[Problem]
@@ -44,7 +44,7 @@ class Report:
 def verify(path: str | Path, progress: Callable[[int, int], None] | None = None) -> Report:
     """Compares every file with the list of checksums that was written with it.
 
-    Of a store whose build was interrupted, what is done so far is looked at.
+    Of an unfinished store, the files written so far are checked.
 
     Raises:
         DatasetError: there is no store.
@@ -86,7 +86,7 @@ def _pending(journal: Journal) -> tuple[dict[str, str], str]:
 
 
 def _state(root: Path, file: Path, name: str) -> str:
-    """Missing, altered, or truncated, where that can be told."""
+    """`missing`, `altered`, or `truncated` if the size shows it."""
     if not file.is_file():
         return "missing"
     size = file.stat().st_size
@@ -94,7 +94,7 @@ def _state(root: Path, file: Path, name: str) -> str:
 
 
 def _index_is_broken(root: Path, file: Path, name: str, size: int) -> bool:
-    """Whether a shard's index, which stands at its end, points behind the end of the file."""
+    """Whether a shard's index (the last bytes of its file) points beyond the file."""
     form = _form(root, name)
     if form is None:
         return False

@@ -1,4 +1,4 @@
-"""A store's files written: each shard whole and noted, then everything moved into place at once."""
+"""Writing a store's files: each shard is completed and noted, then all are moved into place together."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def write_shards(
         journal: of the build.
         spec: form of the store.
         rows: new samples in the order of the store.
-        old: how many samples the finished store holds; the new ones follow. A shard that they begin in the middle of
-            is written anew with the old samples that it holds.
+        old: how many samples the finished store holds; the new ones follow. If they begin inside a shard, it is
+            rewritten together with its old samples.
         runner: `prithvi.parallel.run` with where it runs.
 
     """

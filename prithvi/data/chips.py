@@ -45,10 +45,10 @@ class Chip:
 
 
 class ChipDataset(Dataset[dict[str, Any]]):
-    """Chips as samples, read when asked for.
+    """Chips as samples, read on access.
 
     A sample holds `image` (band, T, Y, X) in the units of the layout's contract, `valid` (T, Y, X) bool, `label`
-    (Y, X) int64 class numbers with `prithvi.contract.IGNORE` where there is none (or one number of the whole chip; or
+    (Y, X) int64 class numbers with `prithvi.contract.IGNORE` elsewhere (or one number for the whole chip; or
     `target` (Y, X) float32 in the unit of the layout's quantity, NaN where there is none), `temporal_coords` (T, 2)
     year and day of the year counted from 0, `location_coords` (2) latitude and longitude, both float32 and NaN where
     unknown, and `id`.
@@ -56,7 +56,7 @@ class ChipDataset(Dataset[dict[str, Any]]):
     Args:
         chips: the chips.
         layout: what their pixels and labels mean.
-        crop: draw a random square of that many pixels from each sample; None gives whole chips.
+        crop: draw a random square of that many pixels from each sample; None returns whole chips.
         samples: length of the dataset, chips taking turns; None for one sample a chip.
 
     """
@@ -141,8 +141,8 @@ class ChipDataset(Dataset[dict[str, Any]]):
         return Window(column, row, self.crop, self.crop)
 
     def _pixels(self, image: ImageFile, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        """(time, band, y, x) in contract units, or int16 if they are that already, 0 without data; (time, y, x) where
-        all is there.
+        """(time, band, y, x) in contract units, or int16 as stored if that is the same, 0 without data; and where all
+        bands have data, (time, y, x).
         """
         contract = self.layout.contract
         rows, columns = window.toslices()

@@ -30,7 +30,7 @@ class GapDataModule(PretrainDataModule):
         stores: folders of chip stores.
         masks: folders of GeoTIFF cloud masks of the chips' size (1 cloud, 0 clear), as the public dataset has them.
         clouds: chip stores whose Fmasks give shapes, beside or instead of `masks`.
-        frames: dates of a series; chips with more give some of theirs, in order.
+        frames: dates of a series; of chips with more dates some are taken, in order.
         weights: how often each store is drawn, any scale; null for as many times as it has samples.
         split: part that is trained on; a store without parts is taken whole.
         val_split: part that the best checkpoint is chosen by.

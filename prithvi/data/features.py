@@ -19,7 +19,7 @@ _NOT_KEPT = ("image", "clear", "temporal_coords", "location_coords")
 
 
 class Frozen(Protocol):
-    """A task whose encoder does not move; `prithvi.tasks.FineTuningTask` is one."""
+    """A task whose encoder is frozen; `prithvi.tasks.FineTuningTask` is one."""
 
     device: torch.device
     training: bool
@@ -51,7 +51,7 @@ class Features:
         self._ready: dict[str, FeatureDataset] = {}
 
     def of(self, dataset: Dataset[dict[str, Any]], part: str, task: Frozen, trainer: L.Trainer) -> FeatureDataset:
-        """The samples with their features; those that are not there yet are computed, as far as the limit allows.
+        """The samples with their features; missing ones are computed, up to the limit.
 
         Raises:
             ConfigError: the task's features would change from one step to the next.
@@ -90,7 +90,7 @@ class FeatureDataset(Dataset[dict[str, Any]]):
     """Samples of a dataset with `features` (windows, layers*T*D, h, w) and `size` (2) instead of their images.
 
     An array of each name and shape has a chunk a sample. A line of `journal.txt` says that a sample is whole, so a
-    computation that was killed goes on where it was.
+    killed computation is resumed.
 
     Args:
         dataset: the samples, always the same ones.

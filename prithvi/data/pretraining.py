@@ -26,11 +26,11 @@ class PretrainDataModule(L.LightningDataModule):
         weights: how often each store is drawn, any scale; null for as many times as it has samples. A batch is of
             stores of one number of dates.
         split: part that is trained on; a store without parts is taken whole.
-        val_split: part whose loss is watched; a store without it is not watched.
+        val_split: part whose loss is logged; stores without it are skipped.
         batch_size: samples a device and step.
         num_workers: processes that read, a device.
         buffer: samples that are shuffled together, out of shards in random order.
-        frames: numbers of dates; one is drawn for each batch, and samples with more give some of theirs, in order.
+        frames: numbers of dates; one is drawn for each batch, and of samples with more some are taken, in order.
             null for all dates of a store.
         balance: `tile`, `label` (the rarest class in a chip; reads all labels once) or any other column of a store's
             samples, such that each value is drawn equally often within its store; null for none.
@@ -114,7 +114,7 @@ class PretrainDataModule(L.LightningDataModule):
         )  # fmt: skip
 
     def cloud_shapes(self) -> list[npt.NDArray[np.bool_]]:
-        """(N, Y, X) masks of the clouds in each store that gives them."""
+        """(N, Y, X) cloud masks of each store in `clouds`."""
         return [cloud_masks(store) for store in self.clouds]
 
     def train_dataloader(self) -> StreamLoader:

@@ -35,7 +35,7 @@ class LayoutSource:
         self.name = layout.name
 
     def dataset(self, split: str, crop: int | None = None) -> ChipDataset:
-        """The chips of a split, every file of which is there; no pixel is read.
+        """The chips of a split, whose files all exist; no pixel is read.
 
         Raises:
             DatasetError: the dataset has no labels; or files are missing.

@@ -23,7 +23,7 @@ from prithvi.hls import good
 
 
 class StoreDataset(Dataset[dict[str, Any]]):
-    """Samples of a chip store, read when asked for; a batch is asked for at once.
+    """Samples of a chip store, read on access, a batch at a time.
 
     A sample holds `image` (band, T, Y, X) int16 as stored, `valid` (T, Y, X) bool (False without data and where a value
     was filled from its neighbour), `clear` (T, Y, X) bool (valid, and neither cloud nor shadow by Fmask, where the
@@ -129,7 +129,7 @@ def contract_of(stores: Sequence[ChipStore], weights: Sequence[float]) -> Contra
 
 
 def has_part(store: ChipStore, split: str) -> bool:
-    """Whether a store has a part; the halves of `val` are there where `val` is and `test` is not."""
+    """Whether a store has a part; the halves of `val` exist where `val` does and `test` does not."""
     parts = store.attributes["samples"]
     return split in parts or (split in HALVES and "val" in parts and "test" not in parts)
 
@@ -157,12 +157,13 @@ def with_frames(batch: dict[str, Any], dates: Tensor) -> dict[str, Any]:
     found = dict(batch)
     missing = dates < 0
     index = dates.clamp(min=0)
-    # (B, 1, T, 1, 1) for images and (B, T, 1, 1) for masks, which broadcast against all other axes.
+    # The index is (B, 1, T, 1, 1) for images and (B, T, 1, 1) for masks, expanded to full size without a copy.
     for name, fill, axis in (("image", NODATA, 2), ("valid", False, 1), ("clear", False, 1)):
         values = batch[name]
         shape = [dates.shape[0], *[1] * (values.ndim - 1)]
-        shape[axis] = dates.shape[1]
-        taken = torch.take_along_dim(values, index.view(shape), dim=axis)
+        sizes = [*values.shape]
+        shape[axis] = sizes[axis] = dates.shape[1]
+        taken = torch.take_along_dim(values, index.view(shape).expand(sizes), dim=axis)
         found[name] = taken.masked_fill_(missing.view(shape), fill) if missing.any() else taken
     times = torch.take_along_dim(batch["temporal_coords"], index.unsqueeze(-1).expand(-1, -1, 2), dim=1)
     found["temporal_coords"] = times.masked_fill(missing.unsqueeze(-1), torch.nan)

@@ -1,4 +1,4 @@
-"""An endless, shuffled, weighted stream of batches out of chip stores, which begins again wherever it is told to.
+"""An endless, shuffled, weighted stream of batches out of chip stores, which can start at any batch.
 
 Batch `n` of a stream is a function of the stores, the seed and `n`. Ranks take their slices of it and workers take
 turns at it, so it is the same batch with any number of either; a checkpoint needs to remember one number.
@@ -71,8 +71,8 @@ class ChipStream:
         sources: at least one; all of one height, width and bands.
         batch_size: samples in a batch over all ranks.
         buffer: samples shuffled together.
-        frames: numbers of dates, one of which is drawn for each batch; samples with more give a random part of their
-            dates in order, stores with fewer all they have. None takes all dates.
+        frames: numbers of dates, one of which is drawn for each batch; samples with more dates give a random
+            subset in order, stores with fewer all they have. None takes all dates.
         clouds: (N, Y, X) bool masks of real clouds; a batch then holds `clouds` (B, T, Y, X), drawn and flipped.
         seed: of every draw.
 
@@ -145,7 +145,7 @@ class ChipStream:
         return {**found, "number": number, "complete": bool(found["valid"].all())}
 
     def describe(self) -> dict[str, Any]:
-        """What the order depends on, to be compared when a run goes on."""
+        """Everything that the order depends on, compared when a run is resumed."""
         return {
             "sources": [[source.name, len(source.indices), round(source.weight, 9)] for source in self.sources],
             "buffer": self.buffer,
@@ -277,11 +277,11 @@ class StreamLoader(DataLoader[dict[str, Any]]):
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
-        """How many samples all ranks together have had, and of what."""
+        """Samples that all ranks have seen together, and of which stream."""
         return {"samples": self.position * self.stream.batch_size, **self.stream.describe()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on behind what a checkpoint has seen. Another batch size begins at its next whole batch."""
+        """Resumes behind the samples that a checkpoint has seen; another batch size starts at its next whole batch."""
         own = self.stream.describe()
         for key, value in own.items():
             if state.get(key) != value:

@@ -1,4 +1,4 @@
-"""Granules to disk, file by file: begun ones go on where they were, whole ones stay."""
+"""Granules to disk, file by file: partial files are resumed, complete ones kept."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from prithvi.hls.items import asset_href, write_items
 from prithvi.scenes.access import EARTHDATA, headers, local_path, signed
 
 _BLOCK = 1 << 15
-"""Bytes written at a time: what a broken connection loses at most."""
+"""Bytes written at a time: the most that a broken connection loses."""
 _TRIES = 4
 _SHA256 = "1220"
 """How a multihash of SHA-256 begins (STAC's file extension)."""
@@ -44,7 +44,7 @@ def get(
         bands: common names; Fmask always comes along.
         workers: files fetched at once.
         progress: called with (files, all files).
-        hosts: hosts that want NASA's login.
+        hosts: hosts that need NASA's login.
 
     Returns:
         The items, with the addresses of the files on disk.
@@ -115,7 +115,7 @@ def _checks(item: pystac.Item, href: str) -> tuple[int | None, str | None]:
 
 
 def _fetch(href: str, target: Path, checks: tuple[int | None, str | None], hosts: Sequence[str]) -> None:
-    """One file, whole under its name or begun under `.part`."""
+    """Fetches one file; until it is complete its name ends in `.part`."""
     size, sha = checks
     if target.is_file() and (size is None or target.stat().st_size == size):
         return
@@ -146,7 +146,7 @@ def _fetch(href: str, target: Path, checks: tuple[int | None, str | None], hosts
 
 
 def _download(href: str, part: Path, hosts: Sequence[str]) -> None:
-    """Fetches an address, from where `part` ends; begins anew where the server has another file by now."""
+    """Fetches an address, resuming at the end of `part`; starts over if the file on the server has changed."""
     try:
         import requests
     except ImportError as error:
@@ -165,7 +165,7 @@ def _download(href: str, part: Path, hosts: Sequence[str]) -> None:
         try:
             # requests drops Authorization when a redirect leaves the host.
             with requests.get(signed(href), headers=wanted, stream=True, timeout=60) as answer:
-                if answer.status_code == 416:  # nothing is left of it, or it has become shorter
+                if answer.status_code == 416:  # it is complete, or has become shorter
                     part.unlink()
                     continue
                 if answer.status_code >= 400:
@@ -182,7 +182,7 @@ def _download(href: str, part: Path, hosts: Sequence[str]) -> None:
 
 
 def _keep(answer: Any, part: Path, mark: Path) -> None:
-    """Writes an answer behind what is there, or anew where the server sends all of it."""
+    """Appends a response to the partial file, or restarts it if the server sends the whole file."""
     import requests
 
     goes_on = answer.status_code == 206

@@ -52,7 +52,7 @@ def decode(fmask: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:
 
 
 def good(fmask: npt.NDArray[np.uint8], bad: Sequence[str] = BAD) -> Mask:
-    """Where a pixel is there and none of the `bad` conditions holds: by default neither cloud nor cloud shadow.
+    """Where there is data and none of the `bad` conditions holds: by default neither cloud nor cloud shadow.
 
     Same shape, bool.
     """

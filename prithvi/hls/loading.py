@@ -48,7 +48,7 @@ def load(
         items: granules.
         bands: common names; each product's own ids are looked up.
         grid: the pixels to give; None takes the granules' own, which have to be of one UTM zone. On another grid
-            than theirs each pixel takes the granule's pixel that its middle lies in, whatever the chunks.
+            than theirs each pixel takes the granule's pixel that contains its centre, whatever the chunks.
         bbox: west, south, east, north in degrees: only this part; west is greater than east across the date line.
         fmask: whether the quality layer comes along.
         chunks: of the lazy arrays, by `y` and `x`; 512 x 512 pixels if left out.
@@ -131,7 +131,7 @@ def _cropped(grid: GeoBox, bbox: Sequence[float]) -> GeoBox:
 
 @dataclass(frozen=True)
 class _OnGrid:
-    """A file on the pixels of a grid, for dask: each pixel takes the one that its middle lies in.
+    """A file on the pixels of a grid, for dask: each pixel takes the one that contains its centre.
 
     Which one that is follows from the pixel's own row and column, so it is the same however the array is cut in chunks.
     GDAL's warp follows a straight line between the ends of what it is asked for, to an eighth of a pixel, and gives
@@ -161,7 +161,7 @@ class _OnGrid:
 
         """
         (top, bottom, _), (left, right, _) = (part.indices(size) for part, size in zip(key, self.shape, strict=True))
-        rows, columns = _middles(self.own, self.grid, (top, bottom), (left, right))
+        rows, columns = _pixels_under(self.own, self.grid, (top, bottom), (left, right))
         inside = (rows >= 0) & (rows < self.own.shape[0]) & (columns >= 0) & (columns < self.own.shape[1])
         found = np.full(inside.shape, self.written, self.dtype)
         if not inside.any():
@@ -186,10 +186,10 @@ class _OnGrid:
 
 
 @lru_cache(maxsize=16)
-def _middles(
+def _pixels_under(
     own: GeoBox, grid: GeoBox, rows: tuple[int, int], columns: tuple[int, int]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Rows and columns of a granule that the middles of a grid's pixels lie in, to be broadcast against each other."""
+    """Rows and columns of a granule's pixels that contain the centres of a grid's, to be broadcast together."""
     down, along = np.arange(*rows)[:, None] + 0.5, np.arange(*columns)[None] + 0.5
     alike = same_crs(grid, own)
     step = ~own.affine @ grid.affine
@@ -202,7 +202,7 @@ def _middles(
             points = Transformer.from_crs(str(grid.crs), str(own.crs), always_xy=True).transform(*points)
         across, low = ~own.affine @ points
         found = [low, across]
-    # Where a middle lies on the edge of two pixels, the last digits shall not choose.
+    # A centre on the edge of two pixels goes to the right and lower one, not by its last digits.
     beside = [np.where(np.isfinite(part), np.floor(np.round(part, 6)), -1) for part in found]
     return beside[0].astype(np.int64), beside[1].astype(np.int64)
 

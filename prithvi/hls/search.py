@@ -1,4 +1,4 @@
-"""Finding granules: over any STAC API, or among items at hand, with the same filters."""
+"""Searching for granules: in any STAC API or in local items, with the same filters."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def search(
 
 
 def days(start: str | None, end: str | None) -> tuple[dt.date | None, dt.date | None]:
-    """First and last day of what two words such as 2022-03 and 2022-10 say.
+    """First and last day of a period such as 2022-03 to 2022-10.
 
     Raises:
         ConfigError: a word is no year, month or day, or the end lies before the start.
@@ -135,7 +135,7 @@ def _place(bbox: Sequence[float] | None, area: BaseGeometry | None) -> BaseGeome
 def _ask(
     address: str, place: BaseGeometry | None, first: dt.date | None, last: dt.date | None, products: Sequence[str]
 ) -> list[pystac.Item]:
-    """All HLS items that an API has for a place and a time; clouds are looked at here, as not every API filters."""
+    """All HLS items of a STAC API for a place and a time; clouds are filtered later, as not every API can."""
     try:
         import pystac_client
         import requests
@@ -179,7 +179,7 @@ def _filter(
     limit: int | None,
     source: str,
 ) -> list[pystac.Item]:
-    """What passes every filter; an API may have ignored any of them."""
+    """The items that pass every filter; an API may have ignored some."""
     granules = {item.id: item for item in items if is_granule_name(item.id)}  # twice where two spellings hold it
     left = sorted(granules.values(), key=lambda item: Granule.parse(item.id))
     steps: list[tuple[str, Callable[[pystac.Item], Any]]] = [

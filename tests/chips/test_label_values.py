@@ -54,14 +54,14 @@ def test_values_stay_the_classes_values_whatever_their_order_and_gaps(tmp_path: 
     labels = open_labels(raster(tmp_path / "l.tif", [30, 10, 20]))
     assert classes(labels) == [(10, "10"), (20, "20"), (30, "30")]
     assert stripes(labels) == [30, 10, 20]
-    assert labels.told == "classes are 10, 20, 30."
+    assert labels.summary == "classes are 10, 20, 30."
 
 
 def test_ignored_values_are_no_class(tmp_path: Path) -> None:
     labels = open_labels(raster(tmp_path / "l.tif", [1, 0, 9, 2]), ignore=["0", "9"])
     assert classes(labels) == [(1, "1"), (2, "2")]
     assert stripes(labels) == [1, None, 2]
-    assert labels.told == "classes are 1, 2; no class are 0 in 64 pixels, 9 in 64 pixels."
+    assert labels.summary == "classes are 1, 2; no class are 0 in 64 pixels, 9 in 64 pixels."
     with pytest.raises(DatasetError, match=r"--ignore takes whole numbers for a raster, such as 254,255; found \['x'"):
         open_labels(tmp_path / "l.tif", ignore=["x"])
     with pytest.raises(DatasetError, match="--ignore and --keep both say 9"):
@@ -139,8 +139,8 @@ def test_dswx_is_known_by_its_name_and_its_masked_values_are_no_class(tmp_path: 
     labels = open_labels(raster(tmp_path / name.format("01_WTR"), [0, 1, 252, 2, 253, 254, 255]))
     assert classes(labels) == [(0, "not water"), (1, "open water"), (2, "partial surface water")]
     assert stripes(labels) == [0, 1, None, 2]
-    assert "253 (cloud or cloud shadow) in 32 pixels" in labels.told
-    assert "is read as DSWx-HLS WTR: " in labels.told
+    assert "253 (cloud or cloud shadow) in 32 pixels" in labels.summary
+    assert "is read as DSWx-HLS WTR: " in labels.summary
     kept = open_labels(tmp_path / name.format("01_WTR"), keep=["252"])
     assert classes(kept)[-1] == (252, "snow or ice")
     both = open_labels(raster(tmp_path / name.format("02_BWTR"), [0, 1, 253]))
@@ -181,7 +181,7 @@ def test_the_real_provisional_dswx_is_read_with_its_own_classes(shared: Path) ->
     assert isinstance(labels, RasterLabels)
     assert labels.values == (0, 1, 2, 3, 4)
     assert labels.classes[1].name == "water, high confidence"
-    assert "9 (cloud, shadow or snow) in" in labels.told
+    assert "9 (cloud, shadow or snow) in" in labels.summary
     assert open_labels(folder / "dswx_hls_v0.1_B02_BWTR.tif").classes[1].name == "water"
     for layer in ("B03_CONF", "B04_DIAG", "B09_CLOUD"):
         with pytest.raises(DatasetError, match=r"holds no classes of land or water: give the layer WTR"):

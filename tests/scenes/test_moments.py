@@ -11,7 +11,7 @@ import rasterio
 
 import prithvi as package
 from prithvi.bands import PRITHVI_BANDS
-from prithvi.chips.date_rule import DateRule
+from prithvi.chips.date_plan import DateRule
 from prithvi.chips.filters import Filters
 from prithvi.chips.recipes import Recipe, store_of_granules
 from prithvi.errors import BandError, SceneError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prithvi.cli.data.date_options import Frames, MaxCloud, MaxGap, MinGap, Sequences, date_rule
+from prithvi.cli.data.date_options import Frames, MaxCloud, MaxGap, MinGap, Sequences
 
 if TYPE_CHECKING:
     from prithvi.parallel import Progress
@@ -59,7 +59,7 @@ def build_verb(
 ) -> None:
     """Cuts chips that pass the filters, and keeps them in a Zarr store. A killed build goes on where it was."""
     from prithvi.catalog import dataset_names
-    from prithvi.chips import Filters
+    from prithvi.chips import DateRule, Filters
     from prithvi.chips.recipes import Recipe, store_of_dataset, store_of_granules
     from prithvi.cli.progress import Bar
     from prithvi.errors import ConfigError
@@ -81,7 +81,7 @@ def build_verb(
             "append": append,
             "progress": progress,
         }
-        if source in dataset_names() and not Path(source).exists():
+        if not Path(source).exists() and source in dataset_names():
             if root is None:
                 raise ConfigError(f"{source} is a dataset: say where its archive was unpacked (--root DIR).")
             if labels is not None or ignore or keep or label_product:
@@ -94,7 +94,7 @@ def build_verb(
                 size=size or 224,
                 frames=frames,
                 filters=Filters(good, missing),
-                dates=date_rule(frames, min_gap, max_gap, max_cloud, sequences),
+                dates=DateRule.of_percent(frames, min_gap, max_gap, max_cloud, wanted=sequences),
                 per_tile=per_tile,
                 per_place=per_place,
                 labels=str(labels) if labels is not None else None,

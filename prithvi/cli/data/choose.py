@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from prithvi.cli.data.date_options import Frames, MaxCloud, MaxGap, MinGap, Sequences, date_rule
+from prithvi.cli.data.date_options import Frames, MaxCloud, MaxGap, MinGap, Sequences
 
 
 def choose_verb(
@@ -29,7 +29,7 @@ def choose_verb(
     seed: Annotated[int, typer.Option(help="Of every draw.")] = 1911,
 ) -> None:
     """Chooses tiles so that strata count alike, and dates that are clear and far enough apart."""
-    from prithvi.chips.date_plan import choose_dates
+    from prithvi.chips.date_plan import DateRule, choose_dates
     from prithvi.chips.tile_sampling import read_tiles, sample_tiles
     from prithvi.cli.progress import Bar
     from prithvi.errors import ConfigError
@@ -49,7 +49,7 @@ def choose_verb(
         split = dict(zip(drawn.tiles["tile"], drawn.tiles["split"], strict=True))
     elif strata or count is not None:
         raise ConfigError("--strata and --count choose among --tiles FILE, which was not given.")
-    rule = date_rule(frames, min_gap, max_gap, max_cloud, sequences, max_missing)
+    rule = DateRule.of_percent(frames, min_gap, max_gap, max_cloud, max_missing, wanted=sequences)
     with Bar("looking for clear dates") as bar:
         chosen = choose_dates(items, rule, split=split, progress=bar, note=typer.echo)
     write_items(chosen, output)

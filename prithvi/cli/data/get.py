@@ -21,7 +21,7 @@ def get_verb(
     from prithvi.catalog.stac_catalog import dataset_names
     from prithvi.cli.progress import Bar
 
-    if source in dataset_names() and not Path(source).exists():
+    if not Path(source).exists() and source in dataset_names():
         with Bar(source) as bar:
             fetch_dataset(source, output, bar)
         typer.echo(f"{output}: {source} is unpacked (--data.root {output})")
