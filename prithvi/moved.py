@@ -16,6 +16,15 @@ from types import ModuleType
 
 MOVED = {
     "mapping.textfile": "files",
+    "scenes.arrays": "scenes.dataarrays",
+    "scenes.dates": "scenes.acquisition_dates",
+    "scenes.georeference": "scenes.dataarrays",
+    "scenes.items": "scenes.stac_layout",
+    "scenes.labels": "scenes.band_naming",
+    "scenes.moments": "scenes.acquisition_dates",
+    "scenes.orders": "scenes.band_order",
+    "scenes.refused": "scenes.opening",
+    "scenes.stac": "scenes.stac_items",
 }
 """Old name to new name, both below `prithvi`."""
 

@@ -30,7 +30,7 @@ from prithvi.errors import ScaleError, SceneError
 from prithvi.scenes.grids import difference, grid_of
 from prithvi.scenes.headers import header
 from prithvi.scenes.layout import values_of
-from prithvi.scenes.pixels import convert, plane_of, read_planes
+from prithvi.scenes.planes import convert, plane_of, read_planes
 from prithvi.scenes.validity import IMPOSSIBLE, Range, strike
 
 
