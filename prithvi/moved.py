@@ -56,6 +56,15 @@ MOVED = {
     "tasks.optimising": "tasks.optimizer",
     "terratorch_files": "modelio.terratorch_checkpoint",
     "terratorch_yaml": "modelio.terratorch_config",
+    "scenes.arrays": "scenes.dataarrays",
+    "scenes.dates": "scenes.acquisition_dates",
+    "scenes.georeference": "scenes.dataarrays",
+    "scenes.items": "scenes.stac_layout",
+    "scenes.labels": "scenes.band_naming",
+    "scenes.moments": "scenes.acquisition_dates",
+    "scenes.orders": "scenes.band_order",
+    "scenes.refused": "scenes.opening",
+    "scenes.stac": "scenes.stac_items",
 }
 """Old name to new name, both below `prithvi`."""
 

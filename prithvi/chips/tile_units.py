@@ -36,7 +36,7 @@ from prithvi.scenes.access import gdal_environment, readable
 from prithvi.scenes.grids import difference, grid_of
 from prithvi.scenes.headers import header
 from prithvi.scenes.layout import values_of
-from prithvi.scenes.pixels import convert, plane_of, read_planes
+from prithvi.scenes.planes import convert, plane_of, read_planes
 from prithvi.scenes.validity import IMPOSSIBLE, Range, strike
 
 

@@ -64,7 +64,7 @@ def fill_verb(
     from prithvi.mapping.methods import Method
     from prithvi.mapping.series import fill_series
     from prithvi.scenes import open_scene
-    from prithvi.scenes.moments import moments
+    from prithvi.scenes.acquisition_dates import moments
 
     series = sources if method is not None else sources[1:]
     if not series:

@@ -27,7 +27,7 @@ from prithvi.errors import BandError, DatasetError, MissingExtraError, SceneErro
 from prithvi.files import atomic_file
 from prithvi.hls.granules import Granule, is_granule_name
 from prithvi.scenes.footprint import footprint
-from prithvi.scenes.stac import read_stac
+from prithvi.scenes.stac_items import read_stac
 
 MISSING = "prithvi:missing"
 """Property: share of the granule without data, 0 to 1."""

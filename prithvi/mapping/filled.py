@@ -26,8 +26,8 @@ from prithvi.mapping.scoring import Ground
 from prithvi.mapping.series import in_order
 from prithvi.mapping.together import Turn, turns
 from prithvi.scenes import conform
+from prithvi.scenes.acquisition_dates import dated
 from prithvi.scenes.conform import units_of, without_impossible
-from prithvi.scenes.dates import dated
 from prithvi.scenes.validity import Tally
 from prithvi.windows import WindowPlan
 

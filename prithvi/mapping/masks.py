@@ -21,9 +21,8 @@ from rasterio.windows import Window
 
 from prithvi.errors import SceneError
 from prithvi.mapping.maskproducts import MASK_PRODUCTS, MaskProduct, product_called, product_named, product_of
-from prithvi.scenes.dates import Date, as_days, dated, day_in_name, days_of
+from prithvi.scenes.acquisition_dates import Date, as_days, dated, day_in_name, days_of, granule_of
 from prithvi.scenes.grids import difference, grid_of, grid_of_array, repeats
-from prithvi.scenes.moments import granule_of
 
 Mask = str | Path | None
 """A raster; None where a date has no mask, and all that was observed counts as clear."""

@@ -27,8 +27,8 @@ from prithvi.mapping.scoring import Ground
 from prithvi.mapping.strips import look_over, rows_of
 from prithvi.mapping.together import turns
 from prithvi.scenes import conform, transform_of
+from prithvi.scenes.acquisition_dates import dated, days_of
 from prithvi.scenes.conform import units_of
-from prithvi.scenes.dates import dated, days_of
 from prithvi.scenes.validity import Tally
 
 STORED, SCALE = -9999, 1e-4

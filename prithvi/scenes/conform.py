@@ -17,9 +17,9 @@ from rasterio.transform import xy
 from prithvi.bands import what_it_means
 from prithvi.contract import Contract
 from prithvi.errors import BandError, ScaleError, SceneError
+from prithvi.scenes.band_order import check_order
 from prithvi.scenes.grids import transform_of
 from prithvi.scenes.info import SceneInfo, name_of
-from prithvi.scenes.orders import check_order
 from prithvi.scenes.pixels import judged, source_of
 from prithvi.scenes.validity import HIGHEST, Range, Tally, fill_like, struck
 

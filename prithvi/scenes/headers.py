@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import rasterio
@@ -61,12 +60,8 @@ class File:
         return GeoBox(self.shape, self.transform, self.wkt)
 
 
-def inspect_all(paths: Sequence[str], placed: bool = True) -> dict[str, File]:
-    """Headers of files by their paths; several at once from servers.
-
-    Args:
-        paths: files or addresses.
-        placed: whether they have to say where they lie.
+def inspect_all(paths: Sequence[str]) -> dict[str, File]:
+    """Headers of files or addresses by their paths; several at once from servers.
 
     Raises:
         SceneError: one cannot be opened, or does not say where it lies.
@@ -75,24 +70,24 @@ def inspect_all(paths: Sequence[str], placed: bool = True) -> dict[str, File]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         if not any(map(is_remote, paths)):
-            return {path: _inspect(path, placed) for path in paths}
+            return {path: _inspect(path) for path in paths}
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             try:
-                return dict(zip(paths, pool.map(partial(_inspect, placed=placed), paths), strict=True))
+                return dict(zip(paths, pool.map(_inspect, paths), strict=True))
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
 
 
-def _inspect(path: str, placed: bool) -> File:
+def _inspect(path: str) -> File:
     try:
-        return ask(path, lambda raster: header(path, raster, placed))
+        return ask(path, lambda raster: header(path, raster))
     except RasterioIOError as error:
         raise SceneError(f"{path} cannot be opened as a raster: it is damaged or of no known format.") from error
 
 
 def header(path: str, raster: rasterio.DatasetReader, placed: bool = True) -> File:
-    """What an open file says of itself; see `inspect_all`."""
+    """What an open file says of itself; see `inspect_all`. With `placed` it has to say where it lies."""
     if raster.count == 0:
         raise SceneError(
             f"{shown(path)} holds {len(raster.subdatasets)} rasters and is none itself: give one of them, or several "

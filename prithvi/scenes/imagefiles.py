@@ -19,9 +19,10 @@ from prithvi.catalog import DatasetLayout
 from prithvi.catalog import sensor as sensor_named
 from prithvi.errors import BandError, DatasetError
 from prithvi.scenes.headers import File, header, without_alpha
-from prithvi.scenes.layout import FileBand, Layout, values_of
+from prithvi.scenes.layout import FileBand, Layout, missing_of
 from prithvi.scenes.names import are_unnamed, read_file_name, read_names, split_description
-from prithvi.scenes.pixels import ScenePixels, of_file, pixels_of
+from prithvi.scenes.pixels import ScenePixels, pixels_of
+from prithvi.scenes.planes import of_file
 from prithvi.scenes.scales import OFFSET_SINCE, scale_tag, settle
 
 
@@ -92,9 +93,7 @@ def open_image(
     dates = tuple(dates) if dates is not None else days
     steps = [{band: FileBand(name, number) for band, number in zip(bands, row, strict=True)} for row in numbers]
     entries = {entry: band for step in steps for band, entry in step.items()}
-    missing = {
-        entry: values_of(*layout.nodata, file.nodata[entry.index - 1], read_file_name(name).nodata) for entry in entries
-    }
+    missing = {entry: missing_of(file, entry.index, *layout.nodata) for entry in entries}
     scene = Layout(steps, {name: file}, None, product, missing, name, file.dtypes[numbers[0][0] - 1])
     gain, bias = layout.gain, layout.bias
     if layout.said is not None:

@@ -1,12 +1,45 @@
-"""What is known of a scene beside its pixels and its place."""
+"""What a user says of a source, and what is known of the scene that it becomes, beside its pixels and its place."""
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import xarray as xr
+
+from prithvi.bands import check_names
+from prithvi.catalog import Sensor
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the user says of a source; None leaves it to the source. See `prithvi.open_scene`."""
+
+    bands: list[str] | dict[str, int] | None = None
+    """Names in their order, or numbers in the file, counted from 1, by common name."""
+    sensor: Sensor | None = None
+    dates: list[dt.date] | None = None
+    order: str | None = None
+    scale: float | None = None
+    offset: float | None = None
+    nodata: float | None = None
+
+    @property
+    def product(self) -> str | None:
+        """The key of the sensor's band ids in `prithvi.bands.PRODUCTS`."""
+        return self.sensor.product if self.sensor else None
+
+    @property
+    def names(self) -> list[str]:
+        """Common names of the bands, in their order.
+
+        Raises:
+            BandError: a name means no band.
+
+        """
+        return list(check_names(list(self.bands or ()), self.product))
 
 
 @dataclass(frozen=True)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import datetime as dt
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from prithvi.bands import check_names
 from prithvi.catalog import Sensor
 from prithvi.catalog import sensor as sensor_named
 from prithvi.errors import BandError, SceneError
-from prithvi.scenes.dates import agree, day_in_name
+from prithvi.scenes.acquisition_dates import agree, as_time, day_in_name, granules_named, moments
+from prithvi.scenes.band_naming import ask_for_bands, labels_of_single_files, refuse_unnamed
 from prithvi.scenes.grids import difference
 from prithvi.scenes.headers import File, inspect_all, onto_grid_of, without_alpha
-from prithvi.scenes.labels import ask_for_bands, labels_of_single_files, refuse_unnamed
-from prithvi.scenes.moments import as_time, granules_named, moments
+from prithvi.scenes.info import Given
 from prithvi.scenes.names import are_unnamed, common_names, read_file_name, split_description
 from prithvi.scenes.remote import shown
 from prithvi.scenes.scales import Scales, scale_tag
@@ -44,7 +43,7 @@ class Layout:
     files: dict[str, File]
     """Every file by its path."""
     dates: list[dt.date] | None
-    """Of each step; times (`prithvi.scenes.moments`) where two granules are of one day."""
+    """Of each step; times (`prithvi.scenes.acquisition_dates`) where two granules are of one day."""
     sensor: Sensor | None
     nodata: dict[FileBand, tuple[float, ...]]
     """Values of pixels without data in each band: what it declares and what its product says."""
@@ -63,62 +62,39 @@ class Layout:
     """Factor and summand that bring a band's values to the scale of the others."""
 
 
-def lay_out(
-    paths: Sequence[str],
-    bands: list[str] | dict[str, int] | None,
-    told: Sensor | None,
-    dates: list[dt.date] | None,
-    order: str | None,
-    nodata: Sequence[float] | None,
-    placed: bool = True,
-) -> Layout:
-    """Finds (date, band) in files; see `prithvi.open_scene` for the arguments.
-
-    Args:
-        paths: files.
-        bands: names, or numbers by name.
-        told: the sensor.
-        dates: of the files.
-        order: of bands and dates.
-        nodata: values without data beside those that files and products declare.
-        placed: whether files have to say where they lie.
+def lay_out(paths: Sequence[str], given: Given) -> Layout:
+    """Finds (date, band) in files; see `prithvi.open_scene` for what is given.
 
     Raises:
         SceneError, BandError: see `prithvi.open_scene`.
 
     """
-    files = list(inspect_all(paths, placed).values())
+    files = list(inspect_all(paths).values())
     _refuse_several_grids(files)
     where = shown(paths[0]) if len(paths) == 1 else f"{Path(shown(paths[0])).name} and {len(paths) - 1} more files"
     where = granules_named(paths) or where
-    if told is None:
+    if given.sensor is None:
         said = {name.sensor for name in map(read_file_name, paths) if name.sensor}
         if len(said) > 1 and len({sensor_named(s).gain for s in said}) > 1:
             raise SceneError(
                 f"{where} mixes {' and '.join(sorted(said))}, which have other scales: open them one by one."
             )
-        told = sensor_named(min(said)) if said else None
-    one_each = len(files) > 1 and all(file.count == 1 + (file.alpha is not None) for file in files)
-    files = [without_alpha(file, None if one_each else bands, told) for file in files]
-    if len(files) > 1 and all(file.count == 1 for file in files):
-        table = _single_bands(files, bands, told, where)
-    else:
-        table = _stacks(files, bands, told, dates, order)
+        given = replace(given, sensor=sensor_named(min(said)) if said else None)
+    # Several files of one band each say by their names which bands and dates they are; files of several bands by the
+    # bands' names. An alpha band counts as neither, and is taken away first.
+    single = len(files) > 1 and all(file.count == 1 + (file.alpha is not None) for file in files)
+    files = [without_alpha(file, None if single else given.bands, given.sensor) for file in files]
+    single = len(files) > 1 and all(file.count == 1 for file in files)
+    table = _single_bands(files, given, where) if single else _stacks(files, given)
     used = {entry.path for step in table.values() for entry in step.values()}
-    files = [file for file in files if file.path in used]
-    unknown = _unknown(files, told) if bands is None else ()
-    layout = _finish(table, files, dates, told, nodata, where, unknown)
-    layout.unnamed = bands is None and any(file.count > 1 and are_unnamed(file.descriptions) for file in files)
-    return layout
+    return _finish(table, [file for file in files if file.path in used], given, where)
 
 
-def _single_bands(
-    files: Sequence[File], bands: list[str] | dict[str, int] | None, told: Sensor | None, where: str
-) -> _Table:
+def _single_bands(files: Sequence[File], given: Given, where: str) -> _Table:
     """Files of one band each; those whose names say nothing (masks) are left out, as in a file of several bands."""
     table: _Table = {}
     paths, descriptions = [file.path for file in files], [file.descriptions[0] for file in files]
-    labels, times = labels_of_single_files(paths, descriptions, bands, told), moments(paths)
+    labels, times = labels_of_single_files(paths, descriptions, given), moments(paths)
     if not any(common for common, _ in labels):
         refuse_unnamed(where, len(files))
     for file, (common, date) in zip(files, labels, strict=True):
@@ -131,21 +107,15 @@ def _single_bands(
     return table
 
 
-def _stacks(
-    files: Sequence[File],
-    bands: list[str] | dict[str, int] | None,
-    told: Sensor | None,
-    dates: list[dt.date] | None,
-    order: str | None,
-) -> _Table:
+def _stacks(files: Sequence[File], given: Given) -> _Table:
     """Files of several bands, each of one date or more."""
     table: _Table = {}
-    times = moments([file.path for file in files])
+    times, dates = moments([file.path for file in files]), given.dates
     for position, file in enumerate(files):
-        own = _stacked(file, bands, told, dates, order)
-        given = dates[position] if dates and len(dates) == len(files) and len(own) == 1 else None
+        own = _stacked(file, given)
+        day = dates[position] if dates and len(dates) == len(files) and len(own) == 1 else None
         for date, step in own.items():
-            key = agree(_stated(file, date, own), given, file.path)
+            key = agree(_stated(file, date, own), day, file.path)
             if key is None and dates and len(files) > 1:
                 raise SceneError(f"{len(files)} files and {len(dates)} dates were given: give the date of each file.")
             key = times.get(file.path, key)
@@ -153,8 +123,9 @@ def _stacks(
                 mend = "give the date of each (--date)" if key is None else "open them one by one"
                 raise SceneError(f"{file.path} and another file are of the same date ({key or 'unknown'}): {mend}.")
             table[key] = step
-        if given is not None:
-            _warn_of_name(file, given)
+        # A name that follows no product's form may state any day, such as that of an export: it is told, not obeyed.
+        if day is not None and (seen := day_in_name(file.path)) not in (None, day):
+            warnings.warn(f"{file.path} has {seen} in its name; it is taken to be of {day}, as was said.", stacklevel=4)
     return table
 
 
@@ -164,24 +135,6 @@ def _stated(file: File, date: dt.date | None, own: _Table) -> dt.date | None:
     if named is not None and named not in own:
         return agree(named, date, f"{file.path}, by its name,")
     return date
-
-
-def _warn_of_name(file: File, given: dt.date) -> None:
-    """A name that follows no product's form may state any day, such as that of an export: it is told, not obeyed."""
-    seen = day_in_name(file.path)
-    if seen not in (None, given):
-        warnings.warn(f"{file.path} has {seen} in its name; it is taken to be of {given}, as was said.", stacklevel=5)
-
-
-def _unknown(files: Sequence[File], told: Sensor | None) -> tuple[str, ...]:
-    """Band names in the files that say nothing, for the message about a band that is missing."""
-    unknown = []
-    for file in files:
-        names = [split_description(text)[0] if text else None for text in file.descriptions]
-        if file.count > 1 and not are_unnamed(names):
-            found = common_names(names, told, "")
-            unknown += [name for name, common in zip(names, found, strict=True) if name and common is None]
-    return tuple(unknown)
 
 
 def refuse_numbers(bands: dict[str, int], count: int, where: str) -> None:
@@ -204,22 +157,16 @@ def _refuse_several_grids(files: Sequence[File]) -> None:
             )
 
 
-def _stacked(
-    file: File,
-    bands: list[str] | dict[str, int] | None,
-    told: Sensor | None,
-    dates: list[dt.date] | None,
-    order: str | None,
-) -> _Table:
+def _stacked(file: File, given: Given) -> _Table:
     """Bands of one file with several, by date (None where the file says none)."""
     where = str(file.path)
-    if isinstance(bands, dict):
-        refuse_numbers(bands, file.count, where)
-        return {None: {name: FileBand(file.path, number) for name, number in bands.items()}}
-    if bands is not None:
-        return _by_order(file, list(check_names(bands, told.product if told else None)), dates, order)
+    if isinstance(given.bands, dict):
+        refuse_numbers(given.bands, file.count, where)
+        return {None: {name: FileBand(file.path, number) for name, number in given.bands.items()}}
+    if given.bands is not None:
+        return _by_order(file, given)
     split = [split_description(text) if text else (None, None) for text in file.descriptions]
-    common = ask_for_bands([name for name, _ in split], file.count, told, where)
+    common = ask_for_bands([name for name, _ in split], file.count, given.sensor, where)
     table: _Table = {}
     for index, (name, (_, date)) in enumerate(zip(common, split, strict=True), start=1):
         if name is None:
@@ -234,39 +181,32 @@ def _stacked(
     return table
 
 
-def _by_order(file: File, bands: list[str], dates: list[dt.date] | None, order: str | None) -> _Table:
+def _by_order(file: File, given: Given) -> _Table:
     """A file whose bands are said in order, for one date or, with the order of the two axes said, several."""
-    if file.count == len(bands):
-        return {None: {name: FileBand(file.path, index) for index, name in enumerate(bands, start=1)}}
+    bands, dates = given.names, given.dates
     steps, rest = divmod(file.count, len(bands))
-    if rest:
+    if rest or not steps:
         raise BandError(f"{file.path} has {file.count} bands, and {len(bands)} were named: name each of them.")
-    if order not in ("time-major", "band-major") or dates is None or len(dates) != steps:
-        raise SceneError(
-            f"{file.path} holds {file.count} bands, {steps} dates of {len(bands)} if all are named alike: say order= "
-            "time-major (all bands of the first date first) or band-major, and the "
-            f"{steps} dates. Neither is guessed."
-        )
-    if len(set(dates)) != len(dates):
-        raise SceneError(f"{file.path}: a date is given twice among {', '.join(map(str, dates))}.")
-    table: _Table = {}
-    for step, date in enumerate(dates):
-        for place, name in enumerate(bands):
-            index = step * len(bands) + place if order == "time-major" else place * steps + step
-            table.setdefault(date, {})[name] = FileBand(file.path, index + 1)
-    return table
+    if steps > 1:
+        if given.order not in ("time-major", "band-major") or dates is None or len(dates) != steps:
+            raise SceneError(
+                f"{file.path} holds {file.count} bands, {steps} dates of {len(bands)} if all are named alike: say "
+                "order= time-major (all bands of the first date first) or band-major, and the "
+                f"{steps} dates. Neither is guessed."
+            )
+        if len(set(dates)) != len(dates):
+            raise SceneError(f"{file.path}: a date is given twice among {', '.join(map(str, dates))}.")
+    # Distance in the file from one date to the next, and from one band to the next.
+    by_date, by_band = (1, steps) if given.order == "band-major" and steps > 1 else (len(bands), 1)
+    return {
+        date: {name: FileBand(file.path, 1 + step * by_date + place * by_band) for place, name in enumerate(bands)}
+        for step, date in enumerate(dates if dates is not None and steps > 1 else [None])
+    }
 
 
-def _finish(
-    table: _Table,
-    files: Sequence[File],
-    dates: list[dt.date] | None,
-    told: Sensor | None,
-    nodata: Sequence[float] | None,
-    where: str,
-    unknown: tuple[str, ...] = (),
-) -> Layout:
-    known = [date for date in table if date is not None]
+def _finish(table: _Table, files: Sequence[File], given: Given, where: str) -> Layout:
+    """Puts the steps in order of time, with the same bands in each, and looks up what each band's values mean."""
+    known, dates = [date for date in table if date is not None], given.dates
     if known and len(known) != len(table):
         raise SceneError(f"{where}: some bands have a date and some have none.")
     order = sorted(known, key=as_time) if known else [None]  # without a date there is one step
@@ -280,20 +220,35 @@ def _finish(
     when: list[dt.date] | None = sorted(known, key=as_time) if known else dates
     if dates is not None and len(dates) != len(steps):
         raise SceneError(f"{where} has {len(steps)} dates and {len(dates)} were given.")
-    for stated, given in zip(when or (), sorted(dates or ()), strict=False):
-        agree(stated, given, where)
+    for stated, day in zip(when or (), sorted(dates or ()), strict=False):
+        agree(stated, day, where)
     by_path = {file.path: file for file in files}
     missing, scales = {}, {}
-    for step in steps:
-        for entry in step.values():
-            file, named = by_path[entry.path], read_file_name(entry.path)
-            product = sensor_named(named.sensor) if named.sensor else told
-            usual = product.nodata if product else None
-            missing[entry] = values_of(*(nodata or ()), file.nodata[entry.index - 1], usual, named.nodata)
-            scales[entry] = scale_tag(*file.scaling[entry.index - 1]).of(product)
-    entries = list(missing)
-    dtype = by_path[entries[0].path].dtypes[entries[0].index - 1]
-    return Layout(steps, by_path, when, told, missing, where, dtype, scales, unknown)
+    for entry in (entry for step in steps for entry in step.values()):
+        named = read_file_name(entry.path)
+        product = sensor_named(named.sensor) if named.sensor else given.sensor
+        missing[entry] = missing_of(by_path[entry.path], entry.index, given.nodata, product.nodata if product else None)
+        scales[entry] = scale_tag(*by_path[entry.path].scaling[entry.index - 1]).of(product)
+    dtype = next(by_path[entry.path].dtypes[entry.index - 1] for entry in missing)
+    unnamed = given.bands is None and any(file.count > 1 and are_unnamed(file.descriptions) for file in files)
+    unknown = _unknown(files, given.sensor) if given.bands is None else ()
+    return Layout(steps, by_path, when, given.sensor, missing, where, dtype, scales, unknown, unnamed)
+
+
+def _unknown(files: Sequence[File], told: Sensor | None) -> tuple[str, ...]:
+    """Band names in the files that say nothing, for the message about a band that is missing."""
+    unknown = []
+    for file in files:
+        names = [split_description(text)[0] if text else None for text in file.descriptions]
+        if file.count > 1 and not are_unnamed(names):
+            found = common_names(names, told, "")
+            unknown += [name for name, common in zip(names, found, strict=True) if name and common is None]
+    return tuple(unknown)
+
+
+def missing_of(file: File, index: int, *said: float | None) -> tuple[float, ...]:
+    """Values of pixels without data in a band: those that are said, that its file declares, that its name implies."""
+    return values_of(*said, file.nodata[index - 1], read_file_name(file.path).nodata)
 
 
 def values_of(*values: float | None) -> tuple[float, ...]:

@@ -21,20 +21,18 @@ from prithvi.bands import PRITHVI_BANDS, check_names
 from prithvi.catalog import Sensor
 from prithvi.catalog import sensor as sensor_named
 from prithvi.errors import BandError, SceneError
-from prithvi.scenes.arrays import adjusted, from_array
-from prithvi.scenes.dates import Date, as_days
-from prithvi.scenes.georeference import of_dataset, refuse_plain
+from prithvi.scenes.acquisition_dates import Date, as_days
+from prithvi.scenes.dataarrays import adjusted, from_array, of_dataset, refuse_plain
 from prithvi.scenes.grids import write_grid
-from prithvi.scenes.info import SceneInfo
-from prithvi.scenes.items import lay_out_items
+from prithvi.scenes.info import Given, SceneInfo
 from prithvi.scenes.layout import Layout, lay_out
 from prithvi.scenes.names import read_file_name
 from prithvi.scenes.pixels import SceneArray, pixels_of
-from prithvi.scenes.refused import refuse_no_scene
 from prithvi.scenes.remote import is_remote
 from prithvi.scenes.safe import items_of
 from prithvi.scenes.scales import OFFSET_SINCE, settle
-from prithvi.scenes.stac import is_items
+from prithvi.scenes.stac_items import is_items
+from prithvi.scenes.stac_layout import lay_out_items
 
 if TYPE_CHECKING:
     import pystac
@@ -78,8 +76,8 @@ def open_scene(
             items of an earlier baseline are left as they are); likewise.
         nodata: value of pixels without data, beside those that each band and the product declare.
         dates: the date of each file or item in the order they are given in, or of each step of one that holds several;
-            see `prithvi.scenes.dates.as_days` for their forms. Needed only where names do not say them, and never
-            another than a name says.
+            see `prithvi.scenes.acquisition_dates.as_days` for their forms. Needed only where names do not say them, and
+            never another than a name says.
         order: `time-major` or `band-major`, for one file with the bands of several dates.
 
     Raises:
@@ -92,7 +90,6 @@ def open_scene(
 
     """
     told = sensor_named(sensor) if sensor is not None else None
-    when = as_days(dates) if dates is not None else None
     if scale is not None and not 0 < scale < float("inf"):
         raise SceneError(f"a scale of {scale:g} was given; value = reflectance x scale needs one above 0.")
     if isinstance(source, xr.Dataset):
@@ -100,21 +97,15 @@ def open_scene(
     elif not isinstance(source, xr.DataArray):
         refuse_plain(source)
     source = _of_archive(source, scale is not None)
+    when = as_days(dates) if dates is not None else None
+    given = Given(_numbered(bands, told), told, when, order, scale, offset, nodata)
     array: xr.DataArray | None = None
     if isinstance(source, xr.DataArray):
-        array, layout = from_array(source, _numbered(bands, told), told, when, nodata)
+        array, layout = from_array(source, given)
     elif is_items(source):
-        chosen = _numbered(bands, told)
-        if isinstance(chosen, dict):
-            raise BandError(
-                "assets of STAC items and of products have names and no numbers: name the bands (blue, green, ...)."
-            )
-        layout = lay_out_items(source, chosen, told, when, offset, nodata)
+        layout = lay_out_items(source, given)
     else:
-        layout = lay_out(
-            _files(cast("str | Path | Sequence[str | Path]", source)), _numbered(bands, told), told, when, order,
-            None if nodata is None else [nodata],
-        )  # fmt: skip
+        layout = lay_out(_files(cast("str | Path | Sequence[str | Path]", source)), given)
     names = {entry: name for step in layout.steps for name, entry in step.items()}
     settled = settle(layout.scales, list(layout.steps[-1].values()), scale, offset, layout.where, names)
     layout.adjust = settled.adjust
@@ -249,3 +240,35 @@ def _ask_for_offset(layout: Layout, scene: xr.DataArray, gain: float | None) -> 
             f"{layout.where} is a Sentinel-2 image after 2022-01-25, whose values are 1,000 too high unless that was "
             f"taken out: say --offset {added} if it was not (the archive's files), --offset 0 if it was."
         )
+
+
+_LANDSAT_1 = re.compile(r"^(?P<sensor>L[COTE]\d{2})_L1\w{2}_(?P<scene>\d{6}_\d{8})_\w+_B\d+\.tiff?$", re.IGNORECASE)
+_LANDSAT_METADATA = re.compile(r"^L[COTEM]\d{2}_L\w{3}_.*_(MTL|ANG)\.(txt|json|xml)$", re.IGNORECASE)
+_ARCHIVE = re.compile(r"\.(tar|tar\.gz|tgz|tar\.bz2|7z|zip)$", re.IGNORECASE)
+
+
+def refuse_no_scene(paths: Iterable[str], scaled: bool) -> None:
+    """Stops at files that hold no reflectance, or do not hold it as they are.
+
+    Args:
+        paths: files and folders.
+        scaled: whether somebody said what the values mean.
+
+    Raises:
+        SceneError: the metadata of a Landsat product, an archive, or bands of Landsat level 1 of unknown scale.
+
+    """
+    for path in map(Path, paths):
+        folder = path if path.is_dir() else path.parent
+        if _LANDSAT_METADATA.match(path.name):
+            raise SceneError(f"{path} is the metadata of a Landsat product: give its folder, {path.parent}.")
+        if _ARCHIVE.search(path.name) and path.is_file():
+            raise SceneError(f"{path} is an archive: unpack it, and give the folder.")
+        files = sorted(file.name for file in folder.iterdir()) if path.is_dir() else [path.name]
+        raw = next((match for match in map(_LANDSAT_1.match, files) if match), None)
+        if raw is not None and not scaled:
+            raise SceneError(
+                f"{folder / raw[0]} is of Landsat level 1, which is no surface reflectance: get the level 2 of the "
+                f"same image, {raw['sensor']}_L2SP_{raw['scene']}_...; or say --scale, if these values are reflectance "
+                "by now."
+            )

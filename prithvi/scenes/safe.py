@@ -20,7 +20,7 @@ from xml.etree import ElementTree
 from prithvi.catalog import SENSORS
 from prithvi.errors import SceneError
 from prithvi.scenes.remote import is_remote
-from prithvi.scenes.stac import PRODUCT
+from prithvi.scenes.stac_items import PRODUCT
 
 if TYPE_CHECKING:
     import pystac

@@ -21,7 +21,7 @@ from prithvi.errors import ConfigError, ModelError, ScaleError, SceneError
 from prithvi.mapping import clear_of, fill_series
 from prithvi.mapping.maskproducts import MASK_PRODUCTS, product_of
 from prithvi.mapping.masks import masks_beside, without_clouds
-from prithvi.scenes.dates import day_in_name
+from prithvi.scenes.acquisition_dates import day_in_name
 from tests.conftest import Answer
 
 Cli = Callable[..., Answer]

@@ -25,13 +25,13 @@ def scene(write_tif: Write, six_bands: np.ndarray) -> xr.DataArray:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[int], tuple[int, int, int, int]]]:
     """Bands and window (column, row, width, height) of each read of a file."""
     found: list[tuple[list[int], tuple[int, int, int, int]]] = []
-    read = pixels._read
+    read = pixels.read_window
 
     def spy(path: str, planes, window):  # type: ignore[no-untyped-def]
         found.append(([plane.index for plane in planes], window.flatten()))
         return read(path, planes, window)
 
-    monkeypatch.setattr(pixels, "_read", spy)
+    monkeypatch.setattr(pixels, "read_window", spy)
     return found
 
 

@@ -15,8 +15,8 @@ from prithvi.bands import PRODUCTS
 from prithvi.catalog import SENSORS, dataset
 from prithvi.errors import BandError
 from prithvi.scenes import open_scene
+from prithvi.scenes.band_order import check_order
 from prithvi.scenes.conform import conform, read
-from prithvi.scenes.orders import check_order
 from tests.conftest import SIX, SPAIN
 
 Write = Callable[..., Path]

@@ -21,15 +21,14 @@ from urllib.parse import urlparse
 from prithvi.bands import PRODUCTS, WAVELENGTHS, band_id, check_names, common_name
 from prithvi.catalog import SENSORS, Sensor
 from prithvi.errors import BandError, SceneError
-from prithvi.scenes.dates import agree, as_days
+from prithvi.scenes.acquisition_dates import agree, as_days, as_time, granules_named, moments
 from prithvi.scenes.grids import called, difference, repeats, same_crs
 from prithvi.scenes.headers import File, inspect_all, onto_grid_of
-from prithvi.scenes.layout import FileBand, Layout, values_of
-from prithvi.scenes.moments import as_time, granules_named, moments
-from prithvi.scenes.names import read_file_name
+from prithvi.scenes.info import Given
+from prithvi.scenes.layout import FileBand, Layout, missing_of
 from prithvi.scenes.remote import shown
 from prithvi.scenes.scales import OFFSET_SINCE, Scales, scale_tag
-from prithvi.scenes.stac import PRODUCT, address, read_stac
+from prithvi.scenes.stac_items import PRODUCT, address, read_stac
 
 if TYPE_CHECKING:
     import pystac
@@ -72,15 +71,8 @@ class _Asset:
     """Lower is better where several assets hold the same band."""
 
 
-def lay_out_items(
-    source: Any,
-    bands: Sequence[str] | None,
-    told: Sensor | None,
-    dates: Sequence[dt.date] | None,
-    offset: float | None,
-    nodata: float | None,
-) -> Layout:
-    """Finds (date, band) in the assets of items; see `prithvi.open_scene` for the arguments.
+def lay_out_items(source: Any, given: Given) -> Layout:
+    """Finds (date, band) in the assets of items; see `prithvi.open_scene` for what is given.
 
     Coarser bands are repeated onto the grid of the finest one used, where both have one origin.
 
@@ -89,25 +81,29 @@ def lay_out_items(
         BandError: an item lacks a band.
 
     """
-    items = read_stac(source)
+    if isinstance(given.bands, dict):
+        raise BandError(
+            "assets of STAC items and of products have names and no numbers: name the bands (blue, green, ...)."
+        )
+    items, dates, offset = read_stac(source), given.dates, given.offset
     names = [item.id for item in items]
     where = granules_named(names) or shown(
         items[0].id if len(items) == 1 else f"{items[0].id} and {len(items) - 1} more items"
     )
     if dates is not None and len(dates) != len(items):
         raise SceneError(f"{where} has {len(items)} dates and {len(dates)} were given.")
-    given: Sequence[dt.date | None] = dates if dates is not None else [None] * len(items)
+    said: Sequence[dt.date | None] = dates if dates is not None else [None] * len(items)
     times = moments(names)
-    days = [times.get(item.id, _day(item, day)) for item, day in zip(items, given, strict=True)]
+    days = [times.get(item.id, _day(item, day)) for item, day in zip(items, said, strict=True)]
     twice = sorted({str(day) for day in days if days.count(day) > 1})
     if twice:
         same = ", ".join(item.id for item, day in zip(items, days, strict=True) if str(day) == twice[0])
         raise SceneError(f"{same} are of the same date ({twice[0]}): a scene has one item a date, of one tile.")
     order = sorted(range(len(items)), key=lambda number: as_time(days[number]))
     items, days = [items[number] for number in order], [days[number] for number in order]
-    sensors = [_sensor(item, told) for item in items]
+    sensors = [_sensor(item, given.sensor) for item in items]
     tables = [_bands(item, sensor) for item, sensor in zip(items, sensors, strict=True)]
-    wanted = _wanted(bands, tables, items)
+    wanted = _wanted(given.bands, tables, items)
     chosen = [{name: table[name] for name in wanted} for table in tables]
     files = inspect_all(list(dict.fromkeys(asset.path for table in chosen for asset in table.values())))
     repeat = _repeats(files, where)
@@ -120,8 +116,8 @@ def lay_out_items(
             scales[entry] = _scales(item, asset, sensor, file, offset)
             if scales[entry].offset is None and sensor is not None and sensor.product == "sentinel-2":
                 unsaid[entry] = day
-            own = (nodata, file.nodata[asset.index - 1], *asset.nodata, sensor.nodata if sensor else None)
-            missing[entry] = values_of(*missing.get(entry, ()), *own, read_file_name(asset.path).nodata)
+            said_here = (given.nodata, *asset.nodata, sensor.nodata if sensor else None)
+            missing[entry] = missing_of(file, asset.index, *missing.get(entry, ()), *said_here)
     if len(unsaid) < len(scales) and max(unsaid.values(), default=OFFSET_SINCE) < OFFSET_SINCE:
         # A date before 2022 of which nothing is said, among others that say it, is taken for one without the 1,000.
         # Alone, its values are looked at too: the archive's reprocessing put the 1,000 into older dates.

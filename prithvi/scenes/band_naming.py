@@ -6,10 +6,11 @@ import datetime as dt
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from prithvi.bands import PRITHVI_BANDS, check_names, common_name
+from prithvi.bands import PRITHVI_BANDS, common_name
 from prithvi.catalog import SENSORS, Sensor
 from prithvi.catalog import sensor as sensor_named
 from prithvi.errors import BandError
+from prithvi.scenes.info import Given
 from prithvi.scenes.names import (
     are_unnamed,
     common_names,
@@ -22,10 +23,7 @@ from prithvi.scenes.names import (
 
 
 def labels_of_single_files(
-    paths: Sequence[str],
-    descriptions: Sequence[str | None],
-    bands: list[str] | dict[str, int] | None,
-    told: Sensor | None,
+    paths: Sequence[str], descriptions: Sequence[str | None], given: Given
 ) -> list[tuple[str | None, dt.date | None]]:
     """Common name and date of each file: what was said, its file name (of a known product, or what stands between the
     words that all have), or its band's description.
@@ -37,18 +35,18 @@ def labels_of_single_files(
     named = [read_file_name(path) for path in paths]
     stems = [split_description(variable_of(path) or PurePath(path).stem) for path in paths]
     dates = [name.date or day for name, (_, day) in zip(named, stems, strict=True)]
-    if isinstance(bands, dict):
-        numbers = {number: name for name, number in bands.items()}
+    if isinstance(given.bands, dict):
+        numbers = {number: name for name, number in given.bands.items()}
         return [(numbers.get(place), date) for place, date in enumerate(dates, start=1)]
-    if bands is not None:
-        if len(bands) != len(paths):
-            raise BandError(f"{len(paths)} single-band files and {len(bands)} band names were given.")
-        return list(zip(check_names(bands, told.product if told else None), dates, strict=True))
+    if given.bands is not None:
+        if len(given.bands) != len(paths):
+            raise BandError(f"{len(paths)} single-band files and {len(given.bands)} band names were given.")
+        return list(zip(given.names, dates, strict=True))
     free = without_shared_words([stem for name, (stem, _) in zip(named, stems, strict=True) if name.band is None])
     texts = [name.band or free.pop(0) for name in named]
     described = [split_description(text or "") for text in descriptions]
     # Each file by its own product: S30 and L30 granules of one place may lie side by side.
-    own = [sensor_named(name.sensor) if name.sensor else told for name in named]
+    own = [sensor_named(name.sensor) if name.sensor else given.sensor for name in named]
     labels: list[tuple[str | None, dt.date | None]] = [(None, None)] * len(paths)
     for product in dict.fromkeys(own):
         places = [place for place, other in enumerate(own) if other == product]
