@@ -272,6 +272,27 @@ print(prithvi.load("me/flood", revision="main").sha256, int(prithvi.map(scene, "
     assert "two revisions: give one" in sentence(client, "models", "pull", "me/flood@main", "--revision", "v1")
 
 
+def test_a_file_of_the_hub_is_hashed_once_a_process(hub: Hub, client: Client) -> None:
+    shipped = Path(__file__).parents[1] / "prithvi" / "weights" / "prithvi_hls_tiny"
+    hub.add("me/tiny", {file.name: file.read_bytes() for file in shipped.iterdir()})
+    code = """
+import prithvi.files
+from prithvi.mapping import with_model
+from prithvi.modelio import contract_of, load, load_weights
+whole, read = prithvi.files.sha256, []
+prithvi.files.sha256 = lambda path: (read.append(path.name), whole(path))[1]
+model = load("me/tiny")
+contract_of("me/tiny")
+load_weights(model, "me/tiny")
+with_model("me/tiny")
+load("me/tiny")
+print(len(read), len(set(read)))
+"""
+    answer = client.run(code=code)
+    assert answer.code == 0, answer.err
+    assert answer.out.split() == ["1", "1"]
+
+
 def test_a_gap_filler_fills_from_the_hub(
     hub: Hub, client: Client, write_tif: Callable[..., Path], six_bands: np.ndarray
 ) -> None:

@@ -194,8 +194,10 @@ def test_what_is_no_program_is_one_sentence(program_file: Path, tmp_path: Path) 
         archive.writestr("serialized_exported_program.json", bytes(10_000_000))
     with pytest.raises(CheckpointError, match="holds compressed, repeated or too many files"):
         load(bad)
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(ModelError, match=r"there is no model, file, folder or hub id '.*absent\.pt2'"):
         load(tmp_path / "absent.pt2")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        open_program(tmp_path / "absent.pt2")
     with pytest.raises(ModelError, match="is opened as it is"):
         load(program_file, bands=["blue"])
 

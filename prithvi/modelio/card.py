@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import statistics
@@ -13,11 +12,13 @@ from typing import Any
 import yaml
 
 from prithvi.errors import ConfigError
+from prithvi.jsontext import read_json
 from prithvi.modelio.predictor import Predictor
 from prithvi.models import PrithviMAE
 from prithvi.models.zoo import VARIANTS
 
 _PIPELINES = {"segmentation": "image-segmentation", "classification": "image-classification"}
+_TAGS = ("earth-observation", "remote-sensing", "prithvi")
 _FRONT = re.compile(r"\A---\n(.*?)\n---\n", flags=re.S)
 
 Figures = Mapping[str, Mapping[str, float]]
@@ -27,64 +28,50 @@ Figures = Mapping[str, Mapping[str, float]]
 def fitted_card(fitted: Predictor) -> str:
     """The card of a fine-tuned model."""
     contract, made = fitted.contract, fitted.provenance
-    start = made.get("init")
-    base = VARIANTS[start].hub_id if isinstance(start, str) and start in VARIANTS else None
-    metadata = {
-        "library_name": "prithvi",
-        "tags": ["earth-observation", "remote-sensing", "prithvi", fitted.task],
-        **({"pipeline_tag": _PIPELINES[fitted.task]} if fitted.task in _PIPELINES else {}),
-        **({"base_model": base} if base else {}),
-    }
+    base = VARIANTS.get(str(made.get("init")))
+    metadata = {"library_name": "prithvi", "tags": [*_TAGS, fitted.task]}
+    if fitted.task in _PIPELINES:
+        metadata["pipeline_tag"] = _PIPELINES[fitted.task]
+    if base is not None and base.hub_id is not None:
+        metadata["base_model"] = base.hub_id
     subject = str(fitted.quantity) if fitted.quantity is not None else ", ".join(c.name for c in fitted.classes)
-    coordinates = "; dates and places beside them" if fitted.coordinates else ""
-    lines = [
-        f"# {fitted.model.config.architecture}, fine-tuned: {subject}",
-        "",
+    parts = [
+        f"# {fitted.name}, fine-tuned: {subject}",
         f"Input: {', '.join(contract.bands)}; reflectance x {contract.scale:g}"
         + (f", {contract.level}" if contract.level else "")
         + (f", {contract.resolution:g} m" if contract.resolution else "")
-        + f"; {fitted.model.config.num_frames} date(s); windows of {fitted.window} pixels{coordinates}.",
-        "",
+        + f"; {fitted.frames} date(s); windows of {fitted.window} pixels"
+        + ("; dates and places beside them." if fitted.coordinates else "."),
         "Use: `prithvi map THIS_FOLDER SCENE -o DIR`, or `prithvi.load(THIS_FOLDER)` in Python; the hub id "
         "(owner/name) stands for the folder everywhere.",
-        "",
     ]
     if fitted.classes:
-        lines += ["| value | class | colour |", "|---|---|---|"]
-        lines += [f"| {entry.value} | {entry.name} | {entry.color or '-'} |" for entry in fitted.classes]
-        lines += ["", f"Confidence: the softmax of the scores divided by {fitted.temperature:g}.", ""]
-    lines += ["## How it was made", "", *_table(made), ""]
-    lines += ["## Results", "", *_results(figures_of(made)), "", "## Limits", "", _limits(fitted), ""]
-    lines += ["## Licence", "", "Not stated."]
-    return with_metadata("\n".join(lines) + "\n", metadata)
+        rows = [(entry.value, entry.name, entry.color or "-") for entry in fitted.classes]
+        parts.append(_table("| value | class | colour |", rows))
+        parts.append(f"Confidence: the softmax of the scores divided by {fitted.temperature:g}.")
+    parts += ["## How it was made", _record(made), "## Results", _results(figures_of(made))]
+    parts += ["## Limits", _limits(fitted), "## Licence", "Not stated."]
+    return with_metadata("\n\n".join(parts) + "\n", metadata)
 
 
 def pretrained_card(model: PrithviMAE, training: Mapping[str, Any], more: str = "") -> str:
     """The card of a masked autoencoder; `training` is the record of how it was made, `more` text for its end."""
     config, contract = model.config, model.contract
     million = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-    metadata = {
-        "library_name": "prithvi", "tags": ["earth-observation", "remote-sensing", "prithvi", "masked-autoencoder"],
-        "pipeline_tag": "image-feature-extraction",
-    }  # fmt: skip
-    lines = [
+    metadata = {"library_name": "prithvi", "tags": [*_TAGS, "masked-autoencoder"]}
+    parts = [
         f"# {config.architecture}",
-        "",
         f"A masked autoencoder of {million:.2f} million parameters: patches of "
         f"{' x '.join(map(str, config.patch_size))} (time, y, x), encoder {config.embed_dim} wide and {config.depth} "
         f"deep, decoder {config.decoder_embed_dim} wide and {config.decoder_depth} deep.",
-        "",
         f"Input: {', '.join(contract.bands)}; reflectance x {contract.scale:g}"
         + (f", clipped to {contract.clip[0]:g} .. {contract.clip[1]:g}" if contract.clip else "")
         + f", {contract.level or 'surface or top-of-atmosphere'}; squares of {config.img_size[0]} pixels.",
-        "",
         f'Use: `prithvi.load("{config.architecture}")` for the shipped weights, `prithvi.load(THIS_FOLDER)` for these.',
-        "",
-        *_table(training),
-        "",
+        _record(training),
         more,
     ]
-    return with_metadata("\n".join(lines), metadata)
+    return with_metadata("\n\n".join(parts), {**metadata, "pipeline_tag": "image-feature-extraction"})
 
 
 def with_metadata(card: str, more: Mapping[str, Any]) -> str:
@@ -102,7 +89,7 @@ def with_metadata(card: str, more: Mapping[str, Any]) -> str:
 
 def with_results(card: str, figures: Figures) -> str:
     """A card whose section on results holds these figures."""
-    return _with_section(card, "Results", "\n".join(_results(figures)))
+    return _with_section(card, "Results", _results(figures))
 
 
 def with_index(card: str, name: str, figures: Figures, dataset: str) -> str:
@@ -149,11 +136,8 @@ def read_figures(files: Sequence[Path]) -> dict[str, dict[str, float]]:
     """
     runs: list[dict[str, float]] = []
     for file in files:
-        try:
-            plain = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{file} cannot be read as JSON ({error}).") from error
-        table = plain.get("figures", plain) if isinstance(plain, dict) else {}
+        plain = read_json(file)
+        table = plain.get("figures", plain)
         found = {key: float(value) for key, value in table.items() if isinstance(value, int | float)}
         if not found:
             raise ConfigError(f"{file} holds no figures: give what prithvi test or prithvi compare wrote.")
@@ -168,18 +152,19 @@ def _spread(values: list[float]) -> dict[str, float]:
     return {"mean": statistics.fmean(values), **spread, "runs": len(values)}
 
 
-def _results(figures: Figures) -> list[str]:
+def _results(figures: Figures) -> str:
     if not figures:
-        return ["None were recorded."]
-    lines = ["| figure | value | runs |", "|---|---|---|"]
+        return "None were recorded."
+    rows = []
     for name, value in figures.items():
         spread = f" ± {value['std']:.3f}" if "std" in value else ""
-        lines.append(f"| {name} | {value['mean']:.4g}{spread} | {value['runs']:g} |")
+        rows.append((name, f"{value['mean']:.4g}{spread}", f"{value['runs']:g}"))
+    parts = [_table("| figure | value | runs |", rows)]
     if any(name.startswith("val/") for name in figures):
-        lines += ["", "Figures of val/ chose the checkpoint, so they flatter it."]
+        parts.append("Figures of val/ chose the checkpoint, so they flatter it.")
     if any("std" in value for value in figures.values()):
-        lines += ["", "± is the standard deviation over the runs."]
-    return lines
+        parts.append("± is the standard deviation over the runs.")
+    return "\n\n".join(parts)
 
 
 def _limits(fitted: Predictor) -> str:
@@ -196,8 +181,13 @@ def _limits(fitted: Predictor) -> str:
     )
 
 
-def _table(record: Mapping[str, Any]) -> list[str]:
-    return ["| how it was made | |", "|---|---|", *(f"| {key} | {_in_cell(value)} |" for key, value in record.items())]
+def _record(record: Mapping[str, Any]) -> str:
+    return _table("| how it was made | |", [(key, _in_cell(value)) for key, value in record.items()])
+
+
+def _table(head: str, rows: Sequence[Sequence[Any]]) -> str:
+    rule = "|" + "---|" * (head.count("|") - 1)
+    return "\n".join([head, rule, *(f"| {' | '.join(map(str, row))} |" for row in rows)])
 
 
 def _in_cell(value: Any) -> str:

@@ -9,7 +9,7 @@ from prithvi.errors import CheckpointError, ConfigError, HubError, ModelError, n
 from prithvi.jsontext import dumps, read_json
 from prithvi.modelio.card import Figures, with_index, with_licence, with_metadata, with_results
 from prithvi.modelio.loader import load
-from prithvi.modelio.source import WEIGHTS, find, on_disk, published, revised, sha256
+from prithvi.modelio.source import WEIGHTS, on_disk, published, revised, sha256
 from prithvi.models.zoo import VARIANTS
 
 
@@ -21,8 +21,8 @@ def pull(source: str, revision: str | None = None) -> Path:
         HubError: see `prithvi.hub.fetch`.
 
     """
-    name, _ = revised(source, revision)
-    return find(source, None, revision)[1] if published(name) is not None else _whole(on_disk(source, revision))
+    path, known = on_disk(source, revision), published(revised(source, revision)[0])
+    return _whole(path) if known is None else path if path.is_file() else path / WEIGHTS
 
 
 def push(

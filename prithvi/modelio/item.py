@@ -13,18 +13,18 @@ from datetime import date
 from typing import Any
 
 import torch
-from torch import nn
 
 from prithvi.contract import Contract
 from prithvi.errors import ModelError
 from prithvi.modelio.predictor import ClassEntry, Predictor
-from prithvi.models import PrithviMAE
-from prithvi.models.config import ModelConfig
+from prithvi.models import PrithviMAE, Segmenter
 
 MLM = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
 CLASSIFICATION = "https://stac-extensions.github.io/classification/v1.1.0/schema.json"
 _TASKS = {"segmentation": "semantic-segmentation", "classification": "scene-classification", "regression": "regression"}
+_IMAGE = ["batch", "channel", "time", "height", "width"]
 _NUMBER = r"0|[1-9][0-9]*"
+_SAFETENSORS = "application/octet-stream; application=safetensors"
 
 
 def fitted_item(fitted: Predictor) -> dict[str, Any]:
@@ -36,22 +36,11 @@ def fitted_item(fitted: Predictor) -> dict[str, Any]:
     """
     if fitted.task not in _TASKS:
         raise ModelError(f"a model's STAC item is for {', '.join(_TASKS)}; this model is for {fitted.task}.")
-    config, model = fitted.model.config, fitted.model
-    size = (fitted.window, fitted.window)
-    properties = {
-        "mlm:name": _name(f"{config.architecture} {fitted.task}"),
-        "mlm:architecture": "Vision Transformer" if model.encoder is not None else fitted.head,
-        "mlm:tasks": [_TASKS[fitted.task]],
-        **_weights(model, fitted.provenance),
-        "mlm:input": [_input(fitted.contract, config.num_frames, size)],
-        "mlm:output": [_output(fitted)],
-        "mlm:hyperparameters": {
-            **_shape(config), "head": fitted.head, "window": fitted.window, "coordinates": fitted.coordinates,
-            "temperature": fitted.temperature, **_run(fitted.provenance),
-        },
-    }  # fmt: skip
-    extensions = [MLM, CLASSIFICATION] if fitted.classes else [MLM]
-    return _item(config, fitted.contract, fitted.sha256, properties, extensions, fitted.provenance)
+    hyper = {key: getattr(fitted, key) for key in ("head", "window", "coordinates", "temperature")}
+    name, size = f"{fitted.name} {fitted.task}", (fitted.window, fitted.window)
+    kind = "Vision Transformer" if fitted.model.encoder is not None else fitted.head
+    known = fitted.contract, fitted.sha256, fitted.provenance
+    return _item(fitted.model, *known, name, kind, size, _output(fitted), hyper)
 
 
 def pretrained_item(model: PrithviMAE, sha256: str, training: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,25 +52,15 @@ def pretrained_item(model: PrithviMAE, sha256: str, training: Mapping[str, Any])
         training: the record of how it was made.
 
     """
-    config, size = model.config, model.config.img_size
-    result = _array(["batch", "channel", "time", "height", "width"], [len(config.bands), config.num_frames, *size])
-    properties = {
-        "mlm:name": _name(config.architecture),
-        "mlm:architecture": "Masked Autoencoder",
-        "mlm:tasks": ["generative"],
-        **_weights(model, training),
-        "mlm:input": [_input(model.contract, config.num_frames, size)],
-        "mlm:output": [
-            {
-                "name": "pixels",
-                "tasks": ["generative"],
-                "description": "Patches that were hidden, as the others let expect them; standardised as the input is.",
-                "result": result,
-            }
-        ],
-        "mlm:hyperparameters": {**_shape(config), "mask_ratio": config.mask_ratio, **_run(training)},
+    config = model.config
+    output = {
+        "name": "pixels",
+        "tasks": ["generative"],
+        "description": "Patches that were hidden, as the others let expect them; standardised as the input is.",
+        "result": _array(_IMAGE, [len(config.bands), config.num_frames, *config.img_size]),
     }
-    return _item(config, model.contract, sha256, properties, [MLM], training)
+    name, hyper = config.architecture, {"mask_ratio": config.mask_ratio}
+    return _item(model, model.contract, sha256, training, name, "Masked Autoencoder", config.img_size, output, hyper)
 
 
 def class_objects(classes: Sequence[ClassEntry]) -> list[dict[str, Any]]:
@@ -98,18 +77,25 @@ def class_objects(classes: Sequence[ClassEntry]) -> list[dict[str, Any]]:
 
 
 def _item(
-    config: ModelConfig,
+    model: Segmenter | PrithviMAE,
     contract: Contract,
     sha256: str,
-    properties: Mapping[str, Any],
-    extensions: list[str],
     record: Mapping[str, Any],
+    name: str,
+    architecture: str,
+    size: tuple[int, int],
+    output: dict[str, Any],
+    hyper: dict[str, Any],
 ) -> dict[str, Any]:
-    created, bands = _day(record.get("date")), [{"name": band} for band in contract.bands]
+    config, bands = model.config, [{"name": band} for band in contract.bands]
+    created, data = _day(record.get("date")), record.get("data")
+    version = re.match(rf"({_NUMBER})\.({_NUMBER})\.({_NUMBER})", torch.__version__)
+    shape = {key: getattr(config, key) for key in ("embed_dim", "depth", "num_heads")}
+    run = {key: record[key] for key in ("steps", "seed") if isinstance(record.get(key), int)}
     return {
         "type": "Feature",
         "stac_version": "1.1.0",
-        "stac_extensions": extensions,
+        "stac_extensions": [MLM, CLASSIFICATION] if "classification:classes" in output else [MLM],
         "id": f"{config.architecture}-{sha256[:12]}",
         "geometry": None,
         "properties": {
@@ -117,48 +103,39 @@ def _item(
             "start_datetime": "1900-01-01T00:00:00Z",
             "end_datetime": "9999-12-31T23:59:59Z",
             **({"created": created} if created else {}),
-            **properties,
+            "mlm:name": _name(name),
+            "mlm:architecture": architecture,
+            "mlm:tasks": output["tasks"],
+            "mlm:framework": "PyTorch",
+            **({"mlm:framework_version": version[0]} if version else {}),
+            "mlm:total_parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "mlm:pretrained": True,  # in MLM's sense: the weights lie beside the item
+            **({"mlm:pretrained_source": data} if isinstance(data, str) and data else {}),
+            "mlm:accelerator": None,
+            "mlm:input": [_input(contract, config.num_frames, size)],
+            "mlm:output": [output],
+            "mlm:hyperparameters": {"patch_size": list(config.patch_size), **shape, **hyper, **run},
             "bands": bands,  # MLM looks for them here, and STAC allows them here where an asset has them too
             "prithvi:weights_sha256": sha256,
         },
         "links": [],
         "assets": {
             "weights": {
-                "href": "./model.safetensors",
-                "title": "Weights (safetensors)",
-                "type": "application/octet-stream; application=safetensors",
+                **_asset(
+                    "model.safetensors", "Weights (safetensors)", "application/octet-stream; application=safetensors"
+                ),
                 "roles": ["mlm:model", "mlm:weights"],
                 "bands": bands,
                 "mlm:artifact_type": "safetensors.torch.save_file",
             },
-            "config": {
-                "href": "./config.json",
-                "title": "Shape, contract, classes and how it was made",
-                "type": "application/json",
-                "roles": ["metadata"],
-            },
-            "card": {
-                "href": "./README.md",
-                "title": "The same for people",
-                "type": "text/markdown",
-                "roles": ["metadata"],
-            },
+            "config": _asset("config.json", "Shape, contract, classes and how it was made", "application/json"),
+            "card": _asset("README.md", "The same for people", "text/markdown"),
         },
     }
 
 
-def _weights(model: nn.Module, record: Mapping[str, Any]) -> dict[str, Any]:
-    """The weights lie beside the item, so it is pretrained in MLM's sense; on what, where the record says it."""
-    version = re.match(rf"({_NUMBER})\.({_NUMBER})\.({_NUMBER})", torch.__version__)
-    data = record.get("data")
-    return {
-        "mlm:framework": "PyTorch",
-        **({"mlm:framework_version": version[0]} if version else {}),
-        "mlm:total_parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "mlm:pretrained": True,
-        **({"mlm:pretrained_source": data} if isinstance(data, str) and data else {}),
-        "mlm:accelerator": None,
-    }
+def _asset(file: str, title: str, kind: str) -> dict[str, Any]:
+    return {"href": f"./{file}", "title": title, "type": kind, "roles": ["metadata"]}
 
 
 def _input(contract: Contract, frames: int, size: tuple[int, int]) -> dict[str, Any]:
@@ -172,7 +149,7 @@ def _input(contract: Contract, frames: int, size: tuple[int, int]) -> dict[str, 
         + (f", pixels of {contract.resolution:g} m" if contract.resolution else "")
         + f"; first the pre-processing, then the value scaling, then {contract.nodata:g} where there is no data.",
         "bands": list(contract.bands),
-        "input": _array(["batch", "channel", "time", "height", "width"], [len(contract.bands), frames, *size]),
+        "input": _array(_IMAGE, [len(contract.bands), frames, *size]),
         "pre_processing_function": {"format": "numpy", "expression": units},
         "value_scaling": [
             {"type": "z-score", "mean": mean, "stddev": std}
@@ -206,17 +183,6 @@ def _output(fitted: Predictor) -> dict[str, Any]:
 
 def _array(dims: list[str], sizes: Sequence[int]) -> dict[str, Any]:
     return {"shape": [-1, *sizes], "dim_order": dims, "data_type": "float32"}
-
-
-def _shape(config: ModelConfig) -> dict[str, Any]:
-    return {
-        "patch_size": list(config.patch_size), "embed_dim": config.embed_dim, "depth": config.depth,
-        "num_heads": config.num_heads,
-    }  # fmt: skip
-
-
-def _run(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: record[key] for key in ("steps", "seed") if isinstance(record.get(key), int)}
 
 
 def _day(told: Any) -> str | None:

@@ -63,7 +63,7 @@ def load(
     path = on_disk(source, revision)
     if is_fine_tuned(path):
         return open_folder(path)
-    if path.suffix == ".pt2":
+    if path.suffix == programfile.SUFFIX:
         from prithvi.modelio.program import open_program
 
         changes = (architecture, revision, num_frames, img_size, bands, mean, std, scale, new_bands or None, config)
@@ -76,7 +76,7 @@ def load(
             return terratorch_checkpoint.open_fine_tune(path, state, hyper, config, bands, mean, std, scale)
     if config is not None or scale is not None:
         raise ModelError(f"config= and scale= are for checkpoints of TerraTorch's, and {source} is none.")
-    found, weights = find(str(source), architecture, revision)
+    found, weights = find(source, architecture, revision)
     check_size(found, weights)
     name = found.architecture
     if name not in VARIANTS:
@@ -105,7 +105,7 @@ def contract_of(source: str, architecture: str | None = None) -> Contract:
     path = on_disk(source)
     if is_fine_tuned(path):
         return Contract.from_dict(read_json(path / "config.json")["contract"])
-    return find(source, architecture, None)[0].contract
+    return find(source, architecture)[0].contract
 
 
 def record_of(source: str) -> dict[str, Any]:
@@ -132,5 +132,5 @@ def load_weights(model: PrithviMAE | PrithviEncoder, source: str, new_bands: boo
         named = {key: value for key, value in plain.items() if key in ("architecture", "pretrained_cfg")}
         config = ModelConfig.from_dict(named)
     else:
-        config, weights = find(source, model.config.architecture, None)
+        config, weights = find(source, model.config.architecture)
     return checkpoint.load(model, weights, file_bands=config.bands, new_bands=new_bands)

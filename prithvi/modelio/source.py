@@ -9,19 +9,23 @@ from prithvi import hub
 from prithvi.errors import CheckpointError, ConfigError, HubError, ModelError, nearest
 from prithvi.files import sha256_once
 from prithvi.jsontext import read_json
+from prithvi.modelio import programfile
 from prithvi.models.config import ModelConfig
 from prithvi.models.zoo import VARIANTS, Variant, variant
 
 WEIGHTS = "model.safetensors"
 SHIPPED = Path(__file__).parents[1] / "weights"
 """Models that come with the package, each a folder of its name."""
-_WEIGHTS = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
+_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
 
 
 def on_disk(source: str | Path, revision: str | None = None) -> Path:
-    """Where a source (see `prithvi.load`) lies; a model of the hub, but a published variant, as a folder in the cache.
+    """The file or folder of a source (see `prithvi.load`) on this machine, fetched from the hub if it is not here.
+
+    A published variant is one weights file, any other model of the hub a folder in the cache.
 
     Raises:
+        ModelError: there is no such source, or no weights of that name are published.
         HubError: it cannot be fetched, or its weights are not those that its config.json names.
 
     """
@@ -29,8 +33,17 @@ def on_disk(source: str | Path, revision: str | None = None) -> Path:
     if path.exists():
         return path
     name, revision = revised(str(source), revision)
-    if published(name) is not None or hub.split_id(name) is None or path.suffix in _WEIGHTS:
-        return path
+    known = published(name)
+    if known is not None and known.hub_id is None and (SHIPPED / name / "config.json").is_file():
+        return SHIPPED / name
+    if known is not None:
+        if known.hub_id is None or known.filename is None:
+            raise ModelError(
+                f"no weights of {name} are published: prithvi.models.build({name!r}) makes one with random weights."
+            )
+        return hub.fetch(known.hub_id, known.filename, revision)
+    if hub.split_id(name) is None or path.suffix in (*_SUFFIXES, programfile.SUFFIX):
+        raise ModelError(f"there is no model, file, folder or hub id {str(source)!r}: {nearest(str(source), VARIANTS)}")
     config = hub.fetch(name, "config.json", revision)
     plain, revision = read_json(config), config.parent.name  # the rest of the same commit
     if "format" not in plain and plain.get("architecture", next(iter(VARIANTS))) not in VARIANTS:
@@ -42,7 +55,7 @@ def on_disk(source: str | Path, revision: str | None = None) -> Path:
     return config.parent
 
 
-def find(source: str, architecture: str | None, revision: str | None) -> tuple[ModelConfig, Path]:
+def find(source: str | Path, architecture: str | None = None, revision: str | None = None) -> tuple[ModelConfig, Path]:
     """The configuration and the weights file of a source.
 
     Args:
@@ -54,40 +67,22 @@ def find(source: str, architecture: str | None, revision: str | None) -> tuple[M
         ModelError, CheckpointError, ConfigError, HubError: what was not found or does not say what it is.
 
     """
-    path = Path(source)
+    path = on_disk(source, revision)
     if path.is_file():
-        if architecture is None:
+        known = published(revised(str(source), None)[0])
+        if known is None and architecture is None:
             raise ModelError(
                 f"{path} holds weights but not their shape: say architecture= (a name of 'prithvi models list')."
             )
-        return variant(architecture).config, path
-    if path.is_dir():
-        files = [file for file in sorted(path.iterdir()) if file.suffix in _WEIGHTS]
-        if len(files) != 1:
-            found = (
-                f"several weights files ({', '.join(file.name for file in files)}); name one of them"
-                if files
-                else "no weights file"
-            )
-            raise CheckpointError(f"{path} holds {found}.")
-        if architecture is not None and not (path / "config.json").is_file():
-            return variant(architecture).config, files[0]
-        return _published_config(path / "config.json", architecture), files[0]
-    name, revision = revised(source, revision)
-    known = published(name)
-    if known is not None:
-        shipped = SHIPPED / name
-        if known.hub_id is None and (shipped / "config.json").is_file():
-            return _published_config(shipped / "config.json", None), shipped / WEIGHTS
-        if known.hub_id is None or known.filename is None:
-            raise ModelError(
-                f"no weights of {name} are published: prithvi.models.build({name!r}) makes one with random weights."
-            )
-        return known.config, hub.fetch(known.hub_id, known.filename, revision)
-    folder = on_disk(source, revision)
-    if folder.is_dir():
-        return _published_config(folder / "config.json", architecture), folder / WEIGHTS
-    raise ModelError(f"there is no model, file, folder or hub id {source!r}: {nearest(source, VARIANTS)}")
+        return (known or variant(str(architecture))).config, path
+    files = [file for file in sorted(path.iterdir()) if file.suffix in _SUFFIXES]
+    if len(files) != 1:
+        names = ", ".join(file.name for file in files)
+        found = f"several weights files ({names}); name one of them" if files else "no weights file"
+        raise CheckpointError(f"{path} holds {found}.")
+    if architecture is not None and not (path / "config.json").is_file():
+        return variant(architecture).config, files[0]
+    return _published_config(path / "config.json", architecture), files[0]
 
 
 def published(name: str) -> Variant | None:
@@ -114,9 +109,8 @@ def _published_config(path: Path, architecture: str | None) -> ModelConfig:
         given = set(plain.get("pretrained_cfg", plain)) | {"architecture"}
     except (TypeError, AttributeError, IndexError) as error:
         raise ConfigError(f"{path} holds a value of another kind than its field: {error}.") from error
-    return ModelConfig.from_dict(
-        {**variant(str(name)).config.to_dict(), **{k: v for k, v in told.items() if k in given}}
-    )
+    own = {key: value for key, value in told.items() if key in given}
+    return ModelConfig.from_dict({**variant(str(name)).config.to_dict(), **own})
 
 
 def check_size(config: ModelConfig, weights: Path) -> None:
