@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, Unpack
 
 import numpy as np
 
@@ -73,10 +73,7 @@ def build(
     per_unit: int | None = None,
     seed: int = 0,
     shuffle: bool = True,
-    scheduler: str | Client | None = None,
-    workers: int | None = None,
-    append: bool = False,
-    progress: Callable[[str], Progress] | None = None,
+    **running: Unpack[Running],
 ) -> None:
     """Makes a store of the chips of `units`, or resumes a build that was killed.
 
@@ -92,10 +89,7 @@ def build(
         per_unit: most samples of a unit; more are thinned out at random.
         seed: of the thinning and of the order.
         shuffle: False keeps the order of the units and of the chips in them.
-        scheduler: see `Running`.
-        workers: see `Running`.
-        append: see `Running`.
-        progress: see `Running`.
+        running: scheduler, workers, append and progress; see `Running`.
 
     Raises:
         DatasetError: the store exists and is another one; another build is at work; no chip was left; a unit failed
@@ -116,7 +110,8 @@ def build(
         "shuffle": shuffle,
         "append_to": 0,
     }
-    runner = partial(run, scheduler=scheduler, workers=workers)
+    append, progress = running.get("append", False), running.get("progress")
+    runner = partial(run, scheduler=running.get("scheduler"), workers=running.get("workers"))
     journal = Journal(path)
     with journal.lock():
         _end_what_was_committed(journal)
@@ -126,6 +121,8 @@ def build(
         old = read_samples(path) if exists and append else []
         full["append_to"] = len(old)
         journal.begin(full)
+        # Cut, arrange, write, commit. Each step finds what an earlier run has done of it and does the rest, and none
+        # depends on the order in which tasks end: the same plan gives the same bytes however often it is interrupted.
         try:
             tasks = {f"cut {unit.key}": (stage, (unit, spec, journal.staged)) for unit in todo}
             _refuse_failed(runner(tasks, progress=progress and progress("cutting")), len(todo))

@@ -56,6 +56,7 @@ class FileUnit:
                     f"{files.image} has {height} x {width} pixels, fewer than a sample of {spec.height} x {spec.width}."
                 )
             days = [dt.datetime.combine(day, dt.time(), dt.UTC) for day in files.dates or ()]
+            # Whole windows from the upper left; what remains at the right and lower edges is left out.
             for row in range(0, height - spec.height + 1, spec.height):
                 for column in range(0, width - spec.width + 1, spec.width):
                     here = (slice(row, row + spec.height), slice(column, column + spec.width))

@@ -72,6 +72,8 @@ def store_of_granules(
         stages = running.get("progress")
         items = choose_dates(items, rule, progress=stages("looking for clear dates") if stages else None, note=note)
     units = tile_units(items, recipe, seed, labels, column)
+    # The plan is all that the bytes of the store depend on, files by their content. It is kept in the store: the same
+    # command run again finds it finished, and another one is refused instead of mixing two recipes.
     known = {key: value for key, value in dataclasses.asdict(recipe).items() if value or key not in _ADDED}
     plan = {
         "recipe": {**known, "labels": _digest(recipe.labels), "area": _digest(recipe.area)},

@@ -164,6 +164,7 @@ class ChipStore:
             split: one part; None takes all samples.
 
         """
+        # One sample at a time: sums of whole numbers need no second pass, and memory stays that of one chip.
         tally = Tally()
         for index in self.indices(split) if split is not None else range(len(self)):
             pixels = self.read([index])

@@ -95,6 +95,7 @@ def _state(root: Path, file: Path, name: str) -> str:
 
 def _index_is_broken(root: Path, file: Path, name: str, size: int) -> bool:
     """Whether a shard's index (the last bytes of its file) points beyond the file."""
+    # A file that was cut short ends in pixels, which read as an index give places far beyond its end.
     form = _form(root, name)
     if form is None:
         return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import lightning as L
@@ -118,8 +117,6 @@ class PretrainDataModule(L.LightningDataModule):
         return [cloud_masks(store) for store in self.clouds]
 
     def train_dataloader(self) -> StreamLoader:
-        # Lightning warns of any stream with a length; this one's is no statement about its workers.
-        warnings.filterwarnings("ignore", "Your `IterableDataset` has `__len__` defined")
         trainer = self.trainer
         rank, ranks = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
         pin = trainer is not None and trainer.strategy.root_device.type == "cuda"

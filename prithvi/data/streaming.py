@@ -223,9 +223,6 @@ class _Batches(IterableDataset[dict[str, Any]]):
     def __init__(self, stream: ChipStream, rank: int, ranks: int) -> None:
         self.stream, self.rank, self.ranks, self.start = stream, rank, ranks, 0
 
-    def __len__(self) -> int:
-        return ENDLESS
-
     def __iter__(self) -> Iterator[dict[str, Any]]:
         info = get_worker_info()
         first, step = (0, 1) if info is None else (info.id, info.num_workers)
@@ -240,8 +237,10 @@ class _Batches(IterableDataset[dict[str, Any]]):
                 return
 
 
-class StreamLoader(DataLoader[dict[str, Any]]):
+class StreamLoader:
     """A stream as a loader that Lightning saves with a checkpoint and restores.
+
+    Not a DataLoader itself, since Lightning warns of any that streams and has a length.
 
     Args:
         stream: what is read.
@@ -260,17 +259,19 @@ class StreamLoader(DataLoader[dict[str, Any]]):
     ) -> None:
         if stream.batch_size % ranks:
             raise ConfigError(f"a batch of {stream.batch_size} does not divide among {ranks} devices.")
-        self.stream = stream
-        self.position = 0
+        self.stream, self.position = stream, 0
         self._batches = _Batches(stream, rank, ranks)
-        super().__init__(
-            self._batches, batch_size=None, num_workers=num_workers, pin_memory=pin_memory,
-            prefetch_factor=4 if num_workers else None,
-        )  # fmt: skip
+        ahead = 4 if num_workers else None
+        self._loader = DataLoader(
+            self._batches, None, num_workers=num_workers, pin_memory=pin_memory, prefetch_factor=ahead
+        )
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+    def __len__(self) -> int:
+        return ENDLESS
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
         self._batches.start = self.position
-        for batch in super().__iter__():
+        for batch in self._loader:
             if "error" in batch:
                 raise batch["error"]
             self.position += 1
