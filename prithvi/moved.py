@@ -15,6 +15,22 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 MOVED = {
+    "mapping.answers": "mapping.class_maps",
+    "mapping.arrays": "mapping.class_maps",
+    "mapping.blend": "mapping.sliding_window",
+    "mapping.embedder": "mapping.embeddings",
+    "mapping.embedding": "mapping.embeddings",
+    "mapping.filled": "mapping.gap_filling",
+    "mapping.filledrows": "mapping.window_filling",
+    "mapping.lazily": "mapping.engine",
+    "mapping.many": "mapping.batch",
+    "mapping.maps": "mapping.class_maps",
+    "mapping.memory": "mapping.engine",
+    "mapping.scoring": "mapping.inference",
+    "mapping.series": "mapping.gap_filling",
+    "mapping.strips": "mapping.sliding_window",
+    "mapping.threads": "mapping.inference",
+    "mapping.together": "mapping.temporal_context",
     "mapping.textfile": "files",
 }
 """Old name to new name, both below `prithvi`."""

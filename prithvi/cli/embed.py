@@ -11,7 +11,7 @@ from prithvi.cli.options import Accept, Bands, BatchSize, Dates, Device, Nodata,
 
 if TYPE_CHECKING:
     from prithvi.contract import Contract
-    from prithvi.mapping.embedder import Embeddable
+    from prithvi.mapping.embeddings import Embeddable
 
 
 def embed_verb(

@@ -59,10 +59,10 @@ def fill_verb(
     from prithvi.cli.progress import Bar
     from prithvi.cli.words import typed
     from prithvi.errors import ConfigError, SceneError
+    from prithvi.mapping.gap_filling import fill_series
     from prithvi.mapping.gaps import with_model
     from prithvi.mapping.masks import clear_of, masks_beside
     from prithvi.mapping.methods import Method
-    from prithvi.mapping.series import fill_series
     from prithvi.scenes import open_scene
     from prithvi.scenes.moments import moments
 

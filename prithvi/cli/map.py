@@ -25,8 +25,8 @@ from prithvi.cli.options import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from prithvi.mapping.many import Job, Outcome
-    from prithvi.mapping.maps import MapResult
+    from prithvi.mapping.batch import Job, Outcome
+    from prithvi.mapping.class_maps import MapResult
 
 
 def map_verb(
@@ -79,7 +79,7 @@ def map_verb(
     from prithvi.cli.words import band_numbers, typed
     from prithvi.errors import ConfigError
     from prithvi.mapping import Products
-    from prithvi.mapping.many import jobs_of, map_files, opened
+    from prithvi.mapping.batch import jobs_of, map_files, opened
     from prithvi.scenes import Area
 
     if bbox is not None and aoi is not None:
@@ -128,7 +128,7 @@ def _polygons(form: str, classes: bool) -> str | None:
 
 def _one(model: str, job: Job, opening: Mapping[str, Any], options: Mapping[str, Any]) -> Outcome:
     from prithvi.cli.progress import Bar
-    from prithvi.mapping.many import Outcome, map_file
+    from prithvi.mapping.batch import Outcome, map_file
 
     with Bar(job.name) as bar:
         result, seconds = map_file(model, job, opening, {**options, "progress": bar})

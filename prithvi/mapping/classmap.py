@@ -17,7 +17,7 @@ from rasterio.windows import Window
 
 from prithvi.errors import ConfigError, SceneError, nearest
 from prithvi.mapping.ellipsoid import PixelAreas
-from prithvi.mapping.memory import frugal
+from prithvi.mapping.engine import frugal
 from prithvi.scenes.grids import difference, grid_of
 
 NONE = -1

@@ -16,8 +16,8 @@ import torch
 import prithvi
 from prithvi.errors import ModelError, nearest
 from prithvi.files import sha256_once
+from prithvi.mapping.inference import device_of
 from prithvi.mapping.methods import GAP_METHODS, Method
-from prithvi.mapping.scoring import device_of
 from prithvi.modelfolder import load, record_of
 from prithvi.models import GapFiller, PrithviMAE, Standardise
 from prithvi.modelsource import on_disk

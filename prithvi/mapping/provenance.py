@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import xarray as xr
@@ -35,17 +35,27 @@ class Provenance:
 
     @classmethod
     def of(cls, model: Mappable, scene: xr.DataArray, command: str = "") -> Provenance:
-        """Of a model's result on a scene.
+        """Of a model's result on a scene, see `of_scene`.
 
         Args:
             model: with its name and the hash of its weights.
-            scene: what `prithvi.scenes.conform` gives; its `source` and `accepted` are taken.
+            scene: what it was run on.
             command: what was typed.
 
         """
-        source = str(scene.attrs.get("source", ""))
-        accepted = tuple(map(str, scene.attrs.get("accepted", ())))
-        return cls(model.name, model.sha256, (source,) if source else (), command, accepted, model.folder)
+        return cls(model.name, model.sha256, model_folder=model.folder).of_scene(scene, command)
+
+    def of_scene(self, scene: xr.DataArray, command: str, inputs: Sequence[str] = ()) -> Provenance:
+        """The same for a scene.
+
+        Args:
+            scene: what `prithvi.scenes.conform` gives; its `source` and `accepted` are taken.
+            command: what was typed, or the function that was called.
+            inputs: what it was made of, if that is more than the scene's source.
+
+        """
+        source, accepted = str(scene.attrs.get("source", "")), tuple(map(str, scene.attrs.get("accepted", ())))
+        return replace(self, inputs=tuple(inputs) or ((source,) if source else ()), command=command, accepted=accepted)
 
     @classmethod
     def from_tags(cls, tags: Mapping[str, Any]) -> Provenance:

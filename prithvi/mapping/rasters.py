@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,9 +29,10 @@ from filelock import FileLock, Timeout
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError, RasterioIOError
 
-from prithvi.errors import OutputError, PrithviError
+from prithvi.errors import ConfigError, OutputError, PrithviError
 from prithvi.fitted import ClassEntry
-from prithvi.mapping.memory import GDAL_CACHE
+from prithvi.mapping.engine import GDAL_CACHE
+from prithvi.mapping.provenance import Provenance
 from prithvi.mapping.vrt import write_vrt
 from prithvi.scenes import transform_of
 
@@ -63,6 +64,8 @@ class Raster:
     bands: tuple[str, ...]
     dtype: str
     nodata: float
+    encode: Callable[[Mapping[str, npt.NDArray[Any]]], npt.NDArray[Any]]
+    """The named arrays (..., rows, width) of a result to this file's values, (rows, width) or (..., rows, width)."""
     tags: Mapping[str, str] = field(default_factory=dict)
     scale: float | None = None
     """What is meant = value x scale."""
@@ -83,7 +86,7 @@ class RasterWriter:
 
     Args:
         folder: of the products.
-        grid: of all of them.
+        grid: (..., y, x) whose place and size all of them have.
         rasters: the files; the first gives the work its name.
         key: what the rows are made of and how; None if they cannot be gone on with.
         resume: go on from the finished rows of the same key.
@@ -102,12 +105,12 @@ class RasterWriter:
     def __init__(
         self,
         folder: Path,
-        grid: Grid,
+        grid: xr.DataArray,
         rasters: Sequence[Raster],
         key: Mapping[str, Any] | None = None,
         resume: bool = False,
     ) -> None:
-        self.folder, self.grid, self.rasters = folder, grid, tuple(rasters)
+        self.folder, self.grid, self.rasters = folder, Grid.of(grid), tuple(rasters)
         self.partial = folder / f".{rasters[0].name}.partial"
         self.work = self.partial / "made"
         self.key = json.dumps(key, sort_keys=True) if key is not None else ""
@@ -173,12 +176,12 @@ class RasterWriter:
     def __enter__(self) -> Self:
         return self
 
-    def write(self, start: int, values: Sequence[npt.NDArray[Any]]) -> None:
-        """Writes the next rows of every raster: (rows, width) values, or (band, rows, width) of several bands."""
-        assert start == self.start
+    def write(self, values: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Writes the next rows of every raster, out of the named arrays of a result."""
         try:
-            for file, raster, array in zip(self.files, self.rasters, values, strict=True):
-                stack = array if array.ndim == 3 else array[None]
+            for file, raster in zip(self.files, self.rasters, strict=True):
+                array = raster.encode(values)
+                stack = array.reshape(-1, *array.shape[-2:])
                 rows = np.ascontiguousarray(stack.swapaxes(0, 1), dtype=np.dtype(raster.dtype).newbyteorder("<"))
                 _write_all(file, rows)
         except OSError as error:
@@ -233,6 +236,8 @@ class RasterWriter:
 
     def publish(self) -> None:
         """Moves all that is left in `work` to its final name, the rasters last and the first of them last of all."""
+        if not any(self.work.iterdir()):
+            self.make()
         names = sorted(path.name for path in self.work.iterdir())
         last = [raster.name for raster in reversed(self.rasters) if raster.name in names]
         try:
@@ -276,6 +281,38 @@ def _block_of(raster: Raster) -> int:
     """Side of a file's blocks, 512 as long as GDAL's cache holds two of them: each has the pixels of all bands."""
     pixels = GDAL_CACHE / 2 / (len(raster.bands) * np.dtype(raster.dtype).itemsize)
     return next((side for side in (512, 256) if side * side <= pixels), 128)  # GDAL takes none below 128
+
+
+def check_geotiff(path: str | Path) -> Path:
+    """A path that a GeoTIFF can be written to.
+
+    Raises:
+        ConfigError: it has another suffix.
+
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        raise ConfigError(f"a GeoTIFF is written here: name {path} .tif.")
+    return path
+
+
+def count_values(path: Path) -> npt.NDArray[np.int64]:
+    """(256,) pixels of each value; of a file of floats, 0 counts those with a value and `NODATA` those without."""
+    counts = np.zeros(256, dtype=np.int64)
+    with rasterio.open(path) as raster:
+        for _, part in raster.block_windows(1):
+            values = raster.read(1, window=part)
+            if values.dtype.kind == "f":
+                values = np.where(np.isfinite(values), 0, NODATA).astype(np.uint8)
+            counts += np.bincount(values.ravel(), minlength=256)
+    return counts
+
+
+def left_out_of(path: Path) -> tuple[str, ...]:
+    """What a file's own tags say of pixels that were left out."""
+    with rasterio.open(path) as raster:
+        left_out = Provenance.from_tags(raster.tags()).left_out
+    return (left_out,) if left_out else ()
 
 
 def check_whole(path: Path) -> None:

@@ -38,7 +38,7 @@ class ZarrWriter:
     """
 
     def __init__(self, path: Path, blank: xr.Dataset, name: str) -> None:
-        self.path, self.rows, self.start = path, 0, 0
+        self.path, self.name, self.rows, self.start = path, name, 0, 0
         self.waiting: list[npt.NDArray[Any]] = []
         shape = blank[name].shape
         chunks = (*shape[:-2], *(min(CHUNK, size) for size in shape[-2:]))
@@ -61,10 +61,10 @@ class ZarrWriter:
     def __enter__(self) -> Self:
         return self
 
-    def write(self, values: npt.NDArray[Any]) -> None:
-        """Takes the next (..., rows, width)."""
-        self.waiting.append(values)
-        self.rows += values.shape[-2]
+    def write(self, values: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Takes the next (..., rows, width) of the array."""
+        self.waiting.append(values[self.name])
+        self.rows += values[self.name].shape[-2]
         if self.rows >= CHUNK:
             self._write(self.rows // CHUNK * CHUNK)
 
@@ -77,6 +77,9 @@ class ZarrWriter:
             raise self._full(error) from error
         self.waiting = [together[..., rows:, :].copy()]
         self.start, self.rows = self.start + rows, self.rows - rows
+
+    def keep(self) -> None:
+        """Nothing is kept of a store that is not whole."""
 
     def tag(self, tags: Mapping[str, str]) -> None:
         """Adds attributes to the dataset."""

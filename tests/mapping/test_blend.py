@@ -12,8 +12,8 @@ from rasterio.crs import CRS
 from rasterio.warp import transform as project
 
 from prithvi.errors import ModelError
-from prithvi.mapping.blend import BlendedRows, blend
-from prithvi.mapping.scoring import Ground
+from prithvi.mapping.inference import Ground
+from prithvi.mapping.sliding_window import BlendedRows, blend
 from prithvi.windows import WindowPlan, blend_weights, plan
 
 Middles = list[tuple[float, float]]

@@ -20,7 +20,7 @@ from rio_cogeo.cogeo import cog_validate
 import prithvi
 from prithvi.errors import BandError, ConfigError, ModelError, OutputError, SceneError
 from prithvi.fitted import FittedModel
-from prithvi.mapping import embed_scene, lazily
+from prithvi.mapping import embed_scene, engine
 from prithvi.models import PrithviMAE, build
 from prithvi.scenes import open_scene
 
@@ -210,7 +210,7 @@ def test_memory_rows_and_files_hold_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Bit for bit, in several blocks of rows, with stripes without data and a last block that hangs over."""
-    monkeypatch.setattr(lazily, "ROWS", 32)
+    monkeypatch.setattr(engine, "ROWS", 32)
     pixels = six_bands[:, :height, :75].copy()
     pixels[:, 40:80, 10:50] = -9999
     scene, model = open_scene(write_tif(pixels, nodata=-9999), dates=[DAY]), tiny()

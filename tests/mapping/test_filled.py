@@ -25,7 +25,7 @@ from prithvi.errors import BandError, ConfigError, ModelError, ScaleError, Scene
 from prithvi.fitted import FittedModel
 from prithvi.mapping import fill_series, with_model
 from prithvi.mapping.gaps import fill_window
-from prithvi.mapping.together import AT_ONCE
+from prithvi.mapping.temporal_context import AT_ONCE
 from prithvi.modelfolder import save_pretrained
 from prithvi.models import GapFiller, PrithviMAE, build
 
@@ -192,7 +192,7 @@ def named(image: np.ndarray, known: np.ndarray, days: list[str] | None = None) -
 
 
 def test_eager_lazy_and_files_are_the_same(real, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr("prithvi.mapping.lazily.ROWS", 30)  # several blocks
+    monkeypatch.setattr("prithvi.mapping.engine.ROWS", 30)  # several blocks
     image, known = real(AT_ONCE + 2, 70, 30)
     image = image.round()
     series = named(image, known)

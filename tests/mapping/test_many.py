@@ -16,7 +16,7 @@ import pytest
 import rasterio
 
 from prithvi.errors import ConfigError, OutputError
-from prithvi.mapping.many import MANIFEST, jobs_of, map_files, opened
+from prithvi.mapping.batch import MANIFEST, jobs_of, map_files, opened
 from prithvi.modelfolder import save
 from tests.conftest import Answer, small_task
 from tests.kill_runs import content

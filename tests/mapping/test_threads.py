@@ -15,7 +15,7 @@ import prithvi as package
 from prithvi.contract import Contract
 from prithvi.fitted import FittedModel
 from prithvi.mapping import map_scene
-from prithvi.mapping.threads import WindowThreads
+from prithvi.mapping.inference import WindowThreads
 from prithvi.models.heads import is_concurrent
 from prithvi.scenes import open_scene
 from tests.kill_runs import content

@@ -16,7 +16,7 @@ from rasterio.transform import from_origin
 
 from prithvi.errors import MissingExtraError, SceneError
 from prithvi.fitted import FittedModel
-from prithvi.mapping.maps import map_scene
+from prithvi.mapping.class_maps import map_scene
 from prithvi.scenes import crop, open_scene, valid_mask
 
 L30 = {"band01": "coastal", "band02": "blue", "band03": "green", "band04": "red", "band05": "nir_narrow",

@@ -18,7 +18,7 @@ from prithvi.contract import Contract
 from prithvi.errors import ScaleError, SceneError
 from prithvi.fitted import FittedModel
 from prithvi.mapping import embed_scene, fill_series, map_scene
-from prithvi.mapping.strips import rows_of
+from prithvi.mapping.sliding_window import rows_of
 from prithvi.scenes import Area, conform, crop, open_scene, read
 from prithvi.scenes.conform import units_of
 from prithvi.scenes.validity import Range, Tally, strike

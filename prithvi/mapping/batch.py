@@ -19,8 +19,8 @@ from prithvi.chips.running import run
 from prithvi.errors import ConfigError, ModelError, OutputError, SceneError
 from prithvi.files import atomic_file
 from prithvi.fitted import Mappable
-from prithvi.mapping.maps import MapResult, map_scene
-from prithvi.mapping.scoring import mappable
+from prithvi.mapping.class_maps import MapResult, map_scene
+from prithvi.mapping.inference import mappable
 from prithvi.scenes import open_scene
 from prithvi.scenes.names import read_file_name
 from prithvi.scenes.remote import shown

@@ -11,11 +11,10 @@ import torch
 
 from prithvi import windows
 from prithvi.errors import ConfigError, SceneError
-from prithvi.mapping.blend import BlendedRows
 from prithvi.mapping.gaps import Fill, Filled, Known, fill_window
-from prithvi.mapping.scoring import Ground
-from prithvi.mapping.strips import Rows
-from prithvi.mapping.together import Turn, neighbours
+from prithvi.mapping.inference import Ground
+from prithvi.mapping.sliding_window import BlendedRows, Rows
+from prithvi.mapping.temporal_context import Turn, neighbours
 from prithvi.windows import WindowPlan
 
 Values = npt.NDArray[np.floating[Any]]
@@ -49,7 +48,7 @@ def plan_of(fill: Fill, height: int, width: int, window: int | None = None, stri
 
 @dataclass(frozen=True)
 class FillWindows:
-    """The dates of a turn filled in a window; a `prithvi.mapping.blend.Predict`.
+    """The dates of a turn filled in a window; a `prithvi.mapping.sliding_window.Predict`.
 
     Its outputs are, date by date: the bands, 1 where they say something; with `uncertainty` the bands' standard errors
     and 1 where these say something. What says nothing is 0, so that the mean of overlapping windows is that of those
@@ -117,39 +116,31 @@ class KeptRows:
         return np.concatenate(cut, axis=2)
 
 
-@dataclass(frozen=True)
-class FilledRows:
-    """Finished rows of the dates that are wanted."""
+def filled_rows(rows: BlendedRows, observed: npt.NDArray[Any], uncertainty: bool) -> dict[str, npt.NDArray[Any]]:
+    """Finished rows out of the blended answers of a `FillWindows`.
 
-    image: Values
-    """(date, band, rows, width); observed values as they were, NaN where nothing can be said."""
-    filled: npt.NDArray[np.bool_]
-    """(date, rows, width) True for pixels of which a band or more was unknown, and none is any more."""
-    uncertainty: Values | None
-    """(date, band, rows, width) standard error; 0 where observed, NaN where nothing can be said."""
+    Args:
+        rows: the answers.
+        observed: (date, band, rows, width) what was there.
+        uncertainty: whether they have it.
 
-    @classmethod
-    def of(cls, rows: BlendedRows, observed: Values, uncertainty: bool) -> FilledRows:
-        """Out of the blended answers of a `FillWindows`.
+    Returns:
+        `image` (date, band, rows, width): observed values as they were, NaN where nothing can be said; `filled` (date,
+        rows, width): True for pixels of which a band or more was unknown, and none is any more; `uncertainty` (date,
+        band, rows, width): standard error, 0 where observed, NaN where nothing can be said.
 
-        Args:
-            rows: the answers.
-            observed: (date, band, rows, width) what was there.
-            uncertainty: whether they have it.
-
-        """
-        known, scores = np.isfinite(observed), rows.scores.numpy()
-        dates, bands, *shape = observed.shape
-        if len(scores) == 0:  # no window with data was seen yet
-            scores = np.zeros((dates * (bands + 1) * (1 + uncertainty), *shape), np.float32)
-        answers = scores.reshape(dates, 1 + uncertainty, bands + 1, *shape)
-        said = _where_said(answers[:, 0])
-        image = np.where(known, observed, said).astype(observed.dtype)
-        filled: Known = np.asarray(np.isfinite(image).all(axis=1) & ~known.all(axis=1))
-        if not uncertainty:
-            return cls(image, filled, None)
+    """
+    known, scores = np.isfinite(observed), rows.scores.numpy()
+    dates, bands, *shape = observed.shape
+    if len(scores) == 0:  # no window with data was seen yet
+        scores = np.zeros((dates * (bands + 1) * (1 + uncertainty), *shape), np.float32)
+    answers = scores.reshape(dates, 1 + uncertainty, bands + 1, *shape)
+    image = np.where(known, observed, _where_said(answers[:, 0])).astype(observed.dtype)
+    found = {"image": image, "filled": np.isfinite(image).all(axis=1) & ~known.all(axis=1)}
+    if uncertainty:
         unsure = np.where(np.isfinite(image), _where_said(answers[:, 1]), np.float32(np.nan))
-        return cls(image, filled, np.where(known, np.float32(0), unsure))
+        found["uncertainty"] = np.where(known, np.float32(0), unsure)
+    return found
 
 
 def _where_said(answers: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -1,10 +1,13 @@
-"""A model run on the windows of a scene: its device, its precision, and the dates and places it was trained with."""
+"""A model run on the windows of a scene: its device, precision and threads, and the dates and places it is given."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -20,13 +23,14 @@ from torch import nn
 from prithvi.contract import Contract, Quantity
 from prithvi.errors import ConfigError, ModelError, SceneError
 from prithvi.fitted import ClassEntry, FittedModel, Mappable, distinct_color
-from prithvi.mapping.threads import WindowThreads
 from prithvi.modelfolder import load
 from prithvi.models.zoo import VARIANTS
 from prithvi.scenes import transform_of
 
 Model = str | Path | FittedModel | Mappable
 """A model folder or exported program, or what `prithvi.load` gives for one."""
+FEW = 2
+"""Windows that a thread predicts together."""
 
 
 def mappable(model: Model | nn.Module) -> Mappable:
@@ -177,6 +181,56 @@ class Scoring:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
             scores: torch.Tensor = (self.module if self.compiled is None else self.compiled)(images, *coordinates)
         return scores[:number]
+
+
+class WindowThreads:
+    """Context manager; call it with a function and the batch that it takes, which is predicted a few windows at a time.
+
+    There are as many threads as torch would use for all of it together. Few windows fit a core's caches, hold little
+    memory, and on a thread of their own wait for nobody in the midst of them. Meanwhile torch uses one thread where
+    this is entered: what is done between batches would only get in their way.
+
+    Args:
+        batch_size: windows that are handed over at once.
+
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        self.threads = torch.get_num_threads()
+        workers = max(1, min(self.threads, batch_size // FEW))
+        self.pool = ThreadPoolExecutor(workers, "windows", torch.set_num_threads, (self.threads // workers,))
+        self.places, self.lock = workers + 1, Lock()
+        self.answers = torch.empty(0)
+
+    def __enter__(self) -> Self:
+        torch.set_num_threads(1)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.pool.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(self.threads)
+
+    def __call__(self, function: Callable[..., torch.Tensor], *batch: torch.Tensor | None) -> Iterator[torch.Tensor]:
+        """The answers one by one, in order, each until the next is asked for; None among the tensors stays None."""
+        size = next(len(values) for values in batch if values is not None)
+
+        def work(first: int) -> torch.Tensor:
+            part = slice(first, first + FEW)
+            found = function(*(values[part] if values is not None else None for values in batch))
+            with self.lock:
+                if self.answers.shape[2:] != found.shape[1:]:
+                    self.answers = torch.empty(self.places, FEW, *found.shape[1:], dtype=found.dtype)
+            return self.answers[first // FEW % self.places, : len(found)].copy_(found)
+
+        begun: deque[Future[torch.Tensor]] = deque()
+        for first in range(0, size, FEW):
+            if len(begun) == self.places:
+                yield from begun.popleft().result()
+            begun.append(self.pool.submit(work, first))
+        while begun:
+            yield from begun.popleft().result()
 
 
 class Sized(Protocol):

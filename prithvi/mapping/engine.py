@@ -1,0 +1,354 @@
+"""One engine for every verb that runs windows over a scene, and its two sinks: a Dataset and files.
+
+A verb is a `Run`: it says which arrays come out of a scene (`outputs`) and computes them from top to bottom, a few rows
+at a time (`rows`). `as_dataset` makes arrays of that, at once for a scene in memory and through Dask for a lazy one;
+`write` hands the rows to a writer of files and takes care of progress, of resuming and of what is counted on the way.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import rasterio
+import xarray as xr
+from dask.delayed import delayed
+
+from prithvi import windows
+from prithvi.contract import Contract
+from prithvi.files import fingerprint
+from prithvi.mapping.inference import Ground
+from prithvi.mapping.provenance import LEFT_OUT
+from prithvi.mapping.sliding_window import BlendedRows, Mask, Predict, Rows, blend, look_over, rows_of
+from prithvi.scenes import transform_of
+from prithvi.scenes.area import Area, crop
+from prithvi.scenes.conform import units_of
+from prithvi.scenes.pixels import row_bytes, source_of
+from prithvi.scenes.remote import shown
+from prithvi.scenes.validity import Tally
+from prithvi.windows import WindowPlan
+
+ROWS = 1024
+"""Rows of a lazy result's blocks, about: one row of windows is computed twice at every border."""
+GDAL_CACHE = 16_000_000
+"""Bytes of file blocks that GDAL keeps where it makes a product."""
+
+Arrays = dict[str, npt.NDArray[Any]]
+"""Name to (..., rows, width) values."""
+Progress = Callable[[int, int], None]
+"""Called with the windows done and their number in all."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is computed of some pixels; it may travel to another process."""
+
+    plan: WindowPlan
+    """Windows over the pixels."""
+    rows: slice
+    """Of the result, in cells from the first of the pixels."""
+    columns: slice
+    ground: Ground
+    """Place and dates of the pixels."""
+    mask: Callable[[int, int], Mask] | None = None
+    """(rows, width) bool of rows of pixels: where an answer is asked for. None asks everywhere."""
+    cell: int = 1
+    """Pixels along the side of one value of the result."""
+
+    def blend(
+        self,
+        pixels: Rows,
+        scene: xr.DataArray,
+        predict: Predict,
+        batch_size: int,
+        progress: Callable[[int], None] | None = None,
+    ) -> Iterator[BlendedRows]:
+        """See `prithvi.mapping.sliding_window.blend`."""
+        return blend(
+            pixels,
+            (scene.sizes["y"], scene.sizes["x"]),
+            predict,
+            self.plan,
+            batch_size=batch_size,
+            part=(self.rows, self.columns),
+            wanted=self.mask,
+            cell=self.cell,
+            progress=progress,
+        )
+
+
+@dataclass(frozen=True)
+class Target:
+    """The part of a scene that is computed, and the windows for it."""
+
+    scene: xr.DataArray
+    """(time, band, y, x): all pixels that the windows cover."""
+    plan: WindowPlan
+    rows: slice
+    """Of the result within `scene`, in cells."""
+    columns: slice
+    grid: xr.DataArray
+    """What the result lies on: an array (..., y, x) with its place."""
+    mask: Callable[[int, int], Mask] | None = None
+    """(rows, width) bool of rows of `scene`: where an answer is asked for. None asks everywhere."""
+    cell: int = 1
+    """Pixels along the side of one value of the result."""
+
+    @classmethod
+    def of(cls, scene: xr.DataArray, window: int, stride: int | None, area: Area | None = None) -> Target:
+        """The windows of the whole scene, or those of them that touch an area; only their pixels are read."""
+        step = max(1, window // 2) if stride is None else stride
+        plan = windows.plan(scene.sizes["y"], scene.sizes["x"], window, step)
+        if area is None:
+            return cls.whole(scene, plan)
+        down, along = area.window(scene)
+        part, rows, columns = plan.over(down, along)
+        # The mask may travel to other processes: it takes along where the scene's pixels lie, and no pixels.
+        whole = scene.isel(time=0, band=0, drop=True)
+        whole = whole.copy(data=da.zeros(whole.shape, bool, chunks=-1))
+
+        def mask(first: int, last: int) -> Mask:
+            """Within the box of the area, so that a window is not run for its margin alone."""
+            return area.mask(whole, slice(rows.start + first, rows.start + last), columns)
+
+        return cls(
+            crop(scene, rows, columns),
+            part,
+            slice(down.start - rows.start, down.stop - rows.start),
+            slice(along.start - columns.start, along.stop - columns.start),
+            crop(scene, down, along),
+            mask,
+        )
+
+    @classmethod
+    def whole(cls, scene: xr.DataArray, plan: WindowPlan, grid: xr.DataArray | None = None) -> Target:
+        """All of a scene; `grid` if the result has other coordinates."""
+        everything = slice(0, scene.sizes["y"]), slice(0, scene.sizes["x"])
+        return cls(scene, plan, *everything, scene if grid is None else grid)
+
+    def part(self, start: int) -> Part:
+        """All of the result from a row on."""
+        rows = slice(start, self.rows.stop)
+        return Part(self.plan, rows, self.columns, Ground.of(self.scene), self.mask, self.cell)
+
+    def blocks(self) -> Iterator[tuple[slice, Part]]:
+        """Some `ROWS` rows of the result after another: the rows of pixels that each needs, and itself."""
+        cell, ground, mask = self.cell, Ground.of(self.scene), self.mask
+        step = max(1, ROWS // cell)
+        for first in range(self.rows.start, self.rows.stop, step):
+            last = min(first + step, self.rows.stop)
+            plan, rows, _ = self.plan.over(slice(first * cell, last * cell), slice(0, self.plan.width))
+            top, above = rows.start, rows.start // cell
+            shifted = None if mask is None else partial(_shifted, mask, top)
+            inside = slice(first - above, last - above)
+            pixels = slice(top, min(rows.stop, self.scene.sizes["y"]))
+            yield pixels, Part(plan, inside, self.columns, ground.below(top), shifted, cell)
+
+    def tally(self) -> Tally:
+        """Counts the pixels of the result that are taken as missing."""
+        return Tally(self.scene.sizes["time"], self.scene.sizes["y"], self.rows, self.columns, self.mask)
+
+
+def _shifted(mask: Callable[[int, int], Mask], top: int, first: int, last: int) -> Mask:
+    return mask(top + first, top + last)
+
+
+class Run(Protocol):
+    """What a verb computes: a frozen dataclass of everything but the scene, which Dask's workers get a copy of."""
+
+    @property
+    def contract(self) -> Contract | None:
+        """Units that pixels are read in; None takes the values as they are."""
+
+    def outputs(self, target: Target) -> xr.Dataset:
+        """The result with its coordinates and attributes; its arrays (..., y, x) are lazy and blank."""
+
+    def rows(
+        self, scene: xr.DataArray, part: Part, tally: Tally | None, progress: Callable[[int], None] | None
+    ) -> Iterator[tuple[int, Arrays]]:
+        """First row, counted from the part's own, and values of rows that are finished, from top to bottom.
+
+        Args:
+            scene: the pixels (time, band, y, x); of them only values and attributes are looked at.
+            part: what is computed of them.
+            tally: counts pixels that are taken as missing.
+            progress: called with the number of windows done since the last call.
+
+        """
+
+
+def as_dataset(run: Run, target: Target) -> xr.Dataset:
+    """The result as arrays: in memory if the scene is, else lazy, in blocks of rows.
+
+    Warns:
+        UserWarning: pixels in memory are taken as missing though nobody declares them so.
+
+    """
+    blank, scene = run.outputs(target), target.scene
+    if scene.chunks is None:
+        tally = target.tally() if run.contract is not None else None
+        result = blank.copy(data=_in_memory(run, scene.attrs, scene.data, target.part(target.rows.start), tally))
+        return result.assign_attrs(left_out(tally, scene, run.contract, 4))
+    # One task a block; `run` itself is one node of the graph, and what it holds is not searched for Dask's collections.
+    work = delayed(partial(_in_memory, run, scene.attrs), pure=False, traverse=False)
+    blocks: dict[str, list[Any]] = {str(name): [] for name in blank}
+    for rows, part in target.blocks():
+        height = part.rows.stop - part.rows.start
+        values = work(scene.isel(y=rows).data, part)
+        for name, parts in blocks.items():
+            *outer, _, width = blank[name].shape
+            parts.append(da.from_delayed(values[name], (*outer, height, width), blank[name].dtype))
+    return blank.copy(data={name: da.concatenate(parts, axis=-2) for name, parts in blocks.items()})
+
+
+def _in_memory(
+    run: Run, attrs: Mapping[str, Any], pixels: npt.NDArray[Any], part: Part, tally: Tally | None = None
+) -> Arrays:
+    """All values of a part, each array allocated once and filled from top to bottom."""
+    scene = xr.DataArray(pixels, dims=("time", "band", "y", "x"), attrs=attrs)
+    height = part.rows.stop - part.rows.start
+    arrays: Arrays = {}
+    for start, values in run.rows(scene, part, tally, None):
+        if not arrays:
+            shapes = {name: (*rows.shape[:-2], height, rows.shape[-1]) for name, rows in values.items()}
+            arrays = {name: np.empty(shapes[name], rows.dtype) for name, rows in values.items()}
+        for name, rows in values.items():
+            arrays[name][..., start : start + rows.shape[-2], :] = rows
+    return arrays
+
+
+class Writer(Protocol):
+    """Takes the rows of a result from top to bottom, and puts the files in place when all are there."""
+
+    @property
+    def start(self) -> int:
+        """The first row that it does not have yet."""
+
+    def write(self, values: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Takes the next rows."""
+
+    def keep(self) -> None:
+        """Makes sure that the rows so far outlive this process."""
+
+
+def write(
+    run: Run, target: Target, writer: Writer, progress: Progress | None = None, turn: tuple[int, int] = (0, 1)
+) -> Tally:
+    """Computes the rows that a writer lacks and hands them over; memory does not depend on their number.
+
+    Args:
+        run: what is computed.
+        target: of what.
+        writer: where the rows go.
+        progress: called with the windows done and their number in all.
+        turn: which of how many runs this is, for the progress.
+
+    Returns:
+        The count of pixels that were taken as missing, in all rows of the result.
+
+    """
+    plan, tally, begin = target.plan, target.tally(), target.rows.start + writer.start
+    finished = sum(row + plan.window <= begin * target.cell for row in plan.rows) * len(plan.columns)
+    done = turn[0] * len(plan)
+
+    def count(number: int) -> None:
+        nonlocal done
+        done += number
+        if progress is not None:
+            progress(done, turn[1] * len(plan))
+
+    count(finished)
+    # Where a row of windows begins, what lies above it is final: a resumed run computes no window twice from there.
+    borders = {row // target.cell for row in plan.rows} | {target.rows.stop}
+    with frugal(target.scene):
+        if run.contract is not None and begin > target.rows.start:
+            look_over(rows_of(target.scene, run.contract, tally), target.rows.start, begin)
+        for start, values in run.rows(target.scene, target.part(begin), tally, count):
+            writer.write(values)
+            if begin + start + next(iter(values.values())).shape[-2] in borders:
+                writer.keep()
+    return tally
+
+
+def left_out(
+    tally: Tally | None, scene: xr.DataArray, contract: Contract | None, stacklevel: int = 3
+) -> dict[str, str]:
+    """The tag that says which pixels were taken as missing though nobody declares them so, and a warning; none without.
+
+    Args:
+        tally: what counted them.
+        scene: whose values.
+        contract: their units, where the scene does not state them.
+        stacklevel: of the warning; by default it names the line that called the caller of this.
+
+    Warns:
+        UserWarning: there are such pixels.
+
+    """
+    text = tally.sentence(*units_of(scene, contract)) if tally is not None else ""
+    if not text:
+        return {}
+    warnings.warn(text, stacklevel=stacklevel)
+    return {LEFT_OUT: text}
+
+
+def placed(arrays: Mapping[str, tuple[Sequence[str], Any]], grid: xr.DataArray) -> xr.Dataset:
+    """Arrays on a grid.
+
+    Args:
+        arrays: name to the names of the dimensions before y and x, and the array (..., y, x).
+        grid: (..., y, x) whose place they have.
+
+    """
+    coords = {name: grid.coords[name] for name in ("y", "x", "spatial_ref") if name in grid.coords}
+    result: xr.Dataset = xr.Dataset(
+        {name: ((*dims, "y", "x"), values) for name, (dims, values) in arrays.items()}, coords
+    )
+    if grid.rio.crs is not None:
+        result = result.rio.write_crs(grid.rio.crs)
+    written: xr.Dataset = result.rio.write_transform(transform_of(grid))
+    if "x" not in coords:  # of a rotated grid: what is cut out of it can be told by this alone
+        written.attrs["shape"] = (grid.sizes["y"], grid.sizes["x"])
+    return written
+
+
+def blank(shape: tuple[int, ...], dtype: Any) -> da.Array:
+    """What stands in `Run.outputs`."""
+    array: da.Array = da.zeros(shape, dtype=dtype, chunks=-1)
+    return array
+
+
+def identity(scene: xr.DataArray) -> dict[str, Any]:
+    """What tells a scene from another: its files, their bands and what becomes of these. Plain JSON values."""
+    pixels = source_of(scene)
+    planes = [plane for step in pixels.planes for plane in step] if pixels is not None else []
+    return {
+        "source": str(scene.attrs.get("source", "")),
+        "planes": [{**asdict(plane), "path": shown(plane.path)} for plane in planes],
+        "states": {shown(plane.path): fingerprint(plane.path) for plane in planes},
+        "shape": list(scene.shape),
+        "transform": list(transform_of(scene))[:6],
+        "gain": scene.attrs.get("gain"),
+        "bias": scene.attrs.get("bias"),
+        "times": [str(time) for time in scene["time"].values] if "time" in scene.coords else [],
+    }
+
+
+def frugal(scene: xr.DataArray | None = None) -> rasterio.Env:
+    """An environment in which GDAL remembers a row of a scene's file blocks and little more.
+
+    By itself GDAL would keep blocks in a twentieth of all memory, which a map from top to bottom never asks for again.
+
+    Args:
+        scene: what is read; None where GDAL reads or writes something else.
+
+    """
+    return rasterio.Env(
+        GDAL_CACHEMAX=min(4_000_000 + row_bytes(scene), 1_000_000_000) if scene is not None else GDAL_CACHE
+    )
