@@ -36,6 +36,7 @@ def embed_verb(
     device: Device = None,
 ) -> None:
     """Writes a vector for every patch (or window) of a scene, as a GeoTIFF or a Zarr store of 16-bit floats."""
+    from prithvi.cli.allocator import keep_windows
     from prithvi.cli.progress import Bar
     from prithvi.cli.words import band_numbers, typed
     from prithvi.mapping import embed_scene
@@ -47,6 +48,7 @@ def embed_verb(
         offset=offset, nodata=nodata, dates=date or None, order=order,
     )  # fmt: skip
     title = f"{Path(scene[0]).name} {opened.sizes['y']} x {opened.sizes['x']}"
+    keep_windows()
     with Bar(title) as bar:
         path = embed_scene(
             given, opened, output, layer=layer, pooled=pooled, window=window, stride=stride, batch_size=batch_size,

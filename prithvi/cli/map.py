@@ -76,6 +76,7 @@ def map_verb(
     """Maps scenes: for each a Cloud-Optimized GeoTIFF named after it, polygons, a STAC item and a QGIS style."""
     import json
 
+    from prithvi.cli.allocator import keep_windows
     from prithvi.cli.words import band_numbers, typed
     from prithvi.errors import ConfigError
     from prithvi.mapping import Products
@@ -99,6 +100,7 @@ def map_verb(
         "compile": compile, "accept": tuple(accept or ()), "resume": resume, "command": typed(),
     }  # fmt: skip
     jobs = jobs_of(scene, output, together)
+    keep_windows()
     try:
         if len(jobs) == 1 and scheduler is None:
             outcomes = [_one(model, jobs[0], opening, options)]

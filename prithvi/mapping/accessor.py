@@ -15,12 +15,16 @@ from rasterio.errors import RasterioError
 
 from prithvi.errors import ConfigError, SceneError
 from prithvi.fitted import ClassEntry
-from prithvi.mapping.class_maps import classes_of_result, rasters_of, tags_of
-from prithvi.mapping.embeddings import embedding_raster
-from prithvi.mapping.gap_filling import date_labels
-from prithvi.mapping.gap_filling import rasters_of as series_rasters
-from prithvi.mapping.provenance import Provenance
-from prithvi.mapping.rasters import Raster, RasterWriter, check_geotiff
+from prithvi.mapping.cog import Raster, RasterWriter, check_geotiff
+from prithvi.mapping.result_files import (
+    classes_of_result,
+    date_labels,
+    embedding_raster,
+    map_rasters,
+    series_rasters,
+    tags_of,
+)
+from prithvi.products.provenance import Provenance
 
 if TYPE_CHECKING:
     import pystac
@@ -65,7 +69,7 @@ class PrithviAccessor:
         elif "embedding" in result:
             folder, rasters = path.parent, [embedding_raster(check_geotiff(path).name, result)]
         elif {"class", "value"} & set(result):
-            folder, rasters = path.parent, rasters_of(result, check_geotiff(path), confidence)
+            folder, rasters = path.parent, map_rasters(result, check_geotiff(path), confidence)
         else:
             raise ConfigError(f"none of {', '.join(map(str, result.data_vars))} is a map, a series or an embedding.")
         with RasterWriter(folder, _grid(result), rasters) as writer:
@@ -79,14 +83,14 @@ class PrithviAccessor:
 
         Args:
             path: the file.
-            **options: see `prithvi.mapping.vectors.vectorise`: `minimum_area`, `simplify`, `names`.
+            **options: see `prithvi.products.class_polygons.vectorise`: `minimum_area`, `simplify`, `names`.
 
         Raises:
             OutputError: it cannot be written.
             ConfigError: these are no classes.
 
         """
-        from prithvi.mapping.vectors import vectorise
+        from prithvi.products.class_polygons import vectorise
 
         path, sure = Path(path), bool(self.classes) and "confidence" in self.result
         with tempfile.TemporaryDirectory() as work:
@@ -106,7 +110,7 @@ class PrithviAccessor:
             SceneError: the file is not there, or the scene had no date.
 
         """
-        from prithvi.mapping.stac import map_item, write_item
+        from prithvi.products.map_item import map_item, write_item
 
         path = Path(path)
         if not {"class", "value"} & set(self.result):

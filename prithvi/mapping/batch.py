@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,8 +15,8 @@ import pandas as pd
 import torch
 
 from prithvi.chips.running import run
-from prithvi.errors import ConfigError, ModelError, OutputError, SceneError
-from prithvi.files import atomic_file
+from prithvi.errors import ConfigError, ModelError, SceneError
+from prithvi.files import atomic_file, refuse_overwrite
 from prithvi.fitted import Mappable
 from prithvi.mapping.class_maps import MapResult, map_scene
 from prithvi.mapping.inference import mappable
@@ -93,9 +92,7 @@ def jobs_of(sources: Sequence[str], folder: str | Path, together: bool = False) 
             raise ConfigError(
                 f"{group[0]} and {jobs[str(path)].sources[0]} would both become {path}: map them into two folders."
             )
-        for file in (path.with_name(stem + end) for end in _BESIDE):
-            if file.exists() and any(file.samefile(source) for source in group if os.path.exists(source)):
-                raise OutputError(f"{file} is the scene itself: choose another folder with -o.")
+        refuse_overwrite((path.with_name(stem + end) for end in _BESIDE), group)
         jobs[str(path)] = Job(tuple(group), str(path))
     return list(jobs.values())
 

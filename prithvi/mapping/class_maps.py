@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import xarray as xr
 
@@ -18,20 +15,17 @@ from prithvi.contract import Contract, Quantity
 from prithvi.errors import ConfigError, ModelError
 from prithvi.files import fingerprint, refuse_overwrite
 from prithvi.fitted import ClassEntry, Mappable
-from prithvi.mapping.beside import Products, make_beside
+from prithvi.mapping.cog import NODATA, RasterWriter, check_geotiff, count_values, left_out_of
 from prithvi.mapping.engine import Arrays, Part, Progress, Target, as_dataset, blank, identity, placed, write
 from prithvi.mapping.inference import Model, Scoring, check_size, mappable, mappable_module
-from prithvi.mapping.provenance import Provenance
-from prithvi.mapping.rasters import NODATA, Raster, RasterWriter, check_geotiff, count_values, left_out_of
+from prithvi.mapping.result_files import map_rasters
 from prithvi.mapping.sliding_window import BlendedRows, rows_of
 from prithvi.models import PrithviMAE
+from prithvi.products.products import Products, write_products
+from prithvi.products.provenance import Provenance
 from prithvi.scenes import conform
 from prithvi.scenes.area import Area
 from prithvi.scenes.conform import units_of
-from prithvi.scenes.validity import Tally
-
-STEPS = 250
-"""Whole numbers from probability 0 to 1 in files of uint8."""
 
 
 def map(
@@ -166,14 +160,14 @@ def map_scene(
     run = MapRun(
         model, origin, batch_size, device, compile, products.needs_confidence, products.probabilities is not None
     )
-    rasters = rasters_of(run.outputs(target), path, products.needs_confidence, products.probabilities)
+    rasters = map_rasters(run.outputs(target), path, products.needs_confidence, products.probabilities)
     notes: tuple[str, ...] = ()
     with RasterWriter(path.parent, target.grid, rasters, key, resume) as writer:
         if not (writer.made and all(file.is_file() for file in sidecars)):
             tally = write(run, target, writer, progress)
             origin = replace(origin, left_out=tally.sentence(*units_of(scene, model.contract)))
             writer.tag(origin.tags())
-            notes = make_beside(writer.make(), path.parent, products, model, target.grid, origin)
+            notes = write_products(writer.make(), path.parent, products, model, target.grid, origin)
             writer.publish()
     counts = count_values(path)
     numbers = {entry.name: entry.value for entry in model.classes} or {str(model.quantity and model.quantity.name): 0}
@@ -225,78 +219,13 @@ class MapRun:
             result.attrs["dates"] = [str(time) for time in target.scene["time"].values.astype("datetime64[s]")]
         return result
 
-    def rows(
-        self,
-        scene: xr.DataArray,
-        part: Part,
-        tally: Tally | None = None,
-        progress: Callable[[int], None] | None = None,
-    ) -> Iterator[tuple[int, Arrays]]:
+    def rows(self, scene: xr.DataArray, part: Part) -> Iterator[tuple[int, Arrays]]:
         """See `prithvi.mapping.engine.Run`."""
-        model = self.model
-        with Scoring(
-            model.module,
-            part.ground,
-            model.coordinates,
-            self.batch_size,
-            self.device,
-            compile=self.compile,
-            concurrent=model.concurrent,
-        ) as scoring:
-            pixels = rows_of(scene, model.contract, tally)
-            for rows in part.blend(pixels, scene, scoring, self.batch_size, progress):
-                yield rows.start, values_of(model, rows, self.confidence, self.probabilities)
-
-
-def rasters_of(
-    result: xr.Dataset, path: Path, confidence: bool = False, probabilities: str | None = None
-) -> list[Raster]:
-    """The files of a map, the map first.
-
-    Args:
-        result: what `prithvi.map` gives.
-        path: of the map.
-        confidence: whether the probability of the chosen class is one of them.
-        probabilities: `uint8` or `float32` for those of every class.
-
-    """
-    tags, nan = tags_of(result), float("nan")
-    if "value" in result:
-        about = result["value"].attrs
-        title, unit = str(about.get("long_name", "value")), str(about.get("units", ""))
-        return [Raster(path.name, (title,), "float32", nan, itemgetter("value"), tags, unit=unit)]
-    classes = classes_of_result(result)
-    found = [
-        Raster(path.name, ("class",), "uint8", NODATA, itemgetter("class"), tags, classes=classes, resampling="MODE")
-    ]
-    if confidence:
-        name = f"{path.stem}_confidence.tif"
-        found.append(Raster(name, ("confidence",), "uint8", NODATA, _in_steps_of("confidence"), tags, 1 / STEPS))
-    if probabilities is not None:
-        name, names = f"{path.stem}_probabilities.tif", tuple(entry.name for entry in classes)
-        if probabilities == "uint8":
-            found.append(Raster(name, names, "uint8", NODATA, _in_steps_of("probability"), tags, 1 / STEPS))
-        else:
-            found.append(Raster(name, names, probabilities, nan, itemgetter("probability"), tags))
-    return found
-
-
-def tags_of(result: xr.Dataset) -> dict[str, str]:
-    """What a result's files say of how it was made."""
-    return {key: str(value) for key, value in result.attrs.items() if str(key).startswith("PRITHVI_")}
-
-
-def classes_of_result(result: xr.Dataset) -> tuple[ClassEntry, ...]:
-    """The classes of what `prithvi.map` gives.
-
-    Raises:
-        ConfigError: it has none.
-
-    """
-    told = result["class"].attrs.get("classes") if "class" in result else None
-    if told is None:
-        raise ConfigError("these are no classes: prithvi.map with a segmentation model gives some.")
-    return tuple(ClassEntry(**entry) for entry in json.loads(told))
+        pixels, module = rows_of(scene, self.contract, part.tally), self.model.module
+        options = {"compile": self.compile, "concurrent": self.model.concurrent}
+        with Scoring(module, part.ground, self.model.coordinates, self.batch_size, self.device, **options) as scoring:
+            for rows in part.blend(pixels, scene, scoring, self.batch_size):
+                yield rows.start, values_of(self.model, rows, self.confidence, self.probabilities)
 
 
 def values_of(model: Mappable, rows: BlendedRows, confidence: bool = True, probabilities: bool = True) -> Arrays:
@@ -353,15 +282,6 @@ def first_best(scores: torch.Tensor) -> torch.Tensor:
         found.masked_fill_(scores[number] > best, number)
         torch.maximum(best, scores[number], out=best)
     return found
-
-
-def _in_steps_of(name: str) -> Callable[[Any], npt.NDArray[Any]]:
-    """Probabilities of that name as 0 to 250, NaN as 255."""
-
-    def stored(values: Any) -> npt.NDArray[np.uint8]:
-        return np.asarray(np.round(np.nan_to_num(values[name], nan=NODATA / STEPS) * STEPS), np.uint8)
-
-    return stored
 
 
 def _any_model(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +16,17 @@ from prithvi import windows
 from prithvi.contract import Contract
 from prithvi.errors import ConfigError, ModelError
 from prithvi.fitted import FittedModel, Mappable
+from prithvi.mapping.cog import RasterWriter
 from prithvi.mapping.engine import Arrays, Part, Progress, Target, as_dataset, blank, left_out, placed, write
 from prithvi.mapping.inference import Scoring, check_size
-from prithvi.mapping.provenance import Provenance
-from prithvi.mapping.rasters import Raster, RasterWriter
+from prithvi.mapping.result_files import embedding_raster
 from prithvi.mapping.sliding_window import rows_of
 from prithvi.mapping.zarrfile import ZarrWriter
 from prithvi.modelfolder import load
 from prithvi.models import PrithviEncoder, PrithviMAE, Standardise
 from prithvi.models.heads import tokens_to_grid
+from prithvi.products.provenance import Provenance
 from prithvi.scenes import conform, transform_of
-from prithvi.scenes.validity import Tally
 
 Embeddable = str | Path | PrithviMAE | FittedModel
 """Name, hub id, file or folder of a pretrained or fine-tuned model, or what `prithvi.load` gives for one."""
@@ -239,19 +238,13 @@ class EmbedRun:
         tags = {f"PRITHVI_{key}": str(value) for key, value in more.items()}
         return result.assign_attrs({**self.origin.tags(), **tags})
 
-    def rows(
-        self,
-        scene: xr.DataArray,
-        part: Part,
-        tally: Tally | None = None,
-        progress: Callable[[int], None] | None = None,
-    ) -> Iterator[tuple[int, Arrays]]:
+    def rows(self, scene: xr.DataArray, part: Part) -> Iterator[tuple[int, Arrays]]:
         """See `prithvi.mapping.engine.Run`."""
+        (steps, features), pixels = self.shape, rows_of(scene, self.contract, part.tally)
         with Scoring(
             self.module, part.ground, self.coordinates, self.batch_size, self.device, concurrent=True
         ) as scoring:
-            for rows in part.blend(rows_of(scene, self.contract, tally), scene, scoring, self.batch_size, progress):
-                steps, features = self.shape
+            for rows in part.blend(pixels, scene, scoring, self.batch_size):
                 found = np.full((steps * features, *rows.valid.shape), np.nan, np.float16)
                 if len(rows.scores):
                     # Rounded here, so that arrays and files of either kind hold the same numbers.
@@ -297,17 +290,3 @@ def _run(
     target = run.target(scene, stride)  # a stride that does not fit is said before any pixel is looked at
     scene = conform(scene, contract, accept)
     return replace(run, origin=origin.of_scene(scene, command)), replace(target, scene=scene)
-
-
-def embedding_raster(name: str, result: xr.Dataset) -> Raster:
-    """A file with a band for each feature of each step, in 16-bit floats.
-
-    Args:
-        name: of the file.
-        result: what `embed` gives.
-
-    """
-    steps, features = result["embedding"].shape[:2]
-    names = tuple(f"step{step} feature{feature}" for step in range(steps) for feature in range(features))
-    tags: Mapping[str, str] = {key: str(text) for key, text in result.attrs.items() if str(key).startswith("PRITHVI_")}
-    return Raster(name, names, "float32", float("nan"), itemgetter("embedding"), tags, half=True)

@@ -24,8 +24,8 @@ from prithvi import windows
 from prithvi.contract import Contract
 from prithvi.files import fingerprint
 from prithvi.mapping.inference import Ground
-from prithvi.mapping.provenance import LEFT_OUT
 from prithvi.mapping.sliding_window import BlendedRows, Mask, Predict, Rows, blend, look_over, rows_of
+from prithvi.products.provenance import LEFT_OUT
 from prithvi.scenes import transform_of
 from prithvi.scenes.area import Area, crop
 from prithvi.scenes.conform import units_of
@@ -36,8 +36,6 @@ from prithvi.windows import WindowPlan
 
 ROWS = 1024
 """Rows of a lazy result's blocks, about: one row of windows is computed twice at every border."""
-GDAL_CACHE = 16_000_000
-"""Bytes of file blocks that GDAL keeps where it makes a product."""
 
 Arrays = dict[str, npt.NDArray[Any]]
 """Name to (..., rows, width) values."""
@@ -60,27 +58,16 @@ class Part:
     """(rows, width) bool of rows of pixels: where an answer is asked for. None asks everywhere."""
     cell: int = 1
     """Pixels along the side of one value of the result."""
+    tally: Tally | None = None
+    """Counts pixels that are taken as missing."""
+    count: Callable[[int], None] | None = None
+    """Called with the number of windows done since the last call."""
 
-    def blend(
-        self,
-        pixels: Rows,
-        scene: xr.DataArray,
-        predict: Predict,
-        batch_size: int,
-        progress: Callable[[int], None] | None = None,
-    ) -> Iterator[BlendedRows]:
-        """See `prithvi.mapping.sliding_window.blend`."""
-        return blend(
-            pixels,
-            (scene.sizes["y"], scene.sizes["x"]),
-            predict,
-            self.plan,
-            batch_size=batch_size,
-            part=(self.rows, self.columns),
-            wanted=self.mask,
-            cell=self.cell,
-            progress=progress,
-        )
+    def blend(self, rows: Rows, scene: xr.DataArray, predict: Predict, batch_size: int) -> Iterator[BlendedRows]:
+        """The blended scores of a part of a scene, whose pixels come from `rows`."""
+        size, inside = (scene.sizes["y"], scene.sizes["x"]), (self.rows, self.columns)
+        options: dict[str, Any] = {"wanted": self.mask, "cell": self.cell, "progress": self.count}
+        return blend(rows, size, predict, self.plan, batch_size=batch_size, part=inside, **options)
 
 
 @dataclass(frozen=True)
@@ -132,10 +119,10 @@ class Target:
         everything = slice(0, scene.sizes["y"]), slice(0, scene.sizes["x"])
         return cls(scene, plan, *everything, scene if grid is None else grid)
 
-    def part(self, start: int) -> Part:
+    def part(self, start: int, tally: Tally | None, count: Callable[[int], None] | None = None) -> Part:
         """All of the result from a row on."""
-        rows = slice(start, self.rows.stop)
-        return Part(self.plan, rows, self.columns, Ground.of(self.scene), self.mask, self.cell)
+        rows, ground = slice(start, self.rows.stop), Ground.of(self.scene)
+        return Part(self.plan, rows, self.columns, ground, self.mask, self.cell, tally, count)
 
     def blocks(self) -> Iterator[tuple[slice, Part]]:
         """Some `ROWS` rows of the result after another: the rows of pixels that each needs, and itself."""
@@ -152,7 +139,8 @@ class Target:
 
     def tally(self) -> Tally:
         """Counts the pixels of the result that are taken as missing."""
-        return Tally(self.scene.sizes["time"], self.scene.sizes["y"], self.rows, self.columns, self.mask)
+        rows, columns = (slice(part.start * self.cell, part.stop * self.cell) for part in (self.rows, self.columns))
+        return Tally(self.scene.sizes["time"], self.scene.sizes["y"], rows, columns, self.mask)
 
 
 def _shifted(mask: Callable[[int, int], Mask], top: int, first: int, last: int) -> Mask:
@@ -169,16 +157,12 @@ class Run(Protocol):
     def outputs(self, target: Target) -> xr.Dataset:
         """The result with its coordinates and attributes; its arrays (..., y, x) are lazy and blank."""
 
-    def rows(
-        self, scene: xr.DataArray, part: Part, tally: Tally | None, progress: Callable[[int], None] | None
-    ) -> Iterator[tuple[int, Arrays]]:
+    def rows(self, scene: xr.DataArray, part: Part) -> Iterator[tuple[int, Arrays]]:
         """First row, counted from the part's own, and values of rows that are finished, from top to bottom.
 
         Args:
             scene: the pixels (time, band, y, x); of them only values and attributes are looked at.
             part: what is computed of them.
-            tally: counts pixels that are taken as missing.
-            progress: called with the number of windows done since the last call.
 
         """
 
@@ -193,7 +177,7 @@ def as_dataset(run: Run, target: Target) -> xr.Dataset:
     blank, scene = run.outputs(target), target.scene
     if scene.chunks is None:
         tally = target.tally() if run.contract is not None else None
-        result = blank.copy(data=_in_memory(run, scene.attrs, scene.data, target.part(target.rows.start), tally))
+        result = blank.copy(data=_in_memory(run, scene.attrs, scene.data, target.part(target.rows.start, tally)))
         return result.assign_attrs(left_out(tally, scene, run.contract, 4))
     # One task a block; `run` itself is one node of the graph, and what it holds is not searched for Dask's collections.
     work = delayed(partial(_in_memory, run, scene.attrs), pure=False, traverse=False)
@@ -207,14 +191,12 @@ def as_dataset(run: Run, target: Target) -> xr.Dataset:
     return blank.copy(data={name: da.concatenate(parts, axis=-2) for name, parts in blocks.items()})
 
 
-def _in_memory(
-    run: Run, attrs: Mapping[str, Any], pixels: npt.NDArray[Any], part: Part, tally: Tally | None = None
-) -> Arrays:
+def _in_memory(run: Run, attrs: Mapping[str, Any], pixels: npt.NDArray[Any], part: Part) -> Arrays:
     """All values of a part, each array allocated once and filled from top to bottom."""
     scene = xr.DataArray(pixels, dims=("time", "band", "y", "x"), attrs=attrs)
     height = part.rows.stop - part.rows.start
     arrays: Arrays = {}
-    for start, values in run.rows(scene, part, tally, None):
+    for start, values in run.rows(scene, part):
         if not arrays:
             shapes = {name: (*rows.shape[:-2], height, rows.shape[-1]) for name, rows in values.items()}
             arrays = {name: np.empty(shapes[name], rows.dtype) for name, rows in values.items()}
@@ -266,10 +248,12 @@ def write(
     count(finished)
     # Where a row of windows begins, what lies above it is final: a resumed run computes no window twice from there.
     borders = {row // target.cell for row in plan.rows} | {target.rows.stop}
-    with frugal(target.scene):
+    # By itself GDAL would keep file blocks in a twentieth of all memory, and a map from top to bottom never asks for
+    # them again: it remembers a row of the scene's blocks and little more.
+    with rasterio.Env(GDAL_CACHEMAX=min(4_000_000 + row_bytes(target.scene), 1_000_000_000)):
         if run.contract is not None and begin > target.rows.start:
             look_over(rows_of(target.scene, run.contract, tally), target.rows.start, begin)
-        for start, values in run.rows(target.scene, target.part(begin), tally, count):
+        for start, values in run.rows(target.scene, target.part(begin, tally, count)):
             writer.write(values)
             if begin + start + next(iter(values.values())).shape[-2] in borders:
                 writer.keep()
@@ -338,17 +322,3 @@ def identity(scene: xr.DataArray) -> dict[str, Any]:
         "bias": scene.attrs.get("bias"),
         "times": [str(time) for time in scene["time"].values] if "time" in scene.coords else [],
     }
-
-
-def frugal(scene: xr.DataArray | None = None) -> rasterio.Env:
-    """An environment in which GDAL remembers a row of a scene's file blocks and little more.
-
-    By itself GDAL would keep blocks in a twentieth of all memory, which a map from top to bottom never asks for again.
-
-    Args:
-        scene: what is read; None where GDAL reads or writes something else.
-
-    """
-    return rasterio.Env(
-        GDAL_CACHEMAX=min(4_000_000 + row_bytes(scene), 1_000_000_000) if scene is not None else GDAL_CACHE
-    )

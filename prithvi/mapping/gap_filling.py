@@ -9,32 +9,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import xarray as xr
 
 from prithvi.bands import WAVELENGTHS, check_names
 from prithvi.contract import Contract
-from prithvi.errors import BandError, SceneError
+from prithvi.errors import BandError, ConfigError, SceneError
 from prithvi.files import refuse_overwrite
+from prithvi.mapping.clear_sky import refuse_nothing_left, without_clouds
+from prithvi.mapping.cog import RasterWriter, count_values, left_out_of
 from prithvi.mapping.engine import Arrays, Part, Target, as_dataset, blank, left_out, write
-from prithvi.mapping.gaps import Fill, Fillable, ModelFill, as_fill, called, dates_of
-from prithvi.mapping.masks import refuse_nothing_left, without_clouds
+from prithvi.mapping.fillers import Fill, Fillable, ModelFill, as_fill, called, dates_of
+from prithvi.mapping.masks import Mask, clear_of
 from prithvi.mapping.methods import Method
-from prithvi.mapping.provenance import Provenance
-from prithvi.mapping.rasters import Raster, RasterWriter, count_values, left_out_of
+from prithvi.mapping.result_files import FILLED, NOTHING, OBSERVED, date_labels, series_rasters
 from prithvi.mapping.sliding_window import rows_of
 from prithvi.mapping.temporal_context import Turn, turns
 from prithvi.mapping.window_filling import FillWindows, KeptRows, filled_rows, plan_of
+from prithvi.products.provenance import Provenance
 from prithvi.scenes import conform, transform_of
 from prithvi.scenes.conform import units_of, without_impossible
-from prithvi.scenes.dates import dated, days_of
+from prithvi.scenes.dates import Date, dated, days_of
 from prithvi.scenes.pixels import ScenePixels, replaced
 from prithvi.scenes.validity import Tally
-
-STORED, SCALE = -9999, 1e-4
-OBSERVED, FILLED, NOTHING = 0, 1, 255
-"""Values of the mask beside each date."""
 
 
 def fill(
@@ -42,6 +39,8 @@ def fill(
     model: Fillable = "prithvi_hls_tiny",
     *,
     clear: xr.DataArray | None = None,
+    masks: Sequence[Mask] | Mapping[Date, Mask] | None = None,
+    masks_are: str | None = None,
     together: int | None = None,
     window: int | None = None,
     stride: int | None = None,
@@ -62,11 +61,14 @@ def fill(
             of where they are there. Where it is lazy the answer is, and is computed by rows when asked for.
         model: name or folder of a pretrained model or of a gap filler that `prithvi fit` wrote, what `prithvi.load`
             gives for one; a method without weights by its name: `nearest`, `linear`, `regression` or `filling` (see
-            `prithvi.mapping.methods`); or any function (see `prithvi.mapping.gaps.Fill`), which gets the values as they
+            `prithvi.mapping.methods`); or any function (see `prithvi.mapping.fillers.Fill`), which gets the values as they
             are.
         clear: (time, y, x) True or 1 where clear, False or 0 under clouds; None where clouds are NaN already. Where it
             states dates each date gets its own, in whatever order; without, they are taken in order.
             `prithvi.mapping.clear_of` makes it of files.
+        masks: instead of `clear`: cloud mask files, date to file (`{"2022-05-31": "clouds.tif"}`) or in the order of
+            the dates.
+        masks_are: what the masks hold, where their names do not say it; see `prithvi.mapping.clear_of`.
         together: how many dates are seen together, the one that is filled and its neighbours; default what the model
             was made for, all for `nearest` and `linear`, or three. In each window the neighbours are those next in
             time, within eight dates, that know something there.
@@ -95,6 +97,7 @@ def fill(
 
     """
     series, order = dated(in_order(series)), series.dims
+    clear = _clear(clear, masks, masks_are, series)
     if series.sizes["time"] < 2:
         raise SceneError(
             f"{series.attrs.get('source', 'the series')} has {series.sizes['time']} dates, and a gap is filled from "
@@ -164,6 +167,8 @@ def fill_series(
     *,
     bands: Sequence[str] | None = None,
     clear: xr.DataArray | None = None,
+    masks: Sequence[Mask] | Mapping[Date, Mask] | None = None,
+    masks_are: str | None = None,
     together: int | None = None,
     window: int | None = None,
     stride: int | None = None,
@@ -188,6 +193,8 @@ def fill_series(
         bands: common names; default the model's, or all of the series.
         clear: (time, y, x) True where clear, False under clouds, see `prithvi.fill`; what `prithvi.mapping.clear_of`
             makes of files. None where clouds are holes already.
+        masks: instead of `clear`, files; see `prithvi.fill`.
+        masks_are: what the masks hold; see `prithvi.fill`.
         together: see `prithvi.fill`.
         window: side of the squares that are filled one by one, in pixels; default that of the model, 224 of any other.
         stride: pixels between them; default half a window, so that overlaps blend.
@@ -214,6 +221,7 @@ def fill_series(
     contract = Contract(names, (0.0,) * len(names), (1.0,) * len(names))
     series = dated(in_order(series))
     labels = _labels(series)
+    clear = _clear(clear, masks, masks_are, series)
     series = without_clouds(conform(series, contract), clear)
     notes: tuple[str, ...] = ()
     if clear is not None:
@@ -238,7 +246,7 @@ def fill_series(
         target = Target.whole(part.assign_attrs(series.attrs), plan)
         days = [labels[date] for date in held]
         wanted = [days[place] for place in turn.wanted]
-        rasters = rasters_of(wanted, names, uncertainty, origin.tags())
+        rasters = series_rasters(wanted, names, uncertainty, origin.tags())
         with RasterWriter(folder, series, rasters, {**facts, "dates": days, "wanted": wanted}, resume) as writer:
             if writer.made:
                 continue
@@ -275,51 +283,27 @@ class FillRun:
             result["uncertainty"] = (dims, blank(series.shape, np.float32))
         return result
 
-    def rows(
-        self,
-        scene: xr.DataArray,
-        part: Part,
-        tally: Tally | None = None,
-        progress: Callable[[int], None] | None = None,
-    ) -> Iterator[tuple[int, Arrays]]:
+    def rows(self, scene: xr.DataArray, part: Part) -> Iterator[tuple[int, Arrays]]:
         """See `prithvi.mapping.engine.Run`."""
-        kept = KeptRows(rows_of(scene, self.contract, tally), self.turn.wanted)
+        kept = KeptRows(rows_of(scene, self.contract, part.tally), self.turn.wanted)
         predict = FillWindows(self.fill, part.ground, self.turn, self.together, self.uncertainty)
-        for rows in part.blend(kept, scene, predict, 1, progress):
+        for rows in part.blend(kept, scene, predict, 1):
             first = part.rows.start + rows.start
             observed = kept.take(first, first + rows.valid.shape[0])
             yield rows.start, filled_rows(rows, observed, self.uncertainty)
 
 
-def rasters_of(labels: Sequence[str], bands: Sequence[str], uncertainty: bool, tags: dict[str, str]) -> list[Raster]:
-    """The files of dates, in the order of these."""
-    found = []
-    for date, label in enumerate(labels):
-        found += [
-            Raster(f"{label}.tif", tuple(bands), "int16", STORED, _Of(date, "image"), tags, SCALE),
-            Raster(f"{label}_filled.tif", ("filled",), "uint8", NOTHING, _Of(date, "filled"), tags, resampling="MODE"),
-        ]
-        if uncertainty:
-            name = f"{label}_uncertainty.tif"
-            found.append(Raster(name, tuple(bands), "int16", STORED, _Of(date, "uncertainty"), tags, SCALE))
-    return found
-
-
-@dataclass(frozen=True)
-class _Of:
-    """What a file of a date holds, out of the arrays of a filled series; see `Raster.encode`."""
-
-    date: int
-    kind: str
-
-    def __call__(self, values: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
-        pixels = values[self.kind][self.date]
-        if self.kind == "filled":
-            known = np.isfinite(values["image"][self.date]).all(axis=0)
-            return np.where(known, np.where(pixels, FILLED, OBSERVED), NOTHING).astype(np.uint8)
-        # An error is rounded up: 0 is for what was observed.
-        whole = np.round(np.nan_to_num(np.ceil(pixels) if self.kind == "uncertainty" else pixels))
-        return np.where(np.isfinite(pixels), np.clip(whole, STORED + 1, 32_767), STORED).astype(np.int16)
+def _clear(
+    clear: xr.DataArray | None,
+    masks: Sequence[Mask] | Mapping[Date, Mask] | None,
+    masks_are: str | None,
+    series: xr.DataArray,
+) -> xr.DataArray | None:
+    if masks is None:
+        return clear
+    if clear is not None:
+        raise ConfigError("clear= and masks= both say where a series is clear: give one of them.")
+    return clear_of(masks, series, product=masks_are)
 
 
 def _state(series: xr.DataArray, inputs: Sequence[str]) -> dict[str, Any]:
@@ -366,13 +350,6 @@ def _labels(series: xr.DataArray) -> list[str]:
             f"{series.attrs.get('source', 'the series')} has the date {twice} twice: leave one of them out."
         )
     return labels
-
-
-def date_labels(series: xr.DataArray | xr.Dataset) -> list[str]:
-    """What files of a series' dates are called: by the day, and by the time where two are of one day."""
-    days = series["time"].dt.strftime("%Y-%m-%d").values.tolist()
-    times = series["time"].dt.strftime("%Y-%m-%dT%H%M%S").values.tolist()
-    return [str(time if days.count(day) > 1 else day) for day, time in zip(days, times, strict=True)]
 
 
 def _in_time(series: xr.DataArray) -> tuple[xr.DataArray, list[int]]:

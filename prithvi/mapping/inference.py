@@ -8,7 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
-from types import TracebackType
 from typing import Protocol, Self
 
 import numpy as np
@@ -148,11 +147,9 @@ class Scoring:
             self.threads.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self.threads is not None:
-            self.threads.__exit__(kind, error, trace)
+            self.threads.__exit__(*error)
 
     def __call__(self, pixels: torch.Tensor, middles: list[tuple[float, float]]) -> Iterable[torch.Tensor]:
         """(B, band, T, y, x) pixels and the row and column of each middle to B times (outputs, y, x) scores."""
@@ -206,9 +203,7 @@ class WindowThreads:
         torch.set_num_threads(1)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.pool.shutdown(wait=True, cancel_futures=True)
         torch.set_num_threads(self.threads)
 

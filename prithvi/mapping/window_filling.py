@@ -11,7 +11,7 @@ import torch
 
 from prithvi import windows
 from prithvi.errors import ConfigError, SceneError
-from prithvi.mapping.gaps import Fill, Filled, Known, fill_window
+from prithvi.mapping.fillers import Fill, Filled, Known, fill_window
 from prithvi.mapping.inference import Ground
 from prithvi.mapping.sliding_window import BlendedRows, Rows
 from prithvi.mapping.temporal_context import Turn, neighbours

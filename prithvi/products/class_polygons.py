@@ -20,10 +20,10 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from shapely.geometry import shape
 
-from prithvi.mapping.classmap import NONE, ClassMap, open_classes
-from prithvi.mapping.ellipsoid import geometry_areas, metres_of, to_places
-from prithvi.mapping.provenance import Provenance
-from prithvi.mapping.vectorfiles import check_suffix, new_vector_file
+from prithvi.products.classmap import NONE, ClassMap, open_classes
+from prithvi.products.ellipsoid import geometry_areas, metres_of, to_places
+from prithvi.products.provenance import Provenance
+from prithvi.products.vectorfiles import check_suffix, new_vector_file
 
 BATCH = 20_000
 """Polygons that are written at once."""

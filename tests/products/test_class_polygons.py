@@ -27,9 +27,9 @@ from rasterio.transform import from_origin
 
 from prithvi.errors import ConfigError, OutputError, SceneError
 from prithvi.mapping import class_polygons, vectorise
-from prithvi.mapping.classmap import ClassMap, open_classes
-from prithvi.mapping.provenance import Provenance
-from prithvi.mapping.vectors import _frames, areas_of
+from prithvi.products.class_polygons import _frames, areas_of
+from prithvi.products.classmap import ClassMap, open_classes
+from prithvi.products.provenance import Provenance
 
 UTM = from_origin(600_000, 4_200_000, 10, 10)
 DEGREES = from_origin(-3.1, 38.2, 0.001, 0.0015)
@@ -177,7 +177,7 @@ def test_both_formats_hold_the_same(tmp_path: Path) -> None:
 
 
 def test_batches_are_appended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prithvi.mapping.vectors.BATCH", 50)
+    monkeypatch.setattr("prithvi.products.class_polygons.BATCH", 50)
     path = write_map(tmp_path / "map.tif", noise((40, 40)))
     number = vectorise(path, tmp_path / "map.parquet", rows=8)
     assert pq.read_metadata(tmp_path / "map.parquet").num_row_groups == -(-number // 50)
@@ -263,7 +263,7 @@ def test_small_areas_are_left_out_and_classes_chosen(tmp_path: Path) -> None:
 def test_a_first_batch_of_which_nothing_is_left_does_no_harm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
-    monkeypatch.setattr("prithvi.mapping.vectors.BATCH", 10)
+    monkeypatch.setattr("prithvi.products.class_polygons.BATCH", 10)
     values = np.indices((20, 8)).sum(0) % 2
     values[12:] = 2
     path = write_map(tmp_path / "map.tif", values)

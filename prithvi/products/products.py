@@ -12,7 +12,7 @@ import xarray as xr
 
 from prithvi.errors import ConfigError, SceneError, nearest
 from prithvi.fitted import Mappable
-from prithvi.mapping.provenance import Provenance
+from prithvi.products.provenance import Provenance
 from prithvi.scenes import transform_of
 
 VECTORS = ("parquet", "gpkg")
@@ -61,7 +61,7 @@ class Products:
                 if getattr(self, name):
                     raise ConfigError(f"{model.name} predicts a quantity, and {name} are of classes: leave them out.")
         if self.zones is not None:
-            from prithvi.mapping.vectorfiles import read_places
+            from prithvi.products.vectorfiles import read_places
 
             read_places(self.zones, "zones")
             turn = transform_of(scene)
@@ -89,7 +89,7 @@ class Products:
         return (*([path.with_name(f"{path.name}.aux.xml")] if model.classes else []), *beside)
 
 
-def make_beside(
+def write_products(
     made: Sequence[Path], folder: Path, wanted: Products, model: Mappable, scene: xr.DataArray, origin: Provenance
 ) -> tuple[str, ...]:
     """Makes the files beside a map in its folder, and takes away the confidence if nobody asked to keep it.
@@ -111,7 +111,7 @@ def make_beside(
     confidence = by_name.get("confidence")
     assets = {name: file for name, file in by_name.items() if name}
     if wanted.polygons is not None:
-        from prithvi.mapping.vectors import vectorise
+        from prithvi.products.class_polygons import vectorise
 
         assets["polygons"] = path.with_suffix(f".{wanted.polygons}")
         vectorise(
@@ -119,7 +119,7 @@ def make_beside(
             simplify=wanted.simplify, provenance=origin,
         )  # fmt: skip
     if wanted.zones is not None:
-        from prithvi.mapping.zones import area_by_zone, write_zones
+        from prithvi.products.zones import area_by_zone, write_zones
 
         found = area_by_zone(path, wanted.zones, confidence=confidence)
         write_zones(found, path.with_suffix(""), origin)
@@ -128,13 +128,13 @@ def make_beside(
         confidence.unlink()
         del assets["confidence"]
     if wanted.style:
-        from prithvi.mapping.style import write_style
+        from prithvi.products.qml import write_style
 
         unit = model.quantity.unit if model.quantity is not None else ""
         limits = None if model.classes else _range(path)
         assets["style"] = write_style(path, classes=model.classes, limits=limits, unit=unit, provenance=origin)
     if wanted.item:
-        from prithvi.mapping.stac import times_of, write_item
+        from prithvi.products.map_item import times_of, write_item
 
         dates = times_of(scene)
         if dates:

@@ -19,10 +19,10 @@ from rasterio.windows import Window
 
 from prithvi.errors import DatasetError, SceneError
 from prithvi.files import atomic_file
-from prithvi.mapping.classmap import ClassMap, open_classes
-from prithvi.mapping.ellipsoid import geometry_areas, step_of
-from prithvi.mapping.provenance import Provenance
-from prithvi.mapping.vectorfiles import new_vector_file, read_places
+from prithvi.products.classmap import ClassMap, open_classes
+from prithvi.products.ellipsoid import geometry_areas, step_of
+from prithvi.products.provenance import Provenance
+from prithvi.products.vectorfiles import new_vector_file, read_places
 from prithvi.scenes.polygons import mend, near_longitudes, sound, unwrapped
 
 CELLS = 2_000_000

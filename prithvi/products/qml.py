@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element, SubElement
 from prithvi.errors import ConfigError
 from prithvi.files import write_text
 from prithvi.fitted import ClassEntry
-from prithvi.mapping.provenance import Provenance
+from prithvi.products.provenance import Provenance
 
 RAMP = ("00224E", "123570", "3B496C", "575D6D", "707173", "8A8678", "A59C74", "C3B369", "E1CC55", "FEE838")
 """cividis (Nuñez, Anderton and Renslow 2018, doi:10.1371/journal.pone.0199239), even steps: its lightness rises all

@@ -75,7 +75,7 @@ def test_maps_that_would_replace_each_other_or_a_scene(tmp_path: Path) -> None:
         file = tmp_path / name
         file.write_text("")
         (tmp_path / "link").symlink_to(tmp_path)
-        with pytest.raises(OutputError, match=f"{name} is the scene itself: choose another folder"):
+        with pytest.raises(OutputError, match=f"{name} is one of the inputs: choose another name or folder"):
             jobs_of([str(file)], tmp_path / "link")
         (tmp_path / "link").unlink()
 

@@ -12,11 +12,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -31,9 +30,9 @@ from rasterio.errors import RasterioError, RasterioIOError
 
 from prithvi.errors import ConfigError, OutputError, PrithviError
 from prithvi.fitted import ClassEntry
-from prithvi.mapping.engine import GDAL_CACHE
-from prithvi.mapping.provenance import Provenance
 from prithvi.mapping.vrt import write_vrt
+from prithvi.products.classmap import GDAL_CACHE
+from prithvi.products.provenance import Provenance
 from prithvi.scenes import transform_of
 
 NODATA = 255
@@ -178,14 +177,12 @@ class RasterWriter:
 
     def write(self, values: Mapping[str, npt.NDArray[Any]]) -> None:
         """Writes the next rows of every raster, out of the named arrays of a result."""
-        try:
-            for file, raster in zip(self.files, self.rasters, strict=True):
-                array = raster.encode(values)
-                stack = array.reshape(-1, *array.shape[-2:])
-                rows = np.ascontiguousarray(stack.swapaxes(0, 1), dtype=np.dtype(raster.dtype).newbyteorder("<"))
+        for file, raster in zip(self.files, self.rasters, strict=True):
+            array = raster.encode(values)
+            stack = array.reshape(-1, *array.shape[-2:])
+            rows = np.ascontiguousarray(stack.swapaxes(0, 1), dtype=np.dtype(raster.dtype).newbyteorder("<"))
+            with self._told():
                 _write_all(file, rows)
-        except OSError as error:
-            raise self._full(error) from error
         self.start += rows.shape[0]
 
     def tag(self, tags: Mapping[str, str], start: str = "") -> None:
@@ -200,13 +197,11 @@ class RasterWriter:
         if not self.run:
             return
         journal = self.partial / "journal.json"
-        try:
+        with self._told():
             for file in self.files:
                 os.fsync(file.fileno())
             journal.with_suffix(".new").write_text(json.dumps({"rows": self.start, "run": self.run}), encoding="utf-8")
             os.replace(journal.with_suffix(".new"), journal)
-        except OSError as error:
-            raise self._full(error) from error
         self.kept = self.start
 
     def make(self) -> list[Path]:
@@ -218,7 +213,7 @@ class RasterWriter:
             file.close()
             path = self.work / raster.name
             options = {"BLOCKSIZE": _block_of(raster), **({"NBITS": 16} if raster.half else {})}
-            try:
+            with self._told():
                 vrt = write_vrt(self.partial / f"{raster.name}.vrt", self._raw(raster), self.grid, self._signed(raster))
                 with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE, GDAL_NUM_THREADS="ALL_CPUS"):
                     rasterio.shutil.copy(
@@ -226,8 +221,6 @@ class RasterWriter:
                         BIGTIFF="IF_SAFER", **options,
                     )  # fmt: skip
                     check_whole(path)
-            except (RasterioError, OSError) as error:
-                raise self._full(error) from error
             made.append(path)
         return made
 
@@ -240,7 +233,7 @@ class RasterWriter:
             self.make()
         names = sorted(path.name for path in self.work.iterdir())
         last = [raster.name for raster in reversed(self.rasters) if raster.name in names]
-        try:
+        with self._told():
             for name in names:
                 with (self.work / name).open("rb") as file:
                     os.fsync(file.fileno())
@@ -250,17 +243,18 @@ class RasterWriter:
             for name in [*(name for name in names if name not in last), *last]:
                 os.replace(self.work / name, self.folder / name)
             shutil.rmtree(self.partial)
-        except OSError as error:
-            raise self._full(error) from error
 
-    def _full(self, error: Exception) -> OutputError:
-        told = "GDAL could not write all of it" if isinstance(error, RasterioError) else None
-        reason = told or getattr(error, "strerror", None) or error
-        return OutputError(f"{self.folder / self.rasters[0].name} cannot be written ({reason}): is the disk full?")
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Raises what a disk or GDAL says as an OutputError."""
+        try:
+            yield
+        except (RasterioError, OSError) as error:
+            reason = "GDAL could not write all of it" if isinstance(error, RasterioError) else error.strerror or error
+            path = self.folder / self.rasters[0].name
+            raise OutputError(f"{path} cannot be written ({reason}): is the disk full?") from error
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, PrithviError):
             kept = f" The first {self.kept:,} rows are kept: --resume goes on from there." if self.kept else ""
             error.args = (str(error).replace(str(self.work), str(self.folder)) + kept,)

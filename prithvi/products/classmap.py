@@ -16,10 +16,11 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from prithvi.errors import ConfigError, SceneError, nearest
-from prithvi.mapping.ellipsoid import PixelAreas
-from prithvi.mapping.engine import frugal
+from prithvi.products.ellipsoid import PixelAreas
 from prithvi.scenes.grids import difference, grid_of
 
+GDAL_CACHE = 16_000_000
+"""Bytes of file blocks that GDAL keeps where a product is made or read from top to bottom."""
 NONE = -1
 """What stands for no data in the classes that are read."""
 
@@ -118,7 +119,7 @@ def open_classes(path: str | Path, confidence: str | Path | None = None) -> Iter
 
     """
     with ExitStack() as stack:
-        stack.enter_context(frugal())
+        stack.enter_context(rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE))
         raster = stack.enter_context(_open(path, "a map"))
         if raster.count != 1 or raster.dtypes[0] not in ("uint8", "uint16"):
             raise SceneError(

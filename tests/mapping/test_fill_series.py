@@ -342,7 +342,7 @@ def test_the_series_itself_is_not_written_over(prithvi: Cli, six_bands: np.ndarr
     words = ["--date", DAYS[0], "--date", DAYS[1], "--sensor", "hls-s30"]
     answer = prithvi("fill", "--method=nearest", *files, "-o", tmp_path, *words)
     assert answer.code == 2
-    assert "is one of the series itself: choose another folder" in answer.err
+    assert "is one of the inputs: choose another name or folder" in answer.err
     assert files[0].read_bytes() == before
 
 

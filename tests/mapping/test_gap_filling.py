@@ -24,7 +24,7 @@ from prithvi.bands import PRITHVI_BANDS
 from prithvi.errors import BandError, ConfigError, ModelError, ScaleError, SceneError
 from prithvi.fitted import FittedModel
 from prithvi.mapping import fill_series, with_model
-from prithvi.mapping.gaps import fill_window
+from prithvi.mapping.fillers import fill_window
 from prithvi.mapping.temporal_context import AT_ONCE
 from prithvi.modelfolder import save_pretrained
 from prithvi.models import GapFiller, PrithviMAE, build

@@ -18,8 +18,8 @@ from rasterio.transform import from_origin
 
 from prithvi.errors import DatasetError, OutputError, SceneError
 from prithvi.mapping import area_by_zone, write_zones
-from prithvi.mapping.provenance import Provenance
-from tests.mapping.test_vectors import DEGREES, UTM, check_geoparquet, noise, write_confidence, write_map
+from prithvi.products.provenance import Provenance
+from tests.products.test_class_polygons import DEGREES, UTM, check_geoparquet, noise, write_confidence, write_map
 
 
 def zones_of(shapes: list[Any], crs: str = "EPSG:32630", **columns: list[Any]) -> gpd.GeoDataFrame:
@@ -72,7 +72,7 @@ def test_a_zone_as_wide_as_a_country_keeps_its_edges(tmp_path: Path) -> None:
 
 
 def test_zones_that_divide_the_map_add_up_to_it(tmp_path: Path) -> None:
-    from prithvi.mapping.classmap import mapped_areas
+    from prithvi.products.classmap import mapped_areas
 
     path = write_map(tmp_path / "map.tif", noise((60, 50)))
     zones = zones_of([box(0, 60, 17.3, 0), box(17.3, 60, 50, 0)])
@@ -87,7 +87,7 @@ def test_large_zones_are_looked_at_in_parts(tmp_path: Path, monkeypatch: pytest.
     path = write_map(tmp_path / "map.tif", noise((60, 50)))
     zones = zones_of([box(3.5, 55.5, 47.5, 2.5)])
     at_once = area_by_zone(path, zones)
-    monkeypatch.setattr("prithvi.mapping.zones.CELLS", 200)
+    monkeypatch.setattr("prithvi.products.zones.CELLS", 200)
     assert area_by_zone(path, zones)["area_m2"].tolist() == pytest.approx(at_once["area_m2"].tolist(), rel=1e-12)
 
 

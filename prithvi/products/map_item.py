@@ -25,9 +25,9 @@ from rasterio.io import DatasetReader
 from prithvi.errors import ConfigError, SceneError, nearest
 from prithvi.files import write_text
 from prithvi.fitted import ClassEntry
-from prithvi.mapping.classmap import classes_of
-from prithvi.mapping.provenance import Provenance
 from prithvi.modelitem import CLASSIFICATION, class_objects
+from prithvi.products.classmap import classes_of
+from prithvi.products.provenance import Provenance
 from prithvi.scenes.footprint import footprint
 
 PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"

@@ -22,8 +22,8 @@ from shapely.geometry import Point, shape
 from prithvi.errors import ConfigError, OutputError, SceneError
 from prithvi.fitted import FittedModel
 from prithvi.mapping import map_item, map_scene, times_of, vectorise, write_item, write_style
-from prithvi.mapping.provenance import Provenance
-from prithvi.mapping.stac import CLASSIFICATION, PROCESSING, RASTER
+from prithvi.products.map_item import CLASSIFICATION, PROCESSING, RASTER
+from prithvi.products.provenance import Provenance
 from prithvi.scenes import open_scene
 from prithvi.scenes.footprint import footprint
 from tests.stac_schemas import PROJECTION, read, validate
