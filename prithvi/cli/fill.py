@@ -30,8 +30,7 @@ def fill_verb(
         ),
     ] = None,
     together: Annotated[
-        int | None,
-        typer.Option(help="Dates seen together to fill one; what the model was made for, or 3.", min=2),
+        int | None, typer.Option(help="Dates seen together to fill one; what the model was made for, or 3.", min=2)
     ] = None,
     window: Annotated[int | None, typer.Option(help="Side of the squares that are filled, in pixels.", min=8)] = None,
     stride: Stride = None,

@@ -7,20 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prithvi.cli.options import (
-    Accept,
-    Bands,
-    BatchSize,
-    Dates,
-    Device,
-    Nodata,
-    Offset,
-    Order,
-    Report,
-    Scale,
-    Sensor,
-    Stride,
-)  # fmt: skip
+from prithvi.cli import options as shared
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,14 +25,14 @@ def map_verb(
     together: Annotated[
         bool, typer.Option("--together", help="All that was given is one scene: its bands, or its dates.")
     ] = False,
-    bands: Bands = None,
-    sensor: Sensor = None,
-    scale: Scale = None,
-    offset: Offset = None,
-    nodata: Nodata = None,
-    accept: Accept = None,
-    date: Dates = None,
-    order: Order = None,
+    bands: shared.Bands = None,
+    sensor: shared.Sensor = None,
+    scale: shared.Scale = None,
+    offset: shared.Offset = None,
+    nodata: shared.Nodata = None,
+    accept: shared.Accept = None,
+    date: shared.Dates = None,
+    order: shared.Order = None,
     bbox: Annotated[
         tuple[float, float, float, float] | None,
         typer.Option(help="West south east north in degrees (179 -17 -179 -16 across the date line): map this part."),
@@ -63,14 +50,14 @@ def map_verb(
     probabilities: Annotated[
         str | None, typer.Option(help="Write those of every class, as uint8 (0 to 250) or float32.")
     ] = None,
-    stride: Stride = None,
-    batch_size: BatchSize = 8,
-    device: Device = None,
+    stride: shared.Stride = None,
+    batch_size: shared.BatchSize = 8,
+    device: shared.Device = None,
     compile: Annotated[bool, typer.Option("--compile", help="Compile the model; pays on long runs.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from what an interrupted run has finished.")] = False,
     scheduler: Annotated[str | None, typer.Option(help="Dask scheduler (tcp://host:8786) to map many scenes.")] = None,
     retries: Annotated[int, typer.Option(help="Tries more for scenes that fail, of many.", min=0)] = 1,
-    report: Report = None,
+    report: shared.Report = None,
     as_json: Annotated[bool, typer.Option("--json", help="Answer with JSON.")] = False,
 ) -> None:
     """Maps scenes: for each a Cloud-Optimized GeoTIFF named after it, polygons, a STAC item and a QGIS style."""

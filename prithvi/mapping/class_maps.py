@@ -74,7 +74,7 @@ def map(
 
     """
     found = _any_model(model, contract, classes, quantity, window, scene.sizes["time"])
-    check_size(found, scene)
+    check_size(scene, found.patch, found.frames)
     scene = conform(scene, found.contract, accept)
     origin = Provenance.of(found, scene, "prithvi.map")
     run = MapRun(found, origin, batch_size, device, probabilities=probabilities)
@@ -136,17 +136,18 @@ def map_scene(
 
     """
     path, model, products = check_geotiff(path), mappable(model), products or Products()
-    check_size(model, scene)
+    check_size(scene, model.patch, model.frames)
     products.check(model, scene)
     scene = conform(scene, model.contract, accept)
     target = Target.of(scene, model.window, stride, area)
     origin, inputs = Provenance.of(model, scene, command), identity(scene)
     zones = str(products.zones or "")
+    # What the rows depend on: an interrupted run is resumed only if all of it is the same.
     key = {
         "model": model.facts(),
         "input": inputs,
-        "rows": target.plan.rows,
-        "columns": target.plan.columns,
+        "rows": target.part.plan.rows,
+        "columns": target.part.plan.columns,
         "area": [area.crs.to_wkt(), *(shape.wkt for shape in area.polygons)] if area is not None else [],
         "batch": batch_size,
         "compile": compile,
@@ -162,6 +163,7 @@ def map_scene(
     )
     rasters = map_rasters(run.outputs(target), path, products.needs_confidence, products.probabilities)
     notes: tuple[str, ...] = ()
+    # The rasters and all that is made of them appear under their names together, when the last of them is whole.
     with RasterWriter(path.parent, target.grid, rasters, key, resume) as writer:
         if not (writer.made and all(file.is_file() for file in sidecars)):
             tally = write(run, target, writer, progress)

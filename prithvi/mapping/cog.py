@@ -123,6 +123,8 @@ class RasterWriter:
             for raster in self.rasters:
                 if (folder / raster.name).is_dir():
                     raise IsADirectoryError(errno.EISDIR, f"{raster.name} is a folder")
+            # Three states are met: rows of an interrupted run of the same key (these are kept), a published result of
+            # the same key (nothing is to be done), and anything else (which is started anew).
             if resume and self.partial.is_dir():
                 self.start = self.kept = self._finished()
             self.made = resume and not self.partial.exists() and self._is_made()
@@ -231,6 +233,8 @@ class RasterWriter:
         """Moves all that is left in `work` to its final name, the rasters last and the first of them last of all."""
         if not any(self.work.iterdir()):
             self.make()
+        # All of it reaches the disk first. The first raster is moved last: with its tag PRITHVI_RUN it says that
+        # everything else is in place, whenever the process dies.
         names = sorted(path.name for path in self.work.iterdir())
         last = [raster.name for raster in reversed(self.rasters) if raster.name in names]
         with self._told():

@@ -190,11 +190,6 @@ class EmbedRun:
         return self.window if self.module.pooled else self.patch
 
     @property
-    def frames(self) -> int:
-        """Dates that the encoder takes."""
-        return self.module.encoder.config.num_frames
-
-    @property
     def shape(self) -> tuple[int, int]:
         """Steps of time and features of a vector."""
         config = self.module.encoder.config
@@ -226,7 +221,7 @@ class EmbedRun:
         grid = xr.DataArray(np.broadcast_to(np.False_, (height, width)), dims=("y", "x"), coords=coords)
         grid = grid.rio.write_crs(scene.rio.crs) if scene.rio.crs is not None else grid
         grid = grid.rio.write_transform(transform)
-        return Target(scene, plan, slice(0, height), slice(0, width), grid, cell=cell)
+        return Target.whole(scene, plan, grid, cell)
 
     def outputs(self, target: Target) -> xr.Dataset:
         """What `embed` gives, blank."""
@@ -286,7 +281,7 @@ def _run(
         raise ConfigError(f"a window of {size} pixels is no whole number of patches of {patch}.")
     module = Embedder(encoder, contract, layer, pooled).eval()
     run = EmbedRun(module, contract, coordinates, size, origin, batch_size, device)
-    check_size(run, scene)
+    check_size(scene, patch, encoder.config.num_frames)
     target = run.target(scene, stride)  # a stride that does not fit is said before any pixel is looked at
     scene = conform(scene, contract, accept)
     return replace(run, origin=origin.of_scene(scene, command)), replace(target, scene=scene)

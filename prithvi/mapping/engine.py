@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -72,20 +72,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Target:
-    """The part of a scene that is computed, and the windows for it."""
+    """The part of a scene that a run computes."""
 
     scene: xr.DataArray
     """(time, band, y, x): all pixels that the windows cover."""
-    plan: WindowPlan
-    rows: slice
-    """Of the result within `scene`, in cells."""
-    columns: slice
+    part: Part
     grid: xr.DataArray
     """What the result lies on: an array (..., y, x) with its place."""
-    mask: Callable[[int, int], Mask] | None = None
-    """(rows, width) bool of rows of `scene`: where an answer is asked for. None asks everywhere."""
-    cell: int = 1
-    """Pixels along the side of one value of the result."""
 
     @classmethod
     def of(cls, scene: xr.DataArray, window: int, stride: int | None, area: Area | None = None) -> Target:
@@ -94,53 +87,59 @@ class Target:
         plan = windows.plan(scene.sizes["y"], scene.sizes["x"], window, step)
         if area is None:
             return cls.whole(scene, plan)
+        # Three boxes lie in each other: the scene; the pixels under windows that touch the area (`rows`, `columns`);
+        # and the box of the area itself (`down`, `along`), which the result shows.
         down, along = area.window(scene)
-        part, rows, columns = plan.over(down, along)
+        plan, rows, columns = plan.over(down, along)
+        seen = crop(scene, rows, columns)
         # The mask may travel to other processes: it takes along where the scene's pixels lie, and no pixels.
-        whole = scene.isel(time=0, band=0, drop=True)
-        whole = whole.copy(data=da.zeros(whole.shape, bool, chunks=-1))
+        places = scene.isel(time=0, band=0, drop=True)
+        places = places.copy(data=da.zeros(places.shape, bool, chunks=-1))
 
         def mask(first: int, last: int) -> Mask:
             """Within the box of the area, so that a window is not run for its margin alone."""
-            return area.mask(whole, slice(rows.start + first, rows.start + last), columns)
+            return area.mask(places, slice(rows.start + first, rows.start + last), columns)
 
-        return cls(
-            crop(scene, rows, columns),
-            part,
-            slice(down.start - rows.start, down.stop - rows.start),
-            slice(along.start - columns.start, along.stop - columns.start),
-            crop(scene, down, along),
-            mask,
-        )
+        inside = slice(down.start - rows.start, down.stop - rows.start)
+        across = slice(along.start - columns.start, along.stop - columns.start)
+        return cls(seen, Part(plan, inside, across, Ground.of(seen), mask), crop(scene, down, along))
 
     @classmethod
-    def whole(cls, scene: xr.DataArray, plan: WindowPlan, grid: xr.DataArray | None = None) -> Target:
-        """All of a scene; `grid` if the result has other coordinates."""
-        everything = slice(0, scene.sizes["y"]), slice(0, scene.sizes["x"])
-        return cls(scene, plan, *everything, scene if grid is None else grid)
+    def whole(cls, scene: xr.DataArray, plan: WindowPlan, grid: xr.DataArray | None = None, cell: int = 1) -> Target:
+        """All of a scene.
 
-    def part(self, start: int, tally: Tally | None, count: Callable[[int], None] | None = None) -> Part:
-        """All of the result from a row on."""
-        rows, ground = slice(start, self.rows.stop), Ground.of(self.scene)
-        return Part(self.plan, rows, self.columns, ground, self.mask, self.cell, tally, count)
+        Args:
+            scene: (time, band, y, x).
+            plan: windows over it.
+            grid: what the result lies on, if not on the scene's own pixels.
+            cell: pixels along the side of one value of the result.
+
+        """
+        grid = scene if grid is None else grid
+        rows, columns = slice(0, grid.sizes["y"]), slice(0, grid.sizes["x"])
+        return cls(scene, Part(plan, rows, columns, Ground.of(scene), cell=cell), grid)
 
     def blocks(self) -> Iterator[tuple[slice, Part]]:
-        """Some `ROWS` rows of the result after another: the rows of pixels that each needs, and itself."""
-        cell, ground, mask = self.cell, Ground.of(self.scene), self.mask
+        """Some `ROWS` rows of the result after another: the rows of pixels that each needs, and the part itself.
+
+        A block is computed from all windows that touch it, so that its values do not depend on where blocks begin.
+        """
+        whole, cell = self.part, self.part.cell
         step = max(1, ROWS // cell)
-        for first in range(self.rows.start, self.rows.stop, step):
-            last = min(first + step, self.rows.stop)
-            plan, rows, _ = self.plan.over(slice(first * cell, last * cell), slice(0, self.plan.width))
+        for first in range(whole.rows.start, whole.rows.stop, step):
+            last = min(first + step, whole.rows.stop)
+            plan, rows, _ = whole.plan.over(slice(first * cell, last * cell), slice(0, whole.plan.width))
             top, above = rows.start, rows.start // cell
-            shifted = None if mask is None else partial(_shifted, mask, top)
-            inside = slice(first - above, last - above)
-            pixels = slice(top, min(rows.stop, self.scene.sizes["y"]))
-            yield pixels, Part(plan, inside, self.columns, ground.below(top), shifted, cell)
+            mask = None if whole.mask is None else partial(_shifted, whole.mask, top)
+            inside, ground = slice(first - above, last - above), whole.ground.below(top)
+            pixels = slice(top, min(rows.stop, self.scene.sizes["y"]))  # cells may hang over the scene's lower edge
+            yield pixels, replace(whole, plan=plan, rows=inside, ground=ground, mask=mask)
 
     def tally(self) -> Tally:
         """Counts the pixels of the result that are taken as missing."""
-        rows, columns = (slice(part.start * self.cell, part.stop * self.cell) for part in (self.rows, self.columns))
-        return Tally(self.scene.sizes["time"], self.scene.sizes["y"], rows, columns, self.mask)
+        cell, shape = self.part.cell, self.scene.sizes
+        rows, columns = (slice(axis.start * cell, axis.stop * cell) for axis in (self.part.rows, self.part.columns))
+        return Tally(shape["time"], shape["y"], rows, columns, self.part.mask)
 
 
 def _shifted(mask: Callable[[int, int], Mask], top: int, first: int, last: int) -> Mask:
@@ -177,9 +176,10 @@ def as_dataset(run: Run, target: Target) -> xr.Dataset:
     blank, scene = run.outputs(target), target.scene
     if scene.chunks is None:
         tally = target.tally() if run.contract is not None else None
-        result = blank.copy(data=_in_memory(run, scene.attrs, scene.data, target.part(target.rows.start, tally)))
+        result = blank.copy(data=_in_memory(run, scene.attrs, scene.data, replace(target.part, tally=tally)))
         return result.assign_attrs(left_out(tally, scene, run.contract, 4))
-    # One task a block; `run` itself is one node of the graph, and what it holds is not searched for Dask's collections.
+    # Lazy: one task a block, which gets the pixels under its windows as a numpy array. The run, with the model in it,
+    # is one node of the graph that all tasks share, and Dask does not search it for collections (traverse=False).
     work = delayed(partial(_in_memory, run, scene.attrs), pure=False, traverse=False)
     blocks: dict[str, list[Any]] = {str(name): [] for name in blank}
     for rows, part in target.blocks():
@@ -235,8 +235,9 @@ def write(
         The count of pixels that were taken as missing, in all rows of the result.
 
     """
-    plan, tally, begin = target.plan, target.tally(), target.rows.start + writer.start
-    finished = sum(row + plan.window <= begin * target.cell for row in plan.rows) * len(plan.columns)
+    part, plan, tally = target.part, target.part.plan, target.tally()
+    begin = part.rows.start + writer.start
+    finished = sum(row + plan.window <= begin * part.cell for row in plan.rows) * len(plan.columns)
     done = turn[0] * len(plan)
 
     def count(number: int) -> None:
@@ -246,14 +247,16 @@ def write(
             progress(done, turn[1] * len(plan))
 
     count(finished)
-    # Where a row of windows begins, what lies above it is final: a resumed run computes no window twice from there.
-    borders = {row // target.cell for row in plan.rows} | {target.rows.stop}
+    # What lies above the next row of windows is final. Rows are kept there and nowhere between: keeping waits for the
+    # disk, and a run that resumes within a row of windows has to predict that row again anyway.
+    borders = {row // part.cell for row in plan.rows} | {part.rows.stop}
     # By itself GDAL would keep file blocks in a twentieth of all memory, and a map from top to bottom never asks for
     # them again: it remembers a row of the scene's blocks and little more.
     with rasterio.Env(GDAL_CACHEMAX=min(4_000_000 + row_bytes(target.scene), 1_000_000_000)):
-        if run.contract is not None and begin > target.rows.start:
-            look_over(rows_of(target.scene, run.contract, tally), target.rows.start, begin)
-        for start, values in run.rows(target.scene, target.part(begin, tally, count)):
+        if begin > part.rows.start:  # rows of an interrupted run, which the tally counts as well
+            look_over(rows_of(target.scene, run.contract, tally), part.rows.start, begin)
+        rest = replace(part, rows=slice(begin, part.rows.stop), tally=tally, count=count)
+        for start, values in run.rows(target.scene, rest):
             writer.write(values)
             if begin + start + next(iter(values.values())).shape[-2] in borders:
                 writer.keep()

@@ -204,9 +204,9 @@ def _errors(
     squares, counts = np.zeros((image.shape[0], dates)), np.zeros(dates)
 
     def hide(gaps: Known, of: Known, shift: int = 0) -> None:
-        """Adds the errors under gaps to the sums of the dates whose they are, `shift` before, if these are asked for.
+        """Hides known pixels under (T, y, x) `gaps`, fills them, and adds the squared errors to the sums.
 
-        (T, y, x) gaps and (T,) dates asked for.
+        A date's errors count for the date `shift` positions earlier, whose gaps these are, if it is in (T,) `of`.
         """
         left, hidden = known & ~gaps, known & gaps
         if not left.any() or not hidden.any():
@@ -220,8 +220,11 @@ def _errors(
                 squares[:, owner] += (difference**2).sum(axis=1)
                 counts[owner] += there.sum()
 
+    # The gaps of every date are laid over its own known pixels, mirrored along y and along x: their shapes are real,
+    # and the truth below them is known.
     for mirrored in (~known[:, ::-1], ~known[:, :, ::-1]):
         hide(mirrored, np.ones(dates, dtype=bool))
+    # A date that is nearly all cloud has too little to hide: its neighbours are filled under its gaps instead.
     unjudged = (counts < FEW) & ~known.all(axis=(1, 2))
     if unjudged.any():
         for shift in sorted({1, dates - 1} - {0}):

@@ -61,8 +61,8 @@ def fill(
             of where they are there. Where it is lazy the answer is, and is computed by rows when asked for.
         model: name or folder of a pretrained model or of a gap filler that `prithvi fit` wrote, what `prithvi.load`
             gives for one; a method without weights by its name: `nearest`, `linear`, `regression` or `filling` (see
-            `prithvi.mapping.methods`); or any function (see `prithvi.mapping.fillers.Fill`), which gets the values as they
-            are.
+            `prithvi.mapping.methods`); or any function (see `prithvi.mapping.fillers.Fill`), which gets the values as
+            they are.
         clear: (time, y, x) True or 1 where clear, False or 0 under clouds; None where clouds are NaN already. Where it
             states dates each date gets its own, in whatever order; without, they are taken in order.
             `prithvi.mapping.clear_of` makes it of files.
@@ -103,6 +103,8 @@ def fill(
             f"{series.attrs.get('source', 'the series')} has {series.sizes['time']} dates, and a gap is filled from "
             "others: it takes two or more."
         )
+    # The values are brought to what the filler takes, in this order: the model's bands; NaN for what cannot be
+    # reflectance, which is judged in the units that the series states; the model's units; NaN under clouds.
     how = as_fill(model, device)
     tally = Tally(series.sizes["time"], series.sizes["y"]) if series.chunks is None else None
     contract = how.contract if isinstance(how, ModelFill) else _contract_of(series) if isinstance(how, Method) else None
@@ -121,6 +123,7 @@ def fill(
         refuse_nothing_left(series)
     plain, chronological = _in_time(series)
     seen = min(together or dates_of(how), series.sizes["time"])
+    # A long series is filled by several runs, each of a few dates with the neighbours they may need.
     parts, rounds = [], turns(chronological, seen)
     for turn in rounds:
         held = list(turn.held)
@@ -235,6 +238,7 @@ def fill_series(
     refuse_overwrite((folder / f"{label}{end}.tif" for label in labels for end in ends), inputs)
     origin = Provenance(called(fill), str(getattr(fill, "sha256", "")))
     origin = origin.of_scene(series, command, tuple(map(str, inputs)))
+    # What the rows depend on: an interrupted run is resumed only if all of it is the same.
     facts = {
         "input": _state(series, origin.inputs), "clouds": list(notes) or clear is not None,
         "windows": [plan.window, plan.stride], "bands": names, "together": seen, "uncertainty": uncertainty,

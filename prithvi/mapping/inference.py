@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 import rasterio.transform
@@ -211,6 +211,8 @@ class WindowThreads:
         """The answers one by one, in order, each until the next is asked for; None among the tensors stays None."""
         size = next(len(values) for values in batch if values is not None)
 
+        # Answers are copied into a ring of buffers, one more than there are workers: the one that is being consumed is
+        # never written. Memory is bounded so, and is allocated once a shape.
         def work(first: int) -> torch.Tensor:
             part = slice(first, first + FEW)
             found = function(*(values[part] if values is not None else None for values in batch))
@@ -228,35 +230,28 @@ class WindowThreads:
             yield from begun.popleft().result()
 
 
-class Sized(Protocol):
-    """What a scene's size is held against."""
-
-    @property
-    def patch(self) -> int:
-        """The smallest side of a scene."""
-
-    @property
-    def frames(self) -> int:
-        """Dates that are taken."""
-
-
-def check_size(model: Sized, scene: xr.DataArray) -> None:
+def check_size(scene: xr.DataArray, patch: int, frames: int) -> None:
     """Whether a scene is large enough for a model and has as many dates as it wants.
+
+    Args:
+        scene: (time, band, y, x).
+        patch: its smallest side, in pixels.
+        frames: its dates.
 
     Raises:
         SceneError: it is not, or has not.
 
     """
     where = scene.attrs.get("source", "the scene")
-    if min(scene.sizes["y"], scene.sizes["x"]) < model.patch:
+    if min(scene.sizes["y"], scene.sizes["x"]) < patch:
         raise SceneError(
             f"{where} has {scene.sizes['y']} x {scene.sizes['x']} pixels, fewer than one patch of the model "
-            f"({model.patch} x {model.patch})."
+            f"({patch} x {patch})."
         )
-    if scene.sizes["time"] != model.frames:
+    if scene.sizes["time"] != frames:
         raise SceneError(
             f"{where} has {scene.sizes['time']} {'date' if scene.sizes['time'] == 1 else 'dates'}, and the model wants "
-            f"{model.frames}."
+            f"{frames}."
         )
 
 

@@ -86,6 +86,7 @@ def blend(
         ModelError: scores of another size than the windows.
 
     """
+    # Rows and columns of the result count cells (scores); those of the plan count pixels.
     height, width = -(-size[0] // cell), -(-size[1] // cell)
     down, along = part if part is not None else (slice(0, height), slice(0, width))
     window = plan.window // cell
@@ -96,6 +97,7 @@ def blend(
         for number, row in enumerate(used):
             following = used[number + 1] if number + 1 < len(used) else None
             pixels, valid, asked = buffer.at(row, following)
+            # A window is run if some pixel of it has data on some date and is asked for.
             seen = valid.any(axis=0) & asked
             columns = [c for c in plan.columns if seen[:, c : c + plan.window].any()]
             if images is None:
@@ -111,6 +113,7 @@ def blend(
                     progress(len(batch))
             if progress is not None:
                 progress(len(plan.columns) - len(columns))
+            # No later window reaches above the next row of windows: the rows before it are final.
             top, bottom = row // cell, min(down.stop if following is None else following // cell, down.stop)
             answered = _in_cells(seen, cell)
             for start in range(max(top, down.start), bottom, SLAB):
@@ -275,6 +278,8 @@ class RowBuffer:
             self.pixels = np.empty((*pixels.shape[:2], window, len(self.along)), np.float32)
             self.valid = np.empty((pixels.shape[0], window, len(self.along)), bool)
             self.asked = np.empty((window, len(self.along)), bool)
+        # The band moves down in place, plane by plane: rows that the next windows see again go to the top, and the rows
+        # that were read meanwhile come below. Nothing is allocated after the first call.
         moved = row - self.start
         for band in (*self.pixels.reshape(-1, *self.pixels.shape[2:]), *self.valid, self.asked):
             band[:kept] = band[moved : moved + kept]

@@ -50,9 +50,9 @@ def plan_of(fill: Fill, height: int, width: int, window: int | None = None, stri
 class FillWindows:
     """The dates of a turn filled in a window; a `prithvi.mapping.sliding_window.Predict`.
 
-    Its outputs are, date by date: the bands, 1 where they say something; with `uncertainty` the bands' standard errors
-    and 1 where these say something. What says nothing is 0, so that the mean of overlapping windows is that of those
-    that say something.
+    Its outputs are, date by date: the bands and their weight, with `uncertainty` also the bands' standard errors and
+    the weight of these. The weight is 1 where a value is valid. Invalid values are 0 with weight 0, so that overlapping
+    windows average the valid ones only.
     """
 
     fill: Fill
@@ -70,6 +70,7 @@ class FillWindows:
         if self.ground.dates is not None:
             times = self.ground.dates[0].numpy()
         known: Known = np.asarray(np.isfinite(image[0]))
+        # Dates with the same neighbours are filled by one call, which gives the answer for each of them.
         found: dict[tuple[int, ...], Filled] = {}
         outputs = []
         for date in self.turn.wanted:
@@ -85,7 +86,7 @@ class FillWindows:
 
 
 def _saying(values: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
-    """(band, y, x) values, 0 where one of a pixel's is missing, and (1, y, x) 1 where none is."""
+    """(band, y, x) values and their (1, y, x) weight: both 0 where a band of the pixel is missing."""
     there: Known = np.asarray(np.isfinite(values).all(axis=0))
     return [np.where(there, values, np.float32(0)), there[None].astype(np.float32)]
 
@@ -134,6 +135,7 @@ def filled_rows(rows: BlendedRows, observed: npt.NDArray[Any], uncertainty: bool
     dates, bands, *shape = observed.shape
     if len(scores) == 0:  # no window with data was seen yet
         scores = np.zeros((dates * (bands + 1) * (1 + uncertainty), *shape), np.float32)
+    # The order of outputs is that of `FillWindows`: date, then image or uncertainty, then bands and their weight.
     answers = scores.reshape(dates, 1 + uncertainty, bands + 1, *shape)
     image = np.where(known, observed, _where_said(answers[:, 0])).astype(observed.dtype)
     found = {"image": image, "filled": np.isfinite(image).all(axis=1) & ~known.all(axis=1)}
@@ -144,6 +146,6 @@ def filled_rows(rows: BlendedRows, observed: npt.NDArray[Any], uncertainty: bool
 
 
 def _where_said(answers: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """(date, band + 1, y, x) sums, and their weights in the last band, to (date, band, y, x) means, NaN without any."""
+    """(date, band + 1, y, x) blended values, their weight in the last band, to (date, band, y, x) means or NaN."""
     weight = answers[:, -1:]
     return np.where(weight > 0, answers[:, :-1] / np.where(weight > 0, weight, 1), np.float32(np.nan))

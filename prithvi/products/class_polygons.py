@@ -130,6 +130,10 @@ def areas_of(classes: ClassMap, numbers: Sequence[int] | None, rows: int) -> Ite
         rows: read at once.
 
     """
+    # The map is read in strips from top to bottom. Areas that reach the lower edge of a strip stay open; those of the
+    # next strip are joined to them where pixels of one class share a side across the seam. This is a graph whose nodes
+    # are open and new areas and whose edges are such sides: its connected components are the areas so far. A component
+    # without a pixel on the new lower edge can grow no more, and is complete.
     open_areas: list[Area] = []
     edge = np.full(classes.shape[1], NONE)  # which of them reaches each pixel of the last row that was read
     for window in classes.strips(rows):
@@ -141,6 +145,7 @@ def areas_of(classes: ClassMap, numbers: Sequence[int] | None, rows: int) -> Ite
             _add_confidence(found, labels, classes.read_confidence(window))
         nodes = open_areas + found
         joined = _join(nodes, edge, labels[0] - 1 + len(open_areas), labels[0] > 0)
+        # Which components the last row reaches: they stay open, numbered anew from 0 for the next seam.
         known = labels[-1] > 0
         reached = joined[labels[-1][known] - 1 + len(open_areas)]
         last = window.row_off + window.height == classes.shape[0]
@@ -159,6 +164,7 @@ def areas_of(classes: ClassMap, numbers: Sequence[int] | None, rows: int) -> Ite
 
 def _areas_in(values: npt.NDArray[np.int32], row: int) -> tuple[npt.NDArray[np.int32], list[Area]]:
     """Labels from 1 (0: nothing), and the area of each label in their order."""
+    # scipy labels one class at a time, and rasterio then traces all labels in one go, whatever their class.
     labels = np.zeros(values.shape, dtype=np.int32)
     of_label: list[int] = []
     for value in np.unique(values[values != NONE]).tolist():
@@ -207,6 +213,7 @@ def _without_straight(polygon: shapely.Polygon) -> shapely.Polygon:
     for ring in (polygon.exterior, *polygon.interiors):
         corners = shapely.get_coordinates(ring)[:-1]
         before, after = corners - np.roll(corners, 1, axis=0), np.roll(corners, -1, axis=0) - corners
+        # The cross product of the edges before and after a corner is 0 on a straight line; whole numbers make it exact.
         rings.append(corners[before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]])
     return shapely.Polygon(rings[0], rings[1:])
 
@@ -241,6 +248,7 @@ class _Batch:
     def frame(self) -> gpd.GeoDataFrame:
         """The areas as a frame in the map's reference system; then there are none."""
         areas, self.areas = self.areas, []
+        # Areas are joined in pixels, where corners are whole numbers, and leave for the map's coordinates here.
         transform = self.classes.transform
         geometry = np.array([area.polygon() for area in areas], dtype=object)
         corners = shapely.get_coordinates(geometry)

@@ -56,6 +56,7 @@ class PixelAreas:
 
     def __init__(self, transform: Affine, crs: Any, shape: tuple[int, int]) -> None:
         self.transform, self.crs = transform, CRS.from_user_input(crs)
+        # Pixel areas change slowly: they are computed at nodes some 5 km apart, the last row and column included.
         step = 5 * step_of(self.crs)
         sizes = (np.hypot(transform.b, transform.e), np.hypot(transform.a, transform.d))
         self.nodes = [
@@ -67,6 +68,7 @@ class PixelAreas:
         """(rows, columns) areas from `row` and `column` on."""
         across, left, right = _between(self.nodes[1], np.arange(column, column + columns))
         down, above, below = _between(self.nodes[0], np.arange(row, row + rows))
+        # Between nodes they are interpolated bilinearly, from those rows of nodes alone that this window needs.
         known = self._exact(*np.meshgrid(self.nodes[0][above[0] : below[-1] + 1], self.nodes[1], indexing="ij"))
         above, below = above - above[0], below - above[0]
         lines = known[above] * (1 - down[:, None]) + known[below] * down[:, None]
@@ -114,6 +116,8 @@ def _between(
 
 def _equal_area(crs: CRS, x: Floats, y: Floats, first: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
     """Metres on the equal-area plane; `first`: where each point's shape begins, so that none is torn at 180 degrees."""
+    # Every point's longitude is brought within half a turn of its shape's first. The plane's height is Snyder's q
+    # (Map Projections, USGS 1395, equation 3-12): areas on it are those on the ellipsoid.
     longitude, latitude = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(x, y)
     near = x if crs.is_geographic else longitude[first]
     longitude = longitude + 360 * np.round((near - longitude) / 360)

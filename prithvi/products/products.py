@@ -106,6 +106,8 @@ def write_products(
         What could not be made, and why.
 
     """
+    # All of it is made in the work folder, beside the rasters. Polygons and zones average the confidence, so that it is
+    # there for them and goes afterwards, unless it was asked for.
     path, notes = made[0], []
     by_name = {file.stem.removeprefix(path.stem).lstrip("_"): file for file in made}
     confidence = by_name.get("confidence")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,31 +24,20 @@ from prithvi.scenes.polygons import read_vectors
 SUFFIXES = (".parquet", ".gpkg")
 
 
-class BatchWriter(ABC):
-    """Takes frames of the same columns one after another.
+class GeoPackage:
+    """One layer named after the file; the tags are the metadata of the file and of the layer.
 
     Args:
         path: the file, which does not exist yet.
-        tags: that the file carries.
+        tags: that it carries.
 
     """
 
     def __init__(self, path: Path, tags: Mapping[str, str]) -> None:
         self.path, self.tags = path, tags
 
-    @abstractmethod
     def write(self, frame: gpd.GeoDataFrame) -> None:
         """Appends a batch; the first one, which may be empty, settles columns and reference system."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Finishes the file."""
-
-
-class GeoPackage(BatchWriter):
-    """One layer named after the file; the tags are the metadata of the file and of the layer."""
-
-    def write(self, frame: gpd.GeoDataFrame) -> None:
         begun = self.path.exists()
         told = {} if begun else {"layer_metadata": dict(self.tags), "dataset_metadata": dict(self.tags)}
         kinds = set(frame.geom_type) or {"Polygon"}
@@ -60,11 +48,17 @@ class GeoPackage(BatchWriter):
         """Every batch leaves a whole file."""
 
 
-class GeoParquet(BatchWriter):
-    """GeoParquet 1.1: geometry as WKB, a box beside each so that readers can skip, a batch a row group, zstd."""
+class GeoParquet:
+    """GeoParquet 1.1: geometry as WKB, a box beside each so that readers can skip, a batch a row group, zstd.
+
+    Args:
+        path: the file, which does not exist yet.
+        tags: that it carries.
+
+    """
 
     def __init__(self, path: Path, tags: Mapping[str, str]) -> None:
-        super().__init__(path, tags)
+        self.path, self.tags = path, tags
         self.file: pq.ParquetWriter | None = None
         self.kinds: set[str] = set()
         self.bounds = [np.inf, np.inf, -np.inf, -np.inf]
@@ -72,6 +66,7 @@ class GeoParquet(BatchWriter):
         self.box = "bbox"
 
     def write(self, frame: gpd.GeoDataFrame) -> None:
+        """Appends a batch as a row group; the first one, which may be empty, settles columns and reference system."""
         if self.file is None and "bbox" in frame:
             self.box = "geometry_bbox"
         table = _table(frame, self.box)
@@ -85,6 +80,7 @@ class GeoParquet(BatchWriter):
             self.bounds = [*np.fmin(low, bounds[:2]).tolist(), *np.fmax(high, bounds[2:]).tolist()]
 
     def close(self) -> None:
+        """Finishes the file."""
         if self.file is None:
             return
         file, self.file = self.file, None
@@ -107,7 +103,7 @@ class GeoParquet(BatchWriter):
 
 
 @contextmanager
-def new_vector_file(path: str | Path, tags: Mapping[str, str] | None = None) -> Iterator[BatchWriter]:
+def new_vector_file(path: str | Path, tags: Mapping[str, str] | None = None) -> Iterator[GeoPackage | GeoParquet]:
     """A writer by the suffix of `path`.
 
     Raises:
@@ -159,6 +155,8 @@ def check_suffix(path: Path) -> None:
 
 def _table(frame: gpd.GeoDataFrame, beside: str) -> pa.Table:
     """Attributes, geometry as WKB and its box in the column `beside`."""
+    # geopandas writes whole files; batches need the table itself: attributes, geometry as WKB, and its box as a struct,
+    # whose statistics let readers skip row groups (GeoParquet 1.1, "covering").
     table = pa.Table.from_pandas(frame.drop(columns=frame.geometry.name), preserve_index=False)
     geometry = frame.geometry.to_numpy()
     table = table.append_column("geometry", pa.array(shapely.to_wkb(geometry).tolist(), pa.binary()))

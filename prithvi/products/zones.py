@@ -161,6 +161,9 @@ def _extent(classes: ClassMap) -> tuple[float, float, float, float]:
 
 def _sums(zones: gpd.GeoSeries, classes: ClassMap) -> pd.DataFrame:
     """A row for each zone: square metres `area_<class>` and mean confidence `confidence_<class>`."""
+    # exactextract weighs each pixel by its part inside a zone. Here every pixel also weighs what it measures on the
+    # ellipsoid: the weighted sum of "is of this class" is an area in square metres, and the weighted mean of its
+    # confidence a mean by area. All sources share one block of pixels, which is read once.
     blocks = _Blocks(classes)
     weights = _Source(blocks, "m2", lambda here: here.areas)
     sources, operations, columns = [], [], []  # exactextract does not keep the sources alive
@@ -195,6 +198,8 @@ def _sums(zones: gpd.GeoSeries, classes: ClassMap) -> pd.DataFrame:
 
 def _in_the_map(zones: gpd.GeoSeries, classes: ClassMap) -> gpd.GeoSeries:
     """Valid polygons in pixels from the map's south-west corner; empty where a zone does not meet the map."""
+    # To the map's coordinate reference system, then to pixels: exactextract computes in the doubles it is given, and in
+    # pixels a corner of a zone that lies on a pixel's corner can be made to lie exactly there (`FINE`).
     crs = CRS.from_user_input(classes.crs.to_wkt())
     dense = zones if zones.crs == crs else zones.segmentize(step_of(zones.crs))  # edges stay where they were
     shapes, extent = dense.to_crs(crs).to_numpy().copy(), _extent(classes)
@@ -224,6 +229,7 @@ def _table(
     zones: gpd.GeoDataFrame, whole: npt.NDArray[np.float64], classes: ClassMap, sums: pd.DataFrame
 ) -> gpd.GeoDataFrame:
     """Zones, their own area and their sums, a row for each class."""
+    # What a zone has beyond its mapped area is without data: no pixel has to be counted for that.
     values = [int(name.removeprefix("area_")) for name in sums if name.startswith("area_")]
     areas = sums[[f"area_{value}" for value in values]].fillna(0.0).to_numpy()
     mapped = areas.sum(axis=1)
