@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from prithvi.mapping.gaps import Fill, fill_window, with_model
+from prithvi.mapping.fillers import Fill, fill_window, with_model
 from prithvi.mapping.methods import GAP_METHODS, days_of
 
 sys.path.insert(0, str(Path(__file__).parent))

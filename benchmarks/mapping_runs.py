@@ -183,7 +183,7 @@ def run_forward(case: Case) -> dict[str, Any]:
     import prithvi
     from prithvi import windows
     from prithvi.mapping import map_scene
-    from prithvi.mapping.scoring import Ground, Scoring
+    from prithvi.mapping.inference import Ground, Scoring
     from prithvi.scenes import conform, read
 
     model = model_of(case)

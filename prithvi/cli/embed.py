@@ -10,7 +10,7 @@ import typer
 from prithvi.cli.options import Accept, Bands, BatchSize, Dates, Device, Nodata, Offset, Order, Scale, Sensor, Stride
 
 if TYPE_CHECKING:
-    from prithvi.mapping.embedder import Embeddable
+    from prithvi.mapping.embeddings import Embeddable
 
 
 def embed_verb(
@@ -35,6 +35,7 @@ def embed_verb(
     device: Device = None,
 ) -> None:
     """Writes a vector for every patch (or window) of a scene, as a GeoTIFF or a Zarr store of 16-bit floats."""
+    from prithvi.cli.allocator import keep_windows
     from prithvi.cli.precheck import open_and_check
     from prithvi.cli.progress import Bar
     from prithvi.cli.words import band_numbers, typed
@@ -66,6 +67,7 @@ def embed_verb(
     from prithvi.mapping import embed_scene
 
     title = f"{Path(scene[0]).name} {opened.sizes['y']} x {opened.sizes['x']}"
+    keep_windows()
     with Bar(title) as bar:
         path = embed_scene(
             given, opened, output, layer=layer, pooled=pooled, window=window, stride=stride, batch_size=batch_size,

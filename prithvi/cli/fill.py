@@ -30,8 +30,7 @@ def fill_verb(
         ),
     ] = None,
     together: Annotated[
-        int | None,
-        typer.Option(help="Dates seen together to fill one; what the model was made for, or 3.", min=2),
+        int | None, typer.Option(help="Dates seen together to fill one; what the model was made for, or 3.", min=2)
     ] = None,
     window: Annotated[int | None, typer.Option(help="Side of the squares that are filled, in pixels.", min=8)] = None,
     stride: Stride = None,
@@ -56,45 +55,33 @@ def fill_verb(
     Writes DATE.tif (reflectance x 10,000), DATE_filled.tif (0 observed, 1 filled, 255 nothing) and DATE_uncertainty.tif
     (the standard error like DATE.tif, 0 where observed) for each.
     """
+    from prithvi.cli.allocator import keep_windows
     from prithvi.cli.progress import Bar
     from prithvi.cli.words import typed
-    from prithvi.errors import ConfigError, SceneError
-    from prithvi.mapping.gaps import with_model
-    from prithvi.mapping.masks import clear_of, masks_beside
+    from prithvi.errors import SceneError
+    from prithvi.mapping.fillers import with_model
+    from prithvi.mapping.gap_filling import fill_series
+    from prithvi.mapping.masks import clear_of_sources, masks_beside
     from prithvi.mapping.methods import Method
-    from prithvi.mapping.series import fill_series
     from prithvi.scenes import open_scene
-    from prithvi.scenes.acquisition_dates import moments
 
     series = sources if method is not None else sources[1:]
     if not series:
         raise SceneError("no series was given: prithvi fill MODEL SERIES... -o DIR, or --method linear SERIES...")
-    said: dict[str, Any] = {
+    opening: dict[str, Any] = {
         "bands": [word.strip() for word in bands.split(",")] if bands else None, "sensor": sensor, "scale": scale,
         "offset": offset, "nodata": nodata, "order": order,
     }  # fmt: skip
-    opened = open_scene(series[0] if len(series) == 1 else series, dates=date or None, **said)
-    number = opened.sizes["time"]
-    masks = [None if mask == "none" else mask for mask in clouds or ()] or masks_beside(series, number)
-    clear = None
-    if masks:
-        days = date
-        if len(series) == len(masks) == number > 1:
-            # Masks are in the order of the files, the series in that of time; of two granules of a day, of their times.
-            days = date or [
-                str(open_scene(entry, **said)["time"].dt.strftime("%Y-%m-%d").values[0]) for entry in series
-            ]
-            times = moments(series)
-            ranks = sorted(range(number), key=lambda place: str(times.get(series[place], "")))
-            masks, days = [masks[place] for place in ranks], [days[place] for place in ranks]
-        clear = clear_of(masks, opened, dates=days or None, product=clouds_are)
-        typer.echo("\n".join(clear.attrs["masks"]), err=True)
-    elif clouds_are is not None:
-        raise ConfigError("--clouds-are says what masks hold, and there are none: give them by --clouds.")
-    else:
+    opened = open_scene(series[0] if len(series) == 1 else series, dates=date or None, **opening)
+    masks = [None if mask == "none" else mask for mask in clouds or ()] or masks_beside(series, opened.sizes["time"])
+    clear = clear_of_sources(series, opened, masks, dates=date or None, product=clouds_are, **opening)
+    if clear is None:
         typer.echo("No cloud mask: all that has data counts as clear.", err=True)
+    else:
+        typer.echo("\n".join(clear.attrs["masks"]), err=True)
+    keep_windows()
     how = Method(method) if method is not None else with_model(sources[0], device)
-    with Bar(f"{number} dates of {opened.sizes['y']} x {opened.sizes['x']}") as bar:
+    with Bar(f"{opened.sizes['time']} dates of {opened.sizes['y']} x {opened.sizes['x']}") as bar:
         result = fill_series(
             opened, output, how, clear=clear, together=together, window=window, stride=stride, uncertainty=uncertainty,
             resume=resume, inputs=[*series, *(mask for mask in masks if mask is not None)], command=typed(),

@@ -7,26 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prithvi.cli.options import (
-    Accept,
-    Bands,
-    BatchSize,
-    Dates,
-    Device,
-    Nodata,
-    Offset,
-    Order,
-    Report,
-    Scale,
-    Sensor,
-    Stride,
-)  # fmt: skip
+from prithvi.cli import options as shared
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from prithvi.mapping.many import Job, Outcome
-    from prithvi.mapping.maps import MapResult
+    from prithvi.mapping.batch import Job, Outcome
+    from prithvi.mapping.class_maps import MapResult
 
 
 def map_verb(
@@ -38,14 +25,14 @@ def map_verb(
     together: Annotated[
         bool, typer.Option("--together", help="All that was given is one scene: its bands, or its dates.")
     ] = False,
-    bands: Bands = None,
-    sensor: Sensor = None,
-    scale: Scale = None,
-    offset: Offset = None,
-    nodata: Nodata = None,
-    accept: Accept = None,
-    date: Dates = None,
-    order: Order = None,
+    bands: shared.Bands = None,
+    sensor: shared.Sensor = None,
+    scale: shared.Scale = None,
+    offset: shared.Offset = None,
+    nodata: shared.Nodata = None,
+    accept: shared.Accept = None,
+    date: shared.Dates = None,
+    order: shared.Order = None,
     bbox: Annotated[
         tuple[float, float, float, float] | None,
         typer.Option(help="West south east north in degrees (179 -17 -179 -16 across the date line): map this part."),
@@ -63,9 +50,9 @@ def map_verb(
     probabilities: Annotated[
         str | None, typer.Option(help="Write those of every class, as uint8 (0 to 250) or float32.")
     ] = None,
-    stride: Stride = None,
-    batch_size: BatchSize = 8,
-    device: Device = None,
+    stride: shared.Stride = None,
+    batch_size: shared.BatchSize = 8,
+    device: shared.Device = None,
     compile: Annotated[bool, typer.Option("--compile", help="Compile the model; pays on long runs.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from what an interrupted run has finished.")] = False,
     scheduler: Annotated[str | None, typer.Option(help="Dask scheduler (tcp://host:8786) to map many scenes.")] = None,
@@ -73,7 +60,7 @@ def map_verb(
     trust: Annotated[
         bool, typer.Option("--trust", help="Open an exported program that is not your own; torch may run code in it.")
     ] = False,
-    report: Report = None,
+    report: shared.Report = None,
     as_json: Annotated[bool, typer.Option("--json", help="Answer with JSON.")] = False,
 ) -> None:
     """Maps scenes: for each a Cloud-Optimized GeoTIFF named after it, polygons, a STAC item and a QGIS style."""
@@ -98,8 +85,9 @@ def map_verb(
         if together or len(scene) == 1:
             open_and_check(scene, opening, needs.contract, accept, needs)
 
+    from prithvi.cli.allocator import keep_windows
     from prithvi.mapping import Products
-    from prithvi.mapping.many import jobs_of, map_files, opened
+    from prithvi.mapping.batch import jobs_of, map_files, opened
 
     model = Trusted(model) if trust else model
     fitted = opened(model)
@@ -114,6 +102,7 @@ def map_verb(
         "compile": compile, "accept": tuple(accept or ()), "resume": resume, "command": typed(),
     }  # fmt: skip
     jobs = jobs_of(scene, output, together)
+    keep_windows()
     try:
         if len(jobs) == 1 and scheduler is None:
             outcomes = [_one(model, jobs[0], opening, options)]
@@ -143,7 +132,7 @@ def _polygons(form: str, classes: bool) -> str | None:
 
 def _one(model: str, job: Job, opening: Mapping[str, Any], options: Mapping[str, Any]) -> Outcome:
     from prithvi.cli.progress import Bar
-    from prithvi.mapping.many import Outcome, map_file
+    from prithvi.mapping.batch import Outcome, map_file
 
     with Bar(job.name) as bar:
         result, seconds = map_file(model, job, opening, {**options, "progress": bar})

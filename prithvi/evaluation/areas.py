@@ -22,8 +22,8 @@ from rasterio.windows import Window
 from prithvi.errors import DatasetError, nearest
 from prithvi.evaluation.intervals import intervals
 from prithvi.evaluation.matching import matched
-from prithvi.mapping.classmap import NONE, ClassMap, mapped_areas, open_classes
-from prithvi.mapping.vectorfiles import read_places
+from prithvi.products.classmap import NONE, ClassMap, mapped_areas, open_classes
+from prithvi.products.vectorfiles import read_places
 
 Interval = tuple[float, float]
 """Lower and upper limit with 95 % confidence."""

@@ -1,21 +1,19 @@
 """Model and scene to files a GIS opens, or to arrays: maps, filled series, embeddings."""
 
 from prithvi.mapping.accessor import PrithviAccessor
-from prithvi.mapping.arrays import map
-from prithvi.mapping.beside import Products
-from prithvi.mapping.blend import BlendedRows, blend
-from prithvi.mapping.embedding import embed, embed_scene
-from prithvi.mapping.filled import fill
-from prithvi.mapping.gaps import with_model
-from prithvi.mapping.maps import MapResult, map_scene
+from prithvi.mapping.class_maps import MapResult, map, map_scene
+from prithvi.mapping.embeddings import embed, embed_scene
+from prithvi.mapping.fillers import with_model
+from prithvi.mapping.gap_filling import FillResult, fill, fill_series
+from prithvi.mapping.inference import mappable, mappable_module
 from prithvi.mapping.masks import clear_of
-from prithvi.mapping.provenance import Provenance
-from prithvi.mapping.scoring import mappable, mappable_module
-from prithvi.mapping.series import FillResult, fill_series
-from prithvi.mapping.stac import map_item, times_of, write_item
-from prithvi.mapping.style import write_style
-from prithvi.mapping.vectors import class_polygons, vectorise
-from prithvi.mapping.zones import area_by_zone, write_zones
+from prithvi.mapping.sliding_window import BlendedRows, blend
+from prithvi.products.class_polygons import class_polygons, vectorise
+from prithvi.products.map_item import map_item, times_of, write_item
+from prithvi.products.products import Products
+from prithvi.products.provenance import Provenance
+from prithvi.products.qml import write_style
+from prithvi.products.zones import area_by_zone, write_zones
 
 __all__ = [
     "BlendedRows", "FillResult", "MapResult", "PrithviAccessor", "Products", "Provenance", "area_by_zone", "blend",

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 import xarray as xr
 from rasterio.errors import RasterioError
 
 from prithvi.errors import ConfigError, SceneError
-from prithvi.mapping.answers import STEPS, in_steps
-from prithvi.mapping.embedder import embedding_raster
-from prithvi.mapping.provenance import Provenance
-from prithvi.mapping.rasters import NODATA, Grid, Raster, RasterWriter
+from prithvi.mapping.cog import Raster, RasterWriter, check_geotiff
+from prithvi.mapping.result_files import (
+    classes_of_result,
+    date_labels,
+    embedding_raster,
+    map_rasters,
+    series_rasters,
+    tags_of,
+)
 from prithvi.modelio.predictor import ClassEntry
+from prithvi.products.provenance import Provenance
 
 if TYPE_CHECKING:
     import pystac
@@ -41,10 +45,7 @@ class PrithviAccessor:
             ConfigError: this is none.
 
         """
-        told = self.result["class"].attrs.get("classes") if "class" in self.result else None
-        if told is None:
-            raise ConfigError("these are no classes: prithvi.map with a segmentation model gives some.")
-        return tuple(ClassEntry(**entry) for entry in json.loads(told))
+        return classes_of_result(self.result)
 
     def to_cog(self, path: str | Path, confidence: bool = False) -> Path:
         """Writes a Cloud-Optimized GeoTIFF: the classes with names and colours, or the quantity, or the embeddings.
@@ -61,17 +62,19 @@ class PrithviAccessor:
             ConfigError: nothing in here can be written so, or another suffix.
 
         """
-        path = Path(path)
-        if "image" in self.result:
-            return self._series_to_cogs(path)
-        if path.suffix.lower() not in (".tif", ".tiff"):
-            raise ConfigError(f"a GeoTIFF is written here: name {path} .tif.")
-        wanted = self._rasters(path, confidence)
-        names = [name for name, _ in wanted]
-        with RasterWriter(path.parent, Grid.of(self._grid()), [raster for _, raster in wanted]) as writer:
-            for start, values in _by_rows(self.result[names]):
-                writer.write(start, [_stored(name, values[name]) for name in names])
-            writer.make()
+        result, path = self.result, Path(path)
+        if "image" in result:
+            result, folder = result.transpose("time", "band", "y", "x"), path
+            rasters = _rasters_of_dates(result)
+        elif "embedding" in result:
+            folder, rasters = path.parent, [embedding_raster(check_geotiff(path).name, result)]
+        elif {"class", "value"} & set(result):
+            folder, rasters = path.parent, map_rasters(result, check_geotiff(path), confidence)
+        else:
+            raise ConfigError(f"none of {', '.join(map(str, result.data_vars))} is a map, a series or an embedding.")
+        with RasterWriter(folder, _grid(result), rasters) as writer:
+            for values in _by_rows(result):
+                writer.write(values)
             writer.publish()
         return path
 
@@ -80,14 +83,14 @@ class PrithviAccessor:
 
         Args:
             path: the file.
-            **options: see `prithvi.mapping.vectors.vectorise`: `minimum_area`, `simplify`, `names`.
+            **options: see `prithvi.products.class_polygons.vectorise`: `minimum_area`, `simplify`, `names`.
 
         Raises:
             OutputError: it cannot be written.
             ConfigError: these are no classes.
 
         """
-        from prithvi.mapping.vectors import vectorise
+        from prithvi.products.class_polygons import vectorise
 
         path, sure = Path(path), bool(self.classes) and "confidence" in self.result
         with tempfile.TemporaryDirectory() as work:
@@ -107,7 +110,7 @@ class PrithviAccessor:
             SceneError: the file is not there, or the scene had no date.
 
         """
-        from prithvi.mapping.stac import map_item, write_item
+        from prithvi.products.map_item import map_item, write_item
 
         path = Path(path)
         if not {"class", "value"} & set(self.result):
@@ -126,62 +129,27 @@ class PrithviAccessor:
         attrs = self.result.attrs
         return replace(Provenance.from_tags(attrs), model_folder=str(attrs.get("model_folder", "")))
 
-    def _grid(self) -> xr.DataArray:
-        """(y, x) of nothing but places."""
-        blank = self.result[next(iter(self.result.data_vars))]
-        return blank.isel({name: 0 for name in blank.dims if name not in ("y", "x")}, drop=True)
 
-    def _tags(self) -> dict[str, str]:
-        return {key: str(value) for key, value in self.result.attrs.items() if key.startswith("PRITHVI_")}
-
-    def _rasters(self, path: Path, confidence: bool) -> list[tuple[str, Raster]]:
-        tags, nan = self._tags(), float("nan")
-        if "class" in self.result:
-            found = [
-                ("class", Raster(path.name, ("class",), "uint8", NODATA, tags, classes=self.classes, resampling="MODE"))
-            ]
-            if confidence:
-                name = f"{path.stem}_confidence.tif"
-                found.append(("confidence", Raster(name, ("confidence",), "uint8", NODATA, tags, 1 / STEPS)))
-            return found
-        if "value" in self.result:
-            about = self.result["value"].attrs
-            title, unit = str(about.get("long_name", "value")), str(about.get("units", ""))
-            return [("value", Raster(path.name, (title,), "float32", nan, tags, unit=unit))]
-        if "embedding" in self.result:
-            steps, features = self.result["embedding"].shape[:2]
-            return [("embedding", embedding_raster(path.name, (steps, features), tags))]
-        raise ConfigError(f"none of {', '.join(map(str, self.result.data_vars))} is a map, a series or an embedding.")
-
-    def _series_to_cogs(self, folder: Path) -> Path:
-        from prithvi.mapping.series import date_labels, rasters_of, stored_dates
-
-        if "time" not in self.result.coords:
-            raise SceneError("a filled series is written date by date, and this one has no dates: give it a `time`.")
-        ordered = PrithviAccessor(self.result.transpose("time", "band", "y", "x"))
-        labels = date_labels(self.result)
-        if len(set(labels)) < len(labels):
-            twice = next(label for label in labels if labels.count(label) > 1)
-            raise SceneError(f"the filled series has the date {twice} twice, and each becomes a file: leave one out.")
-        bands = [str(band) for band in self.result["band"].values]
-        unsure = "uncertainty" in self.result
-        rasters = [raster for label in labels for raster in rasters_of(label, bands, unsure, self._tags())]
-        with RasterWriter(folder, Grid.of(ordered._grid()), rasters) as writer:
-            for start, values in _by_rows(ordered.result):
-                writer.write(start, stored_dates(values["image"], values["filled"], values.get("uncertainty")))
-            writer.make()
-            writer.publish()
-        return folder
+def _grid(result: xr.Dataset) -> xr.DataArray:
+    """(y, x) of nothing but places."""
+    blank = result[next(iter(result.data_vars))]
+    blank = blank.isel({name: 0 for name in blank.dims if name not in ("y", "x")}, drop=True)
+    return blank.assign_attrs(shape=tuple(result.attrs.get("shape", blank.shape)))
 
 
-def _stored(name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    if name == "confidence":
-        return in_steps(values)
-    return values.reshape(-1, *values.shape[2:]).astype(np.float32) if name == "embedding" else values
+def _rasters_of_dates(result: xr.Dataset) -> list[Raster]:
+    if "time" not in result.coords:
+        raise SceneError("a filled series is written date by date, and this one has no dates: give it a `time`.")
+    labels = date_labels(result)
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise SceneError(f"the filled series has the date {twice} twice, and each becomes a file: leave one out.")
+    bands = [str(band) for band in result["band"].values]
+    return series_rasters(labels, bands, "uncertainty" in result, tags_of(result))
 
 
-def _by_rows(result: xr.Dataset, rows: int = 1024) -> Iterator[tuple[int, dict[str, npt.NDArray[Any]]]]:
-    """First row and values, by the blocks of a lazy result."""
+def _by_rows(result: xr.Dataset, rows: int = 1024) -> Iterator[dict[str, npt.NDArray[Any]]]:
+    """Values from top to bottom, by the blocks of a lazy result."""
     heights = result.chunksizes.get("y") or [rows] * -(-result.sizes["y"] // rows)
     start = 0
     for height in heights:
@@ -189,5 +157,5 @@ def _by_rows(result: xr.Dataset, rows: int = 1024) -> Iterator[tuple[int, dict[s
             part = result.isel(y=slice(start, start + height)).compute()
         except (RasterioError, OSError) as error:
             raise SceneError(f"the scene's pixels cannot be read ({error}): damaged, cut short or moved.") from error
-        yield start, {str(name): values.values for name, values in part.data_vars.items()}
+        yield {str(name): values.values for name, values in part.data_vars.items()}
         start += height

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -19,17 +20,18 @@ from odc.geo.geobox import GeoBox
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from prithvi.errors import SceneError
+from prithvi.errors import ConfigError, SceneError
 from prithvi.mapping.maskproducts import MASK_PRODUCTS, MaskProduct, product_called, product_named, product_of
-from prithvi.scenes.acquisition_dates import Date, as_days, dated, day_in_name, days_of, granule_of
+from prithvi.scenes.acquisition_dates import Date, as_days, day_in_name, days_of, granule_of, moments
 from prithvi.scenes.grids import difference, grid_of, grid_of_array, repeats
+from prithvi.scenes.opening import open_scene
 
 Mask = str | Path | None
 """A raster; None where a date has no mask, and all that was observed counts as clear."""
 
 
 def clear_of(
-    masks: Sequence[Mask],
+    masks: Sequence[Mask] | Mapping[Date, Mask],
     series: xr.DataArray,
     *,
     dates: Iterable[Date] | None = None,
@@ -41,7 +43,8 @@ def clear_of(
     and Landsat do, and so does 2022-05-31_clouds.tif), else from their order; no name may contradict it.
 
     Args:
-        masks: a raster for each date, None for a date without. They are read once at once, to tell what each leaves.
+        masks: a raster for each date in their order, None for a date without; or date to raster, dates that are not
+            among them having none. They are read once at once, to tell what each leaves.
         series: what they are laid over. A mask of pixels that are twice as large (or three times ...) and begin at the
             same corner is taken as it is: Sentinel-2's SCL of 20 m over bands of 10 m.
         dates: the days of masks whose names state none, in their order; default the days of the series.
@@ -60,6 +63,8 @@ def clear_of(
     """
     kind = product_called(product) if product is not None else None
     number, days = series.sizes["time"], days_of(series)
+    if isinstance(masks, Mapping):
+        masks = _by_day(masks, days)
     paths = _paired([None if mask is None else Path(mask) for mask in masks], days, number, dates)
     read = [_open(path, series, kind) if path is not None else _no_mask(series) for path in paths]
     labels = [f"{day}" for day in days] if days is not None else [f"Date {place + 1}" for place in range(number)]
@@ -72,6 +77,49 @@ def clear_of(
     coords = {name: series[name] for name in ("time", "y", "x") if name in series.coords}
     clear = da.stack([mask.clear for mask in read])
     return xr.DataArray(clear, dims=("time", "y", "x"), coords=coords, attrs={"masks": told})
+
+
+def clear_of_sources(
+    sources: Sequence[str],
+    series: xr.DataArray,
+    masks: Sequence[Mask] = (),
+    *,
+    dates: Sequence[Date] | None = None,
+    product: str | None = None,
+    **opening: Any,
+) -> xr.DataArray | None:
+    """`clear_of` for a series that was opened from several sources, whose masks are in the order of these.
+
+    Args:
+        sources: files or granule folders.
+        series: what `prithvi.open_scene` gives for them: its dates are in the order of time.
+        masks: a raster for each source, None for one without; default those that lie in the granules' folders.
+        dates: the day of each source, where these do not state it.
+        product: see `clear_of`.
+        **opening: how the sources are opened, see `prithvi.open_scene`.
+
+    Returns:
+        What `clear_of` gives; None where there is no mask.
+
+    Raises:
+        SceneError: see `clear_of`.
+        ConfigError: a product is named, and there are no masks.
+
+    """
+    number = series.sizes["time"]
+    masks = list(masks) or masks_beside(sources, number)
+    if not masks:
+        if product is not None:
+            raise ConfigError("--clouds-are says what masks hold, and there are none: give them by --clouds.")
+        return None
+    if len(sources) == len(masks) == number > 1:
+        # Into the order of time, of two granules of a day by the times in their names.
+        opened = [] if dates is not None else [open_scene(source, **opening) for source in sources]
+        dates = dates or [str(scene["time"].dt.strftime("%Y-%m-%d").values[0]) for scene in opened]
+        times = moments(sources)
+        ranks = sorted(range(number), key=lambda place: str(times.get(sources[place], "")))
+        masks, dates = [masks[place] for place in ranks], [dates[place] for place in ranks]
+    return clear_of(masks, series, dates=dates, product=product)
 
 
 def masks_beside(sources: Sequence[str], dates: int) -> list[Mask]:
@@ -100,56 +148,6 @@ def masks_beside(sources: Sequence[str], dates: int) -> list[Mask]:
         return [masks[0] if masks else None for masks in found]
     every: list[Mask] = [mask for masks in found for mask in masks]
     return every + [None] * (dates - len(every))
-
-
-def without_clouds(series: xr.DataArray, clear: xr.DataArray | None) -> xr.DataArray:
-    """The series with NaN where it is not clear; lazy if one of the two is.
-
-    Args:
-        series: (time, band, y, x).
-        clear: (time, y, x) True or 1 where clear, False or 0 where not, its dimensions in any order. Where both state
-            dates each date gets its own; without, they are taken in order.
-
-    Raises:
-        SceneError: masks of another form, on another grid, without a date of the series, or with other values.
-
-    """
-    if clear is None:
-        return series
-    if not isinstance(clear, xr.DataArray):
-        raise SceneError(
-            f"the masks are a {type(clear).__name__}; they are to be a DataArray with the dimensions (time, y, x)."
-        )
-    if set(clear.dims) == {"time", "y", "x"}:
-        clear = _of_the_same_dates(clear, series).transpose("time", "y", "x")
-    sizes = {name: series.sizes[name] for name in ("time", "y", "x")}
-    if dict(clear.sizes) != sizes or not _same_coordinates(clear, series):
-        raise SceneError(
-            f"the masks have the shape {tuple(clear.sizes.values())} ({', '.join(map(str, clear.dims))}){_from(clear)} "
-            f"and the series {tuple(sizes.values())} (time, y, x){_from(series)}: they do not lie on one grid."
-        )
-    flags = clear if clear.dtype == bool else xr.apply_ufunc(_flags, clear, dask="parallelized", output_dtypes=[bool])
-    mask = xr.DataArray(flags.data, dims=("time", "y", "x"))
-    attributes = series.attrs
-    hidden: xr.DataArray = series.where(mask).transpose("time", "band", "y", "x").assign_attrs(attributes)
-    return hidden
-
-
-def refuse_nothing_left(series: xr.DataArray) -> None:
-    """Raises SceneError where masks left no pixel of a series; reads rows until there is one.
-
-    Args:
-        series: (time, band, y, x) with NaN under clouds.
-
-    """
-    rows = series.chunks[2][0] if series.chunks is not None else 256
-    for first in range(0, series.sizes["y"], rows):
-        for date in range(series.sizes["time"]):
-            if np.isfinite(series[date, :, first : first + rows].values).all(axis=0).any():
-                return
-    raise SceneError(
-        "the masks leave not one pixel of any date: clear is True (1) where a pixel is clear, and False under clouds."
-    )
 
 
 @dataclass(frozen=True)
@@ -183,10 +181,10 @@ def _open(path: Path, series: xr.DataArray, product: MaskProduct | None) -> _Rea
     number = np.array(list(counts.values()))
     kind = product or MASK_PRODUCTS[product_of(path, values[values != nodata])]
     if values.dtype.kind == "f" and (np.rint(values) != values)[np.isfinite(values)].any():
-        raise SceneError(f"the cloud mask {path} has fractions ({_some(values)}), such as probabilities: set a limit.")
+        raise SceneError(f"the cloud mask {path} has fractions ({some(values)}), such as probabilities: set a limit.")
     if strange := kind.strange(values, nodata):
         raise SceneError(
-            f"the cloud mask {path} is read as {kind.title}, which has no value {_some(strange)}: say what it is with "
+            f"the cloud mask {path} is read as {kind.title}, which has no value {some(strange)}: say what it is with "
             f"--clouds-are (product=): {', '.join(MASK_PRODUCTS)}."
         )
     is_clear, observed, every = kind.is_clear(values, nodata), kind.observed(values, nodata), number.sum()
@@ -194,7 +192,7 @@ def _open(path: Path, series: xr.DataArray, product: MaskProduct | None) -> _Rea
     cloudy = values[observed & ~is_clear]
     told = f"{path.name}, read as {kind.title}"
     if not kind.name and kind.clear and len(cloudy):
-        told += f" (so that {_some(cloudy)} {'is' if len(cloudy) == 1 else 'are'} cloud)"
+        told += f" (so that {some(cloudy)} {'is' if len(cloudy) == 1 else 'are'} cloud)"
     told += f": {clear:.1%} clear, {1 - clear - lost:.1%} cloud or shadow" + (f", {lost:.1%} not seen" if lost else "")
     if nodata is not None and nodata in kind.clear:
         told += f"; its {nodata:g} is tagged as no data, and counts as clear"
@@ -242,6 +240,16 @@ def _repeat(path: Path, mask: GeoBox, series: xr.DataArray) -> int:
     return repeat
 
 
+def _by_day(masks: Mapping[Date, Mask], days: Sequence[dt.date] | None) -> list[Mask]:
+    """The masks of a series' days in their order."""
+    named = dict(zip(as_days(masks), masks.values(), strict=True))
+    if days is None or len(set(days)) < len(days):
+        raise SceneError("masks by date are of a series with one date a day: give them as a list, in order of time.")
+    if unknown := [day for day in named if day not in days]:
+        raise SceneError(f"a cloud mask is given for {unknown[0]}, and the series has {listed(days)}.")
+    return [named.get(day) for day in days]
+
+
 def _paired(
     masks: Sequence[Path | None], days: Sequence[dt.date] | None, number: int, dates: Iterable[Date] | None
 ) -> list[Path | None]:
@@ -260,7 +268,7 @@ def _paired(
         given = [said[place] or next(left, days[0]) for place in range(number)]
     if Counter(given) != Counter(days):
         raise SceneError(
-            f"the cloud masks are of {_listed(given)}, and the series of {_listed(days)}: give one for each."
+            f"the cloud masks are of {listed(given)}, and the series of {listed(days)}: give one for each."
         )
     for mask, day, named in zip(masks, given, said, strict=True):
         if named not in (None, day):
@@ -294,56 +302,12 @@ def _masks_in(source: Path) -> list[Path]:
     return named or sorted(source.rglob("*_SCL_20m.jp2") if source.is_dir() else ())
 
 
-def _of_the_same_dates(clear: xr.DataArray, series: xr.DataArray) -> xr.DataArray:
-    """The masks of the series' dates, in their order."""
-    clear, series = dated(clear), dated(series)
-    ours, theirs = days_of(series), days_of(clear)
-    if ours is None or theirs is None:
-        return clear
-    if len(set(ours)) < len(ours):  # several times of one day
-        ours, theirs = (array["time"].values.tolist() for array in (series, clear))
-    lacking = [day for day in ours if day not in theirs]
-    if lacking:
-        raise SceneError(f"the masks have none of {lacking[0]}; they are of {_listed(theirs)}.")
-    if len(set(theirs)) < len(theirs):
-        raise SceneError(f"the masks have a date twice: {_listed(theirs)}.")
-    return clear.isel(time=[theirs.index(day) for day in ours])
-
-
-def _same_coordinates(clear: xr.DataArray, series: xr.DataArray) -> bool:
-    """Whether the pixels' middles, where both state them, are the same to a thousandth of a pixel."""
-    for name in ("y", "x"):
-        if name in clear.coords and name in series.coords and series.sizes[name] > 1:
-            here, there = series[name].values, clear[name].values
-            if np.abs(there - here).max() > 1e-3 * abs(here[1] - here[0]):
-                return False
-    return True
-
-
-def _flags(values: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
-    """1 and 0 as True and False; NaN, which an outer join leaves, is not clear."""
-    if values.dtype.kind not in "iuf":
-        raise SceneError(f"the masks are of the type {values.dtype}: clear is True or 1 where a pixel is clear.")
-    strange = ~np.isin(values, (0, 1)) & ~np.isnan(values)
-    if strange.any():
-        raise SceneError(
-            f"the masks hold {_some(values[strange])}: clear is True or 1 where a pixel is clear, else False or 0; the "
-            "files of a mask product are read by prithvi.mapping.clear_of."
-        )
-    flags: npt.NDArray[np.bool_] = values == 1
-    return flags
-
-
-def _some(values: Iterable[object]) -> str:
+def some(values: Iterable[object]) -> str:
+    """The first of the different values, for a message."""
     found = sorted(set(np.asarray(values).tolist()))
     return ", ".join(f"{value:g}" for value in found[:6]) + (" ..." if len(found) > 6 else "")
 
 
-def _listed(days: Iterable[object]) -> str:
+def listed(days: Iterable[object]) -> str:
+    """Days, for a message."""
     return ", ".join(map(str, days))
-
-
-def _from(array: xr.DataArray) -> str:
-    if "x" not in array.coords or "y" not in array.coords or 0 in array.sizes.values():
-        return ""
-    return f" from {array['x'].values.flat[0]:.12g}, {array['y'].values.flat[0]:.12g}"

@@ -107,7 +107,7 @@ _OF_ALL_DATES = ("nearest", "linear")
 
 @dataclass(frozen=True)
 class Method:
-    """A method by its name, on reflectance x 10,000; a `prithvi.mapping.gaps.Fill`.
+    """A method by its name, on reflectance x 10,000; a `prithvi.mapping.fillers.Fill`.
 
     Args:
         name: of `GAP_METHODS`.
@@ -131,7 +131,7 @@ class Method:
     def __call__(
         self, image: Pixels, known: Known, times: npt.NDArray[np.float32], where: tuple[float, float]
     ) -> npt.NDArray[np.float32]:
-        """See `prithvi.mapping.gaps.Fill`."""
+        """See `prithvi.mapping.fillers.Fill`."""
         filled: Pixels = 1e4 * GAP_METHODS[self.name](image / 1e4, known, days_of(times))
         return filled.astype(np.float32)
 

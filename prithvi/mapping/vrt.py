@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 if TYPE_CHECKING:
-    from prithvi.mapping.rasters import Grid, Raster
+    from prithvi.mapping.cog import Grid, Raster
 
 _TYPES = {"uint8": "Byte", "int16": "Int16", "uint16": "UInt16", "float32": "Float32"}
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -16,13 +13,14 @@ import xarray as xr
 import zarr
 
 from prithvi.errors import OutputError
+from prithvi.files import atomic_folder
 
 CHUNK = 64
 """Rows and columns of a chunk, which has all that stands in its places."""
 
 
 class ZarrWriter:
-    """Context manager: rows are written from top to bottom, `publish` puts the store in place.
+    """Context manager: rows are written from top to bottom; a store that `publish` finished appears at its end.
 
     Zarr format 2 with consolidated metadata, which old and new readers (zarr-python 2.18 and 3, xarray, GDAL 3.10 and
     3.12) take alike; in format 3 consolidated metadata is no part of the specification yet, and older readers know
@@ -40,76 +38,55 @@ class ZarrWriter:
     """
 
     def __init__(self, path: Path, blank: xr.Dataset, name: str) -> None:
-        self.path, self.rows, self.start = path, 0, 0
+        if path.exists() and not any((path / file).exists() for file in (".zgroup", "zarr.json")):
+            raise OutputError(f"{path} is there and is no Zarr store: choose another name.")
+        self.path, self.blank, self.name, self.rows, self.start = path, blank.copy(), name, 0, 0
         self.waiting: list[npt.NDArray[Any]] = []
-        shape = blank[name].shape
-        chunks = (*shape[:-2], *(min(CHUNK, size) for size in shape[-2:]))
-        try:
-            if path.exists() and not any((path / file).exists() for file in (".zgroup", "zarr.json")):
-                raise OutputError(f"{path} is there and is no Zarr store: choose another name.")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.work = Path(tempfile.mkdtemp(prefix=f".{path.stem}-", dir=path.parent))
-        except OSError as error:
-            raise self._full(error) from error
-        try:
-            blank = blank.copy()
-            # xarray would take NaN as the fill value. (to_zarr's encoding= would drop what names the CRS.)
-            blank[name].encoding |= {"chunks": chunks, "_FillValue": None}
-            with zarr.config.set({"array.write_empty_chunks": True}):  # which an array keeps from when it was opened
-                blank.to_zarr(self.work / "new", compute=False, consolidated=True, zarr_format=2)
-                self.array: Any = zarr.open_array(self.work / "new" / name, mode="r+")
-        except OSError as error:
-            shutil.rmtree(self.work, ignore_errors=True)
-            raise self._full(error) from error
+        self.ends = ExitStack()
 
     def __enter__(self) -> Self:
+        self.work = self.ends.enter_context(atomic_folder(self.path))
+        try:
+            shape = self.blank[self.name].shape
+            chunks = (*shape[:-2], *(min(CHUNK, size) for size in shape[-2:]))
+            # xarray would take NaN as the fill value. (`to_zarr(encoding=)` would drop what names the CRS.)
+            self.blank[self.name].encoding |= {"chunks": chunks, "_FillValue": None}
+            with zarr.config.set({"array.write_empty_chunks": True}):  # which an array keeps from when it was opened
+                self.blank.to_zarr(self.work, compute=False, consolidated=True, zarr_format=2)
+                self.array: Any = zarr.open_array(self.work / self.name, mode="r+")
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
         return self
 
-    def write(self, values: npt.NDArray[Any]) -> None:
-        """Takes the next (..., rows, width)."""
-        self.waiting.append(values)
-        self.rows += values.shape[-2]
+    def write(self, values: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Takes the next (..., rows, width) of the array."""
+        self.waiting.append(values[self.name])
+        self.rows += values[self.name].shape[-2]
         if self.rows >= CHUNK:
             self._write(self.rows // CHUNK * CHUNK)
 
     def _write(self, rows: int) -> None:
         """Writes the first of the waiting rows: whole chunks, but for the last."""
         together = np.concatenate(self.waiting, axis=-2)
-        try:
-            self.array[..., self.start : self.start + rows, :] = together[..., :rows, :]
-        except OSError as error:
-            raise self._full(error) from error
+        self.array[..., self.start : self.start + rows, :] = together[..., :rows, :]
         self.waiting = [together[..., rows:, :].copy()]
         self.start, self.rows = self.start + rows, self.rows - rows
 
+    def keep(self) -> None:
+        """Nothing is kept of a store that is not whole."""
+
     def tag(self, tags: Mapping[str, str]) -> None:
         """Adds attributes to the dataset."""
-        if not tags:
-            return
-        try:
-            zarr.open_group(self.work / "new", mode="r+", use_consolidated=False).attrs.update(dict(tags))
-            zarr.consolidate_metadata(self.work / "new")
-        except OSError as error:
-            raise self._full(error) from error
+        if tags:
+            zarr.open_group(self.work, mode="r+", use_consolidated=False).attrs.update(dict(tags))
+            zarr.consolidate_metadata(self.work)
 
     def publish(self) -> None:
-        """Moves the store to its name."""
+        """Writes what is left."""
         if self.rows:
             self._write(self.rows)
         assert self.start == self.array.shape[-2]
-        try:
-            if self.path.exists():
-                os.replace(self.path, self.work / "old")
-            os.replace(self.work / "new", self.path)
-        except OSError as error:
-            raise self._full(error) from error
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        shutil.rmtree(self.work, ignore_errors=True)
-
-    def _full(self, error: OSError) -> OutputError:
-        if isinstance(error, OutputError):
-            return error
-        return OutputError(f"{self.path} cannot be written ({error.strerror or error}).")
+    def __exit__(self, *error: Any) -> None:
+        self.ends.__exit__(*error)

@@ -17,11 +17,11 @@ from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 
 from prithvi.errors import BandError, PrithviError, SceneError
-from prithvi.mapping.classmap import classes_of
-from prithvi.mapping.ellipsoid import PixelAreas
-from prithvi.mapping.provenance import Provenance
 from prithvi.plot import FALSE_COLOR, rgb
 from prithvi.plot.colors import CONTINUOUS, class_colors
+from prithvi.products.classmap import classes_of
+from prithvi.products.ellipsoid import PixelAreas
+from prithvi.products.provenance import Provenance
 from prithvi.report.sheets import Entry, Picture, Probe, Sheet, thinning
 from prithvi.scenes import crop, open_scene, transform_of
 from prithvi.scenes.grids import difference, grid_of, grid_of_array

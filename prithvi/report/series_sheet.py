@@ -12,8 +12,8 @@ from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 
 from prithvi.errors import SceneError
-from prithvi.mapping.provenance import Provenance
 from prithvi.plot import TRUE_COLOR, rgb, stretch
+from prithvi.products.provenance import Provenance
 from prithvi.report.sheets import Entry, Picture, Probe, Sheet, thinning
 from prithvi.scenes import open_scene
 

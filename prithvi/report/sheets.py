@@ -14,7 +14,7 @@ import numpy.typing as npt
 from affine import Affine
 from pyproj import CRS, Transformer
 
-from prithvi.mapping.ellipsoid import to_places
+from prithvi.products.ellipsoid import to_places
 
 MOST = 2048
 """Pixels along the longer side of a picture. Larger results are thinned until they fit."""

@@ -16,8 +16,8 @@ from affine import Affine
 
 from prithvi.errors import DatasetError
 from prithvi.evaluation.areas import adjusted_areas, estimate_areas
-from prithvi.mapping.classmap import mapped_areas
-from tests.mapping.test_vectors import DEGREES, UTM, geodesic_by_class, noise, write_map
+from prithvi.products.classmap import mapped_areas
+from tests.products.test_class_polygons import DEGREES, UTM, geodesic_by_class, noise, write_map
 
 HECTARE = 1e4
 PIXELS = {"deforestation": 200_000, "gain": 150_000, "stable forest": 3_200_000, "stable non-forest": 6_450_000}

@@ -17,7 +17,7 @@ from shapely.geometry import Point
 from prithvi.errors import DatasetError
 from prithvi.evaluation.matching import matched
 from tests.conftest import Answer
-from tests.mapping.test_vectors import write_map
+from tests.products.test_class_polygons import write_map
 
 TWO = {10: "land", 20: "water"}
 OLD = {0: "1", 1: "2", 2: "3"}

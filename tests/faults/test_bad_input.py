@@ -265,7 +265,7 @@ def test_a_map_never_replaces_its_own_scene(
 ) -> None:
     path = write_tif(six_bands)
     before = path.read_bytes()
-    refused(prithvi("map", model_folder, path, "-o", tmp_path), "is the scene itself")
+    refused(prithvi("map", model_folder, path, "-o", tmp_path), "is one of the inputs: choose another name or folder")
     assert path.read_bytes() == before
 
 

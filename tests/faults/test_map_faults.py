@@ -268,14 +268,14 @@ def test_a_disk_that_fills_up_with_polygons(
 def test_what_a_map_is_made_of_is_not_written_over(
     prithvi: Cli, scene: Path, zones: Path, model_folder: Path, fitted: FittedModel, tmp_path: Path
 ) -> None:
-    with pytest.raises(OutputError, match=r"scene\.tif is read for the map and would be written over"):
+    with pytest.raises(OutputError, match=r"scene\.tif is one of the inputs: choose another name or folder"):
         map_scene(fitted, open_scene(scene), scene)
     file = tmp_path / "out" / "scene.parquet"
     file.parent.mkdir()
     gpd.read_file(zones).to_parquet(file)
     before = file.read_bytes()
     refused(
-        prithvi("map", model_folder, scene, "-o", file.parent, "--zones", file), "scene.parquet is read for the map"
+        prithvi("map", model_folder, scene, "-o", file.parent, "--zones", file), "scene.parquet is one of the inputs"
     )
     assert file.read_bytes() == before
 

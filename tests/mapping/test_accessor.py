@@ -22,7 +22,7 @@ import prithvi
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.contract import Contract, Quantity
 from prithvi.errors import ConfigError, OutputError, SceneError
-from prithvi.mapping import Products, embed_scene, fill_series, lazily, map_scene, mappable_module
+from prithvi.mapping import Products, embed_scene, engine, fill_series, map_scene, mappable_module
 from prithvi.mapping.methods import GAP_METHODS
 from prithvi.modelio.predictor import FittedModel
 from prithvi.scenes import open_scene
@@ -43,7 +43,7 @@ class Mean(torch.nn.Module):
 @pytest.fixture
 def scene(six_bands: np.ndarray, write_tif: Write, monkeypatch: pytest.MonkeyPatch) -> xr.DataArray:
     """A lazy scene with holes, whose answers come in several blocks."""
-    monkeypatch.setattr(lazily, "ROWS", 48)
+    monkeypatch.setattr(engine, "ROWS", 48)
     pixels = six_bands[:, :150, 200:330].copy()
     pixels[:, 60:90, 20:] = -9999
     return open_scene(write_tif(pixels, nodata=-9999), dates=[DAY])
@@ -121,7 +121,7 @@ def test_a_filled_series_is_that_of_fill_series(six_bands: np.ndarray, write_tif
 
 
 def test_rows_are_written_as_they_are_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lazily, "ROWS", 64)
+    monkeypatch.setattr(engine, "ROWS", 64)
     contract = Contract(PRITHVI_BANDS, (0.0,) * 6, (1.0,) * 6)
     peaks = []
     for height in (512, 2048):

@@ -15,7 +15,7 @@ from pyhdf.SD import SD, SDC
 from rasterio.transform import from_origin
 
 from prithvi.errors import MissingExtraError, SceneError
-from prithvi.mapping.maps import map_scene
+from prithvi.mapping.class_maps import map_scene
 from prithvi.modelio.predictor import FittedModel
 from prithvi.scenes import crop, open_scene, valid_mask
 

@@ -17,7 +17,7 @@ from prithvi.chips import ChipStore
 from prithvi.contract import Contract
 from prithvi.errors import ScaleError, SceneError
 from prithvi.mapping import embed_scene, fill_series, map_scene
-from prithvi.mapping.strips import rows_of
+from prithvi.mapping.sliding_window import rows_of
 from prithvi.modelio.predictor import FittedModel
 from prithvi.scenes import Area, conform, crop, open_scene, read
 from prithvi.scenes.conform import units_of

@@ -1,0 +1,308 @@
+"""`prithvi.map` and `prithvi.map_scene`: the class of every pixel of a scene, or a quantity, as arrays and as files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+
+from prithvi.contract import Contract, Quantity
+from prithvi.errors import ConfigError, ModelError
+from prithvi.files import fingerprint, refuse_overwrite
+from prithvi.mapping.cog import NODATA, RasterWriter, check_geotiff, count_values, left_out_of
+from prithvi.mapping.engine import Arrays, Part, Progress, Target, as_dataset, blank, identity, placed, write
+from prithvi.mapping.inference import Model, Scoring, mappable, mappable_module
+from prithvi.mapping.result_files import map_rasters
+from prithvi.mapping.sliding_window import BlendedRows, rows_of
+from prithvi.modelio.predictor import ClassEntry, Mappable
+from prithvi.modelio.requirements import check_size
+from prithvi.models import PrithviMAE
+from prithvi.products.products import Products, write_products
+from prithvi.products.provenance import Provenance
+from prithvi.scenes import conform
+from prithvi.scenes.area import Area
+from prithvi.scenes.conform import units_of
+
+
+def map(
+    scene: xr.DataArray,
+    model: Model | torch.nn.Module,
+    *,
+    contract: Contract | None = None,
+    classes: Sequence[str | ClassEntry] = (),
+    quantity: Quantity | None = None,
+    window: int | None = None,
+    stride: int | None = None,
+    area: Area | None = None,
+    probabilities: bool = False,
+    batch_size: int = 8,
+    device: str | torch.device | None = None,
+    accept: Sequence[str] = (),
+) -> xr.Dataset:
+    """A map as an array with its place.
+
+    Args:
+        scene: what `prithvi.open_scene` gives. Where it is lazy the answer is, and is computed by rows when asked for;
+            at once only a sample of its values is read, to see that they are what the model expects.
+        model: a model folder, an exported program, what `prithvi.load` gives for one; or any torch module, which then
+            needs `contract` and `classes` or `quantity` (see `prithvi.mapping.mappable_module`).
+        contract: what a plain module expects of its input.
+        classes: of a plain module.
+        quantity: of a plain module.
+        window: side of the squares that it is run on, in pixels; default the model's own, 224 of a plain module.
+        stride: pixels between windows; default half a window.
+        area: map this part only.
+        probabilities: give those of every class, too.
+        batch_size: windows predicted at once.
+        device: torch device; default a GPU where there is one.
+        accept: see `prithvi.scenes.conform`.
+
+    Returns:
+        `class` (y, x) uint8, 255 where there is no data; `confidence` (y, x) and on request `probability` (category, y,
+        x), float32 with NaN; of a quantity `value` (y, x) float32. `.prithvi.to_cog(...)` and others write it.
+
+    Raises:
+        SceneError, BandError, ScaleError: the scene does not fit the model.
+
+    Warns:
+        UserWarning: pixels of an array in memory are taken as missing though nobody declares them so, since they cannot
+            be reflectance; the attribute PRITHVI_LEFT_OUT says it too. Those of a lazy one are as well, uncounted.
+
+    """
+    found = _any_model(model, contract, classes, quantity, window, scene.sizes["time"])
+    check_size(found, scene)
+    scene = conform(scene, found.contract, accept)
+    origin = Provenance.of(found, scene, "prithvi.map")
+    run = MapRun(found, origin, batch_size, device, probabilities=probabilities)
+    return as_dataset(run, Target.of(scene, found.window if window is None else window, stride, area))
+
+
+@dataclass(frozen=True)
+class MapResult:
+    """A written map."""
+
+    path: Path
+    pixels: dict[str, int]
+    """Class name to number of pixels; of a quantity, its name to the pixels that have a value."""
+    without_data: int
+    """Pixels of the map without data."""
+    files: tuple[Path, ...] = ()
+    """All that was written."""
+    notes: tuple[str, ...] = ()
+    """Which pixels were taken as missing though nobody declares them so; what could not be made, and why."""
+
+
+def map_scene(
+    model: Model,
+    scene: xr.DataArray,
+    path: str | Path,
+    *,
+    products: Products | None = None,
+    area: Area | None = None,
+    stride: int | None = None,
+    batch_size: int = 8,
+    device: str | torch.device | None = None,
+    compile: bool = False,
+    accept: Sequence[str] = (),
+    resume: bool = False,
+    command: str = "prithvi.map_scene",
+    progress: Progress | None = None,
+) -> MapResult:
+    """Writes the most likely class of every pixel, or a quantity, as a Cloud-Optimized GeoTIFF.
+
+    Args:
+        model: a model folder or exported program, or what `prithvi.load` gives for one.
+        scene: what `prithvi.open_scene` gives.
+        path: the file to write; it appears when it is whole, and an older one stays until then.
+        products: what to write beside it; default nothing.
+        area: map this part only; the answers there are those of the whole map but for their last digits, as other
+            windows are predicted together. None maps everything.
+        stride: pixels between windows; default half a window.
+        batch_size: windows predicted at once.
+        device: torch device; default a GPU where there is one.
+        compile: see `prithvi.mapping.inference.Scoring`.
+        accept: see `prithvi.scenes.conform`.
+        resume: go on from the rows that an interrupted run of the same finished.
+        command: what stands in the files as the command that made them.
+        progress: called with the windows done and their number in all.
+
+    Raises:
+        SceneError, BandError, ScaleError: the scene does not fit the model; nothing is written.
+        OutputError: a file cannot be written. The finished rows are kept.
+
+    """
+    path, model, products = check_geotiff(path), mappable(model), products or Products()
+    check_size(model, scene)
+    products.check(model, scene)
+    scene = conform(scene, model.contract, accept)
+    target = Target.of(scene, model.window, stride, area)
+    origin, inputs = Provenance.of(model, scene, command), identity(scene)
+    zones = str(products.zones or "")
+    # What the rows depend on: an interrupted run is resumed only if all of it is the same.
+    key = {
+        "model": model.facts(),
+        "input": inputs,
+        "rows": target.part.plan.rows,
+        "columns": target.part.plan.columns,
+        "area": [area.crs.to_wkt(), *(shape.wkt for shape in area.polygons)] if area is not None else [],
+        "batch": batch_size,
+        "compile": compile,
+        "device": str(device),
+        "products": str(products),
+        "zones": fingerprint(zones),
+        "software": origin.software,
+    }
+    sidecars = products.files(path, model, "time" in scene.coords)
+    refuse_overwrite((path, *sidecars), [*inputs["states"], zones])
+    run = MapRun(
+        model, origin, batch_size, device, compile, products.needs_confidence, products.probabilities is not None
+    )
+    rasters = map_rasters(run.outputs(target), path, products.needs_confidence, products.probabilities)
+    notes: tuple[str, ...] = ()
+    # The rasters and all that is made of them appear under their names together, when the last of them is whole.
+    with RasterWriter(path.parent, target.grid, rasters, key, resume) as writer:
+        if not (writer.made and all(file.is_file() for file in sidecars)):
+            tally = write(run, target, writer, progress)
+            origin = replace(origin, left_out=tally.sentence(*units_of(scene, model.contract)))
+            writer.tag(origin.tags())
+            notes = write_products(writer.make(), path.parent, products, model, target.grid, origin)
+            writer.publish()
+    counts = count_values(path)
+    numbers = {entry.name: entry.value for entry in model.classes} or {str(model.quantity and model.quantity.name): 0}
+    pixels = {name: int(counts[number]) for name, number in numbers.items()}
+    return MapResult(path, pixels, int(counts[NODATA]), (path, *sidecars), (*left_out_of(path), *notes))
+
+
+@dataclass(frozen=True)
+class MapRun:
+    """Classes with their probabilities, or a quantity; a `prithvi.mapping.engine.Run`."""
+
+    model: Mappable
+    origin: Provenance
+    batch_size: int = 8
+    device: str | torch.device | None = None
+    compile: bool = False
+    confidence: bool = True
+    probabilities: bool = False
+
+    @property
+    def contract(self) -> Contract:
+        """Units that pixels are read in."""
+        return self.model.contract
+
+    def outputs(self, target: Target) -> xr.Dataset:
+        """What `prithvi.map` gives, blank."""
+        size, classes, quantity = target.grid.shape[-2:], self.model.classes, self.model.quantity
+        if quantity is not None:
+            result = placed({"value": ((), blank(size, "float32"))}, target.grid)
+            result["value"].attrs.update(long_name=quantity.name, units=quantity.unit)
+        else:
+            result = placed({"class": ((), blank(size, "uint8"))}, target.grid)
+            # As CF's flags, and whole in `classes`.
+            result["class"].attrs.update(
+                flag_values=[entry.value for entry in classes],
+                flag_meanings=" ".join(entry.name.replace(" ", "_") for entry in classes),
+                classes=json.dumps([entry.to_dict() for entry in classes]),
+                missing=NODATA,
+            )
+            if self.confidence:
+                result["confidence"] = (("y", "x"), blank(size, "float32"))
+            if self.probabilities:
+                result["probability"] = (("category", "y", "x"), blank((len(classes), *size), "float32"))
+                result = result.assign_coords(category=[entry.name for entry in classes])
+        result = result.assign_attrs(self.origin.tags())
+        if self.model.folder:
+            result.attrs["model_folder"] = self.model.folder
+        if "time" in target.scene.coords:
+            result.attrs["dates"] = [str(time) for time in target.scene["time"].values.astype("datetime64[s]")]
+        return result
+
+    def rows(self, scene: xr.DataArray, part: Part) -> Iterator[tuple[int, Arrays]]:
+        """See `prithvi.mapping.engine.Run`."""
+        pixels, module = rows_of(scene, self.contract, part.tally), self.model.module
+        options = {"compile": self.compile, "concurrent": self.model.concurrent}
+        with Scoring(module, part.ground, self.model.coordinates, self.batch_size, self.device, **options) as scoring:
+            for rows in part.blend(pixels, scene, scoring, self.batch_size):
+                yield rows.start, values_of(self.model, rows, self.confidence, self.probabilities)
+
+
+def values_of(model: Mappable, rows: BlendedRows, confidence: bool = True, probabilities: bool = True) -> Arrays:
+    """Finished scores as what they mean.
+
+    Args:
+        model: whose scores they are.
+        rows: the scores; none before the first window with data.
+        confidence: whether to give it.
+        probabilities: whether to give them.
+
+    Returns:
+        `value` (rows, width) float32 of a quantity; else `class` (rows, width) uint8, each a `ClassEntry.value`,
+        `probability` (classes, rows, width) and `confidence` (rows, width), both float32. Where there is no data they
+        are NaN, the class 255.
+
+    Raises:
+        ModelError: another number of scores than there are classes.
+
+    """
+    valid, scores, names = rows.valid, rows.scores, [entry.name for entry in model.classes]
+    number, nan = len(names) or 1, np.float32(np.nan)
+    if len(scores) == 0:  # every pixel so far is without data, whatever stands in its place
+        scores = torch.zeros(number, *valid.shape)
+    if len(scores) != number:
+        raise ModelError(
+            f"the model gave {len(scores)} scores a pixel; {number} were to be"
+            f"{': ' + ', '.join(names) if names else ', of a quantity'}."
+        )
+    if model.quantity is not None:
+        values = (scores[0] * model.quantity.std + model.quantity.mean).cpu().numpy()
+        return {"value": np.where(valid, values, nan)}
+    best = first_best(scores).cpu().numpy()
+    numbers = [entry.value for entry in model.classes]
+    if numbers != list(range(number)):  # the one place where a model's outputs become class numbers
+        best = np.array(numbers, np.uint8)[best]
+    found: Arrays = {"class": np.where(valid, best, np.uint8(NODATA))}
+    if confidence or probabilities:
+        chances = (scores / model.temperature).softmax(dim=0)
+        if confidence:
+            found["confidence"] = np.where(valid, chances.amax(dim=0).cpu().numpy(), nan)
+        if probabilities:
+            found["probability"] = np.where(valid, chances.cpu().numpy(), nan)
+    return found
+
+
+def first_best(scores: torch.Tensor) -> torch.Tensor:
+    """(y, x) uint8: which of (class, y, x) scores is the highest, the first of equal ones.
+
+    Class by class over whole planes, which on a CPU takes a fraction of the time of `argmax` over the first dimension.
+    """
+    best, found = scores[0].clone(), torch.zeros(scores.shape[1:], dtype=torch.uint8, device=scores.device)
+    for number in range(1, len(scores)):
+        found.masked_fill_(scores[number] > best, number)
+        torch.maximum(best, scores[number], out=best)
+    return found
+
+
+def _any_model(
+    model: Model | torch.nn.Module,
+    contract: Contract | None,
+    classes: Sequence[str | ClassEntry],
+    quantity: Quantity | None,
+    window: int | None,
+    frames: int,
+) -> Mappable:
+    if isinstance(model, torch.nn.Module) and not isinstance(model, PrithviMAE):
+        if contract is None:
+            raise ConfigError(
+                "a plain module does not say what it expects of its input: give contract=prithvi.Contract(bands, mean, "
+                "std, ...), and classes= or quantity=."
+            )
+        side = 224 if window is None else window
+        return mappable_module(model, contract, classes=classes, quantity=quantity, window=side, frames=frames)
+    if contract is not None or classes or quantity is not None:
+        raise ConfigError("contract=, classes= and quantity= are for plain torch modules; this model has its own.")
+    return mappable(model)

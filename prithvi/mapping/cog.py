@@ -1,0 +1,338 @@
+"""Rasters written row by row, which a kill cannot spoil, and made Cloud-Optimized GeoTIFFs when they are whole.
+
+Rows go to plain files whose bytes lie where the row says, and a journal beside them says how many are finished. A
+GDAL VRT describes the plain file (names, colours, nodata), and GDAL's COG driver makes the product from it. What is
+whole is moved to its final name.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+import rasterio.shutil
+import xarray as xr
+from affine import Affine
+from filelock import FileLock, Timeout
+from rasterio.crs import CRS
+from rasterio.errors import RasterioError, RasterioIOError
+
+from prithvi.errors import ConfigError, OutputError, PrithviError
+from prithvi.mapping.vrt import write_vrt
+from prithvi.modelio.predictor import ClassEntry
+from prithvi.products.classmap import GDAL_CACHE
+from prithvi.products.provenance import Provenance
+from prithvi.scenes import transform_of
+
+NODATA = 255
+"""Class number of a pixel without data."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where pixels lie."""
+
+    height: int
+    width: int
+    transform: Affine
+    crs: CRS | None
+
+    @classmethod
+    def of(cls, scene: xr.DataArray) -> Grid:
+        """A scene's."""
+        return cls(scene.sizes["y"], scene.sizes["x"], transform_of(scene), scene.rio.crs)
+
+
+@dataclass(frozen=True)
+class Raster:
+    """A file that is to be made."""
+
+    name: str
+    """With its suffix."""
+    bands: tuple[str, ...]
+    dtype: str
+    nodata: float
+    encode: Callable[[Mapping[str, npt.NDArray[Any]]], npt.NDArray[Any]]
+    """The named arrays (..., rows, width) of a result to this file's values, (rows, width) or (..., rows, width)."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    scale: float | None = None
+    """What is meant = value x scale."""
+    unit: str = ""
+    classes: tuple[ClassEntry, ...] = ()
+    """With them there is a colour table and category names, which GDAL keeps in the .aux.xml beside the file."""
+    resampling: str = "AVERAGE"
+    """Of the overviews."""
+    half: bool = False
+    """Store float32 with 16 bits."""
+
+
+class RasterWriter:
+    """Context manager: rows are written from top to bottom, `make` makes the products, `publish` puts them in place.
+
+    The work lies in `.NAME.partial` beside the products until they are published. It is kept when something goes
+    wrong after the first finished row, and a writer with the same `key` and `resume` goes on from there.
+
+    Args:
+        folder: of the products.
+        grid: (..., y, x) whose place and size all of them have.
+        rasters: the files; the first gives the work its name.
+        key: what the rows are made of and how; None if they cannot be gone on with.
+        resume: go on from the finished rows of the same key.
+
+    Attributes:
+        start: the first row that is not written yet.
+        made: whether a run of the same key has published everything, and `resume` was said.
+        kept: rows that an interrupted run would go on from.
+        work: a folder for files that are to be published together with the rasters.
+
+    Raises:
+        OutputError: the folder cannot be written, another process is at it, or the disk is full.
+
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        grid: xr.DataArray,
+        rasters: Sequence[Raster],
+        key: Mapping[str, Any] | None = None,
+        resume: bool = False,
+    ) -> None:
+        self.folder, self.grid, self.rasters = folder, Grid.of(grid), tuple(rasters)
+        self.partial = folder / f".{rasters[0].name}.partial"
+        self.work = self.partial / "made"
+        self.key = json.dumps(key, sort_keys=True) if key is not None else ""
+        self.run = hashlib.sha256(self.key.encode()).hexdigest()[:16] if self.key else ""
+        self.start = self.kept = 0
+        self.lock = FileLock(folder / f".{rasters[0].name}.lock", blocking=False)
+        self.files: list[Any] = []
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.lock.acquire()
+            for raster in self.rasters:
+                if (folder / raster.name).is_dir():
+                    raise IsADirectoryError(errno.EISDIR, f"{raster.name} is a folder")
+            # Three states are met: rows of an interrupted run of the same key (these are kept), a published result of
+            # the same key (nothing is to be done), and anything else (which is started anew).
+            if resume and self.partial.is_dir():
+                self.start = self.kept = self._finished()
+            self.made = resume and not self.partial.exists() and self._is_made()
+            if self.start == 0:
+                shutil.rmtree(self.partial, ignore_errors=True)
+            shutil.rmtree(self.work, ignore_errors=True)
+            self.work.mkdir(parents=True)
+            for raster in self.rasters:
+                self.files.append(self._open(raster))
+        except Timeout as error:
+            raise OutputError(f"{folder / rasters[0].name} is being made by another process.") from error
+        except OSError as error:
+            self._end()
+            raise OutputError(f"{folder / rasters[0].name} cannot be written ({error.strerror}).") from error
+
+    def _raw(self, raster: Raster) -> Path:
+        return self.partial / f"{raster.name}.raw"
+
+    def _row_bytes(self, raster: Raster) -> int:
+        return len(raster.bands) * self.grid.width * np.dtype(raster.dtype).itemsize
+
+    def _open(self, raster: Raster) -> Any:
+        path = self._raw(raster)
+        if self.start == 0:
+            path.touch()
+        file = path.open("r+b", buffering=0)
+        file.truncate(self.start * self._row_bytes(raster))
+        file.seek(0, os.SEEK_END)
+        return file
+
+    def _finished(self) -> int:
+        """Rows that all files hold, if they were made of the same."""
+        try:
+            plain = json.loads((self.partial / "journal.json").read_text(encoding="utf-8"))
+            whole = all(
+                self._raw(raster).stat().st_size >= plain["rows"] * self._row_bytes(raster) for raster in self.rasters
+            )
+        except (OSError, ValueError, KeyError):
+            return 0
+        return int(plain["rows"]) if whole and self.run and plain["run"] == self.run else 0
+
+    def _is_made(self) -> bool:
+        """Whether the first file, which is published last, says that it comes from the same."""
+        try:
+            with rasterio.open(self.folder / self.rasters[0].name) as raster:
+                return bool(self.run) and raster.tags().get("PRITHVI_RUN") == self.run
+        except RasterioError:
+            return False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def write(self, values: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Writes the next rows of every raster, out of the named arrays of a result."""
+        for file, raster in zip(self.files, self.rasters, strict=True):
+            array = raster.encode(values)
+            stack = array.reshape(-1, *array.shape[-2:])
+            rows = np.ascontiguousarray(stack.swapaxes(0, 1), dtype=np.dtype(raster.dtype).newbyteorder("<"))
+            with self._told():
+                _write_all(file, rows)
+        self.start += rows.shape[0]
+
+    def tag(self, tags: Mapping[str, str], start: str = "") -> None:
+        """Adds tags to the rasters whose names begin with `start`, before they are made."""
+        self.rasters = tuple(
+            replace(raster, tags={**raster.tags, **tags}) if raster.name.startswith(start) else raster
+            for raster in self.rasters
+        )
+
+    def keep(self) -> None:
+        """Notes in the journal that all rows so far are finished."""
+        if not self.run:
+            return
+        journal = self.partial / "journal.json"
+        with self._told():
+            for file in self.files:
+                os.fsync(file.fileno())
+            journal.with_suffix(".new").write_text(json.dumps({"rows": self.start, "run": self.run}), encoding="utf-8")
+            os.replace(journal.with_suffix(".new"), journal)
+        self.kept = self.start
+
+    def make(self) -> list[Path]:
+        """Makes the products in `work`."""
+        assert self.start == self.grid.height
+        self.keep()
+        made = []
+        for raster, file in zip(self.rasters, self.files, strict=True):
+            file.close()
+            path = self.work / raster.name
+            options = {"BLOCKSIZE": _block_of(raster), **({"NBITS": 16} if raster.half else {})}
+            with self._told():
+                vrt = write_vrt(self.partial / f"{raster.name}.vrt", self._raw(raster), self.grid, self._signed(raster))
+                with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE, GDAL_NUM_THREADS="ALL_CPUS"):
+                    rasterio.shutil.copy(
+                        vrt, path, driver="COG", COMPRESS="DEFLATE", OVERVIEW_RESAMPLING=raster.resampling,
+                        BIGTIFF="IF_SAFER", **options,
+                    )  # fmt: skip
+                    check_whole(path)
+            made.append(path)
+        return made
+
+    def _signed(self, raster: Raster) -> Raster:
+        return replace(raster, tags={**raster.tags, "PRITHVI_RUN": self.run}) if self.run else raster
+
+    def publish(self) -> None:
+        """Moves all that is left in `work` to its final name, the rasters last and the first of them last of all."""
+        if not any(self.work.iterdir()):
+            self.make()
+        # All of it reaches the disk first. The first raster is moved last: with its tag PRITHVI_RUN it says that
+        # everything else is in place, whenever the process dies.
+        names = sorted(path.name for path in self.work.iterdir())
+        last = [raster.name for raster in reversed(self.rasters) if raster.name in names]
+        with self._told():
+            for name in names:
+                with (self.work / name).open("rb") as file:
+                    os.fsync(file.fileno())
+            for name in last:  # what GDAL or QGIS noted beside an older file
+                if f"{name}.aux.xml" not in names:
+                    (self.folder / f"{name}.aux.xml").unlink(missing_ok=True)
+            for name in [*(name for name in names if name not in last), *last]:
+                os.replace(self.work / name, self.folder / name)
+            shutil.rmtree(self.partial)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Raises what a disk or GDAL says as an OutputError."""
+        try:
+            yield
+        except (RasterioError, OSError) as error:
+            reason = "GDAL could not write all of it" if isinstance(error, RasterioError) else error.strerror or error
+            path = self.folder / self.rasters[0].name
+            raise OutputError(f"{path} cannot be written ({reason}): is the disk full?") from error
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, PrithviError):
+            kept = f" The first {self.kept:,} rows are kept: --resume goes on from there." if self.kept else ""
+            error.args = (str(error).replace(str(self.work), str(self.folder)) + kept,)
+        self._end()
+
+    def _end(self) -> None:
+        """Closes all; the work is kept if there are finished rows."""
+        for file in self.files:
+            file.close()
+        if self.kept == 0:
+            shutil.rmtree(self.partial, ignore_errors=True)
+        with suppress(OSError):  # while it is held, so that nobody waits for a file that goes
+            Path(self.lock.lock_file).unlink(missing_ok=True)
+        self.lock.release()
+
+
+def _block_of(raster: Raster) -> int:
+    """Side of a file's blocks, 512 as long as GDAL's cache holds two of them: each has the pixels of all bands."""
+    pixels = GDAL_CACHE / 2 / (len(raster.bands) * np.dtype(raster.dtype).itemsize)
+    return next((side for side in (512, 256) if side * side <= pixels), 128)  # GDAL takes none below 128
+
+
+def check_geotiff(path: str | Path) -> Path:
+    """A path that a GeoTIFF can be written to.
+
+    Raises:
+        ConfigError: it has another suffix.
+
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        raise ConfigError(f"a GeoTIFF is written here: name {path} .tif.")
+    return path
+
+
+def count_values(path: Path) -> npt.NDArray[np.int64]:
+    """(256,) pixels of each value; of a file of floats, 0 counts those with a value and `NODATA` those without."""
+    counts = np.zeros(256, dtype=np.int64)
+    with rasterio.open(path) as raster:
+        for _, part in raster.block_windows(1):
+            values = raster.read(1, window=part)
+            if values.dtype.kind == "f":
+                values = np.where(np.isfinite(values), 0, NODATA).astype(np.uint8)
+            counts += np.bincount(values.ravel(), minlength=256)
+    return counts
+
+
+def left_out_of(path: Path) -> tuple[str, ...]:
+    """What a file's own tags say of pixels that were left out."""
+    with rasterio.open(path) as raster:
+        left_out = Provenance.from_tags(raster.tags()).left_out
+    return (left_out,) if left_out else ()
+
+
+def check_whole(path: Path) -> None:
+    """Reads all of a new file back: GDAL takes a disk that fills up while it writes for a success.
+
+    Raises:
+        RasterioError: a block is missing or damaged.
+
+    """
+    with rasterio.open(path) as raster:
+        levels = len(raster.overviews(1))
+        for (row, column), part in raster.block_windows(1):
+            if raster.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", 1) is None:
+                raise RasterioIOError(f"{path} lacks a block")
+            raster.read(window=part)
+    for level in range(levels):
+        with rasterio.open(path, OVERVIEW_LEVEL=level) as raster:
+            for _, part in raster.block_windows(1):
+                raster.read(window=part)
+
+
+def _write_all(file: Any, rows: npt.NDArray[Any]) -> None:
+    view = rows.data.cast("B")
+    while len(view):
+        view = view[file.write(view) :]

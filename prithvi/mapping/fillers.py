@@ -1,0 +1,246 @@
+"""A window of a series filled, and how far off that is likely to be."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+import prithvi
+from prithvi.errors import ModelError, nearest
+from prithvi.files import sha256_once
+from prithvi.mapping.inference import device_of
+from prithvi.mapping.methods import GAP_METHODS, Method
+from prithvi.modelio import load, record_of
+from prithvi.modelio.source import on_disk
+from prithvi.models import GapFiller, PrithviMAE, Standardise
+
+Pixels = npt.NDArray[np.float32]
+Known = npt.NDArray[np.bool_]
+Fill = Callable[[Pixels, Known, Pixels, tuple[float, float]], Pixels]
+"""(band, T, y, x) pixels, (T, y, x) which of them are known, (T, 2) year and day of the year from 0, and (latitude,
+longitude), to the same pixels filled; NaN where nothing can be said, or where date and place are not known."""
+
+TOGETHER = 3
+"""Dates that are seen together where neither the user nor the model says."""
+FEW = 32
+"""Pixels below which a date's own errors are not taken for it."""
+LEAST = np.float32(1e-3)
+"""The standard error of what was filled is never below this: 0 is for what was observed."""
+
+
+class ModelFill:
+    """Filling by an autoencoder; a `Fill`.
+
+    Args:
+        filler: the autoencoder and how it treats patches that a gap touches.
+        device: torch device; default a GPU where there is one.
+        name: of the model in the files that it makes.
+        sha256: of its weights.
+
+    Attributes:
+        contract: bands and units.
+        dates: how many it was made for; it takes any number.
+        window: side of the squares that it was trained on, in pixels.
+        patch: side of a patch, in pixels.
+
+    """
+
+    def __init__(
+        self, filler: GapFiller, device: str | torch.device | None = None, name: str = "", sha256: str = ""
+    ) -> None:
+        config = filler.mae.config
+        self.contract, self.dates, self.name, self.sha256 = config.contract, config.num_frames, name, sha256
+        self.window, self.patch = config.img_size[0], config.patch_size[1]
+        self.device = device_of(device)
+        self.filler = filler.to(self.device).eval()
+        self.standardise = Standardise(self.contract).to(self.device)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What tells this from another."""
+        digest = hashlib.sha256()
+        for name, values in sorted(self.filler.mae.state_dict().items()):
+            digest.update(name.encode() + values.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return {"weights": digest.hexdigest(), "device": self.device.type, **self.filler.settings}
+
+    @torch.inference_mode()
+    def __call__(self, image: Pixels, known: Known, times: Pixels, where: tuple[float, float]) -> Pixels:
+        there = torch.from_numpy(known)[None].to(self.device)
+        images = self.standardise(torch.from_numpy(np.nan_to_num(image))[None].to(self.device), there)
+        place = torch.tensor([where], dtype=torch.float32, device=self.device)
+        filled = self.filler(images, there, torch.from_numpy(times)[None].to(self.device), place)
+        raw = filled * self.standardise.std + self.standardise.mean
+        result: Pixels = np.where(known, image, raw[0].float().cpu().numpy())
+        return result
+
+
+def with_model(
+    model: str | Path | PrithviMAE | GapFiller, device: str | torch.device | None = None, touched: str | None = None
+) -> ModelFill:
+    """Filling by an autoencoder.
+
+    Args:
+        model: name or folder of a pretrained model, or folder of a gap filler that `prithvi fit` wrote (how it treats
+            patches that a gap touches is in its record); or what `prithvi.load` gives for one; or a `GapFiller`.
+        device: torch device; default a GPU where there is one.
+        touched: `hidden` or `visible`, see `GapFiller`; None goes by the folder's record, and is `hidden` without.
+
+    Raises:
+        ModelError: a model that is fine-tuned for something else.
+        CheckpointError, ConfigError, HubError: see `prithvi.load`.
+
+    """
+    if isinstance(model, GapFiller):
+        filler = GapFiller(model.mae, touched or model.touched, model.landmarks)
+        return ModelFill(filler, device, model.mae.config.architecture)
+    name, settings, sha256 = "", {}, ""
+    if isinstance(model, (str, Path)):
+        name, loaded = str(model), load(model)
+        settings, sha256 = dict(record_of(name).get("gap filling", {})), _weights_of(name)
+    else:
+        loaded = model
+    if not isinstance(loaded, PrithviMAE):
+        called = name or type(loaded).__name__
+        raise ModelError(f"{called} is made for something else; gaps are filled by a pretrained model or a gap filler.")
+    if touched is not None:
+        settings["touched"] = touched
+    return ModelFill(GapFiller(loaded, **settings), device, name or loaded.config.architecture, sha256)
+
+
+Fillable = str | Path | PrithviMAE | GapFiller | Fill
+"""The name of a method without weights, what `with_model` makes a `Fill` of, or one."""
+
+
+def as_fill(model: Fillable, device: str | torch.device | None = None) -> Fill:
+    """A function as it is, a name of `GAP_METHODS` as that method, and anything else by `with_model`.
+
+    Raises:
+        ModelError, CheckpointError, ConfigError, HubError: see `with_model`.
+
+    """
+    if isinstance(model, str):
+        if model in GAP_METHODS:
+            return Method(model)
+        try:
+            return with_model(model, device)
+        except ModelError as error:
+            if difflib.get_close_matches(model.lower(), GAP_METHODS):
+                raise ModelError(f"{error} Of the methods without weights, {nearest(model, GAP_METHODS)}") from error
+            raise
+    if callable(model) and not isinstance(model, (PrithviMAE, GapFiller)):
+        return model
+    return with_model(model, device)
+
+
+def dates_of(fill: Fill) -> int:
+    """How many dates a method sees together where nobody says: what it was made for, or three."""
+    own = int(getattr(fill, "dates", 0))
+    return own if own > 1 else TOGETHER
+
+
+def called(fill: Fill) -> str:
+    """The name of a method in the files that it makes."""
+    return str(getattr(fill, "name", "") or getattr(fill, "__qualname__", type(fill).__name__))
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A window without gaps."""
+
+    image: Pixels
+    """(band, T, y, x); observed pixels as they were, NaN where nothing can be said."""
+    uncertainty: Pixels
+    """(band, T, y, x) standard error in the same units: 0 where observed, NaN where it cannot be known."""
+
+
+def fill_window(
+    fill: Fill, image: Pixels, known: Known, times: Pixels, where: tuple[float, float], uncertainty: bool = True
+) -> Filled:
+    """Fills a window, and learns how far off that is from gaps that are made in what is known.
+
+    All dates' gaps are laid over their own known pixels, once upside down and once left to right, and what they hide is
+    filled as well: the standard error of a date is the root mean square error there, by band. A date of which that
+    hides next to nothing, because it has next to nothing, is judged by its neighbours under its gaps.
+
+    Args:
+        fill: how.
+        image: (band, T, y, x) pixels.
+        known: (T, y, x) which of them are.
+        times: (T, 2) year and day of the year from 0.
+        where: latitude and longitude.
+        uncertainty: whether to make the gaps; without, it is NaN in what was filled.
+
+    Raises:
+        ModelError: an answer of another shape.
+
+    """
+    zero = np.zeros(image.shape, np.float32)
+    if known.all():
+        return Filled(image, zero)
+    filled = fill(image, known, times, where)
+    if filled.shape != image.shape:
+        raise ModelError(f"the method gave the shape {filled.shape} for pixels of {image.shape} (band, time, y, x).")
+    errors = np.full((image.shape[0], image.shape[1]), np.nan)
+    if uncertainty:
+        errors = _errors(fill, image, known, times, where)
+    unknown = np.broadcast_to(~known, image.shape)
+    deviation = np.where(unknown, np.maximum(errors, LEAST)[:, :, None, None], zero).astype(np.float32)
+    return Filled(filled, np.where(np.isfinite(filled), deviation, np.float32(np.nan)))
+
+
+def _errors(
+    fill: Fill, image: Pixels, known: Known, times: Pixels, where: tuple[float, float]
+) -> npt.NDArray[np.float64]:
+    """(band, T) root mean square errors under each date's gaps; NaN where nothing could be hidden."""
+    dates = len(known)
+    squares, counts = np.zeros((image.shape[0], dates)), np.zeros(dates)
+
+    def hide(gaps: Known, of: Known, shift: int = 0) -> None:
+        """Hides known pixels under (T, y, x) `gaps`, fills them, and adds the squared errors to the sums.
+
+        A date's errors count for the date `shift` positions earlier, whose gaps these are, if it is in (T,) `of`.
+        """
+        left, hidden = known & ~gaps, known & gaps
+        if not left.any() or not hidden.any():
+            return
+        found = fill(np.where(left, image, np.float32(np.nan)), left, times, where)
+        for date in range(dates):
+            owner = (date - shift) % dates
+            if of[owner]:
+                there = hidden[date] & np.isfinite(found[:, date]).all(axis=0)
+                difference = (found[:, date] - image[:, date])[:, there].astype(np.float64)
+                squares[:, owner] += (difference**2).sum(axis=1)
+                counts[owner] += there.sum()
+
+    # The gaps of every date are laid over its own known pixels, mirrored along y and along x: their shapes are real,
+    # and the truth below them is known.
+    for mirrored in (~known[:, ::-1], ~known[:, :, ::-1]):
+        hide(mirrored, np.ones(dates, dtype=bool))
+    # A date that is nearly all cloud has too little to hide: its neighbours are filled under its gaps instead.
+    unjudged = (counts < FEW) & ~known.all(axis=(1, 2))
+    if unjudged.any():
+        for shift in sorted({1, dates - 1} - {0}):
+            hide(np.roll(~known, shift, axis=0), unjudged, shift)
+    if counts.sum() == 0:
+        return np.full(squares.shape, np.nan)
+    common = squares.sum(axis=1, keepdims=True) / counts.sum()
+    # The more pixels a date's own error comes from, the less it leans on that of all dates.
+    mean: npt.NDArray[np.float64] = (squares + FEW * common) / (counts + FEW)
+    return np.sqrt(mean)
+
+
+def _weights_of(name: str) -> str:
+    """The hash of the weights in a model's folder or of a shipped model; empty of any other."""
+    for folder in (on_disk(name), Path(prithvi.__file__).parent / "weights" / name):
+        file = folder / "model.safetensors"
+        if file.is_file():
+            return sha256_once(file)
+    return ""

@@ -1,0 +1,392 @@
+"""`prithvi.fill` and `prithvi.mapping.fill_series`: a series with gaps to one without, as arrays and as files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from prithvi.bands import WAVELENGTHS, check_names
+from prithvi.contract import Contract
+from prithvi.errors import BandError, ConfigError, SceneError
+from prithvi.files import refuse_overwrite
+from prithvi.mapping.clear_sky import refuse_nothing_left, without_clouds
+from prithvi.mapping.cog import RasterWriter, count_values, left_out_of
+from prithvi.mapping.engine import Arrays, Part, Target, as_dataset, blank, left_out, write
+from prithvi.mapping.fillers import Fill, Fillable, ModelFill, as_fill, called, dates_of
+from prithvi.mapping.masks import Mask, clear_of
+from prithvi.mapping.methods import Method
+from prithvi.mapping.result_files import FILLED, NOTHING, OBSERVED, date_labels, series_rasters
+from prithvi.mapping.sliding_window import rows_of
+from prithvi.mapping.temporal_context import Turn, turns
+from prithvi.mapping.window_filling import FillWindows, KeptRows, filled_rows, plan_of
+from prithvi.products.provenance import Provenance
+from prithvi.scenes import conform, transform_of
+from prithvi.scenes.acquisition_dates import Date, dated, days_of
+from prithvi.scenes.conform import units_of, without_impossible
+from prithvi.scenes.validity import Tally
+
+
+def fill(
+    series: xr.DataArray,
+    model: Fillable = "prithvi_hls_tiny",
+    *,
+    clear: xr.DataArray | None = None,
+    masks: Sequence[Mask] | Mapping[Date, Mask] | None = None,
+    masks_are: str | None = None,
+    together: int | None = None,
+    window: int | None = None,
+    stride: int | None = None,
+    uncertainty: bool = True,
+    device: str | torch.device | None = None,
+) -> xr.Dataset:
+    """A series without its gaps.
+
+    A pixel that lacks one band is unknown to the model as a whole; what it has of it stays in the answer all the same,
+    with an uncertainty of 0, and only the other bands are filled.
+
+    Args:
+        series: (time, band, y, x), the dimensions in any order, in the model's units (reflectance x 10,000 for HLS and
+            for methods without weights), NaN where a pixel is unknown; of any size from one patch up. What
+            `prithvi.open_scene` gives for several dates is brought to these units, and a sample of the values is read
+            to see that they are in them, of a lazy series too. With the names of bands in `band` the model's are taken
+            from it; without, it has to have just these. Dates in `time` and a coordinate reference system are made use
+            of where they are there. Where it is lazy the answer is, and is computed by rows when asked for.
+        model: name or folder of a pretrained model or of a gap filler that `prithvi fit` wrote, what `prithvi.load`
+            gives for one; a method without weights by its name: `nearest`, `linear`, `regression` or `filling` (see
+            `prithvi.mapping.methods`); or any function (see `prithvi.mapping.fillers.Fill`), which gets the values as
+            they are.
+        clear: (time, y, x) True or 1 where clear, False or 0 under clouds; None where clouds are NaN already. Where it
+            states dates each date gets its own, in whatever order; without, they are taken in order.
+            `prithvi.mapping.clear_of` makes it of files.
+        masks: instead of `clear`: cloud mask files, date to file (`{"2022-05-31": "clouds.tif"}`) or in the order of
+            the dates.
+        masks_are: what the masks hold, where their names do not say it; see `prithvi.mapping.clear_of`.
+        together: how many dates are seen together, the one that is filled and its neighbours; default what the model
+            was made for, all for `nearest` and `linear`, or three. In each window the neighbours are those next in
+            time, within eight dates, that know something there.
+        window: side of the squares that are filled one by one, in pixels; default that of the model, or less where the
+            series is smaller than that.
+        stride: pixels between them; default half a window.
+        uncertainty: whether to give it; it takes two more runs of every window with gaps.
+        device: torch device; default a GPU where there is one.
+
+    Returns:
+        With the dimensions and coordinates of `series`: `image`, observed values bit for bit and NaN where nothing can
+        be said (float32, or float64 where the input's type does not fit into that); `filled` bool without `band`, True
+        for pixels that were unknown, in a band or more, and are no longer; `uncertainty` float32 like `image`, the
+        standard error, 0 where observed, above 0 where filled, NaN where nothing can be said.
+
+    Raises:
+        SceneError: fewer than two dates, other dimensions, or smaller than a patch; no pixel has data; masks that are
+            not of these dates and this grid, or leave nothing (of a lazy series that is not looked at).
+        ConfigError: windows that are not whole patches.
+        BandError: other bands than the model's.
+        ScaleError: values that are not reflectance as stated, or not in the model's units where nothing is stated.
+        ModelError, CheckpointError: see `prithvi.load`.
+
+    Warns:
+        UserWarning: the series does not state its scale.
+
+    """
+    series, order = dated(in_order(series)), series.dims
+    clear = _clear(clear, masks, masks_are, series)
+    if series.sizes["time"] < 2:
+        raise SceneError(
+            f"{series.attrs.get('source', 'the series')} has {series.sizes['time']} dates, and a gap is filled from "
+            "others: it takes two or more."
+        )
+    # The values are brought to what the filler takes, in this order: the model's bands; NaN for what cannot be
+    # reflectance, which is judged in the units that the series states; the model's units; NaN under clouds.
+    how = as_fill(model, device)
+    tally = Tally(series.sizes["time"], series.sizes["y"]) if series.chunks is None else None
+    contract = how.contract if isinstance(how, ModelFill) else _contract_of(series) if isinstance(how, Method) else None
+    if contract is not None:
+        series = _bands_of(series, contract)
+    stated = series
+    if contract is not None or "gain" in series.attrs:
+        series = without_impossible(series, *units_of(series, contract), tally)
+    if contract is not None and "gain" in series.attrs:
+        values = contract.from_reflectance(series.data, *units_of(series, contract))
+        series = series.copy(data=values).assign_attrs(gain=1 / contract.scale, bias=0.0)
+    series = series.astype(np.result_type(series.dtype, np.float32))
+    plan = plan_of(how, series.sizes["y"], series.sizes["x"], window, stride)
+    series = without_clouds(series, clear)
+    if clear is not None and series.chunks is None:
+        refuse_nothing_left(series)
+    plain, chronological = _in_time(series)
+    seen = min(together or dates_of(how), series.sizes["time"])
+    # A long series is filled by several runs, each of a few dates with the neighbours they may need.
+    parts, rounds = [], turns(chronological, seen)
+    for turn in rounds:
+        held = list(turn.held)
+        target = Target.whole(plain.isel(time=held), plan, grid=series.isel(time=held))
+        parts.append(as_dataset(FillRun(how, turn, seen, uncertainty), target))
+    result = parts[0]
+    if len(parts) > 1:
+        result = xr.concat(
+            parts, "time", data_vars="minimal", coords="minimal", compat="override", join="override",
+            combine_attrs="override",
+        )  # fmt: skip
+    filled = [turn.held[place] for turn in rounds for place in turn.wanted]
+    if filled != sorted(filled):
+        result = result.isel(time=np.argsort(filled))
+    result = result.transpose(*order)
+    origin = Provenance(called(how), str(getattr(how, "sha256", ""))).of_scene(series, "prithvi.fill")
+    result.attrs = origin.tags()
+    if tally is not None and tally.found:
+        result.attrs |= left_out(tally, stated, contract)
+    return result
+
+
+@dataclass(frozen=True)
+class FillResult:
+    """What was written."""
+
+    paths: tuple[Path, ...]
+    """A file for each date, in order."""
+    observed: int
+    """Pixels and dates that were there."""
+    filled: int
+    empty: int
+    """Those that could not be filled."""
+    notes: tuple[str, ...] = ()
+    """How each date's mask was read and what it leaves; which pixels were taken as missing though nobody declares them
+    so, by date.
+    """
+
+
+def fill_series(
+    series: xr.DataArray,
+    folder: str | Path,
+    model: Fillable,
+    *,
+    bands: Sequence[str] | None = None,
+    clear: xr.DataArray | None = None,
+    masks: Sequence[Mask] | Mapping[Date, Mask] | None = None,
+    masks_are: str | None = None,
+    together: int | None = None,
+    window: int | None = None,
+    stride: int | None = None,
+    uncertainty: bool = True,
+    resume: bool = False,
+    device: str | torch.device | None = None,
+    inputs: Sequence[str | Path] = (),
+    command: str = "prithvi.mapping.fill_series",
+    progress: Callable[[int, int], None] | None = None,
+) -> FillResult:
+    """Fills every date from the others and writes DATE.tif (int16, reflectance x 10,000, nodata -9999),
+    DATE_filled.tif (0 observed, 1 filled, 255 nothing) and DATE_uncertainty.tif (as DATE.tif: the standard error, 0
+    where observed).
+
+    The values are those of `prithvi.fill`, rounded; uncertainty is rounded up. Pixels are held for a row of windows of
+    the dates that are filled at once and the neighbours that may be of use to them, never for the whole height.
+
+    Args:
+        series: (time, band, y, x), what `prithvi.open_scene` gives for several dates.
+        folder: where to.
+        model: as of `prithvi.fill`; a function gets reflectance x 10,000.
+        bands: common names; default the model's, or all of the series.
+        clear: (time, y, x) True where clear, False under clouds, see `prithvi.fill`; what `prithvi.mapping.clear_of`
+            makes of files. None where clouds are holes already.
+        masks: instead of `clear`, files; see `prithvi.fill`.
+        masks_are: what the masks hold; see `prithvi.fill`.
+        together: see `prithvi.fill`.
+        window: side of the squares that are filled one by one, in pixels; default that of the model, 224 of any other.
+        stride: pixels between them; default half a window, so that overlaps blend.
+        uncertainty: whether to write it; it takes two more runs of every window with gaps.
+        resume: go on from the rows that an interrupted run of the same finished.
+        device: torch device; default a GPU where there is one.
+        inputs: files or folders of the series and its masks, for the record in every file, and so that a run that is
+            gone on with is one of the same; default what the series names as its source.
+        command: what stands in the files as the command that made them.
+        progress: called with the windows done and their number in all.
+
+    Raises:
+        SceneError: fewer than two dates, a date twice, dates that are not known, or other dimensions; masks that are
+            not of these dates and this grid, or leave nothing.
+        BandError, ScaleError: see `prithvi.scenes.conform`.
+        ModelError, CheckpointError: see `prithvi.load`.
+        OutputError: a file cannot be written. The finished rows are kept.
+
+    """
+    fill = as_fill(model, device)
+    if bands is None:
+        bands = fill.contract.bands if isinstance(fill, ModelFill) else [str(name) for name in series["band"].values]
+    names = check_names(list(bands))
+    contract = Contract(names, (0.0,) * len(names), (1.0,) * len(names))
+    series = dated(in_order(series))
+    labels = _labels(series)
+    clear = _clear(clear, masks, masks_are, series)
+    series = without_clouds(conform(series, contract), clear)
+    notes: tuple[str, ...] = ()
+    if clear is not None:
+        notes = tuple(map(str, clear.attrs.get("masks", ())))
+        refuse_nothing_left(series)
+    plan = plan_of(fill, series.sizes["y"], series.sizes["x"], window, stride)
+    seen = min(together or dates_of(fill), len(labels))
+    order = np.argsort(series["time"].values, kind="stable").tolist()
+    rounds, folder = turns(order, seen), Path(folder)
+    ends = ("", "_filled", "_uncertainty")
+    refuse_overwrite((folder / f"{label}{end}.tif" for label in labels for end in ends), inputs)
+    origin = Provenance(called(fill), str(getattr(fill, "sha256", "")))
+    origin = origin.of_scene(series, command, tuple(map(str, inputs)))
+    # What the rows depend on: an interrupted run is resumed only if all of it is the same.
+    facts = {
+        "input": _state(series, origin.inputs), "clouds": list(notes) or clear is not None,
+        "windows": [plan.window, plan.stride], "bands": names, "together": seen, "uncertainty": uncertainty,
+        "fill": getattr(fill, "facts", origin.model), "software": origin.software,
+    }  # fmt: skip
+    for number, turn in enumerate(rounds):
+        held = list(turn.held)
+        target = Target.whole(series.isel(time=held).assign_attrs(series.attrs), plan)
+        days = [labels[date] for date in held]
+        wanted = [days[place] for place in turn.wanted]
+        rasters = series_rasters(wanted, names, uncertainty, origin.tags())
+        with RasterWriter(folder, series, rasters, {**facts, "dates": days, "wanted": wanted}, resume) as writer:
+            if writer.made:
+                continue
+            run = FillRun(fill, turn, seen, uncertainty, contract)
+            tally = write(run, target, writer, progress, (number, len(rounds)))
+            for place in turn.wanted:
+                missing = tally.sentence(*units_of(series, contract), place)
+                writer.tag(replace(origin, left_out=missing).tags(), days[place])
+            writer.publish()
+    counts = np.sum([count_values(folder / f"{label}_filled.tif") for label in labels], axis=0)
+    paths = tuple(folder / f"{label}.tif" for label in labels)
+    notes += tuple(f"{label}: {text}" for label, path in zip(labels, paths, strict=True) for text in left_out_of(path))
+    return FillResult(paths, int(counts[OBSERVED]), int(counts[FILLED]), int(counts[NOTHING]), notes)
+
+
+@dataclass(frozen=True)
+class FillRun:
+    """The dates of a turn filled from those beside them; a `prithvi.mapping.engine.Run` over the dates it holds."""
+
+    fill: Fill
+    turn: Turn
+    together: int
+    uncertainty: bool = True
+    contract: Contract | None = None
+
+    def outputs(self, target: Target) -> xr.Dataset:
+        """What `fill` gives of the turn's dates, blank."""
+        series = target.grid.isel(time=list(self.turn.wanted))
+        (dates, _, *size), dims = series.shape, series.dims
+        result = xr.Dataset({"image": (dims, blank(series.shape, series.dtype))}, coords=series.coords)
+        result["image"].attrs = series.attrs
+        result["filled"] = (("time", "y", "x"), blank((dates, *size), bool))
+        if self.uncertainty:
+            result["uncertainty"] = (dims, blank(series.shape, np.float32))
+        return result
+
+    def rows(self, scene: xr.DataArray, part: Part) -> Iterator[tuple[int, Arrays]]:
+        """See `prithvi.mapping.engine.Run`."""
+        kept = KeptRows(rows_of(scene, self.contract, part.tally), self.turn.wanted)
+        predict = FillWindows(self.fill, part.ground, self.turn, self.together, self.uncertainty)
+        for rows in part.blend(kept, scene, predict, 1):
+            first = part.rows.start + rows.start
+            observed = kept.take(first, first + rows.valid.shape[0])
+            yield rows.start, filled_rows(rows, observed, self.uncertainty)
+
+
+def _clear(
+    clear: xr.DataArray | None,
+    masks: Sequence[Mask] | Mapping[Date, Mask] | None,
+    masks_are: str | None,
+    series: xr.DataArray,
+) -> xr.DataArray | None:
+    if masks is None:
+        return clear
+    if clear is not None:
+        raise ConfigError("clear= and masks= both say where a series is clear: give one of them.")
+    return clear_of(masks, series, product=masks_are)
+
+
+def _state(series: xr.DataArray, inputs: Sequence[str]) -> dict[str, Any]:
+    """What a series is told from another by, as long as its files are not written anew."""
+    found = [Path(name) for name in inputs]
+    files = [file for path in found for file in (sorted(path.iterdir()) if path.is_dir() else [path]) if file.is_file()]
+    states = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    return {
+        "inputs": list(inputs), "files": states, "shape": list(series.shape),
+        "transform": list(transform_of(series))[:6], "gain": series.attrs.get("gain"), "bias": series.attrs.get("bias"),
+    }  # fmt: skip
+
+
+def in_order(series: xr.DataArray) -> xr.DataArray:
+    """The series as (time, band, y, x).
+
+    Raises:
+        SceneError: no DataArray, or other dimensions.
+
+    """
+    if not isinstance(series, xr.DataArray):
+        raise SceneError(
+            f"the series is a {type(series).__name__}; it is to be a DataArray with the dimensions (time, band, y, x)."
+        )
+    if set(series.dims) != {"time", "band", "y", "x"}:
+        raise SceneError(
+            f"{series.attrs.get('source', 'the series')} has the dimensions ({', '.join(map(str, series.dims))}); a "
+            "series has (time, band, y, x)."
+        )
+    return series.transpose("time", "band", "y", "x").assign_attrs(series.attrs)
+
+
+def _labels(series: xr.DataArray) -> list[str]:
+    """The dates as the files are called."""
+    if series.sizes["time"] < 2 or days_of(series) is None:
+        raise SceneError(
+            f"{series.attrs.get('source', 'the series')} has {series.sizes['time']} dates, and a gap is filled from "
+            "others: give files of two dates or more, with their dates (--date)."
+        )
+    labels = date_labels(series)
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise SceneError(
+            f"{series.attrs.get('source', 'the series')} has the date {twice} twice: leave one of them out."
+        )
+    return labels
+
+
+def _in_time(series: xr.DataArray) -> tuple[xr.DataArray, list[int]]:
+    """The series without a `time` that is no date, and the places of its dates in the order of time."""
+    if "time" not in series.coords or series["time"].dtype.kind != "M":
+        return series.drop_vars("time", errors="ignore"), list(range(series.sizes["time"]))
+    return series, np.argsort(series["time"].values, kind="stable").tolist()
+
+
+def _contract_of(series: xr.DataArray) -> Contract:
+    """What a method without weights wants of a series: its own bands, as reflectance x 10,000."""
+    bands = tuple(map(str, series["band"].values)) if _has_names(series) else tuple(WAVELENGTHS)[: series.sizes["band"]]
+    return Contract(bands, (0.0,) * len(bands), (1.0,) * len(bands))
+
+
+def _has_names(series: xr.DataArray) -> bool:
+    return "band" in series.coords and series["band"].dtype.kind in "UOT"
+
+
+def _bands_of(series: xr.DataArray, contract: Contract) -> xr.DataArray:
+    """The model's bands; a sample of the values is held against its units."""
+    if _has_names(series):
+        have = [str(name) for name in series["band"].values]
+        lacking = [name for name in contract.bands if name not in have]
+        if lacking:
+            raise BandError(
+                f"the series lacks {', '.join(lacking)}; it has {', '.join(have)}, and the model wants "
+                f"{', '.join(contract.bands)}."
+            )
+        order = [have.index(name) for name in contract.bands]
+        series = series.isel(band=order).assign_attrs(series.attrs)
+    elif series.sizes["band"] != len(contract.bands):
+        raise BandError(
+            f"the series has {series.sizes['band']} bands without names; the model wants {', '.join(contract.bands)}."
+        )
+    # Without a place there is no size of a pixel to compare.
+    place = contract.resolution if series.rio.crs is not None else None
+    conform(series.assign_coords(band=list(contract.bands)), replace(contract, resolution=place))
+    return series

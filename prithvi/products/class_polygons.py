@@ -1,0 +1,278 @@
+"""A class map as polygons, in a stream: never more of it in memory than a strip and the areas that reach out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import rasterio.features
+import shapely
+from affine import Affine
+from pyproj import CRS
+from scipy import ndimage
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from shapely.geometry import shape
+
+from prithvi.products.classmap import NONE, ClassMap, open_classes
+from prithvi.products.ellipsoid import geometry_areas, metres_of, to_places
+from prithvi.products.provenance import Provenance
+from prithvi.products.vectorfiles import check_suffix, new_vector_file
+
+BATCH = 20_000
+"""Polygons that are written at once."""
+
+
+@dataclass
+class Area:
+    """Pixels of one class that hang together by their sides, as far as they are known."""
+
+    value: int
+    pieces: list[shapely.Polygon]
+    """In pixel coordinates (column, row), which are whole numbers and so join exactly."""
+    total: float = 0.0
+    """Of the confidences."""
+    count: int = 0
+    """Pixels with a confidence."""
+
+    def join(self, other: Area) -> None:
+        """Takes in an area that touches it."""
+        self.pieces += other.pieces
+        self.total += other.total
+        self.count += other.count
+
+    def polygon(self) -> shapely.Polygon:
+        """All of it, without the seams."""
+        return self.pieces[0] if len(self.pieces) == 1 else _without_straight(shapely.union_all(self.pieces))
+
+
+def vectorise(
+    path: str | Path,
+    target: str | Path,
+    *,
+    confidence: str | Path | None = None,
+    names: Sequence[str] | None = None,
+    minimum_area: float = 0.0,
+    simplify: float = 0.0,
+    provenance: Provenance | None = None,
+    rows: int = 512,
+) -> int:
+    """Writes the areas of a class map as 4-connected polygons with holes, in the map's own reference system.
+
+    Columns are `class` (number), `name`, `area_m2` (of the written polygon, on the WGS 84 ellipsoid) and, with
+    confidences, `confidence` (their mean over the polygon's pixels; none where no pixel has one).
+
+    Args:
+        path: a map that `map_scene` wrote: whole numbers, names in the tags CLASS_<number>.
+        target: .parquet (GeoParquet 1.1) or .gpkg; it appears when it is whole, and an older one stays until then.
+        confidence: a raster of confidences on the same grid, 0 to 1 by its band's scale.
+        names: classes to take; None for all.
+        minimum_area: in square metres; smaller areas are left out, and leave a gap.
+        simplify: metres that an outline may be moved to save vertices (of a map in degrees, metres of latitude); a
+            polygon stays valid, but neighbours no longer share their edge. 1 to 2 pixels smooth the stairs.
+        provenance: what the file says it comes from.
+        rows: of the map that are read at once.
+
+    Returns:
+        The number of polygons.
+
+    Raises:
+        SceneError: the map or the confidences cannot be read, or do not lie on one grid.
+        ConfigError: another suffix, or a class that the map does not have.
+        OutputError: the file cannot be written.
+
+    """
+    target = Path(target)
+    check_suffix(target)
+    written = 0
+    with (
+        open_classes(path, confidence) as classes,
+        new_vector_file(target, provenance.tags() if provenance else None) as file,
+    ):
+        for frame in _frames(classes, names, minimum_area, simplify, rows):
+            file.write(frame)
+            written += len(frame)
+    return written
+
+
+def class_polygons(path: str | Path, names: Sequence[str] | None = None) -> gpd.GeoDataFrame:
+    """The same in memory, for maps that are small.
+
+    Args:
+        path: a map that `map_scene` wrote.
+        names: classes to take; None for all.
+
+    Returns:
+        A GeoDataFrame with `class` (number), `name` and `area_m2` (on the WGS 84 ellipsoid).
+
+    Raises:
+        SceneError: the file cannot be read.
+        ConfigError: the map has no such class.
+
+    """
+    with open_classes(path) as classes:
+        frames = list(_frames(classes, names, 0.0, 0.0, 512))
+    return gpd.GeoDataFrame(pd.concat(frames, ignore_index=True), geometry="geometry", crs=frames[0].crs)
+
+
+def areas_of(classes: ClassMap, numbers: Sequence[int] | None, rows: int) -> Iterator[Area]:
+    """Every area of a map once it is complete: when no pixel of it lies on the lower edge of what was read.
+
+    Args:
+        classes: an open map; confidences are summed where it has them.
+        numbers: classes to take; None for all.
+        rows: read at once.
+
+    """
+    # The map is read in strips from top to bottom. Areas that reach the lower edge of a strip stay open; those of the
+    # next strip are joined to them where pixels of one class share a side across the seam. This is a graph whose nodes
+    # are open and new areas and whose edges are such sides: its connected components are the areas so far. A component
+    # without a pixel on the new lower edge can grow no more, and is complete.
+    open_areas: list[Area] = []
+    edge = np.full(classes.shape[1], NONE)  # which of them reaches each pixel of the last row that was read
+    for window in classes.strips(rows):
+        values = classes.read(window)
+        if numbers is not None:
+            values[~np.isin(values, numbers)] = NONE
+        labels, found = _areas_in(values, window.row_off)
+        if classes.confidence is not None:
+            _add_confidence(found, labels, classes.read_confidence(window))
+        nodes = open_areas + found
+        joined = _join(nodes, edge, labels[0] - 1 + len(open_areas), labels[0] > 0)
+        # Which components the last row reaches: they stay open, numbered anew from 0 for the next seam.
+        known = labels[-1] > 0
+        reached = joined[labels[-1][known] - 1 + len(open_areas)]
+        last = window.row_off + window.height == classes.shape[0]
+        staying = np.unique(reached[:0] if last else reached)
+        whole: dict[int, Area] = {}
+        for node, group in zip(nodes, joined.tolist(), strict=True):
+            if group in whole:
+                whole[group].join(node)
+            else:
+                whole[group] = node
+        open_areas = [whole.pop(group) for group in staying.tolist()]
+        edge = np.full(len(known), NONE)
+        edge[known] = np.searchsorted(staying, reached)
+        yield from whole.values()
+
+
+def _areas_in(values: npt.NDArray[np.int32], row: int) -> tuple[npt.NDArray[np.int32], list[Area]]:
+    """Labels from 1 (0: nothing), and the area of each label in their order."""
+    # scipy labels one class at a time, and rasterio then traces all labels in one go, whatever their class.
+    labels = np.zeros(values.shape, dtype=np.int32)
+    of_label: list[int] = []
+    for value in np.unique(values[values != NONE]).tolist():
+        part, number = ndimage.label(values == value)
+        labels += np.where(part > 0, part + len(of_label), 0).astype(np.int32)
+        of_label += [value] * number
+    found: list[Any] = [None] * len(of_label)
+    down = Affine.translation(0, row)
+    for geometry, label in rasterio.features.shapes(labels, labels > 0, connectivity=4, transform=down):
+        found[int(label) - 1] = Area(of_label[int(label) - 1], [shape(geometry)])
+    return labels, found
+
+
+def _add_confidence(found: list[Area], labels: npt.NDArray[np.int32], confidence: npt.NDArray[np.float64]) -> None:
+    known = np.isfinite(confidence)
+    totals = np.bincount(labels[known], weights=confidence[known], minlength=len(found) + 1)
+    counts = np.bincount(labels[known], minlength=len(found) + 1)
+    for area, total, count in zip(found, totals[1:].tolist(), counts[1:].tolist(), strict=True):
+        area.total, area.count = total, count
+
+
+def _join(
+    nodes: list[Area], above: npt.NDArray[np.int64], below: npt.NDArray[np.int64], known: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.int32]:
+    """The group of each node: those of one class that share a pixel side across the seam are in one.
+
+    Args:
+        nodes: open areas, then those of the strip.
+        above: (columns,) the node of each pixel above the seam, or `NONE`.
+        below: (columns,) the node of each pixel below it, where there is one.
+        known: (columns,) where there is one.
+
+    """
+    meeting = np.flatnonzero(known & (above != NONE))
+    value = np.array([node.value for node in nodes], dtype=np.int64)
+    one, other = above[meeting], below[meeting]
+    same = value[one] == value[other]
+    pairs = coo_matrix((np.ones(int(same.sum()), dtype=np.int8), (one[same], other[same])), shape=(len(nodes),) * 2)
+    groups: npt.NDArray[np.int32] = connected_components(pairs, directed=False)[1] if nodes else np.zeros(0, np.int32)
+    return groups
+
+
+def _without_straight(polygon: shapely.Polygon) -> shapely.Polygon:
+    """Without the vertices where no outline turns, which the seams left."""
+    rings = []
+    for ring in (polygon.exterior, *polygon.interiors):
+        corners = shapely.get_coordinates(ring)[:-1]
+        before, after = corners - np.roll(corners, 1, axis=0), np.roll(corners, -1, axis=0) - corners
+        # The cross product of the edges before and after a corner is 0 on a straight line; whole numbers make it exact.
+        rings.append(corners[before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]])
+    return shapely.Polygon(rings[0], rings[1:])
+
+
+def _frames(
+    classes: ClassMap, names: Sequence[str] | None, minimum_area: float, simplify: float, rows: int
+) -> Iterator[gpd.GeoDataFrame]:
+    """Batches of finished polygons; one that may be empty at least."""
+    crs = CRS.from_user_input(classes.crs.to_wkt())
+    numbers = classes.numbers(names)
+    batch = _Batch(classes, crs, minimum_area, simplify)
+    made = False
+    for area in areas_of(classes, numbers, rows):
+        batch.areas.append(area)
+        if len(batch.areas) >= BATCH:
+            yield batch.frame()
+            made = True
+    if batch.areas or not made:
+        yield batch.frame()
+
+
+@dataclass
+class _Batch:
+    """Finished areas and what becomes of them."""
+
+    classes: ClassMap
+    crs: CRS
+    minimum_area: float
+    simplify: float
+    areas: list[Area] = field(default_factory=list)
+
+    def frame(self) -> gpd.GeoDataFrame:
+        """The areas as a frame in the map's reference system; then there are none."""
+        areas, self.areas = self.areas, []
+        # Areas are joined in pixels, where corners are whole numbers, and leave for the map's coordinates here.
+        transform = self.classes.transform
+        geometry = np.array([area.polygon() for area in areas], dtype=object)
+        corners = shapely.get_coordinates(geometry)
+        geometry = shapely.set_coordinates(geometry, np.stack(to_places(transform, *corners.T), axis=1))
+        measured = geometry_areas(geometry, self.crs)
+        keep = measured >= self.minimum_area
+        geometry, measured, areas = geometry[keep], measured[keep], [areas[index] for index in np.flatnonzero(keep)]
+        if self.simplify > 0:
+            geometry = _simplified(geometry, self.simplify * metres_of(self.crs))
+            measured = geometry_areas(geometry, self.crs)
+        values = [area.value for area in areas]
+        columns: dict[str, Any] = {
+            "class": np.array(values, dtype=np.int32),
+            "name": pd.array([self.classes.title(value) for value in values], dtype="string"),
+            "area_m2": measured,
+        }
+        if self.classes.confidence is not None:
+            means = [area.total / area.count if area.count else np.nan for area in areas]
+            columns["confidence"] = np.array(means, dtype=np.float64)
+        return gpd.GeoDataFrame(columns, geometry=geometry, crs=self.crs)
+
+
+def _simplified(geometry: npt.NDArray[Any], tolerance: float) -> npt.NDArray[Any]:
+    simple = shapely.simplify(geometry, tolerance, preserve_topology=True)
+    sound = shapely.is_valid(simple) & ~shapely.is_empty(simple) & (shapely.get_type_id(simple) == 3)
+    kept: npt.NDArray[Any] = np.where(sound, simple, geometry)
+    return kept

@@ -1,0 +1,247 @@
+"""What of each class lies in each zone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import shapely
+from exactextract import exact_extract
+from exactextract.operation import Operation
+from exactextract.raster import RasterSource
+from pyproj import CRS
+from rasterio.windows import Window
+
+from prithvi.errors import DatasetError, SceneError
+from prithvi.files import atomic_file
+from prithvi.products.classmap import ClassMap, open_classes
+from prithvi.products.ellipsoid import geometry_areas, step_of
+from prithvi.products.provenance import Provenance
+from prithvi.products.vectorfiles import new_vector_file, read_places
+from prithvi.scenes.polygons import mend, near_longitudes, sound, unwrapped
+
+CELLS = 2_000_000
+"""Pixels of a zone that are looked at together."""
+FINE = 2.0**24
+"""Places within a pixel that corners of zones are rounded to, so that those on a pixel's corner lie exactly there:
+exactextract loses whole pixels where an edge passes a corner by the last digit of a degree."""
+OWN = ("class", "name", "area_m2", "share", "confidence", "without_data_m2")
+"""Columns of the result that are ours."""
+
+
+def area_by_zone(
+    path: str | Path, zones: str | Path | gpd.GeoDataFrame, *, confidence: str | Path | None = None
+) -> gpd.GeoDataFrame:
+    """Square metres of every class in every zone, on the WGS 84 ellipsoid; pixels on an outline count by their part.
+
+    Args:
+        path: a map that `map_scene` wrote.
+        zones: a file of polygons in any vector format and reference system, or a frame of them.
+        confidence: a raster of confidences on the map's grid, 0 to 1 by its band's scale.
+
+    Returns:
+        A row for each zone and each class of the map, also where a zone has none of it. Columns are the zone's own (one
+        that is called like one of ours becomes `zone_<name>`), then `class` (number), `name`, `area_m2`, `share` (of
+        the zone's mapped area; none where nothing is mapped), with confidences `confidence` (their mean by area; none
+        where the class does not occur), `without_data_m2` (of the whole zone: where the map has no data or does not
+        reach), and the zone's geometry as it was.
+
+    Raises:
+        SceneError: the map or the confidences cannot be read, do not lie on one grid, or are rotated.
+        DatasetError: the zones cannot be read, have no features, no reference system, or are not polygons.
+
+    Warns:
+        UserWarning: zones cross or cover themselves and were mended; what is drawn twice counts once.
+
+    """
+    frame, source = (zones, "the zones") if isinstance(zones, gpd.GeoDataFrame) else (None, str(zones))
+    frame = read_places(source, "zones") if frame is None else frame
+    if frame.crs is None or len(frame) == 0:
+        raise DatasetError(f"{source} have no features or no coordinate reference system.")
+    frame = frame.reset_index(drop=True)
+    if frame.geometry.name != "geometry":
+        frame = frame.rename_geometry("geometry")
+    kinds = set(frame.geom_type.dropna()) - {"Polygon", "MultiPolygon"}
+    if kinds:
+        raise DatasetError(f"{source} has {' and '.join(sorted(kinds))} features; zones are polygons.")
+    frame["geometry"] = shapely.force_2d(frame.geometry.to_numpy())
+    with open_classes(path, confidence) as classes:
+        transform = classes.transform
+        if transform.b or transform.d or transform.a < 0:
+            raise SceneError(f"{path} is rotated; areas by zone need rows that run east: warp it first (gdalwarp).")
+        valid = sound(frame.geometry, source)
+        valid[shapely.is_missing(valid)] = shapely.Polygon()
+        shapes = gpd.GeoSeries(valid, crs=frame.crs)
+        return _table(frame, geometry_areas(valid, frame.crs), classes, _sums(shapes, classes))
+
+
+def write_zones(frame: gpd.GeoDataFrame, stem: str | Path, provenance: Provenance | None = None) -> tuple[Path, Path]:
+    """Writes <stem>_zones.csv, without geometry, and <stem>_zones.parquet; each appears when it is whole.
+
+    Args:
+        frame: what `area_by_zone` gives.
+        stem: folder and beginning of the names, such as `maps/flood`.
+        provenance: what the Parquet file says it comes from.
+
+    Returns:
+        The two paths.
+
+    Raises:
+        OutputError: they cannot be written.
+
+    """
+    table, features = (Path(f"{stem}_zones{suffix}") for suffix in (".csv", ".parquet"))
+    with new_vector_file(features, provenance.tags() if provenance else None) as file:
+        file.write(frame)
+    with atomic_file(table) as made:
+        frame.drop(columns="geometry").to_csv(made, index=False)
+    return table, features
+
+
+class _Blocks:
+    """Pixels of the map as exactextract asks for them: rows from north to south, one block after another."""
+
+    def __init__(self, classes: ClassMap) -> None:
+        self.classes, self.pixels = classes, classes.areas()
+        self.place: tuple[int, int, int, int] | None = None
+        self.values: npt.NDArray[np.int32] = np.zeros((0, 0), dtype=np.int32)
+        self.areas = self.confidence = np.zeros((0, 0))
+
+    def go(self, column: int, row: int, columns: int, rows: int) -> None:
+        """Reads a block, unless it is the one that is held."""
+        if self.place == (column, row, columns, rows):
+            return
+        self.place, shape = (column, row, columns, rows), (rows, columns)
+        north_up = self.classes.transform.e < 0
+        start = row if north_up else self.classes.shape[0] - row - rows
+        window, turn = Window(column, start, columns, rows), slice(None, None, 1 if north_up else -1)
+        empty = not rows or not columns
+        self.values = np.zeros(shape, dtype=np.int32) if empty else self.classes.read(window)[turn]
+        self.areas = np.zeros(shape) if empty else self.pixels.window(start, column, rows, columns)[turn]
+        if self.classes.confidence is not None:
+            self.confidence = np.zeros(shape) if empty else self.classes.read_confidence(window)[turn]
+
+
+class _Source(RasterSource):  # type: ignore[misc]
+    """One quantity of the blocks, in pixels from the map's south-west corner."""
+
+    def __init__(self, blocks: _Blocks, name: str, quantity: Callable[[_Blocks], Any]) -> None:
+        super().__init__()
+        self.set_name(name)
+        self.blocks, self.quantity = blocks, quantity
+
+    def res(self) -> tuple[float, float]:
+        return 1.0, 1.0
+
+    def extent(self) -> tuple[float, float, float, float]:
+        rows, columns = self.blocks.classes.shape
+        return 0.0, 0.0, float(columns), float(rows)
+
+    def read_window(self, x0: int, y0: int, nx: int, ny: int) -> Any:
+        self.blocks.go(x0, y0, nx, ny)
+        return self.quantity(self.blocks)
+
+    def nodata_value(self) -> None:
+        return None
+
+    def srs_wkt(self) -> str:
+        return str(self.blocks.classes.crs.to_wkt())
+
+
+def _extent(classes: ClassMap) -> tuple[float, float, float, float]:
+    (rows, columns), transform = classes.shape, classes.transform
+    end = transform.f + rows * transform.e
+    return transform.c, min(transform.f, end), transform.c + columns * transform.a, max(transform.f, end)
+
+
+def _sums(zones: gpd.GeoSeries, classes: ClassMap) -> pd.DataFrame:
+    """A row for each zone: square metres `area_<class>` and mean confidence `confidence_<class>`."""
+    # exactextract weighs each pixel by its part inside a zone. Here every pixel also weighs what it measures on the
+    # ellipsoid: the weighted sum of "is of this class" is an area in square metres, and the weighted mean of its
+    # confidence a mean by area. All sources share one block of pixels, which is read once.
+    blocks = _Blocks(classes)
+    weights = _Source(blocks, "m2", lambda here: here.areas)
+    sources, operations, columns = [], [], []  # exactextract does not keep the sources alive
+    for value in classes.present():
+
+        def is_here(here: _Blocks, value: int = value) -> Any:
+            return np.where(here.values == value, 1.0, np.nan)
+
+        def is_sure(here: _Blocks, value: int = value) -> Any:
+            return np.where(here.values == value, here.confidence, np.nan)
+
+        one = _Source(blocks, f"class {value}", is_here)
+        sources.append(one)
+        columns.append(f"area_{value}")
+        operations.append(Operation("weighted_sum", columns[-1], one, weights))
+        if classes.confidence is not None:
+            other = _Source(blocks, f"confidence {value}", is_sure)
+            sources.append(other)
+            columns.append(f"confidence_{value}")
+            operations.append(Operation("weighted_mean", columns[-1], other, weights))
+    shapes = _in_the_map(zones, classes)
+    known = shapes[~shapes.is_empty].rename("geometry").to_frame()
+    known["zone"] = known.index
+    if len(known) == 0 or not operations:
+        return pd.DataFrame(np.nan, index=zones.index, columns=columns)
+    found = exact_extract(
+        sources, known, operations, weights=weights, include_cols=["zone"],
+        output="pandas", max_cells_in_memory=CELLS,
+    )  # fmt: skip
+    return found.set_index("zone").reindex(zones.index)[columns].astype(float)
+
+
+def _in_the_map(zones: gpd.GeoSeries, classes: ClassMap) -> gpd.GeoSeries:
+    """Valid polygons in pixels from the map's south-west corner; empty where a zone does not meet the map."""
+    # To the map's coordinate reference system, then to pixels: exactextract computes in the doubles it is given, and in
+    # pixels a corner of a zone that lies on a pixel's corner can be made to lie exactly there (`FINE`).
+    crs = CRS.from_user_input(classes.crs.to_wkt())
+    dense = zones if zones.crs == crs else zones.segmentize(step_of(zones.crs))  # edges stay where they were
+    shapes, extent = dense.to_crs(crs).to_numpy().copy(), _extent(classes)
+    shapes[~np.isfinite(shapely.bounds(shapes)).all(axis=1)] = shapely.Polygon()  # far away, a projection may end
+    if crs.is_geographic:  # a map may go on past the date line, to 180.2 or from 0 to 360
+        if not zones.crs.is_geographic:
+            shapes = [unwrapped(shape) for shape in shapes]
+        shapes = [near_longitudes(shape, extent[0], extent[2]) for shape in mend(shapes)[0]]
+    shapes, _ = mend(shapes)
+    bounds = shapely.bounds(shapes)
+    with np.errstate(invalid="ignore"):
+        meets = (bounds[:, 0] < extent[2]) & (bounds[:, 2] > extent[0])
+        meets &= (bounds[:, 1] < extent[3]) & (bounds[:, 3] > extent[1])
+    sizes = [classes.transform.a, abs(classes.transform.e)]
+
+    def placed(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return np.round((points - extent[:2]) / sizes * FINE) / FINE
+
+    found = [
+        shapely.transform(shape, placed) if there else shapely.Polygon()
+        for shape, there in zip(shapes, meets, strict=True)
+    ]
+    return gpd.GeoSeries(mend(found)[0], index=zones.index, crs=crs)
+
+
+def _table(
+    zones: gpd.GeoDataFrame, whole: npt.NDArray[np.float64], classes: ClassMap, sums: pd.DataFrame
+) -> gpd.GeoDataFrame:
+    """Zones, their own area and their sums, a row for each class."""
+    # What a zone has beyond its mapped area is without data: no pixel has to be counted for that.
+    values = [int(name.removeprefix("area_")) for name in sums if name.startswith("area_")]
+    areas = sums[[f"area_{value}" for value in values]].fillna(0.0).to_numpy()
+    mapped = areas.sum(axis=1)
+    lacking = np.where(whole - mapped > 1e-6 * whole, whole - mapped, 0.0)  # less is rounding
+    own = {name: f"zone_{name}" for name in zones if name in OWN}
+    repeated = zones.loc[zones.index.repeat(len(values))].reset_index(drop=True).rename(columns=own)
+    repeated["class"] = np.tile(np.array(values, dtype=np.int32), len(zones))
+    repeated["name"] = [classes.title(value) for value in values] * len(zones)
+    repeated["area_m2"] = areas.ravel()
+    with np.errstate(invalid="ignore", divide="ignore"):
+        repeated["share"] = (areas / mapped[:, None]).ravel()
+    if classes.confidence is not None:
+        repeated["confidence"] = sums[[f"confidence_{value}" for value in values]].to_numpy().ravel()
+    repeated["without_data_m2"] = np.repeat(lacking, len(values))
+    return repeated[[*(name for name in repeated if name != "geometry"), "geometry"]]

@@ -1,0 +1,87 @@
+"""Windows on several threads: the same answers, and only for modules that allow it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import prithvi as package
+from prithvi.contract import Contract
+from prithvi.mapping import map_scene
+from prithvi.mapping.inference import WindowThreads
+from prithvi.modelio.predictor import FittedModel
+from prithvi.models.heads import is_concurrent
+from prithvi.scenes import open_scene
+from tests.kill_runs import content
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+class Tells(nn.Module):
+    """Scores by pixels; notes who calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.callers: list[tuple[int, int]] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.callers.append((threading.get_ident(), len(images)))
+        return images[:, :2, 0].nan_to_num()
+
+
+def test_answers_come_in_order_and_torch_gets_its_threads_back() -> None:
+    batch = torch.arange(7.0)[:, None]
+    with WindowThreads(8) as threads:
+        assert torch.get_num_threads() == 1
+        answers = threads(lambda values, none: values * 10 if none is None else values, batch, None)
+        found = [answer.clone() for answer in answers]
+    assert torch.equal(torch.stack(found), batch * 10)
+    assert torch.get_num_threads() == 2
+
+    def fails(values: torch.Tensor) -> torch.Tensor:
+        raise ValueError(f"{len(values)} windows")
+
+    with pytest.raises(ValueError, match="2 windows"), WindowThreads(8) as threads:
+        list(threads(fails, batch))
+    assert torch.get_num_threads() == 2
+
+
+def test_a_module_of_somebody_else_is_called_from_one_thread(write_tif: Write, six_bands: np.ndarray) -> None:
+    module = Tells()
+    scene = open_scene(write_tif(six_bands[:, :100, :300]))
+    contract = Contract(tuple(map(str, scene["band"].values)), (0.0,) * 6, (1.0,) * 6)
+    package.map(scene.compute(), module, contract=contract, classes=["a", "b"], window=64, batch_size=4)
+    assert {caller for caller, _ in module.callers} == {threading.get_ident()}
+    assert max(number for _, number in module.callers) == 4
+
+
+def test_a_map_has_the_same_bytes_on_one_thread_and_on_two(
+    fitted: FittedModel, write_tif: Write, six_bands: np.ndarray, tmp_path: Path
+) -> None:
+    assert fitted.mappable().concurrent
+    scene = open_scene(write_tif(six_bands[:, :150, :300]))
+    for number in (1, 2):
+        torch.set_num_threads(number)
+        map_scene(fitted, scene, tmp_path / str(number) / "map.tif", stride=16)
+        assert torch.get_num_threads() == number
+    assert content(tmp_path / "1") == content(tmp_path / "2")
+
+
+def test_heads_of_ours_may_be_called_at_once_and_others_are_asked_first() -> None:
+    assert [name for name in ("light", "fcn", "detail", "unet", "UNetDecoder") if is_concurrent(name)] == [
+        "light", "fcn", "detail", "unet",
+    ]  # fmt: skip

@@ -1,0 +1,69 @@
+"""Which dates fill which: each once, among those next to it that know something."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prithvi.errors import ConfigError
+from prithvi.mapping.temporal_context import ENOUGH, neighbours, turns
+
+
+@given(st.permutations(range(20)), st.integers(1, 20), st.integers(2, 25))
+def test_every_date_is_filled_once_with_the_dates_around_it_at_hand(
+    order: list[int], number: int, together: int
+) -> None:
+    order = [place for place in order if place < number]
+    filled = []
+    for turn in turns(order, together):
+        held = list(turn.held)
+        first = order.index(held[0])
+        assert order[first : first + len(held)] == held  # in the order of time, none left out
+        assert len(held) >= min(together, number)
+        filled += [held[place] for place in turn.wanted]
+    assert sorted(filled) == list(range(number))
+
+
+def test_one_date_alone_is_refused() -> None:
+    with pytest.raises(ConfigError, match="at least one other"):
+        turns(range(4), 1)
+
+
+def known(*shares: float) -> np.ndarray:
+    found = np.zeros((len(shares), 10, 10), bool)
+    for date, share in zip(found, shares, strict=True):
+        date.flat[: round(share * 100)] = True
+    return found
+
+
+@pytest.mark.parametrize(
+    ("shares", "date", "together", "expected"),
+    [
+        ((1, 1, 1), 0, 3, [0, 1, 2]),
+        ((1, 1, 1, 1, 1), 0, 3, [0, 1, 2]),
+        ((1, 1, 1, 1, 1), 2, 3, [1, 2, 3]),
+        ((1, 1, 1, 1, 1), 4, 3, [2, 3, 4]),
+        ((1, 1, 1, 1, 1), 3, 2, [2, 3]),
+        ((1, 0, 0, 0, 1), 2, 3, [0, 2, 4]),  # what knows nothing here is passed over
+        ((1, 0, 0, 0, 1), 0, 3, [0, 1, 4]),  # and still they are three
+        ((1, 0.02, 0, 1, 1), 2, 3, [0, 2, 3]),  # or next to nothing
+        ((0.02, 0, 0, 0.01, 0), 1, 3, [0, 1, 3]),  # unless there is no other
+        ((0, 0, 0, 0), 1, 3, [0, 1, 2]),
+    ],
+)
+def test_neighbours_are_those_next_in_time_that_know_something(
+    shares: tuple[float, ...], date: int, together: int, expected: list[int]
+) -> None:
+    assert ENOUGH == 0.05
+    assert neighbours(known(*shares), date, together) == expected
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=8), st.data())
+def test_they_are_always_as_many_and_the_date_is_one_of_them(shares: list[float], data: st.DataObject) -> None:
+    date, together = data.draw(st.integers(0, len(shares) - 1)), data.draw(st.integers(2, 9))
+    found = neighbours(known(*shares), date, together)
+    assert date in found
+    assert found == sorted(set(found))
+    assert len(found) == min(together, len(shares))
