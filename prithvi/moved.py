@@ -73,6 +73,7 @@ MOVED = {
     "modelpush": "modelio.exchange",
     "models.filling": "models.interpolation",
     "modelsource": "modelio.source",
+    "plot.embeddings": "plot.embedding_plots",
     "plot.maps": "plot.class_plots",
     "programfile": "modelio.programfile",
     "report.maps": "report.map_sheet",

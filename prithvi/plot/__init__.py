@@ -7,7 +7,7 @@ and returns the Axes, or an array of them.
 from prithvi.plot.charts import label_efficiency, reliability
 from prithvi.plot.class_plots import classes, values
 from prithvi.plot.composites import compare, composite, strip
-from prithvi.plot.embeddings import embedding
+from prithvi.plot.embedding_plots import embedding
 from prithvi.plot.pictures import FALSE_COLOR, INFRARED, TRUE_COLOR, rgb, stretch
 from prithvi.plot.reconstructions import reconstruction
 
