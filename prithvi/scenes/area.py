@@ -135,6 +135,7 @@ class Area:
                 f"{self.source} lies beside {name_of(scene)}: west, south, east, north are {_told(self._degrees())}, "
                 f"the scene's {_told(_degrees(_outline(scene), CRS.from_user_input(scene.rio.crs)))}."
             )
+        # First the corners' rows and columns, a little too many; then strip by strip what the polygons really hold.
         inverse = ~transform_of(scene)
         columns, rows = inverse @ tuple(np.concatenate([shapely.get_coordinates(shape) for shape in placed]).T)
         top, bottom = max(0, int(np.floor(rows.min()))), min(height, int(np.ceil(rows.max())) + 1)
@@ -202,6 +203,8 @@ def _polygons(shapes: Sequence[Any] | npt.NDArray[Any]) -> list[shapely.Geometry
 
 @lru_cache(maxsize=8)
 def _place(area: Area, wkt: str, transform: Affine, height: int, width: int) -> tuple[shapely.Geometry, ...]:
+    # The scene's outline, a pixel wider, is taken into the polygons' coordinates; what of them lies near is cut out
+    # there, and only that is projected: far away a projection may fold or have no numbers.
     target = CRS.from_wkt(wkt)
     corners = [transform @ corner for corner in ((-1, -1), (width + 1, -1), (width + 1, height + 1), (-1, height + 1))]
     outline = shapely.segmentize(shapely.Polygon(corners), shapely.Polygon(corners).length / 400)
@@ -241,6 +244,7 @@ def _projected(shape: shapely.Geometry, there: Transformer, middle: float | None
         x, y = there.transform(points[:, 0], points[:, 1])
         return np.column_stack([x if middle is None else middle + (x - middle + 180) % 360 - 180, y])
 
+    # A straight edge in the polygons' coordinates is a curve in the scene's.
     rings = [shape.exterior, *shape.interiors]
     shell, *holes = (_followed(shapely.get_coordinates(ring), moved, tolerance) for ring in rings)
     return mend([shapely.Polygon(shell, holes)])[0][0]

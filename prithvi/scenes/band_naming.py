@@ -32,6 +32,8 @@ def labels_of_single_files(
         BandError: a file's name and its band's description are of two bands.
 
     """
+    # Three witnesses: the name of a known product, any other file name, and the band's description. The first is exact;
+    # the other two may not contradict each other.
     named = [read_file_name(path) for path in paths]
     stems = [split_description(variable_of(path) or PurePath(path).stem) for path in paths]
     dates = [name.date or day for name, (_, day) in zip(named, stems, strict=True)]
@@ -42,6 +44,7 @@ def labels_of_single_files(
         if len(given.bands) != len(paths):
             raise BandError(f"{len(paths)} single-band files and {len(given.bands)} band names were given.")
         return list(zip(given.names, dates, strict=True))
+    # What all names have in common says nothing of any one of them ('site3_clipped_B02.tif', 'site3_clipped_B03.tif').
     free = without_shared_words([stem for name, (stem, _) in zip(named, stems, strict=True) if name.band is None])
     texts = [name.band or free.pop(0) for name in named]
     described = [split_description(text or "") for text in descriptions]

@@ -140,6 +140,7 @@ def _select(scene: xr.DataArray, contract: Contract, accept: Sequence[str]) -> x
             f"{info.called} lacks {', '.join(missing)}; it has {', '.join(have)}, and this model wants "
             f"{', '.join(contract.bands)}.{unknown}"
         )
+    # A band of unknown scale among others of a known one cannot be brought to the model's units.
     unscaled = [name for name in take if name in info.unscaled]
     if unscaled:
         raise ScaleError(
@@ -157,6 +158,8 @@ def _samples(
     was found.
     """
     rows, columns = range(0, scene.sizes["y"], size), range(0, scene.sizes["x"], size)
+    # The first blocks of a swath or a coast may hold nothing, so blocks are visited scattered over the scene (7919 is a
+    # large prime) until enough were found. Only a scene without any data is looked at as a whole.
     blocks = [(row, column) for row in rows for column in columns]
     order = sorted(range(len(blocks)), key=lambda i: (i * 7919) % max(len(blocks), 1))
     found = 0
@@ -217,6 +220,8 @@ def _check_values(scene: xr.DataArray, contract: Contract) -> None:
             f"{where} has no pixel with data in every band (no data: {info.missing or 'NaN'}; values "
             "that cannot be reflectance, or the same one in every band that no surface has)."
         )
+    # From here on: does the sample look like reflectance at the stated (or assumed) scale? Each test names one mistake
+    # that users make and the option that mends it; ordered from the clearest mistake to the subtlest.
     values = np.concatenate(blocks, axis=1).astype(np.float64)
     gain, bias = units_of(scene, contract)
     possible = _possible(values, Range.of(gain, bias))
@@ -235,6 +240,7 @@ def _check_values(scene: xr.DataArray, contract: Contract) -> None:
             f"{seen}, too small for {units}, which this model wants ({said}): if they are reflectance 0 to 1, "
             f"say {whole}."
         )
+    # Landsat Collection 2 stores a reflectance of 0 as 7,273, and hardly anything lies below that.
     of_landsat = np.percentile(values, 1, axis=1).min() > 6_500 and np.percentile(values, 99) < 2**16
     if not stated and contract.scale == 10_000 and of_landsat:
         raise ScaleError(

@@ -65,6 +65,8 @@ def from_array(array: xr.DataArray, given: Given) -> tuple[xr.DataArray, Layout]
         told.nodata if told else None,
         *array.attrs.get("missing", ()),
     )
+    # Nodata is compared with the values as they are stored, and NaN is put into their float form: an integer type has
+    # none, and a float one may not hold the stored value exactly.
     stored = array.drop_attrs(deep=False)
     floats = (
         stored.astype(np.float32 if array.dtype.itemsize <= 2 else np.float64) if array.dtype.kind in "iub" else stored
@@ -72,6 +74,7 @@ def from_array(array: xr.DataArray, given: Given) -> tuple[xr.DataArray, Layout]
     floats = (
         without(floats, stored, missing).assign_coords(band=[name or "" for name in names]).assign_attrs(array.attrs)
     )
+    # Bands whose names say nothing (masks, angles) are left out, as of files.
     kept = [index for index, name in enumerate(names) if name]
     step = {str(names[index]): FileBand(where, numbers[index] + 1) for index in kept}
     stated = _scales(array, count)
@@ -100,6 +103,7 @@ def adjusted(scene: xr.DataArray, layout: Layout) -> xr.DataArray:
     if not layout.adjust:
         return scene
     pairs = [layout.adjust.get(entry, (1.0, 0.0)) for entry in layout.steps[0].values()]
+    # Each band has one pair of numbers, laid along the band axis, so that a lazy array stays lazy.
     factor, summand = (
         xr.DataArray(np.array(values, scene.dtype), dims="band", coords={"band": scene["band"]})
         for values in zip(*pairs, strict=True)
@@ -115,6 +119,8 @@ def _scales(array: xr.DataArray, count: int) -> list[Scales]:
     said, decoded = array.attrs, array.encoding
     if "gain" in said:  # what `open_scene` gave
         return [Scales((said["gain"], said.get("bias", 0.0)), offset=said.get("offset"))] * count
+    # Values as stored keep their scale in attrs. Decoded ones (mask_and_scale=True) keep it in their encoding, as a
+    # note of what was done, and are reflectance by now.
     stored = [_numbers(said, one, many, count) for one, many in _SAID]
     found = [scale_tag(*pair) for pair in zip(stored[0] or [1.0] * count, stored[1] or [0.0] * count, strict=True)]
     if any(own.tag is not None for own in found):
@@ -187,6 +193,8 @@ def georeferenced(array: xr.DataArray, where: str) -> xr.DataArray:
         SceneError: other dimensions, no coordinate reference system or no place, or uneven coordinates.
 
     """
+    # The place may stand in rioxarray's spatial_ref, in the Zarr conventions geo-proj and spatial, or in x and y: in
+    # the end it is written in the first form, from which slices tell their place.
     array = _dimensions(array, where)
     attrs = array.attrs
     if array.rio.crs is None:
@@ -270,6 +278,8 @@ def of_dataset(dataset: xr.Dataset, told: Sensor | None) -> xr.DataArray:
     where = str(dataset.attrs.get("source") or "the Dataset")
     dataset = dataset.set_coords([name for name, values in dataset.data_vars.items() if values.ndim == 0])
     found = {str(name): values for name, values in dataset.data_vars.items()}
+    # Either one variable has all the bands, or each band is a variable. A Dataset with both is ambiguous unless there
+    # is exactly one stack.
     stacks = [name for name, values in found.items() if values.ndim > 2 and "band" in map(_called, values.dims)]
     flat = {name: values for name, values in found.items() if {"y", "x"} <= set(map(_called, values.dims))}
     known = common_names(list(flat), told, where) if flat and not stacks else []

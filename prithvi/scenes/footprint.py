@@ -47,6 +47,8 @@ def footprint(
         pole = math.copysign(90, latitude.mean())
         longitude = np.concatenate([longitude, longitude[[-1, 0]]])
         latitude = np.concatenate([latitude, [pole, pole]])
+    # The outline's longitudes run on past 180 where the grid does; whole turns are cut apart at the antimeridian, as
+    # GeoJSON wants it.
     whole = mend([Polygon(np.column_stack([longitude, latitude]))])[0][0]
     west, south, east, north = whole.bounds
     first, last = math.floor((west + 180) / 360), math.ceil((east + 180) / 360) - 1

@@ -64,6 +64,7 @@ def difference(one: GeoBox, other: GeoBox) -> str | None:
         other: named second.
 
     """
+    # Everything that differs is told at once, so that nobody mends the CRS only to be told of the corners next.
     found = []
     if one.crs is not None and other.crs is not None and not same_crs(one, other):
         found.append(f"their coordinate reference systems are {called(one)} and {called(other)}")
@@ -83,6 +84,7 @@ def repeats(coarse: GeoBox, fine: GeoBox) -> int | None:
     They fit if both begin at one corner, in one coordinate reference system, with pixels that divide each other; the
     coarse one may reach beyond the fine one by less than one of its pixels.
     """
+    # If the coarse grid's pixels, divided, are the fine grid's, repeating them is exact.
     ratio = max(1, round(abs(coarse.affine.determinant / fine.affine.determinant) ** 0.5))
     repeated = GeoBox(fine.shape, coarse.affine @ Affine.scale(1 / ratio), coarse.crs)
     beyond = coarse.shape[0] * ratio - fine.shape[0], coarse.shape[1] * ratio - fine.shape[1]

@@ -53,6 +53,7 @@ class Hdf4Raster:
             from pyhdf.SD import SD, SDC
         except ImportError as error:
             raise MissingExtraError(f"{path} is HDF4, and reading it", "hdf4") from error
+        # All that headers ask for is read at once, under the lock; values are read as they are asked for.
         with _ONE_AT_A_TIME:
             try:
                 self._file = SD(path, SDC.READ)

@@ -71,6 +71,7 @@ def inspect_all(paths: Sequence[str]) -> dict[str, File]:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         if not any(map(is_remote, paths)):
             return {path: _inspect(path) for path in paths}
+        # A header of a file on a server is one or two requests, most of which is waiting.
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             try:
                 return dict(zip(paths, pool.map(_inspect, paths), strict=True))

@@ -88,20 +88,23 @@ def open_image(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         file, product = of_file(name, question), sensor_named(layout.sensor)
+    # From here as `open_scene` goes: bands by name where the file has names, nodata of each band, one scale for all.
     file = without_alpha(file, None if any(file.descriptions) else list(layout.bands), product)
     numbers, days = _numbers(file, layout, bands)
     dates = tuple(dates) if dates is not None else days
     steps = [{band: FileBand(name, number) for band, number in zip(bands, row, strict=True)} for row in numbers]
-    entries = {entry: band for step in steps for band, entry in step.items()}
+    entries = [entry for step in steps for entry in step.values()]
     missing = {entry: missing_of(file, entry.index, *layout.nodata) for entry in entries}
     scene = Layout(steps, {name: file}, None, product, missing, name, file.dtypes[numbers[0][0] - 1])
+    # A published dataset's values mean what its paper says, whatever its tags say; a folder of one's own is settled
+    # like a scene.
     gain, bias = layout.gain, layout.bias
     if layout.said is not None:
         scale, offset = layout.said
-        scales = {entry: scale_tag(*file.scaling[entry.index - 1]).of(product) for entry in entries}
-        settled = settle(scales, list(steps[-1].values()), scale, offset, name, entries)
+        scene.scales = {entry: scale_tag(*file.scaling[entry.index - 1]).of(product) for entry in entries}
+        settled = settle(scene, scale, offset)
         assert settled.gain is not None
-        gain, bias, scene.adjust = settled.gain, settled.bias, settled.adjust
+        gain, bias = settled.gain, settled.bias
         if product.product == "sentinel-2" and settled.offset is None:
             _ask_for_offset(name, layout, dates)
     pixels = pixels_of(scene).judged(gain, bias)

@@ -61,6 +61,11 @@ class Layout:
     adjust: dict[FileBand, tuple[float, float]] = field(default_factory=dict)
     """Factor and summand that bring a band's values to the scale of the others."""
 
+    @property
+    def finest(self) -> File:
+        """A file with the pixels of the scene's grid."""
+        return next(file for path, file in self.files.items() if self.repeat.get(path, 1) == 1)
+
 
 def lay_out(paths: Sequence[str], given: Given) -> Layout:
     """Finds (date, band) in files; see `prithvi.open_scene` for what is given.
@@ -73,6 +78,8 @@ def lay_out(paths: Sequence[str], given: Given) -> Layout:
     _refuse_several_grids(files)
     where = shown(paths[0]) if len(paths) == 1 else f"{Path(shown(paths[0])).name} and {len(paths) - 1} more files"
     where = granules_named(paths) or where
+    # File names of a known product state the sensor. HLS L30 and S30 have one scale and may stand side by side;
+    # products whose values mean different things may not.
     if given.sensor is None:
         said = {name.sensor for name in map(read_file_name, paths) if name.sensor}
         if len(said) > 1 and len({sensor_named(s).gain for s in said}) > 1:
@@ -165,6 +172,7 @@ def _stacked(file: File, given: Given) -> _Table:
         return {None: {name: FileBand(file.path, number) for name, number in given.bands.items()}}
     if given.bands is not None:
         return _by_order(file, given)
+    # The file's own band descriptions: names, each perhaps with a date beside it ('blue 2022-05-01').
     split = [split_description(text) if text else (None, None) for text in file.descriptions]
     common = ask_for_bands([name for name, _ in split], file.count, given.sensor, where)
     table: _Table = {}
@@ -209,6 +217,7 @@ def _finish(table: _Table, files: Sequence[File], given: Given, where: str) -> L
     known, dates = [date for date in table if date is not None], given.dates
     if known and len(known) != len(table):
         raise SceneError(f"{where}: some bands have a date and some have none.")
+    # Dates come from names of files or bands, all or none. Without any, a single step takes its date from the user.
     order = sorted(known, key=as_time) if known else [None]  # without a date there is one step
     steps = [table[date] for date in order]
     first = list(steps[0])
@@ -222,6 +231,8 @@ def _finish(table: _Table, files: Sequence[File], given: Given, where: str) -> L
         raise SceneError(f"{where} has {len(steps)} dates and {len(dates)} were given.")
     for stated, day in zip(when or (), sorted(dates or ()), strict=False):
         agree(stated, day, where)
+    # Nodata and scale are looked up for each band of each date: files of one scene need not agree on them, and the
+    # product may differ from file to file (L30 beside S30).
     by_path = {file.path: file for file in files}
     missing, scales = {}, {}
     for entry in (entry for step in steps for entry in step.values()):

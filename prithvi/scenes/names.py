@@ -48,7 +48,13 @@ _DSWX = re.compile(r"^(OPERA_L3_)?DSWx[-_]HLS_", re.IGNORECASE)
 """Layers of the water product that OPERA makes of an HLS granule, which often lie beside it."""
 
 
-def _day(text: str, form: str, name: str) -> dt.date:
+def day_of(text: str, form: str, name: str) -> dt.date:
+    """The day that a name states in some form of `strptime`.
+
+    Raises:
+        SceneError: there is no such day.
+
+    """
     try:
         day = dt.datetime.strptime(text, form).date()
         if day.strftime(form) != text:  # day 366 of a year with 365
@@ -75,19 +81,19 @@ def read_file_name(path: str | Path) -> Named:
         return Named(
             f"hls-{match['product'].lower()}",
             identifier,
-            _day(match["date"], "%Y%j", name),
+            day_of(match["date"], "%Y%j", name),
             ancillary=part is not None and identifier is None and not is_tiff,
             nodata=-1000 if match["version"] == "1" else None,
         )
     if match := _SENTINEL.match(name):
-        return Named(None, band_id(match["band"]), _day(match["date"], "%Y%m%d", name))
+        return Named(None, band_id(match["band"]), day_of(match["date"], "%Y%m%d", name))
     if match := _LANDSAT_C2.match(name):
         number = int(match["number"])
         sensor = f"landsat-{number}-c2-l2" if number in (8, 9) else "landsat-457-c2-l2"
-        return Named(sensor, band_id(match["band"]), _day(match["date"], "%Y%m%d", name))
+        return Named(sensor, band_id(match["band"]), day_of(match["date"], "%Y%m%d", name))
     if match := _LANDSAT_ESPA.match(name):
         sensor = "landsat-8-espa-sr" if match["number"] == "8" else "landsat-457-espa-sr"
-        return Named(sensor, band_id(match["band"]), _day(match["date"], "%Y%j", name))
+        return Named(sensor, band_id(match["band"]), day_of(match["date"], "%Y%j", name))
     return Named()
 
 
@@ -116,7 +122,7 @@ def split_description(description: str) -> tuple[str, dt.date | None]:
 
     """
     days = {
-        _day(match["iso"] or match["compact"], "%Y-%m-%d" if match["iso"] else "%Y%m%d", f"band {description!r}")
+        day_of(match["iso"] or match["compact"], "%Y-%m-%d" if match["iso"] else "%Y%m%d", f"band {description!r}")
         for match in _DATE.finditer(description)
     }
     rest = [part.strip(" _@:|-") for part in _DATE.sub("\0", description).split("\0")]
@@ -128,6 +134,8 @@ def are_unnamed(names: Sequence[str | None]) -> bool:
     programs write them ("Band 1", "Layer_2", "scene_3", "4").
     """
     parts = [re.fullmatch(r"(.*?)0*(\d{1,3})", (name or "").strip()) for name in names]
+    # 'Band 1', 'Band 2', ... in the order of the file are no names; 'B02', 'B03' are, which do not count from the
+    # first.
     places = [int(part[2]) if part else -1 for part in parts]
     counted = places in (list(range(1, len(names) + 1)), list(range(len(names))))
     words = {part[1].lower() for part in parts if part}
@@ -150,6 +158,7 @@ _NO_VALUES = re.compile(
 
 def without_shared_words(names: Sequence[str]) -> list[str]:
     """`names` less the words with which all of them begin and end (a site, "clipped")."""
+    # Words are compared from both ends until they differ; the last word left of the shortest name always stays.
     words = [re.split(r"([\s_.,:-]+)", name) for name in names]
     shortest = min(map(len, words), default=0)
     begin = end = 0
@@ -189,6 +198,8 @@ def read_names(names: Sequence[str | None], sensor: Sensor | None, where: str) -
 
     """
     given = [name for name in names if name]
+    # Each name is read by itself first, then all of them together decide what is still open: the product (by ids that
+    # only one has), and whether numbers are ids or places.
     readings = {name: read_name(name) for name in given}
     if not any(map(_says_something, readings.values())):
         readings = dict(zip(given, map(read_name, without_shared_words(given)), strict=True))

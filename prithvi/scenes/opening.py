@@ -96,6 +96,8 @@ def open_scene(
         source = of_dataset(source, told)
     elif not isinstance(source, xr.DataArray):
         refuse_plain(source)
+    # Whatever the source is, it becomes a Layout: one file band for each date and band name, decided from metadata
+    # alone. Arrays have their pixels already, and only take their names, dates and place from theirs.
     source = _of_archive(source, scale is not None)
     when = as_days(dates) if dates is not None else None
     given = Given(_numbered(bands, told), told, when, order, scale, offset, nodata)
@@ -106,13 +108,15 @@ def open_scene(
         layout = lay_out_items(source, given)
     else:
         layout = lay_out(_files(cast("str | Path | Sequence[str | Path]", source)), given)
-    names = {entry: name for step in layout.steps for name, entry in step.items()}
-    settled = settle(layout.scales, list(layout.steps[-1].values()), scale, offset, layout.where, names)
-    layout.adjust = settled.adjust
+    # What the values mean is settled once for all bands, by the rule of precedence in `scales`: bands and dates that
+    # state another scale than the reference are converted when they are read.
+    settled = settle(layout, scale, offset)
     scene = _from_files(layout) if array is None else adjusted(array, layout)
     known = layout.sensor
     if offset is None and settled.offset is None:
         _ask_for_offset(layout, scene, settled.gain)
+    # The attributes are written anew: whatever else a file or array carried (names of bands, statistics, its own scale)
+    # need not hold of what this scene is by now.
     stated = SceneInfo.of(scene)  # by an array that was a scene before
     scene.attrs = SceneInfo(
         source=layout.where,
@@ -123,7 +127,7 @@ def open_scene(
         sensor=known.name if known else stated.sensor,
         dtype=layout.dtype,
         missing=sorted({value for values in layout.nodata.values() for value in values}),
-        unscaled=[names[entry] for entry in settled.unknown] or (),
+        unscaled=list(settled.unknown) or (),
         unknown_bands=list(layout.unknown) or (),
         unnamed=layout.unnamed,
     ).attrs()
@@ -166,6 +170,7 @@ def _files(source: str | Path | Sequence[str | Path]) -> list[str]:
             files.append(name)
         else:
             raise SceneError(f"there is no file {name}.")
+    # Quality and angle files of a granule often lie in the folder, or match the same pattern, as its bands.
     bands = [name for name in files if not read_file_name(name).ancillary]
     if not bands:
         raise SceneError(f"no file with bands was given{': only ' + ', '.join(files) if files else ''}.")
@@ -201,6 +206,9 @@ def _chunk(layout: Layout) -> tuple[int, int]:
     """Rows and columns of a piece: strips of whole width of local files, as maps are made row by row; whole blocks of
     about 512 pixels of files on servers, and of bands half as fine.
     """
+    # A piece is a whole number of the file's blocks, so that no block is decoded for two pieces. Bands of a coarser
+    # grid count with the size that their blocks have on the scene's; far coarser ones would make pieces too large for
+    # memory, and are read again instead.
     sizes = [
         [length * layout.repeat.get(path, 1) for length in file.blocks]
         for path, file in layout.files.items()
@@ -215,12 +223,11 @@ def _chunk(layout: Layout) -> tuple[int, int]:
 def _from_files(layout: Layout) -> xr.DataArray:
     """The lazy array of a layout, missing pixels NaN."""
     pixels = pixels_of(layout, _chunk(layout))
-    finest = next(file for path, file in layout.files.items() if layout.repeat.get(path, 1) == 1)
     scene = xr.DataArray(SceneArray.of(pixels), dims=("time", "band", "y", "x"), coords={"band": list(layout.steps[0])})
     if layout.dates is not None:
         scene = scene.assign_coords(time=np.array(layout.dates, dtype="datetime64[ns]"))
-    placed: xr.DataArray = scene.rio.write_crs(finest.wkt)
-    return write_grid(placed, finest.grid)
+    placed: xr.DataArray = scene.rio.write_crs(layout.finest.wkt)
+    return write_grid(placed, layout.finest.grid)
 
 
 def _ask_for_offset(layout: Layout, scene: xr.DataArray, gain: float | None) -> None:

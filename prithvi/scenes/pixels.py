@@ -155,6 +155,8 @@ class SceneArray(da.Array):
     def of(cls, pixels: ScenePixels) -> SceneArray:
         """The array of some pixels; its pieces lie where the scene's do, so that no block of a file is in two."""
         rows, columns = pixels.piece
+        # Pieces are counted on the scene's own grid, also of a selection that begins within one: neighbours of a piece
+        # border share no block of a file.
         pieces = _runs(pixels.rows // rows), _runs(pixels.columns // columns)
         chunks = ((1,) * pixels.shape[0], (pixels.shape[1],), *pieces)
         name = f"scene-{tokenize(pixels)}"
@@ -173,6 +175,8 @@ class SceneArray(da.Array):
         """A selection, read from the files where it is one number, slice or list for each axis."""
         pixels, key = self.pixels, index if isinstance(index, tuple) else (index,)
         key += (slice(None),) * (4 - len(key))
+        # xarray asks axis by axis with numbers, slices and at most one list at a time. What else numpy and Dask allow
+        # (masks, several lists, Dask arrays as indices) is theirs to do, on pieces that were read.
         numbers = [isinstance(part, (int, np.integer)) for part in key]
         lists = [isinstance(part, (list, np.ndarray)) and np.ndim(part) == 1 for part in key]
         known = sum(numbers) + sum(lists) + sum(isinstance(part, slice) for part in key)
@@ -203,7 +207,6 @@ def _runs(numbers: Places) -> tuple[int, ...]:
 
 def pixels_of(layout: Layout, piece: tuple[int, int] = (256, sys.maxsize)) -> ScenePixels:
     """The pixels of a layout on the grid of its finest file; `piece` is in rows and columns, see `ScenePixels`."""
-    finest = next(file for path, file in layout.files.items() if layout.repeat.get(path, 1) == 1)
     kinds, planes = [], []
     for step in layout.steps:
         found = []
@@ -214,7 +217,7 @@ def pixels_of(layout: Layout, piece: tuple[int, int] = (256, sys.maxsize)) -> Sc
             found.append(plane_of(file, entry.index, layout.nodata[entry], repeat, adjust))
         planes.append(tuple(found))
     row_bytes = sum(_row_bytes(file) for file in layout.files.values())
-    rows, columns = map(np.arange, finest.shape)
+    rows, columns = map(np.arange, layout.finest.shape)
     return ScenePixels(tuple(planes), rows, columns, np.result_type(*kinds), row_bytes, piece)
 
 

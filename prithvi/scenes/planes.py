@@ -82,6 +82,8 @@ def convert(
 
 def read_planes(raster: rasterio.DatasetReader, planes: Sequence[Plane], window: Window) -> list[Values]:
     """(band, y, x) values of an open file, then masks of all bands or of each, whose 0 means that there is no data."""
+    # One call for all bands: files that interleave them decode each block once. Masks are asked for only where a header
+    # says that there is one, as GDAL would make them up from nodata otherwise.
     indexes = [plane.index for plane in planes]
     alpha, masked = planes[0].alpha, [plane.masked for plane in planes]
     parts = [raster.read(indexes, window=window)]
@@ -94,24 +96,32 @@ def read_planes(raster: rasterio.DatasetReader, planes: Sequence[Plane], window:
     return parts
 
 
-def of_file(path: str, question: Callable[[rasterio.DatasetReader], Answer]) -> Answer:
+def of_file(
+    path: str,
+    question: Callable[[rasterio.DatasetReader], Answer],
+    broken: str = "cannot be opened as a raster: it is damaged or of no known format.",
+) -> Answer:
     """Asks a file, which then stays open in this thread to be read.
 
     Raises:
-        SceneError: it cannot be opened.
+        SceneError: it cannot be asked; `broken` ends the sentence.
 
     """
     try:
         return ask(path, question, _handles)
     except RasterioError as error:
-        raise SceneError(f"{path} cannot be opened as a raster: it is damaged or of no known format.") from error
+        raise SceneError(f"{path} {broken}") from error
 
 
 def read_window(path: str, planes: Sequence[Plane], window: Window) -> list[Values]:
-    try:
-        return ask(path, lambda raster: read_planes(raster, planes, window), _handles)
-    except RasterioError as error:
-        raise SceneError(f"{path} is damaged or cut short: it opens, but pixels cannot be read.") from error
+    """`read_planes` of a file by its path.
+
+    Raises:
+        SceneError: it is damaged where it is read, or its server does not give it.
+
+    """
+    damaged = "is damaged or cut short: it opens, but pixels cannot be read."
+    return of_file(path, lambda raster: read_planes(raster, planes, window), damaged)
 
 
 class _Handles(threading.local):
@@ -126,6 +136,8 @@ class _Handles(threading.local):
 
     def take(self, path: str) -> rasterio.DatasetReader | None:
         """The open file, if it was not written anew since."""
+        # GDAL's handles share a position in the file with those of a parent process, so a forked worker starts without
+        # any.
         if self.process != os.getpid():
             self.__init__()  # type: ignore[misc]
         return self.open.pop(self._key(path), None)

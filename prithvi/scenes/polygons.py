@@ -74,6 +74,7 @@ def mend(shapes: Sequence[Any] | npt.NDArray[Any]) -> tuple[npt.NDArray[Any], np
     place that is enclosed twice for a hole). Lines and points that are left of it go.
     """
     result = np.array(shapes, dtype=object)
+    # Only broken geometries are touched: GEOS may move the corners of sound ones.
     broken: npt.NDArray[np.bool_] = ~(shapely.is_valid(result) | shapely.is_missing(result))
     for at in np.flatnonzero(broken):
         whole = shapely.make_valid(result[at], method="structure", keep_collapsed=False)
@@ -117,6 +118,7 @@ def cut_at_date_line(shape: Any) -> list[Any]:
     west, _, east, _ = shapely.bounds(shape)
     if not np.isfinite(west):
         return []
+    # Each whole turn around the Earth that the shape reaches into is cut out and moved back to -180 to 180.
     turns = whole_turns(west, east)
     if turns == (0,):
         return [part for part in shapely.get_parts(shape) if not part.is_empty]
@@ -163,6 +165,7 @@ def unwrapped(shape: Any) -> Any:
     """
 
     def moved(places: Coordinates) -> Coordinates:
+        # A step of more than half a turn from one point to the next is a jump of the numbers and not of the place.
         turns = np.append(0.0, -np.round(np.diff(places[:, 0]) / 360).cumsum())
         continued: Coordinates = places + np.column_stack([360 * turns, np.zeros(len(turns))])
         return continued

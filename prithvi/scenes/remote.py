@@ -13,7 +13,7 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol, TypeVar
 from urllib.parse import urlparse
 
@@ -73,11 +73,10 @@ def ask(path: str, question: Callable[[rasterio.DatasetReader], Answer], kept: K
         if old is None:
             old = Hdf4Raster(path) if is_hdf4(path) else rasterio.open(path)
         return _answer(old, path, question, kept)
-    begun, opened, number = time.monotonic(), False, 0
-    while number < _TRIES:
-        if number:
-            time.sleep(0.5 * number)
+    opened = False
+    for _ in _tries():
         try:
+            # The raster that a thread has open is asked first; should that fail, it is opened anew and asked again.
             # The options hold in this thread. None of another thread's headers may reach this server.
             options = {"GDAL_HTTP_HEADERS": os.environ.get("GDAL_HTTP_HEADERS", ""), **gdal_environment([path])}
             with rasterio.Env(**options):
@@ -94,8 +93,7 @@ def ask(path: str, question: Callable[[rasterio.DatasetReader], Answer], kept: K
         except RasterioError as error:
             _failures[path] = _failures.get(path, 0) + 1
             trouble, said = error, _chain(error)
-        number += 1
-        if _for_good(said) or time.monotonic() - begun > _PATIENCE:
+        if _for_good(said):
             break
     raise SceneError(_sentence(path, said, opened)) from trouble
 
@@ -123,13 +121,9 @@ def fetch_text(address: str, limit: int = 64_000_000) -> str:
         SceneError: it cannot be fetched.
 
     """
-    begun = time.monotonic()
-    for number in range(_TRIES):
-        if number:
-            time.sleep(0.5 * number)
+    for _ in _tries():
         try:
-            request = _request(address)
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(_request(address), timeout=10) as answer:
                 return str(answer.read(limit).decode("utf-8"))
         except urllib.error.HTTPError as error:
             error.close()
@@ -139,9 +133,18 @@ def fetch_text(address: str, limit: int = 64_000_000) -> str:
             trouble, said = error, f"CURL error: {_reason(error)}"
         except UnicodeDecodeError as error:
             raise SceneError(f"{shown(address)} is no text.") from error
-        if _for_good(said) or time.monotonic() - begun > _PATIENCE:
+        if _for_good(said):
             break
     raise SceneError(_sentence(address, said, opened=False)) from trouble
+
+
+def _tries() -> Iterator[int]:
+    """Numbers of the tries, each after a longer pause; none begins once patience has ended."""
+    begun = time.monotonic()
+    for number in range(_TRIES):
+        if time.monotonic() - begun <= _PATIENCE:
+            time.sleep(0.5 * number)
+            yield number
 
 
 def _name(path: str) -> str:
@@ -179,6 +182,8 @@ def _sentence(path: str, said: str, opened: bool) -> str:
     where, host = shown(path), urlparse(path).netloc.rpartition("@")[2]
     if "Range downloading not supported" in said:
         return f"{where} can only be had as a whole, as {host} sends no parts of files: download it and open the copy."
+    # GDAL's words hold the server's status or curl's reason, unless another thread's failure is remembered: then one
+    # byte is asked for to learn them.
     status, curl = _status(said), re.search(r"CURL error: ([^/]+(?:/[^/ ]+)*)", said)
     if status is None and curl is None and path.lower().startswith(("http://", "https://")):
         probed = _probe(path)

@@ -19,6 +19,7 @@ from xml.etree import ElementTree
 
 from prithvi.catalog import SENSORS
 from prithvi.errors import SceneError
+from prithvi.scenes.names import day_of
 from prithvi.scenes.remote import is_remote
 from prithvi.scenes.stac_items import PRODUCT
 
@@ -82,10 +83,7 @@ def _image(path: str) -> _Image | None:
         return _Image(path, granule, layer, metres, match["level"], None)
     if match := _COMPACT.match(name):
         metres = int(match["metres"]) if match["metres"] else None
-        try:
-            date = dt.datetime.strptime(match["date"], "%Y%m%d").date()
-        except ValueError as error:
-            raise SceneError(f"{path} names the day {match['date']}, which does not exist: rename it.") from error
+        date = day_of(match["date"], "%Y%m%d", path)
         return _Image(path, match["granule"], match["layer"], metres, "2A" if metres else "1C", date)
     return None
 
@@ -125,6 +123,8 @@ def items_of(source: Any) -> list[pystac.Item] | None:
     foreign = [str(name) for name, images in zip(names, found, strict=True) if images is None]
     if foreign:
         raise SceneError(f"{foreign[0]} and files of Sentinel-2 products were given together: give one or the other.")
+    # Images are sorted by granule, whichever folder or file of the product led to them, so that a product, a part of it
+    # and a list of its files give one item.
     products: dict[tuple[str, str], list[_Image]] = {}
     for image in (image for images in found for image in images or ()):
         products.setdefault((str(image.folder), image.granule), []).append(image)
@@ -172,6 +172,7 @@ def _images_of(name: str) -> list[_Image] | None:
     if path.is_dir():
         if any(file.suffix.lower() in (".tif", ".tiff", ".vrt", ".hdf") for file in path.iterdir()):
             return None  # a folder of the user's own, whatever else lies in it
+        # A product, a granule, IMG_DATA and R10m are all folders above images; the same patterns find these from each.
         files = sorted(str(file) for place in _IMAGES for file in path.glob(f"{place}*.jp2"))
         return [image for image in map(_image, files) if image is not None] or None
     image = _image(name)
@@ -222,6 +223,7 @@ def _item(images: Sequence[_Image], name: str | None) -> pystac.Item:
     for band in _ORDER:
         sizes = [image for image in images if image.layer == band]
         if sizes:
+            # Of a band in several pixel sizes the one that was measured, or else the finest.
             native = _NATIVE[band]
             best = min(sizes, key=lambda image: (image.metres not in (None, native), image.metres))
             values: dict[str, float] = {}
@@ -253,6 +255,7 @@ class _Said:
 
 def _metadata(image: _Image) -> _Said:
     """What is said of an image by the metadata file above it that names its granule, else by the product's name."""
+    # Folders of several products may lie inside each other: a metadata file counts if it names this granule.
     for name, text in _files_above(image.path):
         if image.granule.encode() in text:
             return _parsed(name, text)
@@ -288,6 +291,7 @@ def _parsed(name: str, text: bytes) -> _Said:
         raise SceneError(f"{name} is damaged ({error}): download the product again.") from error
     # Elements of Sen2Cor's products until 2018 begin with L2A_.
     elements = [(element.tag.rpartition("}")[2].removeprefix("L2A_"), element) for element in root.iter()]
+    # The first element of each name counts: general information comes first in the schema.
     texts: dict[str, str] = {}
     for tag, element in elements:
         texts.setdefault(tag, (element.text or "").strip())

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import datetime as dt
 import warnings
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING
 
 from prithvi.catalog import Sensor
 from prithvi.errors import SceneError
+
+if TYPE_CHECKING:
+    from prithvi.scenes.layout import FileBand, Layout
 
 OFFSET_SINCE = dt.date(2022, 1, 25)
 """When processing baseline 04.00 of Sentinel-2 began, whose values are 1,000 higher."""
 _SAME = 1e-6
 """Relative difference of numbers that are one number in float32."""
 
-Key = TypeVar("Key", bound=Hashable)
 Linear = tuple[float, float]
 """Gain and bias: reflectance = value x gain + bias."""
 
@@ -46,17 +48,15 @@ class Scales:
 
 
 @dataclass(frozen=True)
-class Settled(Generic[Key]):
-    """What is taken for the values of a scene."""
+class Settled:
+    """What is taken for the values of a scene, to which those of all bands are brought when they are read."""
 
     gain: float | None
     """None where nobody states it."""
     bias: float
     offset: float | None
     """What is added to each stored value, where somebody says so."""
-    adjust: dict[Key, Linear]
-    """Factor and summand that bring the values of a band to this gain and bias."""
-    unknown: tuple[Key, ...]
+    unknown: tuple[str, ...]
     """Bands of which nobody states the scale, while others have one."""
 
 
@@ -67,23 +67,13 @@ def scale_tag(scale: float, offset: float) -> Scales:
     return Scales((scale, offset), offset=offset / scale if offset and scale else None)
 
 
-def settle(
-    bands: Mapping[Key, Scales],
-    last: Sequence[Key],
-    scale: float | None,
-    offset: float | None,
-    where: str,
-    names: Mapping[Key, str],
-) -> Settled[Key]:
-    """The rule of precedence for the bands of a scene.
+def settle(layout: Layout, scale: float | None, offset: float | None) -> Settled:
+    """The rule of precedence for the bands of a scene; sets what brings each to one scale (`layout.adjust`).
 
     Args:
-        bands: what is said of each.
-        last: the bands of the last date; to what the first of them has the values of all are brought.
+        layout: of the scene. To what the first band of the last date has the values of all are brought.
         scale: value = reflectance x scale, as the user says.
         offset: added to every value before it is scaled, as the user says.
-        where: how to call the scene in a message.
-        names: how to call each band.
 
     Raises:
         SceneError: an offset without any scale, or a scale that is not above 0.
@@ -92,8 +82,10 @@ def settle(
         UserWarning: the user's, the file's and the product's numbers differ.
 
     """
-    found: dict[Key, Linear] = {}
-    offsets: dict[Key, float | None] = {}
+    bands, where = layout.scales, layout.where
+    names = {entry: name for step in layout.steps for name, entry in step.items()}
+    found: dict[FileBand, Linear] = {}
+    offsets: dict[FileBand, float | None] = {}
     for key, said in bands.items():
         base = said.tag or said.usual
         added = said.offset if offset is None or said.settled else offset
@@ -107,21 +99,22 @@ def settle(
     if not found:
         if offset is not None:
             raise SceneError(f"{where}: an offset of {offset} needs a scale or a sensor beside it.")
-        return Settled(None, 0.0, None, {}, ())
+        return Settled(None, 0.0, None, ())
     _tell_differences(bands, found, where, names)
-    reference = next((key for key in last if key in found), next(iter(found)))
+    # One gain and bias for the whole scene; a band that has others is brought to these when it is read.
+    reference = next((key for key in layout.steps[-1].values() if key in found), next(iter(found)))
     gain, bias = found[reference]
-    adjust = {
+    layout.adjust = {
         key: (own[0] / gain, (own[1] - bias) / gain)
         for key, own in found.items()
         if abs(own[0] / gain - 1) > _SAME or abs(own[1] - bias) > _SAME * max(abs(bias), gain)
     }
     known = None if None in offsets.values() else offsets[reference]
-    return Settled(gain, bias, known, adjust, tuple(key for key in bands if key not in found))
+    return Settled(gain, bias, known, tuple(names[key] for key in bands if key not in found))
 
 
 def _tell_differences(
-    bands: Mapping[Key, Scales], found: Mapping[Key, Linear], where: str, names: Mapping[Key, str]
+    bands: Mapping[FileBand, Scales], found: Mapping[FileBand, Linear], where: str, names: Mapping[FileBand, str]
 ) -> None:
     """Warns where what is taken is not what the file states, or not what its product has."""
     told = set()

@@ -61,14 +61,22 @@ _COLLECTIONS = (
 class _Asset:
     """One band of an item, before its file is opened."""
 
-    path: str
-    index: int
-    band: str
+    entry: FileBand
     scale: float | None
     offset: float | None
     nodata: tuple[float, ...]
     rank: tuple[bool, bool, bool]
     """Lower is better where several assets hold the same band."""
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One date of a scene: its item, and which asset holds which band."""
+
+    item: pystac.Item
+    day: dt.date
+    sensor: Sensor | None
+    assets: Mapping[str, _Asset]
 
 
 def lay_out_items(source: Any, given: Given) -> Layout:
@@ -85,39 +93,38 @@ def lay_out_items(source: Any, given: Given) -> Layout:
         raise BandError(
             "assets of STAC items and of products have names and no numbers: name the bands (blue, green, ...)."
         )
-    items, dates, offset = read_stac(source), given.dates, given.offset
+    items, offset = read_stac(source), given.offset
     names = [item.id for item in items]
-    where = granules_named(names) or shown(
-        items[0].id if len(items) == 1 else f"{items[0].id} and {len(items) - 1} more items"
-    )
-    if dates is not None and len(dates) != len(items):
-        raise SceneError(f"{where} has {len(items)} dates and {len(dates)} were given.")
-    said: Sequence[dt.date | None] = dates if dates is not None else [None] * len(items)
-    times = moments(names)
-    days = [times.get(item.id, _day(item, day)) for item, day in zip(items, said, strict=True)]
-    twice = sorted({str(day) for day in days if days.count(day) > 1})
-    if twice:
-        same = ", ".join(item.id for item, day in zip(items, days, strict=True) if str(day) == twice[0])
+    where = granules_named(names) or shown(names[0] + (f" and {len(names) - 1} more items" if len(names) > 1 else ""))
+    if given.dates is not None and len(given.dates) != len(items):
+        raise SceneError(f"{where} has {len(items)} dates and {len(given.dates)} were given.")
+    times, found = moments(names), []
+    said_days: Sequence[dt.date | None] = given.dates or [None] * len(items)
+    for item, said in zip(items, said_days, strict=True):
+        sensor = _sensor(item, given.sensor)
+        found.append(_Step(item, times.get(item.id, _day(item, said)), sensor, _bands(item, sensor)))
+    found.sort(key=lambda step: as_time(step.day))
+    days = [step.day for step in found]
+    if twice := sorted({str(day) for day in days if days.count(day) > 1}):
+        same = ", ".join(step.item.id for step in found if str(step.day) == twice[0])
         raise SceneError(f"{same} are of the same date ({twice[0]}): a scene has one item a date, of one tile.")
-    order = sorted(range(len(items)), key=lambda number: as_time(days[number]))
-    items, days = [items[number] for number in order], [days[number] for number in order]
-    sensors = [_sensor(item, given.sensor) for item in items]
-    tables = [_bands(item, sensor) for item, sensor in zip(items, sensors, strict=True)]
-    wanted = _wanted(given.bands, tables, items)
-    chosen = [{name: table[name] for name in wanted} for table in tables]
-    files = inspect_all(list(dict.fromkeys(asset.path for table in chosen for asset in table.values())))
+    wanted = _wanted(given.bands, found)
+    found = [replace(step, assets={name: step.assets[name] for name in wanted}) for step in found]
+    # Only the files of bands that are used are opened, for their headers: an item lists a dozen assets more.
+    files = inspect_all(list(dict.fromkeys(asset.entry.path for step in found for asset in step.assets.values())))
     repeat = _repeats(files, where)
+    # Values mean what the item says; where it is silent, what the file's tags say; then what the product has. The same
+    # holds for nodata, but there every value that anybody names counts.
     scales: dict[FileBand, Scales] = {}
     missing: dict[FileBand, tuple[float, ...]] = {}
     unsaid: dict[FileBand, dt.date] = {}
-    for item, sensor, day, table in zip(items, sensors, days, chosen, strict=True):
-        for asset in table.values():
-            file, entry = files[asset.path], FileBand(asset.path, asset.index)
-            scales[entry] = _scales(item, asset, sensor, file, offset)
-            if scales[entry].offset is None and sensor is not None and sensor.product == "sentinel-2":
-                unsaid[entry] = day
-            said_here = (given.nodata, *asset.nodata, sensor.nodata if sensor else None)
-            missing[entry] = missing_of(file, asset.index, *missing.get(entry, ()), *said_here)
+    for step, asset in [(each, asset) for each in found for asset in each.assets.values()]:
+        file, entry, sensor = files[asset.entry.path], asset.entry, step.sensor
+        scales[entry] = _scales(step.item, asset, sensor, file, offset)
+        if scales[entry].offset is None and sensor is not None and sensor.product == "sentinel-2":
+            unsaid[entry] = step.day
+        usual = sensor.nodata if sensor else None
+        missing[entry] = missing_of(file, entry.index, *missing.get(entry, ()), given.nodata, *asset.nodata, usual)
     if len(unsaid) < len(scales) and max(unsaid.values(), default=OFFSET_SINCE) < OFFSET_SINCE:
         # A date before 2022 of which nothing is said, among others that say it, is taken for one without the 1,000.
         # Alone, its values are looked at too: the archive's reprocessing put the 1,000 into older dates.
@@ -127,19 +134,19 @@ def lay_out_items(source: Any, given: Given) -> Layout:
             f"{where}: --offset {offset:g} is not used, as values of its processing baseline never carry the 1,000.",
             stacklevel=3,
         )
-    steps = [{name: FileBand(asset.path, asset.index) for name, asset in table.items()} for table in chosen]
+    # The archive processed everything anew as collection 1, so that even images from before 2022 may carry the 1,000.
+    # Of a product on disk whose metadata were lost nobody can tell: the user is told what was assumed.
     alone = offset is None and len(unsaid) == len(scales) and max(unsaid.values()) < OFFSET_SINCE
-    if alone and PRODUCT in items[-1].properties:
+    if alone and PRODUCT in found[-1].item.properties:
         warnings.warn(
             f"{where} has no metadata beside it; its values are taken not to carry the +1,000 that the archive's "
             "reprocessing (collection 1) puts into every date (say --offset 0, or -1000 if it is of that).",
             stacklevel=3,
         )
+    steps = [{name: asset.entry for name, asset in step.assets.items()} for step in found]
     first = next(iter(steps[0].values()))
-    return Layout(
-        steps, files, days, _one_sensor(sensors), missing, where, files[first.path].dtypes[first.index - 1], scales,
-        repeat=repeat,
-    )  # fmt: skip
+    dtype, sensor = files[first.path].dtypes[first.index - 1], _one_sensor([step.sensor for step in found])
+    return Layout(steps, files, days, sensor, missing, where, dtype, scales, repeat=repeat)
 
 
 def _day(item: pystac.Item, given: dt.date | None) -> dt.date:
@@ -179,6 +186,7 @@ def _bands(item: pystac.Item, sensor: Sensor | None) -> dict[str, _Asset]:
     """Common name to the asset that holds it."""
     found: dict[str, _Asset] = {}
     for key, asset in item.assets.items():
+        # Pictures and metadata are no bands. Without a media type the suffix has to be that of a raster.
         roles = set(asset.roles or ())
         if key.lower() in _NO_BANDS or roles & {"visual", "overview", "thumbnail", "metadata"}:
             continue
@@ -193,12 +201,13 @@ def _bands(item: pystac.Item, sensor: Sensor | None) -> dict[str, _Asset]:
             name = _common(key if len(entries) == 1 else "", entry, sensor)
             if name is None:
                 continue
+            # One band may be in several assets: a file of its own is preferred to a stack, GeoTIFF to JPEG 2000 (which
+            # decodes far slower), and https to s3, which needs credentials.
             rank = (len(entries) > 1, "jp2" in kind or suffix == ".jp2", path.startswith("s3://"))
             nodata = _numbers(entry.get("nodata"))
-            own = _Asset(
-                path, index, name, _number(entry.get("raster:scale", entry.get("scale"))),
-                _number(entry.get("raster:offset", entry.get("offset"))), nodata, rank,
-            )  # fmt: skip
+            scale = _number(entry.get("raster:scale", entry.get("scale")))
+            offset = _number(entry.get("raster:offset", entry.get("offset")))
+            own = _Asset(FileBand(path, index), scale, offset, nodata, rank)
             if name not in found or own.rank < found[name].rank:
                 found[name] = own
     return found
@@ -206,6 +215,8 @@ def _bands(item: pystac.Item, sensor: Sensor | None) -> dict[str, _Asset]:
 
 def _described(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What an asset says of each of its bands: `bands`, `eo:bands` and `raster:bands`, and what holds for all."""
+    # STAC 1.1 has one list `bands`; 1.0 has one for each extension, in the same order. They are laid over each other,
+    # above what the asset says of all of its bands at once.
     lists = [fields[key] for key in ("bands", "eo:bands", "raster:bands") if isinstance(fields.get(key), list)]
     count = max((len(part) for part in lists), default=1) or 1
     whole = {
@@ -224,6 +235,7 @@ def _common(key: str, entry: Mapping[str, Any], sensor: Sensor | None) -> str | 
     """Our name of a band, by its id in the product, its common name, or its asset's key."""
     said = str(entry.get("eo:common_name", entry.get("common_name")) or "").lower()
     identifiers = [str(entry.get("name") or ""), key]
+    # Where the product is known its band ids are exact, and common names are not (`nir` of Sentinel-2 is B08 or B8A).
     if sensor is not None:
         for text in identifiers:
             identifier = band_id(re.sub(r"^(OLI|TM|ETM|TIRS|MSI)_", "", text, flags=re.I))
@@ -237,22 +249,19 @@ def _common(key: str, entry: Mapping[str, Any], sensor: Sensor | None) -> str | 
     return None
 
 
-def _wanted(
-    bands: Sequence[str] | None, tables: Sequence[Mapping[str, _Asset]], items: Sequence[pystac.Item]
-) -> list[str]:
+def _wanted(bands: Sequence[str] | None, steps: Sequence[_Step]) -> list[str]:
     """The bands to open: those named, or all reflective ones that every item has."""
     if bands is not None:
         names = list(check_names(bands))
-        for item, table in zip(items, tables, strict=True):
-            lacking = [name for name in names if name not in table]
+        for step in steps:
+            lacking = [name for name in names if name not in step.assets]
             if lacking:
-                raise BandError(f"{item.id} has no {', '.join(lacking)}; it has {', '.join(table) or 'no known band'}.")
+                has = ", ".join(step.assets) or "no known band"
+                raise BandError(f"{step.item.id} has no {', '.join(lacking)}; it has {has}.")
         return names
-    common = [name for name in WAVELENGTHS if all(name in table for table in tables) and name not in _LEFT_OUT]
+    common = [name for name in WAVELENGTHS if all(name in step.assets for step in steps) and name not in _LEFT_OUT]
     if not common:
-        said = "; ".join(
-            f"{item.id} has {', '.join(table) or 'none'}" for item, table in zip(items, tables, strict=True)
-        )
+        said = "; ".join(f"{step.item.id} has {', '.join(step.assets) or 'none'}" for step in steps)
         raise BandError(
             f"no band was recognised that all items have: {said}. Assets need common names (eo:bands, bands) or keys "
             "such as blue; or name the sensor."
@@ -262,7 +271,8 @@ def _wanted(
 
 def _scales(item: pystac.Item, asset: _Asset, sensor: Sensor | None, file: File, told: float | None) -> Scales:
     """What is said of an asset's values: by the item, else by the file; and what the product usually has."""
-    own = scale_tag(*file.scaling[asset.index - 1])
+    # The item's numbers replace the file's one by one: either may state only a scale, or only an offset.
+    own = scale_tag(*file.scaling[asset.entry.index - 1])
     gain, bias = own.tag or (sensor.gain if sensor else None, 0.0)
     gain, bias = asset.scale or gain, bias if asset.offset is None else asset.offset
     if gain is not None and (asset.scale is not None or asset.offset is not None):
@@ -309,6 +319,7 @@ def _baseline(item: pystac.Item) -> float | None:
 
 def _repeats(files: Mapping[str, File], where: str) -> dict[str, int]:
     """How often each file's pixels are repeated to lie on the finest grid."""
+    # Coarser bands are repeated, never interpolated: each value stays one that was measured.
     fine = min(files.values(), key=lambda file: abs(file.transform.determinant))
     found = {}
     for file in files.values():

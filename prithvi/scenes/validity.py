@@ -88,6 +88,7 @@ class Tally:
             height: rows that were read.
 
         """
+        # Rows are read more than once (overlapping windows, a sample beforehand) and count the first time only.
         new = self._new[date, first : first + height]
         for reason, (where, values) in found.items():
             here = np.zeros_like(where)
@@ -149,6 +150,8 @@ def strike(
     """
     found: dict[str, tuple[Mask, Values]] = {}
     kinds = whole if whole is not None else [values.dtype for values in stored]
+    # Fill is looked for before impossible values are struck out: a pixel of -9999 in every band is both, and is told as
+    # impossible.
     alike = _alike(stored, kinds)
     if alike is not None:
         alike &= np.isfinite(into).any(axis=0)
