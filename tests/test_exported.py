@@ -59,9 +59,7 @@ def test_dates_and_places_may_be_missing(dated: FittedModel, tmp_path: Path) -> 
             found.append(program.module(images, *coordinates))
             assert (found[-1] - ours.module(images, *coordinates)).abs().max() <= 1e-5
     assert all((found[0] - other).abs().max() > 1e-3 for other in found[1:])
-    with pytest.raises(
-        ModelError, match=r"coordinates have shape \(2, 2, 2\); this exported program takes \(2, 3, 2\)"
-    ):
+    with pytest.raises(ModelError, match=r"dates have shape \(2, 2, 2\); this exported program takes \(batch, 3, 2\)"):
         program.module(images, dates[:, :2])
 
 

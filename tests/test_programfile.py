@@ -155,7 +155,6 @@ def test_another_process_of_this_user_opens_what_was_exported(
     ("values", "message"),
     [
         ({"format": "prithvi-program/9"}, "has the format 'prithvi-program/9'; this version reads 'prithvi-program/1'"),
-        ({"torch": None}, "does not say the torch that wrote it"),
         ({"classes": [{"value": 0, "name": "land", "color": "E8E4D0"}]}, "speaks of 6 x 1 x 32 x 32, 1 x 32 x 32"),
         ({"classes": [{"value": 0, "name": "land", "color": "pale"}]}, "classes is"),
         ({"classes": []}, "either classes or a quantity"),
@@ -168,7 +167,7 @@ def test_another_process_of_this_user_opens_what_was_exported(
         ({"quantity": {"name": "x", "mean": 0, "std": 1, "unit": ""}}, "either classes or a quantity"),
         ({"contract": {"bands": ["blue"]}}, "the contract lacks mean, std"),
         ({"contract": {"bands": ["blue"], "mean": ["?"], "std": [1]}}, "could not convert"),
-        ({"contract": None}, "not complete"),
+        ({"contract": None}, "contract is 'None'"),
         ({"more": 1}, "not complete"),
     ],
 )  # fmt: skip

@@ -171,7 +171,7 @@ class Predictor:
 
     def facts(self) -> dict[str, Any]:
         """What a program's record and the key of a resumed map keep, as plain JSON values."""
-        plain = {name: getattr(self, name) for name in FACTS}
+        plain = {name: getattr(self, name) for name in _FACTS}
         plain["contract"] = self.contract.to_dict()
         plain["classes"] = [entry.to_dict() for entry in self.classes]
         plain["quantity"] = self.quantity.to_dict() if self.quantity is not None else None
@@ -185,29 +185,21 @@ class Predictor:
             ConfigError: a field is missing, unknown or of another kind.
 
         """
-        if not isinstance(facts, Mapping) or set(facts) != set(FACTS):
-            named = sorted(facts) if isinstance(facts, Mapping) else type(facts).__name__
-            raise ConfigError(f"the model's record is not complete: it needs {', '.join(FACTS)}; found {named}.")
-        for name, fits in _KINDS.items():
+        if not isinstance(facts, Mapping) or set(facts) != set(_FACTS):
+            raise ConfigError(f"the model's record is not complete: it needs {', '.join(_FACTS)} and nothing else.")
+        for name, fits in _FACTS.items():
             if not fits(facts[name]):
                 raise ConfigError(f"{name} is {str(facts[name])[:80]!r}, which no model's record has.")
-        try:
-            plain = dict(facts)
-            plain["contract"] = Contract.from_dict(plain["contract"])
-            plain["classes"] = tuple(ClassEntry(**entry) for entry in plain["classes"])
-            plain["quantity"] = Quantity(**plain["quantity"]) if plain["quantity"] else None
-            return cls(module, **plain)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"the model's record is not complete: {type(error).__name__} {error}.") from error
+        plain = dict(facts)
+        plain["contract"] = Contract.from_dict(plain["contract"])
+        plain["classes"] = tuple(ClassEntry(**entry) for entry in plain["classes"])
+        plain["quantity"] = Quantity(**plain["quantity"]) if plain["quantity"] else None
+        return cls(module, **plain)
 
 
 FittedModel = Predictor
 Mappable = Predictor
 """Both are names of 0.1."""
-
-FACTS = (
-    "contract", "window", "frames", "patch", "classes", "quantity", "temperature", "coordinates", "name", "sha256",
-)  # fmt: skip
 
 
 def _is_count(value: Any) -> bool:
@@ -225,16 +217,19 @@ def _is_class(entry: Any) -> bool:
     )
 
 
-_KINDS: dict[str, Callable[[Any], bool]] = {
+_FACTS: dict[str, Callable[[Any], bool]] = {
+    "contract": lambda value: isinstance(value, Mapping),
     "window": _is_count,
     "frames": _is_count,
     "patch": _is_count,
-    "coordinates": lambda value: isinstance(value, bool),
+    "classes": lambda value: isinstance(value, list) and all(map(_is_class, value)),
+    "quantity": lambda value: value is None or isinstance(value, Mapping),
     "temperature": lambda value: type(value) in (int, float) and 0 < value < math.inf,
+    "coordinates": lambda value: isinstance(value, bool),
     "name": lambda value: isinstance(value, str),
     "sha256": lambda value: isinstance(value, str),
-    "classes": lambda value: isinstance(value, list) and all(map(_is_class, value)),
 }
+"""What a program's record keeps, in its order, and whether a value is of the kind that a record has."""
 
 
 def distinct_color(index: int) -> int:

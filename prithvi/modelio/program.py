@@ -11,8 +11,7 @@ import io
 import json
 import logging
 import math
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
@@ -25,22 +24,19 @@ from prithvi.files import atomic_file
 from prithvi.modelio import programfile
 from prithvi.modelio.predictor import Predictor
 
-FORMAT = "prithvi-program/1"
-
 
 class Program(nn.Module):
     """An opened program, called as any module of a `Predictor` is: dates and places may be missing.
 
     Args:
         graph: the program's own module.
-        shape: (band, T, Y, X) of the images that it takes.
-        coordinates: whether it takes dates and places.
+        shapes: see `_shapes`.
 
     """
 
-    def __init__(self, graph: nn.Module, shape: tuple[int, int, int, int], coordinates: bool) -> None:
+    def __init__(self, graph: nn.Module, shapes: Sequence[tuple[int, ...]]) -> None:
         super().__init__()
-        self.graph, self.shape, self.coordinates = graph, shape, coordinates
+        self.graph, self.shapes = graph, shapes
 
     def forward(
         self, images: Tensor, temporal_coords: Tensor | None = None, location_coords: Tensor | None = None
@@ -48,30 +44,24 @@ class Program(nn.Module):
         """See `Predictor.module`; the images are of the program's own size.
 
         Raises:
-            ModelError: images of another shape, or dates and places that the program does not take.
+            ModelError: inputs of another shape, or dates and places that the program does not take.
 
         """
-        if images.ndim != 5 or tuple(images.shape[1:]) != self.shape or images.shape[0] < 1:
-            raise ModelError(
-                f"the images have shape {tuple(images.shape)}; this exported program takes (batch, "
-                f"{', '.join(map(str, self.shape))}): batch, band, time, y, x."
-            )
-        images = images.to(torch.float32)
-        inputs = [images]
-        if self.coordinates:
-            # A pair with a NaN counts as unknown, and adds nothing.
-            for given, shape in ((temporal_coords, (self.shape[1], 2)), (location_coords, (2,))):
-                told = images.new_full((len(images), *shape), math.nan) if given is None else given.to(torch.float32)
-                if told.shape != (len(images), *shape):
-                    raise ModelError(
-                        f"the coordinates have shape {tuple(told.shape)}; this exported program takes "
-                        f"{(len(images), *shape)}."
-                    )
-                inputs.append(told)
-        elif temporal_coords is not None or location_coords is not None:
+        given = {"images": images, "dates": temporal_coords, "places": location_coords}
+        if len(self.shapes) == 1 and (temporal_coords is not None or location_coords is not None):
             raise ModelError("this exported program takes neither dates nor places: it was trained without them.")
-        scores: Tensor = self.graph(*inputs)
-        return scores
+        inputs = []
+        for (name, value), shape in zip(given.items(), self.shapes, strict=False):
+            if value is None:  # NaN counts as unknown, and adds nothing
+                value = images.new_full((len(images), *shape), math.nan)
+            if value.ndim == 0 or len(value) < 1 or value.shape != (len(images), *shape):
+                raise ModelError(
+                    f"the {name} have shape {tuple(value.shape)}; this exported program takes (batch, "
+                    f"{', '.join(map(str, shape))})."
+                )
+            inputs.append(value.to(torch.float32))
+        logits: Tensor = self.graph(*inputs)
+        return logits
 
     def train(self, mode: bool = True) -> Program:
         """Nothing changes: what is exported is the model in evaluation mode, and torch refuses to be asked."""
@@ -120,7 +110,7 @@ def export(model: Predictor, path: str | Path) -> Path:
     if isinstance(model.module, Program):
         raise ModelError(f"{what} is an exported program already: copy its file.")
     program = _traced(model, what)
-    record = {"format": FORMAT, "torch": str(torch.__version__), "facts": model.facts()}
+    record = {"format": programfile.FORMAT, "torch": str(torch.__version__), "facts": model.facts()}
     with atomic_file(path) as written:
         try:
             torch.export.save(program, str(written), extra_files={programfile.RECORD: json.dumps(record, indent=2)})
@@ -137,9 +127,7 @@ def _traced(model: Predictor, what: str) -> Any:
 
     module = copy.deepcopy(model.module).cpu().eval().requires_grad_(False)
     # Two windows: a batch of one would be taken for a size that never changes.
-    inputs = [torch.zeros(2, *_shape(model))]
-    if model.coordinates:
-        inputs += [torch.zeros(2, model.frames, 2), torch.zeros(2, 2)]
+    inputs = [torch.zeros(2, *shape) for shape in _shapes(model)]
     batch = torch.export.Dim("batch", min=1)
     try:
         with torch.no_grad(), redirect_stderr(io.StringIO()):  # where torch prints the graph of what failed
@@ -183,7 +171,7 @@ def open_program(path: str | Path, trust: bool = False) -> Predictor:
     import torch.export
 
     path = Path(path)
-    record = _record(programfile.read_record(path), path)
+    record = programfile.read_record(path)
     if not trust and not programfile.was_exported_here(path):
         raise CheckpointError(
             f"{path} was not exported by you on this machine, and torch may run code that such a file holds: if you "
@@ -195,61 +183,37 @@ def open_program(path: str | Path, trust: bool = False) -> Predictor:
             graph = program.module()
     except Exception as error:  # each version of torch has its own ways to fail on another's files
         raise CheckpointError(
-            f"{path} was written by torch {record['torch']}, and torch {torch.__version__} cannot open it "
-            f"({_first_line(error)}): export the model again with this torch, or fetch the file again."
+            f"{path} was written by torch {str(record.get('torch'))[:60]}, and torch {torch.__version__} cannot open "
+            f"it ({_first_line(error)}): export the model again with this torch, or fetch the file again."
         ) from error
     try:
         predictor = Predictor.from_facts(graph, record.get("facts"))
-    except (PrithviError, ValueError) as error:
+    except (PrithviError, ValueError, TypeError) as error:
         raise ConfigError(f"{path} ({programfile.RECORD}): {error}") from error
     _check_fits(program, predictor, path)
-    predictor.module = Program(graph.requires_grad_(False), _shape(predictor), predictor.coordinates)
+    predictor.module = Program(graph.requires_grad_(False), _shapes(predictor))
     return predictor
-
-
-def _record(text: str, path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} has a damaged {programfile.RECORD}: export the model again.") from error
-    found = record.get("format") if isinstance(record, dict) else None
-    if found != FORMAT:
-        raise ConfigError(f"{path} has the format {found!r}; this version reads {FORMAT!r}.")
-    if not isinstance(record.get("torch"), str) or not re.fullmatch(r"[\w.+-]{1,60}", record["torch"]):
-        raise ConfigError(f"{path} does not say the torch that wrote it: export the model again.")
-    return dict(record)
 
 
 def _check_fits(program: Any, model: Predictor, path: Path) -> None:
     """Whether the record speaks of what the program takes and gives."""
-    shapes = {
-        node.name: tuple(node.meta["val"].shape) for node in program.graph.nodes if isinstance(_value(node), Tensor)
-    }
-    signature = program.graph_signature
-    found = [shapes.get(name, ())[1:] for name in (*signature.user_inputs, *signature.user_outputs)]
-    wanted: list[tuple[int, ...]] = [_shape(model)]
-    if model.coordinates:
-        wanted += [(model.frames, 2), (2,)]
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes}
+    names = (*program.graph_signature.user_inputs, *program.graph_signature.user_outputs)
+    found = [tuple(getattr(values.get(name), "shape", ()))[1:] for name in names]
     outputs = 1 if model.quantity is not None else len(model.classes)
-    wanted.append((outputs, model.window, model.window))
+    wanted = [*_shapes(model), (outputs, model.window, model.window)]
     if found != wanted:
+        said = [", ".join(" x ".join(map(str, shape)) for shape in shapes) for shapes in (found, wanted)]
         raise ConfigError(
-            f"{path} holds a program from and to {_said(found)}, and its {programfile.RECORD} speaks of "
-            f"{_said(wanted)}: export the model again."
+            f"{path} holds a program from and to {said[0]}, and its {programfile.RECORD} speaks of {said[1]}: export "
+            "the model again."
         )
 
 
-def _value(node: Any) -> Any:
-    return node.meta.get("val")
-
-
-def _said(shapes: list[tuple[int, ...]]) -> str:
-    return ", ".join(" x ".join(map(str, shape)) for shape in shapes)
-
-
-def _shape(model: Predictor) -> tuple[int, int, int, int]:
-    """(band, T, Y, X) of what a model is given."""
-    return len(model.contract.bands), model.frames, model.window, model.window
+def _shapes(model: Predictor) -> list[tuple[int, ...]]:
+    """Shapes of a model's inputs for one window: (band, T, Y, X) images and, if it takes them, dates and places."""
+    images = len(model.contract.bands), model.frames, model.window, model.window
+    return [images, (model.frames, 2), (2,)] if model.coordinates else [images]
 
 
 def largest_difference(model: Predictor, program: Predictor, windows: int = 3, seed: int = 0) -> float:
@@ -263,17 +227,13 @@ def largest_difference(model: Predictor, program: Predictor, windows: int = 3, s
 
     """
     draw = torch.Generator().manual_seed(seed)
-    shape = _shape(model)
+    images, *coordinates = (torch.randn(windows, *shape, generator=draw) for shape in _shapes(model))
     mean, std = (torch.tensor(values)[:, None, None, None] for values in (model.contract.mean, model.contract.std))
-    images = mean + std * torch.randn(windows, *shape, generator=draw)
+    images = mean + std * images
     images[torch.rand(images.shape, generator=draw) < 0.05] = math.nan
-    coordinates: list[Tensor] = []
-    if model.coordinates:
-        coordinates = [
-            torch.rand(windows, model.frames, 2, generator=draw) * torch.tensor([8.0, 364.0])
-            + torch.tensor([2016.0, 0.0]),
-            torch.rand(windows, 2, generator=draw) * torch.tensor([180.0, 360.0]) - torch.tensor([90.0, 180.0]),
-        ]
+    if coordinates:  # around a day of summer 2020, and around the equator
+        dates, places = coordinates
+        coordinates = [torch.tensor([2020.0, 180.0]) + torch.tensor([2.0, 60.0]) * dates, 40.0 * places]
     with torch.inference_mode():
         one, other = (found.module.cpu()(images, *coordinates) for found in (model, program))
         difference = (one - other).abs().max()

@@ -7,14 +7,17 @@ machine, known by its SHA-256, or if the caller says that it is trusted.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import struct
 import zipfile
 from pathlib import Path
+from typing import Any
 
-from prithvi.errors import CheckpointError
+from prithvi.errors import CheckpointError, ConfigError
 from prithvi.files import sha256_once
 
+FORMAT = "prithvi-program/1"
 SUFFIX = ".pt2"
 RECORD = "prithvi.json"
 """Name of this package's record among a program's extra files."""
@@ -34,14 +37,15 @@ class Trusted(str):
     __slots__ = ()
 
 
-def read_record(path: Path) -> str:
-    """The text of this package's record in a program, after the archive's sizes were found plausible.
+def read_record(path: Path) -> dict[str, Any]:
+    """The record in a program: `format`, `torch` and `facts` (see `Predictor.facts`).
 
-    Files in it are stored and not compressed, do not overlap, and have the check sums that stand beside them (torch
-    does not compare these), so that opening it takes no more memory than the file has bytes.
+    The archive's sizes are checked first. Its files are stored and not compressed and do not overlap, so that opening
+    it takes no more memory than it has bytes; and they have the check sums beside them, which torch does not compare.
 
     Raises:
         CheckpointError: not there, not a program of this package's, damaged, or sizes that no program has.
+        ConfigError: the record is damaged or of another version.
 
     """
     try:
@@ -62,7 +66,7 @@ def read_record(path: Path) -> str:
             damaged = archive.testzip()
             if damaged is not None:
                 raise CheckpointError(f"{path} is damaged ({damaged}): fetch it again.")
-            return archive.read(records[0]).decode("utf-8", errors="replace")
+            text = archive.read(records[0])
     except CheckpointError:
         raise
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
@@ -78,6 +82,14 @@ def read_record(path: Path) -> str:
         RuntimeError,
     ) as error:
         raise CheckpointError(f"{path} is no program file, or was cut short ({error}): fetch it again.") from error
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} has a damaged {RECORD}: export the model again.") from error
+    found = record.get("format") if isinstance(record, dict) else None
+    if found != FORMAT:
+        raise ConfigError(f"{path} has the format {found!r}; this version reads {FORMAT!r}.")
+    return dict(record)
 
 
 def remember(path: Path) -> None:

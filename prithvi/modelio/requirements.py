@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -74,7 +73,7 @@ def requirements_of(source: str) -> Requirements | None:
     """
     try:
         if source.endswith(programfile.SUFFIX):
-            facts = json.loads(programfile.read_record(Path(source)))["facts"]
+            facts = programfile.read_record(Path(source))["facts"]
             return Requirements(Contract.from_dict(facts["contract"]), int(facts["frames"]), int(facts["patch"]))
         if not Path(source).is_dir() and hub.split_id(source) is None:
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,17 +21,19 @@ from prithvi.process import settings_kept
 class DataModule:
     """What one of TerraTorch's data modules does to the pixels; its MEANS and STDS are read where it is installed."""
 
-    module: str
-    scale: float
+    module: str = ""
+    scale: float = 1.0
     """Reflectance times this is what MEANS and STDS are of."""
-    level: str
-    resolution: float
-    classes: tuple[str, ...]
+    level: str | None = None
+    resolution: float | None = None
+    classes: tuple[str, ...] = ()
     zero_reduced: bool = False
     """Whether its `reduce_zero_label` is on unless a configuration says otherwise."""
 
     def statistics(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Mean and std of each band, by common name."""
+        """Mean and std of each band, by common name; empty of a data module that is not known here."""
+        if not self.module:
+            return {}, {}
         try:
             with settings_kept():
                 module = importlib.import_module(f"terratorch.datamodules.{self.module}")
@@ -66,6 +69,11 @@ class Run:
     """Class of the data module, without its module."""
     data_options: Mapping[str, Any]
 
+    @property
+    def known(self) -> DataModule:
+        """What is known of its data module."""
+        return DATA_MODULES.get(self.data, DataModule())
+
     def contract(
         self,
         path: Path,
@@ -76,8 +84,8 @@ class Run:
         scale: float | None,
     ) -> Contract:
         """Bands and statistics as the data module had them, or as they were given; see `open_fine_tune`."""
-        known, options = DATA_MODULES.get(self.data), self.data_options
-        means, stds = known.statistics() if known is not None else ({}, {})
+        known, options = self.known, self.data_options
+        means, stds = known.statistics()
         named = bands or options.get("output_bands") or options.get("bands") or options.get("dataset_bands")
         try:
             names = check_names([str(name) for name in named or list(means) or backbone_bands or ()])
@@ -85,7 +93,7 @@ class Run:
             raise CheckpointError(f"{path}: {error} Pass bands= (common names in the model's order).") from error
         if mean is not None and std is not None:
             scale = 10_000.0 if scale is None else scale
-        elif known is not None:
+        elif means:
             fresh = [name for name in names if name not in means]
             if fresh:
                 raise CheckpointError(f"{path}: {self.data} has no mean of {', '.join(fresh)}: pass mean= and std=.")
@@ -106,11 +114,8 @@ class Run:
                 "trained with), or mean= and std= (reflectance x 10,000)."
             )
         resized = any("Resize" in name for name, _ in self.transforms())
-        return Contract(
-            bands=names, mean=tuple(mean), std=tuple(std), scale=scale,
-            level=known.level if known is not None else None,
-            resolution=known.resolution if known is not None and not resized else None,
-        )  # fmt: skip
+        resolution = None if resized else known.resolution
+        return Contract(names, tuple(mean), tuple(std), scale, level=known.level, resolution=resolution)
 
     def transforms(self) -> list[tuple[str, dict[str, Any]]]:
         """Class and options of what the training images went through."""
@@ -130,19 +135,16 @@ class Run:
 
     def classes(self, number: int) -> list[str]:
         """Names of so many classes: the data module's, or numbers."""
-        known = DATA_MODULES.get(self.data)
-        if known is not None and len(known.classes) == number:
-            return list(known.classes)
-        return [f"class {index}" for index in range(number)]
+        named = len(self.known.classes) == number
+        return list(self.known.classes) if named else [f"class {index}" for index in range(number)]
 
     def values(self, number: int) -> list[int]:
         """The label files' values of so many classes: from 1 on where TerraTorch took 1 from each (reduce_zero_label).
 
         Without a configuration nobody knows, and they are counted from 0 as the model's outputs are.
         """
-        known = DATA_MODULES.get(self.data)
-        reduced = self.data_options.get("reduce_zero_label", known is not None and known.zero_reduced)
-        return list(range(1, number + 1)) if reduced is True else list(range(number))
+        first = int(self.data_options.get("reduce_zero_label", self.known.zero_reduced) is True)
+        return list(range(first, first + number))
 
 
 def find_run(path: Path, config: str | Path | None) -> Run:
@@ -158,8 +160,9 @@ def find_run(path: Path, config: str | Path | None) -> Run:
 
 
 def _beside(path: Path) -> Path | None:
-    for folder in (path.parent, *([path.parent.parent] if path.parent.name == "checkpoints" else [])):
-        found = [file for file in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]) if _is_of_a_run(file)]
+    above = [path.parent.parent] if path.parent.name == "checkpoints" else []
+    for folder in (path.parent, *above):
+        found = [file for file in sorted((*folder.glob("*.yaml"), *folder.glob("*.yml"))) if _is_of_a_run(file)]
         named = [file for file in found if file.name == "config.yaml"] or found
         if len(named) > 1:
             names = ", ".join(file.name for file in named)
@@ -170,11 +173,9 @@ def _beside(path: Path) -> Path | None:
 
 
 def _is_of_a_run(file: Path) -> bool:
-    try:
-        plain = _read(file)
-    except ConfigError:
-        return False
-    return {"model", "data"} <= set(plain) and not file.stem.endswith("_deploy")
+    with contextlib.suppress(ConfigError):
+        return {"model", "data"} <= set(_read(file)) and not file.stem.endswith("_deploy")
+    return False
 
 
 def _read(file: Path) -> dict[str, Any]:
