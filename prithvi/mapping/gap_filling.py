@@ -65,12 +65,11 @@ def fill(
         clear: (time, y, x) True or 1 where clear, False or 0 under clouds; None where clouds are NaN already. Where it
             states dates each date gets its own, in whatever order; without, they are taken in order.
             `prithvi.mapping.clear_of` makes it of files.
-        masks: instead of `clear`: cloud mask files, date to file (`{"2022-05-31": "clouds.tif"}`) or in the order of
-            the dates.
+        masks: instead of `clear`: cloud masks by date (`{"2022-05-31": "clouds.tif"}`) or in the order of the dates.
         masks_are: what the masks hold, where their names do not say it; see `prithvi.mapping.clear_of`.
-        together: how many dates are seen together, the one that is filled and its neighbours; default what the model
-            was made for, all for `nearest` and `linear`, or three. In each window the neighbours are those next in
-            time, within eight dates, that know something there.
+        together: number of dates given to the filler at once (temporal context), the filled one included; by default
+            as many as the model was made for, all for `nearest` and `linear`, or three. In each window they are those
+            next in time, within eight dates, that know something there.
         window: side of the squares that are filled one by one, in pixels; default that of the model, or less where the
             series is smaller than that.
         stride: pixels between them; default half a window.
@@ -201,11 +200,11 @@ def fill_series(
         window: side of the squares that are filled one by one, in pixels; default that of the model, 224 of any other.
         stride: pixels between them; default half a window, so that overlaps blend.
         uncertainty: whether to write it; it takes two more runs of every window with gaps.
-        resume: go on from the rows that an interrupted run of the same finished.
+        resume: keep the rows that an interrupted run with the same inputs and options has finished.
         device: torch device; default a GPU where there is one.
         inputs: files or folders of the series and its masks, for the record in every file, and so that a run that is
             gone on with is one of the same; default what the series names as its source.
-        command: what stands in the files as the command that made them.
+        command: written to the files as the command that made them.
         progress: called with the windows done and their number in all.
 
     Raises:

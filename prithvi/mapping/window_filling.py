@@ -97,9 +97,9 @@ class FillWindows:
     together: int | None
     uncertainty: bool
 
-    def __call__(self, pixels: torch.Tensor, middles: list[tuple[float, float]]) -> torch.Tensor:
+    def __call__(self, pixels: torch.Tensor, centres: list[tuple[float, float]]) -> torch.Tensor:
         assert len(pixels) == 1
-        latitude, longitude = self.ground.places(middles)[0].tolist()
+        latitude, longitude = self.ground.places(centres)[0].tolist()
         image = pixels[0].numpy()
         times = np.full((image.shape[1], 2), np.nan, np.float32)
         if self.ground.dates is not None:
