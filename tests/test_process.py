@@ -124,6 +124,51 @@ def test_calls_leave_the_callers_precision(fitted: FittedModel, tmp_path: Path) 
     assert torch.get_float32_matmul_precision() == "medium"
 
 
+def test_map_fill_and_embed_leave_the_process_as_it_was(tmp_path: Path) -> None:
+    """Settings of torch, Python and GDAL; and malloc is tuned by commands alone."""
+    python(
+        f"""
+        import numpy as np
+        import prithvi
+        from prithvi.catalog import data_catalog
+        from prithvi.contract import Contract
+        from prithvi.mapping import embed_scene, fill_series, map_scene, mappable_module
+        from prithvi.models import build
+        from prithvi.scenes import crop
+        from rasterio._env import get_gdal_config
+
+        def all_of_it():
+            return state(), sys.argv, get_gdal_config("GDAL_CACHEMAX")
+
+        torch.set_num_threads(2)
+        torch.set_float32_matmul_precision("high")
+        scene = prithvi.open_scene({str(SPAIN)!r}, sensor="sentinel-2-l1c", dates=["2019-09-18"])
+        scene = crop(scene, slice(0, 64), slice(0, 64))
+        folder = data_catalog() / "samples" / "flanders"
+        days = ["2018-05-09", "2018-06-03"]
+        series = prithvi.open_scene([str(folder / f"{{day}}.tif") for day in days], dates=days)
+        contract = Contract(("green", "nir_narrow"), (0.0, 0.0), (1.0, 1.0))
+        module = torch.nn.Flatten(1, 2)  # the bands as scores
+        model = mappable_module(module, contract, classes=["land", "water"], window=32)
+        encoder = build("prithvi_hls_tiny", img_size=64, num_frames=1)
+        before = all_of_it()
+        calls = [
+            lambda: prithvi.map(scene, model).compute(),
+            lambda: map_scene(model, scene, {str(tmp_path / "map.tif")!r}),
+            lambda: prithvi.embed(scene, encoder).compute(),
+            lambda: embed_scene(encoder, scene, {str(tmp_path / "embedding.tif")!r}),
+            lambda: embed_scene(encoder, scene, {str(tmp_path / "embedding.zarr")!r}),
+            lambda: prithvi.fill(series, "linear", masks=[folder / f"{{day}}_clouds.tif" for day in days]).compute(),
+            lambda: fill_series(series, {str(tmp_path / "filled")!r}, "linear"),
+        ]
+        for number, call in enumerate(calls):
+            call()
+            assert all_of_it() == before, (number, before, all_of_it())
+        assert "prithvi.cli" not in sys.modules  # and prithvi.cli.allocator with it
+        """
+    )
+
+
 def test_settings_come_back_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 

@@ -37,7 +37,7 @@ def fill_verb(
     uncertainty: Annotated[
         bool, typer.Option(help="Write DATE_uncertainty.tif; it takes two more runs of every window with gaps.")
     ] = True,
-    resume: Annotated[bool, typer.Option(help="Go on from where an interrupted run of the same stopped.")] = False,
+    resume: Annotated[bool, typer.Option(help="Continue from the rows that an interrupted run has finished.")] = False,
     bands: Annotated[str | None, typer.Option(help="Names of all bands of a file, in order.")] = None,
     sensor: Sensor = None,
     scale: Scale = None,

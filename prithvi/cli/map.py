@@ -1,4 +1,4 @@
-"""`prithvi map`: scenes to maps and what stands beside them."""
+"""`prithvi map`: scenes to maps and the files beside them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def map_verb(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write into.")],
     together: Annotated[
-        bool, typer.Option("--together", help="All that was given is one scene: its bands, or its dates.")
+        bool, typer.Option("--together", help="Treat all inputs as one scene: its bands, or its dates.")
     ] = False,
     bands: shared.Bands = None,
     sensor: shared.Sensor = None,
@@ -54,9 +54,11 @@ def map_verb(
     batch_size: shared.BatchSize = 8,
     device: shared.Device = None,
     compile: Annotated[bool, typer.Option("--compile", help="Compile the model; pays on long runs.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from what an interrupted run has finished.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the rows that an interrupted run has finished.")
+    ] = False,
     scheduler: Annotated[str | None, typer.Option(help="Dask scheduler (tcp://host:8786) to map many scenes.")] = None,
-    retries: Annotated[int, typer.Option(help="Tries more for scenes that fail, of many.", min=0)] = 1,
+    retries: Annotated[int, typer.Option(help="Retries per failed scene (with several scenes).", min=0)] = 1,
     trust: Annotated[
         bool, typer.Option("--trust", help="Open an exported program that is not your own; torch may run code in it.")
     ] = False,

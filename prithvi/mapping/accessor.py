@@ -87,7 +87,7 @@ class PrithviAccessor:
 
         Raises:
             OutputError: it cannot be written.
-            ConfigError: these are no classes.
+            ConfigError: this is no class map.
 
         """
         from prithvi.products.class_polygons import vectorise

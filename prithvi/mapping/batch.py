@@ -75,7 +75,7 @@ def jobs_of(sources: Sequence[str], folder: str | Path, together: bool = False) 
 
     Raises:
         ConfigError: two maps would have the same name.
-        OutputError: a map, or what stands beside it, would be written over its scene.
+        OutputError: a map, or a file beside it, would overwrite its scene.
 
     """
     groups: dict[str, list[str]] = {}
@@ -172,7 +172,7 @@ def map_files(
             `resume` is among them, and on a cluster always: a task there cannot know whether it took over from a
             worker that died.
         scheduler: address of a Dask scheduler (tcp://host:8786) or a client of one; None maps here, one by one. A
-            worker that dies takes its task along; another one goes on from the rows that it had finished.
+            worker that dies takes its task along; another one resumes from the rows that it had finished.
         retries: how often scenes that failed are tried again.
         progress: called with (scenes ended, all scenes).
 

@@ -127,8 +127,8 @@ def map_scene(
         device: torch device; default a GPU where there is one.
         compile: see `prithvi.mapping.inference.Scoring`.
         accept: see `prithvi.scenes.conform`.
-        resume: go on from the rows that an interrupted run of the same finished.
-        command: what stands in the files as the command that made them.
+        resume: keep the rows that an interrupted run with the same inputs and options has finished.
+        command: written to the files as the command that made them.
         progress: called with the windows done and their number in all.
 
     Raises:

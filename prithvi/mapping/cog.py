@@ -81,19 +81,19 @@ class RasterWriter:
     """Context manager: rows are written from top to bottom, `make` makes the products, `publish` puts them in place.
 
     The work lies in `.NAME.partial` beside the products until they are published. It is kept when something goes
-    wrong after the first finished row, and a writer with the same `key` and `resume` goes on from there.
+    wrong after the first finished row, and a writer with the same `key` and `resume` continues there.
 
     Args:
         folder: of the products.
         grid: (..., y, x) whose place and size all of them have.
         rasters: the files; the first gives the work its name.
-        key: what the rows are made of and how; None if they cannot be gone on with.
-        resume: go on from the finished rows of the same key.
+        key: what the rows depend on; None if they cannot be resumed.
+        resume: keep finished rows of the same key.
 
     Attributes:
         start: the first row that is not written yet.
-        made: whether a run of the same key has published everything, and `resume` was said.
-        kept: rows that an interrupted run would go on from.
+        made: True if a published result with this key exists and `resume` is True.
+        kept: rows that would survive this process, and be resumed from.
         work: a folder for files that are to be published together with the rasters.
 
     Raises:

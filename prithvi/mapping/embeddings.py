@@ -108,7 +108,7 @@ def embed_scene(
         batch_size: windows at once.
         device: torch device; default a GPU where there is one.
         accept: see `prithvi.scenes.conform`.
-        command: what stands in the file as the command that made it.
+        command: written to the file as the command that made it.
         progress: called with the windows done and their number in all.
 
     Raises:

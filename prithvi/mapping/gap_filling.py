@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,17 @@ import xarray as xr
 
 from prithvi.bands import WAVELENGTHS, check_names
 from prithvi.contract import Contract
-from prithvi.errors import BandError, ConfigError, SceneError
-from prithvi.files import refuse_overwrite
+from prithvi.errors import BandError, SceneError
+from prithvi.files import fingerprint, refuse_overwrite
 from prithvi.mapping.clear_sky import refuse_nothing_left, without_clouds
 from prithvi.mapping.cog import RasterWriter, count_values, left_out_of
-from prithvi.mapping.engine import Arrays, Part, Target, as_dataset, blank, left_out, write
-from prithvi.mapping.fillers import Fill, Fillable, ModelFill, as_fill, called, dates_of
-from prithvi.mapping.masks import Mask, clear_of
+from prithvi.mapping.engine import Progress, Target, as_dataset, left_out, write
+from prithvi.mapping.fillers import Fillable, ModelFill, as_fill, called, dates_of
+from prithvi.mapping.masks import Mask, clear_by
 from prithvi.mapping.methods import Method
 from prithvi.mapping.result_files import FILLED, NOTHING, OBSERVED, date_labels, series_rasters
-from prithvi.mapping.sliding_window import rows_of
-from prithvi.mapping.temporal_context import Turn, turns
-from prithvi.mapping.window_filling import FillWindows, KeptRows, filled_rows, plan_of
+from prithvi.mapping.temporal_context import turns
+from prithvi.mapping.window_filling import FillRun, plan_of
 from prithvi.products.provenance import Provenance
 from prithvi.scenes import conform, transform_of
 from prithvi.scenes.acquisition_dates import Date, dated, days_of
@@ -64,12 +63,11 @@ def fill(
         clear: (time, y, x) True or 1 where clear, False or 0 under clouds; None where clouds are NaN already. Where it
             states dates each date gets its own, in whatever order; without, they are taken in order.
             `prithvi.mapping.clear_of` makes it of files.
-        masks: instead of `clear`: cloud mask files, date to file (`{"2022-05-31": "clouds.tif"}`) or in the order of
-            the dates.
+        masks: instead of `clear`: cloud masks by date (`{"2022-05-31": "clouds.tif"}`) or in the order of the dates.
         masks_are: what the masks hold, where their names do not say it; see `prithvi.mapping.clear_of`.
-        together: how many dates are seen together, the one that is filled and its neighbours; default what the model
-            was made for, all for `nearest` and `linear`, or three. In each window the neighbours are those next in
-            time, within eight dates, that know something there.
+        together: number of dates given to the filler at once (temporal context), the filled one included; by default
+            as many as the model was made for, all for `nearest` and `linear`, or three. In each window they are those
+            next in time, within eight dates, that know something there.
         window: side of the squares that are filled one by one, in pixels; default that of the model, or less where the
             series is smaller than that.
         stride: pixels between them; default half a window.
@@ -95,7 +93,7 @@ def fill(
 
     """
     series, order = dated(in_order(series)), series.dims
-    clear = _clear(clear, masks, masks_are, series)
+    clear = clear_by(clear, masks, masks_are, series)
     if series.sizes["time"] < 2:
         raise SceneError(
             f"{series.attrs.get('source', 'the series')} has {series.sizes['time']} dates, and a gap is filled from "
@@ -178,7 +176,7 @@ def fill_series(
     device: str | torch.device | None = None,
     inputs: Sequence[str | Path] = (),
     command: str = "prithvi.mapping.fill_series",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> FillResult:
     """Fills every date from the others and writes DATE.tif (int16, reflectance x 10,000, nodata -9999),
     DATE_filled.tif (0 observed, 1 filled, 255 nothing) and DATE_uncertainty.tif (as DATE.tif: the standard error, 0
@@ -200,11 +198,11 @@ def fill_series(
         window: side of the squares that are filled one by one, in pixels; default that of the model, 224 of any other.
         stride: pixels between them; default half a window, so that overlaps blend.
         uncertainty: whether to write it; it takes two more runs of every window with gaps.
-        resume: go on from the rows that an interrupted run of the same finished.
+        resume: keep the rows that an interrupted run with the same inputs and options has finished.
         device: torch device; default a GPU where there is one.
         inputs: files or folders of the series and its masks, for the record in every file, and so that a run that is
             gone on with is one of the same; default what the series names as its source.
-        command: what stands in the files as the command that made them.
+        command: written to the files as the command that made them.
         progress: called with the windows done and their number in all.
 
     Raises:
@@ -222,7 +220,7 @@ def fill_series(
     contract = Contract(names, (0.0,) * len(names), (1.0,) * len(names))
     series = dated(in_order(series))
     labels = _labels(series)
-    clear = _clear(clear, masks, masks_are, series)
+    clear = clear_by(clear, masks, masks_are, series)
     series = without_clouds(conform(series, contract), clear)
     notes: tuple[str, ...] = ()
     if clear is not None:
@@ -232,8 +230,8 @@ def fill_series(
     seen = min(together or dates_of(fill), len(labels))
     order = np.argsort(series["time"].values, kind="stable").tolist()
     rounds, folder = turns(order, seen), Path(folder)
-    ends = ("", "_filled", "_uncertainty")
-    refuse_overwrite((folder / f"{label}{end}.tif" for label in labels for end in ends), inputs)
+    files = [f"{label}{end}.tif" for label in labels for end in ("", "_filled", "_uncertainty")]
+    refuse_overwrite((folder / name for name in files), inputs)
     origin = Provenance(called(fill), str(getattr(fill, "sha256", "")))
     origin = origin.of_scene(series, command, tuple(map(str, inputs)))
     # What the rows depend on: an interrupted run is resumed only if all of it is the same.
@@ -263,55 +261,11 @@ def fill_series(
     return FillResult(paths, int(counts[OBSERVED]), int(counts[FILLED]), int(counts[NOTHING]), notes)
 
 
-@dataclass(frozen=True)
-class FillRun:
-    """The dates of a turn filled from those beside them; a `prithvi.mapping.engine.Run` over the dates it holds."""
-
-    fill: Fill
-    turn: Turn
-    together: int
-    uncertainty: bool = True
-    contract: Contract | None = None
-
-    def outputs(self, target: Target) -> xr.Dataset:
-        """What `fill` gives of the turn's dates, blank."""
-        series = target.grid.isel(time=list(self.turn.wanted))
-        (dates, _, *size), dims = series.shape, series.dims
-        result = xr.Dataset({"image": (dims, blank(series.shape, series.dtype))}, coords=series.coords)
-        result["image"].attrs = series.attrs
-        result["filled"] = (("time", "y", "x"), blank((dates, *size), bool))
-        if self.uncertainty:
-            result["uncertainty"] = (dims, blank(series.shape, np.float32))
-        return result
-
-    def rows(self, scene: xr.DataArray, part: Part) -> Iterator[tuple[int, Arrays]]:
-        """See `prithvi.mapping.engine.Run`."""
-        kept = KeptRows(rows_of(scene, self.contract, part.tally), self.turn.wanted)
-        predict = FillWindows(self.fill, part.ground, self.turn, self.together, self.uncertainty)
-        for rows in part.blend(kept, scene, predict, 1):
-            first = part.rows.start + rows.start
-            observed = kept.take(first, first + rows.valid.shape[0])
-            yield rows.start, filled_rows(rows, observed, self.uncertainty)
-
-
-def _clear(
-    clear: xr.DataArray | None,
-    masks: Sequence[Mask] | Mapping[Date, Mask] | None,
-    masks_are: str | None,
-    series: xr.DataArray,
-) -> xr.DataArray | None:
-    if masks is None:
-        return clear
-    if clear is not None:
-        raise ConfigError("clear= and masks= both say where a series is clear: give one of them.")
-    return clear_of(masks, series, product=masks_are)
-
-
 def _state(series: xr.DataArray, inputs: Sequence[str]) -> dict[str, Any]:
     """What a series is told from another by, as long as its files are not written anew."""
     found = [Path(name) for name in inputs]
     files = [file for path in found for file in (sorted(path.iterdir()) if path.is_dir() else [path]) if file.is_file()]
-    states = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    states = [[str(file), *fingerprint(file)] for file in files]
     return {
         "inputs": list(inputs), "files": states, "shape": list(series.shape),
         "transform": list(transform_of(series))[:6], "gain": series.attrs.get("gain"), "bias": series.attrs.get("bias"),

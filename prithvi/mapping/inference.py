@@ -87,19 +87,19 @@ class Ground:
 
     @classmethod
     def of(cls, scene: xr.DataArray) -> Ground:
-        """A scene's."""
+        """Place and dates of a scene."""
         dates = None
         if "time" in scene.coords:
             dates = torch.from_numpy(year_and_day(scene["time"].values))[None]
         return cls(transform_of(scene), scene.rio.crs, dates)
 
     def below(self, row: int) -> Ground:
-        """That of the rows from `row` on."""
+        """The same for the part of the scene that begins with `row`."""
         return replace(self, transform=self.transform @ Affine.translation(0, row))
 
-    def places(self, middles: list[tuple[float, float]]) -> torch.Tensor:
-        """(B, 2) latitude and longitude of rows and columns; NaN where nobody knows."""
-        rows, columns = zip(*middles, strict=True)
+    def places(self, centres: list[tuple[float, float]]) -> torch.Tensor:
+        """(B, 2) latitude and longitude in degrees of rows and columns; NaN without a coordinate reference system."""
+        rows, columns = zip(*centres, strict=True)
         crs = self.crs.to_wkt() if self.crs is not None else None
         return torch.from_numpy(latitude_longitude(self.transform, crs, rows, columns)).float()
 
@@ -145,30 +145,30 @@ class Scoring:
         if self.threads is not None:
             self.threads.__exit__(*error)
 
-    def __call__(self, pixels: torch.Tensor, middles: list[tuple[float, float]]) -> Iterable[torch.Tensor]:
-        """(B, band, T, y, x) pixels and the row and column of each middle to B times (outputs, y, x) scores."""
+    def __call__(self, pixels: torch.Tensor, centres: list[tuple[float, float]]) -> Iterable[torch.Tensor]:
+        """(B, band, T, y, x) pixels and the row and column of each window centre to B times (outputs, y, x) scores."""
         if self.threads is not None:
-            return self.threads(torch.inference_mode()(self.module), pixels, *self._coordinates(middles))
-        return self._together(pixels, middles)
+            return self.threads(torch.inference_mode()(self.module), pixels, *self._coordinates(centres))
+        return self._together(pixels, centres)
 
-    def _coordinates(self, middles: list[tuple[float, float]]) -> list[torch.Tensor | None]:
+    def _coordinates(self, centres: list[tuple[float, float]]) -> list[torch.Tensor | None]:
         """Dates and places, as far as the module takes them and they are known."""
         if not self.coordinates:
             return []
         dates, there = self.ground.dates, self.ground.crs is not None
         return [
-            dates.to(self.device).expand(len(middles), -1, 2) if dates is not None else None,
-            self.ground.places(middles).to(self.device) if there else None,
+            dates.to(self.device).expand(len(centres), -1, 2) if dates is not None else None,
+            self.ground.places(centres).to(self.device) if there else None,
         ]
 
     @torch.inference_mode()
-    def _together(self, pixels: torch.Tensor, middles: list[tuple[float, float]]) -> torch.Tensor:
+    def _together(self, pixels: torch.Tensor, centres: list[tuple[float, float]]) -> torch.Tensor:
         number = len(pixels)
         images = pixels.to(self.device)
         if self.compiled is not None:  # one shape, so that it is compiled once
             images = torch.cat([images, images[:1].expand(self.batch_size - number, *images.shape[1:])])
-            middles = [*middles, *middles[:1] * (self.batch_size - number)]
-        coordinates = self._coordinates(middles)
+            centres = [*centres, *centres[:1] * (self.batch_size - number)]
+        coordinates = self._coordinates(centres)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
             scores: torch.Tensor = (self.module if self.compiled is None else self.compiled)(images, *coordinates)
         return scores[:number]

@@ -79,6 +79,26 @@ def clear_of(
     return xr.DataArray(clear, dims=("time", "y", "x"), coords=coords, attrs={"masks": told})
 
 
+def clear_by(
+    clear: xr.DataArray | None,
+    masks: Sequence[Mask] | Mapping[Date, Mask] | None,
+    masks_are: str | None,
+    series: xr.DataArray,
+) -> xr.DataArray | None:
+    """What is clear by the arguments `clear`, `masks` and `masks_are` of `prithvi.fill`.
+
+    Raises:
+        ConfigError: both are given.
+        SceneError: see `clear_of`.
+
+    """
+    if masks is None:
+        return clear
+    if clear is not None:
+        raise ConfigError("clear= and masks= both say where a series is clear: give one of them.")
+    return clear_of(masks, series, product=masks_are)
+
+
 def clear_of_sources(
     sources: Sequence[str],
     series: xr.DataArray,

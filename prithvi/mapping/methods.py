@@ -1,4 +1,4 @@
-"""Gaps in a series filled without a model: what every result of gap filling stands beside.
+"""Gaps in a series filled without a model: the baselines of gap filling.
 
 Each function takes (band, T, Y, X) pixels in any unit, (T, Y, X) which of them are known, and (T,) days, and gives the
 series with every pixel that it can fill filled; NaN where it cannot. Known pixels stay as they are.

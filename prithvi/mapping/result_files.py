@@ -71,7 +71,7 @@ def classes_of_result(result: xr.Dataset) -> tuple[ClassEntry, ...]:
     """
     told = result["class"].attrs.get("classes") if "class" in result else None
     if told is None:
-        raise ConfigError("these are no classes: prithvi.map with a segmentation model gives some.")
+        raise ConfigError("this dataset has no class map: use prithvi.map with a segmentation model.")
     return tuple(ClassEntry(**entry) for entry in json.loads(told))
 
 

@@ -37,7 +37,7 @@ Rows = Callable[[int, int], Pixels]
 SLAB = 16
 """Rows that are read, or handed on when they are finished, at once."""
 Predict = Callable[[torch.Tensor, list[tuple[float, float]]], Iterable[torch.Tensor]]
-"""(B, band, T, y, x) pixels of windows, NaN where there is no data, and the row and column of each window's middle, to
+"""(B, band, T, y, x) pixels of windows, NaN where there is no data, and the row and column of each window's centre, to
 (outputs, y, x) scores of each: a (B, outputs, y, x) tensor, or one after the other."""
 
 _MANY = 64
@@ -106,9 +106,9 @@ def blend(
                 batch = columns[first : first + batch_size]
                 for image, column in zip(images, batch, strict=False):
                     image[:] = pixels[..., column : column + plan.window]
-                middles = [(row + plan.window / 2, column + plan.window / 2) for column in batch]
+                centres = [(row + plan.window / 2, column + plan.window / 2) for column in batch]
                 windows = torch.from_numpy(images[: len(batch)]).transpose(1, 2)
-                sums.add(predict(windows, middles), [column // cell for column in batch])
+                sums.add(predict(windows, centres), [column // cell for column in batch])
                 if progress is not None:
                     progress(len(batch))
             if progress is not None:
@@ -195,7 +195,7 @@ def rows_of(scene: xr.DataArray, contract: Contract | None, tally: Tally | None 
 
 
 def look_over(rows: Rows, first: int, last: int) -> None:
-    """Reads rows whose answers are there already (of a run that was gone on with), so that a tally counts them too."""
+    """Reads rows that an interrupted run has finished, so that a tally counts them too."""
     for start in range(first, last, SLAB):
         rows(start, min(start + SLAB, last))
 
@@ -342,7 +342,7 @@ def reflected(size: int, wanted: int) -> npt.NDArray[np.intp]:
 
 def _overhang(width: int, plan: WindowPlan) -> npt.NDArray[np.intp]:
     """Which column stands at each place of a row of windows. The last window mirrors what it has itself, so that it
-    sees the same whatever stands beside it.
+    sees the same in a scene of any width.
     """
     last = plan.columns[-1]
     return np.concatenate([np.arange(last), last + reflected(width - last, plan.window)])

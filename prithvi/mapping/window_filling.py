@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import xarray as xr
 
 from prithvi import windows
+from prithvi.contract import Contract
 from prithvi.errors import ConfigError, SceneError
+from prithvi.mapping.engine import Arrays, Part, Target, blank
 from prithvi.mapping.fillers import Fill, Filled, Known, fill_window
 from prithvi.mapping.inference import Ground
-from prithvi.mapping.sliding_window import BlendedRows, Rows
+from prithvi.mapping.sliding_window import BlendedRows, Rows, rows_of
 from prithvi.mapping.temporal_context import Turn, neighbours
 from prithvi.windows import WindowPlan
 
@@ -47,6 +51,37 @@ def plan_of(fill: Fill, height: int, width: int, window: int | None = None, stri
 
 
 @dataclass(frozen=True)
+class FillRun:
+    """The dates of a turn filled from those beside them; a `prithvi.mapping.engine.Run` over the dates it holds."""
+
+    fill: Fill
+    turn: Turn
+    together: int
+    uncertainty: bool = True
+    contract: Contract | None = None
+
+    def outputs(self, target: Target) -> xr.Dataset:
+        """What `fill` gives of the turn's dates, blank."""
+        series = target.grid.isel(time=list(self.turn.wanted))
+        (dates, _, *size), dims = series.shape, series.dims
+        result = xr.Dataset({"image": (dims, blank(series.shape, series.dtype))}, coords=series.coords)
+        result["image"].attrs = series.attrs
+        result["filled"] = (("time", "y", "x"), blank((dates, *size), bool))
+        if self.uncertainty:
+            result["uncertainty"] = (dims, blank(series.shape, np.float32))
+        return result
+
+    def rows(self, scene: xr.DataArray, part: Part) -> Iterator[tuple[int, Arrays]]:
+        """See `prithvi.mapping.engine.Run`."""
+        kept = KeptRows(rows_of(scene, self.contract, part.tally), self.turn.wanted)
+        predict = FillWindows(self.fill, part.ground, self.turn, self.together, self.uncertainty)
+        for rows in part.blend(kept, scene, predict, 1):
+            first = part.rows.start + rows.start
+            observed = kept.take(first, first + rows.valid.shape[0])
+            yield rows.start, filled_rows(rows, observed, self.uncertainty)
+
+
+@dataclass(frozen=True)
 class FillWindows:
     """The dates of a turn filled in a window; a `prithvi.mapping.sliding_window.Predict`.
 
@@ -62,9 +97,9 @@ class FillWindows:
     together: int | None
     uncertainty: bool
 
-    def __call__(self, pixels: torch.Tensor, middles: list[tuple[float, float]]) -> torch.Tensor:
+    def __call__(self, pixels: torch.Tensor, centres: list[tuple[float, float]]) -> torch.Tensor:
         assert len(pixels) == 1
-        latitude, longitude = self.ground.places(middles)[0].tolist()
+        latitude, longitude = self.ground.places(centres)[0].tolist()
         image = pixels[0].numpy()
         times = np.full((image.shape[1], 2), np.nan, np.float32)
         if self.ground.dates is not None:

@@ -1,4 +1,4 @@
-"""A map and what stands beside it as one STAC item, so that others find it, read it and see where it comes from.
+"""A map and the files beside it as one STAC item, so that others find it, read it and see where it comes from.
 
 STAC 1.1 with the extensions Projection 2.0.0, Raster 1.1.0, Classification 1.1.0 and Processing 1.1.0.
 """

@@ -1,4 +1,4 @@
-"""What stands beside a map: confidence, probabilities, polygons, zones, a STAC item, a QGIS style."""
+"""The files beside a map: confidence, probabilities, polygons, zones, a STAC item, a QGIS style."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Products:
                 )
 
     def files(self, path: Path, model: Mappable, dated: bool) -> tuple[Path, ...]:
-        """What stands beside a map.
+        """The files beside a map.
 
         Args:
             path: of the map.
@@ -100,7 +100,7 @@ def write_products(
         wanted: which files.
         model: that made the map.
         scene: what it was made of.
-        origin: what stands in the files.
+        origin: written to the files as where they come from.
 
     Returns:
         What could not be made, and why.

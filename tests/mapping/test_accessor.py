@@ -166,7 +166,7 @@ def test_polygons_cover_the_map_s_area(scene: xr.DataArray, fitted: FittedModel,
     few = gpd.read_parquet(result.prithvi.to_vectors(tmp_path / "few.parquet", minimum_area=2000, names=["water"]))
     assert 0 < len(few) < len(found)
     assert set(few["name"]) == {"water"}
-    with pytest.raises(ConfigError, match="these are no classes"):
+    with pytest.raises(ConfigError, match="this dataset has no class map"):
         prithvi.embed(scene, fitted).prithvi.to_vectors(tmp_path / "e.parquet")
 
 
@@ -178,7 +178,7 @@ def test_what_cannot_be_is_said_in_a_sentence(
         result.prithvi.to_cog(tmp_path / "map.png")
     with pytest.raises(ConfigError, match="none of other is a map, a series or an embedding"):
         xr.Dataset({"other": result["class"]}).prithvi.to_cog(tmp_path / "map.tif")
-    with pytest.raises(ConfigError, match="these are no classes"):
+    with pytest.raises(ConfigError, match="this dataset has no class map"):
         _ = vectors_of.prithvi.classes
     with pytest.raises(ConfigError, match="is written of maps"):
         vectors_of.prithvi.to_stac(tmp_path / "scene.tif")

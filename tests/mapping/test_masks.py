@@ -118,6 +118,27 @@ def test_masks_follow_their_dates_whatever_the_order(prithvi: Cli, real: Any, tm
         xr.testing.assert_equal(same.compute(), clear.compute())
 
 
+def test_masks_are_given_by_date_from_python(real: Any, tmp_path: Path) -> None:
+    """Paired with their dates, whatever the order; a date that is not named has none, and one too many is refused."""
+    series, _, expected = real
+    by_date = {DAYS[step]: CLOUDS[step] for step in (2, 0, 1)}
+    found = library.fill(series, "nearest", masks=by_date)
+    xr.testing.assert_equal(found, expected)
+    fill_series(series, tmp_path / "files", "nearest", masks=list(CLOUDS))
+    wanted = fill_series(series, tmp_path / "clear", "nearest", clear=clear_of(CLOUDS, series))
+    for path in wanted.paths:
+        np.testing.assert_array_equal(rasterio.open(tmp_path / "files" / path.name).read(), rasterio.open(path).read())
+    some = clear_of({DAYS[0]: CLOUDS[0]}, series)
+    np.testing.assert_array_equal(some[0], clear_of(CLOUDS, series)[0])
+    assert some[1:].all()
+    with pytest.raises(SceneError, match="a cloud mask is given for 2001-01-01, and the series has 2"):
+        library.fill(series, "nearest", masks={"2001-01-01": CLOUDS[0]})
+    with pytest.raises(ConfigError, match="clear= and masks= both say where a series is clear: give one"):
+        library.fill(series, "nearest", masks=by_date, clear=some)
+    with pytest.raises(ConfigError, match="there is no kind of cloud mask 'fmsk': did you mean fmask"):
+        library.fill(series, "nearest", masks=by_date, masks_are="fmsk")
+
+
 def test_an_array_of_masks_follows_its_own_dates(real: Any) -> None:
     series, clear, expected = real
     turned = clear[[2, 0, 1]].transpose("x", "y", "time")
