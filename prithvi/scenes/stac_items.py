@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -89,3 +89,21 @@ def address(item: pystac.Item, href: str) -> str:
     absolute = href if is_remote(href) or here is None else str(make_absolute_href(href, here))
     path = local_path(absolute)
     return absolute if path is None else str(path)
+
+
+def band_entries(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What an asset says of each of its bands: `bands`, `eo:bands` and `raster:bands`, and what holds for all."""
+    # STAC 1.1 has one list `bands`; 1.0 has one for each extension, in the same order. They are laid over each other,
+    # above what the asset says of all of its bands at once.
+    lists = [fields[key] for key in ("bands", "eo:bands", "raster:bands") if isinstance(fields.get(key), list)]
+    count = max((len(part) for part in lists), default=1) or 1
+    whole = {
+        key: fields[key]
+        for key in ("nodata", "raster:scale", "raster:offset", "name", "eo:common_name")
+        if key in fields
+    }
+    merged = [dict(whole) for _ in range(count)]
+    for part in lists:
+        for entry, more in zip(merged, part, strict=False):  # a shorter list tells of the first bands
+            entry.update(more)
+    return merged

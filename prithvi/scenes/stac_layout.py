@@ -28,7 +28,7 @@ from prithvi.scenes.info import Given
 from prithvi.scenes.layout import FileBand, Layout, missing_of
 from prithvi.scenes.remote import shown
 from prithvi.scenes.scales import OFFSET_SINCE, Scales, scale_tag
-from prithvi.scenes.stac_items import PRODUCT, address, read_stac
+from prithvi.scenes.stac_items import PRODUCT, address, band_entries, read_stac
 
 if TYPE_CHECKING:
     import pystac
@@ -196,7 +196,7 @@ def _bands(item: pystac.Item, sensor: Sensor | None) -> dict[str, _Asset]:
         raster = kind.startswith(("image/tiff", "image/jp2", "image/vnd.stac.geotiff", "application/x-hdf"))
         if not raster and (kind or suffix not in (".tif", ".tiff", ".jp2", ".vrt")):
             continue
-        entries = _described(asset.extra_fields)
+        entries = band_entries(asset.extra_fields)
         for index, entry in enumerate(entries, start=1):
             name = _common(key if len(entries) == 1 else "", entry, sensor)
             if name is None:
@@ -211,24 +211,6 @@ def _bands(item: pystac.Item, sensor: Sensor | None) -> dict[str, _Asset]:
             if name not in found or own.rank < found[name].rank:
                 found[name] = own
     return found
-
-
-def _described(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What an asset says of each of its bands: `bands`, `eo:bands` and `raster:bands`, and what holds for all."""
-    # STAC 1.1 has one list `bands`; 1.0 has one for each extension, in the same order. They are laid over each other,
-    # above what the asset says of all of its bands at once.
-    lists = [fields[key] for key in ("bands", "eo:bands", "raster:bands") if isinstance(fields.get(key), list)]
-    count = max((len(part) for part in lists), default=1) or 1
-    whole = {
-        key: fields[key]
-        for key in ("nodata", "raster:scale", "raster:offset", "name", "eo:common_name")
-        if key in fields
-    }
-    merged = [dict(whole) for _ in range(count)]
-    for part in lists:
-        for entry, more in zip(merged, part, strict=False):  # a shorter list tells of the first bands
-            entry.update(more)
-    return merged
 
 
 def _common(key: str, entry: Mapping[str, Any], sensor: Sensor | None) -> str | None:

@@ -208,6 +208,9 @@ def test_a_part_of_a_result_keeps_its_place(
         with rasterio.open(path) as part, rasterio.open(tmp_path / "whole.tif") as made:
             assert part.transform.almost_equals(made.transform @ Affine.translation(1, 1), precision=1e-6)
             np.testing.assert_array_equal(part.read(1), made.read(1)[1:3, 1:])
+    below = prithvi.map(turned.isel(y=slice(16, None)), fitted)
+    with rasterio.open(below.prithvi.to_cog(tmp_path / "below.tif")) as part:
+        assert part.transform.almost_equals(ROTATED @ Affine.translation(0, 16), precision=1e-6)
 
 
 def test_nothing_is_left_when_the_scene_is_damaged(
