@@ -145,7 +145,7 @@ def opened(model: str) -> Mappable:
     return _opened(model, tuple((state.st_size, state.st_mtime_ns) for state in states))
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=1, typed=True)  # a path that is trusted is another than the plain one
 def _opened(model: str, _: tuple[tuple[int, int], ...]) -> Mappable:
     return mappable(model)
 
