@@ -52,6 +52,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     work = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # os.replace cannot overwrite a folder that is not empty, so an old one first moves into the work folder.
         work = Path(tempfile.mkdtemp(prefix=f".{path.stem}-", dir=path.parent))
         written, old = work / "new", work / "old"
         written.mkdir()

@@ -88,6 +88,7 @@ def _on_cluster(graph: Mapping[str, Any], scheduler: str | Client, end: Callable
             f"no Dask scheduler answers at {scheduler}: start one ('dask scheduler'), or leave it out."
         ) from error
     try:
+        # Futures are released one by one, so that the cluster does not keep results which `done` has handled.
         futures = client.compute(list(graph.values()), optimize_graph=False)
         for future in as_completed(futures):
             fault = future.exception()

@@ -52,6 +52,7 @@ class BalancedSampler(Sampler[int]):
         return chances / chances.sum()
 
     def __iter__(self) -> Iterator[int]:
+        # Chips without a view come first, so that a resumed first epoch continues with the remaining ones.
         unseen = torch.nonzero(self.views == 0).flatten()
         yield from unseen[torch.randperm(len(unseen))].tolist()
         if len(unseen) < len(self):

@@ -121,6 +121,7 @@ class ChipDataset(Dataset[dict[str, Any]]):
         }
         if label is None:
             return sample
+        # Labels are read with the same window as the image; `_image` has checked that both have the same grid.
         stored = label.read(1, window=window)
         if self.layout.quantity is not None:
             target = np.where(self._silent(stored, label.nodata), np.nan, stored).astype(np.float32)
@@ -140,6 +141,7 @@ class ChipDataset(Dataset[dict[str, Any]]):
             raise DatasetError(
                 f"chip {chip.id} has {bottom - top} x {right - left} pixels, fewer than a crop of {self.crop}."
             )
+        # torch's generator, which DataLoader seeds differently in each worker.
         row = int(torch.randint(top, bottom - self.crop + 1, ()))
         column = int(torch.randint(left, right - self.crop + 1, ()))
         return Window(column, row, self.crop, self.crop)

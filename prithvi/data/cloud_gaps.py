@@ -107,6 +107,7 @@ class GapDataModule(PretrainDataModule):
                 f"no store has a part {split!r}: they have "
                 f"{', '.join(sorted({part for store in self.stores for part in store.attributes['samples']}))}."
             )
+        # Evaluation draws from the same cloud shapes as training, but over chips that training never sees.
         shapes = np.concatenate(self.cloud_shapes())
         datasets = [Covered(store, split, shapes, self.length, self.seed) for store in stores]
         return [DataLoader(dataset, self.batch_size, collate_fn=joined) for dataset in datasets]
@@ -131,6 +132,7 @@ class Covered(StoreDataset):
     def batch(self, indices: Sequence[int]) -> dict[str, Any]:
         batch = super().batch(indices)
         batch.pop("label", None)
+        # All samples of a batch need the same number of dates: the first ones with data, padded with -1 (nodata).
         dates = []
         for observed in batch["valid"].flatten(2).any(dim=2):
             found = torch.nonzero(observed).flatten()[: self.frames]
@@ -155,6 +157,7 @@ def read_masks(folder: Path, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
     paths = sorted(folder.glob("*.tif"))
     if not paths:
         raise DatasetError(f"{folder} holds no cloud mask (*.tif).")
+    # Any value besides 0 and 1 is refused: in an Fmask or a QA band, "not 0" would not mean cloud.
     found = np.zeros((len(paths), *size), dtype=bool)
     for number, path in enumerate(paths):
         try:

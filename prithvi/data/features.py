@@ -116,6 +116,7 @@ class FeatureDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         if index not in self.forms:
             return self.dataset[index]
+        # The journal entry of a sample lists its arrays, so that samples of different sizes may share a folder.
         kept: dict[str, Any] = {}
         for entry in self.forms[index].split(";"):
             name = entry.split(":")[0]
@@ -142,6 +143,7 @@ class FeatureDataset(Dataset[dict[str, Any]]):
                 kept["size"] = torch.tensor(batch["image"].shape[-2:])
                 entries = {_entry(name, value): value for name, value in kept.items()}
                 form = ";".join(entries)
+                # The limit is checked before writing: the remaining samples keep their images and are encoded on use.
                 if used + _bytes_of(form) > limit:
                     break
                 for entry, value in entries.items():

@@ -129,6 +129,8 @@ class ChipDataModule(L.LightningDataModule):
             if part != "train":
                 self.datasets[part] = self.source.dataset(self.names[part])
                 continue
+            # Layouts read only the crop's window; stores read whole chips, which `Crops` cuts. `Crops` also adds the
+            # index of each sample, by which `balance` counts its classes.
             whole = self.source.dataset(self.names[part], self.crop)
             some = subset(len(cast("Any", whole)), self.fraction, self.subset_seed)
             kept: Samples = whole if len(some) == len(cast("Any", whole)) else torch.utils.data.Subset(whole, some)
@@ -184,6 +186,7 @@ class ChipDataModule(L.LightningDataModule):
     ) -> DataLoader[dict[str, Any]]:
         if self.num_workers == 0:  # the user's choice: Lightning need not advise more workers
             warnings.filterwarnings("ignore", ".*does not have many workers")
+        # In training, an incomplete last batch is dropped unless it is the only one.
         return DataLoader(
             dataset, batch_size=batch_size, shuffle=training and sampler is None, sampler=sampler,
             drop_last=training and len(cast("Any", dataset)) > batch_size, num_workers=self.num_workers,

@@ -89,6 +89,7 @@ class Mixture:
             raise ConfigError(
                 f"{len(weights)} sources with weights from {min(weights):g} were given: at most {_SLOTS}, each above 0."
             )
+        # Rounding goes down, and the remainder to the largest source, so that slots add up and none is empty.
         share = np.asarray(weights, float) / sum(weights)
         counts = np.maximum(1, np.floor(share * _SLOTS).astype(int))
         counts[np.argmax(counts)] += _SLOTS - counts.sum()

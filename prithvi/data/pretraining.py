@@ -173,6 +173,8 @@ def _rarest_classes(store: ChipStore) -> list[str]:
     counts = np.stack(
         [np.bincount(store.read([i], ["label"])["label"].ravel(), minlength=256) for i in range(len(store))]
     )[:, :UNLABELLED]
+    # Counts are over the whole store. Classes are sorted by them, so that the first class in this order that occurs in
+    # a chip is its rarest.
     by_rarity = np.argsort(counts.sum(axis=0), kind="stable")
     return [next((str(value) for value in by_rarity if row[value]), "none") for row in counts]
 

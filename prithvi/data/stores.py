@@ -80,6 +80,7 @@ class StoreDataset(Dataset[dict[str, Any]]):
 
     def read(self, rows: Sequence[int]) -> dict[str, Any]:
         """Samples at rows of the whole store, regardless of the split, with a batch axis."""
+        # One read for the whole batch, so that samples in the same shard share its chunks.
         pixels = self.store.read(rows)
         valid = _valid(pixels)
         clear = valid & good(pixels["fmask"]) if "fmask" in pixels else valid
@@ -109,6 +110,7 @@ def contract_of(stores: Sequence[ChipStore], weights: Sequence[float]) -> Contra
         DatasetError: a store has no mean and standard deviation.
 
     """
+    # Statistics of stores are in stored units; gain x 10,000 converts them to contract units.
     share = np.asarray(weights) / sum(weights)
     moments, spec = [store.moments for store in stores], stores[0].spec
     # The mixture's second moment is the weighted mean of the stores' second moments: Var = E[x^2] - E[x]^2.

@@ -107,6 +107,7 @@ class ChipStream:
                 f"{total} samples ({', '.join(source.name for source in self.sources)}) do not make one batch of "
                 f"{self.batch_size} over all devices: lower the batch size, use fewer devices, or add a store."
             )
+        # Two levels of mixing: over numbers of dates for each batch, then over sources for each sample of the batch.
         by_frames: dict[int, list[Source]] = {}
         for source in self.sources:
             by_frames.setdefault(source.store.spec.frames, []).append(source)
@@ -166,6 +167,7 @@ class ChipStream:
         there = torch.nonzero(batch["valid"][row].flatten(1).any(dim=1)).flatten().numpy()
         if not len(there):
             raise DatasetError(f"sample {batch['id'][row]} has no pixel with data: leave it out of its store.")
+        # Dates without data are skipped rather than shown as nodata: the model would learn nothing from them.
         if len(there) > frames:
             there = np.sort(self._random(5, position).choice(there, frames, replace=False))
         return np.concatenate([there, np.full(frames - len(there), -1, np.int64)])
@@ -213,6 +215,9 @@ def cloud_masks(store: ChipStore, least: float = 0.1, most: float = 0.9) -> npt.
     """
     if not store.spec.fmask:
         raise DatasetError(f"{store.path} has no Fmask to take cloud shapes from.")
+    # Dates partly outside the swath are left out, since clouds are unknown there and shapes would be cut at its edge.
+    # Almost clear or overcast dates leave nothing to fill, or nothing to fill from. Masks are collected in the order
+    # of samples until there are enough.
     found: list[npt.NDArray[np.bool_]] = []
     for index in range(len(store)):
         fmask = store.read([index], ["fmask"])["fmask"][0]
@@ -235,6 +240,7 @@ class _Batches(IterableDataset[dict[str, Any]]):
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         info = get_worker_info()
+        # DataLoader takes batches from its workers in turn, so every n-th batch from each gives them all in order.
         first, step = (0, 1) if info is None else (info.id, info.num_workers)
         if info is not None:
             torch.set_num_threads(1)
@@ -284,6 +290,7 @@ class StreamLoader:
         for batch in self._loader:
             if "error" in batch:
                 raise batch["error"]
+            # Counted when a batch is handed out, not when it is read: workers read ahead of training.
             self.position += 1
             yield batch
 
@@ -305,4 +312,5 @@ class StreamLoader:
                     f"the checkpoint was trained with {key} {state.get(key)} and this configuration streams "
                     f"{key} {value}: resume with the same data, or start a new run from its weights (model.init)."
                 )
+        # Rounded up: with another batch size, up to one batch of samples may be skipped, but none is repeated.
         self.position = -(-int(state["samples"]) // self.stream.batch_size)

@@ -225,6 +225,7 @@ def _compare(
 
 def _sample(classes: ClassMap, places: gpd.GeoSeries) -> npt.NDArray[np.int64]:
     """(points,) mapped class at each point, `NONE` outside the map or at nodata; reads each strip once."""
+    # Points are grouped by strips of 256 rows, and only strips with points are read.
     found = np.full(len(places), NONE, dtype=np.int64)
     back = ~classes.transform
     x, y = shapely.get_x(places.to_numpy()), shapely.get_y(places.to_numpy())

@@ -44,6 +44,8 @@ def matched(
         "label": {str(value): name for value, name in labels.items()},
     }
     tables = {way: table for way, table in tables.items() if kind in (None, way)}
+    # Tables are tried in the order name, number, label. `fitting` are those that have all entries; if there are any,
+    # the others are not considered. Each distinct entry is then looked up in all remaining tables, which must agree.
     texts = [_text(entry) for entry in entries]
     different = list(dict.fromkeys(texts))
     fitting = {way: table for way, table in tables.items() if all(text in table for text in different)}

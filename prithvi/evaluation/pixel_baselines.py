@@ -70,6 +70,7 @@ def _drawn(
     samples: Iterable[dict[str, Any]], chips: int, seed: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """(T*band, pixels) values and (pixels,) classes of a sample of labelled pixels, the same number per chip."""
+    # Equal numbers from each chip: otherwise a few fully labelled chips would dominate the sample.
     generator, each = np.random.default_rng(seed), max(1, PIXELS // chips)
     values, labels = [], []
     for sample in samples:

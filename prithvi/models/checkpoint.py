@@ -158,7 +158,7 @@ def _published_names(state: Mapping[str, Tensor], path: Path) -> dict[str, Tenso
     # cls_token and every decoder one mask_token, and whatever precedes those words is the prefix. Three cases follow:
     # - separate prefixes (version 2: `encoder.`, `decoder.`): each key goes by its prefix;
     # - nested prefixes (an encoder inside of the decoder's prefix): the longer prefix decides;
-    # - one common prefix (version 1, flat): the decoder's tensors are told by "decoder", "_dec." and mask_token.
+    # - one common prefix (version 1, flat): the decoder's tensors are recognised by "decoder", "_dec." or mask_token.
     plain = {re.sub(r"(^module\.|_timm_module\.|_orig_mod\.)", "", key): value for key, value in state.items()}
     class_tokens = [key for key in plain if key.split(".")[-1] == "cls_token"]
     if len(class_tokens) != 1:

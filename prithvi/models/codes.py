@@ -28,6 +28,7 @@ def position_code(dim: int, grid: tuple[int, int, int]) -> Tensor:
 
 @lru_cache(maxsize=32)
 def _position_code(dim: int, grid: tuple[int, int, int]) -> Tensor:
+    # Computed by numpy in double precision and rounded once at the end, so that the code is the same on every device.
     frames, rows, columns = grid
     x = _sine_code(dim // 16 * 6, np.arange(columns))
     y = _sine_code(dim // 16 * 6, np.arange(rows))

@@ -106,6 +106,8 @@ class PrithviEncoder(nn.Module):
             ModelError: shapes that do not fit the model.
 
         """
+        # Visible patches are selected before the embedding, not after it as in MAE: with 75 % masked, a quarter of the
+        # embedding is computed.
         grid = self.grid_of(images)
         patches = to_patches(images, self.config.patch_size, band_last=False)
         if visible is None:

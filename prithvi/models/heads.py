@@ -128,6 +128,7 @@ class FCNHead(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        # The neck doubles the resolution log2(patch) times; a patch of 14 is doubled four times and resized in forward.
         size = embed_dim * num_frames
         width = size if width is None else width
         steps: list[nn.Module] = []

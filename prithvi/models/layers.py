@@ -65,6 +65,7 @@ class Block(nn.Module):
     def _branch(self, x: Tensor) -> Tensor:
         if not self.training or self.drop_path == 0.0:
             return x
+        # Scaling the remaining samples by 1 / (1 - rate) keeps the expected value of the branch.
         kept = torch.rand(x.shape[0], 1, 1, device=x.device) >= self.drop_path
         return x * kept / (1.0 - self.drop_path)
 

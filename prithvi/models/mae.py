@@ -114,6 +114,7 @@ class MAEDecoder(nn.Module):
         Attention does not depend on the order of tokens, so they are not put back in place, and the last block is
         computed for the hidden patches only.
         """
+        # The sequence is [class token, visible patches, requested hidden patches]; padding of either kind is masked.
         x = self.decoder_embed(encoded.tokens)
         seen = x[:, 1:] + self._codes(grid, encoded.kept.index, temporal_coords, location_coords)
         asked = self.mask_token.to(x.dtype) + self._codes(grid, hidden.index, temporal_coords, location_coords)

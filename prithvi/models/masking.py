@@ -131,6 +131,8 @@ def pack(visible: Tensor, count: int | None = None) -> Kept:
     With `count`, the caller states that every sample has that many visible patches, which avoids a device
     synchronisation.
     """
+    # A stable sort puts visible patches first and keeps their order. Samples with fewer visible patches than others are
+    # padded with hidden ones, which `present` excludes from attention.
     index = visible.to(torch.uint8).argsort(dim=1, descending=True, stable=True)
     if count is not None:
         return Kept(index[:, :count], None)

@@ -73,6 +73,7 @@ class Segmenter(nn.Module):
         else:
             parts = [tokens_to_grid(self.encoder(images, temporal_coords, location_coords).tokens, grid)]
         if self.detail:
+            # pixel_unshuffle moves the pixels of each patch into channels, so that they fit the patch grid.
             pixels = images.transpose(1, 2).flatten(1, 2)
             parts.append(F.pixel_unshuffle(pixels, self.config.patch_size[1]))
         return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]

@@ -120,6 +120,7 @@ def stretch(*scenes: xr.DataArray | xr.Dataset, bands: Sequence[str] = FALSE_COL
         raise ScaleError("some of these scenes state their scale and some do not: no one range of values fits them.")
     if len(bands) != 3:
         raise BandError(f"a picture has three bands, red, green and blue; {len(bands)} were named.")
+    # Only pixels with data in all three bands count; dates without any have no stretch of their own.
     steps = [step for image in images for step in dates(loaded(image, bands))]
     pixels = [reflectance(step, bands).reshape(-1, 3) for step in steps]
     there = [values[np.isfinite(values).all(axis=1)] for values in pixels]

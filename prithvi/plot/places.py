@@ -146,6 +146,7 @@ def _scale_bar(ax: Axes, place: Place) -> None:
         return
     unit = float(crs.linear_units_factor[1])
     (west, south), (east, north) = place.corners.min(axis=0), place.corners.max(axis=0)
+    # The longest of 1, 2 or 5 times a power of ten metres that is at most a third of the picture's width.
     most = (east - west) * unit / 3
     ten = 10.0 ** math.floor(math.log10(most))
     length = max(step * ten for step in (1, 2, 5) if step * ten <= most)

@@ -153,6 +153,8 @@ class FineTuningTask(L.LightningModule, abc.ABC):
         Samples may have cached `features` (B, windows, layers*T*D, h, w) from `encode` and their `size` (B, 2) in rows
         and columns instead of images; in a mixed batch, `cached` (B) is True for them, and images are of the others.
         """
+        # Three kinds of batches: images only, cached features only, or both. All windows go through the head one by
+        # one, and `blended` joins them.
         if "features" not in batch:
             return self._scores(self.encode(batch), *batch["image"].shape[-2:])
         height, width = batch["size"][0].tolist()

@@ -83,6 +83,7 @@ def picture(task: PretrainTask, batch: dict[str, Any]) -> Any:
     s, p, q = task.mae.config.patch_size
     t, h, w = task.mae.encoder.grid_of(images)
     shown = visible.view(-1, t, h, w).repeat_interleave(s, 1).repeat_interleave(p, 2).repeat_interleave(q, 3)
+    # The reconstruction keeps visible patches as they are and shows predictions at hidden ones.
     columns = [
         images,
         torch.where(shown.unsqueeze(1), images, torch.nan),

@@ -157,6 +157,8 @@ class PretrainTask(L.LightningModule):
         """Shards weights over devices block by block, under ModelParallelStrategy; compiles blocks if requested."""
         from torch.distributed.tensor import DTensor
 
+        # Lightning may call this several times (fit, validate), so sharding and compilation happen only once. FSDP
+        # gathers weights in `forward`; `hidden_error` is another entry point and must be registered for it.
         blocks = [*self.mae.encoder.blocks, *self.mae.decoder.decoder_blocks]
         if self.device_mesh is not None and not isinstance(self.mae.encoder.cls_token, DTensor):
             from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
@@ -236,6 +238,8 @@ class PretrainTask(L.LightningModule):
             """Draws uniform numbers for the global batch, and returns this rank's part."""
             return torch.rand(size * ranks, *shape, generator=generator)[part]
 
+        # Crop and flip all layers alike, standardise, drop coordinates, draw the masks. The order of the draws must not
+        # change, or resumed runs would continue differently.
         given = [image, valid.unsqueeze(1), clear.unsqueeze(1)]
         clouds = batch.get("clouds")
         if clouds is not None:

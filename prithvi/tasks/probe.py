@@ -52,6 +52,7 @@ def linear_probe(
     for (features, _), share in zip(pairs, shares, strict=True):
         x = torch.nn.functional.pad((features - mean).div(scale).flatten(0, 2), (0, 1), value=1.0).double()
         y = share.flatten(0, 2).double()
+        # Weighting each patch by 1 / (number of pixels of its class) gives all classes the same total weight.
         weight = (y / sizes).sum(dim=1, keepdim=True)
         target = y / y.sum(dim=1, keepdim=True).clamp(min=1e-9)
         gram = x.T @ (x * weight) if gram is None else gram + x.T @ (x * weight)

@@ -140,6 +140,7 @@ class SegmentationTask(FineTuningTask):
             The temperature, which `fitted` records; 1 if no pixel is labelled.
 
         """
+        # Logits go to the CPU, a few thousand pixels a batch, so that memory is bounded however many batches there are.
         training, found = self.training, []
         self.eval()
         for batch in batches:
