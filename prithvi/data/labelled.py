@@ -88,7 +88,7 @@ class ChipDataModule(L.LightningDataModule):
 
     @property
     def contract(self) -> Contract:
-        """Bands and statistics of the dataset's layout, or of the store."""
+        """Bands and statistics of the published recipe, of the custom folder, or of the store."""
         return self.source.contract
 
     @property

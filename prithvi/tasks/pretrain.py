@@ -40,8 +40,7 @@ class PretrainTask(L.LightningModule):
 
     Args:
         model: name of the variant (`prithvi models list`).
-        contract: bands, statistics and level of the data, as from `Contract.to_dict`; `prithvi fit` takes them from
-            the data.
+        contract: bands, statistics and level of the data (`Contract.to_dict`); `prithvi fit` takes them from the data.
         statistics: `data` to standardise by the mean and standard deviation of the stores, `model` by the variant's.
         init: initial weights: a name, hub id, file or folder; null for random ones.
         freeze_encoder: keep the encoder of `init`, and train the decoder alone.
@@ -157,8 +156,7 @@ class PretrainTask(L.LightningModule):
         """Shards weights over devices block by block, under ModelParallelStrategy; compiles blocks if requested."""
         from torch.distributed.tensor import DTensor
 
-        # Lightning may call this several times (fit, validate), so sharding and compilation happen only once. FSDP
-        # gathers weights in `forward`; `hidden_error` is another entry point and must be registered for it.
+        # Lightning may call this repeatedly. FSDP gathers weights in `forward` and must be told of `hidden_error`.
         blocks = [*self.mae.encoder.blocks, *self.mae.decoder.decoder_blocks]
         if self.device_mesh is not None and not isinstance(self.mae.encoder.cls_token, DTensor):
             from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
@@ -218,13 +216,7 @@ class PretrainTask(L.LightningModule):
         ranks: int = 1,
         training: bool = False,
     ) -> tuple[Tensor, Tensor | None, Tensor, Masking, tuple[Tensor, Tensor]]:
-        """Crops, masks and coordinates of one step, for this device's part of the global batch.
-
-        Returns:
-            Standardised crops (B, band, T, Y, X); pixels that count in the loss (B, T, Y, X) bool, None for all; known
-            pixels (B, T, Y, X) bool, valid ones of visible patches; the masking; dates (B, T, 2) and locations (B, 2).
-
-        """
+        """Standardised crops, pixels that count (B, T, Y, X), valid visible pixels, masking, dates and locations."""
         image, clear, valid = batch["image"], batch["clear"], batch["valid"]
         if image.is_floating_point() and not torch.isfinite(image.movedim(1, -1)[valid]).all():
             raise DatasetError(
@@ -238,8 +230,7 @@ class PretrainTask(L.LightningModule):
             """Draws uniform numbers for the global batch, and returns this rank's part."""
             return torch.rand(size * ranks, *shape, generator=generator)[part]
 
-        # Crop and flip all layers alike, standardise, drop coordinates, draw the masks. The order of the draws must not
-        # change, or resumed runs would continue differently.
+        # The order of all draws below must not change, or resumed runs would continue differently.
         given = [image, valid.unsqueeze(1), clear.unsqueeze(1)]
         clouds = batch.get("clouds")
         if clouds is not None:
@@ -273,8 +264,7 @@ class PretrainTask(L.LightningModule):
         config = self.mae.config
         grid = self.mae.encoder.grid_of(images)
         patches = grid[0] * grid[1] * grid[2]
-        # Noise decides which patches are hidden: with `tube`, all dates share the noise of a position. Patches without
-        # any data are neither visible nor predicted, except in the published setting, where nodata is data.
+        # Patches without data are neither visible nor predicted, unless all pixels count; tubes share noise over dates.
         present = None
         if self.loss_pixels != "all" and valid is not None:
             present = pixel_patches(valid, config.patch_size, grid)
@@ -287,12 +277,7 @@ class PretrainTask(L.LightningModule):
         return split(~pixel_patches(clouds, config.patch_size, grid), noise, present)
 
     def _stop_if_not_finite(self) -> None:
-        """Checks that the last loss was finite; on a GPU one step late, which avoids waiting for the current step.
-
-        Raises:
-            TrainingError: the loss was NaN or infinite.
-
-        """
+        """Raises TrainingError if the last loss was not finite; on a GPU one step late, to avoid a synchronisation."""
         if self._last is not None:
             loss, names = self._last
             self._last = None
@@ -307,8 +292,7 @@ class PretrainTask(L.LightningModule):
         self._stop_if_not_finite()
         config = self.mae.config.to_dict()
         checkpoint["prithvi"] = {"samples": self.samples, "contract": self.contract.to_dict(), "config": config}
-        # Optimiser states are keyed by parameter name instead of number, since a sharded run enumerates parameters in a
-        # different order: a checkpoint can then be resumed with and without sharding.
+        # By name, not number, so that sharded runs, which order parameters differently, can resume the checkpoint.
         names = {id(parameter): name for name, parameter in self.named_parameters()}
         states = checkpoint.get("optimizer_states", [])
         if not any(states):  # weights-only checkpoint; or a sharded run's ranks other than 0, which holds all states
