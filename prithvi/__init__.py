@@ -4,7 +4,7 @@
     flood = prithvi.map(scene, "runs/flood/model")
     flood.prithvi.to_cog("flood.tif")
 
-Everything is imported when it is first used, so that `import prithvi` costs nothing.
+Submodules are imported on first use, so that `import prithvi` is fast.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""The band table: common names, and what each product calls them.
+"""Common band names, the band ids of each product, and the interpretation of free-text band names.
 
 Sources: HLS v2.0 user guide (table of L30 and S30 bands), Sentinel-2 MSI and Landsat 4 to 9 band designations.
 `nir_narrow` is the 0.85 to 0.88 um band that HLS, Landsat 8/9 and Sentinel-2's B8A share; `nir_broad` is Sentinel-2's
-B08 and the NIR of Landsat 4, 5 and 7. They are two bands, and one is never taken for the other without being told to.
+B08 and the NIR of Landsat 4, 5 and 7. They are different bands, and never substituted for each other unless the user
+accepts it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from types import MappingProxyType
 from prithvi.errors import BandError, nearest
 
 PRITHVI_BANDS = ("blue", "green", "red", "nir_narrow", "swir_1", "swir_2")
-"""The six bands of the published models, in their order."""
+"""The six bands of the published models, in the order of their input."""
 
 WAVELENGTHS: Mapping[str, float] = MappingProxyType(
     {
@@ -37,7 +38,7 @@ WAVELENGTHS: Mapping[str, float] = MappingProxyType(
         "panchromatic": 0.590,
     }
 )
-"""Common name to centre wavelength in micrometres."""
+"""Centre wavelength of each band in micrometres, by common name."""
 
 _SENTINEL_2 = {
     "B01": "coastal",
@@ -87,16 +88,16 @@ PRODUCTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "landsat-457": _LANDSAT_457,
     }
 )
-"""Product family to its band ids (written B01 ... B12, B8A) and their common names."""
+"""Common name of each band id (B01 ... B12, B8A), by product family."""
 
 _ID = re.compile(r"^(?:sr[_ ]?)?(?:b|band)[_ ]?0*(\d{1,2})(a?)$", re.IGNORECASE)
 
 
 def band_id(name: str) -> str | None:
-    """`B5`, `band05` or `SR_B5` as `B05`; None for anything that is not a band number.
+    """Normalises a band id: `B5`, `band05` and `SR_B5` become `B05`; None for anything else.
 
-    It is for names that hold ids by their form (files and assets of a known product). In a band's free description
-    "Band 5" is a place more often than an id: `read_name` tells them apart.
+    For names that are known to be ids, such as those of files and assets of a known product. In a free-text band
+    description, "Band 5" is more often a position than an id; `read_name` distinguishes the two.
     """
     match = _ID.match(name.strip())
     return _identifier(*match.groups()) if match else None
@@ -127,10 +128,10 @@ _NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("pan(?:chromatic)?", ("panchromatic",)),
     *((name, (name,)) for name in ("blue", "green", "red")),
 )
-"""What people call bands (blanks stand for any separator or none), and which bands that may be: the first that fits.
+"""Patterns of band names (a blank matches any separator or none) and the bands they may mean; the first match counts.
 
-TerraTorch's band enum, STAC's eo common names, USGS's, ESA's and Earth Engine's descriptions (which call B8A the fourth
-red edge). "NIR" alone is one of two bands, "red edge" one of three.
+They cover TerraTorch's band enum, STAC's eo common names, and descriptions of USGS, ESA and Earth Engine (which calls
+B8A the fourth red edge). "NIR" alone may be either of two bands, "red edge" any of three.
 """
 _BETWEEN = r"[\s_./-]*"
 _UNITS = r"nm|nanomet(?:er|re)s?|[uµμ]m|microns?|micromet(?:er|re)s?"
@@ -141,13 +142,16 @@ _SAYS_NOTHING = (
     "r\\d{2,3}m?|median|mean|gr[ae]y|undefined|"
     "t\\d{2}[c-x][a-z]{2}|\\d{1,3} ?(?:m|met(?:er|re)s?)|(?:19|20)\\d\\d"
 )
-"""Words beside a band's name that leave it the band it is: product, level, tile, pixel size, year."""
+"""Words that may accompany a band name without changing its meaning: product, level, tile, pixel size, year."""
 
 
 def _pattern(words: str) -> str:
     return words.replace(" ", _BETWEEN)
 
 
+# One pattern for all parts of a name, tried at each position in this order: a wavelength or a range with a unit; a bare
+# number that may be a wavelength (but not a year); a band id; a position ("Band 5", or a leading number); the names
+# above; words to ignore. A part must not touch other letters or digits.
 _PART = re.compile(
     r"(?<![a-z0-9])(?:"
     rf"(?P<from>{_NUMBER})(?:\s*(?:-|to)\s*(?P<to>{_NUMBER}))?\s*(?P<unit>{_UNITS})"
@@ -161,23 +165,23 @@ _PART = re.compile(
 
 @dataclass(frozen=True)
 class Reading:
-    """What one name says about its band."""
+    """The parsed parts of a band name."""
 
     ids: tuple[str, ...] = ()
     """Band ids (B8A)."""
     number: str | None = None
-    """The id that a number would be if it is one and no place ("Band 8")."""
+    """A number that is a position or an id ("Band 8"), as the id it would be."""
     names: tuple[frozenset[str], ...] = ()
-    """What each name or wavelength in it may mean."""
+    """Bands that each name or wavelength in the text may mean."""
     understood: bool = True
-    """False where words are left that nobody knows."""
+    """False if the text has unknown words."""
 
     def candidates(self, product: str | None, numbered: bool = False) -> frozenset[str]:
-        """The bands that all parts allow.
+        """The bands that are consistent with all parts.
 
         Args:
-            product: a key of `PRODUCTS`; None allows what an id means in any of them.
-            numbered: numbers are ids and not places.
+            product: a key of `PRODUCTS`; None allows the meaning of an id in any of them.
+            numbered: whether numbers are ids and not positions.
 
         """
         ids = (*self.ids, self.number) if numbered and self.number else self.ids
@@ -186,19 +190,20 @@ class Reading:
         if not self.understood or not parts:
             return frozenset()
         common = frozenset.intersection(*parts)
-        # A product has one near infrared or several: where it has one, "NIR" is that.
+        # In a product with a single near-infrared band, "NIR" is unambiguous.
         own = common & set(PRODUCTS[product].values()) if product else common
         return own or common
 
     def contradicts(self, product: str | None) -> bool:
-        """Whether id and name are of different bands ("B02 (red)"). Two of a kind ("nir-red", "B8-B4") are an index."""
+        """Whether id and name contradict each other ("B02 (red)"); two of a kind ("nir-red", "B8-B4") are an index."""
         tables = [PRODUCTS[product]] if product else list(PRODUCTS.values())
         known = len(self.ids) == 1 and any(self.ids[0] in table for table in tables)
         return self.understood and known and bool(self.names) and not self.candidates(product)
 
 
 def read_name(text: str) -> Reading:
-    """What a band's name or description says: ids, common names, wavelengths, in any order and spelling."""
+    """Parses a band's name or description into ids, common names and wavelengths, in any order and spelling."""
+    # Every match is blanked out of `rest`; letters or digits that remain at the end are words that are not understood.
     plain = text.strip().lower()
     ids: list[str] = []
     names: list[frozenset[str]] = []
@@ -223,21 +228,19 @@ def read_name(text: str) -> Reading:
 
 
 def _at(wavelength: float) -> frozenset[str]:
-    """The bands around a wavelength in micrometres: within 15 nm, or 50 nm beyond 1.5 um; both near infrareds where it
-    lies between them.
-    """
+    """The bands within 15 nm of a wavelength in micrometres (50 nm beyond 1.5 um); several if it lies between them."""
     width = 0.0151 if wavelength < 1.5 else 0.0501
     near = {name for name, centre in WAVELENGTHS.items() if abs(centre - wavelength) < width}
     return frozenset(near - {"panchromatic"})
 
 
 def common_name(name: str, product: str | None = None) -> str | None:
-    """The common name of one band, or None when `name` does not say which band it is.
+    """The common name of a band, or None if `name` does not identify it.
 
     Args:
         name: a common name in any spelling (`blue`, `NIR_NARROW`, `SWIR 1`), a wavelength (`865 nm`) or a band id
             (`B8A`, `SR_B5`).
-        product: a key of `PRODUCTS`; band ids mean nothing without it.
+        product: a key of `PRODUCTS`, without which band ids have no meaning.
 
     """
     found = read_name(name)
@@ -248,15 +251,15 @@ def common_name(name: str, product: str | None = None) -> str | None:
 
 
 def family_of(ids: Iterable[str | None]) -> str | None:
-    """The product family that a set of band ids leaves open no choice about, else None.
+    """The product family that a set of band ids identifies, else None.
 
-    Only Sentinel-2 (and HLS S30, which names its bands alike) has B8A or B12. Every other id is shared.
+    Only Sentinel-2 (and HLS S30, which has the same ids) has B8A and B12; all other ids are shared between families.
     """
     return "sentinel-2" if {band_id(name) for name in ids if name} & {"B8A", "B12"} else None
 
 
 def what_it_means(name: str) -> str:
-    """The end of a message about a name that says no band: what it may be, or what is near."""
+    """The end of an error message about an unidentified band name: its possible meanings, or the nearest names."""
     found = read_name(name)
     candidates = sorted(found.candidates(None))
     if found.ids or found.number:
@@ -267,14 +270,14 @@ def what_it_means(name: str) -> str:
 
 
 def check_names(names: Sequence[str], product: str | None = None) -> tuple[str, ...]:
-    """`names` as common names.
+    """Converts band names to common names.
 
     Args:
-        names: common names or, of a known product, band ids.
-        product: a key of `PRODUCTS`; left out, ids that only one family has (B8A) tell it.
+        names: common names or, for a known product, band ids.
+        product: a key of `PRODUCTS`; if None, it is inferred from ids that only one family has (B8A).
 
     Raises:
-        BandError: a name is not in the table (with the nearest ones), or stands there twice.
+        BandError: a name is unknown (the message suggests the nearest), or occurs twice.
 
     """
     found = []

@@ -1,7 +1,7 @@
-"""What a model expects of its input, kept with its weights and checked against every scene.
+"""The contract: what a model expects of its input, saved with its weights and checked against every scene.
 
-Most of this field's silent failures are about these eight fields: bands in another order, reflectance where digital
-numbers were trained on, someone else's mean and std.
+It guards against the most common silent failures in this field: bands in the wrong order, reflectance instead of
+digital numbers, and the mean and std of another dataset.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from prithvi.bands import check_names
 from prithvi.errors import BandError, ConfigError, nearest
 
 IGNORE = -1
-"""Label of a pixel that counts neither for the loss nor for any figure."""
+"""Label of pixels that are excluded from losses and metrics."""
 
 
 @dataclass(frozen=True)
 class Category:
-    """One class of labels, of a model's outputs and of a map."""
+    """A class of labels, model outputs and maps."""
 
     value: int
-    """What label files hold for it, and the number that maps have for it, which is 0 to 254 there."""
+    """Value of the class in label files and in maps (0 to 254 in maps)."""
     name: str
     color: str
-    """Six hexadecimal digits, RRGGBB; empty where none was chosen."""
+    """Six hexadecimal digits, RRGGBB; empty if none was chosen."""
     label: int | None = None
-    """The value in label files, where a map cannot hold that and has another one; None where it is `value`."""
+    """Value in label files, if maps cannot hold it and use another `value`; None if both are the same."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; `label` only where there is one."""
+        """The fields as plain JSON values; `label` is left out if it is None."""
         plain = dataclasses.asdict(self)
         return plain if self.label is not None else {key: plain[key] for key in ("value", "name", "color")}
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """What a regression predicts, and the statistics that it is standardised by."""
+    """The target of a regression, with the statistics that standardise it."""
 
     name: str
     mean: float
@@ -56,7 +56,7 @@ class Quantity:
         return f"{self.name} ({self.unit})" if self.unit else self.name
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """The fields as plain JSON values."""
         return dataclasses.asdict(self)
 
 
@@ -65,21 +65,21 @@ class Contract:
     """Bands, scale and statistics of a model's input."""
 
     bands: tuple[str, ...]
-    """Common names, in the model's order."""
+    """Common band names, in the order of the model's input."""
     mean: tuple[float, ...]
     """Band means, in contract units (reflectance x `scale`)."""
     std: tuple[float, ...]
     """Band standard deviations, in contract units."""
     scale: float = 10_000.0
-    """Contract units are reflectance times this: 10,000 for HLS digital numbers, 1 for reflectance."""
+    """Contract units are reflectance times `scale`: 10,000 for HLS digital numbers, 1 for reflectance."""
     clip: tuple[float, float] | None = None
-    """Values are clipped to this range (contract units) before they are standardised; None leaves them."""
+    """Range, in contract units, that values are clipped to before standardisation; None for no clipping."""
     nodata: float = 0.0
-    """What a pixel without data becomes after standardising; 0 is the band mean."""
+    """Value of nodata pixels after standardisation; 0 is the band mean."""
     resolution: float | None = None
-    """Ground size of a training pixel in metres."""
+    """Pixel size of the training data in metres; None if unknown or mixed."""
     level: str | None = None
-    """`SR` (surface reflectance) or `TOA` (top of atmosphere)."""
+    """`SR` (surface reflectance) or `TOA` (top of atmosphere); None if unknown or mixed."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bands", check_names(self.bands))
@@ -99,14 +99,14 @@ class Contract:
 
     @property
     def has_statistics(self) -> bool:
-        """Whether mean and std are known; where they are not, they are 0 and 1, which no reflectance has."""
+        """Whether mean and std are known; unknown ones are 0 and 1, which do not occur with reflectance."""
         return any(value != 0.0 for value in self.mean) or any(value != 1.0 for value in self.std)
 
     def select(self, bands: Sequence[str]) -> Contract:
-        """The same contract for fewer or reordered bands.
+        """The contract for a selection of its bands, in the given order.
 
         Raises:
-            BandError: a band that this contract has no statistics of.
+            BandError: the contract does not have a band.
 
         """
         names = check_names(bands)
@@ -121,7 +121,7 @@ class Contract:
     def from_reflectance(
         self, values: npt.NDArray[np.floating[Any]], gain: float, bias: float
     ) -> npt.NDArray[np.floating[Any]]:
-        """Digital numbers to contract units, where reflectance = values x gain + bias. NaN stays NaN."""
+        """Converts digital numbers to contract units, where reflectance = values x gain + bias; NaN stays NaN."""
         if not np.issubdtype(values.dtype, np.floating):
             values = values.astype(np.float64)
         factor, shift = gain * self.scale, bias * self.scale
@@ -131,13 +131,13 @@ class Contract:
         return converted
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """The fields as plain JSON values."""
         plain = dataclasses.asdict(self)
         return {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Contract:
-        """The opposite of `to_dict`.
+        """The inverse of `to_dict`.
 
         Raises:
             ConfigError: a key is unknown or missing.

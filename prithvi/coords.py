@@ -1,7 +1,7 @@
-"""Dates and places as models take them: (year, day of the year) and (latitude, longitude).
+"""Dates and locations as model inputs: (year, day of year) and (latitude, longitude).
 
-Prithvi-EO-2.0 was trained with both beside the pixels; every room computes them here, so that training and mapping
-agree. No geo stack is imported before a place is asked for.
+Prithvi-EO-2.0 was trained with both in addition to pixels. All of the package computes them here, so that training and
+mapping agree. pyproj is imported only when a location is requested.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 def year_and_day(times: Sequence[dt.date | None] | npt.NDArray[np.datetime64]) -> npt.NDArray[np.float32]:
-    """(T, 2) year and day of the year counted from 0; NaN for a date that is None or NaT.
+    """(T, 2) float32 year and day of year from 0; NaN for dates that are None or NaT.
 
     Args:
-        times: T dates, or moments in UTC.
+        times: T dates, or times in UTC.
 
     """
-    if not isinstance(times, np.ndarray):  # numpy has no time zones: take the day off each moment first
+    if not isinstance(times, np.ndarray):  # numpy has no time zones, so times are reduced to dates first
         plain = [time.date() if isinstance(time, dt.datetime) else time for time in times]
         times = np.array(plain, dtype="datetime64[D]")
     days = times.astype("datetime64[D]")
@@ -38,13 +38,13 @@ def year_and_day(times: Sequence[dt.date | None] | npt.NDArray[np.datetime64]) -
 def latitude_longitude(
     transform: Iterable[float], crs: str | None, rows: Sequence[float], columns: Sequence[float]
 ) -> npt.NDArray[np.float64]:
-    """(N, 2) latitude and longitude in degrees of N positions in a grid; NaN where the grid has no CRS.
+    """(N, 2) latitude and longitude in degrees of N positions in a grid; NaN if the grid has no CRS.
 
     Args:
-        transform: the grid's affine coefficients a, b, c, d, e, f from column and row to x and y.
-        crs: of the grid, as EPSG code or well-known text.
-        rows: counted from the upper edge: 0.5 is the centre of the first row.
-        columns: counted from the left edge, likewise.
+        transform: affine coefficients a, b, c, d, e, f of the grid, from (column, row) to (x, y).
+        crs: CRS of the grid as EPSG code or WKT.
+        rows: (N,) row coordinates from the upper edge; 0.5 is the centre of the first row.
+        columns: (N,) column coordinates from the left edge; 0.5 is the centre of the first column.
 
     """
     if not crs:

@@ -1,6 +1,6 @@
-"""Every exception prithvi raises on purpose: one sentence with what was found, where, and what to do.
+"""All exceptions that prithvi raises deliberately; messages say what was found, where, and what to do.
 
-The command line prints the sentence and exits with status 2; from Python all of them are caught by `PrithviError`.
+The command line prints the message and exits with status 2. In Python, `PrithviError` catches all of them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 
 class PrithviError(Exception):
-    """The root: something a user can mend, said in one sentence."""
+    """Base class of all errors that a user can fix."""
 
 
 class BandError(PrithviError, ValueError):
@@ -18,27 +18,27 @@ class BandError(PrithviError, ValueError):
 
 
 class ScaleError(PrithviError, ValueError):
-    """Pixel values have another magnitude than the model's contract says."""
+    """Pixel values do not have the magnitude of the model's contract."""
 
 
 class SceneError(PrithviError, ValueError):
-    """A raster cannot be read as a scene: damaged, without a place, too small, empty or on another grid."""
+    """A raster cannot be used as a scene: damaged, not georeferenced, too small, empty or on a different grid."""
 
 
 class OutputError(PrithviError, OSError):
-    """A result cannot be written where it was asked for."""
+    """A result cannot be written."""
 
 
 class ModelError(PrithviError, ValueError):
-    """A model was asked for something it is not: an unknown name, a size its patches do not divide."""
+    """A model cannot do what was requested: an unknown name, a size that is not a multiple of the patch size."""
 
 
 class CheckpointError(PrithviError, ValueError):
-    """A weights file does not fit its model completely, is damaged, or holds code."""
+    """A weights file does not fit the model completely, is damaged, or contains code."""
 
 
 class HubError(PrithviError, OSError):
-    """A file could not be fetched from the Hugging Face hub."""
+    """A file could not be downloaded from or uploaded to the Hugging Face hub."""
 
 
 class DatasetError(PrithviError, ValueError):
@@ -46,22 +46,22 @@ class DatasetError(PrithviError, ValueError):
 
 
 class ConfigError(PrithviError, ValueError):
-    """A configuration file or option does not exist or does not fit."""
+    """A configuration file or option does not exist or is invalid."""
 
 
 class TrainingError(PrithviError, RuntimeError):
-    """Training met something that it must not go on from, such as a loss that is not a number."""
+    """Training cannot continue, for example because the loss is NaN."""
 
 
 class MissingExtraError(PrithviError, ImportError):
-    """Something was asked for that needs packages which are not installed."""
+    """An optional feature needs packages that are not installed."""
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} needs packages that are not installed: pip install 'prithvi[{extra}]'.")
 
 
 def nearest(name: str, options: Iterable[str]) -> str:
-    """The end of an error message: the options nearest to `name`, or all of them when none is near."""
+    """The end of an error message: the options most similar to `name`, or all options if none is similar."""
     known = sorted(options)
     lowered = {option.lower(): option for option in known}
     close = difflib.get_close_matches(name.lower(), list(lowered), n=3, cutoff=0.5)

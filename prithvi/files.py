@@ -1,4 +1,4 @@
-"""Files and folders that appear under their names when they are whole, and what tells one file from another."""
+"""Atomic writing of files and folders, and hashes of files."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from prithvi.errors import OutputError, PrithviError
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Gives a temporary path to write to, which becomes `path` when the block ends without an error.
+    """Yields a temporary path to write to, which becomes `path` when the block ends without an error.
 
-    Until then an older file stays as it is. The temporary path has the same name, because many writers choose a format
-    by the suffix, and lies in a hidden folder beside `path`, because renaming is atomic within one file system only.
+    Until then, an older file stays unchanged. The temporary file has the same name, since many writers choose a format
+    by the suffix, in a hidden folder beside `path`, since renaming is atomic only within a file system.
 
     Raises:
         OutputError: the file cannot be written.
@@ -40,9 +40,9 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Gives a temporary folder to write into, which becomes `path` when the block ends without an error.
+    """Yields a temporary folder to write into, which becomes `path` when the block ends without an error.
 
-    An older folder of that name stays until then, and is put back if the new one cannot take its place.
+    Until then, an older folder stays unchanged; it is restored if the new one cannot take its place.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -52,6 +52,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     work = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # os.replace cannot overwrite a folder that is not empty, so an old one first moves into the work folder.
         work = Path(tempfile.mkdtemp(prefix=f".{path.stem}-", dir=path.parent))
         written, old = work / "new", work / "old"
         written.mkdir()
@@ -74,12 +75,12 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str, sync: bool = False) -> Path:
-    """Writes a file of UTF-8 text; see `atomic_file`.
+    """Writes a UTF-8 text file, atomically.
 
     Args:
         path: the file.
-        text: all of it.
-        sync: wait until it is on the disk, so that it outlives a crash of the machine.
+        text: its contents.
+        sync: wait until the file is on disk, so that it survives a crash of the machine.
 
     Raises:
         OutputError: the file cannot be written.
@@ -100,7 +101,7 @@ def sha256(path: str | Path) -> str:
 
 
 def sha256_once(path: str | Path) -> str:
-    """The same, read once a process as long as size and time of the file stay: for weights, which are large."""
+    """The SHA-256 of a file, cached in this process until the file's size or modification time changes."""
     path = Path(path).resolve()
     return _sha256_once(path, *fingerprint(path))
 
@@ -111,15 +112,15 @@ def _sha256_once(path: Path, size: int, changed: int) -> str:
 
 
 def fingerprint(path: str | Path) -> list[int]:
-    """Size in bytes and time of the last change in ns of a file; empty for what is no file here, such as an address."""
-    if not os.path.isfile(path):  # an address may be too long to ask of a Path
+    """Size in bytes and modification time in ns of a file; empty if there is no such local file (for URLs)."""
+    if not os.path.isfile(path):  # returns False for a URL that is too long, where Path.is_file may raise
         return []
     status = os.stat(path)
     return [status.st_size, status.st_mtime_ns]
 
 
 def refuse_overwrite(outputs: Iterable[str | Path], inputs: Iterable[str | Path]) -> None:
-    """Refuses to write over what is read.
+    """Checks that no output would overwrite an input.
 
     Raises:
         OutputError: an output is one of the inputs.

@@ -1,6 +1,6 @@
-"""Bytes from and to the Hugging Face hub, through huggingface_hub's cache. Knows nothing of models.
+"""Files from and to the Hugging Face hub, with the cache of huggingface_hub; independent of models.
 
-The token, the cache folder, `HF_ENDPOINT` and `HF_HUB_OFFLINE` are huggingface_hub's own and work as everywhere.
+Token, cache folder, `HF_ENDPOINT` and `HF_HUB_OFFLINE` are those of huggingface_hub and work as usual.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _ID = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 
 def split_id(source: str) -> tuple[str, str | None] | None:
-    """`owner/name` or `owner/name@revision` as repository and revision; None for what cannot be a hub id."""
+    """Splits `owner/name` or `owner/name@revision` into repository and revision; None if it is not a hub id."""
     found = _ID.fullmatch(source)
     return (found["repo"], found["revision"]) if found else None
 
@@ -25,21 +25,21 @@ def split_id(source: str) -> tuple[str, str | None] | None:
 def fetch(
     repo_id: str, filename: str, revision: str | None = None, repo_type: str = "model", sha256: str | None = None
 ) -> Path:
-    """The local path of one file of a repository, downloaded if the cache lacks it, and verified.
+    """The local path of a file of a repository, downloaded if it is not cached, and verified.
 
-    A connection that breaks is taken up again where it broke. A large file is compared with the SHA-256 by which the
-    hub keeps it, each time; one that differs is removed from the cache.
+    Interrupted downloads are resumed. Large files, which the hub identifies by their SHA-256, are checked against it
+    every time; a file that differs is removed from the cache.
 
     Args:
         repo_id: `owner/name`.
         filename: path inside the repository.
         revision: branch, tag or commit; None for the main branch.
         repo_type: `model` or `dataset`.
-        sha256: what the file must be, where that is known from elsewhere.
+        sha256: expected SHA-256, if known from another source.
 
     Raises:
-        HubError: no such repository or file, no permission, no network, or another file than the one that is known;
-            the message says what would help.
+        HubError: the repository or file does not exist, access is denied, there is no network, or the SHA-256 differs;
+            the message says what to do.
 
     """
     from huggingface_hub import hf_hub_download
@@ -52,7 +52,7 @@ def fetch(
 
 
 def is_cached(repo_id: str, filename: str) -> bool:
-    """Whether the cache holds a file of a model repository's main branch."""
+    """Whether a file of the main branch of a model repository is in the local cache."""
     from huggingface_hub import try_to_load_from_cache
 
     return isinstance(try_to_load_from_cache(repo_id, filename), str)
@@ -61,17 +61,17 @@ def is_cached(repo_id: str, filename: str) -> bool:
 def push(
     repo_id: str, files: Mapping[str, Path | bytes], message: str, private: bool = False, revision: str | None = None
 ) -> str:
-    """Puts files into a model repository in one commit, and says where it can be seen.
+    """Uploads files to a model repository in one commit, and returns the URL of the commit.
 
     Args:
-        repo_id: `owner/name`; made if it is not there.
-        files: name in the repository to a local file or to the bytes themselves.
-        message: of the commit.
-        private: whether a repository that is made is private; one that is there stays as it is.
-        revision: the branch, made from the main one if it is not there; None for the main branch.
+        repo_id: `owner/name`; created if it does not exist.
+        files: local files or contents, by name in the repository.
+        message: commit message.
+        private: whether a newly created repository is private; an existing one is not changed.
+        revision: branch, created from the main branch if it does not exist; None for the main branch.
 
     Raises:
-        HubError: no token or no permission, no network, or the hub does not accept a file.
+        HubError: there is no token, permission or network, or the hub rejects a file.
 
     """
     from huggingface_hub import CommitOperationAdd, HfApi
@@ -84,7 +84,7 @@ def push(
         added = [CommitOperationAdd(name, content) for name, content in files.items()]
         try:
             return str(api.create_commit(repo_id, added, commit_message=message, revision=revision).commit_url)
-        except ValueError as error:  # how huggingface_hub hands on what the hub's check of the card says
+        except ValueError as error:  # huggingface_hub's exception if the hub rejects the model card
             if not str(error).startswith("Invalid metadata"):
                 raise
             told = " ".join(str(error).split())
@@ -95,7 +95,7 @@ def push(
 def _one_sentence(
     where: str, repo_id: str, revision: str | None, repo_type: str, writing: bool = False
 ) -> Iterator[None]:
-    """Turns what huggingface_hub raises into a HubError with the way out."""
+    """Converts exceptions of huggingface_hub to a HubError that says what to do."""
     from huggingface_hub import errors as hf
     from huggingface_hub import get_token
 
@@ -125,7 +125,7 @@ def _one_sentence(
         raise HubError(f"{repo_id!r} is neither a local path nor a hub id (owner/name).") from error
     except hf.OfflineModeIsEnabled as error:
         raise HubError(f"HF_HUB_OFFLINE is set, and {where} cannot be sent: unset it.") from error
-    except (hf.HTTPError, OSError) as error:  # type: ignore[attr-defined]  # of whatever it sends requests with
+    except (hf.HTTPError, OSError) as error:  # type: ignore[attr-defined]  # of the HTTP library that it uses
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status == 401 and writing and get_token() is None:
             raise HubError(f"the hub wants a token to write to {repo_id}: `hf auth login`, or set HF_TOKEN.") from error
@@ -141,7 +141,7 @@ def _one_sentence(
 
 
 def _held(repo_id: str, revision: str | None, repo_type: str) -> str:
-    """The files of a repository, for the message that one is missing; empty where the hub does not tell."""
+    """The files of a repository, for the error message about a missing one; empty if the hub does not list them."""
     from huggingface_hub import HfApi
     from huggingface_hub import errors as hf
 
@@ -154,7 +154,9 @@ def _held(repo_id: str, revision: str | None, repo_type: str) -> str:
 
 
 def _verify(path: Path, known: str | None, where: str) -> None:
-    """Compares a file with the SHA-256 that is known, and with the one by which the hub (and so the cache) names it."""
+    """Compares the SHA-256 of a cached file with the known one and with that of the hub, and removes a wrong file."""
+    # The cache stores a file under the hub's identifier, which is the SHA-256 of large files (and a git hash of small
+    # ones, which is not checked).
     blob = path.resolve()
     told = blob.name if re.fullmatch(r"[0-9a-f]{64}", blob.name) else None
     if known is None and told is None:

@@ -1,4 +1,4 @@
-"""JSON that every reader takes: it has no numbers for NaN and the infinities, so that these become null."""
+"""Standard JSON (RFC 8259), which cannot represent NaN and infinities: they become null."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from prithvi.errors import ConfigError
 
 
 def dumps(plain: Any, indent: int | None = None) -> str:
-    """Plain values as JSON (RFC 8259), null where a number is not finite."""
+    """Serialises plain values as JSON, with null for numbers that are not finite."""
     return json.dumps(finite(plain), indent=indent, allow_nan=False)
 
 
 def finite(plain: Any) -> Any:
-    """The same values, None where a number is not finite."""
+    """Plain values with None for numbers that are not finite."""
     if isinstance(plain, float):
         return plain if math.isfinite(plain) else None
     if isinstance(plain, Mapping):
@@ -28,10 +28,10 @@ def finite(plain: Any) -> Any:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A file that holds a table.
+    """Reads a JSON file that contains an object.
 
     Raises:
-        ConfigError: it is not there or holds something else.
+        ConfigError: the file is missing, is not JSON, or contains something else.
 
     """
     if not path.is_file():

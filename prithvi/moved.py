@@ -1,7 +1,8 @@
-"""Modules under the names that they had in 0.1: they still import, with a DeprecationWarning, for one release.
+"""Old module names of version 0.1, which can be imported for one more release, with a DeprecationWarning.
 
-A finder is asked for such a name only after Python has not found it elsewhere, so that nothing is slower by it. The old
-name gives the new module itself: classes stay the same under both, in pickles and in the class paths of YAML files.
+The finder is the last one, so Python asks it only for names that no other finder knows, and other imports are not
+slower. The old name is an alias of the new module itself, so classes are identical under both names, in pickles and in
+class paths of YAML files.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ MOVED = {
     "scenes.refused": "scenes.opening",
     "scenes.stac": "scenes.stac_items",
 }
-"""Old name to new name, both below `prithvi`."""
+"""New name of each moved module by its old name, both relative to `prithvi`."""
 
 
 class _Finder(MetaPathFinder, Loader):
@@ -103,11 +104,11 @@ class _Finder(MetaPathFinder, Loader):
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The spec of an old name; None of any other."""
+        """The spec of an old name; None for any other name."""
         return ModuleSpec(name, self) if name.removeprefix("prithvi.") in MOVED else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """The module under its new name, which is what the old name stands for."""
+        """Imports and returns the module under its new name."""
         new = f"prithvi.{MOVED[spec.name.removeprefix('prithvi.')]}"
         warnings.warn(f"{spec.name} is now {new}; the old name goes with the next release.", DeprecationWarning, 2)
         module = importlib.import_module(new)
@@ -115,11 +116,11 @@ class _Finder(MetaPathFinder, Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Gives the module its own spec back: it has been run under its new name already."""
+        """Restores the module's own spec, which importlib has replaced; the module was executed before."""
         module.__spec__ = self.specs.pop(module.__spec__.name) if module.__spec__ else None
 
 
 def install() -> None:
-    """Lets old names be imported."""
+    """Installs the finder for old names, once."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.append(_Finder())

@@ -1,4 +1,4 @@
-"""Independent tasks as one Dask graph: on threads here, or on a cluster, with the same progress and the same ends."""
+"""Independent tasks as one Dask graph, on local threads or a cluster, with the same progress and error handling."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def run(
     progress: Progress | None = None,
     done: Callable[[str, _T], None] | None = None,
 ) -> dict[str, Exception]:
-    """Runs every task, those after a failed one too.
+    """Runs all tasks; a failed task does not stop the others.
 
     Args:
-        tasks: key to function and arguments; a key says what is done.
-        scheduler: address of a Dask scheduler (tcp://host:8786) or a client of one; None runs on threads.
-        workers: threads; None takes one a core.
-        progress: called with (tasks ended, all tasks).
-        done: called here, one at a time, with the key and the result of each task that succeeded.
+        tasks: function and arguments by key; the key describes the task.
+        scheduler: address of a Dask scheduler (tcp://host:8786) or a client of one; None for local threads.
+        workers: number of threads; None for one per core.
+        progress: called with (finished tasks, all tasks).
+        done: called in this process, one at a time, with key and result of each successful task.
 
     Returns:
-        What each failed task raised. A worker that dies takes its task along; it is given to another one.
+        The exception of each failed task by key. The task of a worker that dies is run again by another one.
 
     Raises:
-        ConfigError: the scheduler does not answer.
+        ConfigError: the scheduler cannot be reached.
 
     """
     failed: dict[str, Exception] = {}
@@ -62,7 +62,7 @@ def run(
         return failed
     if scheduler is None:
         with Callback(posttask=lambda key, value, *_: end(key, *value)):
-            # One after the other in this thread, which Ctrl-C reaches; it would wait for another thread to end.
+            # A single worker runs in this thread, which Ctrl-C interrupts; a thread pool would first finish its task.
             here = "threads" if workers != 1 else "synchronous"
             compute(*graph.values(), scheduler=here, num_workers=workers, optimize_graph=False)
         return failed
@@ -71,7 +71,7 @@ def run(
 
 
 def _attempt(function: Callable[..., _T], arguments: tuple[Any, ...]) -> tuple[_T | None, Exception | None]:
-    """A task's result or its error, so that one failure does not stop the others."""
+    """Result and None, or None and the exception, so that a failed task does not stop the others."""
     try:
         return function(*arguments), None
     except (PrithviError, OSError, MemoryError) as error:
@@ -88,6 +88,7 @@ def _on_cluster(graph: Mapping[str, Any], scheduler: str | Client, end: Callable
             f"no Dask scheduler answers at {scheduler}: start one ('dask scheduler'), or leave it out."
         ) from error
     try:
+        # Futures are released one by one, so that the cluster does not keep results which `done` has handled.
         futures = client.compute(list(graph.values()), optimize_graph=False)
         for future in as_completed(futures):
             fault = future.exception()

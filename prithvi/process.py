@@ -1,4 +1,4 @@
-"""What belongs to the whole process, kept as its owner has it while something of ours runs."""
+"""Preserving process-wide settings of the caller."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ _BACKENDS = (
     ("mkldnn", "matmul"), ("mkldnn", "conv"), ("mkldnn", "rnn"),
     ("cuda", "matmul"), ("cudnn", "conv"), ("cudnn", "rnn"),
 )  # fmt: skip
-"""Where torch (2.9 and later) keeps the precision of float32 products, one setting each."""
+"""Backends and operations with their own setting of float32 precision in torch 2.9 and later."""
 
 
 @contextmanager
 def settings_kept() -> Iterator[None]:
-    """Puts torch's float32 precision, the environment and the warning filters back as they were.
+    """Restores torch's float32 precision, the environment and the warning filters at the end of the block.
 
-    For imports that change them for the whole process: `import terratorch` (1.2.11) sets the float32 matmul precision
-    to "medium" (bfloat16 products on processors with AMX, TF32 on GPUs), disables a cuDNN interface by an environment
-    variable, and adds warning filters. Nothing is changed where the module was imported before.
+    For imports with side effects on the process: `import terratorch` (1.2.11) sets the float32 matmul precision to
+    "medium" (bfloat16 products on processors with AMX, TF32 on GPUs), disables a cuDNN interface by an environment
+    variable, and adds warning filters. If the module was imported before, there is nothing to restore.
     """
     import torch
 
@@ -31,7 +31,7 @@ def settings_kept() -> Iterator[None]:
         with warnings.catch_warnings():
             yield
     finally:
-        # The value for all comes first: setting it writes those of the backends, too.
+        # The overall precision comes first, since setting it also overwrites those of the backends.
         torch.set_float32_matmul_precision(overall)
         _set(apart)
         for key in os.environ.keys() - environment.keys():
@@ -40,7 +40,7 @@ def settings_kept() -> Iterator[None]:
 
 
 def _overall(apart: Mapping[tuple[str, str], str]) -> str:
-    """The value for all backends, which torch names only while none of them contradicts it."""
+    """The overall precision. torch raises an error if backends differ from it, so they are unset while it is read."""
     import torch
 
     try:
@@ -61,7 +61,7 @@ def _set(values: Mapping[tuple[str, str], str]) -> None:
 
 
 def _precision(backend: str, operation: str) -> str | None:
-    """A backend's own setting; None where this torch has none."""
+    """The setting of a backend's operation; None if this version of torch has none."""
     import torch
 
     value: str | None = getattr(getattr(getattr(torch.backends, backend), operation, None), "fp32_precision", None)

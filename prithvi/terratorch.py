@@ -1,11 +1,11 @@
-"""Our encoders as backbones in TerraTorch, under names of their own: `hlsvit_hls_tiny`, `hlsvit_eo_v2_300` and so on.
+"""The encoders of this package as TerraTorch backbones, named `hlsvit_hls_tiny`, `hlsvit_eo_v2_300` and so on.
 
-One entry under `trainer.callbacks` of a TerraTorch configuration is enough:
+Importing this module registers them; in a TerraTorch configuration, an entry under `trainer.callbacks` is enough:
 
     - class_path: prithvi.terratorch.Register
 
-Importing this module registers them. They keep out of TerraTorch's own names, and no source is registered: a source
-`prithvi` would take over every name of TerraTorch's that begins with it.
+The names do not clash with TerraTorch's own. No registry source is added, since a source `prithvi` would take over all
+names of TerraTorch that begin with it.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ PREFIX = "hlsvit_"
 
 
 class Register(Callback):
-    """Does nothing; that a configuration names it imports this module, which registers the backbones."""
+    """A callback that does nothing; naming it in a configuration imports this module, which registers the backbones."""
 
 
 class Backbone(PrithviEncoder):
-    """An encoder with the face that TerraTorch expects of a backbone; its weights are named as an encoder's are.
+    """An encoder with the interface of a TerraTorch backbone; parameters are named as in `PrithviEncoder`.
 
     Args:
-        config: shape of the encoder.
-        indices: blocks whose tokens it gives, from 0 or from the end; default all of them.
+        config: configuration of the encoder.
+        indices: blocks whose tokens are returned, counted from 0, or from the end if negative; default all.
 
     """
 
@@ -58,13 +58,13 @@ class Backbone(PrithviEncoder):
     def forward(  # type: ignore[override]
         self, x: Tensor, temporal_coords: Tensor | None = None, location_coords: Tensor | None = None, **unused: Any
     ) -> list[Tensor]:
-        """(B, band, Y, X) or (B, band, T, Y, X) to the (B, 1 + L, D) tokens of each block, the last ones normalised.
+        """Tokens (B, 1 + L, D) of each requested block; the final norm is applied to those of the last block.
 
         Args:
-            x: standardised images.
+            x: (B, band, Y, X) or (B, band, T, Y, X) standardised images.
             temporal_coords: (B, T, 2) year and day of year from 0.
             location_coords: (B, 2) latitude and longitude in degrees.
-            unused: what else TerraTorch's batches hold.
+            unused: other entries of TerraTorch's batches, which are ignored.
 
         """
         images = x.unsqueeze(2) if x.ndim == 4 else x
@@ -73,11 +73,11 @@ class Backbone(PrithviEncoder):
         return [layers[index] for index in self.indices]
 
     def prepare_features_for_image_model(self, features: list[Tensor]) -> list[Tensor]:
-        """The tokens of the last call as images, (B, T*D, h, w): what TerraTorch asks for where no necks are named."""
+        """Tokens of the last call as (B, T*D, h, w) images, which TerraTorch requests if no necks are configured."""
         return [tokens_to_grid(tokens, self._grid_of_last) for tokens in features]
 
     def freeze(self) -> None:
-        """Keeps every weight as it is."""
+        """Makes all parameters untrainable."""
         self.requires_grad_(False)
 
 
@@ -91,27 +91,27 @@ def backbone(
     new_bands: bool = False,
     **overrides: Any,
 ) -> Backbone:
-    """An encoder for TerraTorch, whose YAML passes these arguments with `backbone_` before them.
+    """An encoder for TerraTorch, whose YAML passes these arguments with the prefix `backbone_`.
 
     Args:
         name: a key of `prithvi.models.VARIANTS`.
-        pretrained: load the published weights, or those that come with this package.
-        bands: TerraTorch's band enum or common names, in the input's order; default the six of pretraining. Weights
-            are mapped by name.
-        num_frames: dates of the input.
-        out_indices: see `Backbone`.
-        ckpt_path: a weights file or model folder to load in place of the published weights.
-        new_bands: let bands that the weights do not know start from random weights.
-        overrides: any other field of `ModelConfig`, such as `drop_path` or `img_size`.
+        pretrained: load the published weights, or those shipped with this package.
+        bands: members of TerraTorch's band enum or common names, in the order of the input; default the six of
+            pretraining. Weights are mapped by band name.
+        num_frames: number of dates of the input.
+        out_indices: blocks whose tokens are returned, counted from 0, or from the end if negative; default all.
+        ckpt_path: a weights file or model folder to load instead of the published weights.
+        new_bands: whether bands that the weights lack may start from random weights.
+        overrides: any other fields of `ModelConfig`, such as `drop_path` or `img_size`.
 
     Raises:
         ModelError, BandError, CheckpointError: an unknown setting or band, or weights that do not fit completely.
-        HubError: published weights that could not be fetched.
+        HubError: the published weights could not be downloaded.
 
     """
     names = None if bands is None else check_names([str(getattr(band, "value", band)) for band in bands])
     if names is not None and set(names) - set(VARIANTS[name].config.bands):
-        # TerraTorch standardises before the model, so that what stands here is never used.
+        # TerraTorch standardises before the model, so these placeholder statistics are never used.
         overrides = {"mean": (0.0,) * len(names), "std": (1.0,) * len(names), **overrides}
     encoder = Backbone(configure(name, num_frames, bands=names, **overrides), out_indices)
     if ckpt_path is not None and not pretrained:

@@ -1,4 +1,4 @@
-"""Where windows lie on a scene, and how much each pixel of a window counts where windows overlap. Pure numpy."""
+"""Layout of sliding windows on a scene, and the weights that blend overlapping windows; in pure numpy."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from prithvi.errors import ConfigError
 class WindowPlan:
     """A grid of equal windows that covers a scene.
 
-    The last row and column of windows end where the scene ends, so that no window leaves a scene it fits into. A scene
-    smaller than a window gets a single window that starts at 0 and hangs over the edge; the reader fills that
-    part by reflection.
+    The last row and column of windows end at the scene's edge, so that no window extends beyond a scene that it fits
+    into. Along an axis in which the scene is smaller than a window there is a single window from 0, which extends
+    beyond the edge; the reader pads it by reflection.
     """
 
     height: int
@@ -26,7 +26,7 @@ class WindowPlan:
     window: int
     """Rows and columns of a window."""
     stride: int
-    """Pixels between windows, but for the last ones."""
+    """Pixels between the starts of windows; the last ones may be closer."""
     rows: tuple[int, ...]
     """First row of each row of windows, ascending."""
     columns: tuple[int, ...]
@@ -36,15 +36,15 @@ class WindowPlan:
         return len(self.rows) * len(self.columns)
 
     def over(self, rows: slice, columns: slice) -> tuple[WindowPlan, slice, slice]:
-        """The windows that touch a part of the scene, and the part of the scene that they cover.
+        """The windows that overlap a part of the scene, and the part of the scene that they cover.
 
         Args:
-            rows: first and last (not counted in) row of the part.
-            columns: likewise.
+            rows: rows of the part (start, stop).
+            columns: columns of the part (start, stop).
 
         Returns:
-            A plan whose rows and columns are counted from where the windows begin, and the scene's rows and columns
-            from there to where they end.
+            The plan of these windows, relative to the first of them, and the rows and columns of the scene that they
+            cover.
 
         """
         down, height = _touching(self.rows, self.window, rows, self.height)
@@ -57,7 +57,7 @@ class WindowPlan:
 
 
 def _touching(starts: tuple[int, ...], window: int, part: slice, size: int) -> tuple[tuple[int, ...], int]:
-    """Starts of the windows that touch a part, and where the last of them ends within the scene."""
+    """Starts of the windows that overlap a part, and the end of the last one within the scene."""
     found = tuple(start for start in starts if start < part.stop and start + window > part.start)
     return found, min(found[-1] + window, size)
 
@@ -91,10 +91,10 @@ def plan(height: int, width: int, window: int, stride: int) -> WindowPlan:
 
 
 def blend_weights(window: int) -> npt.NDArray[np.float32]:
-    """(window, window) weights that fall smoothly from the middle to the edge and never reach 0.
+    """(window, window) weights that decrease smoothly from the window centre to the edge and are never 0.
 
-    A squared sine along each axis: where windows overlap by half, neighbours add up to a constant, and the edge
-    tokens, which see least context, count least.
+    The profile along each axis is a squared sine. With an overlap of one half, weights of neighbouring windows add up
+    to a constant, and tokens at the edge, which have the least context, have the least weight.
     """
     position = (np.arange(window) + 0.5) / window
     profile = np.maximum(np.sin(np.pi * position) ** 2, 1e-3)

@@ -1,4 +1,4 @@
-"""Chips on disk to batches: labelled ones for fine-tuning, an endless mixed stream for pretraining."""
+"""From chips on disk to batches: labelled chips for fine-tuning, an endless mixed stream for pretraining."""
 
 from prithvi.data.chips import Chip, ChipDataset
 from prithvi.data.cloud_gaps import GapDataModule

@@ -1,4 +1,4 @@
-"""Chips drawn such that rare classes are seen as often as common ones, without reading the dataset beforehand."""
+"""Class-balanced sampling of chips, with class counts learned while training instead of in a pass beforehand."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from prithvi.contract import IGNORE
 
 
 class BalancedSampler(Sampler[int]):
-    """Places of a dataset: at first each once, in random order; later drawn by what `see` has counted.
+    """Indices of a dataset: first each one once, in random order; later drawn by the class counts from `see`.
 
-    A draw takes a class, each equally often, and then one of the chips by their share of the class's pixels in what was
-    seen of them on average: over many draws every class has an equal part in what chips are chosen for. A chip that
-    showed no label is drawn a tenth as often as if all were drawn alike.
+    A draw picks a class uniformly, then a chip in proportion to its mean number of pixels of that class, so that over
+    many draws every class is the reason for an equal share of the chips. A chip without any label seen so far is drawn
+    at a tenth of the uniform rate.
 
     Args:
-        size: of the dataset.
-        classes: how many there are.
+        size: number of chips in the dataset.
+        classes: number of classes.
 
     """
 
@@ -32,14 +32,16 @@ class BalancedSampler(Sampler[int]):
         return len(self.views)
 
     def see(self, places: Tensor, labels: Tensor) -> None:
-        """Counts (B, ...) class numbers with `IGNORE` of the chips at (B,) places."""
+        """Counts the classes in (B, ...) labels (`IGNORE` where unlabelled) of the chips at (B,) indices `places`."""
         for place, label in zip(places.tolist(), labels, strict=True):
             known = label[label != IGNORE].long().flatten()
             self.counts[place] += torch.bincount(known, minlength=self.counts.shape[1]).double()
             self.views[place] += 1
 
     def weights(self) -> Tensor:
-        """(size,) chances that add up to 1; equal ones as long as nothing is counted."""
+        """(size,) probabilities of the chips; uniform until a label was counted."""
+        # Counts are divided by views because random crops show a different part of a chip each time. For each class the
+        # chips' probabilities add up to 1; their mean over the classes found is the balanced probability.
         shown = self.counts / self.views.clamp(min=1).unsqueeze(1)
         of_class = shown.sum(dim=0)
         found = of_class > 0
@@ -50,6 +52,7 @@ class BalancedSampler(Sampler[int]):
         return chances / chances.sum()
 
     def __iter__(self) -> Iterator[int]:
+        # Chips without a view come first, so that a resumed first epoch continues with the remaining ones.
         unseen = torch.nonzero(self.views == 0).flatten()
         yield from unseen[torch.randperm(len(unseen))].tolist()
         if len(unseen) < len(self):

@@ -1,7 +1,7 @@
-"""One image and its label, or a part of both, as tensors. Any dataset whose layout the catalog describes.
+"""Images and labels, or crops of them, as tensors, for any dataset whose layout the catalog describes.
 
-Images are read by the code that maps are made with (`prithvi.scenes.imagefiles`): names, tags, nodata, masks and what
-cannot be reflectance mean the same in training as in mapping.
+Images are read by the same code as for mapping (`prithvi.scenes.imagefiles`), so that band names, tags, nodata, masks
+and the range of valid reflectance mean the same in training and in mapping.
 """
 
 from __future__ import annotations
@@ -31,33 +31,37 @@ from prithvi.scenes.imagefiles import ImageFile, open_image
 
 @dataclass(frozen=True)
 class Chip:
-    """An image file, its label and, for a part of them, the pixels that count."""
+    """An image and its label, or a rectangle of both."""
 
     id: str
     image: Path
     label: Path | int
-    """A file, or the class number of the whole chip."""
+    """A label file, or the class number of the whole chip."""
     rows: tuple[int, int] | None = None
-    """First row and the row after the last; None for all."""
+    """First row, and the row after the last one; None for all rows."""
     columns: tuple[int, int] | None = None
+    """First column, and the column after the last one; None for all columns."""
     dates: tuple[dt.date, ...] | None = None
-    """Of its images; None where unknown."""
+    """Acquisition dates, in the image's order; None if unknown."""
 
 
 class ChipDataset(Dataset[dict[str, Any]]):
     """Chips as samples, read on access.
 
-    A sample holds `image` (band, T, Y, X) in the units of the layout's contract, `valid` (T, Y, X) bool, `label`
-    (Y, X) int64 class numbers with `prithvi.contract.IGNORE` elsewhere (or one number for the whole chip; or
-    `target` (Y, X) float32 in the unit of the layout's quantity, NaN where there is none), `temporal_coords` (T, 2)
-    year and day of the year counted from 0, `location_coords` (2) latitude and longitude, both float32 and NaN where
-    unknown, and `id`.
+    A sample holds:
+
+    - `image` (band, T, Y, X) in the units of the layout's contract, and `valid` (T, Y, X) bool;
+    - `label` (Y, X) int64 class numbers, `prithvi.contract.IGNORE` where unlabelled, or one number for the whole chip;
+      for a quantity instead `target` (Y, X) float32 in its unit, NaN where unlabelled;
+    - `temporal_coords` (T, 2) float32 year and day of year from 0, and `location_coords` (2) float32 latitude and
+      longitude in degrees, NaN where unknown;
+    - `id`.
 
     Args:
         chips: the chips.
-        layout: what their pixels and labels mean.
-        crop: draw a random square of that many pixels from each sample; None returns whole chips.
-        samples: length of the dataset, chips taking turns; None for one sample a chip.
+        layout: meaning of their pixels and labels.
+        crop: side in pixels of a random square to cut from each sample; None for whole chips.
+        samples: length of the dataset, which then cycles through the chips; None for one sample per chip.
 
     """
 
@@ -91,7 +95,7 @@ class ChipDataset(Dataset[dict[str, Any]]):
                 raise DatasetError(f"chip {chip.id} cannot be read ({error}): {chip.image}, {chip.label}.") from error
 
     def _image(self, number: int, label: rasterio.DatasetReader | None) -> ImageFile:
-        """A chip's image, whose header is read once; its label has to lie on its grid."""
+        """The image of a chip, whose header is read only once; its label must have the same grid."""
         if number not in self._images:
             chip, bands = self.chips[number], self.layout.contract.bands
             check = None if label is None else lambda image: _refuse_other_grid(chip, image, label)
@@ -100,7 +104,7 @@ class ChipDataset(Dataset[dict[str, Any]]):
 
     @property
     def identity(self) -> str:
-        """Names what the samples are made of: the files with their sizes and times of change, and how they are read."""
+        """A text that identifies the samples: files with size and modification time, and how they are read."""
         files = [path for chip in self.chips for path in (chip.image, chip.label) if isinstance(path, Path)]
         stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         return repr((self.chips, stats, self.layout, self.samples))
@@ -117,6 +121,7 @@ class ChipDataset(Dataset[dict[str, Any]]):
         }
         if label is None:
             return sample
+        # Labels are read with the same window as the image; `_image` has checked that both have the same grid.
         stored = label.read(1, window=window)
         if self.layout.quantity is not None:
             target = np.where(self._silent(stored, label.nodata), np.nan, stored).astype(np.float32)
@@ -136,14 +141,17 @@ class ChipDataset(Dataset[dict[str, Any]]):
             raise DatasetError(
                 f"chip {chip.id} has {bottom - top} x {right - left} pixels, fewer than a crop of {self.crop}."
             )
+        # torch's generator, which DataLoader seeds differently in each worker.
         row = int(torch.randint(top, bottom - self.crop + 1, ()))
         column = int(torch.randint(left, right - self.crop + 1, ()))
         return Window(column, row, self.crop, self.crop)
 
     def _pixels(self, image: ImageFile, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        """(time, band, y, x) in contract units, or int16 as stored if that is the same, 0 without data; and where all
-        bands have data, (time, y, x).
+        """(T, band, Y, X) pixels in contract units, 0 at nodata, and (T, Y, X) whether all bands have data.
+
+        Pixels are int16 if the stored values are in contract units already, else float32.
         """
+        # int16 halves what workers pass to the main process; the device converts to float32 in `Standardise`.
         contract = self.layout.contract
         rows, columns = window.toslices()
         values = contract.from_reflectance(image.read(rows, columns), image.gain, image.bias)
@@ -162,6 +170,6 @@ def _refuse_other_grid(chip: Chip, image: rasterio.DatasetReader, label: rasteri
 
 
 def _middle(image: ImageFile, window: Window) -> Tensor:
-    """(2) latitude and longitude of a window's centre; NaN for an image without a place."""
+    """(2) latitude and longitude of a window centre in degrees; NaN if the image is not georeferenced."""
     row, column = window.row_off + window.height / 2, window.col_off + window.width / 2
     return torch.from_numpy(latitude_longitude(image.transform, image.wkt, [row], [column])[0]).float()

@@ -1,4 +1,4 @@
-"""The data module of gap filling: clear series out of chip stores, and the shapes of clouds from elsewhere."""
+"""The data module of gap filling: clear time series from chip stores, and cloud shapes from other places or dates."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from prithvi.errors import ConfigError, DatasetError
 
 
 class GapDataModule(PretrainDataModule):
-    """Series as an endless stream for training, and each chip once, under always the same clouds, to measure.
+    """An endless stream of time series for training; each chip once, always under the same clouds, for evaluation.
 
-    The public cloud-gap dataset comes in by `prithvi data build cloud_gaps --root DIR -o gaps.zarr`; its masks are
+    `prithvi data build cloud_gaps --root DIR -o gaps.zarr` imports the public cloud-gap dataset; its cloud masks are
     `masks: [DIR/train/cloud_masks]`.
 
     Args:
         stores: folders of chip stores.
-        masks: folders of GeoTIFF cloud masks of the chips' size (1 cloud, 0 clear), as the public dataset has them.
-        clouds: chip stores whose Fmasks give shapes, beside or instead of `masks`.
-        frames: dates of a series; of chips with more dates some are taken, in order.
-        weights: how often each store is drawn, any scale; null for as many times as it has samples.
-        split: part that is trained on; a store without parts is taken whole.
-        val_split: part that the best checkpoint is chosen by.
-        test_split: part that `prithvi test` reports.
-        batch_size: samples a device and step.
-        num_workers: processes that read, a device.
+        masks: folders of GeoTIFF cloud masks of the chips' size (1 cloud, 0 clear), as in the public dataset.
+        clouds: chip stores whose Fmasks provide cloud shapes, in addition to `masks` or instead.
+        frames: dates per time series; of chips with more dates a subset is used, in order.
+        weights: sampling weight of each store, any scale; null for its number of samples.
+        split: split to train on; a store without splits is used as a whole.
+        val_split: split that the best checkpoint is chosen by.
+        test_split: split that `prithvi test` reports.
+        batch_size: samples per device and step.
+        num_workers: reader processes per device.
         accept: `level` to mix surface and top-of-atmosphere reflectance.
-        fraction: share of each store's training chips that is used; a smaller share is part of every larger one.
-        subset_seed: of which chips those are.
-        seed: of the order, and of which clouds lie where.
+        fraction: fraction of each store's training chips to use; smaller subsets are contained in larger ones.
+        subset_seed: seed of that subset.
+        seed: seed of the sample order, and of the clouds laid over each sample.
 
     Raises:
-        DatasetError, BandError, ConfigError: stores or masks that do not fit together, or neither masks nor clouds.
+        DatasetError, BandError, ConfigError: incompatible stores or masks, or neither masks nor clouds.
 
     """
 
@@ -83,7 +83,7 @@ class GapDataModule(PretrainDataModule):
 
     @property
     def training_chips(self) -> int:
-        """How many chips are trained on."""
+        """Number of training chips."""
         return sum(len(self._part(store)) for store in self.stores)
 
     def _part(self, store: ChipStore) -> list[int]:
@@ -91,7 +91,7 @@ class GapDataModule(PretrainDataModule):
         return [whole[place] for place in subset(len(whole), self.fraction, self.subset_seed)]
 
     def cloud_shapes(self) -> list[npt.NDArray[np.bool_]]:
-        """Those of the stores' Fmasks and of the folders, each (N, Y, X)."""
+        """(N, Y, X) cloud masks from the Fmask of each store in `clouds` and from each folder in `masks`."""
         return [*super().cloud_shapes(), *(read_masks(folder, self.size) for folder in self.masks)]
 
     def val_dataloader(self) -> list[DataLoader[dict[str, Any]]]:
@@ -107,20 +107,21 @@ class GapDataModule(PretrainDataModule):
                 f"no store has a part {split!r}: they have "
                 f"{', '.join(sorted({part for store in self.stores for part in store.attributes['samples']}))}."
             )
+        # Evaluation draws from the same cloud shapes as training, but over chips that training never sees.
         shapes = np.concatenate(self.cloud_shapes())
         datasets = [Covered(store, split, shapes, self.length, self.seed) for store in stores]
         return [DataLoader(dataset, self.batch_size, collate_fn=joined) for dataset in datasets]
 
 
 class Covered(StoreDataset):
-    """Samples of a store with `clouds` (T, Y, X), for each sample always the same ones.
+    """Samples of a store with reproducible `clouds` (T, Y, X) for evaluation.
 
     Args:
         store: the store.
-        split: the part of it.
-        shapes: (N, Y, X) cloud masks.
-        frames: dates of a sample, its first ones that hold any pixel.
-        seed: of the draw.
+        split: the split of the store.
+        shapes: (N, Y, X) bool cloud masks to draw from.
+        frames: dates per sample: its first dates that have any data.
+        seed: seed of the draw.
 
     """
 
@@ -131,12 +132,13 @@ class Covered(StoreDataset):
     def batch(self, indices: Sequence[int]) -> dict[str, Any]:
         batch = super().batch(indices)
         batch.pop("label", None)
+        # All samples of a batch need the same number of dates: the first ones with data, padded with -1 (nodata).
         dates = []
         for observed in batch["valid"].flatten(2).any(dim=2):
             found = torch.nonzero(observed).flatten()[: self.frames]
             dates.append(torch.nn.functional.pad(found, (0, self.frames - len(found)), value=-1))
         batch = with_frames(batch, torch.stack(dates))
-        # A generator of each sample's own, so that its clouds are the same whatever else is in the batch.
+        # One generator per sample, so that its clouds do not depend on the rest of the batch.
         drawn = [
             self.shapes[np.random.default_rng([self.seed, index]).integers(len(self.shapes), size=self.frames)]
             for index in indices
@@ -145,15 +147,17 @@ class Covered(StoreDataset):
 
 
 def read_masks(folder: Path, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """(N, Y, X) of all GeoTIFF cloud masks in a folder: True where one is not 0.
+    """(N, Y, X) bool cloud masks, True at cloud, from all GeoTIFF files of a folder.
 
     Raises:
-        DatasetError: no such folder or no mask in it; one that cannot be read, has another size or other values.
+        DatasetError: there is no mask in the folder, or a mask cannot be read, is not of `size` (rows, columns), or
+            has values other than 0 and 1.
 
     """
     paths = sorted(folder.glob("*.tif"))
     if not paths:
         raise DatasetError(f"{folder} holds no cloud mask (*.tif).")
+    # Any value besides 0 and 1 is refused: in an Fmask or a QA band, "not 0" would not mean cloud.
     found = np.zeros((len(paths), *size), dtype=bool)
     for number, path in enumerate(paths):
         try:

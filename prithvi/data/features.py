@@ -1,4 +1,4 @@
-"""Features of a frozen encoder, computed once and kept in Zarr."""
+"""A cache of the features of a frozen encoder, in Zarr."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ class Frozen(Protocol):
     training: bool
 
     def features_name(self) -> str:
-        """A name of everything that features depend on beside the images; an error where they would change."""
+        """A digest of everything besides the images that features depend on; raises if they are not constant."""
 
     def encode(self, batch: Mapping[str, Any]) -> list[Tensor]:
-        """The features of every window of a batch's images."""
+        """Features of all windows of a batch of images, a tensor per window."""
 
     def eval(self) -> Any:
-        """Leaves training mode."""
+        """Sets evaluation mode."""
 
     def train(self, mode: bool = True) -> Any:
-        """Sets training mode."""
+        """Sets training mode, or evaluation mode if `mode` is false."""
 
 
 class Features:
-    """A folder of features, a Zarr group for each encoder and dataset.
+    """A folder of cached features, with one subfolder per encoder and dataset.
 
     Args:
-        folder: where they are kept.
-        limit: the most bytes that a run may add or use there.
+        folder: the folder.
+        limit: upper limit in bytes of the features that a run stores or uses.
 
     """
 
@@ -51,12 +51,14 @@ class Features:
         self._ready: dict[str, FeatureDataset] = {}
 
     def of(self, dataset: Dataset[dict[str, Any]], part: str, task: Frozen, trainer: L.Trainer) -> FeatureDataset:
-        """The samples with their features; missing ones are computed, up to the limit.
+        """The samples of a dataset with their features, computing missing ones up to the limit.
 
         Raises:
-            ConfigError: the task's features would change from one step to the next.
+            ConfigError: the task's features are not constant (trainable encoder, or augmentation).
 
         """
+        # The folder's name is a digest of encoder, data and precision, so that features are reused by any run with the
+        # same ones and by no other. Rank 0 computes; the other ranks wait, then read its journal.
         about = task.features_name() + str(cast("Any", dataset).identity) + str(trainer.precision)
         name = f"{part}-{hashlib.sha256(about.encode()).hexdigest()[:16]}"
         if name in self._ready:
@@ -73,7 +75,9 @@ class Features:
 
     @staticmethod
     def joined(samples: list[dict[str, Any]]) -> dict[str, Any]:
-        """A batch; where only some samples have features, `cached` (B) says which, and images are of the others."""
+        """Collates samples; if only some have features, `cached` (B) is True for them, and images are of the rest."""
+        # Labels and ids are common to both kinds and stay in the samples' order; features and images are stacked for
+        # their own kind only, and `FineTuningTask.forward` puts them back into that order.
         cached = [sample for sample in samples if "features" in sample]
         others = [sample for sample in samples if "features" not in sample]
         if not cached or not others:
@@ -87,14 +91,14 @@ class Features:
 
 
 class FeatureDataset(Dataset[dict[str, Any]]):
-    """Samples of a dataset with `features` (windows, layers*T*D, h, w) and `size` (2) instead of their images.
+    """Samples of a dataset with `features` (windows, layers*T*D, h, w) and `size` (rows, columns) instead of images.
 
-    An array of each name and shape has a chunk a sample. A line of `journal.txt` says that a sample is whole, so a
-    killed computation is resumed.
+    There is one Zarr array per name, type and shape, with one chunk per sample. Samples that are stored completely are
+    listed in `journal.txt`, so that an interrupted computation is resumed.
 
     Args:
-        dataset: the samples, always the same ones.
-        folder: of the Zarr group.
+        dataset: the samples, without random augmentation or crops.
+        folder: folder of the arrays and the journal.
 
     """
 
@@ -112,6 +116,7 @@ class FeatureDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         if index not in self.forms:
             return self.dataset[index]
+        # The journal entry of a sample lists its arrays, so that samples of different sizes may share a folder.
         kept: dict[str, Any] = {}
         for entry in self.forms[index].split(";"):
             name = entry.split(":")[0]
@@ -119,7 +124,9 @@ class FeatureDataset(Dataset[dict[str, Any]]):
         return {**kept, "id": str(index), "place": index}
 
     def fill(self, task: Frozen, limit: int) -> int:
-        """Computes and keeps what is missing, in order, up to `limit` bytes; returns the bytes that are kept."""
+        """Computes missing features in order, up to `limit` bytes; returns the bytes of all stored features."""
+        # A sample's line goes to the journal only after all of its arrays are written: a sample that was interrupted
+        # has no line and is written again.
         self.folder.mkdir(parents=True, exist_ok=True)
         self.read_journal()
         used = sum(_bytes_of(form) for form in self.forms.values())
@@ -136,6 +143,7 @@ class FeatureDataset(Dataset[dict[str, Any]]):
                 kept["size"] = torch.tensor(batch["image"].shape[-2:])
                 entries = {_entry(name, value): value for name, value in kept.items()}
                 form = ";".join(entries)
+                # The limit is checked before writing: the remaining samples keep their images and are encoded on use.
                 if used + _bytes_of(form) > limit:
                     break
                 for entry, value in entries.items():
@@ -147,7 +155,7 @@ class FeatureDataset(Dataset[dict[str, Any]]):
         return used
 
     def read_journal(self) -> None:
-        """Takes note of the samples that are whole; a line that a kill cut short is taken off."""
+        """Reads the list of complete samples, and removes a last line that was cut short by an interruption."""
         path = self.folder / "journal.txt"
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
         whole = text[: text.rfind("\n") + 1]
@@ -158,19 +166,19 @@ class FeatureDataset(Dataset[dict[str, Any]]):
             self.forms[int(index)] = form
 
     def _batches(self, indices: list[int]) -> Iterator[dict[str, Any]]:
-        # A generator of its own: a run that finds its features ready draws the same numbers as one that makes them.
+        # With its own generator, a run that computes features draws the same random numbers later as one that has them.
         some = torch.utils.data.Subset(self.dataset, indices)
         return iter(DataLoader(some, batch_size=1, generator=torch.Generator()))
 
     def _array(self, entry: str, create: bool = False) -> Any:
-        """The array of one name and shape; `create` makes it where it is not there."""
+        """The array of a journal entry (name, type and shape), created if missing and `create` is set."""
         if entry not in self._arrays:
             name, dtype, shape = entry.split(":")
             sizes = tuple(int(size) for size in shape.split("x") if size)
             path = self.folder / f"{name}-{shape or 'one'}"
             if create and not (path / "zarr.json").is_file():
                 chunks = (1, *sizes)
-                packed: Any = None if name == "features" else "auto"  # floats of a network do not shrink
+                packed: Any = None if name == "features" else "auto"  # network activations do not compress
                 zarr.create_array(path, shape=(len(self), *sizes), chunks=chunks, dtype=dtype, compressors=packed)
             self._arrays[entry] = zarr.open_array(path, mode="r+" if create else "r")
         return self._arrays[entry]
@@ -181,12 +189,12 @@ def _is_kept(name: str, value: Any) -> bool:
 
 
 def _entry(name: str, value: Tensor) -> str:
-    """Name, dtype and shape of an array's sample, as in the journal."""
+    """Journal entry of one tensor of a sample: name, dtype and shape."""
     return f"{name}:{str(value.dtype).removeprefix('torch.')}:{'x'.join(map(str, value.shape))}"
 
 
 def _bytes_of(form: str) -> int:
-    """Bytes of a sample of a form, as it lies in memory."""
+    """Uncompressed bytes of a sample, from its journal entries."""
     total = 0
     for entry in form.split(";"):
         _, dtype, shape = entry.split(":")

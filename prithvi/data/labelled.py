@@ -1,4 +1,4 @@
-"""The data module of fine-tuning: labelled chips of a published layout, of one's own folder, or of a chip store."""
+"""The data module of fine-tuning: labelled chips of a published dataset, a custom folder, or a chip store."""
 
 from __future__ import annotations
 
@@ -23,31 +23,30 @@ Samples = Dataset[dict[str, Any]]
 
 
 class ChipDataModule(L.LightningDataModule):
-    """Training crops and whole validation and test chips.
+    """Random crops of training chips, and whole chips for validation and test.
 
     Args:
-        root: folder in which the dataset's own folders lie (for Sen1Floods11: S2Hand and LabelHand), or a chip store.
-        dataset: name in the data catalog; null for a folder of one's own, or for a store.
-        folder: what a folder of one's own holds: the arguments of `prithvi.catalog.folder_layout`, classes as a table
-            of `value`, `name` and, if wanted, `color`.
-        splits: folder with split lists to use instead of the official ones, of the same file names.
-        crop: side of a random training crop in pixels; null trains on whole chips.
-        batch_size: samples a training batch; validation and test take whole chips, one at a time.
-        num_workers: processes that read.
-        train_split: split that is trained on.
+        root: folder that contains the dataset's folders (for Sen1Floods11: S2Hand and LabelHand), or a chip store.
+        dataset: name in the data catalog; null for a custom folder or a store.
+        folder: contents of a custom folder: the arguments of `prithvi.catalog.folder_layout`, with classes as a table
+            of `value`, `name` and, optionally, `color`.
+        splits: folder with split lists that replace the official ones of the same file names.
+        crop: side of the random training crop in pixels; null to train on whole chips.
+        batch_size: samples per training batch; validation and test take whole chips, one at a time.
+        num_workers: reader processes.
+        train_split: split to train on.
         val_split: split that the best checkpoint is chosen by.
         test_split: split that `prithvi test` reports.
-        fraction: share of the training chips that is used; a smaller share is part of every larger one.
-        subset_seed: of which chips those are.
-        balance: after an epoch that shows each chip once, draw chips such that every class has an equal share of the
-            pixels.
-        features: folder for the features of a frozen encoder, which are then computed once (model.finetune: frozen,
+        fraction: fraction of the training chips to use; smaller subsets are contained in larger ones.
+        subset_seed: seed of that subset.
+        balance: after an epoch that shows each chip once, sample chips such that the classes are balanced.
+        features: folder to cache the features of a frozen encoder in (with model.finetune: frozen,
             model.augment: false, crop: null).
-        features_gb: the most that they may take there; chips beyond it are encoded each time.
+        features_gb: upper limit of that cache in gigabytes; further chips are encoded each time.
 
     Raises:
-        DatasetError: at the start of a run, when lists or files are missing; all missing files are named.
-        ConfigError: options that do not fit together.
+        DatasetError: at the start of a run, if lists or files are missing; the message names all missing files.
+        ConfigError: incompatible options.
 
     """
 
@@ -89,47 +88,49 @@ class ChipDataModule(L.LightningDataModule):
 
     @property
     def contract(self) -> Contract:
-        """Bands and statistics of the dataset's published recipe, or of the store."""
+        """Bands and statistics of the published recipe, of the custom folder, or of the store."""
         return self.source.contract
 
     @property
     def classes(self) -> list[str] | None:
-        """Class names, in the order of the scores; None where the labels are a quantity."""
+        """Class names, in the order of the logits; None if the labels are a quantity."""
         return [entry.name for entry in self.source.classes] or None
 
     @property
     def colors(self) -> list[str] | None:
-        """Class colours (RRGGBB); None where they are not all known."""
+        """Class colours (RRGGBB); None unless all are known."""
         colors = [entry.color for entry in self.source.classes]
         return colors if colors and all(colors) else None
 
     @property
     def values(self) -> list[int] | None:
-        """The labels' values of the classes; None where the labels are a quantity."""
+        """Values of the classes in the label files; None if the labels are a quantity."""
         return [entry.value for entry in self.source.classes] or None
 
     @property
     def quantity(self) -> dict[str, Any] | None:
-        """What the labels are, where that is a number."""
+        """The quantity that the labels measure, as a dictionary; None if the labels are classes."""
         found: Quantity | None = self.source.quantity
         return found.to_dict() if found is not None else None
 
     @property
     def training_chips(self) -> int:
-        """How many chips are trained on."""
+        """Number of training chips."""
         return len(subset(len(cast("Any", self.source.dataset(self.names["train"]))), self.fraction, self.subset_seed))
 
     @property
     def described(self) -> str:
-        """What is trained on, for the record of a run."""
+        """The training data in a phrase, for the record of a run."""
         return f"{self.source.name}, {self.training_chips:,} chips to train on"
 
     def setup(self, stage: str) -> None:
-        """Opens the lists the stage needs. No pixel is read."""
+        """Reads the split lists of a stage, but no pixels."""
         for part in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ()):
             if part != "train":
                 self.datasets[part] = self.source.dataset(self.names[part])
                 continue
+            # Layouts read only the crop's window; stores read whole chips, which `Crops` cuts. `Crops` also adds the
+            # index of each sample, by which `balance` counts its classes.
             whole = self.source.dataset(self.names[part], self.crop)
             some = subset(len(cast("Any", whole)), self.fraction, self.subset_seed)
             kept: Samples = whole if len(some) == len(cast("Any", whole)) else torch.utils.data.Subset(whole, some)
@@ -138,17 +139,17 @@ class ChipDataModule(L.LightningDataModule):
                 self.sampler = BalancedSampler(len(some), len(self.source.classes))
 
     def _frozen(self, part: str) -> Samples:
-        """The samples of a part with the features of the trainer's frozen encoder, if they are to be kept."""
+        """The samples of a part, with cached features of the trainer's frozen encoder if `features` was given."""
         dataset = self.datasets[part]
         if self.features is None or self.trainer is None or self.trainer.testing:
             return dataset
         return self.features.of(dataset, part, cast("Frozen", self.trainer.lightning_module), self.trainer)
 
     def _check_labels(self, part: str) -> None:
-        """Looks for the first labelled pixel of a part, mostly in its first chip, before a run takes its time.
+        """Checks that a part has a labelled pixel, usually found in its first chip, before a run spends time on it.
 
         Raises:
-            DatasetError: there is none.
+            DatasetError: no pixel with data has a label.
 
         """
         if self.trainer is None or part in self.checked:
@@ -183,8 +184,9 @@ class ChipDataModule(L.LightningDataModule):
     def _loader(
         self, dataset: Samples, batch_size: int, training: bool = False, sampler: BalancedSampler | None = None
     ) -> DataLoader[dict[str, Any]]:
-        if self.num_workers == 0:  # as was asked for
+        if self.num_workers == 0:  # the user's choice: Lightning need not advise more workers
             warnings.filterwarnings("ignore", ".*does not have many workers")
+        # In training, an incomplete last batch is dropped unless it is the only one.
         return DataLoader(
             dataset, batch_size=batch_size, shuffle=training and sampler is None, sampler=sampler,
             drop_last=training and len(cast("Any", dataset)) > batch_size, num_workers=self.num_workers,
@@ -192,14 +194,14 @@ class ChipDataModule(L.LightningDataModule):
         )  # fmt: skip
 
     def on_before_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        """Counts the classes that training sees, for `balance`."""
+        """Counts the classes of training batches for `balance`."""
         training = self.trainer is None or self.trainer.training
         if self.sampler is not None and training and "place" in batch:
             self.sampler.see(batch["place"], batch["label"])
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """What `balance` has counted."""
+        """The class counts of `balance`, for resuming."""
         return {} if self.sampler is None else {"counts": self.sampler.counts, "views": self.sampler.views}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

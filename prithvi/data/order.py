@@ -1,7 +1,7 @@
-"""In which order samples are streamed: pure functions of a seed and a position, so that any moment can be gone back to.
+"""The order of streamed samples, as pure functions of a seed and a position.
 
-Nothing here reads a pixel or remembers what it gave before. A run that is resumed, that has another number of workers
-or devices, or that is looked at from a debugger asks for the same position and gets the same sample.
+Nothing here reads pixels or depends on earlier draws. A run that is resumed, or has a different number of workers or
+devices, asks for the same position and gets the same sample.
 """
 
 from __future__ import annotations
@@ -17,20 +17,23 @@ from prithvi.errors import ConfigError
 Indices = npt.NDArray[np.int64]
 
 _SLOTS = 4096
-"""Weights of a mixture are rounded to this fraction."""
+"""Positions per block of a mixture; weights are rounded to multiples of 1 / _SLOTS."""
 
 
 class ShuffledShards:
-    """Endless passes over some samples of a sharded store: shards in random order, samples shuffled within a buffer.
+    """Endless passes over samples of a sharded store: shards in random order, samples shuffled within a buffer.
 
     Args:
         indices: the samples, as positions in the store.
-        per_shard: samples in a file of the store.
-        buffer: how many samples that follow each other by shards are shuffled together.
-        seed: of every draw.
+        per_shard: samples per shard (file) of the store.
+        buffer: number of consecutive samples, in the order of shards, that are shuffled together.
+        seed: seed of all draws.
 
     """
 
+    # Two-stage shuffling: the shards of a pass are permuted, then the samples of each block of `buffer`, so that reads
+    # stay local to a few shards. Permutations depend only on (seed, pass, block), so any position can be computed
+    # directly; the caches hold the permutations of the current pass and blocks.
     def __init__(self, indices: Sequence[int], per_shard: int, buffer: int, seed: tuple[int, ...]) -> None:
         self.indices = np.sort(np.asarray(indices, np.int64))
         self.starts = np.flatnonzero(np.diff(self.indices // per_shard, prepend=-1))
@@ -51,13 +54,13 @@ class ShuffledShards:
         self._block = lru_cache(maxsize=4)(self._shuffled)
 
     def at(self, position: int) -> int:
-        """The sample at a position of the endless sequence; each pass of len(self) positions has each sample once."""
+        """The sample at a position of the endless sequence; each pass of len(self) positions has every sample once."""
         number, place = divmod(position, len(self.indices))
         block, within = divmod(place, self.buffer)
         return int(self._block(number, block)[within])
 
     def _by_shards(self, number: int) -> Indices:
-        """One pass, shard after shard."""
+        """The samples of pass `number`, shard by shard in random order."""
         parts = np.split(self.indices, self.starts[1:])
         order = np.random.default_rng([*self.seed, 1, number]).permutation(len(parts))
         return np.concatenate([parts[shard] for shard in order])
@@ -68,22 +71,25 @@ class ShuffledShards:
 
 
 class Mixture:
-    """Which of several sources each position of a stream takes, and how many that source gave before.
+    """The source of each position of a stream that mixes several sources by weight.
 
     Args:
-        weights: of each source, any scale; each gets at least one position in 4,096.
-        seed: of every draw.
+        weights: weight of each source, any scale; each gets at least one position in 4,096.
+        seed: seed of all draws.
 
     Raises:
-        ConfigError: a weight of 0 or less, or too many sources.
+        ConfigError: a weight is not positive, or there are too many sources.
 
     """
 
+    # Every block of 4,096 positions is a random permutation of the same slots, with each source in a fixed number of
+    # them. The number of earlier positions of a source is therefore blocks x slots plus its rank within the block.
     def __init__(self, weights: Sequence[float], seed: tuple[int, ...]) -> None:
         if len(weights) > _SLOTS or min(weights) <= 0:
             raise ConfigError(
                 f"{len(weights)} sources with weights from {min(weights):g} were given: at most {_SLOTS}, each above 0."
             )
+        # Rounding goes down, and the remainder to the largest source, so that slots add up and none is empty.
         share = np.asarray(weights, float) / sum(weights)
         counts = np.maximum(1, np.floor(share * _SLOTS).astype(int))
         counts[np.argmax(counts)] += _SLOTS - counts.sum()
@@ -92,7 +98,7 @@ class Mixture:
         self._laid: tuple[int, Indices, Indices] | None = None
 
     def at(self, position: int) -> tuple[int, int]:
-        """(source, how many positions before this one took the same source)."""
+        """(source, number of earlier positions with the same source)."""
         block, place = divmod(position, _SLOTS)
         if self._laid is None or self._laid[0] != block:
             slots = np.repeat(np.arange(len(self.counts)), self.counts)
@@ -108,6 +114,6 @@ class Mixture:
 
 
 def subset(size: int, fraction: float, seed: int) -> list[int]:
-    """A share of 0 .. size - 1, at least one, ascending; smaller shares of one seed are parts of larger ones."""
+    """A random fraction of 0 .. size - 1, at least one, ascending; with one seed, smaller subsets nest in larger."""
     order = np.random.default_rng(seed).permutation(size)
     return sorted(order[: max(1, round(fraction * size))].tolist())

@@ -1,4 +1,4 @@
-"""The data module of pretraining: chip stores, mixed, as one endless stream."""
+"""The data module of pretraining: an endless stream that mixes chip stores."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from prithvi.errors import ConfigError, DatasetError, nearest
 
 
 class PretrainDataModule(L.LightningDataModule):
-    """Chip stores without labels (or with; they are not read), as `prithvi data build` writes them.
+    """Chip stores as written by `prithvi data build`; labels are not used.
 
     Args:
         stores: folders of the stores.
-        weights: how often each store is drawn, any scale; null for as many times as it has samples. A batch is of
-            stores of one number of dates.
-        split: part that is trained on; a store without parts is taken whole.
-        val_split: part whose loss is logged; stores without it are skipped.
-        batch_size: samples a device and step.
-        num_workers: processes that read, a device.
-        buffer: samples that are shuffled together, out of shards in random order.
-        frames: numbers of dates; one is drawn for each batch, and of samples with more some are taken, in order.
-            null for all dates of a store.
-        balance: `tile`, `label` (the rarest class in a chip; reads all labels once) or any other column of a store's
-            samples, such that each value is drawn equally often within its store; null for none.
-        clouds: stores whose Fmasks give the shapes for masks of the kind `cloud`.
-        accept: `level` to mix surface and top-of-atmosphere reflectance; it is recorded.
-        probe: a small labelled store for `prithvi.tasks.LinearProbe`, with the parts `train` and `val`.
-        seed: of the order.
+        weights: sampling weight of each store, any scale; null for its number of samples. All samples of a batch are
+            from stores with the same number of dates.
+        split: split to train on; a store without splits is used as a whole.
+        val_split: split whose loss is logged; stores without it are skipped.
+        batch_size: samples per device and step.
+        num_workers: reader processes per device.
+        buffer: samples that are shuffled together, from shards in random order.
+        frames: numbers of dates, one of which is drawn for each batch; of samples with more dates a subset is used,
+            in order. null for all dates of a store.
+        balance: `tile`, `label` (the rarest class of a chip; reads all labels once) or any other column of a store's
+            samples, whose values are then sampled equally often within the store; null for none.
+        clouds: stores whose Fmasks provide the shapes of `cloud` masks.
+        accept: `level` to mix surface and top-of-atmosphere reflectance; recorded with the run.
+        probe: a small labelled store with the splits `train` and `val`, for `prithvi.tasks.LinearProbe`.
+        seed: seed of the sample order.
 
     Raises:
-        DatasetError, BandError, ConfigError: stores that do not fit together, or do not say their statistics.
+        DatasetError, BandError, ConfigError: incompatible stores, or stores without statistics.
 
     """
 
@@ -80,17 +80,17 @@ class PretrainDataModule(L.LightningDataModule):
 
     @property
     def contract(self) -> Contract:
-        """Bands of the stores, and their statistics mixed by weight.
+        """Bands of the stores, and their statistics combined by weight.
 
         Raises:
-            DatasetError: a store says no mean and standard deviation.
+            DatasetError: a store has no mean and standard deviation.
 
         """
         return contract_of(self.stores, self._weights())
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the stored chips."""
+        """Rows and columns of the chips."""
         return self.stores[0].spec.height, self.stores[0].spec.width
 
     @property
@@ -102,7 +102,7 @@ class PretrainDataModule(L.LightningDataModule):
         ]
 
     def setup(self, stage: str) -> None:
-        """Reads the lists of samples (and with `balance: label` the labels). No image is read."""
+        """Reads the sample lists (and the labels with `balance: label`), but no images."""
         trainer = self.trainer
         ranks = trainer.world_size if trainer is not None else 1
         masks = self.cloud_shapes()
@@ -113,7 +113,7 @@ class PretrainDataModule(L.LightningDataModule):
         )  # fmt: skip
 
     def cloud_shapes(self) -> list[npt.NDArray[np.bool_]]:
-        """(N, Y, X) cloud masks of each store in `clouds`."""
+        """(N, Y, X) bool cloud masks of each store in `clouds`."""
         return [cloud_masks(store) for store in self.clouds]
 
     def train_dataloader(self) -> StreamLoader:
@@ -127,10 +127,10 @@ class PretrainDataModule(L.LightningDataModule):
         return [DataLoader(dataset, self.batch_size, collate_fn=joined) for dataset in watched]
 
     def probe_dataloader(self, part: str) -> DataLoader[dict[str, Any]]:
-        """Labelled chips of one part of `probe`.
+        """Labelled chips of a split of the `probe` store.
 
         Raises:
-            ConfigError: no such store was given.
+            ConfigError: `probe` was not given.
 
         """
         if self.probe is None:
@@ -145,6 +145,8 @@ class PretrainDataModule(L.LightningDataModule):
         return store.indices(self.split) if parts else list(range(len(store)))
 
     def _sources(self, store: ChipStore, weight: float) -> list[Source]:
+        # Balancing needs no sampler of its own: each value becomes a source, and the sources of a store share its
+        # weight equally.
         indices = self._part(store)
         if self.balance is None:
             return [Source(store, indices, weight, f"{store.path.name} ({self.split})")]
@@ -165,18 +167,20 @@ class PretrainDataModule(L.LightningDataModule):
 
 
 def _rarest_classes(store: ChipStore) -> list[str]:
-    """For each chip the class that is rarest in the store among those it holds; `none` without any label."""
+    """For each chip, the class in it that is rarest in the whole store; `none` for a chip without labels."""
     if not store.spec.classes:
         raise ConfigError(f"{store.path} has no labels to balance by: name a column such as tile.")
     counts = np.stack(
         [np.bincount(store.read([i], ["label"])["label"].ravel(), minlength=256) for i in range(len(store))]
     )[:, :UNLABELLED]
+    # Counts are over the whole store. Classes are sorted by them, so that the first class in this order that occurs in
+    # a chip is its rarest.
     by_rarity = np.argsort(counts.sum(axis=0), kind="stable")
     return [next((str(value) for value in by_rarity if row[value]), "none") for row in counts]
 
 
 def joined(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    """A batch without its labels."""
+    """Collates samples without their labels."""
     from torch.utils.data import default_collate
 
     kept = [{name: value for name, value in sample.items() if name != "label"} for sample in samples]

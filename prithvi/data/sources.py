@@ -1,4 +1,4 @@
-"""Where labelled chips come from: files of a layout, or a chip store; and which of them are used."""
+"""Sources of labelled chips: files described by a layout, or a chip store."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from prithvi.errors import DatasetError
 
 
 class LayoutSource:
-    """Chips of a layout.
+    """Chips in the files of a dataset layout.
 
     Args:
-        layout: what the files mean.
-        root: where they lie.
-        splits: see `DatasetLayout.chip_ids`.
+        layout: file names, and meaning of pixels and labels.
+        root: folder of the dataset.
+        splits: folder with split lists that replace the official ones of the same file names; None for those.
 
     """
 
@@ -35,10 +35,10 @@ class LayoutSource:
         self.name = layout.name
 
     def dataset(self, split: str, crop: int | None = None) -> ChipDataset:
-        """The chips of a split, whose files all exist; no pixel is read.
+        """The chips of a split; checks that their files exist, but reads no pixels.
 
         Raises:
-            DatasetError: the dataset has no labels; or files are missing.
+            DatasetError: the dataset has no labels, or files are missing.
 
         """
         layout = self.layout
@@ -54,13 +54,13 @@ class LayoutSource:
 
 
 class StoreSource:
-    """Chips of a labelled store.
+    """Chips of a labelled chip store.
 
     Args:
-        root: its folder.
+        root: folder of the store.
 
     Raises:
-        DatasetError: it has no labels.
+        DatasetError: the store has no labels.
 
     """
 
@@ -75,25 +75,25 @@ class StoreSource:
 
     @property
     def contract(self) -> Contract:
-        """The store's bands and statistics."""
+        """Bands and statistics of the store."""
         return contract_of([self.store], [1.0])
 
     def dataset(self, split: str, crop: int | None = None) -> StoreDataset:
-        """The chips of a part; `Crops` cuts them.
+        """The chips of a split, whole: `crop` is left to `Crops`.
 
         Raises:
-            DatasetError: the store has no such part.
+            DatasetError: the store has no such split.
 
         """
         return StoreDataset(self.store, split)
 
 
 class Crops(Dataset[dict[str, Any]]):
-    """Samples with their `place` in the dataset, and a random square of those that are larger.
+    """Samples with their index as `place`, cut to a random square if they are larger.
 
     Args:
         dataset: the samples.
-        crop: side of the square in pixels; None leaves them whole.
+        crop: side of the square in pixels; None for whole samples.
 
     """
 
@@ -105,7 +105,7 @@ class Crops(Dataset[dict[str, Any]]):
 
     @property
     def identity(self) -> str:
-        """Names what the samples are made of."""
+        """A text that identifies the samples: the identity of the dataset and, of a subset, its indices."""
         inner: Any = self.dataset
         if isinstance(inner, torch.utils.data.Subset):
             return repr((cast("Any", inner.dataset).identity, list(inner.indices)))
@@ -126,8 +126,8 @@ class Crops(Dataset[dict[str, Any]]):
 
 
 def has_labels(dataset: Dataset[dict[str, Any]], indices: Sequence[int]) -> bool:
-    """Whether a pixel with data has a label in any of these samples; read until one has."""
-    if isinstance(dataset, StoreDataset):  # which knows it of most
+    """Whether any of these samples has a label at a pixel with data; stops at the first one that has."""
+    if isinstance(dataset, StoreDataset):  # the store's table gives labelled shares: only candidates are read
         shares = dataset.store.samples["labelled"].to_numpy()
         indices = [index for index in indices if shares[dataset.indices[index]] > 0]
     return any(_is_labelled(dataset[index]) for index in indices)

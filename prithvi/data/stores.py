@@ -1,4 +1,4 @@
-"""Chips of a store as samples."""
+"""Chips of a chip store as samples."""
 
 from __future__ import annotations
 
@@ -25,19 +25,24 @@ from prithvi.hls import good
 class StoreDataset(Dataset[dict[str, Any]]):
     """Samples of a chip store, read on access, a batch at a time.
 
-    A sample holds `image` (band, T, Y, X) int16 as stored, `valid` (T, Y, X) bool (False without data and where a value
-    was filled from its neighbour), `clear` (T, Y, X) bool (valid, and neither cloud nor shadow by Fmask, where the
-    store has one), `temporal_coords` (T, 2) year and day of the year counted from 0, `location_coords` (2) latitude and
-    longitude, both float32 and NaN where unknown, `id`; and for a store with labels `label` (Y, X) int16 with
-    `prithvi.contract.IGNORE` where there is none. Numbers stay as small as they are stored: what travels between
-    processes costs time, and a device widens them faster.
+    A sample holds:
+
+    - `image` (band, T, Y, X) int16 as stored;
+    - `valid` (T, Y, X) bool, False at nodata and where values were filled from a neighbouring pixel;
+    - `clear` (T, Y, X) bool, valid and neither cloud nor cloud shadow by Fmask (equal to `valid` without Fmask);
+    - `label` (Y, X) int16 class numbers, `prithvi.contract.IGNORE` where unlabelled, if the store has labels;
+    - `temporal_coords` (T, 2) float32 year and day of year from 0, and `location_coords` (2) float32 latitude and
+      longitude in degrees, NaN where unknown;
+    - `id`.
+
+    Types stay as small as stored: transfer between processes costs time, and a device converts them faster.
 
     Args:
         store: the store or its folder.
-        split: one part of it, or one of `prithvi.catalog.datasets.HALVES` of its `val`; None takes all.
+        split: a split of the store, or one of `prithvi.catalog.datasets.HALVES` of its `val`; None for all samples.
 
     Raises:
-        DatasetError: no such store or part.
+        DatasetError: the store or the split does not exist.
 
     """
 
@@ -57,7 +62,7 @@ class StoreDataset(Dataset[dict[str, Any]]):
 
     @property
     def identity(self) -> str:
-        """Names what the samples are made of: the store, its state, and which of its rows."""
+        """A text that identifies the samples: the store, its version, and the rows used."""
         file = self.store.path / "zarr.json"
         return repr((str(self.store.path.resolve()), sha256(file), file.stat().st_mtime_ns, self.indices))
 
@@ -65,16 +70,17 @@ class StoreDataset(Dataset[dict[str, Any]]):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """Several samples; torch's loader calls this with a batch's positions."""
+        """Several samples from a single read; torch's DataLoader calls this with the indices of a batch."""
         batch = self.batch(indices)
         return [{name: values[row] for name, values in batch.items()} for row in range(len(indices))]
 
     def batch(self, indices: Sequence[int]) -> dict[str, Any]:
-        """Several samples of this part with a batch axis."""
+        """Several samples of this split, with a batch axis."""
         return self.read([self.indices[index] for index in indices])
 
     def read(self, rows: Sequence[int]) -> dict[str, Any]:
-        """One batch of the samples at these rows of the store, whatever its part: as a sample, with a batch axis."""
+        """Samples at rows of the whole store, regardless of the split, with a batch axis."""
+        # One read for the whole batch, so that samples in the same shard share its chunks.
         pixels = self.store.read(rows)
         valid = _valid(pixels)
         clear = valid & good(pixels["fmask"]) if "fmask" in pixels else valid
@@ -92,21 +98,22 @@ class StoreDataset(Dataset[dict[str, Any]]):
 
 
 def contract_of(stores: Sequence[ChipStore], weights: Sequence[float]) -> Contract:
-    """Bands of stores of one form, and the mean and standard deviation of a pixel drawn from them.
+    """Contract of a mixture of stores: their bands, and mean and standard deviation of the mixture.
 
-    Resolution and level are those that all stores agree on, else None.
+    Resolution and level are None unless all stores have the same.
 
     Args:
-        stores: at least one.
-        weights: how often each is drawn, any scale.
+        stores: at least one store; all with the same bands and gain.
+        weights: sampling weight of each store, any scale.
 
     Raises:
-        DatasetError: a store says no mean and standard deviation.
+        DatasetError: a store has no mean and standard deviation.
 
     """
+    # Statistics of stores are in stored units; gain x 10,000 converts them to contract units.
     share = np.asarray(weights) / sum(weights)
     moments, spec = [store.moments for store in stores], stores[0].spec
-    # The square of a mixture is the mixture of the squares, and the variance is what it exceeds that of the mean by.
+    # The mixture's second moment is the weighted mean of the stores' second moments: Var = E[x^2] - E[x]^2.
     mean = sum(w * m for w, (m, _) in zip(share, moments, strict=True))
     square = sum(w * (s**2 + m**2) for w, (m, s) in zip(share, moments, strict=True))
     std = np.sqrt(square - mean**2)
@@ -129,16 +136,16 @@ def contract_of(stores: Sequence[ChipStore], weights: Sequence[float]) -> Contra
 
 
 def has_part(store: ChipStore, split: str) -> bool:
-    """Whether a store has a part; the halves of `val` exist where `val` does and `test` does not."""
+    """Whether a store has a split; halves of `val` exist if there is a `val` and no `test`."""
     parts = store.attributes["samples"]
     return split in parts or (split in HALVES and "val" in parts and "test" not in parts)
 
 
 def part_of(store: ChipStore, split: str | None) -> list[int]:
-    """The rows of a part; of a half of `val` by a checksum of the chips' names, as for files.
+    """Rows of a split; halves of `val` are divided by a checksum of the chips' names, as for files.
 
     Raises:
-        DatasetError: the store has no such part.
+        DatasetError: the store has no such split.
 
     """
     if split is None:
@@ -150,14 +157,17 @@ def part_of(store: ChipStore, split: str | None) -> list[int]:
 
 
 def with_frames(batch: dict[str, Any], dates: Tensor) -> dict[str, Any]:
-    """A batch with other dates: for each sample the ones that `dates` (B, T) names, -1 for one that is missing.
+    """Selects dates of each sample of a batch.
 
-    A missing date has nodata everywhere and no date.
+    Args:
+        batch: images (B, band, T, Y, X), masks (B, T, Y, X) and dates, as `StoreDataset` reads them.
+        dates: (B, T) indices of the dates; -1 for padding, which becomes nodata with an unknown date.
+
     """
     found = dict(batch)
     missing = dates < 0
     index = dates.clamp(min=0)
-    # The index is (B, 1, T, 1, 1) for images and (B, T, 1, 1) for masks, expanded to full size without a copy.
+    # The index has shape (B, 1, T, 1, 1) for images and (B, T, 1, 1) for masks; expand makes no copy.
     for name, fill, axis in (("image", NODATA, 2), ("valid", False, 1), ("clear", False, 1)):
         values = batch[name]
         shape = [dates.shape[0], *[1] * (values.ndim - 1)]
@@ -172,11 +182,12 @@ def with_frames(batch: dict[str, Any], dates: Tensor) -> dict[str, Any]:
 
 _NUMBERS = np.arange(256, dtype=np.int16)
 _NUMBERS[UNLABELLED] = IGNORE
-"""Stored label to class number."""
+"""Class number of each stored label value, as a lookup table."""
 
 
 def _valid(pixels: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.bool_]:
-    """(sample, time, y, x): where every band has data and none was filled."""
+    """(B, T, Y, X) bool, True where every band has data and no value was filled."""
+    # Band by band instead of `(image != NODATA).all(axis=2)`, which would need a temporary of the size of the image.
     image = pixels["image"]
     valid: npt.NDArray[np.bool_] = image[:, :, 0] != NODATA
     for band in range(1, image.shape[2]):

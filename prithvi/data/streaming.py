@@ -1,7 +1,7 @@
-"""An endless, shuffled, weighted stream of batches out of chip stores, which can start at any batch.
+"""An endless, shuffled, weighted stream of batches from chip stores, which can start at any batch.
 
-Batch `n` of a stream is a function of the stores, the seed and `n`. Ranks take their slices of it and workers take
-turns at it, so it is the same batch with any number of either; a checkpoint needs to remember one number.
+Batch `n` is a pure function of the stores, the seed and `n`. Each rank takes a slice of every batch and each worker
+every n-th batch, so batches do not depend on the number of ranks or workers, and a checkpoint stores a single number.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from prithvi.errors import ConfigError, DatasetError, PrithviError
 from prithvi.hls.fmask import FILL, flag
 
 ENDLESS = 10**12
-"""Length of a stream, for those that ask: a loader without one makes Lightning read a batch ahead of the checkpoint."""
+"""Nominal length of a stream: with a loader of unknown length, Lightning reads one batch ahead of the checkpoint."""
 _MOST_CLOUDS = 2048
-"""Cloud masks kept in memory by each worker."""
+"""Upper limit of cloud masks, which each worker holds in memory."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Some samples of one store, and how often they are drawn."""
+    """Samples of one store, with a sampling weight."""
 
     store: ChipStore
     indices: Sequence[int]
     weight: float
-    """Against the other sources."""
+    """Sampling weight, relative to the other sources."""
     name: str
-    """Store and part, for messages."""
+    """Store and split, for messages."""
 
 
 class _Kind:
-    """The sources of one number of dates, mixed."""
+    """The mixture of all sources that have the same number of dates."""
 
     def __init__(self, frames: int, sources: Sequence[Source], buffer: int, seed: tuple[int, ...]) -> None:
         self.frames, self.sources = frames, sources
@@ -54,7 +54,7 @@ class _Kind:
         ]
 
     def at(self, position: int) -> tuple[Source, int]:
-        """The sample at a position of this kind's own endless sequence."""
+        """Source and row of the sample at a position of this mixture's endless sequence."""
         source, before = self.mixture.at(position)
         return self.sources[source], self.orders[source].at(before)
 
@@ -63,21 +63,22 @@ class _Kind:
 class ChipStream:
     """Batches of samples drawn from sources.
 
-    A batch is what `StoreDataset` describes, with a batch axis and without labels, and `number`, its place in the
-    stream, and `complete`, whether every pixel is valid. All of its samples are from stores of the same number of
-    dates, so that nothing is spent on filling up; a date that a sample lacks is nodata.
+    A batch holds what `StoreDataset` describes, with a batch axis and without labels; `number`, its position in the
+    stream; and `complete`, whether all pixels are valid. All samples of a batch are from stores with the same number of
+    dates, which avoids padding; dates that a sample lacks are nodata.
 
     Args:
-        sources: at least one; all of one height, width and bands.
-        batch_size: samples in a batch over all ranks.
+        sources: at least one source; all with the same height, width and bands.
+        batch_size: samples per batch over all ranks.
         buffer: samples shuffled together.
-        frames: numbers of dates, one of which is drawn for each batch; samples with more dates give a random
-            subset in order, stores with fewer all they have. None takes all dates.
-        clouds: (N, Y, X) bool masks of real clouds; a batch then holds `clouds` (B, T, Y, X), drawn and flipped.
-        seed: of every draw.
+        frames: numbers of dates, one of which is drawn for each batch; of samples with more dates a random subset is
+            used, in order, and stores with fewer dates give all of them. None for all dates.
+        clouds: (N, Y, X) bool masks of real clouds; batches then hold `clouds` (B, T, Y, X), randomly drawn and
+            flipped.
+        seed: seed of all draws.
 
     Raises:
-        DatasetError: no source, an empty one, or stores of different form.
+        DatasetError: no source, an empty source, or stores whose samples cannot share a batch.
 
     """
 
@@ -106,6 +107,7 @@ class ChipStream:
                 f"{total} samples ({', '.join(source.name for source in self.sources)}) do not make one batch of "
                 f"{self.batch_size} over all devices: lower the batch size, use fewer devices, or add a store."
             )
+        # Two levels of mixing: over numbers of dates for each batch, then over sources for each sample of the batch.
         by_frames: dict[int, list[Source]] = {}
         for source in self.sources:
             by_frames.setdefault(source.store.spec.frames, []).append(source)
@@ -115,7 +117,11 @@ class ChipStream:
         self._turns = Mixture([kind.weight for kind in self._kinds], (self.seed,))
 
     def batch(self, number: int, rank: int = 0, ranks: int = 1) -> dict[str, Any]:
-        """Batch `number`, or the slice of it that one of several ranks takes."""
+        """Batch `number`, or the slice of it that belongs to one of several ranks."""
+        # 1. The mixture of numbers of dates decides which kind of sources this batch takes, and at which position.
+        # 2. Samples are grouped by store, so that each store is read once; the slots of the batch are restored at the
+        #    end, since the order must not depend on the grouping.
+        # 3. Draws for a sample (dates, clouds) are seeded by its position in the whole stream, never by its rank.
         turn, before = self._turns.at(number)
         kind, frames = self._kinds[turn], self._kinds[turn].frames
         if self.frames:
@@ -145,7 +151,7 @@ class ChipStream:
         return {**found, "number": number, "complete": bool(found["valid"].all())}
 
     def describe(self) -> dict[str, Any]:
-        """Everything that the order depends on, compared when a run is resumed."""
+        """Everything that the order of samples depends on, which must be unchanged for a run to be resumed."""
         return {
             "sources": [[source.name, len(source.indices), round(source.weight, 9)] for source in self.sources],
             "buffer": self.buffer,
@@ -157,16 +163,17 @@ class ChipStream:
         return np.random.default_rng([self.seed, *key])
 
     def _dates(self, batch: Mapping[str, Any], row: int, position: int, frames: int) -> npt.NDArray[np.int64]:
-        """(frames,) dates of one sample that hold any pixel, in order; -1 behind them where they are fewer."""
+        """(frames,) indices of dates of a sample that have any data, in order, padded with -1."""
         there = torch.nonzero(batch["valid"][row].flatten(1).any(dim=1)).flatten().numpy()
         if not len(there):
             raise DatasetError(f"sample {batch['id'][row]} has no pixel with data: leave it out of its store.")
+        # Dates without data are skipped rather than shown as nodata: the model would learn nothing from them.
         if len(there) > frames:
             there = np.sort(self._random(5, position).choice(there, frames, replace=False))
         return np.concatenate([there, np.full(frames - len(there), -1, np.int64)])
 
     def _clouds(self, position: int, frames: int) -> Tensor:
-        """(frames, Y, X) bool cloud masks, each flipped or not along either axis."""
+        """(frames, Y, X) random bool cloud masks of a sample, with random flips common to all dates."""
         assert self.clouds is not None
         random = self._random(6, position)
         chosen = self.clouds[random.integers(len(self.clouds), size=frames)]
@@ -175,7 +182,12 @@ class ChipStream:
 
 
 def same_form(one: ChipStore, other: ChipStore) -> None:
-    """Raises DatasetError where samples of two stores cannot lie in one batch."""
+    """Checks that samples of two stores can share a batch.
+
+    Raises:
+        DatasetError: bands, height, width or gain differ.
+
+    """
     a, b = one.spec, other.spec
     if a.bands != b.bands:
         raise DatasetError(
@@ -190,19 +202,22 @@ def same_form(one: ChipStore, other: ChipStore) -> None:
 
 
 def cloud_masks(store: ChipStore, least: float = 0.1, most: float = 0.9) -> npt.NDArray[np.bool_]:
-    """(N, Y, X) cloud and shadow of a store's dates that are partly cloudy, N up to 2,048.
+    """(N, Y, X) bool masks of cloud and cloud shadow from partly cloudy dates of a store, at most 2,048.
 
     Args:
-        store: one with Fmask.
-        least: cloudy share of a date from which on it is taken.
-        most: the share up to which it is.
+        store: a store with Fmask.
+        least: smallest cloudy fraction of a date to be used.
+        most: largest cloudy fraction of a date to be used.
 
     Raises:
-        DatasetError: no Fmask, or no date that is partly cloudy.
+        DatasetError: the store has no Fmask, or no partly cloudy date.
 
     """
     if not store.spec.fmask:
         raise DatasetError(f"{store.path} has no Fmask to take cloud shapes from.")
+    # Dates partly outside the swath are left out, since clouds are unknown there and shapes would be cut at its edge.
+    # Almost clear or overcast dates leave nothing to fill, or nothing to fill from. Masks are collected in the order
+    # of samples until there are enough.
     found: list[npt.NDArray[np.bool_]] = []
     for index in range(len(store)):
         fmask = store.read([index], ["fmask"])["fmask"][0]
@@ -218,13 +233,14 @@ def cloud_masks(store: ChipStore, least: float = 0.1, most: float = 0.9) -> npt.
 
 
 class _Batches(IterableDataset[dict[str, Any]]):
-    """One rank's slices from batch `start` on; a worker takes every n-th."""
+    """One rank's slices of all batches from `start` on; of n workers, each yields every n-th."""
 
     def __init__(self, stream: ChipStream, rank: int, ranks: int) -> None:
         self.stream, self.rank, self.ranks, self.start = stream, rank, ranks, 0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         info = get_worker_info()
+        # DataLoader takes batches from its workers in turn, so every n-th batch from each gives them all in order.
         first, step = (0, 1) if info is None else (info.id, info.num_workers)
         if info is not None:
             torch.set_num_threads(1)
@@ -232,25 +248,25 @@ class _Batches(IterableDataset[dict[str, Any]]):
             try:
                 yield self.stream.batch(number, self.rank, self.ranks)
             except PrithviError as error:
-                # An error that torch carries over from a worker turns into a page of traceback.
+                # Yielded, not raised: torch would turn an exception of a worker into a page of traceback.
                 yield {"error": error}
                 return
 
 
 class StreamLoader:
-    """A stream as a loader that Lightning saves with a checkpoint and restores.
+    """A data loader of a stream, whose position Lightning saves in checkpoints and restores.
 
-    Not a DataLoader itself, since Lightning warns of any that streams and has a length.
+    It is not a DataLoader, since Lightning warns about any iterable-style DataLoader that has a length.
 
     Args:
-        stream: what is read.
-        rank: of this process.
-        ranks: processes that train; each takes its own slice of a batch.
-        num_workers: processes that read for this one; any number, also on resuming.
-        pin_memory: hand batches over in memory that a GPU copies from without waiting.
+        stream: the stream.
+        rank: rank of this process.
+        ranks: number of training processes, each of which takes its slice of every batch.
+        num_workers: reader processes of this rank; may differ when resuming.
+        pin_memory: copy batches to page-locked memory, from which transfer to a GPU is asynchronous.
 
     Raises:
-        ConfigError: ranks do not divide the batch; or, on resuming, the checkpoint belongs to other data.
+        ConfigError: the batch size is not a multiple of `ranks`; on resuming, the checkpoint belongs to other data.
 
     """
 
@@ -274,15 +290,21 @@ class StreamLoader:
         for batch in self._loader:
             if "error" in batch:
                 raise batch["error"]
+            # Counted when a batch is handed out, not when it is read: workers read ahead of training.
             self.position += 1
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Samples that all ranks have seen together, and of which stream."""
+        """Number of samples that all ranks together have seen, and the description of the stream."""
         return {"samples": self.position * self.stream.batch_size, **self.stream.describe()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Resumes behind the samples that a checkpoint has seen; another batch size starts at its next whole batch."""
+        """Resumes after the samples that a checkpoint has seen; with another batch size, at its next whole batch.
+
+        Raises:
+            ConfigError: the checkpoint belongs to other data.
+
+        """
         own = self.stream.describe()
         for key, value in own.items():
             if state.get(key) != value:
@@ -290,4 +312,5 @@ class StreamLoader:
                     f"the checkpoint was trained with {key} {state.get(key)} and this configuration streams "
                     f"{key} {value}: resume with the same data, or start a new run from its weights (model.init)."
                 )
+        # Rounded up: with another batch size, up to one batch of samples may be skipped, but none is repeated.
         self.position = -(-int(state["samples"]) // self.stream.batch_size)

@@ -1,4 +1,4 @@
-"""What a model is measured against."""
+"""Baselines, comparisons of methods, and area estimates."""
 
 from prithvi.evaluation.baselines import IndexThreshold, PixelTrees, normalised_difference
 

@@ -1,8 +1,8 @@
-"""Areas of classes with their uncertainty: a map's pixel counts put right by a sample of reference points.
+"""Areas of classes and their uncertainty, from a map and a sample of reference points.
 
-Olofsson et al. (2014), Good practices for estimating area and assessing accuracy of land change, Remote Sensing of
-Environment 148, 42-57: the stratified estimator and its standard errors, the map's classes being the strata. The
-intervals are those of `prithvi.evaluation.intervals`, which hold where errors are rare.
+The stratified estimator and its standard errors are those of Olofsson et al. (2014), Good practices for estimating area
+and assessing accuracy of land change, Remote Sensing of Environment 148, 42-57, with the map's classes as strata. The
+confidence intervals are those of `prithvi.evaluation.intervals`, which remain valid where errors are rare.
 """
 
 from __future__ import annotations
@@ -26,47 +26,48 @@ from prithvi.products.classmap import NONE, ClassMap, mapped_areas, open_classes
 from prithvi.products.vectorfiles import read_places
 
 Interval = tuple[float, float]
-"""Lower and upper limit with 95 % confidence."""
+"""Lower and upper limit of a 95 % confidence interval."""
 
 
 @dataclass(frozen=True)
 class ClassArea:
-    """What is known of one class; NaN where the sample cannot say. Standard errors are `_se`."""
+    """Area and accuracies of one class; NaN where the sample allows no estimate. `_se` are standard errors."""
 
     name: str
     mapped_m2: float
-    """What the map says."""
+    """Mapped area (pixel counts), in square metres."""
     area_m2: float
-    """What the sample makes of it."""
+    """Estimated area, in square metres."""
     area_se: float
+    """Standard error of the estimated area, in square metres."""
     interval: Interval
-    """Of the area, in square metres."""
+    """Confidence interval of the area, in square metres."""
     users: float
-    """Share of what is mapped as this class that is it."""
+    """User's accuracy: fraction of the area mapped as this class that belongs to it."""
     users_se: float
     users_interval: Interval
     producers: float
-    """Share of this class that is mapped as it."""
+    """Producer's accuracy: fraction of the true area of this class that is mapped as it."""
     producers_se: float
     producers_interval: Interval
     points: int
-    """Reference points where the map has this class."""
+    """Number of reference points that are mapped as this class."""
     errors: int
-    """Those of them where the reference has another."""
+    """Number of these points with another reference class."""
 
 
 @dataclass(frozen=True)
 class AreaEstimate:
-    """Areas and accuracies of a map."""
+    """Areas and accuracies of all classes of a map."""
 
     classes: tuple[ClassArea, ...]
     overall: float
-    """Share of the area that is mapped right."""
+    """Overall accuracy: fraction of the area that is mapped correctly."""
     overall_se: float
     overall_interval: Interval
 
     def table(self) -> pd.DataFrame:
-        """A row for each class; areas in square metres, accuracies from 0 to 1."""
+        """One row per class; areas in square metres, accuracies from 0 to 1."""
         return pd.DataFrame([
             {
                 "name": each.name, "mapped_m2": each.mapped_m2, "area_m2": each.area_m2, "area_se_m2": each.area_se,
@@ -80,7 +81,7 @@ class AreaEstimate:
         ])  # fmt: skip
 
     def without_errors(self) -> str:
-        """A sentence on the classes in which the sample found no error; empty where it found some in each."""
+        """A note on classes in which the sample found no error; empty if there are none."""
         clean = [each for each in self.classes if each.points > 0 and each.errors == 0]
         if not clean:
             return ""
@@ -94,29 +95,30 @@ class AreaEstimate:
 
 @dataclass(frozen=True)
 class Reference:
-    """Reference points compared with a map."""
+    """Reference points compared with a map, and the points that could not be used."""
 
     counts: npt.NDArray[np.int64]
-    """(classes, classes) points: rows what the map says, columns what the reference says."""
+    """(classes, classes) numbers of points: mapped class in rows, reference class in columns."""
     without_map: int
-    """Points where the map has no data or does not reach."""
+    """Number of points outside the map or at nodata."""
     without_class: int
-    """Points whose column is empty."""
+    """Number of points without a reference class."""
     without_place: int = 0
-    """Features with a class but without a geometry, or with an empty one."""
+    """Number of features with a class but a missing or empty geometry."""
     matched: str = ""
-    """How the points' classes were read, in words."""
+    """How the reference classes were interpreted, in words."""
 
 
 def adjusted_areas(mapped: Mapping[str, float], counts: npt.NDArray[Any]) -> AreaEstimate:
-    """Areas by class from a random sample that is stratified by the map's classes.
+    """Areas and accuracies by class from a random sample stratified by the map's classes.
 
     Args:
-        mapped: class name to mapped area, in square metres.
-        counts: (classes, classes) points in the order of `mapped`: rows the map's class, columns the reference's.
+        mapped: mapped area of each class by name, in square metres.
+        counts: (classes, classes) numbers of points in the order of `mapped`: mapped class in rows, reference class in
+            columns.
 
     Raises:
-        DatasetError: a class that the map has got fewer than two points, or the map has none.
+        DatasetError: a mapped class has fewer than two points, or the map has no pixel with data.
 
     """
     names, areas, counts = list(mapped), np.array(list(mapped.values()), dtype=np.float64), np.asarray(counts)
@@ -133,10 +135,12 @@ def adjusted_areas(mapped: Mapping[str, float], counts: npt.NDArray[Any]) -> Are
         raise DatasetError(
             f"each class of the map needs two reference points at least, better 50; too few has {', '.join(lacking)}."
         )
+    # The stratified estimator: rates are n_ij / n_i within stratum i, weighted by its share of the map; areas are
+    # column sums of the weighted rates; variances are those of proportions within strata.
     with np.errstate(invalid="ignore", divide="ignore"):
         weights = areas / total
-        rates = np.where(points[:, None] > 0, counts / np.maximum(points, 1)[:, None], 0.0)  # of each stratum
-        spread = rates * (1 - rates) / np.maximum(points - 1, 1)[:, None]  # their variances
+        rates = np.where(points[:, None] > 0, counts / np.maximum(points, 1)[:, None], 0.0)
+        spread = rates * (1 - rates) / np.maximum(points - 1, 1)[:, None]  # variances of the rates
         shares = weights[:, None] * rates
         area = total * shares.sum(axis=0)
         area_se = total * np.sqrt((weights[:, None] ** 2 * spread).sum(axis=0))
@@ -169,20 +173,20 @@ def _pair(limits: npt.NDArray[np.float64]) -> Interval:
 def estimate_areas(
     path: str | Path, points: str | Path | gpd.GeoDataFrame, column: str = "class", match: str | None = None
 ) -> tuple[AreaEstimate, Reference]:
-    """Areas of a map's classes from reference points, with what became of the points.
+    """Areas of a map's classes from reference points, and how the points were used.
+
+    Points without a class or a geometry, outside the map or at nodata are left out and counted.
 
     Args:
-        path: a map that `map_scene` wrote.
-        points: a vector file or a frame of points: a random sample, stratified by the map's classes.
-        column: of the points, with the class that is there in truth, by name or number.
-        match: how the column is meant, `name`, `number` or `label`; None finds out. See `prithvi.evaluation.matching`.
-
-    Points without a class, without a place, off the map or on its holes are left out and counted.
+        path: a map written by `map_scene`.
+        points: a vector file or GeoDataFrame of points: a random sample, stratified by the map's classes.
+        column: column of the points with the true class, by name or number.
+        match: meaning of the column: class `name`, `number` in the map, or `label` value; None to infer it (see
+            `prithvi.evaluation.matching`).
 
     Raises:
         SceneError: the map cannot be read.
-        DatasetError: the points cannot be read, name classes that the map does not have or that may be meant in two
-            ways, or are too few in a class.
+        DatasetError: the points cannot be read, have unknown or ambiguous classes, or are too few in a class.
 
     """
     mapped = mapped_areas(path)
@@ -220,11 +224,12 @@ def _compare(
 
 
 def _sample(classes: ClassMap, places: gpd.GeoSeries) -> npt.NDArray[np.int64]:
-    """The map's class at each point, `NONE` where it has none; read by strips, so that no block is read twice."""
+    """(points,) mapped class at each point, `NONE` outside the map or at nodata; reads each strip once."""
+    # Points are grouped by strips of 256 rows, and only strips with points are read.
     found = np.full(len(places), NONE, dtype=np.int64)
     back = ~classes.transform
     x, y = shapely.get_x(places.to_numpy()), shapely.get_y(places.to_numpy())
-    if classes.crs.is_geographic:  # a map across the date line goes on past 180 degrees
+    if classes.crs.is_geographic:  # longitudes of a map across the antimeridian exceed 180 degrees
         middle = (classes.transform @ (classes.shape[1] / 2, classes.shape[0] / 2))[0]
         x = middle + (x - middle + 180) % 360 - 180
     column = np.floor(back.a * x + back.b * y + back.c)

@@ -1,4 +1,4 @@
-"""Simple methods that every segmentation stands beside: an index and a threshold, trees on single pixels."""
+"""Simple baselines of segmentation: a threshold on a spectral index, and gradient boosting on single pixels."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Flags = npt.NDArray[np.bool_]
 
 
 def normalised_difference(first: Pixels, second: Pixels) -> Pixels:
-    """(first - second) / (first + second), NaN where the sum is 0 or a value is missing.
+    """(first - second) / (first + second), NaN where a value is missing or both are 0.
 
-    MNDWI is that of green and swir_1 (Xu 2006), NDWI of green and nir_narrow (McFeeters 1996), NBR of nir_narrow and
-    swir_2 (Key and Benson 2006); dNBR is the NBR before a fire less the one after.
+    Examples are MNDWI of green and swir_1 (Xu 2006), NDWI of green and nir_narrow (McFeeters 1996) and NBR of
+    nir_narrow and swir_2 (Key and Benson 2006); dNBR is the NBR before a fire minus that after it.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         index: Pixels = (first - second) / (first + second)
@@ -27,20 +27,28 @@ def normalised_difference(first: Pixels, second: Pixels) -> Pixels:
 
 @dataclass(frozen=True)
 class IndexThreshold:
-    """A class where an index lies on one side of a threshold."""
+    """A classifier with two classes, on either side of a threshold of an index."""
 
     threshold: float
     above: bool = True
-    """Whether the class lies above it, as water does in MNDWI, or below, as burnt ground in NBR."""
+    """Whether the class is above the threshold, as water in MNDWI, or below, as burnt ground in NBR."""
 
     @classmethod
     def fit(cls, index: Pixels, positive: Flags, labelled: Flags, above: bool = True) -> IndexThreshold:
-        """The threshold of the highest IoU of the class on labelled pixels; every distinct split of them is tried.
+        """The threshold with the highest IoU of the class on labelled pixels, from all distinct splits.
+
+        Args:
+            index: values of the index, of any shape.
+            positive: True at pixels of the class.
+            labelled: True at labelled pixels.
+            above: whether the class is above the threshold.
 
         Raises:
-            DatasetError: no labelled pixel is of the class, or all are.
+            DatasetError: none or all of the labelled pixels are of the class.
 
         """
+        # Pixels are sorted by decreasing index, so that each prefix is the set predicted by one threshold, and its IoU
+        # follows from a running count of hits.
         use = labelled & np.isfinite(index)
         values, truth = index[use] if above else -index[use], positive[use]
         if not truth.any() or truth.all():
@@ -48,23 +56,23 @@ class IndexThreshold:
         order = np.argsort(values)[::-1]
         hits = np.cumsum(truth[order])
         iou = hits / (np.arange(1, len(order) + 1) + truth.sum() - hits)
-        iou[:-1][np.diff(values[order]) == 0] = 0  # equal values fall on one side together
+        iou[:-1][np.diff(values[order]) == 0] = 0  # no threshold separates equal values
         best = int(iou.argmax())
         below = values[order[best + 1]] if best + 1 < len(order) else values[order[best]] - 1e-6
         threshold = float((values[order[best]] + below) / 2)
         return cls(threshold if above else -threshold, above)
 
     def predict(self, index: Pixels) -> Flags:
-        """True where the index says the class; False where it says nothing."""
+        """True at pixels predicted as the class; False where the index is NaN."""
         result: Flags = index > self.threshold if self.above else index < self.threshold
         return result
 
 
 class PixelTrees:
-    """Gradient boosting on the bands (of all dates) of single pixels, by scikit-learn.
+    """Gradient boosting on the bands (of all dates) of single pixels, with scikit-learn.
 
     Args:
-        seed: of the trees.
+        seed: random state of the trees.
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
@@ -79,7 +87,12 @@ class PixelTrees:
         self.trees = HistGradientBoostingClassifier(random_state=seed)
 
     def fit(self, image: Pixels, label: npt.NDArray[np.int64], labelled: Flags) -> PixelTrees:
-        """Fits (..., y, x) values on the labelled pixels of (y, x) class numbers.
+        """Fits the labelled pixels of an image.
+
+        Args:
+            image: (..., Y, X) values; all leading axes are features.
+            label: (Y, X) class numbers.
+            labelled: (Y, X) True at labelled pixels.
 
         Raises:
             DatasetError: fewer than two classes are labelled.
@@ -91,11 +104,11 @@ class PixelTrees:
         return self
 
     def predict(self, image: Pixels) -> npt.NDArray[np.int64]:
-        """(y, x) class numbers of (..., y, x) values."""
+        """(Y, X) predicted class numbers of (..., Y, X) values."""
         found: npt.NDArray[np.int64] = self.trees.predict(_rows(image)).reshape(image.shape[-2:])
         return found
 
 
 def _rows(image: Pixels) -> Pixels:
-    """(pixel, feature) of (..., y, x)."""
+    """(..., Y, X) values as a (pixel, feature) matrix."""
     return image.reshape(-1, image.shape[-2] * image.shape[-1]).T

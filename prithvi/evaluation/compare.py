@@ -1,12 +1,12 @@
-"""Methods compared over shares of the labels and several seeds: what is run, what came out, what it amounts to.
+"""Comparison of methods over fractions of the labels and several seeds: its definition, trials and results.
 
-A comparison is a YAML file:
+A comparison is defined by a YAML file:
 
-    fit: flood.yaml                 # what is trained: a configuration of 'prithvi fit', beside this file or shipped
-    figure: IoU_water               # of the test split, the larger the better (smaller: true turns that round)
-    fractions: [0.1, 0.25, 0.5, 1]  # of the training chips; smaller shares are parts of larger ones
-    seeds: 5                        # of weights, shares, and the order where seed_everything decides it
-    options: {trainer.max_steps: 2000}        # of every training
+    fit: flood.yaml                 # configuration of 'prithvi fit', beside this file or shipped
+    figure: IoU_water               # metric of the test split; larger is better, unless smaller: true
+    fractions: [0.1, 0.25, 0.5, 1]  # fractions of the training chips; smaller subsets nest in larger ones
+    seeds: 5                        # number of seeds of weights, subsets and, through seed_everything, sample order
+    options: {trainer.max_steps: 2000}        # options of every training run
     methods:
       pretrained: {model.init: prithvi_hls_tiny, model.statistics: init}
       random: {model.init: null}
@@ -33,12 +33,12 @@ from prithvi.jsontext import dumps
 
 _KEYS = ("fit", "figure", "smaller", "fractions", "seeds", "options", "methods", "title")
 BASELINES = {"trees": (), "index": ("bands", "positive", "above"), "gaps": ("method",)}
-"""Name of a method without training by gradients to the settings that it has."""
+"""Settings of each baseline (a method not trained by gradient descent), by name."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One method, share of the labels and seed."""
+    """A run of one method, with one fraction of the labels and one seed."""
 
     method: str
     fraction: float
@@ -46,26 +46,27 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """As its folder is called."""
+        """Name of its folder."""
         plain = "".join(letter if letter.isalnum() else "_" for letter in self.method)
         return f"{plain}-{self.fraction:g}-{self.seed}"
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a trial gave."""
+    """The result of a trial."""
 
     trial: Trial
     figures: dict[str, float]
-    """Of the test split, by name."""
+    """Metrics of the test split, by name."""
     seconds: float
+    """Wall-clock time of the trial."""
     chips: int
-    """Labelled chips that were trained on."""
+    """Number of labelled training chips."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is to be run."""
+    """The definition of a comparison."""
 
     fit: str
     figure: str
@@ -74,11 +75,11 @@ class Comparison:
     seeds: int = 5
     options: tuple[tuple[str, Any], ...] = ()
     smaller: bool = False
-    """Whether a smaller figure is better."""
+    """Whether smaller values of the metric are better."""
     title: str = ""
 
     def trials(self) -> Iterator[Trial]:
-        """Every trial: all methods of a share and seed before the next, so that an early stop leaves pairs."""
+        """All trials: all methods with one seed and fraction before the next, so that an early stop leaves pairs."""
         for seed in range(self.seeds):
             for fraction in self.fractions:
                 for method in self.methods:
@@ -86,10 +87,10 @@ class Comparison:
 
 
 def read_comparison(path: Path) -> Comparison:
-    """The comparison in a YAML file.
+    """Reads the definition of a comparison from a YAML file.
 
     Raises:
-        ConfigError: it cannot be read, or a key or value does not fit.
+        ConfigError: the file cannot be read, or has an invalid key or value.
 
     """
     try:
@@ -144,10 +145,10 @@ def _check_baseline(path: Path, name: str, settings: Mapping[str, Any]) -> None:
 
 
 def read_result(folder: Path, trial: Trial, settings: Mapping[str, Any]) -> Result | None:
-    """What a trial gave before; None where it has not been run.
+    """Reads the result of a finished trial; None if it has not been run.
 
     Raises:
-        ConfigError: it was run with other settings.
+        ConfigError: the trial was run with other settings.
 
     """
     path = folder / trial.name / "result.json"
@@ -161,7 +162,7 @@ def read_result(folder: Path, trial: Trial, settings: Mapping[str, Any]) -> Resu
 
 
 def write_result(folder: Path, result: Result, settings: Mapping[str, Any]) -> None:
-    """Keeps what a trial gave; the file appears when it is whole."""
+    """Writes the result of a trial, atomically."""
     place = folder / result.trial.name
     plain = {
         "settings": settings,
@@ -174,24 +175,24 @@ def write_result(folder: Path, result: Result, settings: Mapping[str, Any]) -> N
 
 @dataclass(frozen=True)
 class Row:
-    """One method at one share of the labels."""
+    """Results of one method with one fraction of the labels, over all seeds."""
 
     method: str
     fraction: float
     chips: int
     values: tuple[float, ...]
-    """The figure, by seed."""
+    """Value of the metric for each seed."""
     seconds: float
-    """Mean of a trial."""
+    """Mean wall-clock time of a trial."""
 
     @property
     def mean(self) -> float:
-        """Of the seeds."""
+        """Mean over seeds."""
         return statistics.fmean(self.values)
 
     @property
     def spread(self) -> float:
-        """Standard deviation over the seeds; NaN of a single one."""
+        """Standard deviation over seeds; NaN for a single seed."""
         return statistics.stdev(self.values) if len(self.values) > 1 else math.nan
 
     def __str__(self) -> str:
@@ -199,10 +200,10 @@ class Row:
 
 
 def rows_of(results: Sequence[Result], figure: str) -> list[Row]:
-    """Results by method and share, in the order in which they first occur.
+    """Results grouped by method and fraction, in order of first occurrence.
 
     Raises:
-        ConfigError: the figure is none that was measured.
+        ConfigError: the metric `figure` was not measured.
 
     """
     groups: dict[tuple[str, float], list[Result]] = {}

@@ -1,4 +1,4 @@
-"""Trials of gap filling without a model, on the same pixels under the same clouds as a model's."""
+"""Evaluation of gap-filling methods without a model, on the same pixels under the same clouds as a model's."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from prithvi.tasks import GapFillTask
 
 
 def gap_trial(task: GapFillTask, data: GapDataModule, method: str) -> dict[str, float]:
-    """The figures of a method of `GAP_METHODS` on the test split.
+    """Metrics of a method of `GAP_METHODS` on the test split.
 
     Args:
-        task: says which dates clouds cover, and draws them as it does for itself.
-        data: the series and the clouds.
-        method: a key of `GAP_METHODS`. What it cannot fill has the mean of the band's known pixels.
+        task: the task whose artificial clouds are used, drawn exactly as in its own evaluation.
+        data: time series and clouds.
+        method: a key of `GAP_METHODS`; pixels that it cannot fill get the mean of the band's known pixels.
 
     Raises:
-        ConfigError: no such method.
+        ConfigError: an unknown method.
 
     """
     if method not in GAP_METHODS:
@@ -42,6 +42,6 @@ def gap_trial(task: GapFillTask, data: GapDataModule, method: str) -> dict[str, 
 
 
 def _means(image: npt.NDArray[np.float32], known: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-    """(band, 1, 1, 1) means over known pixels; 0 without any."""
+    """(band, 1, 1, 1) means over known pixels; 0 if there are none."""
     means = [band[known].mean() if known.any() else 0.0 for band in image]
     return np.array(means, np.float32)[:, None, None, None]

@@ -1,13 +1,13 @@
 """95 % confidence intervals of areas and accuracies from a sample stratified by the map's classes.
 
-The usual ones, 1.96 standard errors to each side, have no width where a stratum's sample shows no error, and are too
-narrow where it shows few. These start from what Clopper and Pearson's exact interval says of every stratum: its lower
-limit is a quantile of Beta(x, n - x + 1), its upper one of Beta(x + 1, n - x), for x of n points. An area is a weighted
-sum of such shares; its limits are quantiles of the sum of those beta distributions (Fay, Proschan and Brittain 2015,
-Biometrics 71, 146-156), taken from the beta distribution with the same mean and variance, as Fay and Feuer (1997,
-Statistics in Medicine 16, 791-801) do with the gamma distribution for rates. A producer's accuracy is a part of such a
-sum; its limits are recovered from those of the part and of the rest (Donner and Zou 2012, Statistical Methods in
-Medical Research 21, 347-359). `benchmarks/bench_area_intervals.py` counts how often they hold the truth.
+The usual Wald intervals (1.96 standard errors to each side) have no width if a stratum's sample has no error, and are
+too narrow if it has few. Here, each stratum contributes the exact interval of Clopper and Pearson: for x of n points,
+the lower limit is a quantile of Beta(x, n - x + 1) and the upper limit of Beta(x + 1, n - x). An area is a weighted sum
+of such proportions; its limits are quantiles of the weighted sum of these beta distributions (Fay, Proschan and
+Brittain 2015, Biometrics 71, 146-156), approximated by the beta distribution with the same mean and variance, as Fay
+and Feuer (1997, Statistics in Medicine 16, 791-801) do with the gamma distribution for rates. A producer's accuracy is
+a part of such a sum; its limits are recovered from those of the part and of the rest (Donner and Zou 2012, Statistical
+Methods in Medical Research 21, 347-359). `benchmarks/bench_area_intervals.py` measures their coverage.
 """
 
 from __future__ import annotations
@@ -26,27 +26,30 @@ TAIL = 0.025
 
 @dataclass(frozen=True)
 class Intervals:
-    """Lower and upper limits in the last axis, all between 0 and 1; NaN where the sample cannot say."""
+    """Lower and upper limits in the last axis, between 0 and 1; NaN where the sample allows no estimate."""
 
     areas: Floats
-    """(..., classes, 2) of each class's true share of the map."""
+    """(..., classes, 2) true fraction of the map's area in each class."""
     users: Floats
-    """(..., classes, 2)"""
+    """(..., classes, 2) user's accuracy of each class."""
     producers: Floats
-    """(..., classes, 2)"""
+    """(..., classes, 2) producer's accuracy of each class."""
     overall: Floats
-    """(..., 2)"""
+    """(..., 2) overall accuracy."""
 
 
 def intervals(weights: npt.NDArray[Any], counts: npt.NDArray[Any]) -> Intervals:
-    """Intervals of what a stratified sample says of a map.
+    """Confidence intervals of areas and accuracies of a map from a stratified sample.
 
     Args:
-        weights: (classes,) shares of the map's area, which sum to 1.
-        counts: (..., classes, classes) points: rows what the map says, columns what the reference says. A class with a
-            weight has points.
+        weights: (classes,) mapped fraction of the area in each class, with sum 1.
+        counts: (..., classes, classes) numbers of points: mapped class in rows, reference class in columns. A class
+            with a positive weight must have points.
 
     """
+    # Areas and overall accuracy are weighted sums over strata. A class's area is also the sum of the part that is
+    # mapped correctly (in its own stratum) and the part omitted (in all others); the producer's accuracy is the ratio
+    # of the first part to that sum.
     counts = np.asarray(counts)
     points, right = counts.sum(axis=-1), np.diagonal(counts, axis1=-2, axis2=-1)
     users = _proportion(right, points)
@@ -64,7 +67,7 @@ def intervals(weights: npt.NDArray[Any], counts: npt.NDArray[Any]) -> Intervals:
 
 
 def _proportion(found: npt.NDArray[Any], points: npt.NDArray[Any]) -> Floats:
-    """(..., 2) Clopper and Pearson's limits of a proportion; NaN without points."""
+    """(..., 2) Clopper-Pearson limits of a proportion; NaN without points."""
     with np.errstate(invalid="ignore"):
         low = np.where(found == 0, 0.0, beta.ppf(TAIL, found, points - found + 1))
         high = np.where(found == points, 1.0, beta.ppf(1 - TAIL, found + 1, points - found))
@@ -72,7 +75,7 @@ def _proportion(found: npt.NDArray[Any], points: npt.NDArray[Any]) -> Floats:
 
 
 def _weighted_sum(weights: Any, found: npt.NDArray[Any], points: npt.NDArray[Any]) -> Floats:
-    """(..., 2) limits of the sum of weights times proportions over the last axis; weights are not negative."""
+    """(..., 2) limits of the weighted sum of proportions over the last axis, with non-negative weights."""
     return np.stack(
         [_quantile(TAIL, weights, found, points - found + 1), _quantile(1 - TAIL, weights, found + 1, points - found)],
         axis=-1,
@@ -80,7 +83,7 @@ def _weighted_sum(weights: Any, found: npt.NDArray[Any], points: npt.NDArray[Any
 
 
 def _quantile(probability: float, weights: Any, first: npt.NDArray[Any], second: npt.NDArray[Any]) -> Floats:
-    """A quantile of the weighted sum of Beta(first, second), by the beta distribution of its mean and variance."""
+    """Quantile of the weighted sum of Beta(first, second) variables, from a beta distribution with equal moments."""
     size = first + second
     whole = np.broadcast_to(weights, size.shape).sum(axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -88,15 +91,23 @@ def _quantile(probability: float, weights: Any, first: npt.NDArray[Any], second:
         variance = (weights**2 * first * second / (size**2 * (size + 1))).sum(axis=-1) / whole**2
         spread = mean * (1 - mean) / variance - 1
         found = beta.ppf(probability, mean * spread, (1 - mean) * spread)
-    # Shares that are 0 or 1 for certain in every stratum have no spread.
+    # If the proportion is exactly 0 or 1 in every stratum, the variance is 0 and the quantile is the mean.
     quantile: Floats = np.where(whole > 0, whole * np.where(variance > 0, found, mean), 0.0)
     return quantile
 
 
 def _part(part: Floats, of_part: Floats, rest: Floats, of_rest: Floats) -> Floats:
-    """(..., 2) limits of part / (part + rest), from independent estimates of both; NaN where both are 0.
+    """(..., 2) limits of part / (part + rest) from independent estimates of both; NaN where both are 0.
 
-    They are those r of rest / part for which 0 lies between the limits of rest - r part.
+    These follow from the limits of the ratio r = rest / part, which are the values of r for which a limit of
+    rest - r * part is 0 (the method of variance estimates recovery, MOVER).
+
+    Args:
+        part: (...) estimates of the part.
+        of_part: (..., 2) limits of the part.
+        rest: (...) estimates of the rest.
+        of_rest: (..., 2) limits of the rest.
+
     """
     below, above = part - of_part[..., 0], of_part[..., 1] - part
     less, more = rest - of_rest[..., 0], of_rest[..., 1] - rest

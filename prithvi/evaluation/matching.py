@@ -1,4 +1,4 @@
-"""Which class of a map each entry of a reference column means: its name, or its number."""
+"""Matching of the entries of a reference column to the classes of a map, by name or number."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from prithvi.errors import DatasetError, nearest
 
 KINDS = ("name", "number", "label")
-"""What entries can be: class names, numbers in the map, or the values of the labels where the map has other numbers."""
+"""Kinds of entries: class names, class numbers in the map, or label values if the labels number classes differently."""
 
 
 def matched(
@@ -19,21 +19,21 @@ def matched(
     kind: str | None = None,
     source: str = "the points",
 ) -> tuple[list[str], str]:
-    """The class name that each entry means, and how the column was read, in words.
+    """The class name of each entry, and how the column was interpreted, in words.
 
-    Where one way of reading fits the whole column, that is how it is read; else entry by entry. If an entry can be read
-    in two ways that mean different classes, somebody has to say which.
+    If some kind fits the whole column, only such kinds are considered; otherwise each entry is matched by itself. An
+    entry that means different classes by different kinds is an error.
 
     Args:
-        entries: of the column, none of them empty; numbers may be written as 1.0.
-        names: of the map's classes.
-        numbers: class number in the map to name.
-        labels: the label's value to name, where the map has other numbers than the labels.
-        kind: one of `KINDS`; None finds out.
-        source: what the messages call the points.
+        entries: non-empty entries of the column; numbers may be written as 1.0.
+        names: class names of the map.
+        numbers: class number in the map to class name.
+        labels: label value to class name, if the labels number classes differently from the map.
+        kind: one of `KINDS`; None to infer it.
+        source: name of the points in error messages.
 
     Raises:
-        DatasetError: an entry is no class of the map, or the column can be read in two ways.
+        DatasetError: an entry is not a class of the map, or is ambiguous.
 
     """
     if kind is not None and kind not in KINDS:
@@ -44,6 +44,8 @@ def matched(
         "label": {str(value): name for value, name in labels.items()},
     }
     tables = {way: table for way, table in tables.items() if kind in (None, way)}
+    # Tables are tried in the order name, number, label. `fitting` are those that have all entries; if there are any,
+    # the others are not considered. Each distinct entry is then looked up in all remaining tables, which must agree.
     texts = [_text(entry) for entry in entries]
     different = list(dict.fromkeys(texts))
     fitting = {way: table for way, table in tables.items() if all(text in table for text in different)}
@@ -73,7 +75,7 @@ _WORDS = {"name": "name", "number": "number in the map", "label": "value in the 
 
 
 def _text(entry: Any) -> str:
-    """An entry as text; a whole number that a table keeps as a float has no point."""
+    """An entry as text, with integers that a table stores as floats (1.0) written as integers."""
     text = str(entry).strip()
     whole = text.removesuffix(".0")
     return whole if whole.lstrip("-").isdecimal() else text

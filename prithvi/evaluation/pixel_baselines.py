@@ -1,4 +1,4 @@
-"""Trials of methods that look at single pixels: an index and a threshold, or trees, on a data module's own splits."""
+"""Trials of per-pixel baselines (index threshold, gradient boosting) on the splits of a data module."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from prithvi.evaluation.baselines import IndexThreshold, PixelTrees, normalised_
 from prithvi.metrics import SegmentationMetrics
 
 PIXELS = 500_000
-"""Labelled pixels that trees are fitted on at most, evenly from all chips."""
+"""Upper limit of labelled pixels to fit on, in equal numbers from all chips."""
 
 Predict = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.int64]]
 
 
 def pixel_trial(data: ChipDataModule, settings: Mapping[str, Any], seed: int) -> dict[str, float]:
-    """Fits a baseline on the training share and measures it on the test split.
+    """Fits a baseline on the training subset and evaluates it on the test split.
 
     Args:
-        data: says the splits, the share and its seed.
-        settings: of the method, see `prithvi.evaluation.compare`.
-        seed: of the draw of pixels and of the trees.
+        data: the data module, with its splits, training fraction and subset seed.
+        settings: settings of the baseline, as in the YAML file of `prithvi.evaluation.compare`.
+        seed: seed of the pixel sample and of the trees.
 
     Raises:
-        ConfigError: the method does not fit the data.
+        ConfigError: the baseline is not applicable to the data.
 
     """
     classes = data.classes
@@ -55,13 +55,13 @@ def _samples(dataset: Any) -> Iterable[dict[str, Any]]:
 
 
 def _values(sample: Mapping[str, Any]) -> npt.NDArray[np.float32]:
-    """(T*band, pixels) values, NaN without data."""
+    """(T*band, pixels) values, NaN at nodata."""
     image = np.where(sample["valid"].numpy()[None], sample["image"].numpy().astype(np.float32), np.nan)
     return cast("npt.NDArray[np.float32]", image.swapaxes(0, 1).reshape(-1, image.shape[-2] * image.shape[-1]))
 
 
 def _truth(sample: Mapping[str, Any]) -> npt.NDArray[np.int64]:
-    """(y, x) class numbers, `IGNORE` also without data on any date."""
+    """(Y, X) class numbers, `IGNORE` where unlabelled or without data at all dates."""
     label = np.where(sample["valid"].numpy().any(axis=0), sample["label"].numpy(), IGNORE)
     return label.astype(np.int64)
 
@@ -69,7 +69,8 @@ def _truth(sample: Mapping[str, Any]) -> npt.NDArray[np.int64]:
 def _drawn(
     samples: Iterable[dict[str, Any]], chips: int, seed: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """(T*band, pixels) values and (pixels,) classes of labelled pixels, as many of each chip."""
+    """(T*band, pixels) values and (pixels,) classes of a sample of labelled pixels, the same number per chip."""
+    # Equal numbers from each chip: otherwise a few fully labelled chips would dominate the sample.
     generator, each = np.random.default_rng(seed), max(1, PIXELS // chips)
     values, labels = [], []
     for sample in samples:

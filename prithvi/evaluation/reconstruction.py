@@ -1,4 +1,4 @@
-"""How well hidden patches are predicted, beside what needs no model: means and interpolation."""
+"""Errors of reconstructed patches, of a model and of baselines without one: means and interpolation."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Seen = npt.NDArray[np.bool_]
 
 
 def visible_mean(image: Pixels, seen: Seen) -> Pixels:
-    """(band, T, Y, X) with the mean of the visible pixels by band and date everywhere; (T, Y, X) says which those are.
+    """(band, T, Y, X) filled with the mean of the visible pixels (`seen`, (T, Y, X)) of each band and date.
 
-    A date of which nothing is visible takes the mean over all dates.
+    A date without visible pixels gets the mean over all dates.
     """
     count = seen.sum(axis=(1, 2))
     by_date = (image * seen).sum(axis=(2, 3)) / np.maximum(count, 1)
@@ -32,7 +32,7 @@ def visible_mean(image: Pixels, seen: Seen) -> Pixels:
 
 
 def interpolated(image: Pixels, seen: Seen) -> Pixels:
-    """(band, T, Y, X) interpolated from the visible pixels of each date: linear between them, the nearest outside."""
+    """(band, T, Y, X) interpolated from the visible pixels of each date: linearly, or by the nearest one outside."""
     filled = visible_mean(image, seen).copy()
     rows, columns = np.mgrid[: image.shape[2], : image.shape[3]]
     for date in range(image.shape[1]):
@@ -48,7 +48,7 @@ def interpolated(image: Pixels, seen: Seen) -> Pixels:
 
 
 def other_dates_mean(image: Pixels, seen: Seen) -> Pixels:
-    """(band, T, Y, X): each pixel's mean over the dates on which it is visible; the visible mean where it never is."""
+    """(band, T, Y, X) mean of each pixel over dates at which it is visible; `visible_mean` where it never is."""
     count = seen.sum(axis=0)
     mean = (image * seen).sum(axis=1) / np.maximum(count, 1)
     filled = np.where(count > 0, mean, 0.0)[:, None].repeat(image.shape[1], axis=1)
@@ -71,18 +71,18 @@ def reconstruction_errors(
     block: int | None = None,
     seed: int = 0,
 ) -> dict[str, dict[str, float]]:
-    """Errors over the hidden clear pixels of all samples, in reflectance, of a model and of the baselines.
+    """Errors in reflectance over hidden clear pixels of all samples, of a model and of the baselines.
 
     Args:
         mae: the model.
-        batches: as `StoreDataset` gives them; images in reflectance x 10,000.
-        mask_ratio: share of the places hidden at random, each date its own.
-        block: side of the hidden squares in pixels, a multiple of the model's patch; None for one patch.
-        seed: of the masks.
+        batches: batches of `StoreDataset`, with images in reflectance x 10,000.
+        mask_ratio: fraction of squares hidden at random, independently at each date.
+        block: side of the hidden squares in pixels, a multiple of the model's patch size; None for one patch.
+        seed: seed of the masks.
 
     Returns:
-        For each of `model`, `FILLING` (`prithvi.models.interpolation`) and `BASELINES` the keys `mae` and `rmse`; dates
-        without any pixel are not counted, and the other dates' mean is left out where there is one date.
+        `mae` and `rmse` for each of `model`, `FILLING` (`prithvi.models.interpolation`) and `BASELINES`. Dates without
+        data are not counted, and the mean of the other dates needs more than one date.
 
     """
     mae.eval()
@@ -92,6 +92,8 @@ def reconstruction_errors(
     sums: dict[str, npt.NDArray[np.float64]] = {}
     for batch in batches:
         size, _, frames, height, width = batch["image"].shape
+        # Visibility is drawn on a grid of squares, then expanded to pixels for the baselines and to patches for the
+        # model. Patches of dates without data are hidden from the model too.
         places = (height // step) * (width // step)
         drawn = random_visible(size * frames, places, mask_ratio, torch.device("cpu"), generator)
         squares = drawn.view(size, frames, height // step, width // step)
@@ -120,7 +122,7 @@ def _raw(values: Tensor, standardise: Standardise) -> Pixels:
 def _add(
     sums: dict[str, npt.NDArray[np.float64]], batch: dict[str, Any], predicted: dict[str, Pixels], seen: Tensor
 ) -> None:
-    """Adds the errors of a batch: absolute, squared, and their number."""
+    """Adds the errors of a batch to the sums of each method: absolute, squared, and the number of values."""
     for row in range(len(seen)):
         dates = batch["valid"][row].flatten(1).any(dim=1).numpy()
         image = batch["image"][row].numpy().astype(np.float32)[:, dates]

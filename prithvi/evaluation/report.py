@@ -1,4 +1,4 @@
-"""A comparison as a table, a picture and one page that needs no network."""
+"""Reports of a comparison: tables, a chart, and a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _PAGE = Path(__file__).with_name("comparison.html.jinja")
 
 
 def write_report(folder: Path, comparison: Comparison, results: Sequence[Result], record: Mapping[str, Any]) -> None:
-    """Writes results.csv (every figure of every trial), table.md, curve.png and index.html.
+    """Writes results.csv (all metrics of all trials), table.md, curve.png and index.html.
 
     Args:
-        folder: where to.
-        comparison: what was to be run.
-        results: what is there so far.
-        record: how it was made (command, versions, machine), by name.
+        folder: folder to write to.
+        comparison: definition of the comparison.
+        results: results so far.
+        record: how they were made (command, versions, machine), by name.
 
     """
     import jinja2
@@ -52,7 +52,7 @@ def write_report(folder: Path, comparison: Comparison, results: Sequence[Result]
 
 
 def _table(rows: Sequence[Row], comparison: Comparison) -> list[tuple[str, list[str]]]:
-    """Method and its cell for each share; a dash where there is none yet."""
+    """Each method with its cells, one per fraction; a dash for missing results."""
     found = {(row.method, row.fraction): str(row) for row in rows}
     return [
         (method, [found.get((method, fraction), "-") for fraction in comparison.fractions])
@@ -61,7 +61,7 @@ def _table(rows: Sequence[Row], comparison: Comparison) -> list[tuple[str, list[
 
 
 def _picture(results: Sequence[Result], comparison: Comparison) -> bytes:
-    """A line a method over the number of labelled chips; bars for one share."""
+    """A PNG chart: a line per method over the number of labelled chips, or bars for a single fraction."""
     from matplotlib.figure import Figure
 
     from prithvi.plot import label_efficiency

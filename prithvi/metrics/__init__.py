@@ -1,4 +1,4 @@
-"""Figures that count each pixel once and leave out those without a label."""
+"""Metrics over all labelled pixels, each counted once."""
 
 from prithvi.contract import IGNORE
 from prithvi.metrics.calibration import CalibrationMetric, Reliability, fit_temperature

@@ -1,4 +1,4 @@
-"""How well gaps were filled: errors over hidden pixels alone, in reflectance, by band and by share of cloud."""
+"""Metrics of gap filling: errors in reflectance over hidden pixels alone, by band and by cloud fraction."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import Metric
 
-_SIGMA, _RADIUS = 1.5, 5  # scikit-image cuts its window of this sigma at 3.5 sigma: 11 pixels
+_SIGMA, _RADIUS = 1.5, 5  # as in scikit-image, which truncates the window at 3.5 sigma: 11 pixels
 _C1, _C2 = 0.01**2, 0.03**2
 
 
 def _window_sums(values: Tensor) -> Tensor:
-    """(N, C, Y, X) sums of the Gaussian window around each pixel whose window lies inside: (N, C, Y - 10, X - 10)."""
+    """(N, C, Y - 10, X - 10) Gaussian-weighted sums around each pixel of (N, C, Y, X) whose window lies inside."""
     steps = torch.arange(-_RADIUS, _RADIUS + 1, dtype=values.dtype, device=values.device)
     weight = torch.exp(-(steps**2) / (2 * _SIGMA**2))
     weight = (weight / weight.sum()).expand(values.shape[1], 1, 1, -1)
@@ -23,20 +23,20 @@ def _window_sums(values: Tensor) -> Tensor:
 
 
 def ssim_map(predicted: Tensor, truth: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """Structural similarity (Wang et al. 2004) at hidden pixels, of hidden pixels alone.
+    """Structural similarity (SSIM, Wang et al. 2004) of hidden pixels, from hidden pixels alone.
 
-    The Gaussian window (sigma 1.5) has no weight on visible pixels and is normalised over the hidden ones, so that
-    visible pixels, which are equal by construction, lend nothing. With every pixel hidden it is scikit-image's
-    `structural_similarity` with `gaussian_weights=True, use_sample_covariance=False, data_range=1`.
+    The Gaussian window (sigma 1.5) is zero at visible pixels and normalised over the hidden ones, since visible pixels
+    are equal by construction and would raise the similarity. If all pixels are hidden, the result is that of
+    scikit-image's `structural_similarity` with `gaussian_weights=True, use_sample_covariance=False, data_range=1`.
 
     Args:
-        predicted: (N, C, Y, X) reflectance; clipped to 0..1, which is the data range.
-        truth: likewise.
-        hidden: (N, 1, Y, X) bool.
+        predicted: (N, C, Y, X) reflectance, clipped to the data range 0 to 1.
+        truth: (N, C, Y, X) reflectance, clipped likewise.
+        hidden: (N, 1, Y, X) bool, True at hidden pixels.
 
     Returns:
-        The similarity (N, C, Y - 10, X - 10) of the pixels whose window lies inside the image, and where it counts
-        (N, 1, Y - 10, X - 10).
+        Similarity (N, C, Y - 10, X - 10) of pixels whose window lies inside the image, and the bool mask
+        (N, 1, Y - 10, X - 10) of hidden ones, which count.
 
     """
     if min(truth.shape[-2:]) <= 2 * _RADIUS:
@@ -57,15 +57,15 @@ def ssim_map(predicted: Tensor, truth: Tensor, hidden: Tensor) -> tuple[Tensor, 
 
 
 class GapMetrics(Metric):
-    """Collects filled images; `compute` gives every figure by name.
+    """Accumulates filled images; `compute` returns all metrics by name.
 
-    MAE and RMSE are means over hidden pixels, SSIM over the hidden pixels whose window lies inside the image.
-    `ssim_published` is the definition of arXiv 2404.19609: both images set to 0 outside of the gaps, similarity over
-    all pixels, so that it rises with the share of clear ones.
+    MAE and RMSE are over hidden pixels, SSIM is a mean over hidden pixels whose window lies inside the image.
+    `ssim_published` follows arXiv 2404.19609: both images are set to 0 outside the gaps and the mean is over all
+    pixels, so that it increases with the clear fraction.
 
     Args:
         bands: band names, in the order of the images.
-        bins: how many bins the hidden share of an image is sorted into.
+        bins: number of bins of an image's hidden fraction.
 
     """
 
@@ -88,19 +88,19 @@ class GapMetrics(Metric):
             self.add_state(name, torch.zeros(bins, 1, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, predicted: Tensor, truth: Tensor, hidden: Tensor) -> None:
-        """Adds filled images, one for each sample and date; an image of which nothing is hidden does not count.
+        """Adds filled images, one per sample and date; images without hidden pixels do not count.
 
         Args:
-            predicted: (N, band, Y, X) reflectance.
-            truth: (N, band, Y, X) reflectance.
-            hidden: (N, Y, X) bool, the hidden pixels whose truth is known.
+            predicted: (N, band, Y, X) filled reflectance.
+            truth: (N, band, Y, X) true reflectance.
+            hidden: (N, Y, X) bool, True at hidden pixels whose true value is known.
 
         """
         some = hidden.flatten(1).any(dim=1)
         predicted, truth, hidden = predicted[some].double(), truth[some].double(), hidden[some].unsqueeze(1)
         if not len(truth):
             return
-        truth = torch.where(hidden, truth, 0.0)  # what is not known may be NaN
+        truth = torch.where(hidden, truth, 0.0)  # may be NaN at nodata pixels
         predicted = torch.where(hidden, predicted, 0.0)
         error = (predicted - truth).abs()
         share = hidden.double().mean(dim=(1, 2, 3))
@@ -117,9 +117,9 @@ class GapMetrics(Metric):
             self.images.index_add_(0, place, torch.ones_like(share).unsqueeze(1))
 
     def compute(self) -> dict[str, Tensor]:
-        """`mae`, `rmse`, `ssim`, `ssim_published`; each also as `mae_<band>` and `mae_<low>-<high>%` of hidden pixels.
+        """`mae`, `rmse`, `ssim` and `ssim_published`, each also per band and per bin of the hidden fraction.
 
-        What nothing was counted for is NaN, and a bin without any image is left out.
+        Names are such as `mae`, `mae_red` and `mae_20-40%`. Metrics without any pixel are NaN; empty bins are left out.
         """
         found = {}
         parts = {"": slice(None)} | {

@@ -1,4 +1,4 @@
-"""How far a predicted quantity is from the truth, over the pixels that have one."""
+"""Regression metrics over pixels with a target."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from torchmetrics import Metric
 
 
 class RegressionMetrics(Metric):
-    """Collects predictions; `compute` gives every figure by name, NaN without any pixel."""
+    """Accumulates predictions; `compute` returns all metrics by name, NaN without any pixel."""
 
     full_state_update = False
     totals: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        # Pixels, sums of error, |error| and squared error; mean of the truth, sum of its squared distances from that.
+        # Number of pixels; sums of error, |error| and error^2; mean of the targets and sum of their squared deviations.
         self.add_state("totals", torch.zeros(6, dtype=torch.float64), dist_reduce_fx=_joined)
 
     def update(self, predicted: Tensor, target: Tensor) -> None:
-        """Adds predictions and targets of one shape and unit; a target of NaN does not count."""
+        """Adds predictions and targets of the same shape and unit; targets of NaN do not count."""
         there = target.isfinite()
         truth = target[there].double()
         error = predicted[there].double() - truth
@@ -31,7 +31,7 @@ class RegressionMetrics(Metric):
         self.totals = _joined(torch.stack([self.totals, here.to(self.totals)]))
 
     def compute(self) -> dict[str, Tensor]:
-        """`RMSE`, `MAE` and `bias` (predicted less true) in the unit of the data, and `R2` against the truth's mean."""
+        """`RMSE`, `MAE` and `bias` (predicted - true) in the unit of the data, and `R2`."""
         count, error, absolute, squares, _, spread = self.totals
         return {
             "RMSE": (squares / count).sqrt(), "MAE": absolute / count, "bias": error / count,
@@ -40,7 +40,7 @@ class RegressionMetrics(Metric):
 
 
 def _joined(totals: Tensor) -> Tensor:
-    """Totals of several parts as those of all (Chan et al. 1979): squares are never of numbers far from their mean."""
+    """Combines the (parts, 6) totals of several parts (Chan et al. 1979), which avoids cancellation in the variance."""
     count = totals[:, 0].sum()
     sums = totals[:, :4].sum(dim=0)
     mean = (totals[:, 0] * totals[:, 4]).sum() / count.clamp(min=1)

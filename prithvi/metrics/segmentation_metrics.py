@@ -14,12 +14,12 @@ from prithvi.errors import ConfigError
 
 
 class SegmentationMetrics(MulticlassConfusionMatrix):
-    """Collects predictions; `compute` gives every figure by name.
+    """Accumulates a confusion matrix; `compute` returns all metrics by name.
 
-    A class that is neither predicted nor in the labels has no IoU (NaN) and does not enter the means.
+    A class that occurs in neither predictions nor labels has IoU NaN and is excluded from the means.
 
     Args:
-        classes: class names, in the order of the scores.
+        classes: class names, in the order of the logits.
 
     """
 
@@ -36,7 +36,7 @@ class SegmentationMetrics(MulticlassConfusionMatrix):
 
 
 def figures(matrix: Tensor, classes: Sequence[str]) -> dict[str, Tensor]:
-    """The figures of a (K, K) confusion matrix, rows what is true and columns what was predicted."""
+    """All metrics of a (K, K) confusion matrix, with true classes in rows and predicted classes in columns."""
     hit = matrix.diagonal()
     true, predicted = matrix.sum(dim=1), matrix.sum(dim=0)
     iou = hit / (true + predicted - hit)  # 0 / 0 is NaN: the class does not occur

@@ -1,4 +1,4 @@
-"""Tensors to tensors: the masked autoencoder, heads for dense tasks, and the files weights come in."""
+"""Models on tensors alone: the masked autoencoder, heads for downstream tasks, and reading of weights files."""
 
 from prithvi.models.config import ModelConfig
 from prithvi.models.encoder import PrithviEncoder

@@ -1,7 +1,7 @@
-"""Weights files in every layout in use, read without running code and loaded completely or not at all.
+"""Weights files in every layout in use, read without executing code and loaded completely or not at all.
 
-Layouts: version 1 with flat names, version 2 with `encoder.` and `decoder.`, either nested under
-`model` or `state_dict`, Lightning checkpoints of ours and of TerraTorch's, safetensors.
+Layouts: version 1 with flat names, version 2 with `encoder.` and `decoder.` prefixes, either of them nested under
+`model` or `state_dict`; Lightning checkpoints of this package and of TerraTorch; safetensors.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from prithvi.models.mae import PrithviMAE
 
 
 class InertName(str):
-    """Stands in for an enum member of another package in a checkpoint's hyper-parameters: its value, no more."""
+    """Stand-in for an enum member of another package in a checkpoint's hyper-parameters; keeps only its value."""
 
 
 class InertRecord:
-    """Stands in for a plain record of another package, such as an auxiliary head's options."""
+    """Stand-in for a plain record of another package, such as the options of an auxiliary head."""
 
 
+# TerraTorch checkpoints pickle instances of these classes among their hyper-parameters. Mapping the names to inert
+# stand-ins lets torch's weights_only unpickler accept the files without importing TerraTorch.
 _STAND_INS: list[Any] = [
     (InertRecord, "terratorch.models.model.AuxiliaryHead"),
     *(
@@ -42,29 +44,29 @@ _STAND_INS: list[Any] = [
 
 @dataclass
 class LoadReport:
-    """What became of every tensor of a file and of every parameter of the model."""
+    """How every tensor of a file and every parameter of a model was treated."""
 
     source: str
     matched: list[str] = field(default_factory=list)
-    """Loaded as they are."""
+    """Tensors loaded unchanged."""
     mapped: list[str] = field(default_factory=list)
-    """Loaded in part or in another order, by band name, or under another name."""
+    """Tensors whose bands were selected or reordered by name."""
     recomputed: list[str] = field(default_factory=list)
-    """Position codes of another grid, computed for this one."""
+    """Position codes of a different grid, recomputed for the model's grid."""
     fresh: list[str] = field(default_factory=list)
-    """What the file does not know and starts anew: bands that the caller allowed, and the gate of `blend_fill`."""
+    """Newly initialised parameters: bands that the caller allowed, and the gate of `blend_fill`."""
     unused: list[str] = field(default_factory=list)
-    """Parts of the file that this model has no use for, such as the decoder when only an encoder was asked for."""
+    """Tensors that this model does not need, such as the decoder when only an encoder is loaded."""
     left_over: list[str] = field(default_factory=list)
-    """Tensors of the file that should have fitted somewhere and did not."""
+    """Unexpected tensors of the file, which match no parameter."""
     missing: list[str] = field(default_factory=list)
     """Parameters of the model that the file lacks."""
     wrong_shape: list[str] = field(default_factory=list)
-    """Tensors whose shape differs, with both shapes."""
+    """Tensors whose shape differs from the parameter's, with both shapes."""
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is missing, left over or misshapen."""
+        """Whether no tensor is missing, left over or of the wrong shape."""
         return not (self.left_over or self.missing or self.wrong_shape)
 
     def __str__(self) -> str:
@@ -83,7 +85,8 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors of a weights file under their version 2 names, and its hyper-parameters (empty if it has none).
 
     Raises:
-        CheckpointError: missing, damaged, holding anything but tensors and plain values, or no Prithvi model.
+        CheckpointError: the file is missing or damaged, holds objects other than tensors and plain values, or is not
+            a Prithvi model.
 
     """
     path = Path(path)
@@ -105,7 +108,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file.
 
     Raises:
-        CheckpointError: it is not there, damaged or cut short.
+        CheckpointError: the file is missing, damaged or truncated.
 
     """
     from safetensors import SafetensorError
@@ -150,7 +153,12 @@ def _first_line(error: Exception) -> str:
 
 
 def _published_names(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Any known naming to `encoder.*` and `decoder.*`; what belongs to neither keeps its name under `other.`."""
+    """Renames tensors of any known layout to `encoder.*` and `decoder.*`; all others get the prefix `other.`."""
+    # Layouts differ in their prefixes, so prefixes are found rather than listed: every encoder has exactly one
+    # cls_token and every decoder one mask_token, and whatever precedes those words is the prefix. Three cases follow:
+    # - separate prefixes (version 2: `encoder.`, `decoder.`): each key goes by its prefix;
+    # - nested prefixes (an encoder inside of the decoder's prefix): the longer prefix decides;
+    # - one common prefix (version 1, flat): the decoder's tensors are recognised by "decoder", "_dec." or mask_token.
     plain = {re.sub(r"(^module\.|_timm_module\.|_orig_mod\.)", "", key): value for key, value in state.items()}
     class_tokens = [key for key in plain if key.split(".")[-1] == "cls_token"]
     if len(class_tokens) != 1:
@@ -184,16 +192,19 @@ def load(
     """Loads a weights file into a model, completely or not at all.
 
     Args:
-        model: a whole autoencoder, or an encoder alone (then the file's decoder and heads are not needed).
-        path: the file.
-        file_bands: common names of the bands the file was trained on, where it does not say so itself; default the
-            model's own bands.
-        new_bands: whether bands that the file lacks may start from the model's random weights.
+        model: an autoencoder, or an encoder alone (then the file's decoder and heads are not needed).
+        path: the weights file.
+        file_bands: common names of the bands the file was trained on, used if the file does not record them; default
+            the model's bands.
+        new_bands: whether bands that the file lacks may keep the model's random weights.
 
     Raises:
-        CheckpointError: the file cannot be read or does not fit; the model is then as it was.
+        CheckpointError: the file cannot be read or does not fit; the model is then unchanged.
 
     """
+    # Every parameter of the model is looked up in the file: taken as it is, or with its bands rearranged by name, or
+    # (position codes, which are computed and not learned) kept as the model has it for its own grid. All results are
+    # collected before the model is touched, so that a file that does not fit leaves it unchanged.
     state, hyper = read(path)
     config = model.config
     file_bands = _stated_bands(hyper) or file_bands
@@ -211,7 +222,7 @@ def load(
     loaded: dict[str, Tensor] = {}
     for key, own in wanted.items():
         if key not in state:
-            if key in _GATE:  # of ours alone: a published file has none, and a fresh one leaves filling as it is
+            if key in _GATE:  # published files have no gate; a newly initialised one leaves interpolation as it is
                 loaded[key] = own
                 report.fresh = [*report.fresh, key]
             else:
@@ -240,7 +251,7 @@ def load(
 
 
 def _stated_bands(hyper: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Bands in the hyper-parameters of TerraTorch's checkpoints and of ours; None where they say none."""
+    """Bands recorded in the hyper-parameters, by TerraTorch or by this package; None if there are none."""
     arguments, contract = hyper.get("model_args"), hyper.get("contract")
     named = arguments.get("backbone_bands") if isinstance(arguments, Mapping) else None
     if named is None and isinstance(contract, Mapping):
@@ -255,14 +266,15 @@ _BY_BAND = ("encoder.patch_embed.proj.weight", "decoder.decoder_pred.weight", "d
 def _map_bands(
     key: str, value: Tensor, own: Tensor, known: Sequence[str], wanted: Sequence[str], report: LoadReport
 ) -> Tensor:
-    """`value` with the bands of the file laid out in the model's order; bands that are new keep the model's weights."""
+    """`value` with the file's bands in the model's order; new bands keep the model's weights (`own`)."""
     in_embedding = key.startswith("encoder.")
     if (value.shape[1] if in_embedding else value.shape[0]) % len(known) or (
         in_embedding and value.shape[1] != len(known)
     ):
-        return value  # not the bands that were said: reported as a wrong shape
+        return value  # other bands than stated: the caller reports a wrong shape
     result = own.clone()
-    # Patch values of the decoder run (t, y, x, band); the embedding has its bands in axis 1.
+    # The embedding (D, band, t, y, x) has its bands in axis 1. Outputs of the decoder run (t, y, x, band), so axis 0
+    # splits into (pixel, band), and bands are again in axis 1.
     target = result if in_embedding else result.view(-1, len(wanted), *own.shape[1:])
     source = value if in_embedding else value.reshape(-1, len(known), *value.shape[1:])
     if target.shape[0] != source.shape[0] or target.shape[2:] != source.shape[2:]:

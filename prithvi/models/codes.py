@@ -1,4 +1,4 @@
-"""Sine codes of position, time and place, as Prithvi has them (arXiv 2310.18660 and 2412.02732)."""
+"""Sine-cosine codes of patch position, date and location, as in Prithvi (arXiv 2310.18660 and 2412.02732)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def _sine_code(size: int, positions: np.ndarray) -> np.ndarray:
-    """(N, size) code of N positions: all sines, then all cosines, of geometrically falling frequencies."""
+    """(N, size) code of N positions: all sines, then all cosines, at geometrically decreasing frequencies."""
     frequency = 1.0 / 10000 ** (np.arange(size // 2) / (size / 2))
     angle = np.outer(positions, frequency)
     return np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
@@ -18,16 +18,17 @@ def _sine_code(size: int, positions: np.ndarray) -> np.ndarray:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def position_code(dim: int, grid: tuple[int, int, int]) -> Tensor:
-    """(1, 1 + t*y*x, dim) float32 code of a patch grid (t, y, x), a row of zeros for the class token first.
+    """(1, 1 + t*y*x, dim) float32 position code of a patch grid (t, y, x); the class token's row of zeros is first.
 
-    6/16 of the code hold the column, 6/16 the row, 4/16 the date, in that order; patches count x fastest, t slowest.
-    Do not write into the result: it is kept.
+    The code consists of 6/16 for the column, 6/16 for the row and 4/16 for the date, in that order; patches are
+    numbered with x fastest and t slowest. The result is cached: do not modify it.
     """
     return _position_code(dim, grid)
 
 
 @lru_cache(maxsize=32)
 def _position_code(dim: int, grid: tuple[int, int, int]) -> Tensor:
+    # Computed by numpy in double precision and rounded once at the end, so that the code is the same on every device.
     frames, rows, columns = grid
     x = _sine_code(dim // 16 * 6, np.arange(columns))
     y = _sine_code(dim // 16 * 6, np.arange(rows))
@@ -45,10 +46,10 @@ def _position_code(dim: int, grid: tuple[int, int, int]) -> Tensor:
 
 
 def position_code_at(built: Tensor, built_grid: tuple[int, int, int], grid: tuple[int, int, int]) -> Tensor:
-    """(1, 1 + t*y*x, dim) position code for `grid`, out of the (1, 1 + L, dim) code of `built_grid`.
+    """(1, 1 + t*y*x, dim) position code for `grid`, from the (1, 1 + L, dim) code of `built_grid`.
 
-    Another number of dates is computed anew; another height or width is interpolated (bicubic, corners aligned), so
-    that a model fed with a larger image sees its own training positions stretched over it.
+    For a different number of dates the code is recomputed; for a different height or width it is interpolated
+    (bicubic, corners aligned), so that a larger image gets the training positions stretched over it.
     """
     if grid == built_grid:
         return built
@@ -65,23 +66,22 @@ def position_code_at(built: Tensor, built_grid: tuple[int, int, int], grid: tupl
 
 
 def _frequencies(size: int) -> Tensor:
-    # float32 steps on the CPU, wherever they are used: at the year 2023 the last bit of a frequency moves the code
-    # by 1e-4, so that a device's own rounding of the power would show.
+    # Always computed in float32 on the CPU: at the year 2023 the last bit of a frequency changes the code by 1e-4, so
+    # that another device's rounding of the power would be visible in the result.
     exponent = torch.arange(size // 2, dtype=torch.float32, device="cpu") / (size / 2)
     return 1.0 / 10000**exponent
 
 
 class CoordinateCode(nn.Module):
-    """The weighted code of a pair of numbers: (year, day of year from 0) of a date, or (lat, lon) in degrees.
+    """Weighted code of a pair of coordinates: (year, day of year from 0) of a date, or (lat, lon) in degrees.
 
-    The first half of the code holds the first number, the second half the second. Coordinates stay float32 in any
-    precision: in bfloat16 the years 2018 to 2023 have two distinct codes. A pair with a NaN counts as unknown and
-    adds nothing.
+    Each coordinate takes one half of the code. Coordinates stay float32 whatever the model's precision: in bfloat16
+    the six years 2018 to 2023 share two distinct codes. A pair with a NaN is unknown and has a code of zeros.
     """
 
     def __init__(self, dim: int, learn_scale: bool) -> None:
         super().__init__()
-        # Not buffers: a model cast to bfloat16 must keep these in float32.
+        # Plain tensors, not buffers, so that casting the model to bfloat16 leaves them in float32.
         self.frequencies = (_frequencies(dim // 2), _frequencies(dim - dim // 2))
         self.scale: Tensor
         if learn_scale:

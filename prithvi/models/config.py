@@ -1,4 +1,4 @@
-"""The shape of a model, its fields named as in the published config.json files."""
+"""Model configuration, with field names as in the published config.json files."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ V1_STD = (
 )
 V2_MEAN = (1087.0, 1342.0, 1433.0, 2734.0, 1958.0, 1363.0)
 V2_STD = (2248.0, 2179.0, 2178.0, 1850.0, 1242.0, 1049.0)
-"""Band statistics of the two pretraining sets, in HLS digital numbers (reflectance x 10,000)."""
+"""Band statistics of the two pretraining datasets, in HLS digital numbers (reflectance x 10,000)."""
 
 _MOST_BLOCKS = 1000
-"""No published model of this kind has a tenth of them; a file that asks for more is not built."""
+"""Upper limit of blocks, more than ten times those of any published model, so that no file can exhaust memory."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One masked autoencoder. Defaults are those that all published variants share."""
+    """Configuration of a masked autoencoder; the defaults are those that the published variants share."""
 
     architecture: str = "custom"
-    """The name it was built under."""
+    """Name of the variant."""
     img_size: tuple[int, int] = (224, 224)
-    """Rows and columns the position codes are laid out for; other sizes interpolate them."""
+    """Rows and columns that the position codes are built for; other sizes interpolate them."""
     num_frames: int = 4
-    """Dates the position codes are laid out for."""
+    """Number of dates that the position codes are built for."""
     patch_size: tuple[int, int, int] = (1, 16, 16)
     """Dates, rows and columns of a patch."""
     in_chans: int = 6
-    """Bands of the input."""
+    """Number of input bands."""
     embed_dim: int = 768
     depth: int = 12
     num_heads: int = 12
@@ -58,38 +58,38 @@ class ModelConfig:
     decoder_num_heads: int = 16
     mlp_ratio: float = 4.0
     coords_encoding: tuple[str, ...] = ()
-    """Any of `time` and `location`."""
+    """Which coordinates are encoded: any of `time` and `location`."""
     coords_scale_learn: bool = False
-    """Whether the codes of time and location have a learned weight (from 0.1) or weight 1."""
+    """Whether the time and location codes have a learned weight (initially 0.1) or weight 1."""
     mask_ratio: float = 0.75
-    """Share of patches hidden in pretraining; a record, a call of the model says its own."""
+    """Fraction of patches masked in pretraining, for the record only; calls of the model pass their own."""
     norm_pix_loss: bool = False
-    """Whether the loss compares patches after each was standardised by itself."""
+    """Whether the loss compares patches that are each standardised by their own mean and standard deviation."""
     blend_fill: bool = False
-    """Whether predictions are mixed with those of `prithvi.models.interpolation.fill`, by a learned gate."""
+    """Whether a learned gate mixes predictions with the interpolation of `prithvi.models.interpolation.fill`."""
     bands: tuple[str, ...] = PRITHVI_BANDS
-    """Common band names, in the model's order."""
+    """Common band names, in the order of the model's input."""
     mean: tuple[float, ...] = V2_MEAN
     std: tuple[float, ...] = V2_STD
     """Band statistics in reflectance x 10,000."""
     origin_url: str = ""
     paper_ids: tuple[str, ...] = ()
     clip: tuple[float, float] | None = None
-    """Range that pretraining clipped its input to, in reflectance x 10,000 (version 2: 0 to 10,000)."""
+    """Range that inputs were clipped to in pretraining, in reflectance x 10,000 (version 2: 0 to 10,000)."""
     resolution: float | None = 30.0
-    """Ground size of a pretraining pixel in metres; None for several."""
+    """Pixel size in pretraining in metres; None if there were several."""
     level: str | None = "SR"
-    """`SR` (surface reflectance) or `TOA` (top of atmosphere); None for both."""
+    """`SR` (surface reflectance) or `TOA` (top of atmosphere); None if both."""
     drop_path: float = 0.0
-    """Stochastic depth, the same in all encoder blocks."""
+    """Stochastic depth rate, the same in all encoder blocks."""
     norm_eps: float = 1e-5
-    """LayerNorm's epsilon. Version 1's is not documented (1e-5 and 1e-6 are both in use)."""
+    """Epsilon of LayerNorm; that of version 1 is undocumented (1e-5 and 1e-6 are both in use)."""
 
     def __post_init__(self) -> None:
         size, patch = self.img_size, self.patch_size
         object.__setattr__(self, "img_size", (size, size) if isinstance(size, int) else tuple(size))
         object.__setattr__(self, "patch_size", (1, patch, patch) if isinstance(patch, int) else tuple(patch))
-        # Published files name their bands as HLS L30 does.
+        # Published files may name the bands by the numbers of HLS L30 (B02, ...).
         object.__setattr__(self, "bands", check_names([common_name(band, "hls-l30") or band for band in self.bands]))
         for field in ("coords_encoding", "mean", "std", "paper_ids"):
             object.__setattr__(self, field, tuple(getattr(self, field) or ()))
@@ -124,10 +124,10 @@ class ModelConfig:
         self.grid(self.num_frames, *self.img_size)
 
     def grid(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
-        """Patches along (time, y, x) of an input of this size.
+        """Number of patches along (time, y, x) of an input of this size.
 
         Raises:
-            ModelError: a patch does not divide the size, or the size is smaller than one patch.
+            ModelError: the size is not a multiple of the patch size, or is smaller than one patch.
 
         """
         size = (frames, height, width)
@@ -146,7 +146,8 @@ class ModelConfig:
 
     @property
     def at_least(self) -> float:
-        """How many numbers its blocks and position codes have at least, without building them."""
+        """Lower bound of the number of values in blocks and position codes, without building them."""
+        # 4 D^2 a block is its attention alone (qkv and projection).
         blocks = self.depth * self.embed_dim**2 + self.decoder_depth * self.decoder_embed_dim**2
         patches = math.prod(self.grid(self.num_frames, *self.img_size))
         patch = math.prod(self.patch_size) * self.in_chans
@@ -154,23 +155,25 @@ class ModelConfig:
 
     @property
     def contract(self) -> Contract:
-        """What the pretrained weights expect; reflectance x 10,000."""
+        """The input that the pretrained weights expect, in reflectance x 10,000."""
         return Contract(
             bands=self.bands, mean=self.mean, std=self.std, scale=10_000.0, clip=self.clip,
             resolution=self.resolution, level=self.level,
         )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """The fields as plain JSON values."""
         plain = dataclasses.asdict(self)
         return {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> ModelConfig:
-        """From a published config.json (`architecture` beside `pretrained_cfg`) or from `to_dict`.
+        """Configuration from a published config.json (`architecture` beside `pretrained_cfg`) or from `to_dict`.
+
+        `num_features`, which repeats `embed_dim`, is ignored.
 
         Raises:
-            ConfigError: a key that no field has. `num_features`, which repeats `embed_dim`, is passed over.
+            ConfigError: a key is not a field.
 
         """
         values: dict[str, Any] = dict(plain.get("pretrained_cfg", plain))

@@ -1,8 +1,8 @@
-"""TerraTorch's decoders as heads, each under its own class name, smp's under `smp_` and theirs.
+"""TerraTorch's decoders as heads, under their class names, with the prefix `smp_` for segmentation-models-pytorch.
 
-Importing this module imports TerraTorch, which takes half a minute; `build_head` does so when a head is asked for by
-such a name, and adds what `decoder_heads` gives to its own. Weights move across one to one: `neck.*`, `decoder.*` and
-`head.*` are what TerraTorch calls them.
+Importing this module imports TerraTorch, which takes half a minute, so `build_head` does it only when a head with such
+a name is requested. Parameters are named as in TerraTorch (`neck.*`, `decoder.*`, `head.*`), so that weights can be
+exchanged without renaming.
 """
 
 from __future__ import annotations
@@ -31,33 +31,33 @@ except ImportError as error:
     raise MissingExtraError("a head of TerraTorch's", "terratorch") from error
 
 ON_TOKENS = ("AggregateTokens", "PermuteDims")
-"""Necks that work on lists of tokens, which a head never sees: it gets them laid out as images."""
+"""Necks that work on token sequences, which are not supported: heads get tokens laid out as images."""
 
 NOT_BY_GRADIENT = ("SklearnDecoder",)
-"""Decoders that hold an estimator of scikit-learn's: no step of training changes it and no weights file holds it."""
+"""Decoders that wrap a scikit-learn estimator, which gradient descent cannot train and a state dict does not hold."""
 
 PYRAMID = ("fpn1", "fpn2", "fpn3", "fpn4")
-"""The four layers of LearnedInterpolateToPyramidal. UperNetDecoder's option `scale_modules` had the same four in the
-decoder until TerraTorch 1.2.11; 1.2.12 dropped the option."""
+"""The four layers of LearnedInterpolateToPyramidal. Up to TerraTorch 1.2.11, UperNetDecoder had the same layers with
+its option `scale_modules`; 1.2.12 dropped the option."""
 
 
 class TerraTorchHead(nn.Module):
-    """A decoder of TerraTorch's between our encoder and the scores: necks, decoder, and a head where it has none.
+    """A TerraTorch decoder from encoder features to logits: necks, decoder, and a head unless the decoder has one.
 
     Args:
-        decoder: its name in TerraTorch's registry, its source (`terratorch_` or `smp_`) before it.
+        decoder: name in TerraTorch's registry, prefixed with its source (`terratorch_` or `smp_`).
         embed_dim: width of a token.
-        num_frames: dates, stacked along the channels.
+        num_frames: number of dates, stacked along the channels.
         patch_size: side of a patch in pixels.
-        num_outputs: scores a pixel.
-        indices: encoder blocks whose tokens it gets, from 0 or from the end; default the last one alone.
-        necks: TerraTorch's necks in its YAML's form: `name` beside the options. A SelectIndices among them says
-            `indices`; a ReshapeTokensToImage has nothing left to do.
-        options: of the decoder; those that begin with `head_` (`head_dropout`, `head_channel_list`) of the head.
-            UperNetDecoder takes `scale_modules` with every TerraTorch.
+        num_outputs: outputs per pixel (classes or regression targets).
+        indices: encoder blocks whose tokens are used, counted from 0, or from the end if negative; default the last.
+        necks: TerraTorch's necks as in its YAML: `name` and options. A SelectIndices among them sets `indices`; a
+            ReshapeTokensToImage does nothing, since features are images already.
+        options: options of the decoder; those with the prefix `head_` (`head_dropout`, `head_channel_list`) go to the
+            head. UperNetDecoder takes `scale_modules` with every version of TerraTorch.
 
     Raises:
-        ModelError: an unknown decoder or neck, or options that do not go together.
+        ModelError: an unknown decoder or neck, or incompatible options.
 
     """
 
@@ -77,14 +77,15 @@ class TerraTorchHead(nn.Module):
         self.indices, plain = _layers(indices, necks, num_frames)
         self.channels = embed_dim * num_frames
         head = {key.removeprefix("head_"): options.pop(key) for key in list(options) if key.startswith("head_")}
-        # A decoder that says it makes the scores is given a head by TerraTorch all the same, and told num_classes by
-        # the configuration: whoever tells it gets what TerraTorch makes.
+        # A decoder with includes_head ends in logits itself, yet TerraTorch adds a head to it and leaves its
+        # num_classes to the configuration. With num_classes among the options this class builds the same, so that
+        # TerraTorch's checkpoints fit; otherwise the decoder gets num_outputs and no head.
         whole = getattr(DECODER_REGISTRY.find_class(decoder), "includes_head", False) and "num_classes" not in options
         if whole and head:
             raise ModelError(f"decoder {name} makes the scores itself: leave out head_{', head_'.join(head)}.")
         try:
             built, channels = build_neck_list(plain, [self.channels] * len(self.indices))
-            # The features are images already; before 1.2.2 this neck took any input for tokens.
+            # Features are images already; before TerraTorch 1.2.2, ReshapeTokensToImage took any input for tokens.
             self.neck = NeckSequential(*(nn.Identity() if isinstance(n, ReshapeTokensToImage) else n for n in built))
             pyramid = self._pyramid(name, options, channels)
             if pyramid is not None:
@@ -92,7 +93,7 @@ class TerraTorchHead(nn.Module):
             if whole:
                 options["num_classes"] = num_outputs
             self.decoder = DECODER_REGISTRY.build(decoder, channels, **options)
-            # Under the names that they had in the decoder, so that files made with the option fit as they are.
+            # Registered under the names they had inside the decoder, so that older checkpoints load unchanged.
             for layer in PYRAMID if pyramid is not None else ():
                 setattr(self.decoder, layer, getattr(pyramid, layer))
             self.head = (
@@ -102,7 +103,7 @@ class TerraTorchHead(nn.Module):
             raise ModelError(f"decoder {name} on {len(self.indices)} blocks: {error}.") from error
 
     def _pyramid(self, name: str, options: dict[str, Any], channels: list[int]) -> Any:
-        """The layers of `scale_modules`, which is taken out of the options; they work on the first four blocks."""
+        """Layers of the option `scale_modules` (removed from `options`) for the first four blocks, or None."""
         self.scale_modules = name == "UperNetDecoder" and bool(options.pop("scale_modules", False))
         if not self.scale_modules:
             return None
@@ -111,7 +112,7 @@ class TerraTorchHead(nn.Module):
         return LearnedInterpolateToPyramidal(channels[:4])
 
     def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
-        """(B, layers*T*D, h, w) to (B, outputs, *size), stretched bilinearly where the decoder ends at another size."""
+        """(B, layers*T*D, h, w) features to (B, outputs, *size), resized bilinearly if the decoder's output differs."""
         layers = [features[:, first : first + self.channels] for first in range(0, features.shape[1], self.channels)]
         layers = list(self.neck(layers, image_size=size))
         if self.scale_modules:
@@ -125,9 +126,9 @@ class TerraTorchHead(nn.Module):
 def _layers(
     indices: Sequence[int] | None, necks: Sequence[Mapping[str, Any]], num_frames: int
 ) -> tuple[tuple[int, ...], list[dict[str, Any]]]:
-    """The blocks wanted, and the necks as they apply to these blocks alone, each in its place in the list.
+    """The encoder blocks to use, and the necks rewritten to apply to these blocks alone.
 
-    A neck's weights are named after its place, so none is left out.
+    No neck is dropped, since parameters are named after a neck's position in the list.
     """
     chosen = None if indices is None else tuple(indices)
     plain: list[dict[str, Any]] = []
@@ -159,10 +160,10 @@ def _layers(
 
 
 def decoder_heads() -> dict[str, Callable[..., nn.Module]]:
-    """Name to builder of every decoder of TerraTorch's that can be a head.
+    """Builders, by name, of all TerraTorch decoders that can be heads.
 
-    TerraTorch registers single layers (ASPPModule) as decoders too; those that are whole end with `Decoder` or come
-    from segmentation_models_pytorch.
+    TerraTorch also registers single layers (ASPPModule) as decoders; complete ones end with `Decoder` or come from
+    segmentation-models-pytorch.
     """
     named = {key.removeprefix("terratorch_"): key for key in DECODER_REGISTRY}
     return {

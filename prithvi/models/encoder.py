@@ -1,4 +1,4 @@
-"""The encoder: patches that are visible, their codes, transformer blocks."""
+"""The encoder: embedding of visible patches, position, date and location codes, and transformer blocks."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from prithvi.models.masking import Kept, pack, take
 
 @dataclass(frozen=True)
 class Encoded:
-    """What the encoder knows of the visible patches."""
+    """Output of the encoder."""
 
     tokens: Tensor
-    """(B, 1 + K, D) class token and visible patches, normalised."""
+    """(B, 1 + K, D) class token and tokens of visible patches, after the final norm."""
     kept: Kept
-    """Which patches those are."""
+    """Numbers of the visible patches."""
 
 
 class PrithviEncoder(nn.Module):
-    """Vision transformer over patches of (time, y, x), with optional codes of date and place."""
+    """Vision transformer over patches of (time, y, x), with optional date and location codes."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -56,10 +56,11 @@ class PrithviEncoder(nn.Module):
         nn.init.normal_(self.cls_token, std=0.02)
 
     def grid_of(self, images: Tensor) -> tuple[int, int, int]:
-        """Patches along (time, y, x) of a batch of images.
+        """Number of patches along (time, y, x) of a batch of images.
 
         Raises:
-            ModelError: not (batch, band, time, y, x), another number of bands, or a size that patches do not divide.
+            ModelError: the shape is not (batch, band, time, y, x), the number of bands is not the model's, or the
+                size is not a multiple of the patch size.
 
         """
         if images.ndim != 5:
@@ -77,7 +78,7 @@ class PrithviEncoder(nn.Module):
     def _codes(
         self, grid: tuple[int, int, int], index: Tensor, temporal_coords: Tensor | None, location_coords: Tensor | None
     ) -> Tensor:
-        """(B, K, D) sum of position, time and location codes of the patches at `index`."""
+        """(B, K, D) sum of position, date and location codes of the patches at `index`."""
         return patch_codes(
             position_code_at(self.pos_embed, self.grid, grid), grid, index,
             self.temporal_embed_enc, temporal_coords, self.location_embed_enc, location_coords,
@@ -91,16 +92,22 @@ class PrithviEncoder(nn.Module):
         visible: Tensor | Kept | None = None,
         count: int | None = None,
     ) -> Encoded:
-        """Encodes the visible patches; hidden ones are never embedded.
+        """Encodes the visible patches; hidden patches are not embedded at all.
 
         Args:
             images: (B, band, T, Y, X), standardised.
             temporal_coords: (B, T, 2) year and day of year from 0; NaN or None where unknown.
             location_coords: (B, 2) latitude and longitude in degrees; NaN or None where unknown.
-            visible: (B, L) bool, any number True a sample; or the same already packed; None for all.
-            count: the number True in every sample, where the caller knows that it is the same.
+            visible: (B, L) bool, True for visible patches, whose number may differ between samples; or the same,
+                already packed; None for all patches.
+            count: number of visible patches per sample, if the caller knows that it is the same in all samples.
+
+        Raises:
+            ModelError: shapes that do not fit the model.
 
         """
+        # Visible patches are selected before the embedding, not after it as in MAE: with 75 % masked, a quarter of the
+        # embedding is computed.
         grid = self.grid_of(images)
         patches = to_patches(images, self.config.patch_size, band_last=False)
         if visible is None:
@@ -125,7 +132,7 @@ class PrithviEncoder(nn.Module):
     def forward_features(
         self, images: Tensor, temporal_coords: Tensor | None = None, location_coords: Tensor | None = None
     ) -> list[Tensor]:
-        """(B, 1 + L, D) after every block, class token first, the last one normalised."""
+        """Tokens (B, 1 + L, D) after each block, class token first; the final norm is applied to the last one."""
         grid = self.grid_of(images)
         patches = to_patches(images, self.config.patch_size, band_last=False)
         x = self.patch_embed(patches) + self._codes(grid, _every(patches), temporal_coords, location_coords)
@@ -138,7 +145,7 @@ class PrithviEncoder(nn.Module):
         return features
 
     def _with_class_token(self, x: Tensor) -> Tensor:
-        # The class token has neither date nor place, and its position code is the first row of pos_embed.
+        # The class token has no date or location code; its position code is the first row of pos_embed.
         token = self.cls_token + self.pos_embed[:, :1]
         return torch.cat([token.to(x.dtype).expand(x.shape[0], -1, -1), x], dim=1)
 
@@ -152,21 +159,23 @@ def patch_codes(
     place: CoordinateCode | None,
     location_coords: Tensor | None,
 ) -> Tensor:
-    """(B, K, D) codes of position, date and place of the patches at `index`; what is not given adds nothing.
+    """(B, K, D) sum of position, date and location codes of the patches at `index`.
 
     Args:
         position: (1, 1 + L, D) position codes, the class token's row first.
-        grid: patches along (time, y, x).
+        grid: number of patches along (time, y, x).
         index: (B, K) patch numbers.
-        time: code of dates.
-        temporal_coords: (B, T, 2).
-        place: code of places.
-        location_coords: (B, 2).
+        time: date code; None if the model has none.
+        temporal_coords: (B, T, 2) year and day of year from 0; None if unknown.
+        place: location code; None if the model has none.
+        location_coords: (B, 2) latitude and longitude in degrees; None if unknown.
 
     Raises:
-        ModelError: coordinates of another shape than (B, T, 2) and (B, 2).
+        ModelError: coordinates are not of shape (B, T, 2) and (B, 2).
 
     """
+    # Date and location codes are float32 and are added up before the cast to the position code's type. All patches of
+    # a date share its code: the date of patch number i is i // (patches per date).
     codes = take(position[:, 1:], index)
     total = None
     if time is not None and temporal_coords is not None:
@@ -189,7 +198,7 @@ def patch_codes(
 
 
 def _every(patches: Tensor) -> Tensor:
-    """(B, L) numbers of all patches."""
+    """(B, L) the numbers 0 to L - 1 of all patches, for each sample."""
     return torch.arange(patches.shape[1], device=patches.device).expand(patches.shape[0], -1)
 
 

@@ -1,4 +1,4 @@
-"""How many floating-point operations a training step takes, to compare with what a device can do."""
+"""Floating-point operations of a training step, for model-flops utilisation (MFU) of a device."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from prithvi.models.config import ModelConfig
 
 
 def training_flops(config: ModelConfig, frames: int, size: int, decode_fraction: float = 1.0) -> float:
-    """Operations of one sample, forward and backward (twice the forward), a multiply-add counted as two.
+    """Operations per sample for the forward and the backward pass (twice the forward); a multiply-add counts as two.
 
-    Matrix products of linear layers and attention only, as model-flops utilisation is counted; what is not needed (the
-    visible patches in the last decoder block) is left out as the code leaves it out.
+    Only matrix products of linear layers and attention are counted, as usual for model-flops utilisation, and only
+    those that the code computes (the last decoder block skips the visible patches).
 
     Args:
         config: the model.
-        frames: dates of a sample.
+        frames: number of dates per sample.
         size: side of the crop in pixels.
-        decode_fraction: share of the hidden patches that are predicted.
+        decode_fraction: fraction of the hidden patches that are predicted.
 
     """
     t, h, w = config.grid(frames, size, size)
@@ -35,6 +35,8 @@ def training_flops(config: ModelConfig, frames: int, size: int, decode_fraction:
 
 
 def _block(queries: int, tokens: int, dim: int, config: ModelConfig) -> float:
-    """Multiply-adds of one transformer block with that many tokens computed and looked at."""
+    """Multiply-adds of one transformer block in which `queries` of the tokens are computed and all are attended to."""
+    # Keys and values cost 2 D^2 per token; query, projection and the two layers of the MLP are computed for the
+    # queries only; the last term is attention itself (QK^T and its product with V).
     linear = tokens * 2 * dim * dim + queries * (2 + 2 * config.mlp_ratio) * dim * dim
     return linear + 2 * queries * tokens * dim

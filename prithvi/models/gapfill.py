@@ -1,4 +1,4 @@
-"""Gaps in a series filled by a masked autoencoder, observed pixels left as they are."""
+"""Gap filling of time series with a masked autoencoder; observed pixels are left unchanged."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ LANDMARKS = 512
 
 
 class GapFiller(nn.Module):
-    """An autoencoder with a mask from outside: what clouds cover is predicted from everything else.
+    """An autoencoder that masks the gaps, such as clouds, and predicts them from the observed pixels.
 
     Args:
-        mae: the autoencoder. With `blend_fill` its predictions are mixed with those of
+        mae: the autoencoder. With `blend_fill` its predictions are mixed with the interpolation of
             `prithvi.models.interpolation.fill`.
-        touched: what becomes of a patch with one unknown pixel or more: `hidden`, as published (arXiv 2404.19609), or
-            `visible` if any of its pixels is known, the unknown ones standing as `fill` fills them.
-        landmarks: of `fill`.
+        touched: treatment of a patch with at least one unknown pixel: `hidden`, as published (arXiv 2404.19609), or
+            `visible` if any of its pixels is known, with interpolated values at the unknown ones.
+        landmarks: number of known pixels per date for the kernel regression of `fill`; 0 for none.
 
     Raises:
-        ModelError: no such way to treat touched patches.
+        ModelError: an unknown value of `touched`.
 
     """
 
@@ -40,7 +40,7 @@ class GapFiller(nn.Module):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What stands beside the weights in the record of a gap filler."""
+        """Options to record with the weights of a gap filler."""
         return {"touched": self.touched, "landmarks": self.landmarks}
 
     def forward(
@@ -50,11 +50,11 @@ class GapFiller(nn.Module):
         temporal_coords: Tensor | None = None,
         location_coords: Tensor | None = None,
     ) -> Tensor:
-        """The same images with every unknown pixel predicted.
+        """(B, band, T, Y, X) images with every unknown pixel predicted and every known pixel unchanged.
 
         Args:
-            images: (B, band, T, Y, X), standardised; values at unknown pixels do not matter.
-            known: (B, T, Y, X) bool.
+            images: (B, band, T, Y, X), standardised; values at unknown pixels are ignored.
+            known: (B, T, Y, X) bool, True at observed pixels.
             temporal_coords: (B, T, 2) year and day of year from 0; NaN or None where unknown.
             location_coords: (B, 2) latitude and longitude in degrees; NaN or None where unknown.
 
@@ -62,6 +62,8 @@ class GapFiller(nn.Module):
             ModelError: shapes that do not fit the model.
 
         """
+        # Gaps are interpolated first: the encoder then sees no arbitrary values in patches that are partly known, and
+        # a model with `blend_fill` has the interpolation that its gate mixes with the decoder's prediction.
         mae, config = self.mae, self.mae.config
         grid = mae.encoder.grid_of(images)
         filled = fill(images, known, temporal_coords, landmarks=self.landmarks).to(images.dtype)

@@ -1,12 +1,14 @@
-"""From encoder tokens to pixels: the paper's neck and FCN, a light linear head, and a registry for more.
+"""Heads from encoder tokens to outputs: the paper's neck and FCN, a light linear head, and a registry for more.
 
-A head is built as `Head(embed_dim, num_frames, patch_size, num_outputs, **options)` and called with the
-features of a scene grid, (B, T*D, h, w), and the size (Y, X) of the image; it gives (B, outputs, Y, X), or (B, outputs)
-where it answers for the image as a whole. A head that wants more than the last block's tokens says which in an
-attribute `indices` (numbers of blocks, from 0 or from the end) and gets them one after the other along the channels.
-One whose class says `pixels = True` has no encoder before it: it gets (B, T*band, Y, X), and bands for embed_dim. One
-whose class says `detail = True` gets the pixels of each patch as further channels, (B, T*D + T*band*patch**2, h, w),
-which `torch.nn.functional.pixel_shuffle` lays out again, and their number T*band as `pixel_channels`.
+A head is built as `Head(embed_dim, num_frames, patch_size, num_outputs, **options)` and called with features
+(B, T*D, h, w) on the patch grid and the image size (Y, X). It returns (B, outputs, Y, X), or (B, outputs) for the image
+as a whole. Class attributes request other inputs:
+
+- `indices` (on the instance): encoder blocks, counted from 0 or, if negative, from the end, whose tokens are
+  concatenated along the channels; without it, the head gets the last block's tokens.
+- `pixels = True`: no encoder. The head gets images (B, T*band, Y, X), and the number of bands as `embed_dim`.
+- `detail = True`: the pixels of each patch as additional channels, (B, T*D + T*band*patch**2, h, w), which
+  `torch.nn.functional.pixel_shuffle` turns back into an image; the head is built with `pixel_channels` = T*band.
 """
 
 from __future__ import annotations
@@ -21,11 +23,16 @@ from torch.nn import functional as F
 from prithvi.errors import MissingExtraError, ModelError, nearest
 
 HEADS: dict[str, Callable[..., nn.Module]] = {}
-"""Name to class (or function) that builds a head."""
+"""Classes (or functions) that build a head, by name."""
 
 
 def register_head(name: str) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
-    """Class decorator that adds a head under a name nobody has yet."""
+    """Class decorator that registers a head under a new name.
+
+    Raises:
+        ModelError: the name is taken.
+
+    """
 
     def add(builder: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
         if name in HEADS:
@@ -37,14 +44,14 @@ def register_head(name: str) -> Callable[[Callable[..., nn.Module]], Callable[..
 
 
 def build_head(name: str, embed_dim: int, num_frames: int, patch: int, num_outputs: int, **options: Any) -> nn.Module:
-    """A registered head.
+    """Builds a registered head.
 
     Raises:
-        ModelError: no head of that name (with the nearest), or an option it does not have.
+        ModelError: an unknown name (the message suggests the nearest), or an option that the head does not have.
 
     """
     if name not in HEADS and (name.endswith("Decoder") or name.startswith("smp_")):
-        from prithvi.models.decoders import decoder_heads  # which imports TerraTorch: half a minute
+        from prithvi.models.decoders import decoder_heads  # imports TerraTorch, which takes half a minute
 
         for decoder, builder in decoder_heads().items():
             HEADS.setdefault(decoder, builder)
@@ -60,24 +67,24 @@ def build_head(name: str, embed_dim: int, num_frames: int, patch: int, num_outpu
 
 
 def takes_detail(name: str) -> bool:
-    """Whether a head gets the pixels of each patch beside its tokens."""
+    """Whether a head gets the pixels of each patch in addition to its tokens."""
     return bool(getattr(HEADS.get(name), "detail", False))
 
 
 def takes_pixels(name: str) -> bool:
-    """Whether a head works on the images themselves, without an encoder."""
+    """Whether a head works on images directly, without an encoder."""
     return bool(getattr(HEADS.get(name), "pixels", False))
 
 
 def is_concurrent(name: str) -> bool:
-    """Whether a head keeps nothing between calls, so that several threads may call it at once."""
+    """Whether a head is stateless between calls, so that several threads may call it at once."""
     return bool(getattr(HEADS.get(name), "concurrent", False))
 
 
 def tokens_to_grid(tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
-    """(B, 1 + t*h*w, D) tokens, class token first, to (B, t*D, h, w), dates stacked along the channels.
+    """(B, 1 + t*h*w, D) tokens, class token first, to (B, t*D, h, w) with dates stacked along the channels.
 
-    The grid is given, never taken as the root of the number of tokens: scenes need not be square.
+    The grid is an argument, not derived as a square root of the token count: images need not be square.
     """
     t, h, w = grid
     x = tokens[:, 1:].reshape(tokens.shape[0], t, h, w, tokens.shape[-1])
@@ -93,16 +100,17 @@ class ChannelNorm(nn.LayerNorm):
 
 @register_head("fcn")
 class FCNHead(nn.Module):
-    """The paper's: transposed convolutions that double the grid up to the pixels, then a convolutional head.
+    """The paper's head: transposed convolutions that double the resolution up to pixels, then an FCN.
 
-    hls-foundation-os (its configs for floods, burn scars and crops): each step a 2 x 2 transposed convolution, after
-    the first and third a channel LayerNorm and GELU; then one 3 x 3 convolution to 256, dropout .1, and classes.
+    As in hls-foundation-os (configs for floods, burn scars and crops): each step is a 2 x 2 transposed convolution,
+    the first and third followed by a channel LayerNorm and GELU; then one 3 x 3 convolution to 256 channels, dropout
+    0.1, and a 1 x 1 convolution to the classes.
 
     Args:
-        width: channels of the neck; default the stacked tokens' own, as published.
-        channels: channels of the 3 x 3 convolution.
-        convolutions: how many of them.
-        dropout: share of channels dropped before the classes.
+        width: channels of the neck; default those of the stacked tokens, as published.
+        channels: channels of the 3 x 3 convolutions.
+        convolutions: number of 3 x 3 convolutions.
+        dropout: dropout rate of channels before the last convolution.
 
     """
 
@@ -120,6 +128,7 @@ class FCNHead(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        # The neck doubles the resolution log2(patch) times; a patch of 14 is doubled four times and resized in forward.
         size = embed_dim * num_frames
         width = size if width is None else width
         steps: list[nn.Module] = []
@@ -138,14 +147,14 @@ class FCNHead(nn.Module):
     def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """(B, T*D, h, w) to (B, outputs, *size)."""
         x: Tensor = self.head(self.neck(features))
-        if x.shape[-2:] != size:  # patches of 14 double to 16
+        if x.shape[-2:] != size:  # doubling turns patches of 14 pixels into 16
             x = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
         return x
 
 
 @register_head("light")
 class LightHead(nn.Module):
-    """One linear map from a token to the scores of every pixel of its patch."""
+    """One linear layer from a token to the logits of all pixels of its patch."""
 
     concurrent = True
 
@@ -165,10 +174,10 @@ class LightHead(nn.Module):
 
 @register_head("pooled")
 class PooledHead(nn.Module):
-    """The mean over all tokens of a date, and one linear map of those means to the scores of the image.
+    """Mean of all tokens of each date, and one linear layer from the means to the logits of the image.
 
     Args:
-        dropout: share of the means that is dropped while training.
+        dropout: dropout rate of the means.
 
     """
 
@@ -186,10 +195,10 @@ class PooledHead(nn.Module):
 
 @register_head("unet")
 class UNetHead(nn.Module):
-    """A U-Net on the images themselves, by segmentation-models-pytorch: a baseline without pretraining.
+    """A U-Net of segmentation-models-pytorch on the images: a baseline without pretraining.
 
     Args:
-        encoder: one of that library's encoders, with random weights.
+        encoder: name of one of that library's encoders, used with random weights.
 
     Raises:
         MissingExtraError: segmentation-models-pytorch is not installed.
@@ -210,21 +219,21 @@ class UNetHead(nn.Module):
 
     def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """(B, T*band, Y, X) to (B, outputs, *size)."""
-        down, right = (-length % 32 for length in size)
+        down, right = (-length % 32 for length in size)  # a U-Net halves its input five times
         scores: Tensor = self.net(F.pad(features, (0, right, 0, down), mode="replicate"))
         return scores[..., : size[0], : size[1]]
 
 
 @register_head("detail")
 class DetailHead(nn.Module):
-    """Tokens for what a place is, pixels for where it ends: both to `width` channels a pixel, added, and a convolution.
+    """Tokens for context, pixels for boundaries: both are mapped to `width` channels per pixel, added and convolved.
 
-    A token of 4 x 4 pixels tells little of the single ones; boundaries one pixel wide come from the image itself.
+    A token of 4 x 4 pixels holds little about the individual ones, so detail of one pixel comes from the image itself.
 
     Args:
-        pixel_channels: dates times bands.
-        width: channels a pixel.
-        dropout: share of channels dropped before the classes.
+        pixel_channels: number of dates times number of bands.
+        width: channels per pixel.
+        dropout: dropout rate of channels before the last convolution.
 
     """
 

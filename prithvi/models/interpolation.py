@@ -1,7 +1,7 @@
-"""Hidden pixels out of the known ones without any weights: a smooth surface in space, a regression on the other dates.
+"""Gap filling without learned weights: a smooth surface in space, and a regression on the other dates.
 
-A masked autoencoder with `blend_fill` mixes its own predictions with this, and it is the strongest simple method that
-gap filling is compared with.
+A masked autoencoder with `blend_fill` mixes its predictions with this interpolation, which is also the strongest
+baseline for gap filling.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from prithvi.models.masking import take
 _TENSION_SPLINE = torch.tensor(
     [[0, 0, 1, 0, 0], [0, 2, -9, 2, 0], [1, -9, 24, -9, 1], [0, 2, -9, 2, 0], [0, 0, 1, 0, 0]], dtype=torch.float32
 )
-"""Biharmonic less harmonic operator: where it is 0 the surface is a thin plate under tension (tension 1 a pixel)."""
-_STEP = 1.6 / 72  # the operator's largest eigenvalue is 72, and 2 / 72 would be the limit
+"""Biharmonic minus harmonic operator; it is 0 on thin plates under tension (tension 1 per pixel)."""
+_STEP = 1.6 / 72  # the operator's largest eigenvalue is 72: steps of 2 / 72 and more would diverge
 _MOMENTUM = 0.85
 _STEPS = (32, 16)
-"""Iterations at the pixels themselves, and at every coarser level."""
-# Chosen on the WorldCereal site by triplets of dates before and after those that results are reported on.
+"""Iterations at full resolution, and at each coarser level."""
+# Chosen on triplets of dates of the WorldCereal site before and after those that results are reported on.
 _KERNEL_WIDTH, _KERNEL_PENALTY = 0.06, 0.5
 _PIXELS_A_DEVIATION = 60.0
-"""How far apart two pixels of one look are as unlike as two of one place whose bands differ by a deviation."""
+"""Distance in pixels that counts as much in the kernel as a difference of one standard deviation in a feature."""
 
 
 @torch.no_grad()
@@ -31,15 +31,19 @@ def surface(values: Tensor, known: Tensor) -> Tensor:
     """A smooth surface through the known pixels (a spline under tension, solved from coarse to fine).
 
     Args:
-        values: (N, C, Y, X) float32; what stands at unknown pixels does not matter, but must be finite.
-        known: (N, 1, Y, X) bool.
+        values: (N, C, Y, X) float32; values at unknown pixels are ignored, but must be finite.
+        known: (N, 1, Y, X) bool, True at known pixels.
 
     Returns:
-        (N, C, Y, X): known pixels as they were; 0 everywhere in an image of which nothing is known.
+        (N, C, Y, X) surface, unchanged at known pixels; 0 everywhere in an image without known pixels.
 
     """
+    # Multigrid from coarse to fine: known values are averaged over ever larger blocks, with weights for how well each
+    # block is known; then, from the coarsest level back, the surface is upsampled, known values are put in, and a few
+    # iterations relax the rest towards the spline. Coarse levels carry values across large gaps, which iterations at
+    # full resolution would cross only slowly.
     shape = values.shape
-    # All images and bands as channels of one, the memory order in which a depthwise convolution is fast.
+    # All images and bands become channels of one image, in the memory format in which depthwise convolution is fast.
     flat = (1, shape[0] * shape[1], *shape[2:])
     weight = known.expand(shape).reshape(flat).float().contiguous(memory_format=torch.channels_last)
     level = values.float().reshape(flat).contiguous(memory_format=torch.channels_last) * weight
@@ -61,7 +65,7 @@ def surface(values: Tensor, known: Tensor) -> Tensor:
 
 
 def _relax(level: Tensor, weight: Tensor, kernel: Tensor, steps: int) -> Tensor:
-    """Gradient steps with momentum towards the spline, holding what is known."""
+    """Gradient descent with momentum towards the spline; a pixel moves in proportion to 1 - weight."""
     speed, free = torch.zeros_like(level), 1 - weight
     for _ in range(steps):
         padded = F.pad(level, (2, 2, 2, 2), mode="replicate")
@@ -75,22 +79,22 @@ def _relax(level: Tensor, weight: Tensor, kernel: Tensor, steps: int) -> Tensor:
 def fill(
     images: Tensor, known: Tensor, temporal_coords: Tensor | None = None, ridge: float = 0.02, landmarks: int = 0
 ) -> Tensor:
-    """Fills a series of images of one place.
+    """Fills the gaps of a time series of images of one location.
 
-    Each date is a `surface` first. With several dates, each is then predicted from the others' surfaces: their mean,
-    nearer dates weighing more, corrected by a ridge regression on all their bands that is fitted on the date's known
-    pixels; and a surface through what the regression leaves at the known pixels is added. With `landmarks` a kernel
-    regression on that many known pixels finds what is not linear, or not the same everywhere, in what is left.
+    First, each date becomes a `surface`. With several dates, each date is then predicted from the surfaces of the
+    others: their mean, weighted by proximity in time, plus a ridge regression on all their bands, fitted to the known
+    pixels of the date, plus a surface through the residuals at these pixels. With `landmarks`, a kernel regression on
+    that many known pixels first models the part of the residuals that is nonlinear or varies in space.
 
     Args:
-        images: (B, band, T, Y, X), standardised; values at unknown pixels do not matter.
-        known: (B, T, Y, X) bool, the pixels that may be used.
-        temporal_coords: (B, T, 2) year and day of year, which say how near dates are; NaN or None where unknown.
-        ridge: penalty on the coefficients, a share of the number of known pixels.
-        landmarks: known pixels of each date, drawn evenly, that the kernel regression is fitted on; 0 leaves it out.
+        images: (B, band, T, Y, X), standardised; values at unknown pixels are ignored.
+        known: (B, T, Y, X) bool, True at pixels to fill from.
+        temporal_coords: (B, T, 2) year and day of year, for the proximity of dates; NaN or None where unknown.
+        ridge: penalty on the coefficients, relative to the number of known pixels.
+        landmarks: number of known pixels per date, spread evenly, for the kernel regression; 0 for none.
 
     Returns:
-        (B, band, T, Y, X) float32: known pixels as they were, everything else filled.
+        (B, band, T, Y, X) float32, unchanged at known pixels and filled at all others.
 
     """
     batch, bands, frames, height, width = images.shape
@@ -111,12 +115,14 @@ def fill(
 def _from_other_dates(
     images: Tensor, surfaces: Tensor, known: Tensor, temporal_coords: Tensor | None, ridge: float, landmarks: int
 ) -> Tensor:
-    """(B, T, band, Y, X) each date as the others predict it."""
+    """(B, T, band, Y, X) prediction of each date from the other dates."""
+    # For each date, weighted least squares over its known pixels: features are the other dates' bands, the target is
+    # the date minus the mean of the others. Centred features keep the intercept (`offset`) out of the penalty.
     batch, frames, bands, height, width = images.shape
     mean = torch.einsum("btu,bucyx->btcyx", _nearness(known, temporal_coords), surfaces)
     out = []
     for date in range(frames):
-        if known[:, date].all():  # nothing to predict
+        if known[:, date].all():  # no gaps: the prediction is not used
             out.append(mean[:, date])
             continue
         others = [other for other in range(frames) if other != date]
@@ -125,7 +131,7 @@ def _from_other_dates(
         weight = known[:, date].flatten(1).unsqueeze(-1).float()
         count = weight.sum(dim=1, keepdim=True)
         features = features - (features * weight).sum(dim=1, keepdim=True) / count.clamp(min=1)
-        # Sixteen pixels' worth of doubt, so that a handful does not set the level of the whole date.
+        # A prior worth sixteen pixels shrinks the offset, so that a handful of pixels does not set a date's level.
         offset = (target * weight).sum(dim=1, keepdim=True) / (count + 16)
         weighted = (features * weight).transpose(1, 2)
         size = features.shape[-1]
@@ -139,12 +145,24 @@ def _from_other_dates(
 
 
 def _by_likeness(features: Tensor, target: Tensor, known: Tensor, width: int, landmarks: int) -> Tensor:
-    """(B, pixel, band) kernel ridge regression: what known pixels of a like look, and near, have left over."""
+    """(B, pixel, band) kernel ridge regression of the residuals `target`, on known pixels with similar features nearby.
+
+    Args:
+        features: (B, pixel, feature) centred bands of the other dates.
+        target: (B, pixel, band) residuals of the linear regression.
+        known: (B, pixel) bool, True at known pixels.
+        width: columns of the image.
+        landmarks: number of known pixels to fit on.
+
+    """
+    # The kernel is a Gaussian of the distance between pixels in scaled features and position together. Landmarks that
+    # are missing, in samples with few known pixels, get zero rows, which the penalty on the diagonal keeps solvable.
     batch, pixels, _ = features.shape
     place = torch.arange(pixels, device=features.device)
     place = torch.stack([place // width, place % width], dim=1) / _PIXELS_A_DEVIATION
     scaled = torch.cat([features / features.std(dim=1, keepdim=True).clamp(min=1e-6), place.expand(batch, -1, -1)], 2)
-    # Evenly over the known pixels: the golden ratio's multiples, in order, as a draw that is the same everywhere.
+    # Landmarks spread evenly over the known pixels: sorting by multiples of the golden ratio (modulo 1) is a
+    # low-discrepancy draw that is the same on every device.
     order = (torch.arange(pixels, device=features.device) * 0.6180339887498949) % 1.0
     chosen = torch.where(known, order, 2.0 + order).argsort(dim=1)[:, :landmarks]
     there = known.gather(1, chosen).float()
@@ -157,14 +175,14 @@ def _by_likeness(features: Tensor, target: Tensor, known: Tensor, width: int, la
 
 
 def _nearness(known: Tensor, temporal_coords: Tensor | None) -> Tensor:
-    """(B, T, T) weight of each other date in a date's mean: one over the days between, 0 for a date without pixels."""
+    """(B, T, T) weights of the other dates in a date's mean: 1 / days apart, 0 for dates without known pixels."""
     batch, frames = known.shape[:2]
     weight = torch.ones(batch, frames, frames, device=known.device)
     if temporal_coords is not None:
         days = temporal_coords[..., 0].double() * 365.25 + temporal_coords[..., 1].double()
         apart = (days.unsqueeze(2) - days.unsqueeze(1)).abs().clamp(min=1.0).float()
         weight = torch.where(apart.isfinite(), 1.0 / apart, weight)
-        # One date without a day makes all of its sample's count alike.
+        # If any date of a sample is unknown, all dates of the sample have equal weight.
         weight = torch.where(days.isfinite().all(dim=1)[:, None, None], weight, 1.0)
     weight = (
         weight * known.flatten(2).any(dim=2).unsqueeze(1) * ~torch.eye(frames, dtype=torch.bool, device=known.device)

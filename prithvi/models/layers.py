@@ -1,4 +1,4 @@
-"""The pieces of the transformer: attention, feed-forward, the pre-norm block, patches."""
+"""Building blocks of the transformer: attention, MLP, the pre-norm block, and cutting images into patches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over (B, N, D) by torch's fused kernel."""
+    """Multi-head self-attention over (B, N, D) with torch's fused kernel."""
 
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
@@ -17,10 +17,11 @@ class Attention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, attend: Tensor | None, first: int = 0) -> Tensor:
-        """`attend` (B, 1, 1, N) is True where a token may be looked at; None where all may.
+        """(B, N, D) to (B, N - first, D): tokens from `first` on, each of which attends to all tokens.
 
-        Tokens from `first` on are computed, (B, N - first, D); all are looked at.
+        `attend` (B, 1, 1, N) is False for tokens that are excluded from attention; None if there are none.
         """
+        # With first > 0, queries are computed for the requested tokens only, by slicing the fused qkv weights.
         if first == 0:
             q, k, v = self._heads(self.qkv(x), 3)
         else:
@@ -32,13 +33,13 @@ class Attention(nn.Module):
         return out
 
     def _heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
-        """(B, N, parts * D) to that many of (B, heads, N, D / heads)."""
+        """(B, N, parts * D) to a tuple of `parts` tensors (B, heads, N, D / heads)."""
         batch, tokens, _ = x.shape
         return x.view(batch, tokens, parts, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
 
 
 class Mlp(nn.Module):
-    """Two linear layers with a GELU between."""
+    """Two linear layers with a GELU in between."""
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
@@ -51,7 +52,7 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block; `drop_path` leaves out a branch for a random share of the samples."""
+    """Pre-norm transformer block; in training, `drop_path` is the rate at which samples skip a branch."""
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float, norm_eps: float, drop_path: float = 0.0) -> None:
         super().__init__()
@@ -64,32 +65,33 @@ class Block(nn.Module):
     def _branch(self, x: Tensor) -> Tensor:
         if not self.training or self.drop_path == 0.0:
             return x
+        # Scaling the remaining samples by 1 / (1 - rate) keeps the expected value of the branch.
         kept = torch.rand(x.shape[0], 1, 1, device=x.device) >= self.drop_path
         return x * kept / (1.0 - self.drop_path)
 
     def forward(self, x: Tensor, attend: Tensor | None = None, first: int = 0) -> Tensor:
-        """(B, N, D) to (B, N - first, D): tokens from `first` on, which have looked at all."""
+        """(B, N, D) to (B, N - first, D): tokens from `first` on, each of which attends to all tokens."""
         x = x[:, first:] + self._branch(self.attn(self.norm1(x), attend, first))
         return x + self._branch(self.mlp(self.norm2(x)))
 
 
 class PatchEmbed(nn.Module):
-    """One linear map of every patch, its weights shaped (and named) as the 3-D convolution of the published files."""
+    """Linear embedding of patches, with weights shaped and named as the 3-D convolution of the published files."""
 
     def __init__(self, in_chans: int, patch_size: tuple[int, int, int], dim: int) -> None:
         super().__init__()
         self.proj = nn.Conv3d(in_chans, dim, kernel_size=patch_size, stride=patch_size)
 
     def forward(self, patches: Tensor) -> Tensor:
-        """(B, K, band*t*y*x) patches as `to_patches(..., band_last=False)` cuts them, to (B, K, D)."""
+        """(B, K, band*t*y*x) patches from `to_patches(..., band_last=False)` to (B, K, D) tokens."""
         return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
 
 
 def to_patches(images: Tensor, patch_size: tuple[int, int, int], band_last: bool) -> Tensor:
-    """(B, band, T, Y, X) images cut into (B, L, patch values), patches counting x fastest and t slowest.
+    """(B, band, T, Y, X) images to (B, L, values) patches, numbered with x fastest and t slowest.
 
-    Inside a patch values run (t, y, x, band) when `band_last`, as the MAE predicts them, else (band, t, y, x), as the
-    weights of the patch embedding lie.
+    The values of a patch are ordered (t, y, x, band) if `band_last`, as the decoder predicts them, else
+    (band, t, y, x), as in the weights of the patch embedding.
     """
     batch, bands, frames, height, width = images.shape
     s, p, q = patch_size
@@ -100,7 +102,7 @@ def to_patches(images: Tensor, patch_size: tuple[int, int, int], band_last: bool
 
 
 def to_images(patches: Tensor, patch_size: tuple[int, int, int], grid: tuple[int, int, int]) -> Tensor:
-    """The opposite of `to_patches(..., band_last=True)`: (B, L, patch values) to (B, band, T, Y, X)."""
+    """Inverse of `to_patches(..., band_last=True)`: (B, L, values) patches to (B, band, T, Y, X) images."""
     s, p, q = patch_size
     t, h, w = grid
     x = patches.reshape(patches.shape[0], t, h, w, s, p, q, -1)
@@ -109,7 +111,7 @@ def to_images(patches: Tensor, patch_size: tuple[int, int, int], grid: tuple[int
 
 
 def init_linear_and_norm(module: nn.Module) -> None:
-    """Xavier for linear layers, ones and zeros for norms, as MAE initialises them."""
+    """Initialises linear layers (Xavier) and norms (weight 1, bias 0) as MAE does."""
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:

@@ -1,4 +1,4 @@
-"""The masked autoencoder: encode what is visible, predict what is hidden, compare (arXiv 2111.06377)."""
+"""The masked autoencoder (arXiv 2111.06377): encodes visible patches, predicts hidden ones and compares."""
 
 from __future__ import annotations
 
@@ -19,35 +19,34 @@ from prithvi.models.masking import Kept, Masking, flags, patch_pixels, random_vi
 
 @dataclass(frozen=True)
 class MAEOutput:
-    """What one forward pass of `PrithviMAE` gives."""
+    """Output of a forward pass of `PrithviMAE`."""
 
     loss: Tensor
-    """Mean squared error over hidden patches, standardised units; 0 when nothing is hidden."""
+    """Mean squared error over hidden patches in standardised units; 0 if none is hidden."""
     pred: Tensor
-    """(B, band, T, Y, X) prediction of every pixel, visible ones too. With `norm_pix_loss` each patch is in units of
-    its own mean and standard deviation."""
+    """(B, band, T, Y, X) prediction of all pixels, visible ones included. With `norm_pix_loss`, each patch is
+    standardised by its own mean and standard deviation."""
     mask: Tensor
-    """(B, L) bool, True where a patch was hidden."""
+    """(B, L) bool, True for hidden patches."""
 
 
 @dataclass(frozen=True)
 class HiddenError:
-    """How far a model is from the hidden pixels of a batch; `total / pixels` is the loss."""
+    """Error of the predictions at the hidden pixels of a batch; `total / pixels` is the loss."""
 
     total: Tensor
-    """Squared (or absolute) error summed over the hidden pixels that count, each averaged over its bands; standardised
-    units."""
+    """Squared (or absolute) error in standardised units, averaged over bands and summed over the counted pixels."""
     pixels: Tensor
-    """How many those are."""
+    """Number of counted pixels: hidden ones that have data."""
 
     @property
     def loss(self) -> Tensor:
-        """Mean error of a pixel; 0 when none counts."""
+        """Mean error per counted pixel; 0 if there are none."""
         return self.total / self.pixels.clamp(min=1)
 
 
 class MAEDecoder(nn.Module):
-    """A small transformer over all patches, a learned token in the place of each hidden one."""
+    """A small transformer over all patches, with a learned mask token in place of each hidden patch."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -72,7 +71,7 @@ class MAEDecoder(nn.Module):
         self.apply(init_linear_and_norm)
         nn.init.normal_(self.mask_token, std=0.02)
         self.decoder_gate = nn.Linear(dim, config.in_chans) if config.blend_fill else None
-        if self.decoder_gate is not None:  # filling first: the decoder has yet to earn its share
+        if self.decoder_gate is not None:  # sigmoid(-3) = 0.05: at first, predictions are mostly the interpolation
             nn.init.zeros_(self.decoder_gate.weight)
             nn.init.constant_(self.decoder_gate.bias, -3.0)
 
@@ -83,7 +82,9 @@ class MAEDecoder(nn.Module):
         temporal_coords: Tensor | None = None,
         location_coords: Tensor | None = None,
     ) -> Tensor:
-        """(B, L, D) decoded tokens of all patches of `grid`, normalised, before they become pixels."""
+        """(B, L, D) decoded tokens of all patches of `grid`, after the final norm."""
+        # Start from mask tokens everywhere, scatter the visible tokens to their patches, then add the codes. Padding in
+        # `kept` points at hidden patches, so it is overwritten with the mask token before the scatter.
         x = self.decoder_embed(encoded.tokens)
         mask_token = self.mask_token.to(x.dtype)
         seen, kept = x[:, 1:], encoded.kept
@@ -108,11 +109,12 @@ class MAEDecoder(nn.Module):
         temporal_coords: Tensor | None = None,
         location_coords: Tensor | None = None,
     ) -> Tensor:
-        """(B, H, D) decoded tokens of the patches `hidden` alone, as they would come out of `tokens`.
+        """(B, H, D) decoded tokens of the `hidden` patches alone, equal to those of `tokens`.
 
-        The order of tokens means nothing to attention, so nothing is put back into place; and the last block is
-        computed only where it is read.
+        Attention does not depend on the order of tokens, so they are not put back in place, and the last block is
+        computed for the hidden patches only.
         """
+        # The sequence is [class token, visible patches, requested hidden patches]; padding of either kind is masked.
         x = self.decoder_embed(encoded.tokens)
         seen = x[:, 1:] + self._codes(grid, encoded.kept.index, temporal_coords, location_coords)
         asked = self.mask_token.to(x.dtype) + self._codes(grid, hidden.index, temporal_coords, location_coords)
@@ -131,13 +133,14 @@ class MAEDecoder(nn.Module):
         return out
 
     def patches(self, tokens: Tensor, filled: Tensor | None) -> Tensor:
-        """(B, H, values of a patch) pixels out of (B, H, D) decoded tokens.
+        """(B, H, values) patches from (B, H, D) decoded tokens.
 
         Args:
-            tokens: of the patches asked for.
-            filled: (B, H, values of a patch) the same patches as filling gives them; None without `blend_fill`.
+            tokens: (B, H, D) decoded tokens.
+            filled: (B, H, values) interpolation of the same patches; None without `blend_fill`.
 
         """
+        # Values of a patch run (t, y, x, band): the gate of each band is repeated over the pixels of the patch.
         own: Tensor = self.decoder_pred(tokens)
         if self.decoder_gate is None or filled is None:
             return own
@@ -157,9 +160,9 @@ class MAEDecoder(nn.Module):
 
 
 class PrithviMAE(nn.Module):
-    """Encoder and decoder of one published (or own) variant; `prithvi.models.build` makes it by name.
+    """Encoder and decoder of a published or custom variant; `prithvi.models.build` makes one by name.
 
-    Its parameters have the names of the published version 2 files, so that files move both ways.
+    Parameters are named as in the published version 2 files, so that weights can be exchanged in both directions.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -170,7 +173,7 @@ class PrithviMAE(nn.Module):
 
     @property
     def contract(self) -> Contract:
-        """What the weights expect of their input."""
+        """The input that the weights expect."""
         return self.config.contract
 
     def forward(
@@ -183,17 +186,17 @@ class PrithviMAE(nn.Module):
         generator: torch.Generator | None = None,
         known: Tensor | None = None,
     ) -> MAEOutput:
-        """Hides patches, predicts all, and compares the hidden ones.
+        """Masks patches, predicts all of them, and computes the loss on the hidden ones.
 
         Args:
             images: (B, band, T, Y, X), standardised, without NaN.
             temporal_coords: (B, T, 2) year and day of year from 0; NaN or None where unknown.
             location_coords: (B, 2) latitude and longitude in degrees; NaN or None where unknown.
-            mask_ratio: share of patches hidden at random; 0 hides none. Not used with `visible`.
-            visible: (B, L) bool, the patches that may be seen; any number a sample.
-            generator: source of the random numbers; None for torch's own.
-            known: (B, T, Y, X) bool, the pixels that a model with `blend_fill` fills from, also inside of hidden
-                patches; None for those of the visible patches.
+            mask_ratio: fraction of patches hidden at random; ignored with `visible`.
+            visible: (B, L) bool, True for visible patches, whose number may differ between samples.
+            generator: random generator; None for torch's default.
+            known: (B, T, Y, X) bool, pixels that a model with `blend_fill` interpolates from, which may lie inside
+                hidden patches; None for the pixels of the visible patches.
 
         Raises:
             ModelError: shapes that do not fit the model.
@@ -223,20 +226,20 @@ class PrithviMAE(nn.Module):
         known: Tensor | None = None,
         absolute: bool = False,
     ) -> HiddenError:
-        """What pretraining needs and no more: embeds only visible patches, predicts only the hidden ones asked for.
+        """The pretraining step: embeds only visible patches and predicts only the hidden patches in `masking`.
 
-        With all hidden patches asked for, the loss is that of `forward`. With fewer (`Masking.fewer`) the others are
-        not there at all: a predicted patch looks at the visible ones and at fewer other mask tokens.
+        If `masking` contains all hidden patches, the loss equals that of `forward`. With a part of them
+        (`Masking.fewer`) the others are absent: predicted patches attend to fewer mask tokens.
 
         Args:
             images: (B, band, T, Y, X), standardised, without NaN.
-            masking: which patches are visible and which are asked for.
-            counts: (B, T, Y, X) bool, the pixels that the loss counts; None for all.
+            masking: the visible patches and the hidden patches to predict.
+            counts: (B, T, Y, X) bool, pixels that count in the loss; None for all.
             temporal_coords: (B, T, 2) year and day of year from 0; NaN or None where unknown.
             location_coords: (B, 2) latitude and longitude in degrees; NaN or None where unknown.
-            known: (B, T, Y, X) bool, the pixels that a model with `blend_fill` fills from, also inside of hidden
-                patches; None for those of the visible patches.
-            absolute: absolute instead of squared errors.
+            known: (B, T, Y, X) bool, pixels that a model with `blend_fill` interpolates from, which may lie inside
+                hidden patches; None for the pixels of the visible patches.
+            absolute: use absolute instead of squared errors.
 
         """
         grid, hidden = self.encoder.grid_of(images), masking.hidden
@@ -250,6 +253,8 @@ class PrithviMAE(nn.Module):
         pred = pred.view(*pred.shape[:2], -1, self.config.in_chans)  # (B, H, pixel, band)
         target = take(to_patches(images, self.config.patch_size, band_last=True), hidden.index)
         target = target.view(pred.shape)
+        # A pixel counts if the caller says so and its patch is not padding. Without either condition, all pixels count
+        # and the faster mean reduction gives the same result.
         weight = None
         if counts is not None:
             weight = take(to_patches(counts.unsqueeze(1), self.config.patch_size, band_last=True), hidden.index)
@@ -273,14 +278,14 @@ class PrithviMAE(nn.Module):
         temporal_coords: Tensor | None,
         known: Tensor | None,
     ) -> Tensor:
-        """(B, L, values of a patch) every patch filled from the known pixels."""
+        """(B, L, values) patches of the image interpolated from the known pixels."""
         if known is None:
             known = patch_pixels(visible, self.config.patch_size, grid)
         filled = fill(images, known, temporal_coords)
         return to_patches(filled, self.config.patch_size, band_last=True)
 
     def _loss(self, images: Tensor, pred: Tensor, mask: Tensor) -> Tensor:
-        """Mean over the values of a patch, then over the hidden patches of the batch."""
+        """Squared error averaged over the values of each patch, then over the hidden patches of the batch."""
         target = to_patches(images, self.config.patch_size, band_last=True)
         if self.config.norm_pix_loss:
             mean, var = target.mean(dim=-1, keepdim=True), target.var(dim=-1, keepdim=True)
@@ -290,7 +295,7 @@ class PrithviMAE(nn.Module):
 
 
 def _by_patch(target: Tensor, weight: Tensor | None) -> Tensor:
-    """(B, H, pixel, band) patches, each less its mean and over its standard deviation, of the pixels that count."""
+    """(B, H, pixel, band) patches, each standardised by the mean and standard deviation of its counted pixels."""
     w = torch.ones_like(target) if weight is None else weight.unsqueeze(-1).expand_as(target)
     number = w.sum(dim=(-1, -2), keepdim=True)
     mean = (target * w).sum(dim=(-1, -2), keepdim=True) / number.clamp(min=1)

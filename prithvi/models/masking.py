@@ -1,4 +1,4 @@
-"""Which patches the encoder sees and which the decoder predicts: drawn at random, or given from outside."""
+"""Masks: which patches the encoder sees and which the decoder predicts, at random or given by the caller."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from prithvi.errors import ModelError
 
 @dataclass(frozen=True)
 class Kept:
-    """The patches of a batch that are visible, packed to the left."""
+    """A selection of patches for each sample of a batch, padded on the right to a common number."""
 
     index: Tensor
-    """(B, K) int64 patch numbers; beyond a sample's own count they name hidden patches and do not count."""
+    """(B, K) int64 patch numbers; beyond a sample's own number they are padding, which names other patches."""
     present: Tensor | None
-    """(B, K) bool, False where `index` is only filling; None when every sample has K."""
+    """(B, K) bool, False for padding; None if every sample has K patches."""
 
     def attend(self) -> Tensor | None:
-        """(B, 1, 1, 1 + K) True for the class token and the patches that are there."""
+        """(B, 1, 1, 1 + K) attention mask: True for the class token and all patches but padding; None if no padding."""
         if self.present is None:
             return None
         return torch.nn.functional.pad(self.present, (1, 0), value=True)[:, None, None, :]
@@ -29,18 +29,18 @@ class Kept:
 
 @dataclass(frozen=True)
 class Masking:
-    """What pretraining shows of a batch, and what it asks for. A patch in neither list is as if it were not there."""
+    """The visible patches of a batch and the hidden ones to predict; patches in neither are ignored."""
 
     visible: Kept
     hidden: Kept
-    """In random order, so that the first half of a sample's is a random half."""
+    """In random order, so that the first n hidden patches of a sample are a random subset."""
 
     def fewer(self, share: float) -> Masking:
-        """The same with only a random share of the hidden patches asked for."""
+        """A masking with a random fraction `share` of each sample's hidden patches."""
         if share >= 1.0:
             return self
         index, present = self.hidden.index, self.hidden.present
-        # A sample with fewer hidden patches than others keeps its share of its own.
+        # The fraction is of each sample's own number of hidden patches, not of the padded length.
         count = math.ceil(index.shape[1] * share)
         if present is not None:
             own = (present.sum(dim=1, keepdim=True) * share).ceil()
@@ -49,16 +49,17 @@ class Masking:
 
 
 def hide(noise: Tensor, mask_ratio: float, present: Tensor | None = None) -> Masking:
-    """Hides the patches of the largest numbers.
+    """Hides the patches with the largest noise.
 
     Args:
-        noise: (B, L) uniform numbers from 0 to 1. Equal numbers at one place in all dates hide it in all (`tube`).
-        mask_ratio: share hidden; int(L * (1 - mask_ratio)) stay, as in the published code.
-        present: (B, L) bool, False for patches without data, which are neither shown nor asked for; each sample then
-            hides its share of what it has. None where all is there.
+        noise: (B, L) uniform numbers from 0 to 1. The same number at all dates of a position hides it at all dates
+            (`tube`).
+        mask_ratio: fraction of patches to hide; int(L * (1 - mask_ratio)) stay visible, as in the published code.
+        present: (B, L) bool, False for patches without data, which are neither visible nor predicted; the fraction is
+            then of the patches with data in each sample. None if all have data.
 
     Raises:
-        ModelError: a share outside 0 to 1.
+        ModelError: the fraction is outside 0 to 1.
 
     """
     if not 0.0 <= mask_ratio <= 1.0:
@@ -68,22 +69,24 @@ def hide(noise: Tensor, mask_ratio: float, present: Tensor | None = None) -> Mas
     if present is None:
         order = noise.argsort(dim=1, stable=True)
         return Masking(Kept(order[:, :keep], None), Kept(order[:, keep:], None))
-    order = (noise + 2.0 * ~present).argsort(dim=1, stable=True)
+    order = (noise + 2.0 * ~present).argsort(dim=1, stable=True)  # patches without data go last
     there = present.sum(dim=1, keepdim=True)
-    # Half a thousandth of a patch, so that 0.25 x 64 is not 15 for the last bit of a product.
+    # The margin of 5e-4 patches guards the floor against rounding: 0.25 x 64 must be 16, not 15.
     seen = (there * (1 - mask_ratio) + 5e-4).floor().to(torch.int64).clamp(max=keep)
     return _cut(order, seen, there - seen, keep, patches - keep)
 
 
 def split(visible: Tensor, noise: Tensor, present: Tensor | None = None) -> Masking:
-    """A (B, L) bool mask from outside, such as a cloud's, any number visible a sample.
+    """Masking from a given mask, such as a cloud mask.
 
     Args:
-        visible: True for the patches that may be seen.
-        noise: (B, L) uniform numbers from 0 to 1, which order the hidden ones.
-        present: see `hide`.
+        visible: (B, L) bool, True for visible patches, whose number may differ between samples.
+        noise: (B, L) uniform numbers from 0 to 1 that determine the order of the hidden patches.
+        present: (B, L) bool, False for patches without data, which are neither visible nor predicted; None if all
+            have data.
 
     """
+    # One sort puts the patches of each sample into the order visible, hidden, without data (keys 0-1, 1-2 and 3).
     hidden = ~visible
     if present is not None:
         visible, hidden = visible & present, hidden & present
@@ -93,7 +96,7 @@ def split(visible: Tensor, noise: Tensor, present: Tensor | None = None) -> Mask
 
 
 def _cut(order: Tensor, seen: Tensor, asked: Tensor, most_seen: int, most_asked: int) -> Masking:
-    """Each sample's `order` cut behind its own (B, 1) counts, filled up to common lengths."""
+    """Splits each sample's `order` after its first `seen` and next `asked` patches (B, 1), padded to common lengths."""
     places = torch.arange(order.shape[1], device=order.device)
     after = (seen + places[:most_asked]).clamp(max=order.shape[1] - 1)
     return Masking(
@@ -105,10 +108,14 @@ def _cut(order: Tensor, seen: Tensor, asked: Tensor, most_seen: int, most_asked:
 def random_visible(
     batch: int, patches: int, mask_ratio: float, device: torch.device, generator: torch.Generator | None = None
 ) -> Tensor:
-    """(B, L) bool, True for int(L * (1 - mask_ratio)) patches drawn a sample.
+    """(B, L) bool, True for int(L * (1 - mask_ratio)) random patches of each sample.
 
-    The draw is the one of the published code (the lowest of L uniform numbers stay), so that one seed hides the same
-    patches in both.
+    The draw is that of the published code (the patches with the smallest of L uniform numbers stay), so that a seed
+    hides the same patches in both.
+
+    Raises:
+        ModelError: the fraction is outside 0 to 1.
+
     """
     if not 0.0 <= mask_ratio <= 1.0:
         raise ModelError(f"the mask ratio is {mask_ratio}; it is the hidden share, from 0 to 1.")
@@ -119,12 +126,18 @@ def random_visible(
 
 
 def pack(visible: Tensor, count: int | None = None) -> Kept:
-    """Packs a (B, L) bool mask. `count` says that every sample has that many visible patches, and spares a look."""
+    """Packs a (B, L) bool mask into patch numbers.
+
+    With `count`, the caller states that every sample has that many visible patches, which avoids a device
+    synchronisation.
+    """
+    # A stable sort puts visible patches first and keeps their order. Samples with fewer visible patches than others are
+    # padded with hidden ones, which `present` excludes from attention.
     index = visible.to(torch.uint8).argsort(dim=1, descending=True, stable=True)
     if count is not None:
         return Kept(index[:, :count], None)
     counts = visible.sum(dim=1)
-    if torch.compiler.is_compiling():  # no shape may come from data: keep every place
+    if torch.compiler.is_compiling():  # compiled shapes must not depend on data: keep all L columns
         return Kept(index, torch.arange(visible.shape[1], device=visible.device) < counts[:, None])
     most = int(counts.max())
     if int(counts.min()) == most:
@@ -133,7 +146,7 @@ def pack(visible: Tensor, count: int | None = None) -> Kept:
 
 
 def flags(kept: Kept, patches: int) -> Tensor:
-    """What `pack` was given: (B, L) bool, True for the patches that are there."""
+    """Inverse of `pack`: (B, L) bool, True for the selected patches."""
     there = torch.ones_like(kept.index, dtype=torch.bool) if kept.present is None else kept.present
     return torch.zeros(len(kept.index), patches, dtype=torch.bool, device=kept.index.device).scatter_(
         1, kept.index, there
@@ -141,7 +154,7 @@ def flags(kept: Kept, patches: int) -> Tensor:
 
 
 def patch_pixels(patches: Tensor, patch_size: tuple[int, int, int], grid: tuple[int, int, int]) -> Tensor:
-    """(B, L) of patches to (B, T, Y, X) of their pixels."""
+    """Expands (B, L) values of patches to (B, T, Y, X) values of their pixels."""
     values = patches.view(-1, *grid)
     for axis, size in enumerate(patch_size, start=1):
         values = values.repeat_interleave(size, dim=axis)
@@ -149,13 +162,13 @@ def patch_pixels(patches: Tensor, patch_size: tuple[int, int, int], grid: tuple[
 
 
 def pixel_patches(pixels: Tensor, patch_size: tuple[int, int, int], grid: tuple[int, int, int]) -> Tensor:
-    """(B, T, Y, X) bool pixels to (B, L) bool patches that hold any."""
+    """(B, L) bool, True for patches with at least one True pixel in (B, T, Y, X)."""
     s, p, q = patch_size
     t, h, w = grid
     return pixels.reshape(-1, t, s, h, p, w, q).any(dim=6).any(dim=4).any(dim=2).flatten(1)
 
 
 def take(tokens: Tensor, index: Tensor) -> Tensor:
-    """(B or 1, L, D) tokens at (B, K) places: (B, K, D)."""
+    """(B, K, D) tokens at the (B, K) patch numbers `index` of (B or 1, L, D) tokens."""
     tokens = tokens.expand(index.shape[0], -1, -1)
     return tokens.gather(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))

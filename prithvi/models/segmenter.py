@@ -1,4 +1,4 @@
-"""An encoder and a head: a score for every class at every pixel, or for the chip as a whole."""
+"""An encoder and a head: logits of every pixel, or of the chip as a whole."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from prithvi.models.heads import build_head, takes_detail, takes_pixels, tokens_
 
 
 class Segmenter(nn.Module):
-    """A head's outputs out of standardised images: scores of every pixel, or of the image where the head pools.
+    """Encoder and head from standardised images to logits of every pixel, or of the image with a pooling head.
 
     Args:
-        config: shape of the encoder; its `num_frames` is the number of dates the head stacks.
-        num_classes: classes (or regression outputs).
-        head: a name in `prithvi.models.HEADS`; one that takes pixels leaves the encoder out.
-        head_options: options of that head.
+        config: configuration of the encoder; the head stacks its `num_frames` dates.
+        num_classes: number of classes (or of regression outputs).
+        head: a name in `prithvi.models.HEADS`; with a head that works on pixels there is no encoder.
+        head_options: options of the head.
 
     """
 
@@ -49,11 +49,15 @@ class Segmenter(nn.Module):
     def features(
         self, images: Tensor, temporal_coords: Tensor | None = None, location_coords: Tensor | None = None
     ) -> Tensor:
-        """(B, band, T, Y, X) standardised images to the (B, layers*T*D, h, w) that the head makes its scores of; to
-        (B, T*band, Y, X) for a head that takes pixels.
+        """Features for the head: (B, layers*T*D, h, w), or (B, T*band, Y, X) for a head that works on pixels.
+
+        Args:
+            images: (B, band, T, Y, X), standardised.
+            temporal_coords: (B, T, 2) year and day of year from 0; NaN or None where unknown.
+            location_coords: (B, 2) latitude and longitude in degrees; NaN or None where unknown.
 
         Raises:
-            ModelError: another number of dates or bands than the model was made for, or an uneven size.
+            ModelError: the number of dates or bands is not the model's, or the size is not a multiple of the patch's.
 
         """
         if images.shape[2] != self.config.num_frames:
@@ -69,6 +73,7 @@ class Segmenter(nn.Module):
         else:
             parts = [tokens_to_grid(self.encoder(images, temporal_coords, location_coords).tokens, grid)]
         if self.detail:
+            # pixel_unshuffle moves the pixels of each patch into channels, so that they fit the patch grid.
             pixels = images.transpose(1, 2).flatten(1, 2)
             parts.append(F.pixel_unshuffle(pixels, self.config.patch_size[1]))
         return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
@@ -76,10 +81,10 @@ class Segmenter(nn.Module):
     def forward(
         self, images: Tensor, temporal_coords: Tensor | None = None, location_coords: Tensor | None = None
     ) -> Tensor:
-        """(B, band, T, Y, X) standardised images to the head's outputs: (B, classes, Y, X) scores before the softmax.
+        """(B, classes, Y, X) logits of (B, band, T, Y, X) standardised images; (B, classes) with a pooling head.
 
         Raises:
-            ModelError: see `features`.
+            ModelError: the number of dates or bands is not the model's, or the size is not a multiple of the patch's.
 
         """
         features = self.features(images, temporal_coords, location_coords)

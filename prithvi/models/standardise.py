@@ -1,4 +1,4 @@
-"""From contract units to what the encoder sees, on the device the batch is on."""
+"""Standardisation of images from the contract's units, on the device of the batch."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from prithvi.contract import Contract
 
 
 class Standardise(nn.Module):
-    """Clips, subtracts the mean and divides by the standard deviation of each band, as the contract says.
+    """Clips each band, subtracts its mean and divides by its standard deviation, all from the contract.
 
-    Pixels without data (NaN, or False in `valid`) become the contract's nodata value, by default the band mean.
+    Nodata pixels (not finite, or False in `valid`) become the contract's nodata value, which is in standardised units:
+    the default 0 is the band mean.
     """
 
     def __init__(self, contract: Contract) -> None:
@@ -20,16 +21,16 @@ class Standardise(nn.Module):
         self.mean: Tensor
         self.std: Tensor
         shape = (1, -1, 1, 1, 1)
-        # Not saved with the weights: the contract, saved beside them, is the one place these come from.
+        # Not part of the state dict: the contract, which is saved with the weights, is their only source.
         self.register_buffer("mean", torch.tensor(contract.mean).view(shape), persistent=False)
         self.register_buffer("std", torch.tensor(contract.std).view(shape), persistent=False)
 
     def forward(self, images: Tensor, valid: Tensor | None = None) -> Tensor:
-        """(B, band, T, Y, X) values of any number type in contract units, to float32.
+        """(B, band, T, Y, X) float32 standardised images.
 
         Args:
-            images: the values.
-            valid: (B, T, Y, X) bool, False where there is no data; NaN counts as none in any case.
+            images: (B, band, T, Y, X) values in the contract's units, of any numeric type.
+            valid: (B, T, Y, X) bool, False at nodata pixels; values that are not finite are nodata in any case.
 
         """
         x = images.to(torch.float32)

@@ -1,4 +1,4 @@
-"""Models by name: the published variants (arXiv 2310.18660 and 2412.02732) and our own, and how each is built."""
+"""Models by name: the published variants (arXiv 2310.18660 and 2412.02732) and those of this package."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _V2_PAPER = ("arXiv:2412.02732",)
 
 @dataclass(frozen=True)
 class Variant:
-    """A named model: its shape, and where weights of it can be had."""
+    """A named model: its configuration and the location of its published weights."""
 
     config: ModelConfig
     summary: str
-    """One line for `prithvi models list`."""
+    """Summary in one line, for `prithvi models list`."""
     hub_id: str | None = None
-    """Repository of the published weights, None where none are published."""
+    """Hugging Face repository of the weights; None if none are published."""
     filename: str | None = None
-    """Weights file in that repository."""
+    """Name of the weights file in the repository."""
 
 
 def _v2(name: str, hub: str, file: str, summary: str, **fields: Any) -> Variant:
@@ -140,14 +140,14 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
         ),
     }
 )  # fmt: skip
-"""Every name that `build` takes."""
+"""Variants by name, for `build`."""
 
 
 def variant(name: str) -> Variant:
-    """The variant of that name.
+    """The variant of a name.
 
     Raises:
-        ModelError: there is none (with the nearest names).
+        ModelError: an unknown name (the message suggests the nearest).
 
     """
     if name not in VARIANTS:
@@ -162,7 +162,9 @@ def configure(
     bands: Sequence[str] | None = None,
     **overrides: Any,
 ) -> ModelConfig:
-    """The configuration of a named variant with some fields changed; see `build`."""
+    """Configuration of a named variant with some fields replaced; arguments and errors are those of `build`."""
+    # Statistics follow the bands: a band known to the variant keeps its mean and std in the new order; for any other
+    # band the caller must give both, for all bands.
     config = variant(name).config
     fields = {field.name for field in dataclasses.fields(ModelConfig)}
     for key in overrides:
@@ -194,17 +196,18 @@ def build(
     bands: Sequence[str] | None = None,
     **overrides: Any,
 ) -> PrithviMAE:
-    """A model with fresh random weights (torch's default generator; seed it with `torch.manual_seed`).
+    """A model with random weights from torch's default generator (seed it with `torch.manual_seed`).
 
     Args:
         name: a key of `VARIANTS`.
-        num_frames: dates of the input; default the variant's own.
-        img_size: rows and columns of the input in pixels; default 224 x 224.
-        bands: common names in the input's order; default the six of pretraining.
-        overrides: any other field of `ModelConfig`, such as `depth` or `norm_pix_loss`.
+        num_frames: number of dates of the input; default the variant's.
+        img_size: rows and columns of the input in pixels; default the variant's.
+        bands: common band names in the order of the input; default the variant's.
+        overrides: any other fields of `ModelConfig`, such as `depth` or `norm_pix_loss`.
 
     Raises:
-        ModelError: an unknown name or setting (with the nearest ones), or a size that patches do not divide.
+        ModelError: an unknown name or field (the message suggests the nearest), or a size that is not a multiple of
+            the patch size.
         BandError: an unknown band, or one without statistics.
 
     """

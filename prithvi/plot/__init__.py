@@ -1,7 +1,7 @@
-"""Pictures of what goes in and what comes out: scenes, maps, series, embeddings, reconstructions, figures.
+"""Plots of scenes, maps, time series, embeddings, reconstructions and metrics.
 
-Every function takes a result and draws it on `ax` (one is made where none is given), on its ground where that is known,
-and returns the Axes, or an array of them.
+Every function draws a result on `ax` (by default, that of a new figure), in map coordinates if the result is
+georeferenced, and returns the Axes or an array of them.
 """
 
 from prithvi.plot.charts import label_efficiency, reliability

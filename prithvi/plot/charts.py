@@ -1,4 +1,4 @@
-"""Charts of figures: reliability, and scores over the number of labels."""
+"""Charts of metrics: reliability diagrams, and label efficiency."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _MARKERS = "osD^vPX*"
 
 
 def reliability(found: Reliability, ax: Axes | None = None) -> Axes:
-    """Draws a reliability diagram: share that is right against confidence, a point a bin, its area by pixels.
+    """Draws a reliability diagram: accuracy over confidence, a point per bin with an area by its number of pixels.
 
     Args:
-        found: what `prithvi.metrics.CalibrationMetric` computes.
-        ax: where to; None makes a figure.
+        found: the result of `prithvi.metrics.CalibrationMetric`.
+        ax: axes to draw on; None for a new figure.
 
     Raises:
         ConfigError: no pixel was counted.
@@ -50,17 +50,17 @@ def reliability(found: Reliability, ax: Axes | None = None) -> Axes:
 
 
 def label_efficiency(results: str | Path | Trials, ax: Axes | None = None, *, figure: str) -> Axes:
-    """Draws each method's score over the number of labelled chips, with a band of one standard deviation of its seeds.
+    """Draws a metric of each method over the number of labelled chips, with one standard deviation over seeds.
 
-    Where all trials had the same number of chips, bars stand in for the lines.
+    If all trials have the same number of chips, it draws bars instead of lines.
 
     Args:
-        results: the folder that `prithvi compare` wrote; or method, labelled chips and score of each trial.
-        ax: where to; None makes a figure.
-        figure: the score's name, such as IoU_water.
+        results: a folder written by `prithvi compare`; or (method, labelled chips, metric) of each trial.
+        ax: axes to draw on; None for a new figure.
+        figure: name of the metric, such as IoU_water.
 
     Raises:
-        ConfigError: no trial is there, or none has this figure.
+        ConfigError: there are no trials, or none has this metric.
 
     """
     trials = _read(Path(results), figure) if isinstance(results, (str, Path)) else list(results)
@@ -96,7 +96,7 @@ def label_efficiency(results: str | Path | Trials, ax: Axes | None = None, *, fi
 
 
 def _read(folder: Path, figure: str) -> list[tuple[str, int, float]]:
-    """The trials in the table of a comparison."""
+    """Reads (method, labelled chips, metric) of all trials from results.csv of a comparison."""
     path = folder / "results.csv"
     if not path.is_file():
         raise ConfigError(f"{folder} has no results.csv: name the folder that 'prithvi compare' wrote.")

@@ -1,4 +1,4 @@
-"""Pictures of maps: classes with their legend, quantities with their colour bar."""
+"""Plots of maps: classes with a legend, quantities with a colour bar."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """A class as it is drawn."""
+    """A class with its colour."""
 
     value: int
     name: str
@@ -49,20 +49,20 @@ def classes(
     ticks: bool = False,
     bar: bool = True,
 ) -> Axes:
-    """Draws a class map in the classes' own colours; where there is no data it stays white.
+    """Draws a class map in its class colours, with nodata in white.
 
     Args:
-        result: what `prithvi.map` gives; the file that `prithvi map` wrote, by its path or opened with rioxarray; or
-            (y, x) class numbers.
-        ax: where to; None makes a figure.
-        names: of the classes 0, 1, 2, ..., where the result does not say them.
-        colors: RRGGBB, likewise; default those of Okabe and Ito.
-        legend: whether to draw one.
-        ticks: write coordinates along the sides.
-        bar: draw a scale bar, where the map is in metres.
+        result: a result of `prithvi.map`; a file of `prithvi map`, by path or opened with rioxarray; or (y, x) class
+            numbers.
+        ax: axes to draw on; None for a new figure.
+        names: names of the classes 0, 1, 2, ..., if the result has none.
+        colors: colours of the classes (RRGGBB); default those of the result, else those of Okabe and Ito.
+        legend: draw a legend.
+        ticks: label the axes with coordinates.
+        bar: draw a scale bar, if the map is in metres.
 
     Raises:
-        ConfigError: this is no class map, or nobody says the names of its classes.
+        ConfigError: the result is not a class map, or its classes have no names.
         SceneError: the file cannot be read.
 
     """
@@ -91,23 +91,23 @@ def values(
     ticks: bool = False,
     bar: bool = True,
 ) -> Axes:
-    """Draws a quantity, confidence or probability with a colour bar; where there is no data it stays white.
+    """Draws a quantity, confidence or probability with a colour bar, with nodata in white.
 
     Args:
-        result: what `prithvi.map` gives, or one of its variables; a file, by its path or opened with rioxarray; or
-            (y, x) numbers.
-        ax: where to; None makes a figure.
-        name: of the variable that is drawn, of a dataset; default `value`, or `confidence`.
-        limits: lowest and highest value of the colours; default 0 and 1 for confidence and probability, and the 1st and
-            99th percentile of everything else.
-        label: of the colour bar; default the quantity's name and unit.
-        cmap: a colour map of matplotlib.
-        ticks: write coordinates along the sides.
-        bar: draw a scale bar, where the map is in metres.
+        result: a result of `prithvi.map` or one of its variables; a file, by path or opened with rioxarray; or (y, x)
+            numbers.
+        ax: axes to draw on; None for a new figure.
+        name: variable of a dataset to draw; default `value`, else `confidence`.
+        limits: lowest and highest value of the colour scale; default 0 and 1 for confidence and probability, and the
+            1st and 99th percentile otherwise.
+        label: label of the colour bar; default the quantity's name and unit.
+        cmap: a matplotlib colour map.
+        ticks: label the axes with coordinates.
+        bar: draw a scale bar, if the map is in metres.
 
     Raises:
-        ConfigError: a dataset without such a variable.
-        SceneError: the file cannot be read; several layers, of which one has to be selected; nothing but holes.
+        ConfigError: the dataset has no such variable.
+        SceneError: the file cannot be read, the result has several layers, or no pixel has data.
 
     """
     array = _layer(result, ("value", "confidence") if name is None else (name,), "a map of a quantity")
@@ -129,7 +129,7 @@ def values(
 
 
 def _layer(result: Result, wanted: Sequence[str], what: str) -> xr.DataArray:
-    """The one (y, x) array that is drawn."""
+    """The (y, x) array to draw, from any kind of result."""
     if isinstance(result, (str, Path)):
         try:
             opened = rioxarray.open_rasterio(result, mask_and_scale=wanted != ("class",))
@@ -156,7 +156,7 @@ def _layer(result: Result, wanted: Sequence[str], what: str) -> xr.DataArray:
 
 
 def _entries(array: xr.DataArray, names: Sequence[str], colors: Sequence[str]) -> list[Entry]:
-    """The classes, by the caller, by the attributes of a result, or by the tags and colour table of a file."""
+    """Classes from the caller's names, else from the attributes of a result, else from a file's tags and colours."""
     if names:
         found = dict(enumerate(names))
         own: Mapping[int, str] = {}
@@ -177,7 +177,7 @@ def _entries(array: xr.DataArray, names: Sequence[str], colors: Sequence[str]) -
 
 
 def _color_table(array: xr.DataArray) -> dict[int, str]:
-    """Of the file that an array was opened from; empty where there is none."""
+    """Colour table (RRGGBB) of the file that an array was opened from; empty if there is none."""
     with suppress(RasterioError, ValueError, TypeError), rasterio.open(array.encoding.get("source")) as raster:
         return {value: bytes(color[:3]).hex().upper() for value, color in raster.colormap(1).items()}
     return {}

@@ -1,4 +1,4 @@
-"""Colours that readers who do not tell red from green tell apart."""
+"""Colours that are distinguishable with red-green colour blindness."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ CONTINUOUS = "cividis"
 """Nuñez, Anderton and Renslow (2018), doi:10.1371/journal.pone.0199239."""
 DIFFERENCE = "PuOr"
 MARK = ("white", "black")
-"""Lines over pictures, and what they stand out by."""
+"""Colours of a line over a picture and of its outline, visible on bright and dark ground."""
 
 
 def class_colors(count: int) -> list[str]:
-    """RRGGBB of classes that have no colours of their own; after eight the same, lighter."""
+    """Default class colours (RRGGBB): eight colours, then lighter shades of the same."""
     return [_lighter(OKABE_ITO[number % 8], number // 8) for number in range(count)]
 
 

@@ -1,4 +1,4 @@
-"""Pictures of scenes: one, two beside each other, a series of dates."""
+"""Plots of scenes: a composite, two scenes side by side, or a strip of dates."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ def composite(
     """Draws three bands of a scene's first date as red, green and blue.
 
     Args:
-        scene: what `prithvi.open_scene` gives; select another date with `.isel(time=[1])`.
-        ax: where to; None makes a figure.
-        bands: red, green and blue: `FALSE_COLOR`, `TRUE_COLOR`, `INFRARED` or any three.
-        limits: the range that goes from dark to bright; default between the 2nd and 98th percentile of each band.
-            `stretch` gives one for several scenes.
-        gamma: above 1 makes dark ground brighter.
-        ticks: write coordinates along the sides.
-        bar: draw a scale bar, where the scene lies on a map in metres.
+        scene: a scene from `prithvi.open_scene`; select another date with `.isel(time=[1])`.
+        ax: axes to draw on; None for a new figure.
+        bands: bands for red, green and blue: `FALSE_COLOR`, `TRUE_COLOR`, `INFRARED` or any three.
+        limits: (3, 2) values drawn darkest and brightest; default the 2nd and 98th percentile of each band. `stretch`
+            computes limits for several scenes.
+        gamma: gamma correction; values above 1 brighten dark areas.
+        ticks: label the axes with coordinates.
+        bar: draw a scale bar, if the scene's CRS is in metres.
 
     Raises:
         BandError: the scene lacks a band.
-        SceneError: it has no pixel with data.
+        SceneError: the scene has no pixel with data.
 
     """
     ax = one(ax)
@@ -75,25 +75,25 @@ def compare(
     gamma: float = 1.0,
     ticks: bool = False,
 ) -> npt.NDArray[Any]:
-    """Draws two scenes beside each other on one stretch, and what changed.
+    """Draws two scenes side by side with a common stretch and, optionally, their difference.
 
     Args:
-        before: a scene of one date.
-        after: another.
-        axes: two of them, three with a difference; None makes a figure.
-        bands: red, green and blue.
-        difference: a band, or two of which the normalised difference is taken (`("nir_narrow", "swir_2")` for
-            burns): a third panel shows it after less before.
-        gamma: see `composite`.
-        ticks: write coordinates along the sides.
+        before: the first scene, with one date.
+        after: the second scene, with one date.
+        axes: two axes, or three with a difference; None for a new figure.
+        bands: bands for red, green and blue.
+        difference: a band, or two bands for a normalised difference (`("nir_narrow", "swir_2")` for burn scars); a
+            third panel shows its change, after minus before.
+        gamma: gamma correction; values above 1 brighten dark areas.
+        ticks: label the axes with coordinates.
 
     Returns:
-        (2,) or (3,) of axes.
+        (2,) or (3,) array of axes.
 
     Raises:
         BandError: a scene lacks a band.
-        ScaleError: one states its scale and the other does not.
-        SceneError: a difference of scenes on two grids.
+        ScaleError: only one of the scenes states its scale.
+        SceneError: a difference was requested of scenes on different grids.
 
     """
     originals = [dates(image_of(scene))[0] for scene in (before, after)]
@@ -123,27 +123,27 @@ def strip(
     limits: Limits | None = None,
     gamma: float = 1.0,
 ) -> npt.NDArray[Any]:
-    """Draws every date of a series as a small picture, all on one stretch.
+    """Draws all dates of a time series as small pictures with a common stretch.
 
     Args:
-        series: (time, band, y, x), or what `prithvi.fill` gives: there what was filled has an outline.
-        axes: as many as there are dates; None makes a figure.
-        bands: red, green and blue.
-        columns: pictures in a row of a new figure.
-        limits: see `composite`; default those of all dates.
-        gamma: see `composite`.
+        series: (time, band, y, x) images, or a result of `prithvi.fill`, in which filled pixels are outlined.
+        axes: one axes per date; None for a new figure.
+        bands: bands for red, green and blue.
+        columns: pictures per row of a new figure.
+        limits: (3, 2) values drawn darkest and brightest; default those of `stretch` over all dates.
+        gamma: gamma correction; values above 1 brighten dark areas.
 
     Returns:
-        (dates,) of axes.
+        (dates,) array of axes.
 
     Raises:
         BandError: the series lacks a band.
-        SceneError: it has no pixel with data.
+        SceneError: the series has no pixel with data.
 
     """
     image, filled = image_of(series), None
     original = dates(image)
-    if isinstance(series, xr.Dataset) and "filled" in series:  # together, as they come from one computation
+    if isinstance(series, xr.Dataset) and "filled" in series:  # lazy results share one computation: run it once
         both = thinned(series[["image", "filled"]].sel(band=known(image, bands))).compute()
         image, filled = both["image"], both["filled"]
     image = loaded(image, bands)
@@ -162,12 +162,12 @@ def strip(
 
 
 def _mark(ax: Axes, filled: npt.NDArray[np.bool_], place: Place) -> None:
-    """Outlines what was filled, and says how much that is."""
+    """Outlines the filled pixels, and labels the picture with their percentage."""
     if filled.any():
         ax.set_xlabel(f"{filled.mean():.0%} filled" if filled.mean() >= 0.005 else "< 1% filled", fontsize=8)
     if filled.any() and not filled.all():
         lines = ax.contour(*place.centres(filled.shape), filled, levels=[0.5], colors=MARK[0], linewidths=1)
-        lines.set(path_effects=[withStroke(linewidth=2.5, foreground=MARK[1])])  # seen on bright and dark ground
+        lines.set(path_effects=[withStroke(linewidth=2.5, foreground=MARK[1])])  # visible on bright and dark ground
 
 
 def _difference(

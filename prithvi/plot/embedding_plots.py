@@ -1,4 +1,4 @@
-"""Embeddings as colours."""
+"""Plots of embeddings."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 def embedding(
     result: xr.Dataset | xr.DataArray, ax: Axes | None = None, *, step: int = 0, ticks: bool = False, bar: bool = True
 ) -> Axes:
-    """Draws the three directions in which embeddings differ most as red, green and blue (principal components).
+    """Draws the first three principal components of embeddings as red, green and blue.
 
-    Alike in colour is alike for the model. The components are those of all steps together, so that the colours of two
-    steps of one result compare; those of two results do not.
+    Similar colours mean similar embeddings. Components are computed over all time steps of a result, so colours are
+    comparable between its steps, but not between results.
 
     Args:
-        result: what `prithvi.embed` gives, or (step, feature, y, x).
-        ax: where to; None makes a figure.
-        step: which step of time.
-        ticks: write coordinates along the sides.
-        bar: draw a scale bar, where the embeddings lie on a map in metres.
+        result: a result of `prithvi.embed`, or (step, feature, y, x) embeddings.
+        ax: axes to draw on; None for a new figure.
+        step: index of the time step to draw.
+        ticks: label the axes with coordinates.
+        bar: draw a scale bar, if the CRS of the embeddings is in metres.
 
     Raises:
-        SceneError: these are no embeddings, or fewer than four places have one.
+        SceneError: the result has no embeddings, or fewer than four of them.
 
     """
     if isinstance(result, xr.Dataset):
@@ -48,6 +48,7 @@ def embedding(
     centred = known - known.mean(axis=0)
     _, directions = np.linalg.eigh(centred.T @ centred)
     directions = directions[:, ::-1][:, :3]
+    # The sign of an eigenvector is arbitrary: the largest coefficient is made positive, so that colours are stable.
     directions *= np.sign(directions[np.abs(directions).argmax(axis=0), range(directions.shape[1])])
     scores = centred @ directions
     low, high = np.percentile(scores, [2, 98], axis=0)

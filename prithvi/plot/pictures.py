@@ -1,4 +1,4 @@
-"""Scenes as arrays of red, green and blue: which bands these are, and which values are dark and bright."""
+"""Scenes as RGB arrays: choice of bands, and contrast stretch."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ import xarray as xr
 from prithvi.errors import BandError, ScaleError, SceneError
 
 FALSE_COLOR = ("swir_2", "nir_narrow", "red")
-"""Water dark, plants green, bare soil pink, burns red: what floods and fires are looked at in."""
+"""Composite for floods and fires: water is dark, vegetation green, bare soil pink, burnt ground red."""
 TRUE_COLOR = ("red", "green", "blue")
 INFRARED = ("nir_narrow", "red", "green")
-"""Plants red."""
+"""Colour-infrared composite: vegetation is red."""
 MOST = 2048
-"""Pixels along the longer side of a picture; larger scenes are thinned until they fit."""
+"""Upper limit of the longer side of a picture in pixels; larger scenes are subsampled."""
 
 Layers = TypeVar("Layers", xr.DataArray, xr.Dataset)
 Picture = npt.NDArray[np.float32]
-"""(y, x, 3) from 0 to 1."""
+"""(y, x, 3) RGB from 0 to 1."""
 Limits = npt.NDArray[np.float32]
-"""(3, 2) lowest and highest value of red, green and blue."""
+"""(3, 2) values of red, green and blue that are drawn darkest and brightest."""
 
 
 def image_of(scene: xr.DataArray | xr.Dataset) -> xr.DataArray:
-    """The pixels of a scene, or of the dataset that `prithvi.fill` or `prithvi.hls.load` gives.
+    """The image of a scene, or of a dataset from `prithvi.fill` or `prithvi.hls.load`.
 
     Raises:
-        SceneError: none are in there.
+        SceneError: there is no image, or it lacks a dimension.
 
     """
     if isinstance(scene, xr.Dataset):
@@ -41,10 +41,10 @@ def image_of(scene: xr.DataArray | xr.Dataset) -> xr.DataArray:
 
 
 def having(array: xr.DataArray, what: str, *dims: str) -> xr.DataArray:
-    """The same array.
+    """Returns the array if it has all given dimensions.
 
     Raises:
-        SceneError: it lacks one of the dimensions.
+        SceneError: a dimension is missing.
 
     """
     if not set(dims) <= set(array.dims):
@@ -53,21 +53,21 @@ def having(array: xr.DataArray, what: str, *dims: str) -> xr.DataArray:
 
 
 def dates(image: xr.DataArray) -> list[xr.DataArray]:
-    """Each date of a scene by itself."""
+    """The dates of a scene as a list of arrays without a time dimension."""
     return [image.isel(time=number) for number in range(image.sizes["time"])] if "time" in image.dims else [image]
 
 
 def thinned(layers: Layers) -> Layers:
-    """Every nth row and column, so that none of both are more than `MOST`."""
+    """Subsamples rows and columns by a common step, so that neither are more than `MOST`."""
     step = -(-max(layers.sizes["y"], layers.sizes["x"]) // MOST)
     return layers.isel(y=slice(None, None, step), x=slice(None, None, step))
 
 
 def known(image: xr.DataArray, bands: Sequence[str]) -> list[str]:
-    """The bands, each once.
+    """The requested bands without duplicates.
 
     Raises:
-        BandError: the scene lacks one.
+        BandError: the scene lacks a band.
 
     """
     have, wanted = [str(name) for name in image["band"].values], list(dict.fromkeys(bands))
@@ -81,12 +81,12 @@ def known(image: xr.DataArray, bands: Sequence[str]) -> list[str]:
 
 
 def loaded(image: xr.DataArray, bands: Sequence[str]) -> xr.DataArray:
-    """The bands of a scene, thinned and in memory, so that a lazy one is computed once; see `known`."""
+    """The requested bands of a scene, subsampled and loaded, so that a lazy scene is computed only once."""
     return thinned(image.sel(band=known(image, bands))).compute()
 
 
 def reflectance(step: xr.DataArray, bands: Sequence[str]) -> npt.NDArray[np.float32]:
-    """(y, x, band) of one date, see `loaded`, NaN without data; as stored where the scene does not state its scale."""
+    """(y, x, band) reflectance of one date, NaN at nodata; stored values if the scene does not state its scale."""
     values = loaded(step, bands).sel(band=list(bands)).transpose("y", "x", "band").values.astype(np.float32)
     nodata = step.attrs.get("nodata")
     if nodata is not None:
@@ -97,21 +97,21 @@ def reflectance(step: xr.DataArray, bands: Sequence[str]) -> npt.NDArray[np.floa
 
 
 def stretch(*scenes: xr.DataArray | xr.Dataset, bands: Sequence[str] = FALSE_COLOR, share: float = 2.0) -> Limits:
-    """One range of values for pictures of several scenes and all of their dates, so that they compare.
+    """A common contrast stretch for several scenes and all of their dates.
 
-    It is the median of the dates' own ranges, so that a few cloudy dates do not make all others dark.
+    It is the median of the stretches of single dates, so that a few cloudy dates do not darken all others.
 
     Args:
-        scenes: (time, band, y, x) or (band, y, x).
-        bands: red, green and blue.
-        share: percent of a date's pixels that are beyond its own range at either end.
+        scenes: (time, band, y, x) or (band, y, x) scenes.
+        bands: bands for red, green and blue.
+        share: percentage of a date's pixels beyond either limit of its own stretch.
 
     Returns:
-        (3, 2) in reflectance, or in the scenes' own values where these do not state their scale.
+        (3, 2) limits in reflectance, or in stored values if the scenes do not state their scale.
 
     Raises:
         BandError: a scene lacks a band.
-        ScaleError: one scene states its scale and another does not.
+        ScaleError: only some of the scenes state their scale.
         SceneError: no pixel has data.
 
     """
@@ -120,6 +120,7 @@ def stretch(*scenes: xr.DataArray | xr.Dataset, bands: Sequence[str] = FALSE_COL
         raise ScaleError("some of these scenes state their scale and some do not: no one range of values fits them.")
     if len(bands) != 3:
         raise BandError(f"a picture has three bands, red, green and blue; {len(bands)} were named.")
+    # Only pixels with data in all three bands count; dates without any have no stretch of their own.
     steps = [step for image in images for step in dates(loaded(image, bands))]
     pixels = [reflectance(step, bands).reshape(-1, 3) for step in steps]
     there = [values[np.isfinite(values).all(axis=1)] for values in pixels]
@@ -137,17 +138,17 @@ def rgb(
     limits: Limits | None = None,
     gamma: float = 1.0,
 ) -> Picture:
-    """A picture of the first date; white where there is no data.
+    """An RGB picture of the first date, with nodata in white.
 
     Args:
-        scene: (time, band, y, x) or (band, y, x); select another date with `.isel(time=[1])`.
-        bands: red, green and blue.
-        limits: the range that goes from dark to bright, see `stretch`; default this date's own.
-        gamma: above 1 makes dark ground brighter.
+        scene: (time, band, y, x) or (band, y, x) scene; select another date with `.isel(time=[1])`.
+        bands: bands for red, green and blue.
+        limits: (3, 2) values drawn darkest and brightest, as from `stretch`; default those of this date.
+        gamma: gamma correction; values above 1 brighten dark areas.
 
     Raises:
         BandError: the scene lacks a band.
-        SceneError: no pixel has data, and no limits are given.
+        SceneError: no pixel has data and no limits are given.
 
     """
     first = loaded(dates(image_of(scene))[0], bands)

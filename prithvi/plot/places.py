@@ -1,4 +1,4 @@
-"""Pictures on axes, where they lie on the ground."""
+"""Drawing of georeferenced pictures on matplotlib axes."""
 
 from __future__ import annotations
 
@@ -23,39 +23,39 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 WEB_MERCATOR = 3857
-"""Its metres are none away from the equator."""
+"""EPSG code of Web Mercator, whose units are metres only at the equator."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the pixels of a picture lie."""
+    """Georeference of a picture."""
 
     transform: Affine
     shape: tuple[int, int]
-    """Rows and columns that the transform is of, which a thinned picture has fewer of."""
+    """Rows and columns of the transform's grid; a subsampled picture has fewer."""
     crs: Any = None
-    """None where nobody knows: then pixels are counted from the upper left corner."""
+    """None if the picture is not georeferenced; coordinates are then pixels from the upper left corner."""
 
     @classmethod
     def of(cls, array: xr.DataArray) -> Place:
-        """An array's with the dimensions y and x."""
+        """The georeference of an array with the dimensions y and x."""
         known = "spatial_ref" in array.coords or {"x", "y"} <= set(array.coords)
         shape = array.sizes["y"], array.sizes["x"]
         return cls(transform_of(array), shape, array.rio.crs) if known else cls(Affine.identity(), shape)
 
     @property
     def corners(self) -> npt.NDArray[np.float64]:
-        """(4, 2) x and y of the outer corners: upper left, upper right, lower right, lower left."""
+        """(4, 2) map coordinates of the outer corners: upper left, upper right, lower right, lower left."""
         rows, columns = self.shape
         return np.array([self.transform @ corner for corner in ((0, 0), (columns, 0), (columns, rows), (0, rows))])
 
     @property
     def grid(self) -> GeoBox:
-        """The same as a GeoBox."""
+        """The georeference as a GeoBox."""
         return GeoBox(self.shape, self.transform, None if self.crs is None else self.crs.to_wkt())
 
     def centres(self, shape: tuple[int, int]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """(y, x) coordinates of the middles of pixels, of a picture of that shape."""
+        """Map coordinates x and y, each (rows, columns), of pixel centres of a picture of this shape."""
         scaled = self.transform @ Affine.scale(self.shape[1] / shape[1], self.shape[0] / shape[0])
         rows, columns = np.mgrid[: shape[0], : shape[1]] + 0.5
         x, y = scaled @ (columns, rows)
@@ -65,17 +65,18 @@ class Place:
 def draw(
     ax: Axes, picture: npt.NDArray[Any], place: Place, *, ticks: bool = False, bar: bool = True, **how: Any
 ) -> AxesImage:
-    """Draws an image over the ground that it shows.
+    """Draws an image in map coordinates.
 
     Args:
-        ax: where to.
-        picture: (y, x) or (y, x, 3).
-        place: its ground.
-        ticks: whether to write coordinates along the sides.
-        bar: whether to draw a scale bar, where distances on the map are metres.
-        how: of `Axes.imshow`.
+        ax: axes to draw on.
+        picture: (y, x) or (y, x, 3) image.
+        place: its georeference.
+        ticks: label the axes with coordinates.
+        bar: draw a scale bar, if the CRS is in metres.
+        how: arguments of `Axes.imshow`.
 
     """
+    # Matplotlib draws axis-aligned images by their extent; a rotated grid needs its affine as a transform of the image.
     (left, top), _, (right, bottom), _ = place.corners
     if place.transform.is_rectilinear:
         image = ax.imshow(picture, interpolation="nearest", extent=(left, right, bottom, top), **how)
@@ -84,7 +85,7 @@ def draw(
         image = ax.imshow(picture, interpolation="nearest", extent=(0, columns, rows, 0), **how)
         a, b, c, d, e, f = place.transform[:6]
         image.set_transform(Affine2D(np.array([[a, b, c], [d, e, f], [0, 0, 1]])) + ax.transData)
-    if place.crs is not None:  # north is up, whatever the order of the rows
+    if place.crs is not None:  # north is up, regardless of the order of rows
         (west, south), (east, north) = place.corners.min(axis=0), place.corners.max(axis=0)
         ax.set(xlim=(west, east), ylim=(south, north))
     geographic = place.crs is not None and place.crs.is_geographic
@@ -101,7 +102,7 @@ def draw(
 
 
 def one(ax: Axes | None) -> Axes:
-    """The axes, or those of a new figure."""
+    """The given axes, or those of a new figure."""
     if ax is not None:
         return ax
     import matplotlib.pyplot as plt
@@ -110,17 +111,17 @@ def one(ax: Axes | None) -> Axes:
 
 
 def several(axes: Any, rows: int, columns: int, what: str, side: float = 2.6) -> npt.NDArray[Any]:
-    """(rows, columns) of axes, or those of a new figure.
+    """(rows, columns) array of the given axes, or of those of a new figure.
 
     Args:
-        axes: an Axes or any arrangement of some; None makes a figure.
-        rows: how many.
-        columns: how many.
-        what: is drawn, for an error.
-        side: of a new one, in inches.
+        axes: an Axes, or axes in any arrangement; None for a new figure.
+        rows: number of rows.
+        columns: number of columns.
+        what: name of the plot in error messages.
+        side: side of each axes of a new figure, in inches.
 
     Raises:
-        ConfigError: fewer or more were given.
+        ConfigError: the number of given axes is not rows x columns.
 
     """
     if axes is None:
@@ -135,7 +136,7 @@ def several(axes: Any, rows: int, columns: int, what: str, side: float = 2.6) ->
 
 
 def date_of(step: xr.DataArray) -> str:
-    """A date's text; empty where there is none."""
+    """The date as YYYY-MM-DD; empty if there is none."""
     return str(step["time"].values)[:10] if "time" in step.coords and step["time"].ndim == 0 else ""
 
 
@@ -145,6 +146,7 @@ def _scale_bar(ax: Axes, place: Place) -> None:
         return
     unit = float(crs.linear_units_factor[1])
     (west, south), (east, north) = place.corners.min(axis=0), place.corners.max(axis=0)
+    # The longest of 1, 2 or 5 times a power of ten metres that is at most a third of the picture's width.
     most = (east - west) * unit / 3
     ten = 10.0 ** math.floor(math.log10(most))
     length = max(step * ten for step in (1, 2, 5) if step * ten <= most)

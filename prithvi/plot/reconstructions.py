@@ -1,4 +1,4 @@
-"""What a masked autoencoder makes of a scene."""
+"""Plots of reconstructions by a masked autoencoder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from prithvi.models import PrithviMAE
 
 HIDDEN = 0.5
-"""Grey of a hidden patch."""
+"""Grey level of hidden patches."""
 
 
 def reconstruction(
@@ -31,26 +31,26 @@ def reconstruction(
     seed: int = 0,
     bands: Sequence[str] = FALSE_COLOR,
 ) -> npt.NDArray[Any]:
-    """Hides patches of a scene from an autoencoder and draws what there was, what it saw and what it made of that.
+    """Masks patches of a scene and draws the input, the visible patches and the model's reconstruction.
 
-    A square of the model's own size in the middle of the scene is taken. Visible patches stay as they are; of hidden
-    ones the prediction is drawn. Places are not told to the model, dates are.
+    The centre of the scene is used, in the model's image size. The reconstruction shows predictions at hidden patches
+    and the input elsewhere. The model gets the dates, but not the location.
 
     Args:
-        scene: of as many dates as are to be seen together.
-        model: what `prithvi.load` gives for a pretrained model.
-        axes: three for each date; None makes a figure.
-        mask_ratio: share of the patches that are hidden.
-        seed: of which ones.
-        bands: red, green and blue.
+        scene: a scene with the dates to reconstruct together.
+        model: a pretrained model from `prithvi.load`.
+        axes: three axes per date; None for a new figure.
+        mask_ratio: fraction of patches to hide.
+        seed: seed of the mask.
+        bands: bands for red, green and blue.
 
     Returns:
-        (dates, 3) of axes: input, visible, reconstructed.
+        (dates, 3) array of axes: input, visible, reconstructed.
 
     Raises:
-        SceneError: smaller than a patch.
+        SceneError: the scene is smaller than a patch.
         BandError, ScaleError: the scene does not fit the model.
-        ModelError: one that predicts patches less their own mean, which are no picture.
+        ModelError: the model predicts normalised patches (`norm_pix_loss`), which are not an image.
 
     """
     if model.config.norm_pix_loss:
@@ -73,7 +73,7 @@ def reconstruction(
 
 
 def _middle(scene: xr.DataArray, model: PrithviMAE) -> xr.DataArray:
-    """The square in the middle that the model takes, or less of a smaller scene, in whole patches."""
+    """The centre of the scene in the model's image size, or less if the scene is smaller, in whole patches."""
     cut = {}
     for axis, most, patch in zip(("y", "x"), model.config.img_size, model.config.patch_size[1:], strict=True):
         size = min(most, scene.sizes[axis]) // patch * patch
@@ -91,8 +91,8 @@ def _run(
     mask_ratio: float,
     seed: int,
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
-    """(time, y, x) what was visible, and (time, band, y, x) predicted pixels in contract units."""
-    import torch  # here, so that pictures of files do without
+    """(time, y, x) bool visible pixels, and (time, band, y, x) predictions in contract units."""
+    import torch  # imported here, since other plots do not need torch
 
     from prithvi.models import Standardise
     from prithvi.models.masking import patch_pixels
@@ -110,7 +110,7 @@ def _run(
 
 
 def _times(scene: xr.DataArray) -> npt.NDArray[np.float32] | None:
-    """(time, 2) year and day of the year from 0."""
+    """(time, 2) year and day of year from 0; None if the scene has no dates."""
     if "time" not in scene.coords:
         return None
     return year_and_day(scene["time"].values)

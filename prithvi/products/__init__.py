@@ -1,1 +1,1 @@
-"""A finished map to what goes with it: polygons, areas by zone, a STAC item, a QGIS style, and where it comes from."""
+"""Products derived from a finished map: polygons, areas by zone, a STAC item, a QGIS style and its provenance."""

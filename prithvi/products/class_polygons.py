@@ -1,4 +1,4 @@
-"""A class map as polygons, in a stream: never more of it in memory than a strip and the areas that reach out of it."""
+"""Polygons of a class map, streamed: memory holds one strip of the map and the areas that its lower edge cuts."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ from prithvi.products.provenance import Provenance
 from prithvi.products.vectorfiles import check_suffix, new_vector_file
 
 BATCH = 20_000
-"""Polygons that are written at once."""
+"""Polygons per write."""
 
 
 @dataclass
 class Area:
-    """Pixels of one class that hang together by their sides, as far as they are known."""
+    """A 4-connected region of one class, complete or read so far."""
 
     value: int
     pieces: list[shapely.Polygon]
-    """In pixel coordinates (column, row), which are whole numbers and so join exactly."""
+    """One polygon per strip in pixel coordinates (column, row): whole numbers, so that the union is exact."""
     total: float = 0.0
-    """Of the confidences."""
+    """Sum of the confidences of its pixels."""
     count: int = 0
-    """Pixels with a confidence."""
+    """Number of its pixels with a confidence."""
 
     def join(self, other: Area) -> None:
-        """Takes in an area that touches it."""
+        """Merges an adjacent area into this one."""
         self.pieces += other.pieces
         self.total += other.total
         self.count += other.count
 
     def polygon(self) -> shapely.Polygon:
-        """All of it, without the seams."""
+        """The union of the pieces, without the vertices at strip seams."""
         return self.pieces[0] if len(self.pieces) == 1 else _without_straight(shapely.union_all(self.pieces))
 
 
@@ -63,28 +63,28 @@ def vectorise(
     provenance: Provenance | None = None,
     rows: int = 512,
 ) -> int:
-    """Writes the areas of a class map as 4-connected polygons with holes, in the map's own reference system.
+    """Writes the 4-connected regions of a class map as polygons with holes, in the map's CRS.
 
-    Columns are `class` (number), `name`, `area_m2` (of the written polygon, on the WGS 84 ellipsoid) and, with
-    confidences, `confidence` (their mean over the polygon's pixels; none where no pixel has one).
+    Columns are `class` (number), `name`, `area_m2` (of the written polygon, on the WGS 84 ellipsoid) and, with a
+    confidence raster, `confidence` (mean over the polygon's pixels; null where no pixel has one).
 
     Args:
-        path: a map that `map_scene` wrote: whole numbers, names in the tags CLASS_<number>.
-        target: .parquet (GeoParquet 1.1) or .gpkg; it appears when it is whole, and an older one stays until then.
-        confidence: a raster of confidences on the same grid, 0 to 1 by its band's scale.
-        names: classes to take; None for all.
-        minimum_area: in square metres; smaller areas are left out, and leave a gap.
-        simplify: metres that an outline may be moved to save vertices (of a map in degrees, metres of latitude); a
-            polygon stays valid, but neighbours no longer share their edge. 1 to 2 pixels smooth the stairs.
-        provenance: what the file says it comes from.
-        rows: of the map that are read at once.
+        path: a map written by `map_scene`: integer classes, names in the tags CLASS_<number>.
+        target: .parquet (GeoParquet 1.1) or .gpkg; written atomically, so that an older file stays until then.
+        confidence: a confidence raster on the same grid, 0 to 1 after its band's scale.
+        names: classes to include; None for all.
+        minimum_area: smallest polygon in square metres; smaller ones are dropped and leave a gap.
+        simplify: tolerance in metres (for a map in degrees, metres of latitude). Polygons stay valid, but neighbours
+            no longer share their edges. 1 to 2 pixels remove the staircase.
+        provenance: recorded in the file's metadata.
+        rows: rows of the map per strip.
 
     Returns:
         The number of polygons.
 
     Raises:
-        SceneError: the map or the confidences cannot be read, or do not lie on one grid.
-        ConfigError: another suffix, or a class that the map does not have.
+        SceneError: the map or the confidences cannot be read, or differ in grid.
+        ConfigError: unsupported suffix, or a class that the map does not have.
         OutputError: the file cannot be written.
 
     """
@@ -102,11 +102,11 @@ def vectorise(
 
 
 def class_polygons(path: str | Path, names: Sequence[str] | None = None) -> gpd.GeoDataFrame:
-    """The same in memory, for maps that are small.
+    """The polygons of `vectorise` in memory, for small maps.
 
     Args:
-        path: a map that `map_scene` wrote.
-        names: classes to take; None for all.
+        path: a map written by `map_scene`.
+        names: classes to include; None for all.
 
     Returns:
         A GeoDataFrame with `class` (number), `name` and `area_m2` (on the WGS 84 ellipsoid).
@@ -122,20 +122,20 @@ def class_polygons(path: str | Path, names: Sequence[str] | None = None) -> gpd.
 
 
 def areas_of(classes: ClassMap, numbers: Sequence[int] | None, rows: int) -> Iterator[Area]:
-    """Every area of a map once it is complete: when no pixel of it lies on the lower edge of what was read.
+    """Yields each area of a map as soon as it is complete, that is once no pixel of it lies on the strip's lower edge.
 
     Args:
         classes: an open map; confidences are summed where it has them.
-        numbers: classes to take; None for all.
-        rows: read at once.
+        numbers: classes to include; None for all.
+        rows: rows per strip.
 
     """
-    # The map is read in strips from top to bottom. Areas that reach the lower edge of a strip stay open; those of the
-    # next strip are joined to them where pixels of one class share a side across the seam. This is a graph whose nodes
-    # are open and new areas and whose edges are such sides: its connected components are the areas so far. A component
-    # without a pixel on the new lower edge can grow no more, and is complete.
+    # The map is read in strips from top to bottom. Areas on the lower edge of a strip stay open, and merge with areas
+    # of the next strip where pixels of one class share a side across the seam. In graph terms, the nodes are the open
+    # and the new areas, the edges are the shared sides, and each connected component is one area. A component without
+    # a pixel on the new lower edge cannot grow any more, and is complete.
     open_areas: list[Area] = []
-    edge = np.full(classes.shape[1], NONE)  # which of them reaches each pixel of the last row that was read
+    edge = np.full(classes.shape[1], NONE)  # (columns,) index in open_areas of each pixel of the last row read
     for window in classes.strips(rows):
         values = classes.read(window)
         if numbers is not None:
@@ -145,7 +145,8 @@ def areas_of(classes: ClassMap, numbers: Sequence[int] | None, rows: int) -> Ite
             _add_confidence(found, labels, classes.read_confidence(window))
         nodes = open_areas + found
         joined = _join(nodes, edge, labels[0] - 1 + len(open_areas), labels[0] > 0)
-        # Which components the last row reaches: they stay open, numbered anew from 0 for the next seam.
+        # Components that the last row reaches stay open and are renumbered from 0 for the next seam; after the last
+        # strip, none stays open.
         known = labels[-1] > 0
         reached = joined[labels[-1][known] - 1 + len(open_areas)]
         last = window.row_off + window.height == classes.shape[0]
@@ -163,8 +164,8 @@ def areas_of(classes: ClassMap, numbers: Sequence[int] | None, rows: int) -> Ite
 
 
 def _areas_in(values: npt.NDArray[np.int32], row: int) -> tuple[npt.NDArray[np.int32], list[Area]]:
-    """Labels from 1 (0: nothing), and the area of each label in their order."""
-    # scipy labels one class at a time, and rasterio then traces all labels in one go, whatever their class.
+    """(rows, columns) labels from 1 on, 0 for no class; and the area of each label, in order."""
+    # scipy labels the regions of one class at a time; rasterio then traces all labels in a single pass.
     labels = np.zeros(values.shape, dtype=np.int32)
     of_label: list[int] = []
     for value in np.unique(values[values != NONE]).tolist():
@@ -189,15 +190,16 @@ def _add_confidence(found: list[Area], labels: npt.NDArray[np.int32], confidence
 def _join(
     nodes: list[Area], above: npt.NDArray[np.int64], below: npt.NDArray[np.int64], known: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.int32]:
-    """The group of each node: those of one class that share a pixel side across the seam are in one.
+    """(nodes,) group number of each node: areas of one class that share a pixel side across the seam have the same.
 
     Args:
-        nodes: open areas, then those of the strip.
-        above: (columns,) the node of each pixel above the seam, or `NONE`.
-        below: (columns,) the node of each pixel below it, where there is one.
-        known: (columns,) where there is one.
+        nodes: the open areas, then the areas of the new strip.
+        above: (columns,) node of each pixel above the seam, or `NONE`.
+        below: (columns,) node of each pixel below the seam, meaningful where `known`.
+        known: (columns,) whether the pixel below the seam has a class.
 
     """
+    # Each pixel side between equal classes is an edge of a sparse graph over the nodes.
     meeting = np.flatnonzero(known & (above != NONE))
     value = np.array([node.value for node in nodes], dtype=np.int64)
     one, other = above[meeting], below[meeting]
@@ -208,7 +210,7 @@ def _join(
 
 
 def _without_straight(polygon: shapely.Polygon) -> shapely.Polygon:
-    """Without the vertices where no outline turns, which the seams left."""
+    """Drops the collinear vertices that the seams left in the outline."""
     rings = []
     for ring in (polygon.exterior, *polygon.interiors):
         corners = shapely.get_coordinates(ring)[:-1]
@@ -221,7 +223,7 @@ def _without_straight(polygon: shapely.Polygon) -> shapely.Polygon:
 def _frames(
     classes: ClassMap, names: Sequence[str] | None, minimum_area: float, simplify: float, rows: int
 ) -> Iterator[gpd.GeoDataFrame]:
-    """Batches of finished polygons; one that may be empty at least."""
+    """Batches of finished polygons; at least one, possibly empty, so that the file always has its columns."""
     crs = CRS.from_user_input(classes.crs.to_wkt())
     numbers = classes.numbers(names)
     batch = _Batch(classes, crs, minimum_area, simplify)
@@ -237,7 +239,7 @@ def _frames(
 
 @dataclass
 class _Batch:
-    """Finished areas and what becomes of them."""
+    """Finished areas waiting to be written, and how they become rows."""
 
     classes: ClassMap
     crs: CRS
@@ -246,9 +248,10 @@ class _Batch:
     areas: list[Area] = field(default_factory=list)
 
     def frame(self) -> gpd.GeoDataFrame:
-        """The areas as a frame in the map's reference system; then there are none."""
+        """Empties the batch into a frame in the map's CRS."""
         areas, self.areas = self.areas, []
-        # Areas are joined in pixels, where corners are whole numbers, and leave for the map's coordinates here.
+        # Pieces were joined in pixel coordinates, where corners are exact integers; only here do they become map
+        # coordinates. The minimum area applies before simplification, the reported area is that of the result.
         transform = self.classes.transform
         geometry = np.array([area.polygon() for area in areas], dtype=object)
         corners = shapely.get_coordinates(geometry)
@@ -272,6 +275,7 @@ class _Batch:
 
 
 def _simplified(geometry: npt.NDArray[Any], tolerance: float) -> npt.NDArray[Any]:
+    # A polygon that simplification makes invalid, empty or multipart keeps its exact outline.
     simple = shapely.simplify(geometry, tolerance, preserve_topology=True)
     sound = shapely.is_valid(simple) & ~shapely.is_empty(simple) & (shapely.get_type_id(simple) == 3)
     kept: npt.NDArray[Any] = np.where(sound, simple, geometry)

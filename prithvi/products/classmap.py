@@ -1,4 +1,4 @@
-"""A class map on disk, read in strips."""
+"""Class maps on disk, read strip by strip."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from prithvi.products.ellipsoid import PixelAreas
 from prithvi.scenes.grids import difference, grid_of
 
 GDAL_CACHE = 16_000_000
-"""Bytes of file blocks that GDAL keeps where a product is made or read from top to bottom."""
+"""GDAL block cache in bytes; small, since products read the map once from top to bottom."""
 NONE = -1
-"""What stands for no data in the classes that are read."""
+"""Value of nodata pixels in the arrays that `ClassMap.read` returns."""
 
 
 @dataclass(frozen=True)
 class ClassMap:
-    """An open class map."""
+    """An open class map, with its confidences if there are any."""
 
     path: Path
     raster: Any
     """An open rasterio dataset."""
     confidence: Any
-    """The dataset of confidences on its grid; None without."""
+    """The open confidence dataset on the same grid, or None."""
     titles: dict[int, str]
-    """Class number to name, as the map's tags say."""
+    """Class number to name, from the map's tags."""
     labels: dict[int, str] = field(default_factory=dict)
-    """The labels' value to name, as its tags say where the map has other numbers."""
+    """Label value to class name, from the tags LABEL_VALUE_<n>, where labels and map number the classes differently."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -54,15 +54,15 @@ class ClassMap:
         return transform
 
     def areas(self) -> PixelAreas:
-        """What its pixels measure on the ground."""
+        """The ground area of its pixels."""
         return PixelAreas(self.transform, self.crs, self.shape)
 
     def title(self, value: int) -> str:
-        """A class's name; its number where the map has no name for it."""
+        """Name of a class, or its number as text if it has no name."""
         return self.titles.get(value, str(value))
 
     def numbers(self, names: Sequence[str] | None) -> list[int] | None:
-        """The numbers of classes by name; None for all.
+        """Class numbers of the given names; None (all classes) for None.
 
         Raises:
             ConfigError: the map has no such class.
@@ -78,7 +78,7 @@ class ClassMap:
         return [known[name] for name in names]
 
     def read(self, window: Window) -> npt.NDArray[np.int32]:
-        """(rows, columns) class numbers, `NONE` where there are no data."""
+        """(rows, columns) class numbers, `NONE` at nodata pixels."""
         try:
             values: npt.NDArray[np.int32] = self.raster.read(1, window=window).astype(np.int32)
             values[self.raster.read_masks(1, window=window) == 0] = NONE
@@ -87,7 +87,7 @@ class ClassMap:
         return values
 
     def read_confidence(self, window: Window) -> npt.NDArray[np.float64]:
-        """(rows, columns) confidences by the band's scale, NaN where there are none."""
+        """(rows, columns) confidences after the band's scale and offset, NaN at nodata pixels."""
         try:
             values: npt.NDArray[np.float64] = self.confidence.read(1, window=window).astype(np.float64)
             values = values * self.confidence.scales[0] + self.confidence.offsets[0]
@@ -97,14 +97,14 @@ class ClassMap:
         return values
 
     def present(self, rows: int = 512) -> list[int]:
-        """The classes that have a name or a pixel, in order."""
+        """Sorted numbers of the classes that have a name or at least one pixel."""
         found = set(self.titles)
         for window in self.strips(rows):
             found.update(np.unique(self.read(window)).tolist())
         return sorted(found - {NONE})
 
     def strips(self, rows: int) -> Iterator[Window]:
-        """Windows of all columns, from top to bottom."""
+        """Full-width windows of up to `rows` rows, from top to bottom."""
         height, width = self.shape
         for row in range(0, height, rows):
             yield Window(0, row, width, min(rows, height - row))
@@ -112,10 +112,10 @@ class ClassMap:
 
 @contextmanager
 def open_classes(path: str | Path, confidence: str | Path | None = None) -> Iterator[ClassMap]:
-    """Opens a class map, and a raster of confidences on the same grid.
+    """Opens a class map and, optionally, a confidence raster on the same grid.
 
     Raises:
-        SceneError: one cannot be read, is no class map, has no place, or lies on another grid than the other.
+        SceneError: a file cannot be read, is not a class map, has no CRS, or the two grids differ.
 
     """
     with ExitStack() as stack:
@@ -137,7 +137,7 @@ def open_classes(path: str | Path, confidence: str | Path | None = None) -> Iter
 
 
 def classes_of(tags: Mapping[str, str]) -> tuple[dict[int, str], dict[int, int]]:
-    """Class number to name (`CLASS_<n>`), and to the value in the labels where that is another (`LABEL_VALUE_<n>`)."""
+    """Class number to name (tags CLASS_<n>), and class number to label value where they differ (LABEL_VALUE_<n>)."""
     found: dict[str, dict[int, str]] = {}
     for start in ("CLASS_", "LABEL_VALUE_"):
         numbers = {key.removeprefix(start): text for key, text in tags.items() if key.startswith(start)}
@@ -147,7 +147,7 @@ def classes_of(tags: Mapping[str, str]) -> tuple[dict[int, str], dict[int, int]]
 
 
 def mapped_areas(path: str | Path, rows: int = 256) -> dict[str, float]:
-    """Square metres of every class of a map on the WGS 84 ellipsoid; a class without a pixel has 0.
+    """Area of each class of a map by name, in square metres on the WGS 84 ellipsoid; 0 for a class without pixels.
 
     Raises:
         SceneError: the map cannot be read.
@@ -158,6 +158,7 @@ def mapped_areas(path: str | Path, rows: int = 256) -> dict[str, float]:
         pixels = classes.areas()
         for window in classes.strips(rows):
             values = classes.read(window)
+            # Nodata is -1: shifted by one, it falls into bin 0, which is dropped.
             areas = pixels.window(window.row_off, 0, *values.shape)
             sums = np.bincount(values.ravel() + 1, weights=areas.ravel())
             for value in np.flatnonzero(sums[1:]).tolist():

@@ -1,6 +1,6 @@
-"""Areas on the WGS 84 ellipsoid, of geometries and of pixels in any coordinate reference system.
+"""Areas on the WGS 84 ellipsoid, of geometries and of pixels in any CRS.
 
-Longitude and latitude go to the ellipsoid's cylindrical equal-area plane, where an area is what a ruler says.
+Coordinates are projected to the ellipsoid's cylindrical equal-area plane, where planar areas are areas on the ground.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ Floats = npt.NDArray[np.float64]
 
 
 def geometry_areas(geometries: npt.NDArray[Any], crs: Any) -> Floats:
-    """Square metres of polygons.
+    """(n,) areas of polygons in square metres.
 
-    Edges are followed as they lie in `crs`, in steps of a kilometre, which a straight line on the ground leaves by
-    centimetres. A polygon around a pole is beyond it.
+    Edges are straight in `crs`, and are densified to steps of about 1 km before projection, which leaves errors of
+    centimetres across an edge. Polygons that contain a pole are not supported.
 
     Args:
         geometries: (n,) shapely polygons.
-        crs: theirs, whatever pyproj takes.
+        crs: their CRS, in any form that pyproj accepts.
 
     """
     crs = CRS.from_user_input(crs)
@@ -43,20 +43,21 @@ def geometry_areas(geometries: npt.NDArray[Any], crs: Any) -> Floats:
 
 
 class PixelAreas:
-    """Square metres of the pixels of a raster.
+    """Areas of the pixels of a raster in square metres.
 
-    They are taken from pixels five kilometres apart, and those between are interpolated (to about 1 in 5 million).
+    They are computed at pixels 5 km apart and interpolated between them (relative error about 2e-7).
 
     Args:
-        transform: of the raster.
-        crs: of the raster, whatever pyproj takes.
+        transform: affine transform of the raster.
+        crs: CRS of the raster, in any form that pyproj accepts.
         shape: (rows, columns) of the raster.
 
     """
 
     def __init__(self, transform: Affine, crs: Any, shape: tuple[int, int]) -> None:
         self.transform, self.crs = transform, CRS.from_user_input(crs)
-        # Pixel areas change slowly: they are computed at nodes some 5 km apart, the last row and column included.
+        # Pixel areas vary slowly, so a coarse lattice of nodes about 5 km apart is enough. It includes the last row and
+        # column, so that nothing is extrapolated.
         step = 5 * step_of(self.crs)
         sizes = (np.hypot(transform.b, transform.e), np.hypot(transform.a, transform.d))
         self.nodes = [
@@ -65,10 +66,10 @@ class PixelAreas:
         ]
 
     def window(self, row: int, column: int, rows: int, columns: int) -> Floats:
-        """(rows, columns) areas from `row` and `column` on."""
+        """(rows, columns) areas of the window that begins at `row` and `column`."""
         across, left, right = _between(self.nodes[1], np.arange(column, column + columns))
         down, above, below = _between(self.nodes[0], np.arange(row, row + rows))
-        # Between nodes they are interpolated bilinearly, from those rows of nodes alone that this window needs.
+        # Bilinear interpolation between nodes; only the rows of nodes around this window are computed.
         known = self._exact(*np.meshgrid(self.nodes[0][above[0] : below[-1] + 1], self.nodes[1], indexing="ij"))
         above, below = above - above[0], below - above[0]
         lines = known[above] * (1 - down[:, None]) + known[below] * down[:, None]
@@ -76,7 +77,8 @@ class PixelAreas:
         return areas
 
     def _exact(self, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> Floats:
-        """Areas of single pixels, by their corners."""
+        """Areas of individual pixels from their four projected corners."""
+        # Shoelace formula for a quadrilateral: half the cross product of its diagonals.
         down, across = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 0])
         x, y = to_places(self.transform, columns[..., None] + across, rows[..., None] + down)
         first = np.repeat(np.arange(0, x.size, 4), 4)
@@ -87,27 +89,27 @@ class PixelAreas:
 
 
 def to_places(transform: Affine, column: npt.NDArray[Any], row: npt.NDArray[Any]) -> tuple[Floats, Floats]:
-    """Pixel corners as coordinates, summed in the order that GDAL has."""
+    """Map coordinates (x, y) of pixel corners, added in GDAL's order so that results agree to the last bit."""
     x: Floats = transform.c + column * transform.a + row * transform.b
     y: Floats = transform.f + column * transform.d + row * transform.e
     return x, y
 
 
 def step_of(crs: CRS) -> float:
-    """About a kilometre in the units of a coordinate reference system."""
+    """About 1 km in the units of a CRS (0.01 degrees if it is geographic)."""
     unit = crs.axis_info[0].unit_conversion_factor if crs.axis_info else 1.0
     return 0.01 if crs.is_geographic else 1000 / (unit or 1.0)
 
 
 def metres_of(crs: CRS) -> float:
-    """Units of a coordinate reference system in a metre; of degrees, those of latitude."""
+    """CRS units per metre; for a geographic CRS, degrees of latitude per metre."""
     return step_of(crs) / (1111.95 if crs.is_geographic else 1000)
 
 
 def _between(
     nodes: npt.NDArray[np.int64], places: npt.NDArray[np.int64]
 ) -> tuple[Floats, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """How far (0 to 1) each place lies between two nodes, and the indices of the two."""
+    """Interpolation weight (0 to 1) of each place between its two nodes, and the indices of the nodes."""
     after = np.clip(np.searchsorted(nodes, places, side="right"), 1, max(1, len(nodes) - 1))
     before = after - 1
     after = np.minimum(after, len(nodes) - 1)
@@ -115,9 +117,18 @@ def _between(
 
 
 def _equal_area(crs: CRS, x: Floats, y: Floats, first: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
-    """Metres on the equal-area plane; `first`: where each point's shape begins, so that none is torn at 180 degrees."""
-    # Every point's longitude is brought within half a turn of its shape's first. The plane's height is Snyder's q
-    # (Map Projections, USGS 1395, equation 3-12): areas on it are those on the ellipsoid.
+    """Projects points to the equal-area plane, in metres.
+
+    Args:
+        crs: CRS of the points.
+        x: (n,) coordinates, longitude first.
+        y: (n,) coordinates.
+        first: (n,) index of the first point of each point's shape.
+
+    """
+    # Longitudes are unwrapped to within 180 degrees of the first point of their shape, so that no shape is torn at the
+    # antimeridian. The ordinate is Snyder's q (Map Projections, USGS Professional Paper 1395, equation 3-12), which
+    # makes planar areas equal to areas on the ellipsoid.
     longitude, latitude = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(x, y)
     near = x if crs.is_geographic else longitude[first]
     longitude = longitude + 360 * np.round((near - longitude) / 360)

@@ -1,4 +1,4 @@
-"""A map and the files beside it as one STAC item, so that others find it, read it and see where it comes from.
+"""A STAC item of a map and its sidecar files, so that others can find the map, read it and see its provenance.
 
 STAC 1.1 with the extensions Projection 2.0.0, Raster 1.1.0, Classification 1.1.0 and Processing 1.1.0.
 """
@@ -34,7 +34,7 @@ PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
 RASTER = "https://stac-extensions.github.io/raster/v1.1.0/schema.json"
 PROCESSING = "https://stac-extensions.github.io/processing/v1.1.0/schema.json"
 LEVEL = "L4"
-"""Processing level of what a model makes of lower levels."""
+"""Processing level of model output derived from lower levels."""
 ASSETS = {
     "classes": ("Most likely class", "data"),
     "value": ("Predicted quantity", "data"),
@@ -44,7 +44,7 @@ ASSETS = {
     "zones": ("Areas by zone", "data"),
     "style": ("Style for QGIS", "style"),
 }
-"""What can stand beside a map: title and role."""
+"""Assets of a map by name: title and role."""
 _TYPES = {
     ".parquet": "application/vnd.apache.parquet", ".gpkg": "application/geopackage+sqlite3",
     ".fgb": "application/vnd.flatgeobuf", ".geojson": "application/geo+json", ".json": "application/json",
@@ -61,25 +61,28 @@ def map_item(
     assets: Mapping[str, str | Path] | None = None,
     folder: Path | None = None,
 ) -> pystac.Item:
-    """The STAC item of a map's products, as it would be written beside them.
+    """The STAC item of a map and its products, not yet written.
 
     Args:
-        path: the map: of classes (tags CLASS_<n>, colour table) or of a quantity. Place, grid, nodata, units and
-            classes are read from it. The item has its name.
-        provenance: what made it, out of what. Inputs that are STAC items, or have one beside them, and the model
-            folder's `item.json` become `derived_from`; other inputs on a server become `via`.
-        dates: of the scene, in any order; days or times, those without a zone in UTC.
-        assets: what else was made, by the names in `ASSETS`.
-        folder: where all of it is going to lie, if not where it lies.
+        path: a class map (tags CLASS_<n>, colour table) or a map of a quantity. Footprint, grid, nodata, units and
+            classes are read from it; its stem is the item's id.
+        provenance: model and inputs of the map. Inputs that are STAC items or have one as a sidecar, and the model
+            folder's `item.json`, become `derived_from` links; other remote inputs become `via` links.
+        dates: acquisition dates or times of the scene, in any order; UTC unless they state a time zone.
+        assets: the other products, keyed by the names in `ASSETS`.
+        folder: final folder of map and products, if they will be moved there after the item is made.
 
     Returns:
-        The item, addresses relative to its own, which is beside the map.
+        The item, with hrefs relative to its own address beside the map.
 
     Raises:
-        ConfigError: no dates, an asset of an unknown name or one that is not there.
-        SceneError: the map cannot be read or has no place.
+        ConfigError: no dates, an unknown asset name, or a missing asset file.
+        SceneError: the map cannot be read or has no CRS.
 
     """
+    # Two addresses: `home`, where the item is while products are made in a work folder, and `later`, where it will be.
+    # Assets move along with the item, so their hrefs are relative to `home`; inputs and model stay where they are, so
+    # theirs are relative to `later`.
     path, beside = Path(path), {name: Path(file) for name, file in (assets or {}).items()}
     when = _times(path, dates)
     _check_assets(path, beside)
@@ -120,11 +123,12 @@ def write_item(
     assets: Mapping[str, str | Path] | None = None,
     folder: Path | None = None,
 ) -> Path:
-    """Writes the item beside the map, `<stem>.json`, whole or not at all; see `map_item`.
+    """Writes the item of `map_item`, with the same arguments, to `<stem>.json` beside the map, atomically.
 
     Raises:
-        ConfigError, SceneError: see `map_item`.
-        OutputError: it cannot be written.
+        ConfigError: no dates, an unknown asset name, or a missing asset file.
+        SceneError: the map cannot be read or has no CRS.
+        OutputError: the item cannot be written.
 
     """
     item = map_item(path, provenance=provenance, dates=dates, assets=assets, folder=folder)
@@ -133,7 +137,7 @@ def write_item(
 
 
 def times_of(scene: xr.DataArray) -> list[dt.datetime]:
-    """The dates of a scene, in UTC; empty where it has none."""
+    """Acquisition times of a scene in UTC; empty if it has none."""
     if "time" not in scene.coords:
         return []
     seconds = np.atleast_1d(scene["time"].values).astype("datetime64[s]")
@@ -141,7 +145,7 @@ def times_of(scene: xr.DataArray) -> list[dt.datetime]:
 
 
 def _times(path: Path, dates: Sequence[dt.date]) -> list[dt.datetime]:
-    """The distinct times, oldest first."""
+    """The distinct times in UTC, oldest first."""
     if not dates:
         raise ConfigError(f"{path}: a STAC item needs the scene's date, and none is known: give the scene its dates.")
     times = set()
@@ -162,7 +166,7 @@ def _check_assets(path: Path, beside: Mapping[str, Path]) -> None:
 
 
 def _classes(raster: DatasetReader) -> list[ClassEntry]:
-    """The classes that a map tells of, colour empty where it has no colour table."""
+    """Classes in a map's tags; `color` is empty without a colour table."""
     named, labels = classes_of(raster.tags())
     colors: dict[int, tuple[int, ...]] = {}
     with suppress(ValueError):  # no colour table
@@ -182,7 +186,8 @@ def _grid(raster: DatasetReader) -> dict[str, Any]:
     """Fields of the projection extension."""
     crs, transform, (rows, columns) = raster.crs, raster.transform, raster.shape
     authority = crs.to_authority()
-    # A CRS that only resembles one with a code keeps its own words.
+    # to_authority also reports a code for a CRS that merely resembles it: only an equal CRS is given by its code, any
+    # other one in full as WKT2.
     exact = authority is not None and rasterio.CRS.from_authority(*authority) == crs
     xs, ys = zip(*(transform @ corner for corner in ((0, 0), (columns, 0), (0, rows), (columns, rows))), strict=True)
     return {
@@ -195,7 +200,7 @@ def _grid(raster: DatasetReader) -> dict[str, Any]:
 
 
 def _told(provenance: Provenance, home: Path) -> dict[str, Any]:
-    """What made the map, as properties; what is not known has none."""
+    """Properties of the provenance; unknown facts are left out."""
     name, _, version = provenance.software.partition(" ")
     model = _model_item(provenance)
     told: dict[str, Any] = {
@@ -226,7 +231,7 @@ def _asset(name: str, file: Path, home: Path) -> pystac.Asset:
 
 
 def _band(raster: DatasetReader, number: int) -> dict[str, Any]:
-    """A band as the raster extension has it, and its name."""
+    """A band object of the raster extension, with the band's name."""
     index = number - 1
     nodata = raster.nodatavals[index]
     band = {
@@ -247,8 +252,10 @@ def _number(value: float) -> float | int | str:
 
 
 def _sources(provenance: Provenance, home: Path) -> list[pystac.Link]:
-    """What the map was made of, as links."""
+    """Links to the inputs and to the model."""
     links = []
+    # A remote address that looks like a STAC item is linked as one, without being fetched. A local input is linked only
+    # if it is an item or has one as a sidecar.
     for source in provenance.inputs:
         parts = urlparse(source)
         if parts.scheme in ("http", "https", "s3", "gs"):
@@ -268,7 +275,7 @@ def _sources(provenance: Provenance, home: Path) -> list[pystac.Link]:
 
 
 def _beside(source: Path) -> list[Path]:
-    """Where the item of a file could be: itself, or beside it."""
+    """Candidate paths of the STAC item of a file: the file itself, or its .json sidecar."""
     return [source, source.with_suffix(".json")] if source.name else []
 
 
@@ -286,6 +293,6 @@ def _is_item(file: Path) -> bool:
 
 
 def _href(file: Path, home: Path) -> str:
-    """Relative to the item, so that the folder can be moved."""
+    """Href relative to the item's folder, so that the folder can be moved."""
     relative = Path(os.path.relpath(file.resolve(), home.resolve().parent)).as_posix()
     return relative if relative.startswith("../") else f"./{relative}"

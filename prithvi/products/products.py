@@ -1,4 +1,4 @@
-"""The files beside a map: confidence, probabilities, polygons, zones, a STAC item, a QGIS style."""
+"""The products that go with a map: confidence, probabilities, polygons, zones, a STAC item, a QGIS style."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ VECTORS = ("parquet", "gpkg")
 
 @dataclass(frozen=True)
 class Products:
-    """Which files to write beside a map."""
+    """The products to write beside a map."""
 
     confidence: bool = False
-    """STEM_confidence.tif: the probability of the chosen class, by the model's fitted temperature."""
+    """Write STEM_confidence.tif: probability of the predicted class, after temperature scaling."""
     probabilities: str | None = None
-    """`uint8` or `float32`: STEM_probabilities.tif, a band a class."""
+    """`uint8` or `float32`: write STEM_probabilities.tif of this data type, one band per class."""
     polygons: str | None = None
-    """`parquet` or `gpkg`: STEM.parquet, the areas of each class."""
+    """`parquet` or `gpkg`: write STEM.parquet or STEM.gpkg, polygons of the classes."""
     minimum_area: float = 0.0
-    """Polygons below it are left out, in square metres."""
+    """Smallest polygon in square metres."""
     simplify: float = 0.0
-    """Distance by which their outlines may be off, in metres."""
+    """Simplification tolerance of polygons in metres."""
     zones: Path | None = None
-    """Areas of each class in each feature of this file: STEM_zones.csv and .parquet."""
+    """Vector file of zones: write STEM_zones.csv and STEM_zones.parquet, the area of each class in each zone."""
     item: bool = False
-    """STEM.json, a STAC item."""
+    """Write STEM.json, a STAC item."""
     style: bool = False
-    """STEM.qml for QGIS."""
+    """Write STEM.qml, a QGIS style."""
 
     @property
     def needs_confidence(self) -> bool:
-        """Whether it is computed, to be kept or to be averaged over polygons and zones."""
+        """Whether confidences must be computed, as a product or to be averaged over polygons and zones."""
         return self.confidence or self.polygons is not None or self.zones is not None
 
     def check(self, model: Mappable, scene: xr.DataArray) -> None:
-        """Whether a model and a scene have what they are made of, so that no long run fails at its end.
+        """Checks that these products can be made of a model and a scene, before a long run rather than after it.
 
         Raises:
-            ConfigError: another kind of file, or classes are asked of a model of a quantity.
+            ConfigError: an unknown format, or class products requested of a regression model.
             DatasetError: the zones cannot be read.
-            SceneError: zones are asked of a rotated scene.
+            SceneError: zones requested of a rotated scene.
 
         """
         for value, options in ((self.probabilities, ("uint8", "float32")), (self.polygons, VECTORS)):
@@ -72,12 +72,12 @@ class Products:
                 )
 
     def files(self, path: Path, model: Mappable, dated: bool) -> tuple[Path, ...]:
-        """The files beside a map.
+        """Paths of the products of a map, its .aux.xml sidecar included.
 
         Args:
-            path: of the map.
-            model: what makes it.
-            dated: whether the scene has a date.
+            path: path of the map.
+            model: the model that makes the map.
+            dated: whether the scene has a date, which a STAC item needs.
 
         """
         ends = {
@@ -92,22 +92,22 @@ class Products:
 def write_products(
     made: Sequence[Path], folder: Path, wanted: Products, model: Mappable, scene: xr.DataArray, origin: Provenance
 ) -> tuple[str, ...]:
-    """Makes the files beside a map in its folder, and takes away the confidence if nobody asked to keep it.
+    """Writes the requested products beside a map, and deletes the confidence raster unless it was requested.
 
     Args:
-        made: the rasters, the map first.
-        folder: where they are going to lie.
-        wanted: which files.
-        model: that made the map.
-        scene: what it was made of.
-        origin: written to the files as where they come from.
+        made: the rasters so far, the map first.
+        folder: final folder of the products.
+        wanted: the products to write.
+        model: the model that made the map.
+        scene: the scene that was mapped.
+        origin: provenance to record in each file.
 
     Returns:
-        What could not be made, and why.
+        Notes on products that could not be made, with the reason.
 
     """
-    # All of it is made in the work folder, beside the rasters. Polygons and zones average the confidence, so that it is
-    # there for them and goes afterwards, unless it was asked for.
+    # Everything is made in the work folder beside the rasters. Polygons and zones average the confidence raster, so it
+    # exists for them even if it is not a requested product, and is deleted after they are done.
     path, notes = made[0], []
     by_name = {file.stem.removeprefix(path.stem).lstrip("_"): file for file in made}
     confidence = by_name.get("confidence")
@@ -147,8 +147,9 @@ def write_products(
 
 
 def _range(path: Path) -> tuple[float, float]:
-    """What most values of a quantity lie between; of one value everywhere, a range above it."""
+    """Colour limits of a quantity: its 2nd and 98th percentiles, or a small range above a constant value."""
     with rasterio.open(path) as raster:
+        # A decimated read of at most 1024 pixels a side is enough for percentiles, and bounds time and memory.
         shape = [max(1, size * 1024 // max(1024, *raster.shape)) for size in raster.shape]
         values = raster.read(1, out_shape=tuple(shape), masked=True)
     known = values.compressed()

@@ -1,4 +1,4 @@
-"""Where a result comes from, as it stands in every file."""
+"""Provenance of a result, as recorded in every file that is written."""
 
 from __future__ import annotations
 
@@ -12,46 +12,46 @@ import prithvi
 from prithvi.modelio.predictor import Mappable
 
 LEFT_OUT = "PRITHVI_LEFT_OUT"
-"""The tag of `Provenance.left_out`."""
+"""Tag that holds `Provenance.left_out`."""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What made a file, and out of what."""
+    """The model, inputs and command behind a file."""
 
     model: str
     weights_sha256: str = ""
     inputs: tuple[str, ...] = ()
-    """Files, addresses or ids of what was mapped."""
+    """Paths, URLs or ids of the input scenes."""
     command: str = ""
-    """What was typed, or the function that was called."""
+    """The command line, or the function that was called."""
     accepted: tuple[str, ...] = ()
-    """What the user let pass (`nir_broad`)."""
+    """Deviations from the model's contract that the user accepted, such as `nir_broad`."""
     model_folder: str = ""
-    """Where the model's own record lies."""
+    """Folder of the model, which holds its own STAC item."""
     left_out: str = ""
-    """How many pixels were taken as missing that nobody declares so, and why."""
+    """Number of pixels treated as missing without a declared nodata value, and why."""
     software: str = f"prithvi {prithvi.__version__}"
 
     @classmethod
     def of(cls, model: Mappable, scene: xr.DataArray, command: str = "") -> Provenance:
-        """Of a model's result on a scene, see `of_scene`.
+        """Provenance of a model's result on a scene.
 
         Args:
-            model: with its name and the hash of its weights.
-            scene: what it was run on.
-            command: what was typed.
+            model: the model; its name, weights hash and folder are recorded.
+            scene: a scene from `prithvi.scenes.conform`; its `source` and `accepted` attributes are recorded.
+            command: the command line, or the function that was called.
 
         """
         return cls(model.name, model.sha256, model_folder=model.folder).of_scene(scene, command)
 
     def of_scene(self, scene: xr.DataArray, command: str, inputs: Sequence[str] = ()) -> Provenance:
-        """The same for a scene.
+        """A copy of this provenance with the inputs of a scene.
 
         Args:
-            scene: what `prithvi.scenes.conform` gives; its `source` and `accepted` are taken.
-            command: what was typed, or the function that was called.
-            inputs: what it was made of, if that is more than the scene's source.
+            scene: a scene from `prithvi.scenes.conform`; its `source` and `accepted` attributes are recorded.
+            command: the command line, or the function that was called.
+            inputs: the inputs, if there are more than the scene's `source`.
 
         """
         source, accepted = str(scene.attrs.get("source", "")), tuple(map(str, scene.attrs.get("accepted", ())))
@@ -59,7 +59,7 @@ class Provenance:
 
     @classmethod
     def from_tags(cls, tags: Mapping[str, Any]) -> Provenance:
-        """Out of what `tags` gave."""
+        """Reads back what `tags` wrote; the model folder is not stored, and `software` is the running version."""
         inputs, accepted = str(tags.get("PRITHVI_INPUT", "")), str(tags.get("PRITHVI_ACCEPTED", ""))
         return cls(
             str(tags.get("PRITHVI_MODEL", "")), str(tags.get("PRITHVI_WEIGHTS_SHA256", "")),
@@ -68,7 +68,7 @@ class Provenance:
         )  # fmt: skip
 
     def tags(self) -> dict[str, str]:
-        """As a file's tags; what is not known has none."""
+        """Tags for a file; unknown facts are left out."""
         tags = {
             "PRITHVI_MODEL": self.model, "PRITHVI_WEIGHTS_SHA256": self.weights_sha256,
             "PRITHVI_SOFTWARE": self.software, "PRITHVI_INPUT": ", ".join(self.inputs),

@@ -1,4 +1,4 @@
-"""A map's colours for QGIS, which takes them from a .qml of the map's name."""
+"""QGIS styles of maps; QGIS applies a .qml sidecar with the map's stem by itself."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from prithvi.modelio.predictor import ClassEntry
 from prithvi.products.provenance import Provenance
 
 RAMP = ("00224E", "123570", "3B496C", "575D6D", "707173", "8A8678", "A59C74", "C3B369", "E1CC55", "FEE838")
-"""cividis (Nuñez, Anderton and Renslow 2018, doi:10.1371/journal.pone.0199239), even steps: its lightness rises all
-the way, and it looks the same to those who do not tell red from green."""
+"""cividis at even steps (Nuñez, Anderton and Renslow 2018, doi:10.1371/journal.pone.0199239): lightness increases
+monotonically, and it reads the same with red-green colour blindness."""
 
 
 def write_style(
@@ -26,27 +26,26 @@ def write_style(
     unit: str = "",
     provenance: Provenance | None = None,
 ) -> Path:
-    """Writes `<stem>.qml` beside a map: its classes with colours and names, or a ramp of colours over a range.
+    """Writes `<stem>.qml` beside a map: a palette of classes, or a colour ramp over the range of a quantity.
 
-    Pixels without data are transparent, as the map's own nodata says; values beyond the range have the colour of its
-    end.
+    Nodata pixels of the map are transparent; values beyond the limits take the colour at that end of the ramp.
 
     Args:
         path: the map.
-        classes: of a class map.
-        limits: of a quantity, lowest and highest value of the ramp, in its own unit (after the file's scale).
-        unit: of the quantity, for the legend.
-        provenance: kept in the layer's properties.
+        classes: classes of a class map, with names and colours.
+        limits: lowest and highest value of the ramp for a quantity, in its unit (after the file's scale).
+        unit: unit of the quantity, for the legend.
+        provenance: recorded in the layer's custom properties.
 
     Raises:
-        ConfigError: neither classes nor a range, both of them, or a range that does not rise.
+        ConfigError: neither classes nor limits, both of them, or limits that do not increase.
         OutputError: the file cannot be written.
 
     """
     path = Path(path)
     if bool(classes) == (limits is not None):
         raise ConfigError(f"{path}: a style is of classes or of the limits of a quantity: give one of them.")
-    # QGIS's own attributes and their order are those that it writes itself (3.22).
+    # Elements, attributes and their order follow the files that QGIS 3.22 itself writes.
     root = Element("qgis", version="3.22.0", styleCategories="AllStyleCategories", hasScaleBasedVisibilityFlag="0")
     if provenance is not None:
         _properties(root, provenance)

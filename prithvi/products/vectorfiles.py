@@ -1,4 +1,4 @@
-"""Vector files written batch by batch: GeoParquet and GeoPackage."""
+"""GeoParquet and GeoPackage files written batch by batch, in constant memory."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ SUFFIXES = (".parquet", ".gpkg")
 
 
 class GeoPackage:
-    """One layer named after the file; the tags are the metadata of the file and of the layer.
+    """A GeoPackage with one layer, named after the file; tags become metadata of file and layer.
 
     Args:
-        path: the file, which does not exist yet.
-        tags: that it carries.
+        path: the file, which must not exist yet.
+        tags: metadata to record.
 
     """
 
@@ -37,7 +37,7 @@ class GeoPackage:
         self.path, self.tags = path, tags
 
     def write(self, frame: gpd.GeoDataFrame) -> None:
-        """Appends a batch; the first one, which may be empty, settles columns and reference system."""
+        """Appends a batch; the first one, which may be empty, determines columns and CRS."""
         begun = self.path.exists()
         told = {} if begun else {"layer_metadata": dict(self.tags), "dataset_metadata": dict(self.tags)}
         kinds = set(frame.geom_type) or {"Polygon"}
@@ -45,15 +45,15 @@ class GeoPackage:
         pyogrio.write_dataframe(frame, self.path, driver="GPKG", append=begun, geometry_type=kind, **told)
 
     def close(self) -> None:
-        """Every batch leaves a whole file."""
+        """Does nothing: the file is complete after every batch."""
 
 
 class GeoParquet:
-    """GeoParquet 1.1: geometry as WKB, a box beside each so that readers can skip, a batch a row group, zstd.
+    """A GeoParquet 1.1 file: WKB geometry, a bounding-box column to filter by, one row group per batch, zstd.
 
     Args:
-        path: the file, which does not exist yet.
-        tags: that it carries.
+        path: the file, which must not exist yet.
+        tags: key-value metadata to record.
 
     """
 
@@ -66,7 +66,7 @@ class GeoParquet:
         self.box = "bbox"
 
     def write(self, frame: gpd.GeoDataFrame) -> None:
-        """Appends a batch as a row group; the first one, which may be empty, settles columns and reference system."""
+        """Appends a batch as a row group; the first one, which may be empty, determines columns and CRS."""
         if self.file is None and "bbox" in frame:
             self.box = "geometry_bbox"
         table = _table(frame, self.box)
@@ -80,7 +80,8 @@ class GeoParquet:
             self.bounds = [*np.fmin(low, bounds[:2]).tolist(), *np.fmax(high, bounds[2:]).tolist()]
 
     def close(self) -> None:
-        """Finishes the file."""
+        """Writes the `geo` metadata and closes the file."""
+        # Geometry types and total bounds are known only now, so the metadata goes into the footer at the end.
         if self.file is None:
             return
         file, self.file = self.file, None
@@ -104,11 +105,11 @@ class GeoParquet:
 
 @contextmanager
 def new_vector_file(path: str | Path, tags: Mapping[str, str] | None = None) -> Iterator[GeoPackage | GeoParquet]:
-    """A writer by the suffix of `path`.
+    """A writer for `path`, chosen by its suffix; the file appears only when complete.
 
     Raises:
-        ConfigError: another suffix than .parquet or .gpkg.
-        OutputError: it cannot be written.
+        ConfigError: the suffix is neither .parquet nor .gpkg.
+        OutputError: the file cannot be written.
 
     """
     path = Path(path)
@@ -124,14 +125,14 @@ def new_vector_file(path: str | Path, tags: Mapping[str, str] | None = None) -> 
 
 
 def read_places(path: str | Path, what: str) -> gpd.GeoDataFrame:
-    """The features of a vector file, of which there must be some, with a place.
+    """The features of a vector file, which must have at least one feature and a CRS.
 
     Args:
         path: the file.
-        what: it is read as, for the message.
+        what: role of the file in error messages, such as "zones".
 
     Raises:
-        DatasetError: it cannot be read, has no features or no coordinate reference system.
+        DatasetError: the file cannot be read, or has no features or no CRS.
 
     """
     frame = read_vectors(path, what)
@@ -143,10 +144,10 @@ def read_places(path: str | Path, what: str) -> gpd.GeoDataFrame:
 
 
 def check_suffix(path: Path) -> None:
-    """Refuses a file that no writer is for.
+    """Checks that there is a writer for the suffix of a file.
 
     Raises:
-        ConfigError: another suffix than .parquet or .gpkg.
+        ConfigError: the suffix is neither .parquet nor .gpkg.
 
     """
     if path.suffix.lower() not in SUFFIXES:
@@ -154,9 +155,9 @@ def check_suffix(path: Path) -> None:
 
 
 def _table(frame: gpd.GeoDataFrame, beside: str) -> pa.Table:
-    """Attributes, geometry as WKB and its box in the column `beside`."""
-    # geopandas writes whole files; batches need the table itself: attributes, geometry as WKB, and its box as a struct,
-    # whose statistics let readers skip row groups (GeoParquet 1.1, "covering").
+    """Arrow table of attributes and WKB geometry, with bounding boxes in the column `beside`."""
+    # geopandas only writes whole files, so batches are converted here. The bounding box is a struct column, whose
+    # min/max statistics let readers skip row groups (GeoParquet 1.1, "covering").
     table = pa.Table.from_pandas(frame.drop(columns=frame.geometry.name), preserve_index=False)
     geometry = frame.geometry.to_numpy()
     table = table.append_column("geometry", pa.array(shapely.to_wkb(geometry).tolist(), pa.binary()))

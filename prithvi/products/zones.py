@@ -1,4 +1,4 @@
-"""What of each class lies in each zone."""
+"""Zonal statistics: the area of each class in each zone."""
 
 from __future__ import annotations
 
@@ -26,37 +26,37 @@ from prithvi.products.vectorfiles import new_vector_file, read_places
 from prithvi.scenes.polygons import mend, near_longitudes, sound, unwrapped
 
 CELLS = 2_000_000
-"""Pixels of a zone that are looked at together."""
+"""Upper limit of the pixels that exactextract holds in memory at once."""
 FINE = 2.0**24
-"""Places within a pixel that corners of zones are rounded to, so that those on a pixel's corner lie exactly there:
-exactextract loses whole pixels where an edge passes a corner by the last digit of a degree."""
+"""Zone vertices are rounded to 1 / FINE of a pixel, so that a vertex on a pixel corner lies on it exactly:
+exactextract loses whole pixels where an edge misses a corner by rounding in the last digit of a degree."""
 OWN = ("class", "name", "area_m2", "share", "confidence", "without_data_m2")
-"""Columns of the result that are ours."""
+"""Columns that the result adds to those of the zones."""
 
 
 def area_by_zone(
     path: str | Path, zones: str | Path | gpd.GeoDataFrame, *, confidence: str | Path | None = None
 ) -> gpd.GeoDataFrame:
-    """Square metres of every class in every zone, on the WGS 84 ellipsoid; pixels on an outline count by their part.
+    """Area of every class in every zone in square metres on the WGS 84 ellipsoid; edge pixels count fractionally.
 
     Args:
-        path: a map that `map_scene` wrote.
-        zones: a file of polygons in any vector format and reference system, or a frame of them.
-        confidence: a raster of confidences on the map's grid, 0 to 1 by its band's scale.
+        path: a map written by `map_scene`.
+        zones: polygons in any vector format and CRS, or a GeoDataFrame of them.
+        confidence: a confidence raster on the map's grid, 0 to 1 after its band's scale.
 
     Returns:
-        A row for each zone and each class of the map, also where a zone has none of it. Columns are the zone's own (one
-        that is called like one of ours becomes `zone_<name>`), then `class` (number), `name`, `area_m2`, `share` (of
-        the zone's mapped area; none where nothing is mapped), with confidences `confidence` (their mean by area; none
-        where the class does not occur), `without_data_m2` (of the whole zone: where the map has no data or does not
-        reach), and the zone's geometry as it was.
+        One row per zone and class of the map, also where the class does not occur in the zone. Columns are those of
+        the zones (a name that clashes with ours becomes `zone_<name>`), then `class` (number), `name`, `area_m2`,
+        `share` (of the zone's mapped area; null where nothing is mapped), with a confidence raster `confidence`
+        (area-weighted mean; null where the class does not occur), `without_data_m2` (area of the zone that is nodata
+        or outside the map), and the unchanged geometry of the zone.
 
     Raises:
-        SceneError: the map or the confidences cannot be read, do not lie on one grid, or are rotated.
-        DatasetError: the zones cannot be read, have no features, no reference system, or are not polygons.
+        SceneError: the map or the confidences cannot be read, differ in grid, or are rotated.
+        DatasetError: the zones cannot be read, have no features or no CRS, or are not polygons.
 
     Warns:
-        UserWarning: zones cross or cover themselves and were mended; what is drawn twice counts once.
+        UserWarning: self-intersecting zones were repaired; overlapping parts of one zone count once.
 
     """
     frame, source = (zones, "the zones") if isinstance(zones, gpd.GeoDataFrame) else (None, str(zones))
@@ -81,18 +81,18 @@ def area_by_zone(
 
 
 def write_zones(frame: gpd.GeoDataFrame, stem: str | Path, provenance: Provenance | None = None) -> tuple[Path, Path]:
-    """Writes <stem>_zones.csv, without geometry, and <stem>_zones.parquet; each appears when it is whole.
+    """Writes <stem>_zones.csv, without geometry, and <stem>_zones.parquet, each atomically.
 
     Args:
-        frame: what `area_by_zone` gives.
-        stem: folder and beginning of the names, such as `maps/flood`.
-        provenance: what the Parquet file says it comes from.
+        frame: the result of `area_by_zone`.
+        stem: folder and prefix of the file names, such as `maps/flood`.
+        provenance: recorded in the Parquet file.
 
     Returns:
-        The two paths.
+        The paths of the CSV and the Parquet file.
 
     Raises:
-        OutputError: they cannot be written.
+        OutputError: a file cannot be written.
 
     """
     table, features = (Path(f"{stem}_zones{suffix}") for suffix in (".csv", ".parquet"))
@@ -104,7 +104,7 @@ def write_zones(frame: gpd.GeoDataFrame, stem: str | Path, provenance: Provenanc
 
 
 class _Blocks:
-    """Pixels of the map as exactextract asks for them: rows from north to south, one block after another."""
+    """The current block of map pixels, rows from north to south, shared by all sources of exactextract."""
 
     def __init__(self, classes: ClassMap) -> None:
         self.classes, self.pixels = classes, classes.areas()
@@ -113,7 +113,9 @@ class _Blocks:
         self.areas = self.confidence = np.zeros((0, 0))
 
     def go(self, column: int, row: int, columns: int, rows: int) -> None:
-        """Reads a block, unless it is the one that is held."""
+        """Reads a block, unless it is the current one."""
+        # Each source asks for the same block in turn; only the first request reads. A south-up map is flipped here,
+        # since exactextract expects the northernmost row first.
         if self.place == (column, row, columns, rows):
             return
         self.place, shape = (column, row, columns, rows), (rows, columns)
@@ -128,7 +130,7 @@ class _Blocks:
 
 
 class _Source(RasterSource):  # type: ignore[misc]
-    """One quantity of the blocks, in pixels from the map's south-west corner."""
+    """A quantity per pixel as an exactextract raster, in pixel units from the map's south-west corner."""
 
     def __init__(self, blocks: _Blocks, name: str, quantity: Callable[[_Blocks], Any]) -> None:
         super().__init__()
@@ -160,10 +162,10 @@ def _extent(classes: ClassMap) -> tuple[float, float, float, float]:
 
 
 def _sums(zones: gpd.GeoSeries, classes: ClassMap) -> pd.DataFrame:
-    """A row for each zone: square metres `area_<class>` and mean confidence `confidence_<class>`."""
-    # exactextract weighs each pixel by its part inside a zone. Here every pixel also weighs what it measures on the
-    # ellipsoid: the weighted sum of "is of this class" is an area in square metres, and the weighted mean of its
-    # confidence a mean by area. All sources share one block of pixels, which is read once.
+    """One row per zone: `area_<class>` in square metres and the mean confidence `confidence_<class>`."""
+    # exactextract weights each pixel by the fraction of it inside a zone. A second weight, the pixel's area on the
+    # ellipsoid, turns the weighted sum of a class indicator (1 or NaN) into square metres, and the weighted mean of the
+    # confidence into an area-weighted mean. All sources share one block of pixels, so each pixel is read once.
     blocks = _Blocks(classes)
     weights = _Source(blocks, "m2", lambda here: here.areas)
     sources, operations, columns = [], [], []  # exactextract does not keep the sources alive
@@ -197,14 +199,15 @@ def _sums(zones: gpd.GeoSeries, classes: ClassMap) -> pd.DataFrame:
 
 
 def _in_the_map(zones: gpd.GeoSeries, classes: ClassMap) -> gpd.GeoSeries:
-    """Valid polygons in pixels from the map's south-west corner; empty where a zone does not meet the map."""
-    # To the map's coordinate reference system, then to pixels: exactextract computes in the doubles it is given, and in
-    # pixels a corner of a zone that lies on a pixel's corner can be made to lie exactly there (`FINE`).
+    """Valid polygons in pixel units from the map's south-west corner; empty where a zone misses the map."""
+    # Zones are reprojected to the map's CRS and then expressed in pixels. exactextract does not snap coordinates, but
+    # in pixel units a vertex within rounding error of a pixel corner can be moved exactly onto it (`FINE`). Both steps
+    # can make a polygon invalid, so polygons are repaired after each.
     crs = CRS.from_user_input(classes.crs.to_wkt())
-    dense = zones if zones.crs == crs else zones.segmentize(step_of(zones.crs))  # edges stay where they were
+    dense = zones if zones.crs == crs else zones.segmentize(step_of(zones.crs))  # keeps edges in place when reprojected
     shapes, extent = dense.to_crs(crs).to_numpy().copy(), _extent(classes)
-    shapes[~np.isfinite(shapely.bounds(shapes)).all(axis=1)] = shapely.Polygon()  # far away, a projection may end
-    if crs.is_geographic:  # a map may go on past the date line, to 180.2 or from 0 to 360
+    shapes[~np.isfinite(shapely.bounds(shapes)).all(axis=1)] = shapely.Polygon()  # outside the projection's domain
+    if crs.is_geographic:  # longitudes of a map may cross the antimeridian (to 180.2) or run from 0 to 360
         if not zones.crs.is_geographic:
             shapes = [unwrapped(shape) for shape in shapes]
         shapes = [near_longitudes(shape, extent[0], extent[2]) for shape in mend(shapes)[0]]
@@ -228,12 +231,12 @@ def _in_the_map(zones: gpd.GeoSeries, classes: ClassMap) -> gpd.GeoSeries:
 def _table(
     zones: gpd.GeoDataFrame, whole: npt.NDArray[np.float64], classes: ClassMap, sums: pd.DataFrame
 ) -> gpd.GeoDataFrame:
-    """Zones, their own area and their sums, a row for each class."""
-    # What a zone has beyond its mapped area is without data: no pixel has to be counted for that.
+    """The result table: one row per zone and class, from the zones, their own areas `whole` and their sums."""
+    # The area without data is the zone's own area minus its mapped area, so nodata pixels need not be counted.
     values = [int(name.removeprefix("area_")) for name in sums if name.startswith("area_")]
     areas = sums[[f"area_{value}" for value in values]].fillna(0.0).to_numpy()
     mapped = areas.sum(axis=1)
-    lacking = np.where(whole - mapped > 1e-6 * whole, whole - mapped, 0.0)  # less is rounding
+    lacking = np.where(whole - mapped > 1e-6 * whole, whole - mapped, 0.0)  # a smaller difference is rounding
     own = {name: f"zone_{name}" for name in zones if name in OWN}
     repeated = zones.loc[zones.index.repeat(len(values))].reset_index(drop=True).rename(columns=own)
     repeated["class"] = np.tile(np.array(values, dtype=np.int32), len(zones))

@@ -1,4 +1,4 @@
-"""A result as one page to look at and to send around: it opens from disk and asks no network."""
+"""Results as a self-contained HTML page, which opens from disk without a network."""
 
 from prithvi.report.page import view
 

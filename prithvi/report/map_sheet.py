@@ -1,4 +1,4 @@
-"""A class map, or one of a quantity, as a sheet."""
+"""Sheets of class maps and maps of a quantity."""
 
 from __future__ import annotations
 
@@ -27,20 +27,22 @@ from prithvi.scenes import crop, open_scene, transform_of
 from prithvi.scenes.grids import difference, grid_of, grid_of_array
 
 _STEPS = 250
-"""Values of a quantity that the page tells apart."""
+"""Number of levels that a quantity is quantised to on the page."""
 
 
 def sheet_of_map(path: Path, scene: xr.DataArray | None) -> Sheet:
-    """What is shown of a file of `prithvi map`.
+    """The sheet of a map written by `prithvi map`.
 
     Args:
-        path: the GeoTIFF; its confidence is looked for beside it.
-        scene: what it was made of; None looks where its tags say.
+        path: the GeoTIFF; a confidence raster beside it is shown too.
+        scene: the scene that was mapped; None for the input named in the tags, if it exists.
 
     Raises:
         SceneError: the file cannot be read.
 
     """
+    # Rasters are read decimated, so that the page stays small; only areas are counted at full resolution. A scene that
+    # cannot be shown becomes a note on the page, since the map is worth showing without it.
     try:
         with rasterio.open(path) as raster:
             step = thinning(raster.height, raster.width)
@@ -87,7 +89,7 @@ def sheet_of_map(path: Path, scene: xr.DataArray | None) -> Sheet:
 
 
 def area_text(square_metres: float) -> str:
-    """In a unit that fits."""
+    """An area in square metres as text, in a suitable unit."""
     for unit, size in (("km²", 1e6), ("ha", 1e4)):
         if square_metres >= 10 * size:
             return f"{square_metres / size:,.0f} {unit}"
@@ -122,7 +124,7 @@ def _classes(
 
 
 def _areas(raster: Any) -> dict[int, float]:
-    """Square metres of each value, of all pixels of the file; pixels where nobody knows its place."""
+    """Area of each value in square metres, at full resolution; number of pixels if the map has no CRS."""
     sums = np.zeros(256)
     pixels = PixelAreas(raster.transform, raster.crs.to_wkt(), raster.shape) if raster.crs else None
     for _, window in raster.block_windows(1):
@@ -153,7 +155,7 @@ def _quantity(
 
 
 def _source(path: Path, made: Provenance) -> xr.DataArray | None:
-    """What the tags say was mapped, where it lies there still."""
+    """The scene named in the tags, if it is a single local file that still exists."""
     if len(made.inputs) != 1 or "://" in made.inputs[0]:
         return None
     found = [place for place in (Path(made.inputs[0]), path.parent / made.inputs[0]) if place.exists()]
@@ -161,7 +163,9 @@ def _source(path: Path, made: Provenance) -> xr.DataArray | None:
 
 
 def _picture_of(scene: xr.DataArray, whole: GeoBox, step: int) -> tuple[str, Picture]:
-    """The scene under a map, on its pixels."""
+    """Label and picture of the scene, on the grid of the map."""
+    # A scene may be larger than a map of its part: it is cropped to the map's corner and size, and the grids must then
+    # be equal.
     column, row = ~transform_of(scene) @ (whole.affine.c, whole.affine.f)
     top, left = max(0, round(row)), max(0, round(column))
     part = crop(scene, slice(top, top + whole.shape[0]), slice(left, left + whole.shape[1]))
@@ -179,7 +183,7 @@ def _picture_of(scene: xr.DataArray, whole: GeoBox, step: int) -> tuple[str, Pic
 
 
 def _item(path: Path) -> dict[str, Any]:
-    """The STAC item beside a map; empty where there is none."""
+    """The STAC item beside a map; empty if there is none."""
     try:
         plain: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         return plain if plain.get("type") == "Feature" else {}
@@ -188,7 +192,7 @@ def _item(path: Path) -> dict[str, Any]:
 
 
 def _measured(path: Path) -> dict[str, str]:
-    """metrics.json of the model that the item leads to."""
+    """Metrics from metrics.json of the model that the map's STAC item links to."""
     for link in _item(path).get("links", ()):
         folder = (path.parent / str(link.get("href", ""))).parent
         if link.get("rel") == "derived_from" and (folder / "metrics.json").is_file():
@@ -203,7 +207,7 @@ def _mean(figure: dict[str, Any]) -> str:
 
 
 def _dates(path: Path) -> str:
-    """As the STAC item beside the map has them."""
+    """Dates of the map from its STAC item, as text."""
     plain = _item(path).get("properties", {})
     days = [plain.get(name) for name in ("start_datetime", "end_datetime")]
     days = days if all(days) else [plain.get("datetime")]

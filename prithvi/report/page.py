@@ -1,4 +1,4 @@
-"""Results as one HTML file."""
+"""Results as a single HTML file."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ def view(
     title: str | None = None,
     measured: Mapping[str, str] | None = None,
 ) -> Path:
-    """Writes a page with results that opens from disk and asks no network.
+    """Writes a self-contained page of results, which opens from disk without a network.
 
     Args:
         results: maps of `prithvi map`, folders of `prithvi fill` or of several maps, or one folder of
-            `prithvi compare`, whose page is taken as it is.
+            `prithvi compare`, whose page is copied.
         output: the file to write.
-        scene: what the one map was made of, see `prithvi.open_scene`; default the file that its tags name, where it is
-            there and says its bands by itself. Without it the page shows the map alone.
-        scenes: the same of several maps, by their paths.
-        title: default the names of the results.
-        measured: figures to show by name, beside those that the model's folder has.
+        scene: the scene of a single map, from `prithvi.open_scene`; default the input named in its tags, if it exists
+            and states its bands. Otherwise, the page shows the map alone.
+        scenes: scenes of several maps, by the maps' paths.
+        title: title of the page; default the names of the results.
+        measured: metrics to show by name, in addition to those in the model folder.
 
     Returns:
-        The file.
+        The path of the page.
 
     Raises:
-        ConfigError: nothing that can be shown; a scene for several maps.
+        ConfigError: there is nothing to show, or one scene was given for several maps.
         SceneError: a file cannot be read.
         OutputError: the page cannot be written.
 
@@ -66,9 +66,11 @@ def _named(paths: Sequence[Path]) -> str:
 
 
 def page_of(sheets: Sequence[Sheet], title: str, measured: Mapping[str, str]) -> str:
-    """The page's text."""
+    """The HTML of the page."""
     import jinja2
 
+    # Everything is inlined: pictures as data URLs, data as JSON, style and script. The script's digest goes into the
+    # page's content security policy, so that no other script runs.
     script = (_HERE / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -105,6 +107,6 @@ def _sheets(paths: Sequence[Path], scene: xr.DataArray | None, scenes: Mapping[P
 
 
 def _embedded(plain: Any) -> str:
-    """JSON that cannot end the element that it stands in."""
+    """JSON with &, < and > escaped, so that it is safe inside a script element."""
     text = json.dumps(plain, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

@@ -1,4 +1,4 @@
-"""A filled series as sheets: what was observed, and what it was filled to, for each date."""
+"""Sheets of a filled time series: observed and filled pixels of each date."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HOLE = (0, 0, 0, 0)
 
 
 def dates_in(folder: Path) -> list[Path]:
-    """The files of a folder of `prithvi fill`, by date."""
+    """The images in a folder of `prithvi fill`, sorted by date; those with a mask of filled pixels."""
     masks = sorted(folder.glob("*_filled.tif"))
     return [
         file for mask in masks if (file := mask.with_name(mask.name.removesuffix("_filled.tif") + ".tif")).is_file()
@@ -30,12 +30,14 @@ def dates_in(folder: Path) -> list[Path]:
 
 
 def sheets_of_series(folder: Path) -> list[Sheet]:
-    """A sheet a date, all on one stretch.
+    """One sheet per date, all with a common stretch.
 
     Raises:
         SceneError: a file cannot be read.
 
     """
+    # Each sheet has two pictures to compare: the filled image, transparent where nothing could be filled, and the same
+    # image transparent at all pixels but the observed ones.
     files = dates_in(folder)
     try:
         with rasterio.open(files[0]) as raster:

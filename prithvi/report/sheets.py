@@ -1,4 +1,4 @@
-"""What a page shows of one result: two pictures over each other, what lies under the pointer, a legend, facts."""
+"""The contents of a page for one result: two overlaid pictures, values under the pointer, a legend and facts."""
 
 from __future__ import annotations
 
@@ -17,28 +17,30 @@ from pyproj import CRS, Transformer
 from prithvi.products.ellipsoid import to_places
 
 MOST = 2048
-"""Pixels along the longer side of a picture. Larger results are thinned until they fit."""
+"""Upper limit of the longer side of a picture in pixels; larger results are subsampled."""
 _NODES = 33
-"""Points along a side at which longitude and latitude are computed; between them the page interpolates."""
+"""Points per side at which longitude and latitude are computed; the page interpolates between them."""
 
 Picture = npt.NDArray[np.uint8]
-"""(y, x, 4) red, green, blue and opacity."""
+"""(y, x, 4) red, green, blue and alpha."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What the page says of the pixel under the pointer."""
+    """A layer whose value under the pointer is shown."""
 
     label: str
     values: npt.NDArray[np.uint8]
-    """(y, x)."""
+    """(y, x) stored values."""
     nodata: int
+    """Value of nodata pixels, for which nothing is shown; -1 for none."""
     names: dict[int, str] = field(default_factory=dict)
-    """Of values that stand for something; others are numbers."""
+    """Text to show for values, by value; other values are shown as numbers."""
     factor: float = 1.0
+    """Factor of values that are shown as numbers."""
 
     def plain(self) -> dict[str, Any]:
-        """As the page reads it."""
+        """The layer as JSON values for the page's script; pixels are deflated and base64-encoded."""
         packed = base64.b64encode(zlib.compress(np.ascontiguousarray(self.values).tobytes(), 9)).decode()
         names = {str(value): name for value, name in self.names.items()}
         return {"label": self.label, "values": packed, "nodata": self.nodata, "names": names, "factor": self.factor}
@@ -46,40 +48,40 @@ class Probe:
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of the legend."""
+    """An entry of the legend."""
 
     name: str
     color: str
     """RRGGBB."""
     amount: str
-    """Its area, or its share."""
+    """Area or percentage, as text."""
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """One result."""
+    """One result on the page."""
 
     title: str
     below: tuple[str, Picture] | None
-    """Label and picture of what the result was made of."""
+    """Label and picture of the input; None if it is not shown."""
     above: tuple[str, Picture]
     """Label and picture of the result."""
     probes: Sequence[Probe]
     legend: Sequence[Entry]
     facts: Sequence[tuple[str, str]]
     transform: Affine
-    """Of the pixels of the pictures."""
+    """Affine transform of the pixels of the pictures."""
     crs: CRS | None
     step: float = 1.0
-    """Pixels of the result along the side of one of the picture."""
+    """Pixels of the result per pixel of the picture, along one side."""
     notes: Sequence[str] = ()
     measured: Mapping[str, str] = field(default_factory=dict)
-    """What the model's folder says was measured."""
+    """Metrics from the model folder, by name."""
     opacity: int = 100
-    """Of the result over what lies below, in percent, to begin with."""
+    """Initial opacity of the result over the input, in percent."""
 
     def plain(self) -> dict[str, Any]:
-        """As the page reads it."""
+        """The sheet as JSON values for the page's script."""
         height, width = self.above[1].shape[:2]
         return {
             "width": width, "height": height, "transform": list(self.transform)[:6],
@@ -90,12 +92,12 @@ class Sheet:
 
 
 def thinning(height: int, width: int) -> int:
-    """Every how manieth pixel a picture shows."""
+    """Step at which rows and columns are subsampled, so that neither are more than `MOST`."""
     return -(-max(height, width) // MOST)
 
 
 def source_of(picture: Picture, lossless: bool = True) -> str:
-    """A picture as an address that holds it: PNG, or JPEG for what is opaque and need not be exact."""
+    """A picture as a data URL: PNG, or JPEG if it is opaque and need not be lossless."""
     from PIL import Image
 
     out = io.BytesIO()
@@ -114,7 +116,7 @@ def _called(crs: CRS | None) -> str:
 
 
 def _places(transform: Affine, crs: CRS | None, height: int, width: int) -> dict[str, Any] | None:
-    """Longitude and latitude at points of a grid over the picture, from corner to corner; degrees go on beyond 180."""
+    """Longitude and latitude on a lattice over the picture, unwrapped across the antimeridian; None without a CRS."""
     if crs is None:
         return None
     columns, rows = np.meshgrid(np.linspace(0, width, _NODES), np.linspace(0, height, _NODES))

@@ -1,4 +1,4 @@
-"""Lightning modules: what is trained, with which loss, and what is measured."""
+"""Lightning modules of all tasks: models, losses and metrics."""
 
 from prithvi.tasks.classification import ClassificationTask
 from prithvi.tasks.gap_fill_task import GapFillTask

@@ -1,4 +1,4 @@
-"""Crops, flips and quarter turns that move images, masks and labels together, on the device."""
+"""Crops, flips and quarter turns applied alike to images, masks and labels, on the device."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ from prithvi.errors import ConfigError
 
 
 def flip_and_turn(batch: dict[str, Any]) -> dict[str, Any]:
-    """One of the eight symmetries of a square, drawn for the batch, over every entry with rows and columns.
+    """Applies one random symmetry of the square (of eight) to all images, masks and labels of a batch.
 
-    Nothing of a satellite image has an up; location and date stay what they were.
+    Satellite images have no preferred orientation; location and date are unchanged.
     """
     turns, flip = int(torch.randint(4, ())), bool(torch.randint(2, ()))
     result = dict(batch)
     for key in ("image", "valid", "label", "target"):
-        if key in batch and batch[key].ndim > 1:  # a label of the whole chip stays what it is
+        if key in batch and batch[key].ndim > 1:  # labels of whole chips (B,) do not change
             moved = torch.rot90(batch[key], turns, dims=(-2, -1))
             result[key] = moved.flip(-1) if flip else moved
     return result
 
 
 def views(values: Sequence[Tensor], crop: int, draws: Tensor | None, symmetries: int = 2) -> list[Tensor]:
-    """The same crop, flip and turn of several (B, ..., Y, X) tensors, its own for each sample.
+    """Crops, flips and turns several (B, ..., Y, X) tensors alike, with a different draw for each sample.
 
     Args:
         values: images and masks of the same samples and size.
-        crop: side of the square in pixels.
-        draws: (B, 3) uniform numbers from 0 to 1 on the CPU: row, column, symmetry. None takes the middle as it lies.
-        symmetries: 1 for none, 2 for a horizontal flip half of the time (as published), 8 for all of a square.
+        crop: side of the square crop in pixels.
+        draws: (B, 3) uniform numbers from 0 to 1 on the CPU for row, column and symmetry; None for the centre crop
+            without flip or turn.
+        symmetries: 1 for none, 2 for a horizontal flip with probability 1/2 (as published), 8 for all symmetries of
+            the square.
 
     Raises:
         ConfigError: the images are smaller than the crop.
@@ -52,7 +54,7 @@ def views(values: Sequence[Tensor], crop: int, draws: Tensor | None, symmetries:
 
 
 def _view(sample: Tensor, crop: int, top: int, left: int, symmetry: int) -> Tensor:
-    """One crop in one of the symmetries: the lowest bit flips it, the others count quarter turns."""
+    """A crop in one of eight symmetries: the lowest bit is the flip, the other two the number of quarter turns."""
     turns, flip = divmod(symmetry, 2)
     cut = sample[..., top : top + crop, left : left + crop]
     if flip:

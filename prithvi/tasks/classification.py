@@ -1,4 +1,4 @@
-"""Fine-tuning for one class of a whole chip."""
+"""Fine-tuning for scene classification: one class per chip."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from prithvi.tasks.segmentation import SegmentationTask
 
 
 class ClassificationTask(SegmentationTask):
-    """A class for each chip. A chip larger than a window has the mean of its windows' scores.
+    """Scene classification. The logits of a chip larger than the window are the mean over its windows.
 
     Args:
-        head: one that answers for the image as a whole.
+        head: a head with one output vector per image.
         loss: `ce`, `focal` or `ce+focal`.
-        options: those of `SegmentationTask` and `FineTuningTask`.
+        options: the options of `SegmentationTask` and `FineTuningTask`.
 
     Raises:
-        ConfigError: the options do not fit together.
+        ConfigError: incompatible options.
 
     """
 
@@ -31,7 +31,7 @@ class ClassificationTask(SegmentationTask):
 
     @staticmethod
     def label_of(batch: Mapping[str, Any]) -> Tensor:
-        """(B,) class numbers, `prithvi.contract.IGNORE` for a chip without one."""
+        """(B,) class numbers, `prithvi.contract.IGNORE` for unlabelled chips."""
         label: Tensor = batch["label"].long()
         return label
 
@@ -40,5 +40,5 @@ class ClassificationTask(SegmentationTask):
         return {name: value for name, value in super().report(part).items() if "IoU" not in name}
 
     def predicts(self) -> dict[str, Any]:
-        """See `FineTuningTask.predicts`."""
+        """Task, classes and temperature of the fitted `Predictor`."""
         return {**super().predicts(), "task": "classification"}

@@ -1,4 +1,4 @@
-"""What all fine-tunings share: an encoder and a head, the data's contract, sliding windows, the optimiser."""
+"""The base of all fine-tuning tasks: encoder and head, the data's contract, sliding windows, optimiser."""
 
 from __future__ import annotations
 
@@ -30,40 +30,40 @@ _SAID_ELSEWHERE = {"num_frames", "img_size", "bands", "in_chans", "mean", "std"}
 
 
 class FineTuningTask(L.LightningModule, abc.ABC):
-    """An encoder and a head. A task says what its outputs mean: `loss_of`, `evaluate` and `fitted`.
+    """An encoder with a head. Subclasses define what the outputs mean: loss, metrics and the fitted model.
 
     Args:
-        outputs: numbers that the head gives for each pixel, or for each chip.
+        outputs: number of outputs of the head per pixel, or per chip.
         model: name of the encoder (`prithvi models list`).
-        contract: bands, statistics and scale of the input, as `Contract.to_dict` writes them; `prithvi fit` takes them
-            from the data, Python code passes `data.contract.to_dict()`.
-        init: weights the encoder starts from: a name or hub id of published weights, or a file; null for random ones.
-        statistics: `data` to standardise by the data's own mean and standard deviation; `init` by those that
-            the weights were pretrained with.
-        head: `fcn` (the paper's neck and head), `light`, `detail` (tokens and pixels) or `pooled` (one answer a chip);
-            `unet` (without the encoder, as a baseline); the class name of a decoder of TerraTorch such as
+        contract: bands, statistics and scale of the input, as from `Contract.to_dict`; `prithvi fit` takes them from
+            the data, Python code passes `data.contract.to_dict()`.
+        init: initial weights of the encoder: a name or hub id of published weights, or a file; null for random ones.
+        statistics: `data` to standardise by the mean and standard deviation of the data; `init` by those that the
+            weights were pretrained with.
+        head: `fcn` (the paper's neck and head), `light`, `detail` (tokens and pixels) or `pooled` (one output vector
+            per chip); `unet` (without the encoder, as a baseline); the class name of a TerraTorch decoder such as
             UperNetDecoder; or any registered head.
         head_options: options of the head.
         model_options: other fields of the model's configuration, such as depth.
-        num_frames: dates of the input.
-        window: side of the square the model sees, in pixels: training crops, validation and mapping windows.
-        lr: highest learning rate of AdamW.
-        weight_decay: of matrices; biases and norms have none.
-        warmup: share of the steps in which the learning rate rises, before it falls along a cosine.
-        layer_decay: factor of the learning rate from each encoder block to the one before it; 1 trains all alike.
-        finetune: `full`, the encoder too; `frozen`, the head alone; `lora`, the head and low-rank additions to the
-            encoder's attention.
-        lora_rank: of these.
-        coordinates: give the model dates and places, where it has codes for them.
-        augment: draw one of the eight flips and quarter turns for every training batch.
+        num_frames: number of dates of the input.
+        window: side in pixels of the square that the model sees: training crops, validation and mapping windows.
+        lr: peak learning rate of AdamW.
+        weight_decay: weight decay of matrices; biases and norms have none.
+        warmup: fraction of the steps in which the learning rate rises, before cosine decay.
+        layer_decay: factor of the learning rate from each encoder block to the one before it; 1 for none.
+        finetune: `full` to train the encoder too; `frozen` for the head alone; `lora` for the head and low-rank
+            adapters of the encoder's attention.
+        lora_rank: rank of the adapters.
+        coordinates: give the model dates and locations, if it has codes for them.
+        augment: apply one of the eight symmetries of the square to every training batch.
 
     Raises:
-        ConfigError: the options do not fit together.
+        ConfigError: incompatible options.
 
     """
 
     not_its_own: ClassVar[tuple[str, ...]] = ("quantity",)
-    """What the command line offers to every task and this one has no use for."""
+    """Options that the command line passes to every task and this one does not use."""
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class FineTuningTask(L.LightningModule, abc.ABC):
         if encoder is not None:
             prepare(encoder, finetune, lora_rank)
         self.frozen = finetune == "frozen"
-        if self.frozen and encoder is not None:  # which Lightning would warn of
+        if self.frozen and encoder is not None:  # intended here, though Lightning warns about it
             encoder.eval()
             warnings.filterwarnings("ignore", "Found .* in eval mode at the start of training")
         self.window, self.coordinates, self.augment = window, coordinates, augment
@@ -129,17 +129,17 @@ class FineTuningTask(L.LightningModule, abc.ABC):
         self.lr, self.weight_decay, self.warmup, self.layer_decay = lr, weight_decay, warmup, layer_decay
 
     def train(self, mode: bool = True) -> FineTuningTask:
-        """Sets training mode; an encoder that does not train stays as it is in use."""
+        """Sets training mode; a frozen encoder stays in evaluation mode."""
         super().train(mode)
         if self.frozen and self.model.encoder is not None:
             self.model.encoder.eval()
         return self
 
     def encode(self, batch: Mapping[str, Any]) -> list[Tensor]:
-        """The features of every window of a batch's images, rows of windows from the top, each (B, layers*T*D, h, w).
+        """Features (B, layers*T*D, h, w) of all sliding windows of a batch, row by row.
 
         Args:
-            batch: as `prithvi.data` makes it, images of any size.
+            batch: a batch of `prithvi.data`, with images of any size.
 
         """
         images = self.standardise(batch["image"], batch.get("valid"))
@@ -148,16 +148,18 @@ class FineTuningTask(L.LightningModule, abc.ABC):
             return [self.model.features(part, *coordinates) for part in windows_of(images, self.window)]
 
     def forward(self, batch: Mapping[str, Any]) -> Tensor:
-        """(B, outputs, Y, X), or (B, outputs) where the head pools, of a batch as `prithvi.data` makes it.
+        """(B, outputs, Y, X) outputs for a batch of `prithvi.data`, or (B, outputs) with a pooling head.
 
-        A batch may hold `features` (B, windows, layers*T*D, h, w), as `encode` gives them, and `size` (B, 2), rows and
-        columns, for some of its samples, those that `cached` (B) names, and images for the others.
+        Samples may have cached `features` (B, windows, layers*T*D, h, w) from `encode` and their `size` (B, 2) in rows
+        and columns instead of images; in a mixed batch, `cached` (B) is True for them, and images are of the others.
         """
+        # Three kinds of batches: images only, cached features only, or both. All windows go through the head one by
+        # one, and `blended` joins them.
         if "features" not in batch:
             return self._scores(self.encode(batch), *batch["image"].shape[-2:])
         height, width = batch["size"][0].tolist()
         parts = list(batch["features"].unbind(dim=1))
-        if "image" in batch:  # together through the head, whose norms may look at the whole batch
+        if "image" in batch:  # mixed: all samples pass the head together, since batch norms depend on the whole batch
             cached = batch["cached"]
             fresh = self.encode({**batch, "valid": batch["valid"][~cached]})
             order = torch.argsort(torch.cat([cached.nonzero(), (~cached).nonzero()]).flatten())
@@ -169,10 +171,10 @@ class FineTuningTask(L.LightningModule, abc.ABC):
         return blended(parts, height, width, self.window)
 
     def features_name(self) -> str:
-        """A name of everything that features depend on beside the images: weights, contract, windows, blocks.
+        """A digest of everything besides the images that features depend on: weights, contract, window, blocks.
 
         Raises:
-            ConfigError: features would change from one step to the next.
+            ConfigError: features are not constant (trainable encoder, or augmentation).
 
         """
         encoder = self.model.encoder
@@ -193,10 +195,10 @@ class FineTuningTask(L.LightningModule, abc.ABC):
         return content.hexdigest()[:16]
 
     def adopt(self, fitted: Predictor) -> None:
-        """Takes a fitted model, with the statistics, window and coordinates it was made with, to measure it.
+        """Replaces the model by a fitted one, with its statistics, window and use of coordinates, to evaluate it.
 
         Raises:
-            ConfigError: its bands, scale or outputs are not those of the task.
+            ConfigError: bands, scale or outputs of the model differ from the task's.
 
         """
         own = self.fitted()
@@ -214,19 +216,19 @@ class FineTuningTask(L.LightningModule, abc.ABC):
 
     @abc.abstractmethod
     def loss_of(self, batch: Mapping[str, Any], scores: Tensor) -> Tensor:
-        """The loss of a batch, a mean over what is labelled."""
+        """Mean loss of a batch over labelled pixels (or chips), from the outputs (B, outputs, ...) of the head."""
 
     @abc.abstractmethod
     def labelled(self, batch: Mapping[str, Any]) -> Tensor:
-        """Where a batch has a label that counts, bool."""
+        """Bool tensor, True at pixels (or chips) that have a label and data."""
 
     @abc.abstractmethod
     def evaluate(self, batch: Mapping[str, Any], scores: Tensor, part: str) -> None:
-        """Adds a batch to the figures of a part (`val` or `test`)."""
+        """Adds the outputs of a batch to the metrics of a part (`val` or `test`)."""
 
     @abc.abstractmethod
     def report(self, part: str) -> dict[str, Tensor]:
-        """The figures of a part by name, which then begin anew."""
+        """Computes the metrics of a part by name, and resets them."""
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         if self.augment:
@@ -259,7 +261,7 @@ class FineTuningTask(L.LightningModule, abc.ABC):
         figures = {f"{part}/{name}": value.float() for name, value in self.report(part).items()}
         total = torch.as_tensor(self.all_gather(self.counted.to(self.device))).sum()
         self.counted = torch.zeros((), dtype=torch.int64)
-        if not self.trainer.sanity_checking:  # which sees two batches
+        if not self.trainer.sanity_checking:  # the sanity check's two batches may well have no labels
             if not total:
                 raise DatasetError(
                     f"no pixel of what was run for {part} has a label where its image has data, so that nothing can be "
@@ -270,7 +272,7 @@ class FineTuningTask(L.LightningModule, abc.ABC):
         self.log_dict(figures)
 
     def _check_monitored(self, figures: Mapping[str, Tensor]) -> None:
-        """Whether the figures that checkpoints are chosen by have a value: Lightning takes NaN for the worst one."""
+        """Checks that monitored metrics are finite, since Lightning ranks NaN as the worst value without an error."""
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             name = str(getattr(callback, "monitor", None))
             if name in figures and not figures[name].isfinite():
@@ -285,7 +287,7 @@ class FineTuningTask(L.LightningModule, abc.ABC):
         return fine_tuning(self, steps, self.lr, self.weight_decay, self.warmup, self.layer_decay)
 
     def fitted(self, **provenance: Any) -> Predictor:
-        """The trained model with everything that using it needs; `prithvi.modelio.save` keeps it."""
+        """The trained model with everything needed to apply it, for `prithvi.modelio.save`."""
         return Predictor.fine_tuned(
             merged(self.model), self.contract, head=self.head_name, head_options=self.head_options,
             window=self.window, coordinates=self.coordinates, provenance=provenance, **self.predicts(),
@@ -293,7 +295,7 @@ class FineTuningTask(L.LightningModule, abc.ABC):
 
     @abc.abstractmethod
     def predicts(self) -> dict[str, Any]:
-        """The fields of `Predictor` that say what it gives: its task, and classes or a quantity."""
+        """Fields of `Predictor` that describe the output: the task, and classes or a quantity."""
 
 
 def _listed(found: Any) -> str:
@@ -301,7 +303,7 @@ def _listed(found: Any) -> str:
 
 
 def rescaled(pretrained: Contract, data: Contract) -> Contract:
-    """The contract of some data with the statistics and the clipping of a pretrained model, in the data's units."""
+    """The data's contract with the statistics and clip range of a pretrained model, converted to the data's units."""
     own, factor = pretrained.select(data.bands), data.scale / pretrained.scale
     return dataclasses.replace(
         data, mean=tuple(factor * value for value in own.mean), std=tuple(factor * value for value in own.std),

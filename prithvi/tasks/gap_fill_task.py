@@ -1,4 +1,4 @@
-"""Cloud-gap filling: an autoencoder fine-tuned under the shapes of real clouds (arXiv 2404.19609)."""
+"""Cloud-gap filling: a masked autoencoder fine-tuned with the shapes of real clouds (arXiv 2404.19609)."""
 
 from __future__ import annotations
 
@@ -24,36 +24,37 @@ HIDE = ("middle", "any")
 
 
 class GapFillTask(L.LightningModule):
-    """A `GapFiller`, trained on clear series over which clouds of elsewhere are laid.
+    """A `GapFiller` trained on clear time series, over which cloud masks of other scenes are laid.
 
-    Batches are those of `prithvi.data.GapDataModule`. The loss and every figure count the pixels that a borrowed cloud
-    hides and that are clear in truth, and no other.
+    Batches are those of `prithvi.data.GapDataModule`. Loss and metrics count only pixels under an artificial cloud that
+    are really clear, whose true values are known.
 
     Args:
-        model: name of the shape (`prithvi models list`).
-        contract: bands, statistics and level of the data, as `Contract.to_dict` writes them; `prithvi fit` takes them
-            from the data.
-        init: weights to start from: a name, hub id, file or folder; null for random ones.
-        statistics: `data` to standardise by the data's own mean and standard deviation; `init` by those that the
+        model: name of the variant (`prithvi models list`).
+        contract: bands, statistics and level of the data, as from `Contract.to_dict`; `prithvi fit` takes them from
+            the data.
+        init: initial weights: a name, hub id, file or folder; null for random ones.
+        statistics: `data` to standardise by the mean and standard deviation of the data; `init` by those that the
             weights were pretrained with.
         model_options: other fields of the model's configuration, such as blend_fill.
-        num_frames: dates of a series.
-        crop: side of the square that training cuts from a chip, in pixels; validation and test take whole chips.
-        flips: `horizontal`, `all` eight symmetries of a square, or `none`.
-        hide: the dates that clouds hide: the `middle` one, or `any` of the combinations of one date and more, as the
-            two published settings have it.
-        touched: see `GapFiller`.
-        landmarks: see `GapFiller`.
+        num_frames: dates per time series.
+        crop: side of the training crop in pixels; validation and test take whole chips.
+        flips: `horizontal`, `all` eight symmetries of the square, or `none`.
+        hide: dates under clouds: the `middle` one, or `any` non-empty combination of dates (the two published
+            settings).
+        touched: treatment of partly hidden patches: `hidden` (as published), or `visible` with interpolated values at
+            the hidden pixels.
+        landmarks: known pixels per date for the kernel regression of the interpolation; 0 for none.
         loss: `l1` or `mse` (as published) in standardised units.
-        coordinates: give the model dates and places, where it has codes for them.
-        lr: highest learning rate of AdamW.
-        weight_decay: of matrices.
-        warmup: share of the steps in which the learning rate rises, before it falls along a cosine.
+        coordinates: give the model dates and locations, if it has codes for them.
+        lr: peak learning rate of AdamW.
+        weight_decay: weight decay of matrices.
+        warmup: fraction of the steps in which the learning rate rises, before cosine decay.
         layer_decay: factor of the learning rate from each encoder block to the one before it.
-        seed: of every draw in a step.
+        seed: seed of all draws in a step.
 
     Raises:
-        ConfigError, ModelError: options that do not fit together.
+        ConfigError, ModelError: incompatible options.
 
     """
 
@@ -112,7 +113,7 @@ class GapFillTask(L.LightningModule):
         return self.filler.mae
 
     def forward(self, images: Tensor, known: Tensor, batch: dict[str, Any]) -> Tensor:
-        """(B, band, T, Y, X) standardised images with every pixel that is not known predicted."""
+        """(B, band, T, Y, X) standardised images with all unknown pixels predicted."""
         coordinates = (batch.get("temporal_coords"), batch.get("location_coords")) if self.coordinates else (None, None)
         filled: Tensor = self.filler(images, known, *coordinates)
         return filled
@@ -120,7 +121,13 @@ class GapFillTask(L.LightningModule):
     def covered(
         self, batch: dict[str, Any], generator: torch.Generator, training: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Standardised images (B, band, T, Y, X), their known pixels and the hidden ones that count (B, T, Y, X)."""
+        """Images under artificial clouds, for one step.
+
+        Returns:
+            Standardised images (B, band, T, Y, X); known pixels (B, T, Y, X) bool: really clear and not covered;
+            counted pixels (B, T, Y, X) bool: really clear and covered.
+
+        """
         image, clear, clouds = batch["image"], batch["clear"] & batch["valid"], batch.get("clouds")
         if clouds is None:
             raise ConfigError("gap filling lays clouds of elsewhere over clear series: say data.clouds.")
@@ -133,11 +140,12 @@ class GapFillTask(L.LightningModule):
         return images, clear & ~clouds, clear & clouds
 
     def _dates(self, size: int, frames: int, generator: torch.Generator) -> Tensor:
-        """(B, T) bool, the dates that clouds are laid over."""
+        """(B, T) bool, True for dates that clouds are laid over."""
         chosen = torch.zeros(size, frames, dtype=torch.bool)
         if self.hide == "middle":
             chosen[:, frames // 2] = True
             return chosen
+        # The bits of a number from 1 to 2^T - 1 are a uniform draw from all non-empty combinations of dates.
         number = torch.randint(1, 2**frames, (size, 1), generator=generator)
         return (number >> torch.arange(frames)) % 2 == 1
 
@@ -150,7 +158,7 @@ class GapFillTask(L.LightningModule):
         return loss
 
     def _loss(self, filled: Tensor, truth: Tensor, counts: Tensor) -> Tensor:
-        """Mean over the bands of the hidden pixels that count; 0 (with a gradient) where none does."""
+        """Mean error over bands and counted pixels; 0 (with a gradient) if no pixel counts."""
         error = self.distance(filled.float(), truth, reduction="none").mean(dim=1)
         return (error * counts).sum() / counts.sum().clamp(min=1)
 
@@ -161,7 +169,7 @@ class GapFillTask(L.LightningModule):
         self._evaluate(batch, batch_idx, "test")
 
     def test_generator(self, batch_idx: int) -> torch.Generator:
-        """What decides which dates of a validation or test batch are covered."""
+        """Generator that decides which dates of a validation or test batch are covered, always the same."""
         return torch.Generator().manual_seed(self.seed * 1_000_003 + batch_idx)
 
     def _evaluate(self, batch: dict[str, Any], batch_idx: int, part: str) -> None:
@@ -172,7 +180,7 @@ class GapFillTask(L.LightningModule):
         self.metrics[f"{part}_"].update(predicted, truth, counts.flatten(0, 1))  # type: ignore[operator]
 
     def reflectance(self, standardised: Tensor) -> Tensor:
-        """The same as reflectance, 0 to 1."""
+        """Converts standardised values (B, band, T, Y, X) to reflectance (0 to 1)."""
         raw: Tensor = standardised * self.standardise.std + self.standardise.mean
         return raw / self.contract.scale
 

@@ -1,4 +1,4 @@
-"""How much of a pretrained encoder a fine-tuning moves: all of it, nothing, or low-rank additions (LoRA, by peft)."""
+"""Full fine-tuning, a frozen encoder, or low-rank adapters (LoRA, with peft)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ FINETUNE = ("full", "frozen", "lora")
 
 
 def prepare(encoder: PrithviEncoder, finetune: str, rank: int) -> None:
-    """Leaves those of an encoder's weights trainable that a fine-tuning of this kind moves.
+    """Prepares an encoder for a kind of fine-tuning: freezes weights and adds adapters as needed.
 
     Args:
-        encoder: changed in place.
-        finetune: `full`, `frozen`, or `lora`: the encoder stays and each block's attention (query, key, value and
-            projection) gets an addition of low rank (Hu et al. 2021).
-        rank: of the additions; they are scaled by 2.
+        encoder: the encoder, changed in place.
+        finetune: `full`, `frozen`, or `lora`: a frozen encoder with low-rank adapters of the attention of each block
+            (query, key, value and projection; Hu et al. 2021).
+        rank: rank of the adapters, which are scaled by alpha / rank = 2.
 
     Raises:
-        ConfigError: no such way.
+        ConfigError: an unknown kind.
         MissingExtraError: peft is not installed.
 
     """
@@ -43,7 +43,7 @@ def prepare(encoder: PrithviEncoder, finetune: str, rank: int) -> None:
 
 
 def merged(model: ModelT) -> ModelT:
-    """A copy with each low-rank addition added to the weights it belongs to, as if it had been trained whole."""
+    """A copy of a model with all adapters merged into the weights, which leaves a plain model."""
     model = copy.deepcopy(model)
     adapted = [(name, module) for name, module in model.named_modules() if hasattr(module, "lora_A")]
     for name, module in adapted:

@@ -1,4 +1,8 @@
-"""Losses of a class at every pixel, means over what is labelled."""
+"""Segmentation losses, averaged over labelled pixels.
+
+All take logits (B, classes, Y, X) in float32 (the argument `scores`), labels (B, Y, X) with `IGNORE` where unlabelled,
+and class weights (classes,).
+"""
 
 from __future__ import annotations
 
@@ -12,22 +16,22 @@ from prithvi.contract import IGNORE
 
 
 def cross_entropy(scores: Tensor, label: Tensor, weights: Tensor) -> Tensor:
-    """Weighted cross-entropy."""
+    """Cross-entropy with class weights."""
     total = F.cross_entropy(scores, label, weights, ignore_index=IGNORE, reduction="sum")
     return total / _counted(label, weights)
 
 
 def focal(scores: Tensor, label: Tensor, weights: Tensor, gamma: float = 2.0) -> Tensor:
-    """Cross-entropy of which a pixel counts less the surer it is right (Lin et al. 2017), gamma 2."""
+    """Focal loss (Lin et al. 2017): cross-entropy scaled by (1 - p)^gamma, which down-weights easy pixels."""
     surprise = F.cross_entropy(scores, label, ignore_index=IGNORE, reduction="none")
     weight = weights[label.clamp(min=0)] * (label != IGNORE)
     return (weight * (1 - torch.exp(-surprise)) ** gamma * surprise).sum() / _counted(label, weights)
 
 
 def dice(scores: Tensor, label: Tensor, weights: Tensor, smooth: float = 1.0) -> Tensor:
-    """1 less the soft Dice overlap over the batch, a weighted mean over classes (Milletari et al. 2016).
+    """1 - soft Dice coefficient over the batch, a weighted mean over classes (Milletari et al. 2016).
 
-    Squares in the denominator and a smoothing of 1, as in the published burn-scar configuration.
+    The denominator has squares and smoothing is 1, as in the published burn-scar configuration.
     """
     labelled = (label != IGNORE).unsqueeze(1)
     found = scores.softmax(dim=1) * labelled
@@ -35,12 +39,12 @@ def dice(scores: Tensor, label: Tensor, weights: Tensor, smooth: float = 1.0) ->
     both = (found * true).sum(dim=(0, 2, 3))
     either = (found**2).sum(dim=(0, 2, 3)) + (true**2).sum(dim=(0, 2, 3))
     overlap = (2 * both + smooth) / (either + smooth)
-    some = labelled.any().to(scores.dtype)  # nothing labelled: 0
+    some = labelled.any().to(scores.dtype)  # the loss is 0 if nothing is labelled
     return some * (weights * (1 - overlap)).sum() / weights.sum()
 
 
 def jaccard(scores: Tensor, label: Tensor, weights: Tensor) -> Tensor:
-    """1 less the soft intersection over union over the batch, a weighted mean over classes; absent ones add 0."""
+    """1 - soft IoU over the batch, a weighted mean over classes, in which absent classes count as 0."""
     labelled = (label != IGNORE).unsqueeze(1)
     found = scores.softmax(dim=1) * labelled
     true = F.one_hot(label.clamp(min=0), scores.shape[1]).movedim(-1, 1) * labelled
@@ -51,7 +55,9 @@ def jaccard(scores: Tensor, label: Tensor, weights: Tensor) -> Tensor:
 
 
 def lovasz(scores: Tensor, label: Tensor, weights: Tensor) -> Tensor:
-    """Lovasz-softmax over the batch (Berman et al. 2018), a weighted mean over the classes that are present."""
+    """Lovász-softmax over the batch (Berman et al. 2018), a weighted mean over the classes that are present."""
+    # The Lovász extension is a dot product of the errors, sorted in decreasing order, with the increments of the
+    # Jaccard loss as pixels are added in that order.
     keep = label != IGNORE
     shares, label = scores.softmax(dim=1).movedim(1, -1)[keep], label[keep]
     total, weight = scores.sum() * 0, scores.new_zeros(())
@@ -66,7 +72,7 @@ def lovasz(scores: Tensor, label: Tensor, weights: Tensor) -> Tensor:
 
 
 def _counted(label: Tensor, weights: Tensor) -> Tensor:
-    """Summed weight of the labelled pixels, above 0."""
+    """Sum of the class weights of labelled pixels, at least a tiny positive number."""
     weight = weights[label.clamp(min=0)] * (label != IGNORE)
     return weight.sum().clamp(min=torch.finfo(torch.float32).tiny)
 
@@ -78,4 +84,4 @@ SEGMENTATION_LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "jaccard": jaccard,
     "lovasz": lovasz,
 }
-"""Name to a function of float32 scores (B, classes, Y, X), labels (B, Y, X) with `IGNORE`, and class weights."""
+"""Losses by name."""

@@ -1,4 +1,4 @@
-"""Callbacks that show how pretraining goes: pictures, curves, a probe of the features, and speed."""
+"""Callbacks that monitor pretraining: pictures of reconstructions, loss curves, a linear probe, and throughput."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ COMPOSITES = {
     "infrared": ("nir_narrow", "red", "green"),
     "short-wave": ("swir_2", "nir_narrow", "red"),
 }
-"""Band sets that are drawn, each as far as the model has it."""
+"""Band combinations to draw, of which those are used whose bands the model has."""
 
 
 class Reconstructions(L.Callback):
-    """Pictures of the first validation chips: input, what is visible, what the model makes of it; for each band set.
+    """Pictures of the first validation chips: input, visible patches and reconstruction, in several band combinations.
 
-    Written to DEFAULT_ROOT_DIR/pictures, and to TensorBoard where that is the logger.
+    They are written to DEFAULT_ROOT_DIR/pictures, and to TensorBoard if it is a logger of the run.
 
     Args:
-        every_n_steps: steps between two pictures; the last step has one too.
-        samples: chips shown.
+        every_n_steps: steps between pictures; the last step has one too.
+        samples: number of chips shown.
 
     """
 
@@ -58,7 +58,7 @@ class Reconstructions(L.Callback):
         self._draw(trainer, task)
 
     def _draw(self, trainer: L.Trainer, task: L.LightningModule) -> None:
-        if self._batch is None or trainer.world_size > 1:  # sharded weights cannot be asked by one device alone
+        if self._batch is None or trainer.world_size > 1:  # a forward pass of sharded weights needs all devices
             return
         assert isinstance(task, PretrainTask)
         figure = picture(task, self._batch)
@@ -71,7 +71,7 @@ class Reconstructions(L.Callback):
 
 @torch.no_grad()
 def picture(task: PretrainTask, batch: dict[str, Any]) -> Any:
-    """A matplotlib figure: a row a chip and date, three columns a band set."""
+    """A matplotlib figure with a row per chip and date and three columns per band combination."""
     from matplotlib.figure import Figure
 
     training = task.training
@@ -83,6 +83,7 @@ def picture(task: PretrainTask, batch: dict[str, Any]) -> Any:
     s, p, q = task.mae.config.patch_size
     t, h, w = task.mae.encoder.grid_of(images)
     shown = visible.view(-1, t, h, w).repeat_interleave(s, 1).repeat_interleave(p, 2).repeat_interleave(q, 3)
+    # The reconstruction keeps visible patches as they are and shows predictions at hidden ones.
     columns = [
         images,
         torch.where(shown.unsqueeze(1), images, torch.nan),
@@ -108,22 +109,22 @@ def picture(task: PretrainTask, batch: dict[str, Any]) -> Any:
 
 
 def _stretched(values: npt.NDArray[Any], low: npt.NDArray[Any], high: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """(Y, X, 3) from 0 to 1, grey where nothing is visible."""
+    """(band, Y, X) values as (Y, X, 3) from 0 to 1, mid-grey where NaN (hidden)."""
     scaled = np.clip((values - low) / np.maximum(high - low, 1e-6), 0, 1)
     return np.where(np.isnan(values), 0.5, scaled).transpose(1, 2, 0)
 
 
 def write_figure(figure: Any, target: Path) -> None:
-    """Writes a PNG; see `prithvi.files.atomic_file`."""
+    """Writes a figure as PNG, atomically."""
     with atomic_file(target) as written:
         figure.savefig(written, dpi=90)
 
 
 class LossCurve(L.Callback):
-    """Writes DEFAULT_ROOT_DIR/loss.png and loss.csv: training and validation loss over a run's whole life.
+    """Writes DEFAULT_ROOT_DIR/loss.png and loss.csv: training and validation loss, continued when a run is resumed.
 
     Args:
-        every_n_steps: steps that one point of the training curve is the mean of.
+        every_n_steps: steps that each point of the training curve averages.
 
     """
 
@@ -178,13 +179,13 @@ class LossCurve(L.Callback):
 
 
 class LinearProbe(L.Callback):
-    """Logs `probe/mIoU` and `probe/mAcc`: a linear classifier on the frozen features of data.probe.
+    """Logs `probe/mIoU` and `probe/mAcc` of a linear classifier on the frozen features of data.probe.
 
     Args:
-        every_n_steps: steps between two probes; the first is before training.
+        every_n_steps: steps between probes; the first is before training.
 
     Raises:
-        ConfigError: at the start, when the data has no labelled store.
+        ConfigError: at the start, if the data have no labelled store, or training uses several devices.
 
     """
 
@@ -218,13 +219,13 @@ class LinearProbe(L.Callback):
 
 
 class Throughput(L.Callback):
-    """Logs beside the loss: `speed/samples_per_s`, `speed/data_wait` (share of the time spent waiting for a batch) and
-    `speed/mfu` (model-flops utilisation).
+    """Logs `speed/samples_per_s`, `speed/data_wait` (fraction of time spent waiting for data) and `speed/mfu`
+    (model-flops utilisation, a fraction of the device's peak).
 
     Args:
-        every_n_steps: steps that a figure is the mean of.
-        peak_tflops: what the device can do, in 10^12 operations a second; null measures a large matrix product in the
-            trainer's precision.
+        every_n_steps: steps that each figure averages.
+        peak_tflops: peak performance of the device in 10^12 operations per second; null to measure it with a large
+            matrix product in the trainer's precision.
 
     """
 
@@ -269,7 +270,7 @@ class Throughput(L.Callback):
 
 
 def measured_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations a second of a large square matrix product, the best of some."""
+    """Floating-point operations per second of a large square matrix product, the best of several."""
     size = 8192 if device.type == "cuda" else 1024
     a = torch.randn(size, size, device=device, dtype=dtype)
     best = float("inf")

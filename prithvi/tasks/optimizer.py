@@ -1,4 +1,4 @@
-"""The optimiser of fine-tuning: AdamW, decay of matrices alone, a rise and a cosine, lower rates for earlier blocks."""
+"""AdamW for fine-tuning: weight decay of matrices only, warm-up and cosine schedule, layer-wise learning rates."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch import nn
 def fine_tuning(
     task: nn.Module, steps: int, lr: float, weight_decay: float, warmup: float, layer_decay: float = 1.0
 ) -> dict[str, Any]:
-    """What `configure_optimizers` returns.
+    """Optimiser and schedule of fine-tuning, as `configure_optimizers` returns them.
 
     Args:
-        task: its trainable parameters are trained.
-        steps: of the whole run.
-        lr: highest learning rate.
-        weight_decay: of matrices; biases, norms and tokens have none.
-        warmup: share of the steps in which the rate rises, before it falls along a cosine to 0.
-        layer_decay: factor from each encoder block to the one before it (as in BEiT and MAE fine-tuning); what is not
-            the encoder's, and its last block's norm, has the full rate.
+        task: the module whose trainable parameters are optimised.
+        steps: steps of the whole run.
+        lr: peak learning rate.
+        weight_decay: weight decay of matrices; biases, norms and tokens have none.
+        warmup: fraction of the steps in which the rate rises, before cosine decay to 0.
+        layer_decay: factor of the rate from each encoder block to the one before it (as in BEiT and MAE fine-tuning);
+            the head and the encoder's final norm have the full rate.
 
     """
     depth = 1 + max((_block(name) for name, _ in task.named_parameters()), default=0)
@@ -40,14 +40,14 @@ def fine_tuning(
 def with_schedule(
     optimizer: torch.optim.Optimizer, steps: int, warmup: float, start: float | None = None, end: float = 0.0
 ) -> dict[str, Any]:
-    """What `configure_optimizers` returns: learning rates that rise linearly and then fall along half a cosine.
+    """An optimiser with linear warm-up and cosine decay, as `configure_optimizers` returns them.
 
     Args:
-        optimizer: with the highest rates.
-        steps: of the whole run.
-        warmup: share of the steps in which the rate rises.
-        start: rate of the first step, as a share of the highest; default that of one step of the rise.
-        end: rate of the last step, as a share of the highest.
+        optimizer: the optimiser, with peak learning rates.
+        steps: steps of the whole run.
+        warmup: fraction of the steps in which the rate rises.
+        start: rate of the first step as a fraction of the peak; default 1 / (number of warm-up steps).
+        end: final rate as a fraction of the peak.
 
     """
     rise = max(1, int(warmup * steps))
@@ -63,13 +63,13 @@ def with_schedule(
 
 
 def _block(name: str) -> int:
-    """Number of the encoder block that a parameter belongs to; -1 for any other."""
+    """Number of the encoder block of a parameter; -1 if it is in none."""
     found = re.search(r"encoder\.blocks\.(\d+)\.", name)
     return int(found.group(1)) if found else -1
 
 
 def _below_top(name: str, depth: int) -> int:
-    """How many blocks lie above a parameter: none above what is not the encoder's, all above its patch embedding."""
+    """Number of encoder blocks above a parameter: all for the embeddings, none for final norm and head."""
     if _block(name) >= 0:
         return depth - 1 - _block(name)
     inside = re.search(r"encoder\.(patch_embed|cls_token|temporal_embed|location_embed)", name)

@@ -1,8 +1,8 @@
-"""Pretraining: a masked autoencoder learns from images alone (arXiv 2111.06377; recipe of arXiv 2412.02732).
+"""Self-supervised pretraining of the masked autoencoder (arXiv 2111.06377; recipe of arXiv 2412.02732).
 
-Every random choice of a step (crop, flip, masks, coordinates left out) is drawn from a generator that is seeded with
-the number of the batch, for the whole batch over all devices, of which each takes its part. So a run that was killed
-goes on bit for bit as it would have, and two devices do what one does with twice the batch.
+All random choices of a step (crop, flip, masks, dropped coordinates) come from a generator seeded with the number of
+the batch. They are drawn for the global batch, of which each device takes its part. An interrupted run therefore
+resumes bit for bit, and two devices compute what one device does with twice the batch.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from prithvi.tasks.augment import views
 from prithvi.tasks.optimizer import with_schedule
 
 PUBLISHED_BATCH = 3840
-"""Samples a step of Prithvi-EO-2.0, for which its learning rates are."""
+"""Global batch size of Prithvi-EO-2.0, which the published learning rates refer to."""
 MASKS = ("random", "tube", "cloud")
 FLIPS = {"none": 1, "horizontal": 2, "all": 8}
 PIXELS = ("clear", "valid", "all")
@@ -33,45 +33,44 @@ LOSSES = ("mse", "l1")
 
 
 class PretrainTask(L.LightningModule):
-    """A `PrithviMAE`, trained to predict the patches it does not see.
+    """A `PrithviMAE` trained to predict masked patches.
 
-    Batches are those of `prithvi.data.PretrainDataModule`. Defaults are those published for Prithvi-EO-2.0 where it
-    has one; `configs/pretrain_published.yaml` is the published run with nothing of ours.
+    Batches are those of `prithvi.data.PretrainDataModule`. Defaults are those published for Prithvi-EO-2.0, if any;
+    `configs/pretrain_published.yaml` is the published run without our additions.
 
     Args:
-        model: name of the shape (`prithvi models list`).
-        contract: bands, statistics and level of the data, as `Contract.to_dict` writes them; `prithvi fit` takes them
-            from the data.
-        statistics: `data` to standardise by the stores' own mean and standard deviation, `model` by the variant's.
-        init: weights to start from: a name, hub id, file or folder; null for random ones.
-        freeze_encoder: leave the encoder as `init` has it, and train the decoder alone.
+        model: name of the variant (`prithvi models list`).
+        contract: bands, statistics and level of the data (`Contract.to_dict`); `prithvi fit` takes them from the data.
+        statistics: `data` to standardise by the mean and standard deviation of the stores, `model` by the variant's.
+        init: initial weights: a name, hub id, file or folder; null for random ones.
+        freeze_encoder: keep the encoder of `init`, and train the decoder alone.
         model_options: other fields of the model's configuration, such as depth or norm_pix_loss.
-        num_frames: dates that position codes are laid out for; null for the variant's own. Any number trains.
-        crop: side of the square that is cut from a chip, in pixels.
-        flips: `horizontal`, as published; `all` eight symmetries of a square; or `none`.
-        mask_ratio: hidden share of the patches; null for the variant's own (0.75).
-        masks: how often each kind is drawn, any scale: `random` patches; `tube`, the same places in all dates;
-            `cloud`, every patch that a real cloud touches (data.clouds names where the shapes come from).
-        decode_fraction: share of the hidden patches that are predicted, drawn anew each step. Below 1 it is faster;
-            what is predicted then attends to fewer mask tokens, and the loss is an estimate from fewer patches.
+        num_frames: number of dates that position codes are built for; null for the variant's. Batches may have any.
+        crop: side of the training crop in pixels.
+        flips: `horizontal`, as published; `all` eight symmetries of the square; or `none`.
+        mask_ratio: fraction of hidden patches; null for the variant's (0.75).
+        masks: sampling weights of the kinds of masks, any scale: `random` patches; `tube`, the same positions at all
+            dates; `cloud`, all patches that a real cloud touches (data.clouds provides the shapes).
+        decode_fraction: fraction of the hidden patches to predict, drawn anew each step. Below 1, steps are faster,
+            predicted patches attend to fewer mask tokens, and the loss is an estimate from fewer patches.
         loss_pixels: `clear`, pixels with data and without cloud or shadow by Fmask; `valid`, all with data; `all`, as
-            published, nodata (which is shown as the band mean) and clouds too.
-        loss: `mse`, as published, or `l1`, which counts smooth ground and edges more alike (one revision of version 1's
-            card says L1).
-        drop_time: share of the samples whose dates are left out.
-        drop_location: share of the samples whose place is left out.
-        lr: highest learning rate; null for the published 5e-4 times the global batch over 3,840.
-        warmup: share of the steps in which it rises, before it falls along a cosine.
-        lr_start: where it begins.
-        lr_end: where it ends.
-        weight_decay: of matrices; biases, norms, tokens and scales have none.
-        betas: of AdamW.
-        eps: of AdamW.
-        compile: compile the transformer blocks. Pays on a GPU, not on a CPU.
-        seed: of every draw in a step; the order of the samples has its own (data.seed).
+            published, also nodata (replaced by the band mean) and clouds.
+        loss: `mse`, as published, or `l1`, which weights smooth areas and edges more evenly (one revision of the model
+            card of version 1 says L1).
+        drop_time: fraction of samples whose dates are dropped.
+        drop_location: fraction of samples whose location is dropped.
+        lr: peak learning rate; null for the published 5e-4 times the global batch over 3,840.
+        warmup: fraction of the steps in which it rises, before cosine decay.
+        lr_start: initial learning rate.
+        lr_end: final learning rate.
+        weight_decay: weight decay of matrices; biases, norms, tokens and scales have none.
+        betas: betas of AdamW.
+        eps: epsilon of AdamW.
+        compile: compile the transformer blocks; faster on a GPU, not on a CPU.
+        seed: seed of all draws in a step; the order of samples has its own (data.seed).
 
     Raises:
-        ConfigError, ModelError: options that do not fit together; a crop that patches do not divide.
+        ConfigError, ModelError: incompatible options, or a crop that is not a multiple of the patch size.
 
     """
 
@@ -154,9 +153,10 @@ class PretrainTask(L.LightningModule):
         self._last: tuple[Tensor, list[str]] | None = None
 
     def configure_model(self) -> None:
-        """Shards the weights over devices under ModelParallelStrategy, a block at a time; compiles if asked to."""
+        """Shards weights over devices block by block, under ModelParallelStrategy; compiles blocks if requested."""
         from torch.distributed.tensor import DTensor
 
+        # Lightning may call this repeatedly. FSDP gathers weights in `forward` and must be told of `hidden_error`.
         blocks = [*self.mae.encoder.blocks, *self.mae.decoder.decoder_blocks]
         if self.device_mesh is not None and not isinstance(self.mae.encoder.cls_token, DTensor):
             from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
@@ -177,13 +177,13 @@ class PretrainTask(L.LightningModule):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         self._stop_if_not_finite()
         ranks, rank, number = self.trainer.world_size, self.global_rank, int(batch.get("number", batch_idx))
-        # For what draws from torch's own generator, such as stochastic depth.
+        # Layers such as stochastic depth draw from torch's default generator, so it is seeded per step and rank too.
         torch.manual_seed((self.seed * 1_000_003 + number) * 4_096 + rank)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
         images, counts, known, masking, coordinates = self.prepare(batch, generator, rank, ranks, training=True)
         error = self.mae.hidden_error(images, masking, counts, *coordinates, known, self.absolute)
         pixels = error.pixels
-        if ranks > 1:  # so that each hidden pixel weighs the same on every device
+        if ranks > 1:  # each hidden pixel has the same weight on all devices, whatever their own counts
             pixels = pixels.clone().float()
             torch.distributed.all_reduce(pixels)
             pixels = pixels / ranks
@@ -216,7 +216,7 @@ class PretrainTask(L.LightningModule):
         ranks: int = 1,
         training: bool = False,
     ) -> tuple[Tensor, Tensor | None, Tensor, Masking, tuple[Tensor, Tensor]]:
-        """Standardised crops, pixels that count, known pixels, masking and coordinates of a device's part."""
+        """Standardised crops, pixels that count (B, T, Y, X), valid visible pixels, masking, dates and locations."""
         image, clear, valid = batch["image"], batch["clear"], batch["valid"]
         if image.is_floating_point() and not torch.isfinite(image.movedim(1, -1)[valid]).all():
             raise DatasetError(
@@ -227,9 +227,10 @@ class PretrainTask(L.LightningModule):
         part = slice(rank * size, (rank + 1) * size)
 
         def draw(*shape: int) -> Tensor:
-            """Numbers are drawn for all devices, and each takes its part."""
+            """Draws uniform numbers for the global batch, and returns this rank's part."""
             return torch.rand(size * ranks, *shape, generator=generator)[part]
 
+        # The order of all draws below must not change, or resumed runs would continue differently.
         given = [image, valid.unsqueeze(1), clear.unsqueeze(1)]
         clouds = batch.get("clouds")
         if clouds is not None:
@@ -254,7 +255,7 @@ class PretrainTask(L.LightningModule):
         return images, counted, known, masking, (dates, place)
 
     def _kind(self, generator: torch.Generator) -> str:
-        """The kind of this batch's masks."""
+        """Draws the kind of masks of a batch."""
         names = list(self.masks)
         weights = torch.tensor([float(self.masks[name]) for name in names])
         return names[int(torch.multinomial(weights, 1, generator=generator))]
@@ -263,6 +264,7 @@ class PretrainTask(L.LightningModule):
         config = self.mae.config
         grid = self.mae.encoder.grid_of(images)
         patches = grid[0] * grid[1] * grid[2]
+        # Patches without data are neither visible nor predicted, unless all pixels count; tubes share noise over dates.
         present = None
         if self.loss_pixels != "all" and valid is not None:
             present = pixel_patches(valid, config.patch_size, grid)
@@ -275,9 +277,7 @@ class PretrainTask(L.LightningModule):
         return split(~pixel_patches(clouds, config.patch_size, grid), noise, present)
 
     def _stop_if_not_finite(self) -> None:
-        """Raises TrainingError if the last loss was NaN or infinite. On a GPU this looks one step back, without
-        waiting for the step at hand.
-        """
+        """Raises TrainingError if the last loss was not finite; on a GPU one step late, to avoid a synchronisation."""
         if self._last is not None:
             loss, names = self._last
             self._last = None
@@ -292,15 +292,15 @@ class PretrainTask(L.LightningModule):
         self._stop_if_not_finite()
         config = self.mae.config.to_dict()
         checkpoint["prithvi"] = {"samples": self.samples, "contract": self.contract.to_dict(), "config": config}
-        # By name and not by number, since a checkpoint that is to be sharded is matched in another order.
+        # By name, not number, so that sharded runs, which order parameters differently, can resume the checkpoint.
         names = {id(parameter): name for name, parameter in self.named_parameters()}
         states = checkpoint.get("optimizer_states", [])
-        if not any(states):  # weights alone; or a sharded run's other devices, whose first device holds everything
+        if not any(states):  # weights-only checkpoint; or a sharded run's ranks other than 0, which holds all states
             return
         for optimizer, state in zip(self.trainer.optimizers, states, strict=True):
             for group, kept in zip(optimizer.param_groups, state["param_groups"], strict=True):
                 if not all(isinstance(number, int) for number in kept["params"]):
-                    continue  # a sharded run has names already
+                    continue  # sharded runs use names already
                 named = [names[id(parameter)] for parameter in group["params"]]
                 for number, name in zip(kept["params"], named, strict=True):
                     if number in state["state"]:
@@ -314,7 +314,7 @@ class PretrainTask(L.LightningModule):
         self._stop_if_not_finite()
 
     def gathered(self) -> dict[str, Tensor]:
-        """The autoencoder's whole weights on the CPU, wherever they are sharded; called on every device."""
+        """Full weights of the autoencoder on the CPU, gathered if sharded; must be called on all ranks."""
         from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -322,7 +322,7 @@ class PretrainTask(L.LightningModule):
         return {name: value for name, value in state.items() if isinstance(value, Tensor)}
 
     def flops_of(self, batch: dict[str, Any]) -> float:
-        """Floating-point operations of training on a batch (forward and backward), as multiplications and additions."""
+        """Floating-point operations of a training step on a batch, forward and backward."""
         frames = batch["image"].shape[2]
         return len(batch["id"]) * training_flops(self.mae.config, frames, self.crop, self.decode_fraction)
 
@@ -340,7 +340,7 @@ class PretrainTask(L.LightningModule):
 
     @property
     def global_batch(self) -> int:
-        """Samples that one step of the optimizer sees, over devices and accumulation."""
+        """Samples per optimiser step, over all devices and accumulated batches."""
         data = getattr(self.trainer, "datamodule", None)
         each = data.batch_size if data is not None else 1
         return int(each * self.trainer.world_size * self.trainer.accumulate_grad_batches)

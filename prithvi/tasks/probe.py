@@ -1,4 +1,4 @@
-"""How much a frozen encoder knows of a labelled dataset: ridge regression on its patch features, in closed form."""
+"""Linear probe of a frozen encoder on a labelled dataset: ridge regression on patch features, in closed form."""
 
 from __future__ import annotations
 
@@ -22,23 +22,25 @@ def linear_probe(
     classes: list[str],
     penalty: float = 1e-2,
 ) -> dict[str, float]:
-    """Fits a linear classifier of patches and measures it pixel by pixel.
+    """Fits a linear classifier of patches and evaluates it per pixel.
 
-    A patch is one sample: its feature is its token (averaged over the dates), its target the share of each class among
-    its labelled pixels. Classes weigh the same whatever their size. A pixel gets the class of its patch.
+    Each patch is a sample: its feature is its token, averaged over dates, and its target the fraction of each class
+    among its labelled pixels. All classes have equal weight. A pixel is predicted to be of its patch's class.
 
     Args:
-        encoder: frozen; only read.
-        standardise: what its input goes through.
-        train: batches with `image`, `valid`, `label` (B, Y, X).
-        test: others.
-        classes: names, in the order of the labels.
-        penalty: of the ridge, as a share of the mean variance of the features.
+        encoder: the encoder, which is not changed.
+        standardise: standardisation of its input.
+        train: training batches with `image`, `valid` and `label` (B, Y, X).
+        test: test batches.
+        classes: class names, in the order of the labels.
+        penalty: ridge penalty, relative to the mean diagonal of the Gram matrix of the standardised features.
 
     Returns:
-        `mIoU`, `accuracy` (mean over classes) and whatever else `SegmentationMetrics` gives.
+        All metrics of `SegmentationMetrics`, such as `mIoU` and `mAcc` (means over classes).
 
     """
+    # Gram matrix and cross products are summed over batches in double precision, and one linear solve gives the
+    # weights. The constant feature appended to x is the intercept.
     training, device = encoder.training, next(encoder.parameters()).device
     encoder.eval()
     gram, cross, number = None, None, len(classes)
@@ -50,6 +52,7 @@ def linear_probe(
     for (features, _), share in zip(pairs, shares, strict=True):
         x = torch.nn.functional.pad((features - mean).div(scale).flatten(0, 2), (0, 1), value=1.0).double()
         y = share.flatten(0, 2).double()
+        # Weighting each patch by 1 / (number of pixels of its class) gives all classes the same total weight.
         weight = (y / sizes).sum(dim=1, keepdim=True)
         target = y / y.sum(dim=1, keepdim=True).clamp(min=1e-9)
         gram = x.T @ (x * weight) if gram is None else gram + x.T @ (x * weight)
@@ -70,7 +73,7 @@ def linear_probe(
 
 
 def _features(encoder: PrithviEncoder, standardise: Standardise, batch: dict[str, Any], device: torch.device) -> Tensor:
-    """(B, h, w, D) tokens of the last block, averaged over the dates."""
+    """(B, h, w, D) tokens of the last block, averaged over dates."""
     images = standardise(batch["image"].to(device), batch["valid"].to(device))
     t, h, w = encoder.grid_of(images)
     tokens = encoder(images).tokens[:, 1:]
@@ -79,7 +82,7 @@ def _features(encoder: PrithviEncoder, standardise: Standardise, batch: dict[str
 
 
 def _shares(label: Tensor, classes: int, grid: Any) -> Tensor:
-    """(B, h, w, classes) labelled pixels of each class in each patch."""
+    """(B, h, w, classes) number of pixels of each class in each patch."""
     one_hot = torch.stack([(label == value) & (label != IGNORE) for value in range(classes)], dim=-1).float()
     batch, height, width, _ = one_hot.shape
     h, w = grid

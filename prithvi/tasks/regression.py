@@ -1,4 +1,4 @@
-"""Fine-tuning for a quantity at every pixel, such as biomass."""
+"""Fine-tuning for pixel-wise regression of a quantity, such as biomass."""
 
 from __future__ import annotations
 
@@ -21,16 +21,15 @@ _LOSSES: dict[str, Callable[..., Tensor]] = {
 
 
 class RegressionTask(FineTuningTask):
-    """A number at every pixel that has a target. The model predicts it standardised; losses and scores are of that,
-    figures are in the quantity's unit.
+    """Pixel-wise regression. Outputs of the model and losses are in standardised units, metrics in the quantity's unit.
 
     Args:
-        quantity: what is predicted, as `Quantity.to_dict` writes it; `prithvi fit` takes it from the data.
+        quantity: the predicted quantity, as from `Quantity.to_dict`; `prithvi fit` takes it from the data.
         loss: `mse`, `l1` or `huber`.
-        options: those of `FineTuningTask`.
+        options: the options of `FineTuningTask`.
 
     Raises:
-        ConfigError: the options do not fit together.
+        ConfigError: incompatible options.
 
     """
 
@@ -48,27 +47,27 @@ class RegressionTask(FineTuningTask):
 
     @staticmethod
     def target_of(batch: Mapping[str, Any]) -> Tensor:
-        """(B, Y, X) targets in the quantity's unit, NaN also where the image has no data on any date."""
+        """(B, Y, X) targets in the quantity's unit, NaN where there is none or the image has no data at any date."""
         target: Tensor = batch["target"]
         return torch.where(batch["valid"].any(dim=1), target, torch.nan) if "valid" in batch else target
 
     def loss_of(self, batch: Mapping[str, Any], scores: Tensor) -> Tensor:
-        """The mean over pixels with a target, in standardised units; 0 (with a gradient) where there is none."""
+        """Mean loss over pixels with a target, in standardised units; 0 (with a gradient) if there are none."""
         target = (self.target_of(batch) - self.quantity.mean) / self.quantity.std
         there = target.isfinite()
         error: Tensor = self.distance(scores[:, 0].float(), torch.where(there, target, 0.0), reduction="none")
         return (error * there).sum() / there.sum().clamp(min=1)
 
     def predicted(self, scores: Tensor) -> Tensor:
-        """(B, 1, Y, X) scores as (B, Y, X) values in the quantity's unit."""
+        """(B, Y, X) values in the quantity's unit from (B, 1, Y, X) standardised outputs."""
         return scores[:, 0].float() * self.quantity.std + self.quantity.mean
 
     def labelled(self, batch: Mapping[str, Any]) -> Tensor:
-        """(B, Y, X) bool: where a pixel has a target."""
+        """(B, Y, X) bool, True at pixels with a target and data."""
         return self.target_of(batch).isfinite()
 
     def evaluate(self, batch: Mapping[str, Any], scores: Tensor, part: str) -> None:
-        """Adds (B, 1, Y, X) scores to the figures of a part."""
+        """Adds (B, 1, Y, X) outputs of a batch to the metrics of a part."""
         self.metrics[f"{part}_"].update(self.predicted(scores), self.target_of(batch))  # type: ignore[operator]
 
     def report(self, part: str) -> dict[str, Tensor]:
@@ -80,5 +79,5 @@ class RegressionTask(FineTuningTask):
         return figures
 
     def predicts(self) -> dict[str, Any]:
-        """See `FineTuningTask.predicts`."""
+        """Task and quantity of the fitted `Predictor`."""
         return {"task": "regression", "quantity": self.quantity}

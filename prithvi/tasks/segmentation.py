@@ -1,4 +1,4 @@
-"""Fine-tuning for a class at every pixel; floods, burn scars and crops are presets of it (configs/)."""
+"""Fine-tuning for semantic segmentation; floods, burn scars and crops are presets of it (configs/)."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from prithvi.tasks.losses import SEGMENTATION_LOSSES
 
 
 class SegmentationTask(FineTuningTask):
-    """A class at every labelled pixel.
+    """Semantic segmentation.
 
     Args:
-        classes: class names in the order of the scores; `prithvi fit` takes them from the data, and so it takes
-            `colors` and `values`.
+        classes: class names in the order of the logits; `prithvi fit` takes them from the data, as well as `colors`
+            and `values`.
         colors: class colours (RRGGBB), for maps.
-        values: the number of each class in the label files, which maps have too; default 0, 1, 2, ...
-        loss: `ce` (cross-entropy), `focal`, `dice`, `jaccard` or `lovasz`, or several joined by +, as ce+dice.
+        values: value of each class in label files and maps; default 0, 1, 2, ...
+        loss: `ce` (cross-entropy), `focal`, `dice`, `jaccard` or `lovasz`, or several joined by +, such as ce+dice.
         class_weights: weight of each class in the loss.
-        options: those of `FineTuningTask`.
+        options: the options of `FineTuningTask`.
 
     Raises:
-        ConfigError: the options do not fit together.
+        ConfigError: incompatible options.
 
     """
 
@@ -67,11 +67,11 @@ class SegmentationTask(FineTuningTask):
         self.temperature = 1.0
 
     def loss(self, scores: Tensor, label: Tensor) -> Tensor:
-        """The chosen losses added up, each a mean over labelled pixels; 0 (with a gradient) where none is labelled.
+        """Sum of the chosen losses, each a mean over labelled pixels; 0 (with a gradient) if none is labelled.
 
         Args:
-            scores: (B, classes, Y, X).
-            label: (B, Y, X) class numbers, `IGNORE` where there is none.
+            scores: (B, classes, Y, X) logits.
+            label: (B, Y, X) class numbers, `IGNORE` where unlabelled.
 
         """
         scores = scores.float()
@@ -80,16 +80,16 @@ class SegmentationTask(FineTuningTask):
 
     @staticmethod
     def label_of(batch: Mapping[str, Any]) -> Tensor:
-        """(B, Y, X) labels, `IGNORE` also where the image has no data on any date."""
+        """(B, Y, X) labels, `IGNORE` where unlabelled or the image has no data at any date."""
         label: Tensor = batch["label"].long()
         return torch.where(batch["valid"].any(dim=1), label, IGNORE) if "valid" in batch else label
 
     def loss_of(self, batch: Mapping[str, Any], scores: Tensor) -> Tensor:
-        """See `loss`."""
+        """The loss of a batch, from (B, classes, Y, X) logits `scores`."""
         return self.loss(scores, self.label_of(batch))
 
     def labelled(self, batch: Mapping[str, Any]) -> Tensor:
-        """(B, Y, X) bool: where a pixel has a class."""
+        """(B, Y, X) bool, True at pixels with a class and data."""
         return self.label_of(batch) != IGNORE
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
@@ -98,7 +98,7 @@ class SegmentationTask(FineTuningTask):
         return super().training_step(batch, batch_idx)
 
     def on_train_end(self) -> None:
-        """Says which classes training never saw: a map never shows them."""
+        """Warns of classes without any training pixel, which the model cannot predict."""
         unseen = [name for name, seen in zip(self.classes, self.seen.tolist(), strict=False) if not seen]
         if unseen:
             warnings.warn(
@@ -107,7 +107,7 @@ class SegmentationTask(FineTuningTask):
             )
 
     def evaluate(self, batch: Mapping[str, Any], scores: Tensor, part: str) -> None:
-        """Adds (B, classes, Y, X) scores to the figures of a part."""
+        """Adds (B, classes, Y, X) logits of a batch to the metrics of a part."""
         label = self.label_of(batch)
         self.metrics[f"{part}_"].update(scores.argmax(dim=1), label)  # type: ignore[operator]
         self.calibration[f"{part}_"].update(scores, label)  # type: ignore[operator]
@@ -124,22 +124,23 @@ class SegmentationTask(FineTuningTask):
         return figures
 
     def adopt(self, fitted: Predictor) -> None:
-        """See `FineTuningTask.adopt`; the temperature comes along."""
+        """Replaces the model by a fitted one, as `FineTuningTask.adopt` does, with its temperature."""
         super().adopt(fitted)
         self.temperature = fitted.temperature
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[dict[str, Any]], pixels: int = 4096) -> float:
-        """Fits the temperature that confidences are read at, on whole images blended as mapping blends them.
+        """Fits the temperature of the confidences on logits of whole images, blended as in mapping.
 
         Args:
-            batches: of chips that training did not see.
-            pixels: labelled pixels of each batch that are taken, evenly.
+            batches: batches of chips that were not trained on.
+            pixels: approximate number of labelled pixels per batch to use, evenly spaced.
 
         Returns:
-            The temperature, which `fitted` keeps; 1 where no pixel is labelled.
+            The temperature, which `fitted` records; 1 if no pixel is labelled.
 
         """
+        # Logits go to the CPU, a few thousand pixels a batch, so that memory is bounded however many batches there are.
         training, found = self.training, []
         self.eval()
         for batch in batches:
@@ -154,5 +155,5 @@ class SegmentationTask(FineTuningTask):
         return self.temperature
 
     def predicts(self) -> dict[str, Any]:
-        """See `FineTuningTask.predicts`."""
+        """Classes and temperature of the fitted `Predictor`."""
         return {"classes": self.entries, "temperature": self.temperature}

@@ -1,4 +1,4 @@
-"""Images larger than the model's window, in memory: cut into overlapping windows, and their scores blended."""
+"""Sliding-window inference in memory: cutting images into overlapping windows and blending the outputs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from prithvi.windows import WindowPlan, blend_weights, plan
 
 
 def windows_of(images: Tensor, window: int, stride: int | None = None) -> Iterator[Tensor]:
-    """The (..., window, window) windows of (..., Y, X) images, row after row of them.
+    """Yields the (..., window, window) windows of (..., Y, X) images, row by row.
 
     Args:
-        images: of any size; smaller ones than a window are filled by reflection.
-        window: pixels of a window along each side.
-        stride: pixels between windows; half a window by default.
+        images: images of any size; those smaller than a window are padded by reflection.
+        window: side of a window in pixels.
+        stride: pixels between windows; default half a window.
 
     """
     height, width = images.shape[-2:]
@@ -29,20 +29,21 @@ def windows_of(images: Tensor, window: int, stride: int | None = None) -> Iterat
 
 
 def blended(scores: Iterable[Tensor], height: int, width: int, window: int, stride: int | None = None) -> Tensor:
-    """Scores of all windows as scores of the images.
+    """Blends the outputs of all windows into outputs of the images.
 
     Args:
-        scores: (B, outputs, window, window) of each window, or (B, outputs) where a head answers for the whole of it,
-            in the order of `windows_of`.
+        scores: logits or other outputs of each window, in the order of `windows_of`: (B, outputs, window, window), or
+            (B, outputs) from a pooling head.
         height: rows of the images.
         width: columns of the images.
-        window: pixels of a window along each side.
-        stride: pixels between windows; half a window by default.
+        window: side of a window in pixels.
+        stride: pixels between windows; default half a window.
 
     Returns:
-        (B, outputs, Y, X), overlaps blended; or (B, outputs), the mean of the windows.
+        (B, outputs, Y, X), with overlaps blended by distance from the window's edge; or (B, outputs), the mean.
 
     """
+    # Weighted sum over weight sum. Windows are taken one at a time, so that at most one is in memory beside the total.
     layout = _plan(height, width, window, stride)
     parts = iter(scores)
     first = next(parts)
@@ -62,12 +63,12 @@ def blended(scores: Iterable[Tensor], height: int, width: int, window: int, stri
 
 
 def sliding_scores(predict: Callable[[Tensor], Tensor], images: Tensor, window: int, stride: int) -> Tensor:
-    """(B, classes, Y, X) scores of (B, band, T, Y, X) images, for validation; maps are made by `prithvi.mapping`.
+    """(B, classes, Y, X) logits of (B, band, T, Y, X) images, for validation; `prithvi.mapping` makes maps.
 
     Args:
-        predict: images of `window` pixels to scores.
-        images: standardised images of any size; smaller ones than a window are filled by reflection.
-        window: pixels of a window along each side.
+        predict: function from images of `window` pixels a side to logits.
+        images: standardised images of any size; those smaller than a window are padded by reflection.
+        window: side of a window in pixels.
         stride: pixels between windows.
 
     """
@@ -80,7 +81,7 @@ def _plan(height: int, width: int, window: int, stride: int | None) -> WindowPla
 
 
 def _reflect(images: Tensor, height: int, width: int) -> Tensor:
-    """Mirrors the image at its lower and right edge, as often as it takes."""
+    """Pads images to a size by repeated reflection at the lower and right edge."""
     for axis, size in ((-2, height), (-1, width)):
         own = images.shape[axis]
         period = max(2 * own - 2, 1)
