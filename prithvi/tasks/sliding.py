@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -59,20 +59,6 @@ def blended(scores: Iterable[Tensor], height: int, width: int, window: int, stri
         total[part] += (first if number == 0 else next(parts)).float() * weights
         weight[part] += weights
     return (total / weight)[..., :height, :width]
-
-
-def sliding_scores(predict: Callable[[Tensor], Tensor], images: Tensor, window: int, stride: int) -> Tensor:
-    """(B, classes, Y, X) scores of (B, band, T, Y, X) images, for validation; maps are made by `prithvi.mapping`.
-
-    Args:
-        predict: images of `window` pixels to scores.
-        images: standardised images of any size; smaller ones than a window are filled by reflection.
-        window: pixels of a window along each side.
-        stride: pixels between windows.
-
-    """
-    parts = (predict(part) for part in windows_of(images, window, stride))
-    return blended(parts, images.shape[-2], images.shape[-1], window, stride)
 
 
 def _plan(height: int, width: int, window: int, stride: int | None) -> WindowPlan:
