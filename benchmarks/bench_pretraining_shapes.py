@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from reconstruction_errors import reconstruction_errors
 from torch.utils.data import DataLoader
 
 from prithvi.chips import ChipStore
 from prithvi.data import PretrainDataModule, StoreDataset
-from prithvi.evaluation.reconstruction import reconstruction_errors
 from prithvi.tasks import PretrainTask
 from prithvi.tasks.probe import linear_probe
 

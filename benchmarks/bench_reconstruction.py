@@ -14,12 +14,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from reconstruction_errors import FILLING, reconstruction_errors
 from torch.utils.data import DataLoader, Subset
 
 from prithvi import load
 from prithvi.chips import ChipStore
 from prithvi.data import StoreDataset
-from prithvi.evaluation.reconstruction import FILLING, reconstruction_errors
 from prithvi.modelio import save_pretrained
 from prithvi.models import PrithviMAE
 

@@ -6,7 +6,7 @@ The command line prints the message and exits with status 2. In Python, `Prithvi
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 class PrithviError(Exception):
@@ -68,3 +68,23 @@ def nearest(name: str, options: Iterable[str]) -> str:
     if close:
         return f"did you mean {' or '.join(lowered[match] for match in close)}?"
     return f"known are {', '.join(known)}."
+
+
+def one_of(
+    value: str, options: Collection[str], sentence: str = "there is no", error: type[PrithviError] = ConfigError
+) -> str:
+    """A value that has to be one of some options.
+
+    Args:
+        value: what was found.
+        options: what there is.
+        sentence: how the message begins; the value and the nearest options follow.
+        error: what is raised.
+
+    Raises:
+        error: it is none of them.
+
+    """
+    if value not in options:
+        raise error(f"{sentence} {value!r}: {nearest(value, options)}")
+    return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,8 +25,19 @@ from tests.synthetic_hls import Archive, make_archive
 
 SPAIN = data_catalog() / "sen1floods11" / "samples" / "S2Hand" / "Spain_7370579_S2Hand.tif"
 SPAIN_LABEL = data_catalog() / "sen1floods11" / "samples" / "LabelHand" / "Spain_7370579_LabelHand.tif"
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared" / "data"
 SIX = (2, 3, 4, 9, 12, 13)
+
+
+def benchmark(name: str) -> Any:
+    """benchmarks/NAME.py as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def pytest_runtest_setup() -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prithvi.cli.options import Json
+
 if TYPE_CHECKING:
     from prithvi.evaluation.areas import AreaEstimate, Reference
 
@@ -25,7 +27,7 @@ def area(
         typer.Option(help="What that column holds: name, number (in the map) or label (values of the labels)."),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A .csv to write the table to.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Estimates the area of each class, and how sure it is, from a map and reference points.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prithvi.cli.opening import typed
 from prithvi.cli.options import Report
 
 if TYPE_CHECKING:
@@ -27,13 +28,12 @@ def compare(
     Trials that are done are not run again. After each, table.md, results.csv, curve.png and index.html are rewritten.
     """
     import dataclasses
-    import shlex
-    import sys
 
-    from prithvi.cli.settings import check, files_of, shipped
+    from prithvi.cli.settings import check, config_files, shipped
     from prithvi.errors import ConfigError
     from prithvi.evaluation.compare import read_comparison, read_result, rows_of, write_result
     from prithvi.evaluation.report import write_report
+    from prithvi.jsontext import read_yaml
 
     path = shipped(config)
     comparison = read_comparison(path)
@@ -47,7 +47,7 @@ def compare(
         comparison = dataclasses.replace(comparison, fractions=shares)
     fit = path.parent / comparison.fit
     more = [argument for argument in context.args if argument != "--debug"]
-    record = _record(shlex.join(["prithvi", *sys.argv[1:]]), comparison)
+    record = _record(typed(), comparison)
     fit = fit if fit.is_file() else shipped(Path(comparison.fit))
     trials = list(comparison.trials())
     results: list[Result] = []
@@ -55,7 +55,8 @@ def compare(
         check(_arguments(fit, comparison, trial, more))  # a slip in the last method ends it before the first
     for number, trial in enumerate(trials, start=1):
         arguments = _arguments(fit, comparison, trial, more)
-        settings = {"method": comparison.methods[trial.method], "arguments": arguments, "files": files_of(arguments)}
+        files = [read_yaml(file) for file in config_files(arguments)]
+        settings = {"method": comparison.methods[trial.method], "arguments": arguments, "files": files}
         result = read_result(output / "runs", trial, settings)
         if result is None:
             result = _again(trial, comparison, results) or _run(
@@ -115,20 +116,15 @@ def _run(trial: Trial, method: Mapping[str, Any], arguments: list[str], folder: 
     import shutil
     import time
 
-    from prithvi.cli.lightning import fit_and_test, measure
+    from prithvi.cli.lightning import run_trial
     from prithvi.evaluation.compare import Result
 
     began = time.perf_counter()
     shutil.rmtree(folder, ignore_errors=True)
-    quiet = {
-        "default_root_dir": folder, "devices": 1, "num_nodes": 1, "logger": "false", "enable_progress_bar": "false",
-        "enable_model_summary": "false",
-    }  # fmt: skip
-    arguments = [*arguments, *(word for key, value in quiet.items() for word in (f"--trainer.{key}", str(value)))]
-    if "baseline" in method:
-        figures, chips = measure(arguments, method, trial.seed)
-    else:
-        figures, chips = fit_and_test(arguments)
+    quiet: dict[str, Any] = {"default_root_dir": folder, "devices": 1, "num_nodes": 1}
+    quiet |= dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), "false")
+    arguments = [*arguments, *_words({f"trainer.{key}": str(value) for key, value in quiet.items()})]
+    figures, chips = run_trial(arguments, method, trial.seed)
     shutil.rmtree(folder, ignore_errors=True)  # checkpoints of trials are nobody's model
     return Result(trial, figures, time.perf_counter() - began, chips)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prithvi.files import atomic_file, write_text
+from prithvi.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -197,6 +197,7 @@ def _picture(chip: _Chip, mapped: Path, target: Path) -> None:
 
     from prithvi import plot
     from prithvi.scenes import transform_of
+    from prithvi.tasks.monitoring import write_figure
 
     names = [entry.name for entry in chip.layout.classes]
     colors = [entry.color for entry in chip.layout.classes]
@@ -213,8 +214,7 @@ def _picture(chip: _Chip, mapped: Path, target: Path) -> None:
         ax.tick_params(length=0)
         for edge in (edge for part in parts for edge in part):
             ax.axvline(edge, color="black", lw=0.8, ls=":")
-    with atomic_file(target) as written:
-        figure.savefig(written, dpi=100)
+    write_figure(figure, target, dpi=100)
 
 
 def _print(rows: dict[str, dict[str, float]]) -> None:

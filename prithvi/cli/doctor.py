@@ -9,9 +9,11 @@ import os
 import platform
 import shutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
+
+from prithvi.cli.options import Json
 
 _CORE = ("torch", "lightning", "rasterio", "xarray", "geopandas", "zarr", "dask", "huggingface_hub")
 _EXTRAS = {
@@ -25,7 +27,7 @@ _EXTRAS = {
 }
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def doctor(as_json: Json = False) -> None:
     """Tells what prithvi finds on this machine."""
     report = _report()
     if as_json:

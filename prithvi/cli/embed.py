@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prithvi.cli.options import Accept, Bands, BatchSize, Dates, Device, Nodata, Offset, Order, Scale, Sensor, Stride
+from prithvi.cli.opening import band_numbers, open_and_check, typed, with_opening
+from prithvi.cli.options import Accept, Bands, BatchSize, Device, Stride
 
 if TYPE_CHECKING:
     from prithvi.mapping.embeddings import Embeddable
 
 
+@with_opening
 def embed_verb(
     model: Annotated[str, typer.Argument(help="Name, hub id or folder of a pretrained or fine-tuned model.")],
     scene: Annotated[list[str], typer.Argument(help="A raster, its single-band files, or a folder of them.")],
@@ -20,13 +22,9 @@ def embed_verb(
     layer: Annotated[int, typer.Option(help="Block of the encoder, from 0, or from -1 (the last) backwards.")] = -1,
     pooled: Annotated[bool, typer.Option("--pooled", help="One vector a window instead of one a patch.")] = False,
     bands: Bands = None,
-    sensor: Sensor = None,
-    scale: Scale = None,
-    offset: Offset = None,
-    nodata: Nodata = None,
     accept: Accept = None,
-    date: Dates = None,
-    order: Order = None,
+    *,
+    opening: dict[str, Any],
     window: Annotated[
         int | None, typer.Option(help="Side of the squares that are looked at, in pixels; the model's by default.")
     ] = None,
@@ -36,9 +34,7 @@ def embed_verb(
 ) -> None:
     """Writes a vector for every patch (or window) of a scene, as a GeoTIFF or a Zarr store of 16-bit floats."""
     from prithvi.cli.allocator import keep_windows
-    from prithvi.cli.precheck import open_and_check
     from prithvi.cli.progress import Bar
-    from prithvi.cli.words import band_numbers, typed
     from prithvi.errors import ModelError
     from prithvi.modelio.programfile import SUFFIX
     from prithvi.modelio.requirements import requirements_of
@@ -58,10 +54,7 @@ def embed_verb(
         from prithvi.modelio import contract_of
 
         contract = contract_of(model)
-    opening = {
-        "bands": band_numbers(bands, contract), "sensor": sensor, "scale": scale, "offset": offset, "nodata": nodata,
-        "dates": date or None, "order": order,
-    }  # fmt: skip
+    opening["bands"] = band_numbers(bands, contract)
     opened = open_and_check(scene, opening, contract, accept, needs)
 
     from prithvi.mapping import embed_scene

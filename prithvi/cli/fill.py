@@ -7,9 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from prithvi.cli.options import Device, Nodata, Offset, Order, Report, Scale, Sensor, Stride
+from prithvi.cli.opening import listed, source_of, typed, with_opening
+from prithvi.cli.options import Device, Report, Stride
 
 
+@with_opening
 def fill_verb(
     sources: Annotated[
         list[str], typer.Argument(help="MODEL SERIES...: a model, then a file or granule for each date.")
@@ -39,14 +41,8 @@ def fill_verb(
     ] = True,
     resume: Annotated[bool, typer.Option(help="Continue from the rows that an interrupted run has finished.")] = False,
     bands: Annotated[str | None, typer.Option(help="Names of all bands of a file, in order.")] = None,
-    sensor: Sensor = None,
-    scale: Scale = None,
-    offset: Offset = None,
-    nodata: Nodata = None,
-    date: Annotated[
-        list[str] | None, typer.Option(help="Date of each file, in order (2022-05-31 or 20220531).")
-    ] = None,
-    order: Order = None,
+    *,
+    opening: dict[str, Any],
     device: Device = None,
     report: Report = None,
 ) -> None:
@@ -57,7 +53,6 @@ def fill_verb(
     """
     from prithvi.cli.allocator import keep_windows
     from prithvi.cli.progress import Bar
-    from prithvi.cli.words import typed
     from prithvi.errors import SceneError
     from prithvi.mapping.fillers import with_model
     from prithvi.mapping.gap_filling import fill_series
@@ -68,13 +63,10 @@ def fill_verb(
     series = sources if method is not None else sources[1:]
     if not series:
         raise SceneError("no series was given: prithvi fill MODEL SERIES... -o DIR, or --method linear SERIES...")
-    opening: dict[str, Any] = {
-        "bands": [word.strip() for word in bands.split(",")] if bands else None, "sensor": sensor, "scale": scale,
-        "offset": offset, "nodata": nodata, "order": order,
-    }  # fmt: skip
-    opened = open_scene(series[0] if len(series) == 1 else series, dates=date or None, **opening)
+    opening["bands"] = listed(bands) or None
+    opened = open_scene(source_of(series), **opening)
     masks = [None if mask == "none" else mask for mask in clouds or ()] or masks_beside(series, opened.sizes["time"])
-    clear = clear_of_sources(series, opened, masks, dates=date or None, product=clouds_are, **opening)
+    clear = clear_of_sources(series, opened, masks, product=clouds_are, **opening)
     if clear is None:
         typer.echo("No cloud mask: all that has data counts as clear.", err=True)
     else:

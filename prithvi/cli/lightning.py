@@ -23,14 +23,15 @@ from prithvi import __version__
 from prithvi.cli.settings import check, with_shipped
 from prithvi.data import ChipDataModule, GapDataModule
 from prithvi.errors import ConfigError, PrithviError
-from prithvi.evaluation.covered import gap_trial
-from prithvi.evaluation.pixel_baselines import pixel_trial
+from prithvi.evaluation.baseline_trials import gap_trial, pixel_trial
+from prithvi.files import write_text
 from prithvi.jsontext import dumps
 from prithvi.modelio import load, record_of, save, save_pretrained
 from prithvi.modelio.predictor import LARGEST, Predictor
 from prithvi.models import PrithviMAE
 from prithvi.tasks import GapFillTask, PretrainTask, SegmentationTask
 from prithvi.tasks.finetuning import FineTuningTask
+from prithvi.tasks.monitoring import write_figure
 
 
 class PrithviCLI(LightningCLI):
@@ -74,8 +75,8 @@ class PrithviCLI(LightningCLI):
         record = {**self._record(None, figures), **settings, "steps": step}
         fitted = task.fitted(**record, seed=self._get(self.config, "seed_everything"))
         self._say(save(fitted, self._folder))
-        renumbered = [f"{entry.value} for {entry.name} (labels: {entry.label})" for entry in fitted.classes
-                      if entry.label is not None]  # fmt: skip
+        moved = [entry for entry in fitted.classes if entry.label is not None]
+        renumbered = [f"{entry.value} for {entry.name} (labels: {entry.label})" for entry in moved]
         if renumbered:
             print(  # noqa: T201
                 f"A map holds class numbers from 0 to {LARGEST}, and not all of the labels' values are: maps of this "
@@ -84,19 +85,18 @@ class PrithviCLI(LightningCLI):
 
     def after_test(self) -> None:
         """Writes DEFAULT_ROOT_DIR/metrics.json, and reliability.png of tasks that predict classes."""
-        if self.trainer.is_global_zero:
-            Path(self.trainer.default_root_dir).mkdir(parents=True, exist_ok=True)
-            text = dumps(self._figures(), indent=2) + "\n"
-            (Path(self.trainer.default_root_dir) / "metrics.json").write_text(text, encoding="utf-8")
-        if isinstance(self.model, SegmentationTask) and self.trainer.is_global_zero:
+        if not self.trainer.is_global_zero:
+            return
+        folder = Path(self.trainer.default_root_dir)
+        write_text(folder / "metrics.json", dumps(self._figures(), indent=2) + "\n")
+        if isinstance(self.model, SegmentationTask):
             from matplotlib.figure import Figure
 
             from prithvi.plot import reliability
 
             figure = Figure(figsize=(4.5, 4.5), layout="constrained")
             reliability(self.model.reliability, figure.add_subplot())
-            Path(self.trainer.default_root_dir).mkdir(parents=True, exist_ok=True)
-            figure.savefig(Path(self.trainer.default_root_dir) / "reliability.png", dpi=120)
+            write_figure(figure, folder / "reliability.png", dpi=120)
 
     def best(self) -> tuple[int, dict[str, float]]:
         """Puts the best checkpoint's weights into the task; its step and figures, or those of the end of the run."""
@@ -178,41 +178,32 @@ def _test(model: str, arguments: Sequence[str]) -> None:
     cli.after_test()
 
 
-def fit_and_test(arguments: Sequence[str]) -> tuple[dict[str, float], int]:
-    """Fits, takes the best checkpoint and measures it: the figures of the test split, and the number of training chips.
+def run_trial(arguments: Sequence[str], method: Mapping[str, Any], seed: int) -> tuple[dict[str, float], int]:
+    """One trial of a comparison: its figures on the test split, and the number of training chips.
 
-    Raises:
-        ConfigError: see `run`.
-
-    """
-    arguments = with_shipped(list(arguments))
-    check(arguments)
-    with _one_sentence():
-        cli = _cli(arguments, run=False)
-        cli.trainer.fit(cli.model, datamodule=cli.datamodule)
-        cli.best()
-        parts = cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)  # one for each loader
-    figures = {name: value for part in parts for name, value in part.items()}
-    return {name.removeprefix("test/"): float(value) for name, value in figures.items()}, _chips(cli.datamodule)
-
-
-def measure(arguments: Sequence[str], method: Mapping[str, Any], seed: int) -> tuple[dict[str, float], int]:
-    """A baseline on the data of a configuration: its figures on the test split, and the number of training chips.
+    A method is trained, and the best checkpoint measured; a baseline needs no training by gradients.
 
     Args:
-        arguments: as for `fit_and_test`.
-        method: see `prithvi.evaluation.compare`.
-        seed: of what the method draws.
+        arguments: options of `prithvi fit`, those of the method among them.
+        method: its settings, see `prithvi.evaluation.compare`.
+        seed: of what a baseline draws.
 
     Raises:
-        ConfigError: see `run`; or the method is not for these data.
+        ConfigError: see `run`; or the baseline is not for these data.
 
     """
     arguments = with_shipped(list(arguments))
     check(arguments)
+    kind = method.get("baseline")
     with _one_sentence():
         cli = _cli(arguments, run=False)
-    task, data, kind = cli.model, cli.datamodule, str(method["baseline"])
+        task, data = cli.model, cli.datamodule
+        if kind is None:
+            cli.trainer.fit(task, datamodule=data)
+            cli.best()
+            parts = cli.trainer.test(task, datamodule=data, verbose=False)  # one for each loader
+            found = {name: float(value) for part in parts for name, value in part.items()}
+            return {name.removeprefix("test/"): value for name, value in found.items()}, _chips(data)
     if kind == "gaps" and isinstance(task, GapFillTask) and isinstance(data, GapDataModule):
         return gap_trial(task, data, str(method["method"])), _chips(data)
     if kind != "gaps" and isinstance(data, ChipDataModule):

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prithvi.cli import options as shared
+from prithvi.cli.opening import band_numbers, open_and_check, source_of, typed, with_opening
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from prithvi.mapping.batch import Job, Outcome
+    from prithvi.mapping.batch import Outcome
     from prithvi.mapping.class_maps import MapResult
 
 
+@with_opening
 def map_verb(
     model: Annotated[str, typer.Argument(help="Folder of a fitted model, or an exported program.")],
     scene: Annotated[
@@ -26,13 +28,9 @@ def map_verb(
         bool, typer.Option("--together", help="Treat all inputs as one scene: its bands, or its dates.")
     ] = False,
     bands: shared.Bands = None,
-    sensor: shared.Sensor = None,
-    scale: shared.Scale = None,
-    offset: shared.Offset = None,
-    nodata: shared.Nodata = None,
     accept: shared.Accept = None,
-    date: shared.Dates = None,
-    order: shared.Order = None,
+    *,
+    opening: dict[str, Any],
     bbox: Annotated[
         tuple[float, float, float, float] | None,
         typer.Option(help="West south east north in degrees (179 -17 -179 -16 across the date line): map this part."),
@@ -63,13 +61,11 @@ def map_verb(
         bool, typer.Option("--trust", help="Open an exported program that is not your own; torch may run code in it.")
     ] = False,
     report: shared.Report = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Answer with JSON.")] = False,
+    as_json: shared.Json = False,
 ) -> None:
     """Maps scenes: for each a Cloud-Optimized GeoTIFF named after it, polygons, a STAC item and a QGIS style."""
     import json
 
-    from prithvi.cli.precheck import open_and_check
-    from prithvi.cli.words import band_numbers, typed
     from prithvi.errors import ConfigError
     from prithvi.modelio.programfile import Trusted
     from prithvi.modelio.requirements import requirements_of
@@ -77,9 +73,6 @@ def map_verb(
 
     if bbox is not None and aoi is not None:
         raise ConfigError("--bbox and --aoi are two areas: give one.")
-    opening: dict[str, Any] = {
-        "sensor": sensor, "scale": scale, "offset": offset, "nodata": nodata, "dates": date or None, "order": order,
-    }  # fmt: skip
     # What the model's files state is enough to refuse most scenes; importing torch and reading weights takes seconds.
     needs = requirements_of(model)
     if needs is not None:
@@ -88,30 +81,29 @@ def map_verb(
             open_and_check(scene, opening, needs.contract, accept, needs)
 
     from prithvi.cli.allocator import keep_windows
+    from prithvi.cli.progress import Bar
     from prithvi.mapping import Products
-    from prithvi.mapping.batch import jobs_of, map_files, opened
+    from prithvi.mapping.batch import Outcome, jobs_of, map_file, map_files, opened
 
     model = Trusted(model) if trust else model
     fitted = opened(model)
     opening.setdefault("bands", band_numbers(bands, fitted.contract))
     area = Area.box(*bbox) if bbox is not None else Area.from_file(aoi) if aoi is not None else None
-    products = Products(
-        confidence, probabilities, _polygons(polygons, bool(fitted.classes)), min_area, simplify, zones, item=True,
-        style=True,
-    )  # fmt: skip
+    form = None if polygons == "none" or not fitted.classes else polygons
+    products = Products(confidence, probabilities, form, min_area, simplify, zones, item=True, style=True)
     options: dict[str, Any] = {
         "products": products, "area": area, "stride": stride, "batch_size": batch_size, "device": device,
         "compile": compile, "accept": tuple(accept or ()), "resume": resume, "command": typed(),
     }  # fmt: skip
     jobs = jobs_of(scene, output, together)
     keep_windows()
+    alone = len(jobs) == 1 and scheduler is None
     try:
-        if len(jobs) == 1 and scheduler is None:
-            outcomes = [_one(model, jobs[0], opening, options)]
-        else:
-            from prithvi.cli.progress import Bar
-
-            with Bar(f"{len(jobs):,} scenes") as bar:
+        with Bar(jobs[0].name if alone else f"{len(jobs):,} scenes") as bar:
+            if alone:
+                result, seconds = map_file(model, jobs[0], opening, {**options, "progress": bar})
+                outcomes = [Outcome(jobs[0], result, "", seconds)]
+            else:
                 outcomes = map_files(
                     model, jobs, output, opening, options, scheduler=scheduler, retries=retries, progress=bar
                 )
@@ -128,30 +120,15 @@ def map_verb(
         raise typer.Exit(1)
 
 
-def _polygons(form: str, classes: bool) -> str | None:
-    return None if form == "none" or not classes else form
-
-
-def _one(model: str, job: Job, opening: Mapping[str, Any], options: Mapping[str, Any]) -> Outcome:
-    from prithvi.cli.progress import Bar
-    from prithvi.mapping.batch import Outcome, map_file
-
-    with Bar(job.name) as bar:
-        result, seconds = map_file(model, job, opening, {**options, "progress": bar})
-    return Outcome(job, result, "", seconds)
-
-
 def _report(outcomes: list[Outcome], opening: Mapping[str, Any], path: Path) -> None:
     """A page of the maps, each over what it was made of."""
     from prithvi.report import view
     from prithvi.scenes import open_scene
 
     made = {
-        outcome.result.path: open_scene(
-            outcome.job.sources[0] if len(outcome.job.sources) == 1 else list(outcome.job.sources), **opening
-        )
-        for outcome in outcomes
-        if outcome.result is not None
+        each.result.path: open_scene(source_of(each.job.sources), **opening)
+        for each in outcomes
+        if each.result is not None
     }
     if made:
         view(list(made), path, scenes=made)

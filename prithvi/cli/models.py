@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
+from prithvi.cli.options import Json
+
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Models: list, show, and from and to the Hugging Face hub."
 )
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Model = Annotated[str, typer.Argument(help="A name of 'prithvi models list', a folder, or OWNER/NAME[@REVISION].")]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")]
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from prithvi.catalog import config_path
 from prithvi.errors import ConfigError, nearest
+from prithvi.jsontext import read_yaml, table
 
 _TOP = (
     "seed_everything",
@@ -35,10 +35,10 @@ def with_shipped(arguments: list[str]) -> list[str]:
     for argument in arguments:
         name, sign, value = argument.partition("=")
         words += [name, value] if sign and name in ("-c", "--config") else [argument]
-    for index, argument in enumerate(words[:-1]):
-        if argument in ("-c", "--config"):
-            words[index + 1] = str(shipped(Path(words[index + 1])))
-    return words
+    return [
+        str(shipped(Path(word))) if before in ("-c", "--config") else word
+        for before, word in itertools.pairwise(["", *words])
+    ]
 
 
 def shipped(named: Path) -> Path:
@@ -55,10 +55,9 @@ def shipped(named: Path) -> Path:
     return config_path(named.stem)
 
 
-def files_of(arguments: Sequence[str]) -> list[Any]:
-    """What the configuration files among some options hold."""
-    files = [arguments[place + 1] for place, word in enumerate(arguments[:-1]) if word in ("-c", "--config")]
-    return [yaml.safe_load(Path(file).read_text(encoding="utf-8")) for file in files]
+def config_files(arguments: Sequence[str]) -> list[str]:
+    """The configuration files among some options."""
+    return [after for word, after in itertools.pairwise(arguments) if word in ("-c", "--config")]
 
 
 def check(arguments: Sequence[str]) -> None:
@@ -68,68 +67,53 @@ def check(arguments: Sequence[str]) -> None:
         ConfigError: one that does not exist, with the nearest.
 
     """
-    classes: dict[str, str] = {}
-    files = [arguments[i + 1] for i, argument in enumerate(arguments[:-1]) if argument in ("-c", "--config")]
+    classes = {"trainer": "lightning.Trainer"}
+    files = config_files(arguments)
     if not files and not any(argument.startswith("--model") for argument in arguments):
         raise ConfigError("no configuration was given: prithvi fit -c configs/flood.yaml --data.root DIR")
     for file in files:
-        try:
-            plain = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{file} cannot be read ({error}).") from error
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            line = f" (line {mark.line + 1})" if mark else ""
-            raise ConfigError(f"{file} is not YAML{line}: {getattr(error, 'problem', error)}.") from error
-        _check_table(file, _table(file, plain), classes)
-    for index, argument in enumerate(arguments):
-        if not argument.startswith("--"):
-            continue
-        name, _, value = argument[2:].partition("=")
-        value = value or (arguments[index + 1] if index + 1 < len(arguments) else "")
-        if name == "ckpt_path" and value not in ("best", "last", "hpc", "registry") and not Path(value).is_file():
-            raise ConfigError(f"there is no checkpoint {value}.")
-        _check_option(name, classes)
+        _check_file(file, classes)
+    for word, after in itertools.pairwise([*arguments, ""]):
+        if word.startswith("--"):
+            name, _, value = word[2:].partition("=")
+            _check_option(name, value or after, classes)
 
 
-def _check_option(name: str, classes: Mapping[str, str]) -> None:
+def _check_option(name: str, value: str, classes: Mapping[str, str]) -> None:
     """One `--section.key` of the command line."""
+    if name == "ckpt_path" and value not in ("best", "last", "hpc", "registry") and not Path(value).is_file():
+        raise ConfigError(f"there is no checkpoint {value}.")
     section, _, rest = name.partition(".")
     key = rest.removeprefix("init_args.").split(".")[0].rstrip("+")
-    where = f"the option --{name}"
     if key and section in classes and key not in ("class_path", "dict_kwargs"):
-        _refuse_unknown(where, [key], _options_of(classes[section]))
-    elif key and section == "trainer":
-        _refuse_unknown(where, [key], _options_of("lightning.Trainer"))
-    elif key and section not in _TOP:
-        _refuse_unknown(where, [section], _TOP)
+        _refuse_unknown(f"the option --{name}", [key], _options_of(classes[section]))
+    elif key:
+        _refuse_unknown(f"the option --{name}", [section], _TOP)
 
 
-def _check_table(file: str, plain: Mapping[str, Any], classes: dict[str, str]) -> None:
+def _check_file(file: str, classes: dict[str, str]) -> None:
+    """A configuration; the classes that it names for model and data are added to `classes`."""
+    plain = read_yaml(file)
     _refuse_unknown(file, plain, _TOP)
-    trainer = _table(f"{file}, trainer", plain.get("trainer"))
-    _refuse_unknown(f"{file}, trainer", trainer, _options_of("lightning.Trainer"))
+    trainer = table(f"{file}, trainer", plain.get("trainer"))
+    _refuse_unknown(f"{file}, trainer", trainer, _options_of(classes["trainer"]))
     for section in ("model", "data"):
         where = f"{file}, {section}"
-        part = _table(where, plain.get(section))
+        part = table(where, plain.get(section))
         _refuse_unknown(where, part, ("class_path", "init_args", "dict_kwargs"))
         if "class_path" in part:
-            classes[section] = str(part["class_path"])
-            _refuse_unknown(where, _table(where, part.get("init_args")), _options_of(classes[section]))
+            classes[section] = _checked_class(where, part)
     callbacks = trainer.get("callbacks") or []
     for part in callbacks if isinstance(callbacks, list) else [callbacks]:
         if isinstance(part, dict) and "class_path" in part:
-            where = f"{file}, {part['class_path']}"
-            _refuse_unknown(where, _table(where, part.get("init_args")), _options_of(str(part["class_path"])))
+            _checked_class(f"{file}, {part['class_path']}", part)
 
 
-def _table(where: str, part: Any) -> dict[str, Any]:
-    """A section of a configuration, empty where it is not there."""
-    if part is None:
-        return {}
-    if not isinstance(part, dict) or not all(isinstance(key, str) for key in part):
-        raise ConfigError(f"{where} must be a table of settings; it is {part!r}.")
-    return part
+def _checked_class(where: str, part: Mapping[str, Any]) -> str:
+    """The path of the class that is to be made, whose arguments were checked."""
+    path = str(part["class_path"])
+    _refuse_unknown(where, table(where, part.get("init_args")), _options_of(path))
+    return path
 
 
 def _options_of(class_path: str) -> list[str]:

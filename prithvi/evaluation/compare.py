@@ -25,11 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from prithvi.errors import ConfigError, nearest
+from prithvi.errors import ConfigError, nearest, one_of
 from prithvi.files import write_text
-from prithvi.jsontext import dumps
+from prithvi.jsontext import dumps, read_yaml
 
 _KEYS = ("fit", "figure", "smaller", "fractions", "seeds", "options", "methods", "title")
 BASELINES = {"trees": (), "index": ("bands", "positive", "above"), "gaps": ("method",)}
@@ -93,15 +91,9 @@ def read_comparison(path: Path) -> Comparison:
         ConfigError: the file cannot be read, or has an invalid key or value.
 
     """
-    try:
-        plain = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read as YAML ({error}).") from error
-    if not isinstance(plain, dict):
-        raise ConfigError(f"{path} must be a table of settings; it is {plain!r}.")
+    plain = read_yaml(path)
     for key in plain:
-        if key not in _KEYS:
-            raise ConfigError(f"{path}: there is no setting {key!r}: {nearest(str(key), _KEYS)}")
+        one_of(key, _KEYS, f"{path}: there is no setting")
     for key in ("fit", "figure", "methods"):
         if key not in plain:
             raise ConfigError(f"{path} does not say {key}.")
@@ -134,9 +126,7 @@ def _check_baseline(path: Path, name: str, settings: Mapping[str, Any]) -> None:
     kind = settings.get("baseline")
     if kind is None:
         return
-    if kind not in BASELINES:
-        raise ConfigError(f"{path}, {name}: there is no baseline {kind!r}: {nearest(str(kind), BASELINES)}")
-    wanted = {"baseline", *BASELINES[kind]}
+    wanted = {"baseline", *BASELINES[one_of(str(kind), BASELINES, f"{path}, {name}: there is no baseline")]}
     if set(settings) != wanted:
         raise ConfigError(
             f"{path}, {name}: a baseline {kind} has the settings {', '.join(sorted(wanted))}; found "
@@ -179,11 +169,8 @@ class Row:
 
     method: str
     fraction: float
-    chips: int
     values: tuple[float, ...]
-    """Value of the metric for each seed."""
-    seconds: float
-    """Mean wall-clock time of a trial."""
+    """The figure, by seed."""
 
     @property
     def mean(self) -> float:
@@ -211,8 +198,4 @@ def rows_of(results: Sequence[Result], figure: str) -> list[Row]:
         if figure not in result.figures:
             raise ConfigError(f"no figure {figure!r} was measured: {nearest(figure, result.figures)}")
         groups.setdefault((result.trial.method, result.trial.fraction), []).append(result)
-    return [
-        Row(method, fraction, some[0].chips, tuple(each.figures[figure] for each in some),
-            statistics.fmean(each.seconds for each in some))
-        for (method, fraction), some in groups.items()
-    ]  # fmt: skip
+    return [Row(*group, tuple(each.figures[figure] for each in some)) for group, some in groups.items()]

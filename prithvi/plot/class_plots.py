@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,25 +17,16 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch
 from rasterio.errors import RasterioError
 
+from prithvi.contract import Category
 from prithvi.errors import ConfigError, SceneError
 from prithvi.plot.colors import CONTINUOUS, class_colors
 from prithvi.plot.pictures import having, thinned
-from prithvi.plot.places import Place, draw, one
+from prithvi.plot.places import draw, ground_of, one
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     Result = xr.Dataset | xr.DataArray | npt.NDArray[Any] | str | Path
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A class with its colour."""
-
-    value: int
-    name: str
-    color: str
-    """RRGGBB."""
 
 
 def classes(
@@ -73,7 +63,7 @@ def classes(
     for entry in entries:
         picture[values == entry.value] = to_rgb(f"#{entry.color}")
     ax = one(ax)
-    draw(ax, picture, Place.of(array), ticks=ticks, bar=bar)
+    draw(ax, picture, ground_of(array), ticks=ticks, bar=bar)
     if legend:
         handles = [Patch(facecolor=f"#{entry.color}", edgecolor="0.4", label=entry.name) for entry in entries]
         ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1), borderaxespad=0, frameon=False)
@@ -119,7 +109,7 @@ def values(
     share = any(word in called for word in ("confidence", "probability")) or str(array.name) == "probability"
     low, high = limits or ((0.0, 1.0) if share else np.percentile(known, [1, 99]).tolist())
     ax = one(ax)
-    image = draw(ax, shown, Place.of(array), ticks=ticks, bar=bar, cmap=cmap, vmin=low, vmax=high)
+    image = draw(ax, shown, ground_of(array), ticks=ticks, bar=bar, cmap=cmap, vmin=low, vmax=high)
     beyond = (bool(known.min() < low), bool(known.max() > high))
     extend = {(True, True): "both", (True, False): "min", (False, True): "max"}.get(beyond, "neither")
     unit = str(array.attrs.get("units") or "")
@@ -155,8 +145,8 @@ def _layer(result: Result, wanted: Sequence[str], what: str) -> xr.DataArray:
     return flat.transpose("y", "x")
 
 
-def _entries(array: xr.DataArray, names: Sequence[str], colors: Sequence[str]) -> list[Entry]:
-    """Classes from the caller's names, else from the attributes of a result, else from a file's tags and colours."""
+def _entries(array: xr.DataArray, names: Sequence[str], colors: Sequence[str]) -> list[Category]:
+    """The classes, by the caller, by the attributes of a result, or by the tags and colour table of a file."""
     if names:
         found = dict(enumerate(names))
         own: Mapping[int, str] = {}
@@ -173,7 +163,7 @@ def _entries(array: xr.DataArray, names: Sequence[str], colors: Sequence[str]) -
     if colors and len(colors) != len(found):
         raise ConfigError(f"{len(colors)} colours for {len(found)} classes ({', '.join(found.values())}).")
     drawn = dict(zip(sorted(found), colors or class_colors(len(found)), strict=True))
-    return [Entry(value, found[value], color if colors else own.get(value, color)) for value, color in drawn.items()]
+    return [Category(value, found[value], color if colors else own.get(value, color)) for value, color in drawn.items()]
 
 
 def _color_table(array: xr.DataArray) -> dict[int, str]:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 from matplotlib.patheffects import withStroke
+from odc.geo.geobox import GeoBox
 
 from prithvi.errors import SceneError
 from prithvi.plot.colors import DIFFERENCE, MARK
@@ -24,7 +25,7 @@ from prithvi.plot.pictures import (
     stretch,
     thinned,
 )
-from prithvi.plot.places import Place, date_of, draw, one, several
+from prithvi.plot.places import date_of, draw, ground_of, one, several
 from prithvi.scenes import grids
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def composite(
 
     """
     ax = one(ax)
-    draw(ax, rgb(scene, bands, limits=limits, gamma=gamma), Place.of(image_of(scene)), ticks=ticks, bar=bar)
+    draw(ax, rgb(scene, bands, limits=limits, gamma=gamma), ground_of(image_of(scene)), ticks=ticks, bar=bar)
     return ax
 
 
@@ -103,14 +104,14 @@ def compare(
     found = several(axes, 1, 2 if difference is None else 3, "this comparison", side=3.6).ravel()
     for number, (ax, step, original) in enumerate(zip(found, steps, originals, strict=False)):
         picture = rgb(step, bands, limits=limits, gamma=gamma)
-        draw(ax, picture, Place.of(original), ticks=ticks, bar=number == 0)
+        draw(ax, picture, ground_of(original), ticks=ticks, bar=number == 0)
         ax.set_title(date_of(original) or ("before", "after")[number])
     if difference is not None:
-        place, other = map(Place.of, originals)
-        differs = grids.difference(place.grid, other.grid)
+        ground, other = map(ground_of, originals)
+        differs = grids.difference(ground, other)
         if differs is not None:
             raise SceneError(f"a difference needs two scenes on one grid; of these two, {differs}.")
-        _difference(_index(steps[1], difference) - _index(steps[0], difference), difference, found[2], place, ticks)
+        _difference(_index(steps[1], difference) - _index(steps[0], difference), difference, found[2], ground, ticks)
     return found
 
 
@@ -153,28 +154,30 @@ def strip(
     for ax in found[len(original) :]:
         ax.set_axis_off()
     for number, (step, ax) in enumerate(zip(dates(image), found, strict=False)):
-        place = Place.of(original[number])
-        draw(ax, rgb(step, bands, limits=limits, gamma=gamma), place, bar=number == 0)
+        ground = ground_of(original[number])
+        draw(ax, rgb(step, bands, limits=limits, gamma=gamma), ground, bar=number == 0)
         ax.set_title(date_of(step) or f"date {number + 1}", fontsize=9)
         if filled is not None:
-            _mark(ax, filled.isel(time=number).transpose("y", "x").values, place)
+            _mark(ax, filled.isel(time=number).transpose("y", "x").values, ground)
     return found[: len(original)]
 
 
-def _mark(ax: Axes, filled: npt.NDArray[np.bool_], place: Place) -> None:
-    """Outlines the filled pixels, and labels the picture with their percentage."""
+def _mark(ax: Axes, filled: npt.NDArray[np.bool_], ground: GeoBox) -> None:
+    """Outlines what was filled, and says how much that is."""
     if filled.any():
         ax.set_xlabel(f"{filled.mean():.0%} filled" if filled.mean() >= 0.005 else "< 1% filled", fontsize=8)
     if filled.any() and not filled.all():
-        lines = ax.contour(*place.centres(filled.shape), filled, levels=[0.5], colors=MARK[0], linewidths=1)
-        lines.set(path_effects=[withStroke(linewidth=2.5, foreground=MARK[1])])  # visible on bright and dark ground
+        rows, columns = np.indices(filled.shape) + 0.5
+        centres = ground.zoom_to(filled.shape).affine @ (columns, rows)
+        lines = ax.contour(*centres, filled, levels=[0.5], colors=MARK[0], linewidths=1)
+        lines.set(path_effects=[withStroke(linewidth=2.5, foreground=MARK[1])])  # seen on bright and dark ground
 
 
 def _difference(
-    change: npt.NDArray[np.float32], bands: str | tuple[str, str], ax: Axes, place: Place, ticks: bool
+    change: npt.NDArray[np.float32], bands: str | tuple[str, str], ax: Axes, ground: GeoBox, ticks: bool
 ) -> None:
     most = float(np.nanpercentile(np.abs(change), 98)) if np.isfinite(change).any() else 1.0
-    image = draw(ax, change, place, ticks=ticks, bar=False, cmap=DIFFERENCE, vmin=-most, vmax=most)
+    image = draw(ax, change, ground, ticks=ticks, bar=False, cmap=DIFFERENCE, vmin=-most, vmax=most)
     name = bands if isinstance(bands, str) else f"({bands[0]} - {bands[1]}) / ({bands[0]} + {bands[1]})"
     ax.figure.colorbar(image, ax=ax, shrink=0.8, extend="both")
     ax.set_title(f"change of {name}", fontsize="medium" if isinstance(bands, str) else 8)

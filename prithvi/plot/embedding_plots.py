@@ -9,7 +9,7 @@ import xarray as xr
 
 from prithvi.errors import SceneError
 from prithvi.plot.pictures import having, thinned
-from prithvi.plot.places import Place, draw, one
+from prithvi.plot.places import draw, ground_of, one
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,5 +55,5 @@ def embedding(
     picture = np.ones((*there.shape, 3), dtype=np.float32)
     picture[there] = np.clip((scores - low) / np.maximum(high - low, 1e-12), 0, 1)
     ax = one(ax)
-    draw(ax, picture[step], Place.of(result), ticks=ticks, bar=bar)
+    draw(ax, picture[step], ground_of(result), ticks=ticks, bar=bar)
     return ax

@@ -17,7 +17,7 @@ TRUE_COLOR = ("red", "green", "blue")
 INFRARED = ("nir_narrow", "red", "green")
 """Colour-infrared composite: vegetation is red."""
 MOST = 2048
-"""Upper limit of the longer side of a picture in pixels; larger scenes are subsampled."""
+"""Pixels along the longer side of a picture; larger scenes and results are thinned until they fit."""
 
 Layers = TypeVar("Layers", xr.DataArray, xr.Dataset)
 Picture = npt.NDArray[np.float32]
@@ -57,9 +57,14 @@ def dates(image: xr.DataArray) -> list[xr.DataArray]:
     return [image.isel(time=number) for number in range(image.sizes["time"])] if "time" in image.dims else [image]
 
 
+def thinning(height: int, width: int) -> int:
+    """Every how many rows and columns one is shown, so that none of both are more than `MOST`."""
+    return -(-max(height, width) // MOST)
+
+
 def thinned(layers: Layers) -> Layers:
-    """Subsamples rows and columns by a common step, so that neither are more than `MOST`."""
-    step = -(-max(layers.sizes["y"], layers.sizes["x"]) // MOST)
+    """Every nth row and column of a scene; see `thinning`."""
+    step = thinning(layers.sizes["y"], layers.sizes["x"])
     return layers.isel(y=slice(None, None, step), x=slice(None, None, step))
 
 

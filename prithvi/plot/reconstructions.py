@@ -12,7 +12,7 @@ import xarray as xr
 from prithvi.coords import year_and_day
 from prithvi.errors import ModelError, SceneError
 from prithvi.plot.pictures import FALSE_COLOR, dates, rgb, stretch
-from prithvi.plot.places import Place, date_of, draw, several
+from prithvi.plot.places import date_of, draw, ground_of, several
 from prithvi.scenes import conform, read
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def reconstruction(
         pictures = (original, np.where(seen[..., None], original, HIDDEN), rgb(answer, bands, limits=limits))
         titles = (f"input {date_of(step)}".rstrip(), f"visible ({seen.mean():.0%})", "reconstructed")
         for ax, picture, title in zip(line, pictures, titles, strict=True):
-            draw(ax, picture, Place.of(step), bar=False)
+            draw(ax, picture, ground_of(step), bar=False)
             ax.set_title(title, fontsize=9)
     return found
 

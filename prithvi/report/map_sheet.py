@@ -10,19 +10,18 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 import xarray as xr
-from affine import Affine
 from odc.geo.geobox import GeoBox
-from pyproj import CRS
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 
 from prithvi.errors import BandError, PrithviError, SceneError
 from prithvi.plot import FALSE_COLOR, rgb
 from prithvi.plot.colors import CONTINUOUS, class_colors
+from prithvi.plot.pictures import thinning
 from prithvi.products.classmap import classes_of
 from prithvi.products.ellipsoid import PixelAreas
 from prithvi.products.provenance import Provenance
-from prithvi.report.sheets import Entry, Picture, Probe, Sheet, thinning
+from prithvi.report.sheets import Entry, Picture, Probe, Sheet, opaque, origin, thinned_note
 from prithvi.scenes import crop, open_scene, transform_of
 from prithvi.scenes.grids import difference, grid_of, grid_of_array
 
@@ -48,9 +47,7 @@ def sheet_of_map(path: Path, scene: xr.DataArray | None) -> Sheet:
             step = thinning(raster.height, raster.width)
             size = -(-raster.height // step), -(-raster.width // step)
             values = raster.read(1, out_shape=size, resampling=Resampling.nearest)
-            transform = raster.transform @ Affine.scale(raster.width / size[1], raster.height / size[0])
             whole = grid_of(raster)
-            crs = CRS.from_wkt(raster.crs.to_wkt()) if raster.crs else None
             tags, nodata = raster.tags(), raster.nodata
             classes = raster.dtypes[0] == "uint8"
             if classes:
@@ -72,18 +69,13 @@ def sheet_of_map(path: Path, scene: xr.DataArray | None) -> Sheet:
             below = _picture_of(scene, whole, step)
     except PrithviError as error:
         notes.append(f"What was mapped is not shown: {error}")
-    if step > 1:
-        notes.append(f"One pixel of the page is {step} x {step} of the file.")
-    if classes and legend and crs is not None:
+    notes += thinned_note(step)
+    if classes and legend and whole.crs is not None:
         notes.append("Areas are counted pixels, on the ellipsoid; prithvi area corrects them by a reference sample.")
-    facts = [
-        ("model", made.model), ("weights (SHA-256)", made.weights_sha256), ("inputs", "\n".join(made.inputs)),
-        ("command", made.command), ("software", tags.get("PRITHVI_SOFTWARE", "")), ("dates", _dates(path)),
-        ("grid", f"{whole.shape[0]:,} x {whole.shape[1]:,} pixels"), ("accepted", ", ".join(made.accepted)),
-        ("left out", made.left_out),
-    ]  # fmt: skip
+    size_of = f"{whole.shape[0]:,} x {whole.shape[1]:,} pixels"
+    more = ("dates", _dates(path)), ("grid", size_of), ("accepted", ", ".join(made.accepted))
     return Sheet(
-        path.stem, below, ("map", above), probes, legend, [fact for fact in facts if fact[1]], transform, crs, step,
+        path.stem, below, ("map", above), probes, legend, origin("model", made, tags, *more), whole.zoom_to(size), step,
         notes, _measured(path), 85 if below is not None else 100,
     )  # fmt: skip
 
@@ -178,8 +170,7 @@ def _picture_of(scene: xr.DataArray, whole: GeoBox, step: int) -> tuple[str, Pic
         raise BandError(f"a picture needs three bands; it has {', '.join(bands)}.")
     first = part.isel(time=[0]) if "time" in part.dims else part
     picture = rgb(first.isel(y=slice(None, None, step), x=slice(None, None, step)), chosen)
-    opaque = np.full((*picture.shape[:2], 1), 255, np.uint8)
-    return ", ".join(chosen), np.concatenate([(picture * 255).astype(np.uint8), opaque], axis=2)
+    return ", ".join(chosen), opaque(picture)
 
 
 def _item(path: Path) -> dict[str, Any]:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import rasterio
-from affine import Affine
-from pyproj import CRS
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 
 from prithvi.errors import SceneError
 from prithvi.plot import TRUE_COLOR, rgb, stretch
+from prithvi.plot.pictures import thinning
 from prithvi.products.provenance import Provenance
-from prithvi.report.sheets import Entry, Picture, Probe, Sheet, thinning
+from prithvi.report.sheets import Entry, Probe, Sheet, opaque, origin, thinned_note
 from prithvi.scenes import open_scene
+from prithvi.scenes.grids import grid_of
 
 _STATES = {0: ("observed", "6B7A8F"), 1: ("filled", "E69F00"), 255: ("nothing in reach", "FFFFFF")}
 _HOLE = (0, 0, 0, 0)
@@ -50,27 +49,17 @@ def sheets_of_series(folder: Path) -> list[Sheet]:
     limits = stretch(*scenes, bands=chosen)
     found = []
     for file, scene in zip(files, scenes, strict=True):
-        picture = (rgb(scene, chosen, limits=limits) * 255).astype(np.uint8)
-        whole: Picture = np.concatenate([picture, np.full((*picture.shape[:2], 1), 255, np.uint8)], axis=2)
+        whole = opaque(rgb(scene, chosen, limits=limits))
         with rasterio.open(file.with_name(f"{file.stem}_filled.tif")) as mask:
             states = mask.read(1, out_shape=whole.shape[:2], resampling=Resampling.nearest)
-            transform = mask.transform @ Affine.scale(mask.width / whole.shape[1], mask.height / whole.shape[0])
-            crs = CRS.from_wkt(mask.crs.to_wkt()) if mask.crs else None
-            tags = mask.tags()
+            ground, tags = grid_of(mask).zoom_to(whole.shape[:2]), mask.tags()
         whole[states == 255] = _HOLE
         observed = whole.copy()
         observed[states != 0] = _HOLE
         counts = {value: float((states == value).mean()) for value in _STATES}
         legend = [Entry(*_STATES[value], f"{share:.1%}") for value, share in counts.items() if share]
-        made = Provenance.from_tags(tags)
-        facts = [
-            ("filled by", made.model), ("weights (SHA-256)", made.weights_sha256), ("inputs", "\n".join(made.inputs)),
-            ("command", made.command), ("software", tags.get("PRITHVI_SOFTWARE", "")),
-            ("left out", made.left_out),
-        ]  # fmt: skip
         probes = [Probe("pixel", states, -1, {value: name for value, (name, _) in _STATES.items()})]
-        notes = [f"One pixel of the page is {step} x {step} of the file."] if step > 1 else []
-        facts = [fact for fact in facts if fact[1]]
+        facts = origin("filled by", Provenance.from_tags(tags), tags)
         pictures = ("observed", observed), ("filled", whole)
-        found.append(Sheet(file.stem, *pictures, probes, legend, facts, transform, crs, step, notes))
+        found.append(Sheet(file.stem, *pictures, probes, legend, facts, ground, step, thinned_note(step)))
     return found

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from affine import Affine
+from odc.geo.geobox import GeoBox
 from pyproj import CRS, Transformer
 
 from prithvi.products.ellipsoid import to_places
+from prithvi.products.provenance import Provenance
 
-MOST = 2048
-"""Upper limit of the longer side of a picture in pixels; larger results are subsampled."""
 _NODES = 33
 """Points per side at which longitude and latitude are computed; the page interpolates between them."""
 
@@ -69,9 +69,8 @@ class Sheet:
     probes: Sequence[Probe]
     legend: Sequence[Entry]
     facts: Sequence[tuple[str, str]]
-    transform: Affine
-    """Affine transform of the pixels of the pictures."""
-    crs: CRS | None
+    ground: GeoBox
+    """Where the pixels of the pictures lie."""
     step: float = 1.0
     """Pixels of the result per pixel of the picture, along one side."""
     notes: Sequence[str] = ()
@@ -81,19 +80,34 @@ class Sheet:
     """Initial opacity of the result over the input, in percent."""
 
     def plain(self) -> dict[str, Any]:
-        """The sheet as JSON values for the page's script."""
-        height, width = self.above[1].shape[:2]
+        """As the page reads it."""
+        (height, width), at = self.ground.shape, self.ground.affine
+        crs = self.ground.crs.proj if self.ground.crs is not None else None
         return {
-            "width": width, "height": height, "transform": list(self.transform)[:6],
-            "crs": _called(self.crs), "degrees": self.crs is not None and self.crs.is_geographic,
-            "places": _places(self.transform, self.crs, height, width),
+            "width": width, "height": height, "transform": list(at)[:6],
+            "crs": _called(crs), "degrees": crs is not None and crs.is_geographic,
+            "places": _places(at, crs, height, width),
             "probes": [probe.plain() for probe in self.probes],
         }  # fmt: skip
 
 
-def thinning(height: int, width: int) -> int:
-    """Step at which rows and columns are subsampled, so that neither are more than `MOST`."""
-    return -(-max(height, width) // MOST)
+def opaque(picture: npt.NDArray[np.float32]) -> Picture:
+    """(y, x, 3) from 0 to 1, as `prithvi.plot.rgb` gives it, as a picture without holes."""
+    return np.dstack([picture * 255, np.full(picture.shape[:2], 255)]).astype(np.uint8)
+
+
+def origin(by: str, made: Provenance, tags: Mapping[str, str], *more: tuple[str, str]) -> list[tuple[str, str]]:
+    """Name and text of what a file says of its origin, `by` being the name of the model; empty texts are left out."""
+    facts = [
+        (by, made.model), ("weights (SHA-256)", made.weights_sha256), ("inputs", "\n".join(made.inputs)),
+        ("command", made.command), ("software", tags.get("PRITHVI_SOFTWARE", "")), *more, ("left out", made.left_out),
+    ]  # fmt: skip
+    return [fact for fact in facts if fact[1]]
+
+
+def thinned_note(step: int) -> list[str]:
+    """What a page says of a picture that shows every nth pixel; nothing where it shows all."""
+    return [f"One pixel of the page is {step} x {step} of the file."] if step > 1 else []
 
 
 def source_of(picture: Picture, lossless: bool = True) -> str:

@@ -4,33 +4,30 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import dataclasses
 import hashlib
 import json
 import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import lightning as L
 import torch
 from torch import Tensor
 
-from prithvi.contract import Contract
 from prithvi.errors import ConfigError, DatasetError
-from prithvi.modelio import contract_of, load_weights
+from prithvi.modelio import load_weights
 from prithvi.modelio.predictor import Predictor
 from prithvi.models import Segmenter, Standardise
 from prithvi.models.zoo import configure
 from prithvi.tasks.augment import flip_and_turn
 from prithvi.tasks.lora import merged, prepare
-from prithvi.tasks.optimizer import fine_tuning
+from prithvi.tasks.measured_task import MeasuredTask, contract_for
 from prithvi.tasks.sliding import blended, windows_of
 
 _SAID_ELSEWHERE = {"num_frames", "img_size", "bands", "in_chans", "mean", "std"}
 
 
-class FineTuningTask(L.LightningModule, abc.ABC):
-    """An encoder with a head. Subclasses define what the outputs mean: loss, metrics and the fitted model.
+class FineTuningTask(MeasuredTask, abc.ABC):
+    """An encoder and a head. A task says what its outputs mean: `loss_of`, `labelled`, `evaluate` and `predicts`.
 
     Args:
         outputs: number of outputs of the head per pixel, or per chip.
@@ -95,18 +92,7 @@ class FineTuningTask(L.LightningModule, abc.ABC):
                 f"model_options holds {', '.join(sorted(reserved))}, which num_frames, window and contract say."
             )
         self.save_hyperparameters(ignore=["outputs", *self.not_its_own])
-        self.contract = Contract.from_dict(contract)
-        if statistics == "init" and init is not None:
-            self.contract = rescaled(contract_of(init, model), self.contract)
-        elif statistics != "data":
-            raise ConfigError(
-                f"statistics is {statistics!r} with init {init!r}: it is data, or init where that is given."
-            )
-        elif not self.contract.has_statistics:
-            raise ConfigError(
-                "the data say no mean and standard deviation of their bands: say mean and std in data.folder, or take "
-                "those that the weights were pretrained with (model.statistics: init, with model.init)."
-            )
+        self.contract = contract_for(contract, statistics, init, model)
         config = configure(
             model, num_frames, window, self.contract.bands,
             mean=self.contract.mean, std=self.contract.std, **(model_options or {}),
@@ -143,7 +129,7 @@ class FineTuningTask(L.LightningModule, abc.ABC):
 
         """
         images = self.standardise(batch["image"], batch.get("valid"))
-        coordinates = (batch.get("temporal_coords"), batch.get("location_coords")) if self.coordinates else (None, None)
+        coordinates = self.coordinates_of(batch)
         with torch.no_grad() if self.frozen else contextlib.nullcontext():
             return [self.model.features(part, *coordinates) for part in windows_of(images, self.window)]
 
@@ -226,10 +212,6 @@ class FineTuningTask(L.LightningModule, abc.ABC):
     def evaluate(self, batch: Mapping[str, Any], scores: Tensor, part: str) -> None:
         """Adds the outputs of a batch to the metrics of a part (`val` or `test`)."""
 
-    @abc.abstractmethod
-    def report(self, part: str) -> dict[str, Tensor]:
-        """Computes the metrics of a part by name, and resets them."""
-
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         if self.augment:
             batch = flip_and_turn(batch)
@@ -238,38 +220,26 @@ class FineTuningTask(L.LightningModule, abc.ABC):
         self.log("train/loss", loss, prog_bar=True, batch_size=len(scores))
         return loss
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        self._evaluate(batch, "val")
-
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        self._evaluate(batch, "test")
-
-    def _evaluate(self, batch: dict[str, Any], part: str) -> None:
+    def _evaluate(self, batch: dict[str, Any], batch_idx: int, part: str) -> None:
         scores = self(batch)
         self.evaluate(batch, scores, part)
         self.counted = self.counted + self.labelled(batch).sum()
         loss = self.loss_of(batch, scores)
         self.log(f"{part}/loss", loss, prog_bar=part == "val", batch_size=len(scores), sync_dist=True)
 
-    def on_validation_epoch_end(self) -> None:
-        self._report("val")
-
-    def on_test_epoch_end(self) -> None:
-        self._report("test")
-
-    def _report(self, part: str) -> None:
-        figures = {f"{part}/{name}": value.float() for name, value in self.report(part).items()}
+    def check_figures(self, part: str, figures: Mapping[str, Tensor]) -> None:
+        """Raises a DatasetError where nothing was labelled, or a figure that checkpoints are chosen by has no value."""
         total = torch.as_tensor(self.all_gather(self.counted.to(self.device))).sum()
         self.counted = torch.zeros((), dtype=torch.int64)
-        if not self.trainer.sanity_checking:  # the sanity check's two batches may well have no labels
-            if not total:
-                raise DatasetError(
-                    f"no pixel of what was run for {part} has a label where its image has data, so that nothing can be "
-                    f"measured: name another split (data.{part}_split), or leave out trainer.limit_{part}_batches."
-                )
-            if part == "val":
-                self._check_monitored(figures)
-        self.log_dict(figures)
+        if self.trainer.sanity_checking:  # which sees two batches
+            return
+        if not total:
+            raise DatasetError(
+                f"no pixel of what was run for {part} has a label where its image has data, so that nothing can be "
+                f"measured: name another split (data.{part}_split), or leave out trainer.limit_{part}_batches."
+            )
+        if part == "val":
+            self._check_monitored(figures)
 
     def _check_monitored(self, figures: Mapping[str, Tensor]) -> None:
         """Checks that monitored metrics are finite, since Lightning ranks NaN as the worst value without an error."""
@@ -281,10 +251,6 @@ class FineTuningTask(L.LightningModule, abc.ABC):
                     "its class does not occur there, or the scores are not finite. Monitor another figure, such as "
                     "val/loss."
                 )
-
-    def configure_optimizers(self) -> Any:
-        steps = int(self.trainer.estimated_stepping_batches)
-        return fine_tuning(self, steps, self.lr, self.weight_decay, self.warmup, self.layer_decay)
 
     def fitted(self, **provenance: Any) -> Predictor:
         """The trained model with everything needed to apply it, for `prithvi.modelio.save`."""
@@ -300,12 +266,3 @@ class FineTuningTask(L.LightningModule, abc.ABC):
 
 def _listed(found: Any) -> str:
     return ", ".join(found) if isinstance(found, (list, tuple)) else str(found)
-
-
-def rescaled(pretrained: Contract, data: Contract) -> Contract:
-    """The data's contract with the statistics and clip range of a pretrained model, converted to the data's units."""
-    own, factor = pretrained.select(data.bands), data.scale / pretrained.scale
-    return dataclasses.replace(
-        data, mean=tuple(factor * value for value in own.mean), std=tuple(factor * value for value in own.std),
-        clip=(factor * own.clip[0], factor * own.clip[1]) if own.clip is not None else None,
-    )  # fmt: skip

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-import lightning as L
 import torch
 from torch import Tensor, nn
 
-from prithvi.contract import Contract
-from prithvi.errors import ConfigError, nearest
+from prithvi.errors import ConfigError, one_of
 from prithvi.metrics import GapMetrics
-from prithvi.modelio import contract_of, load_weights
+from prithvi.modelio import load_weights
 from prithvi.models import PrithviMAE, Standardise
 from prithvi.models.gapfill import LANDMARKS, GapFiller
 from prithvi.models.zoo import configure
 from prithvi.tasks.augment import views
-from prithvi.tasks.finetuning import rescaled
-from prithvi.tasks.optimizer import fine_tuning
+from prithvi.tasks.measured_task import MeasuredTask, contract_for
 from prithvi.tasks.pretrain import FLIPS
 
 HIDE = ("middle", "any")
 
 
-class GapFillTask(L.LightningModule):
-    """A `GapFiller` trained on clear time series, over which cloud masks of other scenes are laid.
+class GapFillTask(MeasuredTask):
+    """A `GapFiller`, trained on clear series over which clouds of elsewhere are laid.
 
     Batches are those of `prithvi.data.GapDataModule`. Loss and metrics count only pixels under an artificial cloud that
     are really clear, whose true values are known.
@@ -82,17 +79,9 @@ class GapFillTask(L.LightningModule):
         super().__init__()
         if contract is None:
             raise ConfigError("GapFillTask needs contract=: bands and statistics of its input.")
-        for name, value, known in (
-            ("flips", flips, FLIPS), ("hide", hide, HIDE), ("loss", loss, ("l1", "mse")),
-            ("statistics", statistics, ("data", "init")),
-        ):  # fmt: skip
-            if value not in known:
-                raise ConfigError(f"{name} has no {value!r}: {nearest(value, known)}")
-        self.contract = Contract.from_dict(contract)
-        if statistics == "init":
-            if init is None:
-                raise ConfigError("statistics are those of init, and there is none: say init, or statistics: data.")
-            self.contract = rescaled(contract_of(init, model), self.contract)
+        for name, value, known in (("flips", flips, FLIPS), ("hide", hide, HIDE), ("loss", loss, ("l1", "mse"))):
+            one_of(value, known, f"{name} has no")
+        self.contract = contract_for(contract, statistics, init, model)
         config = configure(
             model, num_frames, crop, self.contract.bands, mean=self.contract.mean, std=self.contract.std,
             clip=self.contract.clip, level=self.contract.level, resolution=self.contract.resolution,
@@ -113,9 +102,8 @@ class GapFillTask(L.LightningModule):
         return self.filler.mae
 
     def forward(self, images: Tensor, known: Tensor, batch: dict[str, Any]) -> Tensor:
-        """(B, band, T, Y, X) standardised images with all unknown pixels predicted."""
-        coordinates = (batch.get("temporal_coords"), batch.get("location_coords")) if self.coordinates else (None, None)
-        filled: Tensor = self.filler(images, known, *coordinates)
+        """(B, band, T, Y, X) standardised images with every pixel that is not known predicted."""
+        filled: Tensor = self.filler(images, known, *self.coordinates_of(batch))
         return filled
 
     def covered(
@@ -162,12 +150,6 @@ class GapFillTask(L.LightningModule):
         error = self.distance(filled.float(), truth, reduction="none").mean(dim=1)
         return (error * counts).sum() / counts.sum().clamp(min=1)
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._evaluate(batch, batch_idx, "val")
-
-    def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._evaluate(batch, batch_idx, "test")
-
     def test_generator(self, batch_idx: int) -> torch.Generator:
         """Generator that decides which dates of a validation or test batch are covered, always the same."""
         return torch.Generator().manual_seed(self.seed * 1_000_003 + batch_idx)
@@ -177,25 +159,9 @@ class GapFillTask(L.LightningModule):
         filled = self(images, known, batch)
         self.log(f"{part}/loss", self._loss(filled, images, counts), batch_size=len(images), add_dataloader_idx=False)
         predicted, truth = (self.reflectance(values).transpose(1, 2).flatten(0, 1) for values in (filled, images))
-        self.metrics[f"{part}_"].update(predicted, truth, counts.flatten(0, 1))  # type: ignore[operator]
+        self.metric(part).update(predicted, truth, counts.flatten(0, 1))
 
     def reflectance(self, standardised: Tensor) -> Tensor:
         """Converts standardised values (B, band, T, Y, X) to reflectance (0 to 1)."""
         raw: Tensor = standardised * self.standardise.std + self.standardise.mean
         return raw / self.contract.scale
-
-    def on_validation_epoch_end(self) -> None:
-        self._report("val")
-
-    def on_test_epoch_end(self) -> None:
-        self._report("test")
-
-    def _report(self, part: str) -> None:
-        metrics = self.metrics[f"{part}_"]
-        assert isinstance(metrics, GapMetrics)
-        self.log_dict({f"{part}/{name}": value.float() for name, value in metrics.compute().items()})
-        metrics.reset()
-
-    def configure_optimizers(self) -> Any:
-        steps = int(self.trainer.estimated_stepping_batches)
-        return fine_tuning(self, steps, self.lr, self.weight_decay, self.warmup, self.layer_decay)

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from torch import nn
 
-from prithvi.errors import ConfigError, MissingExtraError, nearest
+from prithvi.errors import MissingExtraError, one_of
 from prithvi.models import PrithviEncoder
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
@@ -28,9 +28,7 @@ def prepare(encoder: PrithviEncoder, finetune: str, rank: int) -> None:
         MissingExtraError: peft is not installed.
 
     """
-    if finetune not in FINETUNE:
-        raise ConfigError(f"finetune has no {finetune!r}: {nearest(finetune, FINETUNE)}")
-    if finetune != "full":
+    if one_of(finetune, FINETUNE, "finetune has no") != "full":
         encoder.requires_grad_(False)
     if finetune == "lora":
         try:

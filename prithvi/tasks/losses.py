@@ -33,21 +33,17 @@ def dice(scores: Tensor, label: Tensor, weights: Tensor, smooth: float = 1.0) ->
 
     The denominator has squares and smoothing is 1, as in the published burn-scar configuration.
     """
-    labelled = (label != IGNORE).unsqueeze(1)
-    found = scores.softmax(dim=1) * labelled
-    true = F.one_hot(label.clamp(min=0), scores.shape[1]).movedim(-1, 1) * labelled
+    found, true = _shares(scores, label)
     both = (found * true).sum(dim=(0, 2, 3))
     either = (found**2).sum(dim=(0, 2, 3)) + (true**2).sum(dim=(0, 2, 3))
     overlap = (2 * both + smooth) / (either + smooth)
-    some = labelled.any().to(scores.dtype)  # the loss is 0 if nothing is labelled
+    some = (label != IGNORE).any().to(scores.dtype)  # nothing labelled: 0
     return some * (weights * (1 - overlap)).sum() / weights.sum()
 
 
 def jaccard(scores: Tensor, label: Tensor, weights: Tensor) -> Tensor:
-    """1 - soft IoU over the batch, a weighted mean over classes, in which absent classes count as 0."""
-    labelled = (label != IGNORE).unsqueeze(1)
-    found = scores.softmax(dim=1) * labelled
-    true = F.one_hot(label.clamp(min=0), scores.shape[1]).movedim(-1, 1) * labelled
+    """1 less the soft intersection over union over the batch, a weighted mean over classes; absent ones add 0."""
+    found, true = _shares(scores, label)
     both, size = (found * true).sum(dim=(0, 2, 3)), true.sum(dim=(0, 2, 3))
     either = found.sum(dim=(0, 2, 3)) + size - both
     overlap = both / either.clamp(min=torch.finfo(torch.float32).eps)
@@ -69,6 +65,13 @@ def lovasz(scores: Tensor, label: Tensor, weights: Tensor) -> Tensor:
         total = total + weights[number] * (errors * torch.diff(overlap, prepend=overlap.new_zeros(1))).sum()
         weight = weight + weights[number]
     return total / weight.clamp(min=torch.finfo(torch.float32).tiny)
+
+
+def _shares(scores: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, classes, Y, X) predicted and true share of each class, 0 where nothing is labelled."""
+    labelled = (label != IGNORE).unsqueeze(1)
+    true = F.one_hot(label.clamp(min=0), scores.shape[1]).movedim(-1, 1)
+    return scores.softmax(dim=1) * labelled, true * labelled
 
 
 def _counted(label: Tensor, weights: Tensor) -> Tensor:

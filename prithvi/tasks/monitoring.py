@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from prithvi.errors import ConfigError
 from prithvi.files import atomic_file, write_text
-from prithvi.models.masking import flags
+from prithvi.models.masking import flags, patch_pixels
 from prithvi.tasks.pretrain import PretrainTask
 from prithvi.tasks.probe import linear_probe
 
@@ -77,18 +78,12 @@ def picture(task: PretrainTask, batch: dict[str, Any]) -> Any:
     training = task.training
     task.eval()
     images, _, known, masking, coordinates = task.prepare(batch, torch.Generator().manual_seed(task.seed))
-    visible = flags(masking.visible, int(np.prod(task.mae.encoder.grid_of(images))))
+    grid = task.mae.encoder.grid_of(images)
+    visible = flags(masking.visible, math.prod(grid))
     out = task.mae(images, *coordinates, visible=visible, known=known)
     task.train(training)
-    s, p, q = task.mae.config.patch_size
-    t, h, w = task.mae.encoder.grid_of(images)
-    shown = visible.view(-1, t, h, w).repeat_interleave(s, 1).repeat_interleave(p, 2).repeat_interleave(q, 3)
-    # The reconstruction keeps visible patches as they are and shows predictions at hidden ones.
-    columns = [
-        images,
-        torch.where(shown.unsqueeze(1), images, torch.nan),
-        torch.where(shown.unsqueeze(1), images, out.pred),
-    ]
+    shown = patch_pixels(visible, task.mae.config.patch_size, grid).unsqueeze(1)
+    columns = [images, torch.where(shown, images, torch.nan), torch.where(shown, images, out.pred)]
     sets = {name: bands for name, bands in COMPOSITES.items() if set(bands) <= set(task.contract.bands)}
     rows = [(sample, date) for sample in range(len(images)) for date in range(images.shape[2])]
     width = 3 * max(1, len(sets))
@@ -114,10 +109,10 @@ def _stretched(values: npt.NDArray[Any], low: npt.NDArray[Any], high: npt.NDArra
     return np.where(np.isnan(values), 0.5, scaled).transpose(1, 2, 0)
 
 
-def write_figure(figure: Any, target: Path) -> None:
-    """Writes a figure as PNG, atomically."""
+def write_figure(figure: Any, target: Path, dpi: int = 90) -> None:
+    """Writes a PNG; see `prithvi.files.atomic_file`."""
     with atomic_file(target) as written:
-        figure.savefig(written, dpi=90)
+        figure.savefig(written, dpi=dpi)
 
 
 class LossCurve(L.Callback):
@@ -231,9 +226,7 @@ class Throughput(L.Callback):
 
     def __init__(self, every_n_steps: int = 50, peak_tflops: float | None = None) -> None:
         self.every_n_steps, self.peak_tflops = every_n_steps, peak_tflops
-        self._began = self._waiting_since = 0.0
-        self._waited = self._flops = 0.0
-        self._samples = self._steps = 0
+        self._restart()
 
     def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         if self.peak_tflops is None:

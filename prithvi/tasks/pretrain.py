@@ -7,6 +7,7 @@ resumes bit for bit, and two devices compute what one device does with twice the
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import lightning as L
@@ -15,7 +16,7 @@ import torch.distributed
 from torch import Tensor
 
 from prithvi.contract import Contract
-from prithvi.errors import BandError, ConfigError, DatasetError, TrainingError, nearest
+from prithvi.errors import BandError, ConfigError, DatasetError, TrainingError, one_of
 from prithvi.modelio import load_weights
 from prithvi.models import PrithviMAE, Standardise
 from prithvi.models.flops import training_flops
@@ -114,8 +115,7 @@ class PretrainTask(L.LightningModule):
             ("loss", loss, LOSSES),
             *(("masks", kind, MASKS) for kind in self.masks),
         ):
-            if value not in known:
-                raise ConfigError(f"{name} has no {value!r}: {nearest(value, known)}")
+            one_of(value, known, f"{name} has no")
         for name, share in (("decode_fraction", decode_fraction), ("mask_ratio", mask_ratio)):
             if share is not None and not 0.0 < share <= 1.0:
                 raise ConfigError(f"{name} is {share}; it is a share of the patches, above 0 and at most 1.")
@@ -199,13 +199,9 @@ class PretrainTask(L.LightningModule):
         generator = torch.Generator().manual_seed(self.seed + 7 * batch_idx)
         images, counts, known, masking, coordinates = self.prepare(batch, generator)
         error = self.mae.hidden_error(images, masking, counts, *coordinates, known, self.absolute)
+        several = dataloader_idx > 0
         self.log(
-            "val/loss",
-            error.loss,
-            prog_bar=True,
-            batch_size=len(images),
-            sync_dist=True,
-            add_dataloader_idx=dataloader_idx > 0,
+            "val/loss", error.loss, prog_bar=True, batch_size=len(images), sync_dist=True, add_dataloader_idx=several
         )
 
     def prepare(
@@ -230,29 +226,24 @@ class PretrainTask(L.LightningModule):
             """Draws uniform numbers for the global batch, and returns this rank's part."""
             return torch.rand(size * ranks, *shape, generator=generator)[part]
 
-        # The order of all draws below must not change, or resumed runs would continue differently.
-        given = [image, valid.unsqueeze(1), clear.unsqueeze(1)]
-        clouds = batch.get("clouds")
-        if clouds is not None:
-            given.append(clouds.unsqueeze(1))
-        given = views(given, self.crop, draw(3) if training else None, self.flips)
-        images = self.standardise(given[0], given[1].squeeze(1))
-        counts = {"clear": given[2], "valid": given[1], "all": None}[self.loss_pixels]
+        given = [image, valid, clear, *([batch["clouds"]] if batch.get("clouds") is not None else [])]
+        image, valid, clear, *clouds = views(given, self.crop, draw(3) if training else None, self.flips)
+        images = self.standardise(image, valid)
+        counts = {"clear": clear, "valid": valid, "all": None}[self.loss_pixels]
         dates, place = batch["temporal_coords"], batch["location_coords"]
         if training:
             left_out = draw(2).to(image.device)
             dates = torch.where(left_out[:, 0, None, None] < self.drop_time, torch.nan, dates)
             place = torch.where(left_out[:, 1, None] < self.drop_location, torch.nan, place)
         kind = self._kind(generator) if training else "random"
-        shapes = given[3].squeeze(1) if clouds is not None else None
-        masking = self._masking(kind, images, None if batch.get("complete") else given[1].squeeze(1), shapes, draw)
+        shapes = clouds[0] if clouds else None
+        masking = self._masking(kind, images, None if batch.get("complete") else valid, shapes, draw)
         if training:
             masking = masking.fewer(self.decode_fraction)
-        counted = counts.squeeze(1) if counts is not None else None
         grid = self.mae.encoder.grid_of(images)
-        visible = flags(masking.visible, grid[0] * grid[1] * grid[2])
-        known = patch_pixels(visible, self.mae.config.patch_size, grid) & given[1].squeeze(1)
-        return images, counted, known, masking, (dates, place)
+        visible = flags(masking.visible, math.prod(grid))
+        known = patch_pixels(visible, self.mae.config.patch_size, grid) & valid
+        return images, counts, known, masking, (dates, place)
 
     def _kind(self, generator: torch.Generator) -> str:
         """Draws the kind of masks of a batch."""
@@ -263,12 +254,9 @@ class PretrainTask(L.LightningModule):
     def _masking(self, kind: str, images: Tensor, valid: Tensor | None, clouds: Tensor | None, draw: Any) -> Masking:
         config = self.mae.config
         grid = self.mae.encoder.grid_of(images)
-        patches = grid[0] * grid[1] * grid[2]
-        # Patches without data are neither visible nor predicted, unless all pixels count; tubes share noise over dates.
-        present = None
-        if self.loss_pixels != "all" and valid is not None:
-            present = pixel_patches(valid, config.patch_size, grid)
-        noise = draw(grid[1] * grid[2]).repeat(1, grid[0]) if kind == "tube" else draw(patches)
+        with_data = valid if self.loss_pixels != "all" else None
+        present = pixel_patches(with_data, config.patch_size, grid) if with_data is not None else None
+        noise = draw(grid[1] * grid[2]).repeat(1, grid[0]) if kind == "tube" else draw(math.prod(grid))
         noise = noise.to(images.device)
         if kind != "cloud":
             return hide(noise, config.mask_ratio, present)

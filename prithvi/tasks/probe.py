@@ -43,11 +43,11 @@ def linear_probe(
     # weights. The constant feature appended to x is the intercept.
     training, device = encoder.training, next(encoder.parameters()).device
     encoder.eval()
-    gram, cross, number = None, None, len(classes)
+    gram = cross = torch.zeros((), dtype=torch.float64, device=device)
     pairs = [(_features(encoder, standardise, batch, device), batch["label"].to(device)) for batch in train]
     mean = torch.cat([f.flatten(0, 2) for f, _ in pairs]).mean(dim=0)
     scale = torch.cat([f.flatten(0, 2) for f, _ in pairs]).std(dim=0) + 1e-6
-    shares = [_shares(label, number, features.shape[1:3]) for features, label in pairs]
+    shares = [_shares(label, len(classes), features.shape[1:3]) for features, label in pairs]
     sizes = torch.stack([share.flatten(0, 2).sum(dim=0) for share in shares]).sum(dim=0).clamp(min=1)
     for (features, _), share in zip(pairs, shares, strict=True):
         x = torch.nn.functional.pad((features - mean).div(scale).flatten(0, 2), (0, 1), value=1.0).double()
@@ -55,10 +55,7 @@ def linear_probe(
         # Weighting each patch by 1 / (number of pixels of its class) gives all classes the same total weight.
         weight = (y / sizes).sum(dim=1, keepdim=True)
         target = y / y.sum(dim=1, keepdim=True).clamp(min=1e-9)
-        gram = x.T @ (x * weight) if gram is None else gram + x.T @ (x * weight)
-        cross = x.T @ (target * weight) if cross is None else cross + x.T @ (target * weight)
-    assert gram is not None
-    assert cross is not None
+        gram, cross = gram + x.T @ (x * weight), cross + x.T @ (target * weight)
     ridge = penalty * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=device)
     solved = torch.linalg.solve(gram + ridge, cross).float()
     metrics = SegmentationMetrics(classes).to(device)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from prithvi.contract import Quantity
-from prithvi.errors import ConfigError, nearest
+from prithvi.errors import ConfigError, one_of
 from prithvi.metrics import RegressionMetrics
 from prithvi.tasks.finetuning import FineTuningTask
 
@@ -38,11 +38,9 @@ class RegressionTask(FineTuningTask):
     def __init__(self, quantity: dict[str, Any] | None = None, loss: str = "mse", **options: Any) -> None:
         if quantity is None:
             raise ConfigError("RegressionTask needs quantity=: name, mean and std of what is predicted.")
-        if loss not in _LOSSES:
-            raise ConfigError(f"there is no loss {loss!r}: {nearest(loss, _LOSSES)}")
         super().__init__(outputs=1, **options)
         self.quantity = Quantity(**quantity)
-        self.distance = _LOSSES[loss]
+        self.distance = _LOSSES[one_of(loss, _LOSSES, "there is no loss")]
         self.metrics = nn.ModuleDict({part: RegressionMetrics() for part in ("val_", "test_")})
 
     @staticmethod
@@ -67,16 +65,8 @@ class RegressionTask(FineTuningTask):
         return self.target_of(batch).isfinite()
 
     def evaluate(self, batch: Mapping[str, Any], scores: Tensor, part: str) -> None:
-        """Adds (B, 1, Y, X) outputs of a batch to the metrics of a part."""
-        self.metrics[f"{part}_"].update(self.predicted(scores), self.target_of(batch))  # type: ignore[operator]
-
-    def report(self, part: str) -> dict[str, Tensor]:
-        """RMSE, MAE and bias in the quantity's unit, and R2."""
-        metrics = self.metrics[f"{part}_"]
-        assert isinstance(metrics, RegressionMetrics)
-        figures = metrics.compute()
-        metrics.reset()
-        return figures
+        """Adds (B, 1, Y, X) scores to a part's RMSE, MAE and bias in the quantity's unit, and R2."""
+        self.metric(part).update(self.predicted(scores), self.target_of(batch))
 
     def predicts(self) -> dict[str, Any]:
         """Task and quantity of the fitted `Predictor`."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prithvi.errors import ConfigError, nearest
+from prithvi.errors import ConfigError, one_of
 from prithvi.metrics import IGNORE, CalibrationMetric, SegmentationMetrics, fit_temperature
 from prithvi.modelio.predictor import Predictor, class_entries
 from prithvi.tasks.finetuning import FineTuningTask
@@ -51,8 +51,7 @@ class SegmentationTask(FineTuningTask):
         if colors is not None and len(colors) != len(classes):
             raise ConfigError(f"{len(colors)} colours for {len(classes)} classes ({', '.join(classes)}).")
         for name in loss.split("+"):
-            if name not in SEGMENTATION_LOSSES:
-                raise ConfigError(f"there is no loss {name!r}: {nearest(name, SEGMENTATION_LOSSES)}")
+            one_of(name, SEGMENTATION_LOSSES, "there is no loss")
         super().__init__(outputs=len(classes), **options)
         self.losses = loss.split("+")
         self.entries = class_entries(classes, colors or (), values)
@@ -109,19 +108,16 @@ class SegmentationTask(FineTuningTask):
     def evaluate(self, batch: Mapping[str, Any], scores: Tensor, part: str) -> None:
         """Adds (B, classes, Y, X) logits of a batch to the metrics of a part."""
         label = self.label_of(batch)
-        self.metrics[f"{part}_"].update(scores.argmax(dim=1), label)  # type: ignore[operator]
+        self.metric(part).update(scores.argmax(dim=1), label)
         self.calibration[f"{part}_"].update(scores, label)  # type: ignore[operator]
 
     def report(self, part: str) -> dict[str, Tensor]:
         """IoU, F1 and accuracy of each class and their means, and the expected calibration error (ECE)."""
-        metrics, calibration = self.metrics[f"{part}_"], self.calibration[f"{part}_"]
-        assert isinstance(metrics, SegmentationMetrics)
+        calibration = self.calibration[f"{part}_"]
         assert isinstance(calibration, CalibrationMetric)
         self.reliability = calibration.compute()
-        figures = {**metrics.compute(), "ECE": self.reliability.error}
-        metrics.reset()
         calibration.reset()
-        return figures
+        return {**super().report(part), "ECE": self.reliability.error}
 
     def adopt(self, fitted: Predictor) -> None:
         """Replaces the model by a fitted one, as `FineTuningTask.adopt` does, with its temperature."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -60,20 +60,6 @@ def blended(scores: Iterable[Tensor], height: int, width: int, window: int, stri
         total[part] += (first if number == 0 else next(parts)).float() * weights
         weight[part] += weights
     return (total / weight)[..., :height, :width]
-
-
-def sliding_scores(predict: Callable[[Tensor], Tensor], images: Tensor, window: int, stride: int) -> Tensor:
-    """(B, classes, Y, X) logits of (B, band, T, Y, X) images, for validation; `prithvi.mapping` makes maps.
-
-    Args:
-        predict: function from images of `window` pixels a side to logits.
-        images: standardised images of any size; those smaller than a window are padded by reflection.
-        window: side of a window in pixels.
-        stride: pixels between windows.
-
-    """
-    parts = (predict(part) for part in windows_of(images, window, stride))
-    return blended(parts, images.shape[-2], images.shape[-1], window, stride)
 
 
 def _plan(height: int, width: int, window: int, stride: int | None) -> WindowPlan:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,19 +9,13 @@ import pytest
 from scipy.stats import binomtest
 
 from prithvi.evaluation.intervals import intervals
-
-ROOT = Path(__file__).parents[2]
+from tests.conftest import benchmark
 
 
 @pytest.fixture(scope="module")
 def bench() -> Any:
     """benchmarks/bench_area_intervals.py as a module."""
-    spec = importlib.util.spec_from_file_location("intervals", ROOT / "benchmarks" / "bench_area_intervals.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("bench_area_intervals")
 
 
 def test_a_single_stratum_has_clopper_and_pearson_s_interval() -> None:

@@ -5,21 +5,17 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from prithvi.evaluation.reconstruction import (
-    FILLING,
-    interpolated,
-    other_dates_mean,
-    reconstruction_errors,
-    visible_mean,
-)
 from prithvi.models import build
+from tests.conftest import benchmark
+
+measured = benchmark("reconstruction_errors")
 
 
 def test_the_visible_mean_is_by_band_and_date() -> None:
     image = np.arange(2 * 2 * 4 * 4, dtype=np.float32).reshape(2, 2, 4, 4)
     seen = np.zeros((2, 4, 4), bool)
     seen[0, :2] = True
-    found = visible_mean(image, seen)
+    found = measured.visible_mean(image, seen)
     np.testing.assert_allclose(found[:, 0, 3, 3], image[:, 0, :2].mean(axis=(1, 2)))
     np.testing.assert_allclose(found[:, 1, 0, 0], image[:, 0, :2].mean(axis=(1, 2)))  # a date without any: over all
 
@@ -29,17 +25,17 @@ def test_interpolation_of_a_plane_is_exact_inside_and_nearest_outside() -> None:
     image = np.stack([2 * rows + 3 * columns + 1, rows - columns])[:, None]
     seen = np.random.default_rng(0).random((1, 16, 16)) < 0.3
     seen[0, [0, 0, -1, -1], [0, -1, 0, -1]] = True
-    np.testing.assert_allclose(interpolated(image, seen), image, atol=1e-3)
+    np.testing.assert_allclose(measured.interpolated(image, seen), image, atol=1e-3)
     half = np.zeros((1, 16, 16), bool)
     half[:, :, :8] = True
-    np.testing.assert_allclose(interpolated(image, half)[:, 0, 5, 12], image[:, 0, 5, 7], atol=1e-3)
+    np.testing.assert_allclose(measured.interpolated(image, half)[:, 0, 5, 12], image[:, 0, 5, 7], atol=1e-3)
 
 
 def test_the_other_dates_mean_is_of_those_that_show_the_pixel() -> None:
     image = np.array([1.0, 5.0, 9.0], np.float32).reshape(1, 3, 1, 1).repeat(2, axis=3)
     seen = np.array([[[True, False]], [[False, True]], [[True, False]]])
-    np.testing.assert_allclose(other_dates_mean(image, seen)[0, :, 0, 0], 5.0)  # (1 + 9) / 2
-    np.testing.assert_allclose(other_dates_mean(image, seen)[0, :, 0, 1], 5.0)
+    np.testing.assert_allclose(measured.other_dates_mean(image, seen)[0, :, 0, 0], 5.0)  # (1 + 9) / 2
+    np.testing.assert_allclose(measured.other_dates_mean(image, seen)[0, :, 0, 1], 5.0)
 
 
 def test_errors_are_over_hidden_clear_pixels_and_in_reflectance() -> None:
@@ -60,13 +56,13 @@ def test_errors_are_over_hidden_clear_pixels_and_in_reflectance() -> None:
         "location_coords": torch.full((2, 2), torch.nan),
     }
     for block in (None, 8):
-        errors = reconstruction_errors(mae, [batch], block=block)
+        errors = measured.reconstruction_errors(mae, [batch], block=block)
         assert abs(errors["model"]["mae"] - 0.03) < 1e-6
         assert errors["mean of the visible patches"]["mae"] < 1e-6
-        assert errors[FILLING]["mae"] < 1e-6
+        assert errors[measured.FILLING]["mae"] < 1e-6
     batch["image"][0] = 9000  # what is not clear does not count
     batch["clear"][0] = False
-    errors = reconstruction_errors(mae, [batch])
+    errors = measured.reconstruction_errors(mae, [batch])
     assert abs(errors["model"]["rmse"] - 0.03) < 1e-6
     batch["valid"][:, 1] = False  # a sample of one date has no other dates
-    assert "mean of the other dates" not in reconstruction_errors(mae, [batch])
+    assert "mean of the other dates" not in measured.reconstruction_errors(mae, [batch])

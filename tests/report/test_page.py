@@ -19,6 +19,7 @@ from pyproj import CRS, Geod, Transformer
 
 from prithvi.errors import ConfigError, OutputError, SceneError
 from prithvi.mapping import class_polygons
+from prithvi.plot import pictures
 from prithvi.report import sheets, view
 from prithvi.scenes import open_scene
 from tests.conftest import Answer
@@ -104,7 +105,7 @@ def test_longitude_and_latitude_between_the_nodes_are_right_to_two_metres(crs: s
 
 
 def test_a_large_map_is_thinned_and_says_so(flood: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sheets, "MOST", 64)
+    monkeypatch.setattr(pictures, "MOST", 64)
     page = view(flood, tmp_path / "report.html")
     (sheet,) = data_of(page)
     assert (sheet["height"], sheet["width"]) == (40, 50)

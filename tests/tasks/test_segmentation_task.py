@@ -18,7 +18,7 @@ from prithvi.modelio.predictor import FittedModel
 from prithvi.models import build
 from prithvi.tasks.augment import flip_and_turn
 from prithvi.tasks.optimizer import fine_tuning
-from prithvi.tasks.sliding import sliding_scores
+from prithvi.tasks.sliding import blended, windows_of
 from tests.conftest import SPAIN, SPAIN_LABEL, small_task
 
 
@@ -113,12 +113,13 @@ def test_images_masks_and_labels_move_together() -> None:
 
 def test_larger_images_are_blended_from_windows() -> None:
     images = torch.randn(1, 2, 1, 50, 70)
-    constant = sliding_scores(lambda part: torch.full((1, 3, 16, 16), 0.5), images, 16, 8)
+    constant = blended((torch.full((1, 3, 16, 16), 0.5) for _ in windows_of(images, 16, 8)), 50, 70, 16, 8)
     assert torch.allclose(constant, torch.full((1, 3, 50, 70), 0.5))
-    same = sliding_scores(lambda part: part[:, :, 0], images, 16, 8)
+    same = blended((part[:, :, 0] for part in windows_of(images, 16, 8)), 50, 70, 16, 8)
     assert torch.allclose(same, images[:, :, 0], atol=1e-5)
     tiny = torch.randn(1, 2, 1, 5, 40)
-    assert torch.allclose(sliding_scores(lambda part: part[:, :, 0], tiny, 16, 8), tiny[:, :, 0], atol=1e-5)
+    back = blended((part[:, :, 0] for part in windows_of(tiny, 16, 8)), 5, 40, 16, 8)
+    assert torch.allclose(back, tiny[:, :, 0], atol=1e-5)
 
 
 def test_validation_and_mapping_see_the_same_scores(six_bands, write_tif, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

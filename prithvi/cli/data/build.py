@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prithvi.cli.data.date_options import Frames, MaxCloud, MaxGap, MinGap, Sequences
+from prithvi.cli.opening import listed
+from prithvi.cli.options import Frames, MaxCloud, MaxGap, MinGap, Sequences
 
 if TYPE_CHECKING:
     from prithvi.parallel import Progress
@@ -100,8 +101,8 @@ def build_verb(
                 labels=str(labels) if labels is not None else None,
                 class_column=class_column,
                 background=background,
-                ignore=_listed(ignore),
-                keep=_listed(keep),
+                ignore=tuple(filter(None, listed(ignore))),
+                keep=tuple(filter(None, listed(keep))),
                 label_product=label_product,
                 least_labelled=min_labelled,
                 area=str(area) if area is not None else None,
@@ -110,7 +111,3 @@ def build_verb(
     parts = store.attributes["samples"].items()
     named = ", ".join(f"{count:,} {part or 'in no part'}" for part, count in parts)
     typer.echo(f"{store.path}: {len(store):,} chips ({named})")
-
-
-def _listed(text: str | None) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip()) if text is not None else ()

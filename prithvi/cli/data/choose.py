@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from prithvi.cli.data.date_options import Frames, MaxCloud, MaxGap, MinGap, Sequences
+from prithvi.cli.options import Frames, MaxCloud, MaxGap, MinGap, Sequences
 
 
 def choose_verb(

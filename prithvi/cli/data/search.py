@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from prithvi.cli.options import Json
+
 if TYPE_CHECKING:
     import pystac
 
@@ -29,7 +31,7 @@ def search_verb(
     output: Annotated[
         list[Path] | None, typer.Option("--output", "-o", help="File to write: .parquet or .json; several if repeated.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Finds HLS granules by place, time and clouds."""
     from prithvi.hls.items import write_items

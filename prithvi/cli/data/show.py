@@ -9,10 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
+from prithvi.cli.options import Json
+
 
 def show_verb(
     name: Annotated[str, typer.Argument(help="A store, or the name of a dataset; left out: all names.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Bands, dates, classes, parts and statistics of a store or of a public dataset."""
     from prithvi.catalog import dataset_names

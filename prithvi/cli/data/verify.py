@@ -8,10 +8,12 @@ from typing import Annotated
 
 import typer
 
+from prithvi.cli.options import Json
+
 
 def verify_verb(
     store: Annotated[Path, typer.Argument(help="The store.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Compares every file of a store with its checksum; status 1 where one differs."""
     from prithvi.chips import verify

@@ -1,0 +1,111 @@
+"""What fine-tuning and gap filling share: the data's contract, figures of validation and test, the optimiser."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from prithvi.contract import Contract
+from prithvi.errors import ConfigError, one_of
+from prithvi.modelio import contract_of
+from prithvi.tasks.optimizer import fine_tuning
+
+
+class MeasuredTask(L.LightningModule):
+    """A task that validates and tests alike, and sums up the figures of each part at its end.
+
+    A task sets the attributes below, and says in `_evaluate` what a batch adds to the metric of its part.
+    """
+
+    metrics: nn.ModuleDict
+    """`val_` and `test_`, a metric each."""
+    coordinates: bool
+    """Whether the model is given dates and places."""
+    lr: float
+    weight_decay: float
+    warmup: float
+    layer_decay: float
+
+    def metric(self, part: str) -> Metric:
+        """The metric of a part (`val` or `test`)."""
+        found = self.metrics[f"{part}_"]
+        assert isinstance(found, Metric)
+        return found
+
+    def coordinates_of(self, batch: Mapping[str, Any]) -> tuple[Tensor | None, Tensor | None]:
+        """(B, T, 2) year and day and (B, 2) latitude and longitude of a batch; None where the model is given none."""
+        return (batch.get("temporal_coords"), batch.get("location_coords")) if self.coordinates else (None, None)
+
+    def _evaluate(self, batch: dict[str, Any], batch_idx: int, part: str) -> None:
+        """Adds a batch to the metric of a part, and logs its loss."""
+        raise NotImplementedError
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._evaluate(batch, batch_idx, "val")
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._evaluate(batch, batch_idx, "test")
+
+    def report(self, part: str) -> dict[str, Tensor]:
+        """The figures of a part by name, which then begin anew."""
+        figures: dict[str, Tensor] = self.metric(part).compute()
+        self.metric(part).reset()
+        return figures
+
+    def check_figures(self, part: str, figures: Mapping[str, Tensor]) -> None:
+        """Raises an error where figures mean nothing; of a task that can tell."""
+
+    def _log_figures(self, part: str) -> None:
+        figures = {f"{part}/{name}": value.float() for name, value in self.report(part).items()}
+        self.check_figures(part, figures)
+        self.log_dict(figures)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_figures("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_figures("test")
+
+    def configure_optimizers(self) -> Any:
+        steps = int(self.trainer.estimated_stepping_batches)
+        return fine_tuning(self, steps, self.lr, self.weight_decay, self.warmup, self.layer_decay)
+
+
+def contract_for(contract: dict[str, Any], statistics: str, init: str | None, model: str) -> Contract:
+    """The contract of a task's input.
+
+    Args:
+        contract: of the data, as `Contract.to_dict` writes it.
+        statistics: `data`, or `init` for those of the weights that the task starts from.
+        init: these weights.
+        model: name of the model, for weights that do not name theirs.
+
+    Raises:
+        ConfigError: there are no such statistics.
+
+    """
+    data = Contract.from_dict(contract)
+    if one_of(statistics, ("data", "init"), "statistics has no") == "init":
+        if init is None:
+            raise ConfigError("statistics are those of init, and there is none: say init, or statistics: data.")
+        return rescaled(contract_of(init, model), data)
+    if not data.has_statistics:
+        raise ConfigError(
+            "the data say no mean and standard deviation of their bands: say mean and std in data.folder, or take "
+            "those that the weights were pretrained with (model.statistics: init, with model.init)."
+        )
+    return data
+
+
+def rescaled(pretrained: Contract, data: Contract) -> Contract:
+    """The contract of some data with the statistics and the clipping of a pretrained model, in the data's units."""
+    own, factor = pretrained.select(data.bands), data.scale / pretrained.scale
+    return dataclasses.replace(
+        data, mean=tuple(factor * value for value in own.mean), std=tuple(factor * value for value in own.std),
+        clip=(factor * own.clip[0], factor * own.clip[1]) if own.clip is not None else None,
+    )  # fmt: skip
