@@ -41,9 +41,10 @@ def from_array(
     if dates is not None:
         if len(dates) != steps:
             raise SceneError(f"{where} has {steps} dates and {len(dates)} were given.")
-        for day, given in zip(days_of(array) or (), dates, strict=False):
+        known = days_of(array)
+        for day, given in zip(dates if known is None else known, dates, strict=True):
             agree(day, given, f"a step of {where}, by its time,")
-        if days_of(array) is None:
+        if known is None:
             array = array.assign_coords(time=np.array(dates, dtype="datetime64[ns]"))
     array = _with_dates(array, where)
     names: list[str | None]

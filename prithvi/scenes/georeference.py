@@ -66,7 +66,13 @@ def georeferenced(array: xr.DataArray, where: str) -> xr.DataArray:
 
 def _dimensions(array: xr.DataArray, where: str) -> xr.DataArray:
     spatial = array.attrs.get("spatial:dimensions")
-    names: dict[Hashable, str] = dict(zip(spatial, ("y", "x"), strict=False)) if spatial is not None else {}
+    if spatial is not None and len(spatial) != 2:
+        raise SceneError(
+            f"the attribute spatial:dimensions of {where} names {len(spatial)} dimensions "
+            f"({', '.join(map(str, spatial))}), and a scene has two, those of rows and of columns: name these two in "
+            "it, or leave it out."
+        )
+    names: dict[Hashable, str] = dict(zip(spatial, ("y", "x"), strict=True)) if spatial is not None else {}
     renamed = {
         name: meant
         for name in array.dims
