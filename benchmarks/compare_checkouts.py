@@ -48,7 +48,7 @@ def commands(verbs: list[str], model: Path, folder: Path) -> dict[str, list[str]
     scene, flanders = large_scene(catalog, folder / "scene.tif", 2), catalog / "samples" / "flanders"
     fill = ["fill", "prithvi_hls_tiny", *(str(flanders / f"{day}.tif") for day in SERIES), "-o", "OUT"]
     for day in SERIES:
-        fill += ["--clouds", str(flanders / f"{day}_clouds.tif")]
+        fill += ["--date", day, "--clouds", str(flanders / f"{day}_clouds.tif")]
     for split in ("train", "val", "test"):
         (folder / f"{split}_split.txt").write_text("Spain_7370579\n")
     # Many epochs of the one chip: reading and cutting it is what a change of the reader would slow down.

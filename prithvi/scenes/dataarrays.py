@@ -38,9 +38,10 @@ def from_array(array: xr.DataArray, given: Given) -> tuple[xr.DataArray, Layout]
     if dates is not None:
         if len(dates) != steps:
             raise SceneError(f"{where} has {steps} dates and {len(dates)} were given.")
-        for day, said in zip(days_of(array) or (), dates, strict=False):
+        stated = days_of(array)
+        for day, said in zip(dates if stated is None else stated, dates, strict=True):
             agree(day, said, f"a step of {where}, by its time,")
-        if days_of(array) is None:
+        if stated is None:
             array = array.assign_coords(time=np.array(dates, dtype="datetime64[ns]"))
     array = _with_dates(array, where)
     names: list[str | None]
@@ -220,7 +221,13 @@ def georeferenced(array: xr.DataArray, where: str) -> xr.DataArray:
 
 def _dimensions(array: xr.DataArray, where: str) -> xr.DataArray:
     spatial = array.attrs.get("spatial:dimensions")
-    names: dict[Hashable, str] = dict(zip(spatial, ("y", "x"), strict=False)) if spatial is not None else {}
+    if spatial is not None and len(spatial) != 2:
+        raise SceneError(
+            f"the attribute spatial:dimensions of {where} names {len(spatial)} dimensions "
+            f"({', '.join(map(str, spatial))}), and a scene has two, those of rows and of columns: name these two in "
+            "it, or leave it out."
+        )
+    names: dict[Hashable, str] = dict(zip(spatial, ("y", "x"), strict=True)) if spatial is not None else {}
     renamed = {
         name: meant
         for name in array.dims

@@ -176,7 +176,7 @@ def test_other_layers_of_dswx_and_contradictions_are_refused(tmp_path: Path) -> 
 def test_the_real_provisional_dswx_is_read_with_its_own_classes(shared: Path) -> None:
     folder = shared / "proteus_hls_s30_dswx"
     if not folder.is_dir():
-        pytest.skip("not here")
+        pytest.skip("needs proteus_hls_s30_dswx of the imagery, which older copies of it lack")
     labels = open_labels(folder / "dswx_hls_v0.1_B01_WTR.tif")
     assert isinstance(labels, RasterLabels)
     assert labels.values == (0, 1, 2, 3, 4)

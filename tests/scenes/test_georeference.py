@@ -110,6 +110,10 @@ def test_geozarr_attributes_that_cannot_hold_are_refused(values: np.ndarray) -> 
     for lost in ({"spatial:transform": [0.0] * 6}, {"spatial:transform": None}):
         with pytest.raises(SceneError, match="a coordinate reference system and no place"):
             open_scene(array.assign_attrs({**attrs, **lost}))
+    for wrong in (["band", "northing", "easting"], ["easting"]):
+        with pytest.raises(SceneError, match=rf"spatial:dimensions of the array names {len(wrong)} dimensions"):
+            open_scene(array.assign_attrs({**attrs, "spatial:dimensions": wrong}))
+    check(open_scene(array.assign_attrs({k: v for k, v in attrs.items() if k != "spatial:dimensions"})), values)
     with pytest.raises(SceneError, match=r"states a coordinate reference system that is none \('EPSG:1'"):
         open_scene(array.assign_attrs({**attrs, "proj:code": "EPSG:1"}))
 
