@@ -28,6 +28,7 @@ from prithvi.files import write_text
 from prithvi.jsontext import dumps
 from prithvi.modelio import load, record_of, save, save_pretrained
 from prithvi.modelio.predictor import LARGEST, Predictor
+from prithvi.modelio.source import published
 from prithvi.models import PrithviMAE
 from prithvi.tasks import GapFillTask, PretrainTask, SegmentationTask
 from prithvi.tasks.finetuning import FineTuningTask
@@ -124,7 +125,10 @@ class PrithviCLI(LightningCLI):
         }
         if not self._get(self.config, "ckpt_path"):  # else it is the time of the last part alone
             record["minutes"] = round((time.monotonic() - self._begun) / 60, 1)
-        return record if init is None else record | {"started from": record_of(init) or init}
+        if init is None:
+            return record
+        # A published model is known by its name; any other by how it was made.
+        return record | {"started from": init if published(init) else record_of(init) or init}
 
     @property
     def _folder(self) -> Path:
