@@ -38,10 +38,10 @@ def from_array(array: xr.DataArray, given: Given) -> tuple[xr.DataArray, Layout]
     if dates is not None:
         if len(dates) != steps:
             raise SceneError(f"{where} has {steps} dates and {len(dates)} were given.")
-        stated = days_of(array)
-        for day, said in zip(dates if stated is None else stated, dates, strict=True):
+        known = days_of(array)
+        for day, said in zip(dates if known is None else known, dates, strict=True):
             agree(day, said, f"a step of {where}, by its time,")
-        if stated is None:
+        if known is None:
             array = array.assign_coords(time=np.array(dates, dtype="datetime64[ns]"))
     array = _with_dates(array, where)
     names: list[str | None]

@@ -192,7 +192,8 @@ def test_what_cannot_be_told_is_asked_for(flood: Path, write_tif: Write, tmp_pat
     far = {"crs": "ESRI:54009", "transform": from_origin(-17_900_000, 8_900_000, 10_000, 10_000)}
     with pytest.raises(SceneError, match=r"far\.tif: the grid reaches to where"):
         map_item(write_tif(np.ones((1, 8, 8), np.uint8), "far.tif", None, **far), provenance=MADE, dates=DAY)
-    (flood.parent / ".flood.json.partial").mkdir()
+    flood.with_suffix(".json").unlink(missing_ok=True)
+    flood.with_suffix(".json").mkdir()
     with pytest.raises(OutputError, match="cannot be written"):
         write_item(flood, provenance=MADE, dates=DAY)
 
