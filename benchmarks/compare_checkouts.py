@@ -1,11 +1,12 @@
-"""CPU seconds of map, fill and fit in two checkouts of this project, in turns: has a change made them slower?
+"""CPU seconds and peak memory of verbs in two checkouts of this project, in turns: has a change made them worse?
 
     git worktree add ../old COMMIT
-    python benchmarks/compare_checkouts.py ../old . [--pairs 9] [--verbs map fill fit]
+    python benchmarks/compare_checkouts.py ../old . [--pairs 9] [--verbs map fill build pretrain fit]
 
-Each run is a whole process (start included) on one thread: user and system seconds of it and its children. In each
-pair both checkouts run, the first of them in turns. The ratio is new / old by pair; its median has the exact interval
-of order statistics (for 9 pairs ranks 2 and 8, which hold the median in 96 % of samples, whatever the distribution).
+Each run is a whole process (start included) on one thread: user and system seconds of it and its children, and the
+largest resident set of any of them. In each pair both checkouts run, the first of them in turns. Ratios are new / old
+by pair; their median has the exact interval of order statistics (for 9 pairs ranks 2 and 8, which hold the median in
+96 % of samples, whatever the distribution).
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -25,6 +25,10 @@ from pathlib import Path
 import numpy as np
 import rasterio
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tests.synthetic_hls import make_archive
+
+VERBS = ("map", "fill", "build", "pretrain", "fit")
 SERIES = ("2018-05-09", "2018-06-03", "2018-06-28", "2018-07-18")
 
 
@@ -42,7 +46,7 @@ def large_scene(catalog: Path, path: Path, times: int) -> Path:
     return path
 
 
-def commands(verbs: list[str], model: Path, folder: Path) -> dict[str, list[str]]:
+def commands(verbs: list[str], old: Path, model: Path, folder: Path) -> dict[str, list[str]]:
     """The words after `prithvi` of each verb; OUT stands for a folder of the run's own."""
     catalog = Path(__file__).resolve().parents[1] / "data_catalog"
     scene, flanders = large_scene(catalog, folder / "scene.tif", 2), catalog / "samples" / "flanders"
@@ -61,30 +65,44 @@ def commands(verbs: list[str], model: Path, folder: Path) -> dict[str, list[str]
         "--trainer.accelerator", "cpu", "--trainer.logger.init_args.save_dir", "OUT",
         "--trainer.enable_progress_bar", "false", "--trainer.log_every_n_steps", "1",
     ]  # fmt: skip
+    archive = make_archive(folder / "archive", ["31TCJ", "31UDS"], dates=3, size=1830).root
+    build = ["data", "build", str(archive), "--size", "64", "--frames", "1", "--good", "0.5", "-o"]
+    store = folder / "chips.zarr"
+    if "pretrain" in verbs:
+        measured(old, [*build, str(store)])
+    pretrain = [
+        "fit", "-c", str(catalog.parent / "configs" / "pretrain_tiny.yaml"), "--data.stores", f"[{store}]",
+        "--data.num_workers", "0", "--data.batch_size", "8", "--trainer.max_steps", "20",
+        "--trainer.callbacks", "[]", "--model.masks", "{random: 1.0}", "--trainer.limit_val_batches", "0", "--trainer.default_root_dir", "OUT",
+        "--trainer.logger.init_args.save_dir", "OUT", "--trainer.enable_progress_bar", "false",
+    ]  # fmt: skip
     found = {
         "map": ["map", str(model), str(scene), "-o", "OUT", "--sensor", "sentinel-2-l1c", "--date", "2019-09-18"],
         "fill": fill,
+        "build": [*build, "OUT/chips.zarr"],
+        "pretrain": pretrain,
         "fit": fit,
     }
     return {verb: found[verb] for verb in verbs}
 
 
-def cpu_seconds(checkout: Path, words: list[str]) -> float:
-    """User and system seconds of one run with its children.
+def measured(checkout: Path, words: list[str]) -> tuple[float, float]:
+    """User and system seconds of one run with its children, and its peak memory in MB.
 
     Raises:
         SystemExit: the run failed; its output is shown.
 
     """
-    with tempfile.TemporaryDirectory() as out:
-        command = [sys.executable, "-m", "prithvi", *(out if word == "OUT" else word for word in words)]
+    with tempfile.TemporaryDirectory() as out, tempfile.TemporaryFile() as said:
+        command = [sys.executable, "-m", "prithvi", *(word.replace("OUT", out) for word in words)]
         environment = {**os.environ, "PYTHONPATH": str(checkout.resolve()), "OMP_NUM_THREADS": "1"}
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run(command, env=environment, cwd=out, capture_output=True, text=True, check=False)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode:
-        raise SystemExit(f"{checkout}: {' '.join(command)}\n{done.stdout}\n{done.stderr}")
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        process = subprocess.Popen(command, env=environment, cwd=out, stdout=said, stderr=said)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        if process.returncode:
+            raise SystemExit(f"{checkout}: {' '.join(command)}\n{said.read().decode()}")
+    return used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
 
 
 def interval(ratios: list[float], confidence: float = 0.95) -> tuple[float, float]:
@@ -102,32 +120,34 @@ def main() -> None:
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
     parser.add_argument("--pairs", type=int, default=9)
-    parser.add_argument("--verbs", nargs="+", default=["map", "fill", "fit"], choices=["map", "fill", "fit"])
+    parser.add_argument("--verbs", nargs="+", default=["map", "fill"], choices=VERBS)
     parser.add_argument("--model", type=Path, help="a model folder; default one that the old demo makes in 24 steps")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp())
     try:
         model = arguments.model
         if model is None:
-            cpu_seconds(arguments.old, ["demo", "-o", str(folder / "demo"), "--steps", "24"])
+            measured(arguments.old, ["demo", "-o", str(folder / "demo"), "--steps", "24"])
             model = folder / "demo" / "model"
-        print("| verb | old, s | new, s | new / old | 95 % interval | pairs |\n|---|---|---|---|---|---|")
-        for verb, words in commands(arguments.verbs, model.resolve(), folder).items():
-            taken: list[tuple[float, float]] = []
+        print("| verb | | old | new | new / old | 95 % interval | pairs |\n|---|---|---|---|---|---|---|")
+        for verb, words in commands(arguments.verbs, arguments.old, model.resolve(), folder).items():
+            taken: dict[Path, list[tuple[float, float]]] = {arguments.old: [], arguments.new: []}
             for pair in range(arguments.pairs + 1):
-                first, second = (arguments.old, arguments.new) if pair % 2 else (arguments.new, arguments.old)
-                seconds = {place: cpu_seconds(place, words) for place in (first, second)}
-                if pair:  # the first pair fills the file cache
-                    taken.append((seconds[arguments.old], seconds[arguments.new]))
-            old, new = (statistics.median(side) for side in zip(*taken, strict=True))
-            ratios = [mine / theirs for theirs, mine in taken]
-            low, high = interval(ratios)
-            print(
-                f"| {verb} | {old:.2f} | {new:.2f} | {statistics.median(ratios):.3f} | {low:.3f} to {high:.3f} | "
-                f"{len(ratios)} |",
-                flush=True,
-            )
-            print(json.dumps({verb: [[round(value, 3) for value in pair] for pair in taken]}), file=sys.stderr)
+                for place in (arguments.old, arguments.new)[:: 1 if pair % 2 else -1]:
+                    used = measured(place, words)
+                    if pair:  # the first pair fills the file cache
+                        taken[place].append(used)
+            for index, what in enumerate(("CPU, s", "peak, MB")):
+                old, new = ([run[index] for run in taken[place]] for place in (arguments.old, arguments.new))
+                ratios = [mine / theirs for theirs, mine in zip(old, new, strict=True)]
+                low, high = interval(ratios)
+                print(
+                    f"| {verb} | {what} | {statistics.median(old):.2f} | {statistics.median(new):.2f} | "
+                    f"{statistics.median(ratios):.3f} | {low:.3f} to {high:.3f} | {len(ratios)} |",
+                    flush=True,
+                )
+            plain = {str(place): [[round(value, 3) for value in run] for run in runs] for place, runs in taken.items()}
+            print(json.dumps({verb: plain}), file=sys.stderr)
     finally:
         shutil.rmtree(folder)
 
