@@ -68,8 +68,9 @@ def get(
         for band in (*bands, "fmask"):
             name = granule.file_name(band)
             path = wanted[-1][name.split(".")[-2]] = root / str(granule) / name
-            jobs[name] = (_fetch, (path, item, asset_href(item, band), hosts))
-    failed = run(jobs, workers=workers, progress=progress)
+            jobs[f"fetch {name}"] = (_fetch, (path, item, asset_href(item, band), hosts))
+    ended = run(jobs, workers=workers, progress=progress)
+    failed = {key.removeprefix("fetch "): error for key, error in ended.items()}
     for error in failed.values():
         if isinstance(error, (OutputError, MissingExtraError)):
             raise error
