@@ -127,7 +127,7 @@ class DatasetLayout:
         if split not in self.splits:
             told = f"{self.name} has no split {split!r}: {nearest(split, self.splits)}"
             if split == "test":
-                told += " Published results are those of val: val_half and test_half are fixed halves of it."
+                told += " Published results are those of val: val_half and test_half are fixed halves of val."
             raise DatasetError(told)
         source = self.splits[split]
         if source.list is not None:

@@ -247,7 +247,7 @@ class GapDataModule(PretrainDataModule):
         self.fraction, self.subset_seed = fraction, subset_seed
         self.masks = [Path(folder) for folder in masks or []]
         if not self.masks and not self.clouds:
-            raise DatasetError("gap filling needs shapes of clouds: folders of masks (data.masks), or data.clouds.")
+            raise DatasetError("gap filling needs the shapes of clouds: folders of masks (data.masks) or data.clouds.")
         for store in self.stores:
             if store.spec.frames < frames:
                 raise DatasetError(f"{store.path} holds chips of {store.spec.frames} dates; a series has {frames}.")
