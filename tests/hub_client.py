@@ -75,7 +75,7 @@ def total(model: PrithviMAE) -> float:
 
 
 def main() -> None:
-    import prithvi.catalog.fetching
+    import prithvi.catalog.stac_catalog
     import prithvi.cli
     import prithvi.mapping
     import prithvi.modelio  # noqa: F401

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import json
+import math
 import socket
 import subprocess
 import sys
@@ -29,16 +30,24 @@ import numpy as np
 import pystac
 import rasterio
 from affine import Affine
+from odc.geo.geobox import GeoBox
+from pyproj import Transformer
 from rasterio.features import shapes
-from shapely.geometry import box, shape
+from shapely import segmentize
+from shapely.geometry import MultiPolygon, Polygon, box, shape
 
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.hls.granules import Granule
 from prithvi.hls.items import granule_items
-from prithvi.hls.tiles import tile_grid
+from prithvi.scenes.polygons import cut_at_date_line
 
 COVER = ("water", "forest", "maize", "wheat", "grass", "bare")
 """Land cover by number; maize and wheat lie in rectangular fields."""
+FIRST_ROWS = {
+    "C": -93, "D": -80, "E": -71, "F": -62, "G": -53, "H": -44, "J": -35, "K": -27, "L": -18, "M": -9,
+    "N": 0, "P": 9, "Q": 18, "R": 27, "S": 35, "T": 44, "U": 53, "V": 62, "W": 71, "X": 80,
+}  # fmt: skip
+"""The first row of 100 km squares, counted from the equator, of each latitude band of the MGRS."""
 FIELD = 720.0
 """Metres along a field."""
 _BASE = np.array([
@@ -104,6 +113,34 @@ def pixel_centres(affine: Affine, height: int, width: int) -> tuple[Grid, Grid]:
     """Coordinates of all pixel centres of a grid."""
     columns, rows = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     return affine * (columns, rows)
+
+
+def tile_grid(tile: str, resolution: int = 30) -> GeoBox:
+    """The pixels of an MGRS tile: a 100 km square's corner moved outwards to multiples of 60 m, 109.8 km wide."""
+    zone, (band, column_letter, row_letter) = int(tile[:2]), tile[2:]
+    column = 1 + ("ABCDEFGH", "JKLMNPQR", "STUVWXYZ")[(zone - 1) % 3].index(column_letter)
+    first = FIRST_ROWS[band]
+    row = first + ("ABCDEFGHJKLMNPQRSTUV".index(row_letter) - (5 if zone % 2 == 0 else 0) - first) % 20
+    left, top = math.floor(column * 100_000 / 60) * 60, math.ceil((row + 1) * 100_000 / 60) * 60
+    top += 10_000_000 * (row < 0)
+    epsg = (32700 if row < 0 else 32600) + zone
+    return GeoBox.from_bbox(
+        (left, top - 109_800, left + 109_800, top), f"EPSG:{epsg}", resolution=resolution, tight=True
+    )
+
+
+def tile_footprints(tiles: Sequence[str]) -> gpd.GeoDataFrame:
+    """One row a tile: `tile` and its square in longitude and latitude, cut at the date line."""
+    shapes = []
+    for tile in tiles:
+        grid = tile_grid(tile)
+        ring = segmentize(box(*grid.boundingbox), 10_980).exterior.coords.xy
+        to_degrees = Transformer.from_crs(str(grid.crs), "EPSG:4326", always_xy=True)
+        longitude, latitude = to_degrees.transform(*map(np.array, ring))
+        middle = int(tile[:2]) * 6 - 183
+        parts = cut_at_date_line(Polygon(np.c_[(longitude - middle + 180) % 360 - 180 + middle, latitude]))
+        shapes.append(parts[0] if len(parts) == 1 else MultiPolygon(parts))
+    return gpd.GeoDataFrame({"tile": list(tiles)}, geometry=shapes, crs="EPSG:4326")
 
 
 @dataclass(frozen=True)

@@ -35,14 +35,10 @@ def listed_ids(path: Path, suffixes: Sequence[str]) -> list[str]:
         suffixes: ends of file names, taken off where a line has one.
 
     """
-    ids = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        name = line.split(",")[0].strip()
-        for suffix in suffixes:
-            name = name.removesuffix(suffix)
-        if name:
-            ids.append(name)
-    return ids
+    names = [line.split(",")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    for suffix in suffixes:
+        names = [name.removesuffix(suffix) for name in names]
+    return [name for name in names if name]
 
 
 def tabled_ids(path: Path, split: Split) -> list[str]:

@@ -33,20 +33,18 @@ def check_classes(classes: Sequence[Category], ignore: Sequence[int], where: str
         DatasetError: two classes have one value, or names that differ by case or blanks alone; or a class is ignored.
 
     """
-    by_value: dict[int, Category] = {}
-    by_name: dict[str, Category] = {}
+    claimed: dict[int | str, Category] = {}
     for entry in classes:
-        for other in (by_value.get(entry.value), by_name.get(folded(entry.name))):
-            if other is not None:
+        for key in (entry.value, folded(entry.name)):
+            if key in claimed:
                 raise DatasetError(
-                    f"{where} has the classes {other.value} ({other.name!r}) and {entry.value} ({entry.name!r}): each "
-                    "needs a value and a name of its own, and case and blanks make no other name."
+                    f"{where} has the classes {claimed[key].value} ({claimed[key].name!r}) and {entry.value} "
+                    f"({entry.name!r}): each needs its own value and name, and case and blanks make no other name."
                 )
-        by_value[entry.value] = by_name[folded(entry.name)] = entry
+            claimed[key] = entry
         if entry.value in ignore:
-            raise DatasetError(
-                f"{where} has the class {entry.value} ({entry.name}) and ignores {entry.value}: say one."
-            )
+            told = f"has the class {entry.value} ({entry.name}) and ignores {entry.value}: say one."
+            raise DatasetError(f"{where} {told}")
 
 
 def in_half(name: str, half: str) -> bool:
@@ -127,25 +125,28 @@ class DatasetLayout:
         if split in HALVES and "test" not in self.splits and "val" in self.splits:
             return [id for id in self.chip_ids("val", folder, root) if in_half(id, split)]
         if split not in self.splits:
-            halves = "" if split != "test" else (
-                " It has no test split, and published results are those of val: val_half and test_half are fixed "
-                "halves of val."
-            )  # fmt: skip
-            raise DatasetError(f"{self.name} has no split {split!r}: {nearest(split, self.splits)}{halves}")
+            told = f"{self.name} has no split {split!r}: {nearest(split, self.splits)}"
+            if split == "test":
+                told += " Published results are those of val: val_half and test_half are fixed halves of val."
+            raise DatasetError(told)
         source = self.splits[split]
         if source.list is not None:
             path = source.list if folder is None else folder / source.list.name
             # The archives also list both file names of a chip in a line: Ghana_1_S1Hand.tif,Ghana_1_LabelHand.tif.
             suffixes = [pattern.split("{id}")[1] for pattern in (self.image, self.label) if pattern is not None]
             ids = listed_ids(_there(path, f"list of the {split} split"), [*suffixes, "_S1Hand.tif"])
+        elif folder is not None:
+            told = f"the lists in {folder} would not be read: leave them out."
+            raise DatasetError(f"{self.name} has the parts that its own archive says, and {told}")
+        elif root is None:
+            raise DatasetError(f"{self.name} lists the chips of its {split} split in its own archive: give its folder.")
+        elif source.table:
+            path = root / source.table
+            ids = tabled_ids(_there(path, f"table of the {split} split"), source)
         else:
-            archive, (image, label) = self._archive(split, folder, root), self._patterns(split)
-            if source.table:
-                path = archive / source.table
-                ids = tabled_ids(_there(path, f"table of the {split} split"), source)
-            else:
-                path = archive / image.replace("{id}", "*")
-                ids = found_ids(archive, image, label)
+            image, label = self._patterns(split)
+            path = root / image.replace("{id}", "*")
+            ids = found_ids(root, image, label)
         if not ids:
             raise DatasetError(f"the list of the {split} split is empty: {self.name} has no chip by {path}.")
         return ids
@@ -169,12 +170,8 @@ class DatasetLayout:
             raise DatasetError(f"the {split} split of {self.name} names {', '.join(twice)} more than once.")
         dates, numbers = self._dates(root), self._numbers(root)
         image, label = self._patterns(split)
-        found = {
-            (id, pattern): matching(root, pattern, id)
-            for id in ids
-            for pattern in (image, label)
-            if pattern is not None
-        }
+        patterns = [pattern for pattern in (image, label) if pattern is not None]
+        found = {(id, pattern): matching(root, pattern, id) for id in ids for pattern in patterns}
         several = next((paths for paths in found.values() if len(paths) > 1), None)
         if several:
             names = ", ".join(str(path.relative_to(root)) for path in several)
@@ -182,13 +179,10 @@ class DatasetLayout:
         missing = [pattern.replace("{id}", id) for (id, pattern), paths in found.items() if not paths]
         if missing:
             named = ", ".join(missing) if len(missing) < len(found) else f"{missing[0]} ..."
-            raise DatasetError(
-                f"{len(missing)} of the {len(found)} files of the {split} split of {self.name} are not under {root}: "
-                f"{named}."
-            )
-        unnamed = [id for id in ids if id not in numbers] if self.table is not None else []
-        if unnamed:
-            assert self.table is not None
+            told = f"{len(missing)} of the {len(found)} files of the {split} split of {self.name}"
+            raise DatasetError(f"{told} are not under {root}: {named}.")
+        unnamed = [id for id in ids if id not in numbers]
+        if self.table is not None and unnamed:
             raise DatasetError(f"{root / self.table[0]} says no class of {', '.join(unnamed)}.")
         return [
             ChipFiles(
@@ -223,13 +217,14 @@ class DatasetLayout:
             classes[here] = number
             known |= here
         if not known.all():
-            strange = np.unique(stored[~known])[:5]
-            raise DatasetError(
-                f"{where} holds the label {', '.join(f'{value:g}' for value in strange)}; {self.name} has "
-                f"{', '.join(f'{entry.value} ({entry.name})' for entry in self.classes)} and ignores "
-                f"{', '.join(map(str, self.ignore)) or 'none'}: make it a class, or ignore it."
-            )
+            strange = ", ".join(f"{value:g}" for value in np.unique(stored[~known])[:5])
+            ignored = ", ".join(map(str, self.ignore)) or "none"
+            told = f"{self.name} has {self._classes()} and ignores {ignored}: make it a class, or ignore it."
+            raise DatasetError(f"{where} holds the label {strange}; {told}")
         return classes
+
+    def _classes(self) -> str:
+        return ", ".join(f"{entry.value} ({entry.name})" for entry in self.classes)
 
     def file_band(self, time: int, band: str) -> int:
         """Number in a file, counted from 1, of a band on one of its dates (counted from 0)."""
@@ -238,24 +233,11 @@ class DatasetLayout:
             return 1 + place * self.frames + time
         return 1 + time * len(self.bands) + place
 
-    def _archive(self, split: str, folder: Path | None, root: Path | None) -> Path:
-        """The folder that a split without a shipped list is looked up in."""
-        if folder is not None:
-            raise DatasetError(
-                f"{self.name} has the parts that its own archive says, and the lists in {folder} would not be read: "
-                "leave them out."
-            )
-        if root is None:
-            raise DatasetError(f"{self.name} lists the chips of its {split} split in its own archive: give its folder.")
-        return root
-
     def _patterns(self, split: str) -> tuple[str, str | None]:
         """Paths of image and label in one part, `{id}` left in them."""
         part = self.splits["val" if split in HALVES and split not in self.splits else split].folder
-        image, label = (
-            pattern.replace("{split}", part) if pattern is not None else None for pattern in (self.image, self.label)
-        )
-        return str(image), label
+        label = self.label.replace("{split}", part) if self.label is not None else None
+        return self.image.replace("{split}", part), label
 
     def _dates(self, root: Path) -> dict[str, tuple[dt.date, ...]]:
         """Dates of every chip that the dataset's own table names; empty where there is no table."""
@@ -282,17 +264,13 @@ class DatasetLayout:
         for number, entry in enumerate(self.classes):
             for text in (entry.name, str(entry.value)):
                 if known.setdefault(text, number) != number:
-                    raise DatasetError(
-                        f"{text} is the name of one class of {self.name} and the value of another: rename it."
-                    )
+                    raise DatasetError(f"{text} names one class of {self.name} and is the value of another: rename it.")
         silent, found = {str(value) for value in self.ignore} | {""}, {}
         for row in read_table(path, [id_column, class_column]):
             text = row[class_column].strip()
             if text not in known and text not in silent:
-                raise DatasetError(
-                    f"{path} has the class {text!r} for {row[id_column]}; {self.name} has "
-                    f"{', '.join(f'{entry.value} ({entry.name})' for entry in self.classes)}."
-                )
+                told = f"{self.name} has {self._classes()}."
+                raise DatasetError(f"{path} has the class {text!r} for {row[id_column]}; {told}")
             found[row[id_column]] = known.get(text, IGNORE)
         return found
 

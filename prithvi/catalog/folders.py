@@ -88,10 +88,8 @@ def folder_layout(
     names = check_names(bands)
     if (mean is None) != (std is None):
         raise DatasetError(f"{'std' if std is None else 'mean'} is missing: give both mean and std, or neither.")
-    contract = Contract(
-        names, tuple(mean) if mean else (0.0,) * len(names), tuple(std) if std else (1.0,) * len(names),
-        resolution=product.resolution, level=product.level,
-    )  # fmt: skip
+    moments = tuple(mean or [0.0] * len(names)), tuple(std or [1.0] * len(names))
+    contract = Contract(names, *moments, resolution=product.resolution, level=product.level)
     if gain is not None and scale is not None:
         raise DatasetError(f"gain {gain:g} and scale {scale:g} say the same thing twice: leave the gain out.")
     scale = 1 / gain if gain is not None else scale
@@ -99,7 +97,8 @@ def folder_layout(
         raise DatasetError(f"a scale of {scale:g} was given; value = reflectance x scale needs one above 0.")
     own = scale is None
     factor = product.gain if scale is None else 1 / scale
-    fills = (nodata,) if isinstance(nodata, (int, float)) else nodata
+    if nodata is None:
+        nodata = (product.nodata,) if own else ()
     return DatasetLayout(
         name=name,
         image=image,
@@ -115,7 +114,7 @@ def folder_layout(
         gain=factor,
         bias=offset * factor if offset is not None else product.bias if own else 0.0,
         said=(scale, offset),
-        nodata=tuple(fills) if fills is not None else (product.nodata,) if own else (),
+        nodata=(nodata,) if isinstance(nodata, (int, float)) else tuple(nodata),
         quantity=quantity,
         table=table,
     )
@@ -137,18 +136,19 @@ def folder_of(plain: Mapping[str, Any], root: Path) -> DatasetLayout:
     if missing:
         raise ConfigError(f"data.folder lacks {', '.join(missing)}.")
     options: dict[str, Any] = dict(plain)
+    quantity, table = options.get("quantity"), options.get("table")
     if "classes" in options:
         options["classes"] = [_category(entry) for entry in options["classes"]]
-    if options.get("ignore") is not None and not options.get("quantity"):
+    if options.get("ignore") is not None and not quantity:
         options["ignore"] = [_whole(value, "data.folder.ignore") for value in options["ignore"]]
-    if options.get("quantity") is not None:
-        options["quantity"] = _quantity(options["quantity"])
-    if options.get("table") is not None:
-        table = options["table"]
-        if not isinstance(table, Sequence) or isinstance(table, str) or len(table) != 3:
-            raise ConfigError(
-                f"data.folder.table is a CSV file, its column of ids and its column of classes; found {table!r}."
-            )
+    if quantity is not None:
+        if not _has_keys(quantity, {"name", "mean", "std"}, "unit"):
+            raise ConfigError(f"data.folder.quantity has name, mean, std and, if wanted, unit; found {quantity!r}.")
+        moments = {key: float(quantity[key]) for key in ("mean", "std")}
+        options["quantity"] = Quantity(str(quantity["name"]), **moments, unit=str(quantity.get("unit", "")))
+    if table is not None:
+        if not isinstance(table, (list, tuple)) or len(table) != 3:
+            raise ConfigError(f"data.folder.table is a CSV file, its columns of ids and of classes; found {table!r}.")
         options["table"] = tuple(map(str, table))
     if options.get("lists"):
         options["lists"] = {part: root / path for part, path in options["lists"].items()}
@@ -160,12 +160,6 @@ def _category(plain: Any) -> Category:
         raise ConfigError(f"data.folder.classes: each has value, name and, if wanted, color (RRGGBB); found {plain!r}.")
     value = _whole(plain["value"], "data.folder.classes")
     return Category(value, str(plain["name"]).strip(), str(plain.get("color", "")))
-
-
-def _quantity(plain: Any) -> Quantity:
-    if not _has_keys(plain, {"name", "mean", "std"}, "unit"):
-        raise ConfigError(f"data.folder.quantity has name, mean, std and, if wanted, unit; found {plain!r}.")
-    return Quantity(str(plain["name"]), float(plain["mean"]), float(plain["std"]), str(plain.get("unit", "")))
 
 
 def _has_keys(plain: Any, needed: set[str], optional: str) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
-import os
 import shutil
 import uuid
 import zlib
@@ -21,11 +20,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict, Unpack
 
 import numpy as np
 
-from prithvi.chips.journal import Journal
+from prithvi.chips.journal import Journal, differing
 from prithvi.chips.spec import Chip, Sample, StoreSpec
-from prithvi.chips.store_files import read_metadata, read_samples
-from prithvi.chips.writer import Row, commit, write_shards
+from prithvi.chips.store_files import Row, commit, read_metadata, read_samples, write_shards
 from prithvi.errors import DatasetError, OutputError
+from prithvi.files import write_text
 from prithvi.parallel import Progress, run
 
 if TYPE_CHECKING:
@@ -114,8 +113,11 @@ def build(
     runner = partial(run, scheduler=running.get("scheduler"), workers=running.get("workers"))
     journal = Journal(path)
     with journal.lock():
-        _end_what_was_committed(journal)
-        exists = _check_existing(path, spec, full, append, journal)
+        exists = (path / "zarr.json").is_file()
+        # A build that was killed after its last file was in place left only its own folder to clear up.
+        if exists and journal.unfinished() and read_metadata(path).get("build") == journal.plan():
+            journal.end()
+        _refuse_other(path, spec, full, append, journal)
         if exists and not append and not journal.unfinished():
             return
         old = read_samples(path) if exists and append else []
@@ -128,7 +130,12 @@ def build(
             _refuse_failed(runner(tasks, progress=progress and progress("cutting")), len(todo))
             rows, samples = _arrange(journal, keys, split, per_unit, seed, shuffle)
             if not samples and not append:
-                raise _nothing(journal, keys)
+                shutil.rmtree(journal.new, ignore_errors=True)
+                journal.end()
+                raise DatasetError(
+                    f"no chip was left: each of the {len(keys)} parts was searched, and none has a window that passes "
+                    "the filters on every date of a sequence. Widen the dates; loosen --good, --missing, --max-cloud."
+                )
             write_shards(journal, spec, rows, len(old), partial(runner, progress=progress and progress("writing")))
             commit(journal, spec, [*old, *samples], full)
         except OSError as error:
@@ -136,41 +143,29 @@ def build(
                 raise OutputError(f"{path} cannot be written: {error}.") from error
             raise OutputError(
                 f"the disk of {path} is full ({shutil.disk_usage(path).free / 1e6:,.0f} MB free): what was done is "
-                "kept; make room and run the same command again. Building needs, for a while, the size of the chips "
-                "without compression."
+                "kept; make room (the size of the chips without compression) and run the same command again."
             ) from error
 
 
-def _end_what_was_committed(journal: Journal) -> None:
-    """Clears up behind a build that was killed after its last file was in place."""
-    finished = (journal.store / "zarr.json").is_file()
-    if journal.unfinished() and finished and read_metadata(journal.store).get("build") == journal.plan():
-        journal.end()
-
-
-def _check_existing(path: Path, spec: StoreSpec, plan: dict[str, Any], append: bool, journal: Journal) -> bool:
-    """Whether there is a finished store; raises DatasetError for one that this build may not meet."""
+def _refuse_other(path: Path, spec: StoreSpec, plan: dict[str, Any], append: bool, journal: Journal) -> None:
+    """Raises DatasetError for a folder, or a finished store, that this build may not meet."""
     if not (path / "zarr.json").is_file():
-        others = [entry.name for entry in path.iterdir() if entry.name != journal.folder.name] if path.is_dir() else []
+        others = [entry.name for entry in path.iterdir() if entry != journal.folder]
         if others and not journal.unfinished():
             raise DatasetError(f"{path} is a folder with other files in it ({min(others)}): choose another name.")
-        return False
+        return
     attributes = read_metadata(path)
     known = StoreSpec.from_dict(attributes["spec"])
-    fields = [field.name for field in dataclasses.fields(spec) if field.name not in ("shard", "codec")]
-    differ = [name for name in fields if getattr(known, name) != getattr(spec, name)]
+    asked = dataclasses.replace(spec, shard=known.shard, codec=known.codec)
+    differ = differing(known.to_dict(), asked.to_dict())
     if append and differ:
-        raise DatasetError(f"{path} holds samples of another form ({', '.join(differ)}): build another store.")
-    if append or journal.unfinished():
-        return True
-    built = attributes.get("build", {})
-    differ = sorted(key for key in built.keys() | plan.keys() if built.get(key) != plan.get(key))
-    if differ:
+        raise DatasetError(f"{path} holds samples of another form ({differ}): build another store.")
+    differ = differing(attributes.get("build", {}), plan)
+    if differ and not append and not journal.unfinished():
         raise DatasetError(
-            f"{path} is a finished store that was built otherwise ({', '.join(differ)} differ): choose another name, "
-            "append to it (--append), or delete it."
+            f"{path} is a finished store that was built otherwise ({differ} differ): choose another name, append to it "
+            "(--append), or delete it."
         )
-    return True
 
 
 def stage(unit: Unit, spec: StoreSpec, folder: Path) -> int:
@@ -198,10 +193,7 @@ def stage(unit: Unit, spec: StoreSpec, folder: Path) -> int:
                 for name, file in files.items():
                     file.write(np.ascontiguousarray(getattr(chip, name)).data)
                 samples.append(chip.sample.to_dict())
-        with (partial_folder / "samples.json").open("w", encoding="utf-8") as text:
-            json.dump(samples, text)
-            text.flush()
-            os.fsync(text.fileno())
+        write_text(partial_folder / "samples.json", json.dumps(samples), sync=True)
         try:
             partial_folder.rename(whole)
         except OSError:
@@ -234,30 +226,20 @@ def _arrange(
     journal: Journal, keys: Sequence[str], split: Splitter | None, per_unit: int | None, seed: int, shuffle: bool
 ) -> tuple[list[Row], list[Sample]]:
     """The order of the store: where each sample is staged, and what is known of it."""
-    staged: list[tuple[str, int]] = []
-    samples: list[Sample] = []
+    staged: list[tuple[str, int, Sample]] = []
     for key in keys:
-        known = _staged_samples(journal.staged / key)
-        rows = list(range(len(known)))
-        if per_unit is not None and len(known) > per_unit:
+        rows = list(enumerate(_staged_samples(journal.staged / key)))
+        if per_unit is not None and len(rows) > per_unit:
             # Drawn by a generator of the unit's own: it keeps the same chips whatever other units there are.
             chance = np.random.default_rng([seed, zlib.crc32(key.encode())])
-            rows = sorted(chance.choice(len(known), per_unit, replace=False).tolist())
-        staged += [(key, row) for row in rows]
-        samples += [known[row] for row in rows]
-    parts = split(samples) if split is not None else [sample.split for sample in samples]
-    samples = [dataclasses.replace(sample, split=part, seed=seed) for sample, part in zip(samples, parts, strict=True)]
-    order = list(range(len(samples)))
+            rows = [rows[row] for row in sorted(chance.choice(len(rows), per_unit, replace=False).tolist())]
+        staged += [(key, row, sample) for row, sample in rows]
+    parts = split([sample for *_, sample in staged]) if split else [sample.split for *_, sample in staged]
+    placed = [
+        ((key, row, part), dataclasses.replace(sample, split=part, seed=seed))
+        for (key, row, sample), part in zip(staged, parts, strict=True)
+    ]
     if shuffle:
-        order = np.random.default_rng(seed).permutation(len(samples)).tolist()
-        order.sort(key=lambda index: (_PARTS.get(samples[index].split, 3), samples[index].split))
-    return [(*staged[index], samples[index].split) for index in order], [samples[index] for index in order]
-
-
-def _nothing(journal: Journal, keys: Sequence[str]) -> DatasetError:
-    shutil.rmtree(journal.new, ignore_errors=True)
-    journal.end()
-    return DatasetError(
-        f"no chip was left: each of the {len(keys)} parts of the source was searched, and none has a window that "
-        "passes the filters on every date of a sequence. Widen the dates, or loosen --good, --missing, --max-cloud."
-    )
+        placed = [placed[index] for index in np.random.default_rng(seed).permutation(len(placed)).tolist()]
+        placed.sort(key=lambda entry: (_PARTS.get(entry[1].split, 3), entry[1].split))
+    return [row for row, _ in placed], [sample for _, sample in placed]

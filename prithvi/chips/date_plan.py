@@ -20,8 +20,7 @@ import rasterio
 from rasterio.errors import RasterioError
 
 from prithvi.errors import ConfigError, DatasetError, SceneError
-from prithvi.hls.fmask import FILL, good
-from prithvi.hls.granules import Granule
+from prithvi.hls.granules import FILL, Granule, good
 from prithvi.hls.items import MISSING, asset_href, by_tile
 from prithvi.parallel import Progress, run
 from prithvi.scenes.access import gdal_environment, readable
@@ -61,10 +60,8 @@ class DateRule:
 
     def __post_init__(self) -> None:
         if self.frames < 1 or self.step < 1 or self.longest < self.frames or not 0 <= self.min_gap <= self.max_gap:
-            raise ConfigError(
-                f"sequences of {self.frames} dates in rows of {self.longest} with gaps from {self.min_gap} to "
-                f"{self.max_gap} days and a step of {self.step} were asked for: that cannot be."
-            )
+            found = f"{self.frames} dates in rows of {self.longest} with a step of {self.step}"
+            raise ConfigError(f"{found} and gaps of {self.min_gap} to {self.max_gap} days: that cannot be.")
 
     @classmethod
     def of_percent(
@@ -109,14 +106,14 @@ def date_sequences(
 
     """
     # Loosened step by step, clouds, missing pixels and gaps together, until there are enough sequences.
-    best = Sequences(tuple(_sequences(times, cloud, missing, rule)), rule, 0)
+    best = Sequences(_sequences(times, cloud, missing, rule), rule, 0)
     relaxed = 0
     while len(best.dates) < rule.wanted and rule.max_cloud + rule.max_missing <= _SUM + _TOLERANCE:
         rule = replace(
             rule, max_cloud=rule.max_cloud + 0.1, max_missing=rule.max_missing + 0.1, max_gap=rule.max_gap + 28
         )
         relaxed += 1
-        found = tuple(_sequences(times, cloud, missing, rule))
+        found = _sequences(times, cloud, missing, rule)
         if len(found) > len(best.dates):  # a looser rule that gains nothing is not taken
             best = Sequences(found, rule, relaxed)
     return best
@@ -124,7 +121,7 @@ def date_sequences(
 
 def _sequences(
     times: Sequence[dt.datetime], cloud: Sequence[float], missing: Sequence[float], rule: DateRule
-) -> list[tuple[int, ...]]:
+) -> tuple[tuple[int, ...], ...]:
     # From every usable date a row is followed greedily, always on to the clearest date in reach, and samples of
     # `frames` dates are cut out of the row every `step` dates. Rows of different starts soon run together, so the same
     # sample comes up many times: a dictionary keeps each once, in the order of the first time.
@@ -134,13 +131,13 @@ def _sequences(
         if cloud[index] <= rule.max_cloud + _TOLERANCE and missing[index] <= rule.max_missing + _TOLERANCE
     ]
     if rule.frames == 1:
-        return [(index,) for index in usable]
+        return tuple((index,) for index in usable)
     later = {
         index: [other for other in usable if rule.min_gap <= (times[other] - times[index]).days <= rule.max_gap
                 and times[other] > times[index]]
         for index in usable
     }  # fmt: skip
-    burden = [cloud[index] + missing[index] for index in range(len(times))]
+    burden = [clouds + gone for clouds, gone in zip(cloud, missing, strict=True)]
     found: dict[tuple[int, ...], None] = {}
     for start in usable:
         row = [start]
@@ -150,7 +147,7 @@ def _sequences(
             row = _clearest_row(start, rule.frames, later, burden)
         for first in range(0, len(row) - rule.frames + 1, rule.step):
             found[tuple(row[first : first + rule.frames])] = None
-    return list(found)
+    return tuple(found)
 
 
 def _clearest_row(start: int, frames: int, later: Mapping[int, Sequence[int]], burden: Sequence[float]) -> list[int]:
@@ -207,15 +204,11 @@ def choose_dates(
                 belongs.setdefault(index, []).append(f"{number}/{position}")
         for index, words in sorted(belongs.items()):
             item = found[index].clone()
-            item.properties[SEQUENCES] = words
-            if split is not None:
-                item.properties[SPLIT] = split[tile]
+            item.properties |= {SEQUENCES: words} if split is None else {SEQUENCES: words, SPLIT: split[tile]}
             chosen.append(item)
     if not chosen:
-        raise DatasetError(
-            f"none of the {len(tiles)} tiles has {rule.frames} dates {rule.min_gap} to {rule.max_gap} days apart that "
-            "are clear enough, also after relaxing: search a longer time, or fewer --frames."
-        )
+        told = f"none of the {len(tiles)} tiles has {rule.frames} dates {rule.min_gap} to {rule.max_gap} days apart"
+        raise DatasetError(f"{told} that are clear enough: search a longer time, or fewer --frames.")
     return chosen
 
 
@@ -232,13 +225,11 @@ def measure(items: Sequence[pystac.Item], progress: Progress | None = None) -> d
     tasks: dict[str, Any] = {}
     for item in items:
         cloud, missing = item.properties.get("eo:cloud_cover"), item.properties.get(MISSING)
-        if cloud is not None and missing is not None:
-            shares[item.id] = (float(cloud) / 100, float(missing))
+        share = float(cloud) / 100 if cloud is not None else None
+        if share is not None and missing is not None:
+            shares[item.id] = (share, float(missing))
         else:
-            tasks[item.id] = (
-                _look,
-                (readable(asset_href(item, "fmask")), None if cloud is None else float(cloud) / 100),
-            )
+            tasks[item.id] = (_look, (readable(asset_href(item, "fmask")), share))
     failed = run(tasks, workers=8, progress=progress, done=shares.__setitem__)
     for error in failed.values():
         raise error

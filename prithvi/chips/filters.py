@@ -19,7 +19,7 @@ from prithvi.bands import PRITHVI_BANDS
 from prithvi.chips.date_plan import DateRule
 from prithvi.chips.spec import NODATA
 from prithvi.errors import ConfigError, ScaleError
-from prithvi.hls.fmask import BAD, good
+from prithvi.hls.granules import BAD, good
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,7 @@ class Filters:
 
     def __post_init__(self) -> None:
         if not (0 <= self.good <= 1 and 0 <= self.missing < 1):
-            raise ConfigError(
-                f"good={self.good:g}, missing={self.missing:g}: both are shares, good from 0 to 1, missing below 1."
-            )
+            raise ConfigError(f"good={self.good:g}, missing={self.missing:g}: both are shares, missing below 1.")
 
 
 @dataclass(frozen=True)
@@ -116,9 +114,7 @@ def fill_holes(image: npt.NDArray[np.int16]) -> tuple[npt.NDArray[np.int16], npt
     for time, band in zip(*np.nonzero(holes.any(axis=(2, 3))), strict=True):
         here = holes[time, band]
         if here.all():
-            raise ScaleError(
-                f"band {band} of date {time} has no pixel at all, so nothing can be filled: leave the date out."
-            )
+            raise ScaleError(f"band {band} of date {time} has no pixel at all: leave the date out.")
         rows, columns = distance_transform_edt(here, return_distances=False, return_indices=True)
         result[time, band] = image[time, band][rows, columns]
     return result, filled
@@ -149,10 +145,8 @@ def to_int16(
     limits = np.iinfo(np.int16)
     inside = scaled[known]
     if inside.size and (inside.min() <= limits.min or inside.max() > limits.max):
-        raise ScaleError(
-            f"values from {inside.min():g} to {inside.max():g} (reflectance x {1 / stored_gain:g}) do not fit into 16 "
-            "bits: the scale that was stated is not the data's."
-        )
+        found = f"values from {inside.min():g} to {inside.max():g} (reflectance x {1 / stored_gain:g})"
+        raise ScaleError(f"{found} do not fit into 16 bits: the scale that was stated is not the data's.")
     result = np.full(values.shape, NODATA, np.int16)
     result[known] = np.rint(inside).astype(np.int16)
     if (result[known] == NODATA).any():

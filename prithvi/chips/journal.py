@@ -13,7 +13,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,11 @@ from prithvi.errors import DatasetError, OutputError
 from prithvi.files import write_text
 
 BUILD = ".build"
+
+
+def differing(one: dict[str, Any], other: dict[str, Any]) -> str:
+    """The keys whose values differ, in words."""
+    return ", ".join(sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key)))
 
 
 class Journal:
@@ -41,10 +46,9 @@ class Journal:
 
     def plan(self) -> dict[str, Any]:
         """The plan of the unfinished build; empty where there is none that can be read."""
-        try:
-            plan: dict[str, Any] = json.loads((self.folder / "plan.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
+        plan: dict[str, Any] = {}
+        with suppress(OSError, ValueError):
+            plan = json.loads((self.folder / "plan.json").read_text(encoding="utf-8"))
         return plan
 
     def begin(self, plan: dict[str, Any]) -> None:
@@ -55,12 +59,11 @@ class Journal:
 
         """
         if self.unfinished():
-            old = self.plan()
-            differ = sorted(key for key in old.keys() | plan.keys() if old.get(key) != plan.get(key))
+            differ = differing(self.plan(), plan)
             if differ:
                 raise DatasetError(
-                    f"{self.store} holds an unfinished build that differs in {', '.join(differ)}: finish it with the "
-                    f"command it was begun with, or delete {self.folder}."
+                    f"{self.store} holds an unfinished build that differs in {differ}: finish it with the command it "
+                    f"was begun with, or delete {self.folder}."
                 )
             # What a killed writer had open under a name of its own: never read again.
             for leftover in (*self.folder.rglob("*.partial"), *self.folder.rglob("*.tmp")):
@@ -81,24 +84,18 @@ class Journal:
 
     def entries(self) -> list[dict[str, Any]]:
         """All whole lines; the last may have been cut."""
-        if not self.file.is_file():
-            return []
         found = []
-        for line in self.file.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(entry, dict):
-                found.append(entry)
+        text = self.file.read_text(encoding="utf-8", errors="replace") if self.file.is_file() else ""
+        for line in text.splitlines():
+            with suppress(ValueError):
+                found.append(json.loads(line))
         return found
 
     def end(self) -> None:
         """Removes everything, the plan last, so that an interrupted clean-up is repeated."""
         for path in self.folder.iterdir():
-            if path.name in ("plan.json", "lock", "holder.json"):
-                continue
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if path.name not in ("plan.json", "lock", "holder.json"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         (self.folder / "plan.json").unlink()
 
     @contextmanager
@@ -113,16 +110,17 @@ class Journal:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(
-                f"{self.store} cannot be made ({error.strerror}): choose another place with -o."
-            ) from error
+            raise OutputError(f"{self.store} cannot be made ({error.strerror}): choose another place (-o).") from error
         # The lock is the system's: it ends with the process, so none is ever stale. `holder.json` only says who it is.
         holder, path = self.folder / "holder.json", self.folder / "lock"
         held = filelock.FileLock(path, timeout=0)
         try:
             held.acquire()
         except filelock.Timeout as error:
-            raise DatasetError(f"{self.store} is being built by {_who(holder)}: wait for it, or stop it.") from error
+            who = "another process"
+            with suppress(OSError, ValueError):
+                who = "process {pid} on {host} ({command})".format(**json.loads(holder.read_text(encoding="utf-8")))
+            raise DatasetError(f"{self.store} is being built by {who}: wait for it, or stop it.") from error
         try:
             mine = {"pid": os.getpid(), "host": socket.gethostname(), "command": " ".join(sys.argv)}
             write_text(holder, json.dumps(mine), sync=True)
@@ -136,11 +134,3 @@ class Journal:
                 self.folder.rmdir()
                 if not any(self.store.iterdir()):
                     self.store.rmdir()
-
-
-def _who(holder: Path) -> str:
-    try:
-        who = json.loads(holder.read_text(encoding="utf-8"))
-        return f"process {who['pid']} on {who['host']} ({who['command']})"
-    except (OSError, ValueError, KeyError):
-        return "another process"

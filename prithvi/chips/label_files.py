@@ -9,8 +9,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from rasterio.transform import array_bounds
 from rasterio.warp import Resampling, reproject
 from rasterio.windows import from_bounds
 
-from prithvi.catalog.datasets import folded
+from prithvi.catalog.datasets import check_classes
 from prithvi.chips.label_values import PALETTE, classes_in
 from prithvi.chips.spec import UNLABELLED
 from prithvi.contract import Category
@@ -44,12 +43,12 @@ another."""
 
 def open_labels(
     path: str | Path,
-    column: str | None = None,
+    class_column: str | None = None,
     *,
     background: str | None = None,
     ignore: Sequence[str] = (),
     keep: Sequence[str] = (),
-    product: str | None = None,
+    label_product: str | None = None,
 ) -> VectorLabels | RasterLabels:
     """Labels of a vector file (GeoPackage, GeoParquet, GeoJSON, Shapefile, ...) or of a raster of class numbers.
 
@@ -58,12 +57,12 @@ def open_labels(
 
     Args:
         path: the file.
-        column: the vector file's column with the classes, words or whole numbers.
+        class_column: the vector file's column with the classes, words or whole numbers.
         background: name of the class of all pixels outside every feature; None leaves them unlabelled.
         ignore: values of a raster, or classes of the column, that are no class: their pixels stay unlabelled.
         keep: values of a raster that are classes though they look like no data.
-        product: what the raster is, a key of `prithvi.catalog.label_products.LABEL_PRODUCTS`; None looks at its name
-            and tags.
+        label_product: what the raster is, a key of `prithvi.chips.label_values.LABEL_PRODUCTS`; None looks at its
+            name and tags.
 
     Raises:
         DatasetError: no such file or column, no class, a file without a CRS, classes that differ by case or blanks
@@ -77,12 +76,12 @@ def open_labels(
     if not file.exists():
         raise DatasetError(f"there is no file of labels {file}.")
     if file.suffix.lower() in _RASTERS:
-        if column is not None or background is not None:
+        if class_column is not None or background is not None:
             raise DatasetError(f"{file} is a raster: --class-column and --background are for vector files.")
-        return _open_raster(file, ignore, keep, product)
-    if keep or product is not None:
+        return _open_raster(file, ignore, keep, label_product)
+    if keep or label_product is not None:
         raise DatasetError(f"{file} is a vector file: --keep and --label-product are for rasters.")
-    return _open_vector(file, column, background, ignore)
+    return _open_vector(file, class_column, background, ignore)
 
 
 @dataclass(frozen=True)
@@ -106,10 +105,12 @@ class VectorLabels:
     """The column's values that are no class."""
     summary: str = ""
     """Its classes in words."""
+    features: Any = None
+    """A GeoDataFrame of those around one tile, in its CRS; see `near`."""
 
-    def near(self, crs: str, bounds: Sequence[float]) -> LabelsHere:
+    def near(self, crs: str, bounds: Sequence[float]) -> VectorLabels:
         """The features that touch a box (left, bottom, right, top in `crs`), in that CRS."""
-        same = CRS.from_user_input(self.crs) == CRS.from_user_input(crs)
+        same = CRS(self.crs) == CRS(crs)
         parts = []
         # A tile's box, seen in the file's CRS, may fall into two at the date line, and features there may be written
         # with longitudes beyond 180: each box is read on its own, and all that is found is brought to the tile's CRS.
@@ -123,45 +124,36 @@ class VectorLabels:
                 shapes = shapely.segmentize(shapes, max(box[2] - box[0], box[3] - box[1]) / 64)
             parts.append(found.set_geometry(gpd.GeoSeries(shapes, index=found.index, crs=self.crs)).to_crs(crs))
         features = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
-        return LabelsHere(self, features[~features.geometry.is_empty])
-
-
-@dataclass(frozen=True)
-class LabelsHere:
-    """Features around one tile, in its CRS."""
-
-    labels: VectorLabels
-    features: gpd.GeoDataFrame
+        return replace(self, features=features[~features.geometry.is_empty])
 
     def on(self, at: Affine, shape: tuple[int, int]) -> Label:
         """(y, x) class numbers on the grid with that affine and shape, `UNLABELLED` elsewhere."""
-        inside = self.features.iloc[self.features.sindex.query(shapely.box(*array_bounds(*shape, at)))]
+        inside = self._touching(at, shape)
         # Each class is burnt on its own and claims are counted: a pixel claimed once has that class, one claimed by
         # two classes is unknown. Features of no or an ignored class claim twice, so that they are never background.
         claims = np.zeros(shape, np.uint8)
         result = np.full(shape, UNLABELLED, np.uint8)
-        for number, value in enumerate(self.labels.values):
-            shapes = inside.geometry[inside[self.labels.column] == value]
-            if len(shapes):
-                here = _inside(shapes, at, shape)
-                result[here] = number
-                claims += here
-        column = inside[self.labels.column]
-        unsaid = inside.geometry[column.isna() | column.isin(self.labels.ignored)]
-        if len(unsaid):
-            claims[_inside(unsaid, at, shape)] = 2
+        for number, value in enumerate(self.values):
+            shapes = inside.geometry[inside[self.column] == value]
+            here = _inside(shapes, at, shape)
+            result[here] = number
+            claims += here
+        column = inside[self.column]
+        unsaid = inside.geometry[column.isna() | column.isin(self.ignored)]
+        claims[_inside(unsaid, at, shape)] = 2
         result[claims > 1] = UNLABELLED
-        if self.labels.background is not None:
-            result[claims == 0] = self.labels.background
+        if self.background is not None:
+            result[claims == 0] = self.background
         return result
 
     def split_on(self, at: Affine, shape: tuple[int, int], column: str) -> str:
         """The value that all features on a chip have in a column; empty if there is none, or if they differ."""
-        inside = self.features.iloc[
-            self.features.sindex.query(shapely.box(*array_bounds(*shape, at)), predicate="intersects")
-        ]
-        words = set(inside[column].dropna().astype(str))
+        words = set(self._touching(at, shape, "intersects")[column].dropna().astype(str))
         return words.pop() if len(words) == 1 else ""
+
+    def _touching(self, at: Affine, shape: tuple[int, int], predicate: str | None = None) -> gpd.GeoDataFrame:
+        """The features on a chip; without a predicate also those beside it whose boxes touch it."""
+        return self.features.iloc[self.features.sindex.query(shapely.box(*array_bounds(*shape, at)), predicate)]
 
 
 @dataclass(frozen=True)
@@ -169,32 +161,21 @@ class RasterLabels:
     """A raster of class numbers on any grid."""
 
     path: str
-    values: tuple[int, ...]
-    """The raster's values in the order of the classes."""
     classes: tuple[Category, ...]
+    """By ascending value."""
     summary: str = ""
     """Its classes in words, and the values that are none."""
+    crs: str = ""
+    """Of the grids that it is read onto."""
 
-    def near(self, crs: str, bounds: Sequence[float]) -> RasterHere:
+    def near(self, crs: str, bounds: Sequence[float]) -> RasterLabels:
         """The raster, to be read onto grids in `crs`."""
-        return RasterHere(self, crs)
-
-
-@dataclass(frozen=True)
-class RasterHere:
-    """A label raster seen from one tile."""
-
-    labels: RasterLabels
-    crs: str
-
-    @cached_property
-    def _numbers(self) -> npt.NDArray[np.int64]:
-        return np.array(self.labels.values, np.int64)
+        return replace(self, crs=crs)
 
     def on(self, at: Affine, shape: tuple[int, int]) -> Label:
         """(y, x) class numbers on the grid with that affine and shape, `UNLABELLED` elsewhere."""
         result = np.full(shape, UNLABELLED, np.uint8)
-        with rasterio.open(self.labels.path) as raster:
+        with rasterio.open(self.path) as raster:
             west, _, east, _ = raster.bounds
             turns = whole_turns(west, east) if raster.crs.is_geographic else (0,)
             for box in _boxes(self.crs, raster.crs.to_wkt(), array_bounds(*shape, at), turns):
@@ -210,17 +191,17 @@ class RasterHere:
         # The window of the raster under the box, with a margin for what resampling looks at, is read whole, its values
         # are turned into class numbers, and only these are warped: a mode of numbers never mixes in a value that is no
         # class, and memory depends on the chip, not on the raster.
-        window = from_bounds(*box, raster.transform).round_offsets().round_lengths()
-        margin = 4
-        row, column = int(window.row_off) - margin, int(window.col_off) - margin
-        rows, columns = int(window.height) + 2 * margin, int(window.width) + 2 * margin
-        if row >= raster.height or column >= raster.width or row + rows <= 0 or column + columns <= 0:
+        near, margin = from_bounds(*box, raster.transform).round_offsets().round_lengths(), 4
+        row, column = int(near.row_off) - margin, int(near.col_off) - margin
+        below, right = row + int(near.height) + 2 * margin, column + int(near.width) + 2 * margin
+        if row >= raster.height or column >= raster.width or below <= 0 or right <= 0:
             return result
-        stored = raster.read(1, window=((row, row + rows), (column, column + columns)), boundless=True, fill_value=0)
-        valid = raster.read_masks(1, window=((row, row + rows), (column, column + columns)), boundless=True) > 0
-        numbers = np.searchsorted(self._numbers, stored).clip(0, len(self._numbers) - 1)
-        known = valid & (self._numbers[numbers] == stored)
-        source = np.where(known, numbers, UNLABELLED).astype(np.uint8)
+        window = ((row, below), (column, right))
+        stored = raster.read(1, window=window, boundless=True, fill_value=0)
+        valid = raster.read_masks(1, window=window, boundless=True) > 0
+        values = np.array([entry.value for entry in self.classes], np.int64)
+        numbers = np.searchsorted(values, stored).clip(0, len(values) - 1)
+        source = np.where(valid & (values[numbers] == stored), numbers, UNLABELLED).astype(np.uint8)
         # The warp knows longitudes from -180 to 180 only.
         turn = 360 * whole_turns(box[0], box[2])[0] if raster.crs.is_geographic else 0
         here = Affine.translation(-turn, 0) @ raster.transform @ Affine.translation(column, row)
@@ -255,10 +236,11 @@ def _resampling(raster: rasterio.DatasetReader, crs: str, at: Affine, shape: tup
 
 def _inside(shapes: gpd.GeoSeries, at: Affine, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
     """(y, x) bool: where a polygon contains a pixel's centre, or the pixel a point."""
+    if not len(shapes):
+        return np.zeros(shape, bool)
     with _ONE_AT_A_TIME:
-        burnt = rasterize(shapes, shape, fill=0, default_value=1, transform=at, dtype="uint8")
-    inside: npt.NDArray[np.bool_] = burnt.astype(bool)
-    return inside
+        burnt: Label = rasterize(shapes, shape, fill=0, default_value=1, transform=at, dtype="uint8")
+    return burnt.astype(bool)
 
 
 def _open_vector(file: Path, column: str | None, background: str | None, ignore: Sequence[str]) -> VectorLabels:
@@ -278,28 +260,27 @@ def _open_vector(file: Path, column: str | None, background: str | None, ignore:
     sound(features.geometry, str(file))
     if any(isinstance(value, float) and value != round(value) for value in values):
         raise DatasetError(f"{file}: column {column} holds {values[0]}, which is a measurement and no class.")
-    named = {value: _word(value) for value in values}
+    named = {value: str(int(value) if isinstance(value, float) else value).strip() for value in values}
+    where = f"{file}: column {column}"
     for word in ignore:
         if word not in named.values():
-            raise DatasetError(
-                f"{file}: column {column} has no class {word!r} to ignore: {nearest(word, named.values())}"
-            )
+            raise DatasetError(f"{where} has no class {word!r} to ignore: {nearest(word, named.values())}")
     # Ignored features, and those without a class, are kept: what they cover is not background.
     nothing = tuple(value for value, word in named.items() if word in ignore or not word)
     kept = {value: word for value, word in named.items() if value not in nothing}
     if not kept:
-        raise DatasetError(f"{file}: column {column} names no class.")
-    _check_spelling(f"{file}: column {column}", [*map(str, kept), *({background} - {None, *kept.values()})])
+        raise DatasetError(f"{where} names no class.")
     # Names that are whole numbers are the classes' own values (kept in maps); if a single one is a word, or two names
     # are one number (1 and 01), classes are counted from 0 in their order instead.
-    places, words = list(kept), list(kept.values())
+    places, words, spelled = list(kept), list(kept.values()), list(map(str, kept))
     own = [int(word) for word in words if word.removeprefix("-").isdecimal()]
     whole = len(set(own)) == len(words)
     if background is not None and background not in words:
         # The class outside every feature comes first, as land does before water.
-        places, words = [None, *places], [background, *words]
+        places, words, spelled = [None, *places], [background, *words], [background, *spelled]
         free = [int(background)] if background.isdecimal() else []
         own = [next(number for number in itertools.chain(free, itertools.count()) if number not in own), *own]
+    check_classes([Category(number, text, "") for number, text in enumerate(spelled)], (), where)
     if len(words) > UNLABELLED:
         raise DatasetError(f"{file} has {len(words)} classes; at most {UNLABELLED} can be told apart.")
     classes = tuple(
@@ -313,22 +294,6 @@ def _open_vector(file: Path, column: str | None, background: str | None, ignore:
     )
 
 
-def _check_spelling(where: str, texts: Sequence[Any]) -> None:
-    """Raises DatasetError for two classes whose names differ by case or blanks alone."""
-    spelled: dict[str, str] = {}
-    for text in texts:
-        if folded(text) in spelled:
-            raise DatasetError(
-                f"{where} has the classes {spelled[folded(text)]!r} and {text!r}: case and blanks make no other name, "
-                "so give them one spelling."
-            )
-        spelled[folded(text)] = text
-
-
-def _word(value: Any) -> str:
-    return str(int(value)) if isinstance(value, float) else str(value).strip()
-
-
 def _open_raster(file: Path, ignore: Sequence[str], keep: Sequence[str], product: str | None) -> RasterLabels:
     try:
         with rasterio.open(file) as raster:
@@ -336,15 +301,9 @@ def _open_raster(file: Path, ignore: Sequence[str], keep: Sequence[str], product
                 raise DatasetError(f"{file} has no CRS, so its pixels lie nowhere: write it with one.")
             if raster.count != 1 or np.dtype(raster.dtypes[0]).kind not in "iuf":
                 raise DatasetError(
-                    f"{file} has {raster.count} bands of {raster.dtypes[0]}: labels are one band of whole numbers."
+                    f"{file} has {raster.count} bands of {raster.dtypes[0]}: labels are one of whole numbers."
                 )
             classes, summary = classes_in(raster, ignore, keep, product)
     except RasterioError as error:
         raise DatasetError(f"{file} cannot be read ({error}).") from error
-    return RasterLabels(str(file), tuple(entry.value for entry in classes), classes, summary)
-
-
-def check_column(labels: VectorLabels, column: str) -> None:
-    """Raises DatasetError for a column that the label file lacks."""
-    if column not in labels.columns:
-        raise DatasetError(f"{labels.path} has no column {column!r}: {nearest(column, labels.columns)}")
+    return RasterLabels(str(file), classes, summary)

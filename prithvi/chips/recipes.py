@@ -1,32 +1,51 @@
-"""From a source by name to a finished store: what `prithvi data build` does, as functions."""
+"""From a source by name to a finished store: what `prithvi data build` does, as functions.
+
+Granules are cut tile by tile (`prithvi.chips.tile_units`); a public dataset, and any folder of images and masks, comes
+in units of some files each.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from rasterio.crs import CRS
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from prithvi.catalog import dataset
-from prithvi.catalog.datasets import DatasetLayout
-from prithvi.chips.build import Running, Splitter, build
-from prithvi.chips.dataset_units import layout_units
+from prithvi.catalog import sensor as sensor_named
+from prithvi.catalog.datasets import ChipFiles, DatasetLayout
+from prithvi.chips.build import Running, build
 from prithvi.chips.date_plan import SEQUENCES, SPLIT, choose_dates
-from prithvi.chips.filters import Recipe
-from prithvi.chips.label_files import RasterLabels, VectorLabels, check_column, open_labels
-from prithvi.chips.spec import StoreSpec
+from prithvi.chips.filters import Recipe, to_int16
+from prithvi.chips.label_files import RasterLabels, VectorLabels, open_labels
+from prithvi.chips.spec import UNLABELLED, Chip, Sample, StoreSpec, crs_name
 from prithvi.chips.splits import block_split
 from prithvi.chips.store import ChipStore
 from prithvi.chips.tile_units import tile_units
-from prithvi.errors import ConfigError
+from prithvi.errors import ConfigError, DatasetError, nearest
 from prithvi.files import sha256
 from prithvi.hls.items import read_items
+from prithvi.scenes.grids import difference, grid_of
+from prithvi.scenes.imagefiles import open_image
 
 __all__ = ["Recipe", "store_of_dataset", "store_of_granules"]
 
 _ADDED = ("ignore", "keep", "label_product")
 """Fields of a recipe that older stores' plans do not have: left out of the plan where they are empty."""
+_TOGETHER = 64
+"""Files of a unit."""
 
 
 def store_of_granules(
@@ -62,11 +81,12 @@ def store_of_granules(
     labels = _labels(recipe, note)
     classes = labels.classes if labels is not None else ()
     spec = StoreSpec(recipe.size, recipe.size, recipe.frames, recipe.bands, classes=classes, shard=shard, codec=codec)
-    column = _column(split)
+    column = split.removeprefix("column:") if split is not None and split.startswith("column:") else None
     if column is not None:
         if not isinstance(labels, VectorLabels):
             raise ConfigError(f"--split {split} names a column of the label file: give one (--labels FILE).")
-        check_column(labels, column)
+        if column not in labels.columns:
+            raise DatasetError(f"{labels.path} has no column {column!r}: {nearest(column, labels.columns)}")
     if not any(SEQUENCES in item.properties for item in items):
         rule = dataclasses.replace(recipe.dates, frames=recipe.frames)
         stages = running.get("progress")
@@ -82,9 +102,9 @@ def store_of_granules(
             f"{item.id} {item.properties.get(SEQUENCES)} {item.properties.get(SPLIT)}" for item in items
         ),
     }
-    parts, path = _splitter(split, spec, seed), Path(output)
-    build(path, spec, units, plan=plan, split=parts, per_unit=recipe.per_tile, seed=seed, **running)
-    return ChipStore(path)
+    parts = block_split(split, recipe.size, recipe.size, seed) if split is not None and column is None else None
+    build(Path(output), spec, units, plan=plan, split=parts, per_unit=recipe.per_tile, seed=seed, **running)
+    return ChipStore(output)
 
 
 def store_of_dataset(
@@ -115,59 +135,156 @@ def store_of_dataset(
         running: scheduler, workers, append and progress; see `prithvi.chips.build.Running`.
 
     Raises:
-        PrithviError: see `prithvi.chips.build.build` and `prithvi.chips.dataset_units`.
+        PrithviError: see `prithvi.chips.build.build` and `layout_units`.
 
     """
     layout = dataset(source) if isinstance(source, str) else source
-    if _column(split) is not None:
+    if split is not None and split.startswith("column:"):
         raise ConfigError(f"{layout.name} has official parts; --split column is for label files.")
-    spec, units = layout_units(layout, Path(root), size=size, splits=splits, shard=shard, codec=codec)
+    spec, units = layout_units(layout, Path(root), size, splits, shard=shard, codec=codec)
     plan = {
         "dataset": layout.name,
         "splits": list(splits) if splits else None,
         "split": split,
         "files": _short(f"{unit.key} {file.id}" for unit in units for file in unit.files),
     }
-    build(Path(output), spec, units, plan=plan, split=_splitter(split, spec, seed), seed=seed, **running)
+    parts = block_split(split, spec.height, spec.width, seed) if split is not None else None
+    build(Path(output), spec, units, plan=plan, split=parts, seed=seed, **running)
     return ChipStore(output)
 
 
 def _labels(recipe: Recipe, note: Callable[[str], None]) -> VectorLabels | RasterLabels | None:
+    about = {name: getattr(recipe, name) for name in ("class_column", "background", *_ADDED)}
     if recipe.labels is None:
-        for name in ("class_column", "background", *_ADDED):
-            if getattr(recipe, name):
-                raise ConfigError(f"--{name.replace('_', '-')} is about a file of labels: give one (--labels FILE).")
+        stray = next((name for name, value in about.items() if value), None)
+        if stray is not None:
+            raise ConfigError(f"--{stray.replace('_', '-')} is about a file of labels: give one (--labels FILE).")
         return None
-    labels = open_labels(
-        recipe.labels,
-        recipe.class_column,
-        background=recipe.background,
-        ignore=recipe.ignore,
-        keep=recipe.keep,
-        product=recipe.label_product,
-    )
+    labels = open_labels(recipe.labels, **about)
     note(f"Labels of {labels.summary}" if isinstance(labels, VectorLabels) else f"Labels: {labels.summary}")
     return labels
 
 
-def _column(split: str | None) -> str | None:
-    """NAME of `column:NAME`."""
-    return split.removeprefix("column:") if split is not None and split.startswith("column:") else None
-
-
-def _splitter(split: str | None, spec: StoreSpec, seed: int) -> Splitter | None:
-    if split is None or _column(split) is not None:
-        return None
-    return block_split(split, spec.height, spec.width, seed)
-
-
 def _digest(path: str | None) -> str | None:
     """Stands for a file's content, whatever its name is; for a folder that is its name."""
-    if path is None:
-        return None
-    return Path(path).name if Path(path).is_dir() else sha256(path)[:16]
+    return path and (Path(path).name if Path(path).is_dir() else sha256(path)[:16])
 
 
 def _short(words: Iterable[str]) -> str:
     """Stands for a list of words in the plan."""
     return hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class FileUnit:
+    """Some image files of a dataset with their labels."""
+
+    key: str
+    files: tuple[ChipFiles, ...]
+    split: str
+    layout: DatasetLayout
+
+    def chips(self, spec: StoreSpec) -> Iterator[Chip]:
+        """Windows of each file, row by row, as many as fit whole.
+
+        Raises:
+            DatasetError: a file cannot be read, an image and its label differ in size, or a label is unknown.
+            BandError: a file has another number of bands than the layout says.
+
+        """
+        for files in self.files:
+            image, grid, crs = _read_image(files, self.layout, spec)
+            height, width = grid.shape
+            label = _read_label(files.id, files.label, self.layout, grid) if files.label is not None else None
+            if height < spec.height or width < spec.width:
+                raise DatasetError(
+                    f"{files.image} has {height} x {width} pixels; a sample has {spec.height} x {spec.width}."
+                )
+            days = [dt.datetime.combine(day, dt.time(), dt.UTC) for day in files.dates or ()]
+            # Whole windows from the upper left; what remains at the right and lower edges is left out.
+            for row in range(0, height - spec.height + 1, spec.height):
+                for column in range(0, width - spec.width + 1, spec.width):
+                    here = (slice(row, row + spec.height), slice(column, column + spec.width))
+                    part = label[here] if label is not None else None
+                    whole = (spec.height, spec.width) == (height, width)
+                    sample = Sample.at(
+                        grid.affine * Affine.translation(column, row),
+                        crs,
+                        (spec.height, spec.width),
+                        name=files.id if whole else f"{files.id}_{row}_{column}",
+                        times=tuple(days) or (None,) * spec.frames,
+                        granules=(files.image.name,) * spec.frames,
+                        split=self.split,
+                        good=(1.0,) * spec.frames,
+                        filled=(0,) * spec.frames,
+                        labelled=float((part != UNLABELLED).mean()) if part is not None else 0.0,
+                    )
+                    yield Chip(np.ascontiguousarray(image[:, :, *here]), sample, None, part)
+
+
+def layout_units(
+    layout: DatasetLayout, root: Path, size: int | None, splits: Sequence[str] | None, **options: Any
+) -> tuple[StoreSpec, list[FileUnit]]:
+    """The form of a store of a dataset, and the units that fill it, official parts kept.
+
+    Args:
+        layout: where its files lie and what they mean.
+        root: folder that the archive was unpacked into.
+        size: side of a sample in pixels; None keeps the images whole, which then have one size.
+        splits: parts to import; None takes all.
+        options: further fields of `StoreSpec`.
+
+    Raises:
+        DatasetError: no such part, or files are missing.
+
+    """
+    # Units of 64 files: enough work to be worth a task, little enough to lose when a build is killed.
+    units = []
+    for split in splits or layout.splits:
+        files = layout.chips(root, split)
+        for first in range(0, len(files), _TOGETHER):
+            key = f"{layout.name}-{split}-{first // _TOGETHER:05d}"
+            units.append(FileUnit(key, tuple(files[first : first + _TOGETHER]), split, layout))
+    if not units:
+        raise DatasetError(f"{layout.name}: there is no file under {root}.")
+    height = width = size or 0
+    if size is None:
+        with _opened(units[0].files[0].image) as raster:
+            height, width = raster.shape
+    classes = layout.classes if layout.label is not None else ()
+    level = sensor_named(layout.sensor).level
+    form = (height, width, layout.frames, layout.contract.bands)
+    return StoreSpec(*form, fmask=False, level=level, classes=classes, **options), units
+
+
+def _opened(path: Path) -> rasterio.DatasetReader:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        try:
+            return rasterio.open(path)
+        except RasterioError as error:
+            raise DatasetError(f"{path} cannot be read ({error}).") from error
+
+
+def _read_image(files: ChipFiles, layout: DatasetLayout, spec: StoreSpec) -> tuple[npt.NDArray[np.int16], GeoBox, str]:
+    """(time, band, y, x), its grid, and its CRS as samples name it (empty for none)."""
+    image = open_image(files.image, layout, spec.bands, files.dates)
+    values = image.read(slice(None), slice(None))
+    crs = crs_name(CRS.from_wkt(image.wkt)) if image.wkt else ""
+    grid = GeoBox(values.shape[2:], image.transform, crs or None)
+    return to_int16(values, image.gain, (), spec.gain, image.bias), grid, crs
+
+
+def _read_label(id: str, path: Path, layout: DatasetLayout, grid: GeoBox) -> npt.NDArray[np.uint8]:
+    """(y, x) class numbers, `UNLABELLED` where the label says nothing."""
+    with _opened(path) as raster:
+        try:
+            stored = raster.read(1)
+        except RasterioError as error:
+            raise DatasetError(f"{path} is damaged or cut short.") from error
+        here = grid_of(raster) if raster.crs is not None else GeoBox(raster.shape, grid.affine, None)
+        differs = difference(grid, here)
+        if differs is not None:
+            raise DatasetError(f"chip {id}: image and label do not lie on one grid: {differs} ({path}).")
+        classes = layout.class_numbers(stored, raster.nodata, path)
+    return np.where(classes < 0, UNLABELLED, classes).astype(np.uint8)

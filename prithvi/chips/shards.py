@@ -49,6 +49,7 @@ class ShardedArray:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._files: OrderedDict[int, tuple[int, npt.NDArray[np.uint64]]] = OrderedDict()
         try:
             meta = json.loads((path / "zarr.json").read_bytes())
             self.shape: tuple[int, ...] = tuple(meta["shape"])
@@ -57,10 +58,7 @@ class ShardedArray:
             self.per_shard: int = meta["chunk_grid"]["configuration"]["chunk_shape"][0]
             self.direct = _is_ours(meta)
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-            raise DatasetError(
-                f"{path} is no Zarr array that can be read: 'prithvi data verify {path.parent}'."
-            ) from error
-        self._files: OrderedDict[int, tuple[int, npt.NDArray[np.uint64]]] = OrderedDict()
+            raise DatasetError(f"{path} is no readable Zarr array: 'prithvi data verify {path.parent}'.") from error
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_files": OrderedDict()}
@@ -70,10 +68,9 @@ class ShardedArray:
 
     def close(self) -> None:
         """Closes the shard files."""
-        for descriptor, _ in getattr(self, "_files", {}).values():
+        for descriptor, _ in self._files.values():
             os.close(descriptor)
-        if hasattr(self, "_files"):
-            self._files.clear()
+        self._files.clear()
 
     def read(self, indices: Sequence[int], out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
         """Samples in the order of `indices`, (len(indices), ...).
@@ -88,8 +85,8 @@ class ShardedArray:
 
         """
         wanted = [int(index) for index in indices]
-        if any(not 0 <= index < self.shape[0] for index in wanted):
-            outside = next(index for index in wanted if not 0 <= index < self.shape[0])
+        outside = next((index for index in wanted if not 0 <= index < self.shape[0]), None)
+        if outside is not None:
             raise IndexError(f"{self.path} has samples 0 to {self.shape[0] - 1}; {outside} was asked for.")
         if out is None:
             out = np.empty((len(wanted), *self.shape[1:]), self.dtype)
@@ -127,9 +124,7 @@ class ShardedArray:
         try:
             descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         except OSError as error:
-            raise DatasetError(
-                f"{file} is missing: 'prithvi data verify {self.path.parent}' lists the damage."
-            ) from error
+            raise DatasetError(f"{file} is missing: 'prithvi data verify {self.path.parent}' lists all.") from error
         raw = os.pread(descriptor, size, max(0, os.fstat(descriptor).st_size - size - _CHECKSUM))
         table = np.frombuffer(raw, "<u8")
         if len(raw) != size or (table[table != _ABSENT] > os.fstat(descriptor).st_size).any():

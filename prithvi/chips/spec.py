@@ -60,10 +60,8 @@ class StoreSpec:
     def __post_init__(self) -> None:
         check_names(self.bands)
         if min(self.height, self.width, self.frames, self.shard) < 1:
-            raise DatasetError(
-                f"a store of {self.height} x {self.width} pixels, {self.frames} dates and {self.shard} samples a shard "
-                "was asked for: each is at least 1."
-            )
+            form = f"{self.height} x {self.width} pixels, {self.frames} dates and {self.shard} samples a shard"
+            raise DatasetError(f"a store of {form} was asked for: each is at least 1.")
         if self.codec not in CODECS:
             raise DatasetError(f"there is no codec {self.codec!r}: {nearest(self.codec, CODECS)}")
         if len(self.classes) > UNLABELLED:
@@ -74,14 +72,10 @@ class StoreSpec:
 
     def arrays(self) -> dict[str, ArraySpec]:
         """Name to array, pixels first; a store's files are named alike."""
-        pixels = (self.height, self.width)
-        found = {
-            "image": ArraySpec(
-                ("sample", "time", "band", "y", "x"), (self.frames, len(self.bands), *pixels), "int16", NODATA
-            )
-        }
+        frames, bands, pixels = self.frames, len(self.bands), (self.height, self.width)
+        found = {"image": ArraySpec(("sample", "time", "band", "y", "x"), (frames, bands, *pixels), "int16", NODATA)}
         if self.fmask:
-            found["fmask"] = ArraySpec(("sample", "time", "y", "x"), (self.frames, *pixels), "uint8", NO_FMASK)
+            found["fmask"] = ArraySpec(("sample", "time", "y", "x"), (frames, *pixels), "uint8", NO_FMASK)
         if self.classes:
             found["label"] = ArraySpec(("sample", "y", "x"), pixels, "uint8", UNLABELLED)
         return found
@@ -186,12 +180,10 @@ class Chip:
             strange = np.setdiff1d(self.label, [*range(len(spec.classes)), UNLABELLED])
             if strange.size:
                 raise DatasetError(
-                    f"chip {self.sample.name} has the label {strange[0]}; the store has {len(spec.classes)} classes."
+                    f"chip {self.sample.name} has the label {strange[0]} of {len(spec.classes)} classes."
                 )
         if not len(self.sample.times) == len(self.sample.granules) == spec.frames:
-            raise DatasetError(
-                f"chip {self.sample.name} names {len(self.sample.times)} dates; the store has {spec.frames}."
-            )
+            raise DatasetError(f"chip {self.sample.name} has {len(self.sample.times)} dates; the store {spec.frames}.")
 
 
 @dataclass
@@ -233,15 +225,6 @@ class Tally:
             ours = self.classes or [0] * len(other.classes)
             self.classes = [a + b for a, b in zip(ours, other.classes, strict=True)]
 
-    def moments(self) -> tuple[list[float], list[float]]:
-        """Mean and population standard deviation of each band; NaN for a band without any pixel."""
-        nan = float("nan")
-        mean = [total / count if count else nan for count, total, _ in self.bands]
-        # The sums are whole numbers of any size, so that nothing is lost in the difference of two large ones.
-        spread = [max(0, count * squares - total**2) for count, total, squares in self.bands]
-        std = [value**0.5 / row[0] if row[0] else nan for value, row in zip(spread, self.bands, strict=True)]
-        return mean, std
-
 
 def crs_name(crs: CRS | None) -> str:
     """A CRS as samples name it: its EPSG code where there is one, else well-known text; empty for None."""
@@ -252,7 +235,9 @@ def crs_name(crs: CRS | None) -> str:
 
 
 def statistics_of(tallies: Mapping[str, Tally], of: str | None = None) -> dict[str, Any]:
-    """Mean and standard deviation of each band in stored units, and the pixels of each class.
+    """Mean and population standard deviation of each band in stored units, and the pixels of each class.
+
+    Both are None for a band without any pixel.
 
     Args:
         tallies: of each part.
@@ -260,10 +245,12 @@ def statistics_of(tallies: Mapping[str, Tally], of: str | None = None) -> dict[s
 
     """
     part = of or ("train" if "train" in tallies else "all")
-    total = Tally()
+    whole = Tally()
     for name, tally in tallies.items():
         if part in (name, "all"):
-            total.merge(tally)
-    mean, std = total.moments()
-    pixels = [count for count, _, _ in total.bands]
-    return {"of": part, "mean": mean, "std": std, "pixels": pixels, "classes": total.classes}
+            whole.merge(tally)
+    pixels = [count for count, _, _ in whole.bands]
+    # The sums are whole numbers of any size, so that nothing is lost in the difference of two large ones.
+    mean = [total / count if count else None for count, total, _ in whole.bands]
+    std = [max(0, n * squares - total**2) ** 0.5 / n if n else None for n, total, squares in whole.bands]
+    return {"of": part, "mean": mean, "std": std, "pixels": pixels, "classes": whole.classes}

@@ -67,8 +67,7 @@ class BlockSplit:
         missing = " and ".join(sorted(wanted - set(kept)))
         raise ConfigError(
             f"{len(samples)} chips in {len(set(blocks))} blocks leave none for {missing} once parts are "
-            f"{self.distance:g} m apart: make the blocks or the distance smaller (--split block:1km:side=20km), or "
-            "split by a column."
+            f"{self.distance:g} m apart: make blocks or distance smaller (block:1km:side=20km), or split by a column."
         )
 
     def _blocks(self, samples: Sequence[Sample], shapes: Sequence[Polygon]) -> list[tuple[int, int]]:
@@ -78,10 +77,8 @@ class BlockSplit:
             moved = _projected(samples, shapes, [_local(sample) for sample in samples])
             chip = max(max(s.bounds[2] - s.bounds[0], s.bounds[3] - s.bounds[1]) for s in moved)
             side = max(8 * chip, 4 * self.distance)
-        middle = gpd.GeoSeries.from_xy([s.lon for s in samples], [s.lat for s in samples], crs="EPSG:4326").to_crs(
-            EQUAL_AREA
-        )
-        return [(int(point.x // side), int(point.y // side)) for point in middle]
+        middles = gpd.points_from_xy([s.lon for s in samples], [s.lat for s in samples], crs="EPSG:4326")
+        return [(int(point.x // side), int(point.y // side)) for point in middles.to_crs(EQUAL_AREA)]
 
     def _draw(self, blocks: Sequence[tuple[int, int]], attempt: int) -> dict[tuple[int, int], str]:
         """The part of each block: blocks in random order, until each part has its share of the chips."""
@@ -116,9 +113,7 @@ def block_split(text: str, height: int, width: int, seed: int = 0) -> BlockSplit
             return BlockSplit(_metres(given["distance"]), height, width, side, **options, seed=seed)
     except ValueError:
         pass
-    raise ConfigError(
-        f"{text!r} is no split: write block:5km, or block:5km:side=60km:val=0.1:test=0.1, or column:NAME."
-    )
+    raise ConfigError(f"{text!r} is no split: write block:5km, block:5km:side=60km:val=0.1:test=0.1 or column:NAME.")
 
 
 def _metres(text: str) -> float:
@@ -130,8 +125,8 @@ def _metres(text: str) -> float:
 
 def footprint(sample: Sample, height: int, width: int) -> Polygon:
     """The square of ground a sample covers, in its own CRS."""
-    at = Affine(*sample.affine)
-    return Polygon([at * corner for corner in ((0, 0), (width, 0), (width, height), (0, height))])
+    corners = ((0, 0), (width, 0), (width, height), (0, height))
+    return Polygon([Affine(*sample.affine) * corner for corner in corners])
 
 
 def _local(sample: Sample) -> str:

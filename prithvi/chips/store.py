@@ -50,11 +50,10 @@ class ChipStore:
         try:
             self.attributes = read_metadata(self.path)
         except FileNotFoundError as error:
+            told = f"there is no chip store at {self.path}."
             if Journal(self.path).unfinished():
-                raise DatasetError(
-                    f"{self.path} is unfinished: run the command that builds it again, and it goes on where it was."
-                ) from error
-            raise DatasetError(f"there is no chip store at {self.path}.") from error
+                told = f"{self.path} is unfinished: run the command that builds it again, and it goes on where it was."
+            raise DatasetError(told) from error
         self.spec = StoreSpec.from_dict(self.attributes["spec"])
         self._arrays: dict[str, ShardedArray] = {}
 
@@ -117,8 +116,8 @@ class ChipStore:
         """One row a sample: name, tile, split, dates, granules, shares, and its centre as a point (EPSG:4326)."""
         rows = read_samples(self.path)
         columns = ("name", "tile", "split", "times", "granules", "good", "filled", "labelled", "crs", "affine")
-        places = [Point(row.lon, row.lat) if np.isfinite(row.lat) else None for row in rows]
         table = {key: [getattr(row, key) for row in rows] for key in columns}
+        places = [Point(row.lon, row.lat) if np.isfinite(row.lat) else None for row in rows]
         return gpd.GeoDataFrame(table, geometry=places, crs="EPSG:4326")
 
     def verify(self) -> Report:
@@ -134,9 +133,8 @@ class ChipStore:
         """
         parts = self.attributes["samples"]
         if split not in parts:
-            raise DatasetError(
-                f"{self.path} has no part {split!r}: {nearest(split, parts) if any(parts) else 'it is whole.'}"
-            )
+            told = nearest(split, parts) if any(parts) else "it is whole."
+            raise DatasetError(f"{self.path} has no part {split!r}: {told}")
         return np.flatnonzero(self.samples["split"].to_numpy() == split).tolist()
 
     @property
@@ -167,8 +165,7 @@ class ChipStore:
         # One sample at a time: sums of whole numbers need no second pass, and memory stays that of one chip.
         tally = Tally()
         for index in self.indices(split) if split is not None else range(len(self)):
-            pixels = self.read([index])
-            tally.add_sample({name: values[0] for name, values in pixels.items()}, self.spec)
+            tally.add_sample({name: values[0] for name, values in self.read([index]).items()}, self.spec)
         return statistics_of({split or "all": tally}, split or "all")
 
 

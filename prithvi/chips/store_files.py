@@ -1,14 +1,17 @@
 """A store's files: its arrays, the small arrays about its samples, the metadata, and the list of checksums.
 
-All of the Zarr layout is in this module and in `prithvi.chips.shards`, which reads single samples.
+Each shard is completed and noted in the journal, then all files are moved into place together. All of the Zarr layout
+is in this module and in `prithvi.chips.shards`, which reads single samples.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
+import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,15 @@ import zarr
 from zarr.codecs import BloscCodec
 from zarr.errors import ZarrUserWarning
 
-from prithvi.chips.spec import CODECS, COORDINATE_CHUNK, FORMAT, ArraySpec, Sample, StoreSpec
+import prithvi
+from prithvi.chips.journal import Journal
+from prithvi.chips.shards import ShardedArray, empty_shard
+from prithvi.chips.spec import CODECS, COORDINATE_CHUNK, FORMAT, ArraySpec, Sample, StoreSpec, Tally, statistics_of
 from prithvi.errors import DatasetError
+from prithvi.files import sha256
+
+Row = tuple[str, int, str]
+"""A staged sample: its unit, its row there, and the part of the store that it belongs to."""
 
 SUMS = "SHA256SUMS"
 """The list of checksums of all other files, as `sha256sum --check` reads it."""
@@ -160,6 +170,11 @@ def read_metadata(root: Path) -> dict[str, Any]:
     return attributes
 
 
+def files_of(root: Path) -> dict[str, Path]:
+    """Every file below a folder by its path there (with /), sorted."""
+    return {file.relative_to(root).as_posix(): file for file in sorted(root.rglob("*")) if file.is_file()}
+
+
 def read_sums(root: Path) -> dict[str, str]:
     """Path under the store (with /) to checksum; empty where there is no list."""
     if not (root / SUMS).is_file():
@@ -172,3 +187,132 @@ def write_sums(root: Path, sums: dict[str, str]) -> None:
     """Writes the list, sorted by path."""
     text = "".join(f"{sums[path]}  {path}\n" for path in sorted(sums))
     (root / SUMS).write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_shards(
+    journal: Journal, spec: StoreSpec, rows: Sequence[Row], old: int, runner: Callable[..., dict[str, Exception]]
+) -> None:
+    """Writes every shard that holds a new sample.
+
+    Args:
+        journal: of the build.
+        spec: form of the store.
+        rows: new samples in the order of the store.
+        old: how many samples the finished store holds; the new ones follow. If they begin inside a shard, it is
+            rewritten together with its old samples.
+        runner: `prithvi.parallel.run` with where it runs.
+
+    """
+    # Shards are independent files, so they are written in any order and on any machine; the journal notes each with
+    # its checksum when it is on disk, and a resumed build writes only those that are not noted.
+    count = old + len(rows)
+    for name, array in spec.arrays().items():
+        make_array(journal.new, name, array, spec, count)
+    done = {entry["shard"] for entry in journal.entries() if _is_there(entry, journal)}
+    tasks = {}
+    for shard in range(old // spec.shard, -(-count // spec.shard)):
+        begin = shard * spec.shard
+        some = rows[max(0, begin - old) : max(0, begin + spec.shard - old)]
+        if shard not in done and some:
+            tasks[f"shard {shard}"] = (write_shard, (journal.store, spec, shard, max(0, old - begin), some))
+    for error in runner(tasks, done=lambda _, entry: journal.note(entry)).values():
+        raise error
+
+
+def _is_there(entry: dict[str, Any], journal: Journal) -> bool:
+    """Whether the files of a shard noted as written are still there, here or moved into the store."""
+    return all(
+        any(file.is_file() and file.stat().st_size == size for file in (journal.new / path, journal.store / path))
+        for path, (_, size) in entry["files"].items()
+    )
+
+
+def write_shard(store: Path, spec: StoreSpec, shard: int, old: int, rows: Sequence[Row]) -> dict[str, Any]:
+    """Writes one shard of every array into the build folder.
+
+    Args:
+        store: folder of the store.
+        spec: its form.
+        shard: number of the shard.
+        old: how many samples of the finished store come first in it.
+        rows: the staged samples behind them.
+
+    Returns:
+        The journal's entry: files with checksum and size, and the exact sums of the new samples by part.
+
+    """
+    journal, begin = Journal(store), shard * spec.shard
+    files, pixels = {}, {}
+    for name, array in spec.arrays().items():
+        values = pixels[name] = np.empty((old + len(rows), *array.shape), array.dtype)
+        if old:
+            ShardedArray(store / name).read(range(begin, begin + old), values[:old])
+        for out, (key, row, _) in zip(values[old:], rows, strict=True):
+            _read_staged(journal.staged / key / name, row, out)
+        target = zarr.open_array(journal.new / name, mode="r+", config={"write_empty_chunks": True})
+        target[begin : begin + len(values)] = values
+        file = journal.new / name / "c" / "/".join([str(shard)] + ["0"] * len(array.shape))
+        if not file.exists():
+            # zarr leaves out a shard whose every value is the fill value; here a missing file is damage.
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(empty_shard(spec.shard))
+        with file.open("rb") as written:
+            os.fsync(written.fileno())
+        files[file.relative_to(journal.new).as_posix()] = [sha256(file), file.stat().st_size]
+    tallies: dict[str, Tally] = {}
+    for position, (_, _, part) in enumerate(rows, start=old):
+        sample = {name: values[position] for name, values in pixels.items()}
+        tallies.setdefault(part, Tally()).add_sample(sample, spec)
+    return {"shard": shard, "files": files, "tallies": _plain(tallies)}
+
+
+def _read_staged(file: Path, row: int, out: npt.NDArray[Any]) -> None:
+    """Reads one sample of a staged array, which is a file of nothing but pixels."""
+    with file.open("rb") as opened:
+        opened.seek(row * out.nbytes)
+        if opened.readinto(out.data.cast("B")) != out.nbytes:
+            raise OSError(f"{file} is cut short")
+
+
+def commit(journal: Journal, spec: StoreSpec, samples: Sequence[Sample], plan: dict[str, Any]) -> None:
+    """Writes the small files and moves all new files into the store, its own metadata last.
+
+    Until `zarr.json` is replaced, the store is the old one (or none): it names neither new samples nor new files. A
+    build that is killed in between finds its files by the journal and moves the others.
+    """
+    # Tallies of the shards add up to the store's statistics, exactly, without a second look at any pixel.
+    store, new = journal.store, journal.new
+    entries = {entry["shard"]: entry for entry in journal.entries()}
+    write_samples(new, spec, samples)
+    parts = [sample.split for sample in samples]
+    old = read_metadata(store)["tallies"] if (store / "zarr.json").is_file() else {}
+    tallies = {part: Tally(**plain) for part, plain in old.items()}
+    for entry in entries.values():
+        for part, plain in entry["tallies"].items():
+            tallies.setdefault(part, Tally()).merge(Tally(**plain))
+    attributes = {
+        "software": f"prithvi {prithvi.__version__}",
+        "spec": spec.to_dict(),
+        "bands": list(spec.bands),
+        "classes": [entry.to_dict() for entry in spec.classes],
+        "samples": {part: parts.count(part) for part in sorted(set(parts))},
+        "tallies": _plain(dict(sorted(tallies.items()))),
+        "statistics": statistics_of(tallies),
+        "build": plan,
+    }
+    write_metadata(new, attributes)
+    fresh = {path: sha for entry in entries.values() for path, (sha, _) in entry["files"].items()}
+    (new / SUMS).unlink(missing_ok=True)  # a list that a killed build left
+    for path, file in files_of(new).items():
+        if path not in fresh:
+            fresh[path] = sha256(file)
+    write_sums(new, {**read_sums(store), **fresh})
+    for file in sorted(files_of(new).values(), key=lambda file: file == new / "zarr.json"):
+        target = store / file.relative_to(new)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file.replace(target)
+    journal.end()
+
+
+def _plain(tallies: dict[str, Tally]) -> dict[str, Any]:
+    return {part: dataclasses.asdict(tally) for part, tally in tallies.items()}

@@ -21,8 +21,7 @@ from scipy.cluster.vq import kmeans2
 
 from prithvi.chips.splits import EQUAL_AREA
 from prithvi.errors import ConfigError, DatasetError, nearest
-from prithvi.hls.items import by_tile
-from prithvi.hls.tiles import tile_footprints
+from prithvi.hls.items import table
 from prithvi.scenes.polygons import read_vectors
 
 
@@ -93,18 +92,14 @@ def sample_tiles(
     validates[held] = True
     apart = ~_overlapping(chosen, validates, overlap)
     chosen = chosen.assign(split=np.where(validates, "val", "train"))[apart]
-    names = {**{name: labels[name] for name in labels}, "stratum": stratum}
-    kept = np.asarray(drawn)[apart]
-    return TileSample(
-        chosen,
-        {name: entropy(values) for name, values in names.items()},
-        {name: entropy(values.iloc[kept]) for name, values in names.items()},
-        int((~apart).sum()),
-    )
+    strata_of = labels.assign(stratum=stratum)
+    kept = strata_of.iloc[np.asarray(drawn)[apart]]
+    before, after = ({name: entropy(frame[name]) for name in frame} for frame in (strata_of, kept))
+    return TileSample(chosen, before, after, int((~apart).sum()))
 
 
 def read_tiles(path: str | Path, items: Sequence[pystac.Item]) -> gpd.GeoDataFrame:
-    """A table of tiles to sample from: the rows with granules, with the tiles' squares if it has no geometry.
+    """A table of tiles to sample from: the rows with granules, where these lie if the table has no geometry.
 
     Raises:
         DatasetError: the file cannot be read, has no column `tile`, or names no tile that there is a granule of.
@@ -118,11 +113,12 @@ def read_tiles(path: str | Path, items: Sequence[pystac.Item]) -> gpd.GeoDataFra
     if "tile" not in frame.columns:
         raise DatasetError(f"{file} has no column tile; it has {', '.join(map(str, frame.columns))}.")
     frame = frame.assign(tile=frame["tile"].astype(str).str.removeprefix("T"))
-    there = frame[frame["tile"].isin(by_tile(items))].reset_index(drop=True)
+    places = table(items).dissolve("tile").geometry
+    there = frame[frame["tile"].isin(places.index)].reset_index(drop=True)
     if there.empty:
         raise DatasetError(f"{file} names {len(frame)} tiles, and there is no granule of any of them.")
     if not isinstance(there, gpd.GeoDataFrame):
-        there = gpd.GeoDataFrame(there, geometry=tile_footprints(there["tile"]).geometry)
+        there = gpd.GeoDataFrame(there, geometry=places.loc[there["tile"]].to_numpy(), crs=places.crs)
     return there
 
 
@@ -136,25 +132,20 @@ def _check(
     tiles: gpd.GeoDataFrame, strata: Sequence[str], count: int, clusters: int | None, validation: float, overlap: float
 ) -> None:
     if len(tiles) == 0 or tiles.crs is None:
-        raise DatasetError(
-            f"{len(tiles)} tiles {'without a CRS ' if tiles.crs is None else ''}were given: nothing to draw."
-        )
+        raise DatasetError(f"{len(tiles)} tiles were given{' without a CRS' * (tiles.crs is None)}: nothing to draw.")
     if not strata:
         raise ConfigError(f"no stratum column was named; the tiles have {', '.join(map(str, tiles.columns))}.")
     for name in strata:
         if name not in tiles.columns:
             raise ConfigError(f"the tiles have no column {name!r}: {nearest(name, map(str, tiles.columns))}")
         if tiles[name].isna().any():
-            raise ConfigError(
-                f"column {name} is empty for {int(tiles[name].isna().sum())} tiles: fill it, or drop them."
-            )
-    if any(_is_number(tiles[name]) for name in strata) and clusters is None:
-        numeric = [name for name in strata if _is_number(tiles[name])]
+            raise ConfigError(f"column {name} is empty for {int(tiles[name].isna().sum())} tiles: fill or drop these.")
+    numeric = [name for name in strata if _is_number(tiles[name])]
+    if numeric and clusters is None:
         raise ConfigError(f"{', '.join(numeric)} are numbers: say how many clusters they are put into (--clusters).")
     if not (count >= 1 and 0 <= validation < 1 and 0 <= overlap <= 1):
-        raise ConfigError(
-            f"count={count}, validation={validation:g}, overlap={overlap:g}: at least one tile, and shares from 0 to 1."
-        )
+        found = f"count={count}, validation={validation:g}, overlap={overlap:g}"
+        raise ConfigError(f"{found}: at least one tile, and shares from 0 to 1.")
 
 
 def _is_number(values: pd.Series) -> bool:
@@ -165,8 +156,8 @@ def _labels(
     tiles: gpd.GeoDataFrame, strata: Sequence[str], clusters: int | None, chance: np.random.Generator
 ) -> pd.DataFrame:
     """The class of each tile by column; all numeric columns together become `cluster`."""
-    labels = pd.DataFrame({name: tiles[name].to_numpy() for name in strata if not _is_number(tiles[name])})
     numeric = [name for name in strata if _is_number(tiles[name])]
+    labels = pd.DataFrame({name: tiles[name].to_numpy() for name in strata if name not in numeric})
     if numeric and clusters is not None:
         # Standardised, so that a column in kelvin does not outweigh one of shares.
         values = tiles[numeric].to_numpy(float)

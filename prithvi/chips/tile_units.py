@@ -7,7 +7,6 @@ depends on the width of a tile and the number of dates, not on the number of til
 from __future__ import annotations
 
 import datetime as dt
-import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -22,11 +21,12 @@ from odc.geo.geobox import GeoBox
 from rasterio.errors import RasterioError
 from rasterio.warp import transform_geom
 from rasterio.windows import Window
-from shapely.geometry import box, mapping, shape
+from shapely.geometry import box, shape
+from shapely.geometry.base import BaseGeometry
 
 from prithvi.chips.date_plan import SEQUENCES, SPLIT
 from prithvi.chips.filters import Recipe, fill_holes, shares, to_int16
-from prithvi.chips.label_files import LabelsHere, RasterHere, RasterLabels, VectorLabels
+from prithvi.chips.label_files import RasterLabels, VectorLabels
 from prithvi.chips.spec import NO_FMASK, UNLABELLED, Chip, Sample, StoreSpec, crs_name
 from prithvi.errors import DatasetError, ScaleError, SceneError
 from prithvi.hls.granules import Granule
@@ -35,7 +35,6 @@ from prithvi.hls.search import read_area
 from prithvi.scenes.access import gdal_environment, readable
 from prithvi.scenes.grids import difference, grid_of
 from prithvi.scenes.headers import header
-from prithvi.scenes.layout import values_of
 from prithvi.scenes.planes import convert, plane_of, read_planes
 from prithvi.scenes.validity import IMPOSSIBLE, Range, strike
 
@@ -44,21 +43,17 @@ from prithvi.scenes.validity import IMPOSSIBLE, Range, strike
 class GranuleFiles:
     """Where one granule's layers are."""
 
-    name: str
-    time: dt.datetime
+    granule: Granule
     bands: tuple[str, ...]
     """Addresses in the order of the store's bands, as GDAL opens them."""
     fmask: str
-    fill: float
-    """Value of pixels without data."""
-    split: str = ""
+    split: str
 
     @classmethod
     def of(cls, item: pystac.Item, bands: Sequence[str]) -> GranuleFiles:
         """The files of an item; raises BandError where it lacks a band."""
-        granule = Granule.parse(item.id)
         *layers, fmask = (readable(asset_href(item, band)) for band in (*bands, "fmask"))
-        return cls(str(granule), granule.time, tuple(layers), fmask, granule.fill, str(item.properties.get(SPLIT, "")))
+        return cls(Granule.parse(item.id), tuple(layers), fmask, str(item.properties.get(SPLIT, "")))
 
 
 @dataclass(frozen=True)
@@ -81,16 +76,16 @@ class TileUnit:
 
     tile: str
     granules: tuple[GranuleFiles, ...]
-    sequences: tuple[tuple[int, ...], ...]
+    sequences: list[list[int]]
     """Rows of positions in `granules`."""
     recipe: Recipe
-    seed: int = 0
-    labels: VectorLabels | RasterLabels | None = None
-    split_column: str | None = None
+    seed: int
+    labels: VectorLabels | RasterLabels | None
+    split_column: str | None
     """Column of the label file that names the part of a chip."""
-    area: str | None = None
-    """GeoJSON geometry in longitude and latitude that chips have to touch."""
-    options: tuple[tuple[str, str], ...] = ()
+    area: BaseGeometry | None
+    """Geometry in longitude and latitude that chips have to touch."""
+    options: dict[str, str]
     """GDAL options under which the files are opened."""
 
     @property
@@ -105,37 +100,29 @@ class TileUnit:
             SceneError: a file is missing or damaged, or lies on another grid than the others.
 
         """
-        if not self.sequences:
-            return
         size = (spec.height, spec.width)
         used = sorted({index for sequence in self.sequences for index in sequence})
-        with rasterio.Env(**dict(self.options)), ExitStack() as open_files:
+        with rasterio.Env(**self.options), ExitStack() as open_files:
             layers = {index: _Layers(self.granules[index], open_files) for index in used}
+            if not layers:
+                return
             grid, crs = _one_grid(list(layers.values()))
             near = self.labels.near(crs, grid.boundingbox) if self.labels is not None else None
+            area = shape(transform_geom("EPSG:4326", crs, self.area)) if self.area is not None else None
             # Strip by strip from the top: all bands and dates of as many rows as a chip has are read once, whatever
             # number of chips and sequences of dates is cut out of them.
             for row in range(0, grid.shape[0] - spec.height + 1, spec.height):
-                windows = self._windows(grid, crs, row, size)
-                if not windows:
+                columns = range(0, grid.shape[1] - spec.width + 1, spec.width)
+                windows = [grid[row : row + spec.height, left : left + spec.width] for left in columns]
+                here = [area is None or area.intersects(box(*window.boundingbox)) for window in windows]
+                if not any(here):
                     continue
                 strips = {}
                 for index, layer in layers.items():
                     bands, fmask = layer.read(row, spec.height)
                     strips[index] = Strip(bands, fmask, *shares(bands, fmask, size, self.recipe.filters))
-                for number in windows:
-                    at = grid.affine * Affine.translation(number * spec.width, row)
-                    yield from self._chips_at(at, crs, strips, row, number, near, spec)
-
-    def _windows(self, grid: GeoBox, crs: str, row: int, size: tuple[int, int]) -> list[int]:
-        """Numbers of the windows in a strip that touch the area."""
-        height, width = size
-        numbers = range(grid.shape[1] // width)
-        if self.area is None:
-            return list(numbers)
-        area = shape(transform_geom("EPSG:4326", crs, json.loads(self.area)))
-        windows = {number: grid[row : row + height, number * width : (number + 1) * width] for number in numbers}
-        return [number for number, window in windows.items() if area.intersects(box(*window.boundingbox))]
+                for number in np.flatnonzero(here).tolist():
+                    yield from self._chips_at(windows[number].affine, crs, strips, row, number, near, spec)
 
     def _chips_at(
         self,
@@ -144,7 +131,7 @@ class TileUnit:
         strips: Mapping[int, Strip],
         row: int,
         number: int,
-        near: LabelsHere | RasterHere | None,
+        near: VectorLabels | RasterLabels | None,
         spec: StoreSpec,
     ) -> Iterator[Chip]:
         """The chips of one place: a window of a strip, on each sequence of dates that passes there."""
@@ -163,7 +150,7 @@ class TileUnit:
             labelled = float((label != UNLABELLED).mean())
             if labelled <= self.recipe.least_labelled:
                 return
-            if self.split_column is not None and isinstance(near, LabelsHere):
+            if self.split_column is not None and isinstance(near, VectorLabels):
                 part = near.split_on(at, size, self.split_column)
         if len(sequences) > self.recipe.per_place:
             # A generator of the place's own: what is drawn here does not depend on other places.
@@ -173,39 +160,39 @@ class TileUnit:
         across = slice(number * spec.width, (number + 1) * spec.width)
         for sequence in sequences:
             dates = [strips[index] for index in sequence]
-            granules = [self.granules[index] for index in sequence]
+            granules = [self.granules[index].granule for index in sequence]
             image, filled = fill_holes(np.stack([strip.bands[:, :, across] for strip in dates]))
             fmask = np.stack([strip.fmask[:, across] for strip in dates])
             fmask[filled] = NO_FMASK
-            parts = {granule.split for granule in granules}
+            parts = {self.granules[index].split for index in sequence}
             sample = Sample.at(
                 at,
                 crs,
                 size,
-                name=f"T{self.tile}_{int(at.c)}_{int(at.f)}_{self._day(granules[0])}",
+                name=f"T{self.tile}_{int(at.c)}_{int(at.f)}_{self._day(granules[0].time)}",
                 times=tuple(granule.time for granule in granules),
-                granules=tuple(granule.name for granule in granules),
+                granules=tuple(map(str, granules)),
                 tile=self.tile,
                 split=part or (parts.pop() if len(parts) == 1 else ""),
                 good=tuple(float(strip.good[number]) for strip in dates),
-                filled=tuple(int(count) for count in filled.sum(axis=(1, 2))),
+                filled=tuple(filled.sum(axis=(1, 2)).tolist()),
                 labelled=labelled,
                 seed=self.seed,
             )
             yield Chip(image, sample, fmask if spec.fmask else None, label if spec.classes else None)
 
-    def _day(self, granule: GranuleFiles) -> str:
+    def _day(self, time: dt.datetime) -> str:
         """The day as in a granule's name, with the time if the tile has another granule of that day."""
-        alone = sum(other.time.date() == granule.time.date() for other in self.granules) == 1
-        return f"{granule.time:%Y%j}" if alone else f"{granule.time:%Y%jT%H%M%S}"
+        alone = sum(other.granule.time.date() == time.date() for other in self.granules) == 1
+        return f"{time:%Y%j}" if alone else f"{time:%Y%jT%H%M%S}"
 
 
 def tile_units(
     items: Sequence[pystac.Item],
     recipe: Recipe,
-    seed: int = 0,
-    labels: VectorLabels | RasterLabels | None = None,
-    split_column: str | None = None,
+    seed: int,
+    labels: VectorLabels | RasterLabels | None,
+    split_column: str | None,
 ) -> list[TileUnit]:
     """One unit a tile, from items that list their sequences.
 
@@ -221,7 +208,7 @@ def tile_units(
         BandError: a granule lacks a band.
 
     """
-    area = json.dumps(mapping(read_area(recipe.area))) if recipe.area is not None else None
+    area = read_area(recipe.area) if recipe.area is not None else None
     units = []
     for tile, found in by_tile(items).items():
         # Each item says `number/position` of its sequences: turned round, each number's items in order of position.
@@ -230,16 +217,13 @@ def tile_units(
             for word in item.properties.get(SEQUENCES, []):
                 number, position = map(int, str(word).split("/"))
                 sequences.setdefault(number, {})[position] = index
-        rows = tuple(tuple(row[position] for position in sorted(row)) for _, row in sorted(sequences.items()))
+        rows = [[row[position] for position in sorted(row)] for _, row in sorted(sequences.items())]
         if any(len(row) != recipe.frames for row in rows):
-            raise DatasetError(
-                f"the dates of T{tile} were chosen in sequences of {len(rows[0])}, and {recipe.frames} were asked for: "
-                "choose again."
-            )
+            told = f"the dates of T{tile} were chosen in sequences of {len(rows[0])}"
+            raise DatasetError(f"{told}, and {recipe.frames} were asked for: choose again.")
         granules = tuple(GranuleFiles.of(item, recipe.bands) for item in found)
         options = gdal_environment([granule.fmask for granule in granules])
-        settings = tuple(sorted((key, str(value)) for key, value in options.items()))
-        units.append(TileUnit(tile, granules, rows, recipe, seed, labels, split_column, area, settings))
+        units.append(TileUnit(tile, granules, rows, recipe, seed, labels, split_column, area, options))
     return units
 
 
@@ -247,24 +231,23 @@ class _Layers:
     """The open files of one granule."""
 
     def __init__(self, granule: GranuleFiles, files: ExitStack) -> None:
-        self.granule = granule
+        self.granule = granule.granule
         self.bands = [self._open(path, files) for path in granule.bands]
         self.fmask = self._open(granule.fmask, files)
-        headers = [header(raster.name, raster) for raster in self.bands]
-        self.planes = [plane_of(file, 1, values_of(granule.fill, file.nodata[0])) for file in headers]
+        headers, fill = [header(raster.name, raster) for raster in self.bands], self.granule.fill
+        missing = [{fill, fill if file.nodata[0] is None else file.nodata[0]} for file in headers]
+        self.planes = [plane_of(file, 1, [*values]) for file, values in zip(headers, missing, strict=True)]
 
     def _open(self, path: str, files: ExitStack) -> rasterio.DatasetReader:
         try:
             raster = files.enter_context(rasterio.open(path))
         except RasterioError as error:
-            raise SceneError(f"{path} of {self.granule.name} cannot be opened ({error}).") from error
+            raise SceneError(f"{path} of {self.granule} cannot be opened ({error}).") from error
         if raster.crs is None:
-            raise SceneError(f"{path} of {self.granule.name} has no coordinate reference system.")
+            raise SceneError(f"{path} of {self.granule} has no coordinate reference system.")
         if raster.scales[0] not in (1.0, 1e-4) or raster.offsets[0] != 0:
-            raise SceneError(
-                f"{path} declares the scale {raster.scales[0]:g} and the offset {raster.offsets[0]:g}; HLS is "
-                "reflectance x 10,000 without an offset."
-            )
+            found = f"{path} declares the scale {raster.scales[0]:g} and the offset {raster.offsets[0]:g}"
+            raise SceneError(f"{found}; HLS is reflectance x 10,000 without an offset.")
         return raster
 
     def read(self, row: int, height: int) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]:
@@ -274,38 +257,30 @@ class _Layers:
 
         """
         window = Window(0, row, self.fmask.width, height)
-        path = self.fmask.name
+        values, stored = np.empty((len(self.bands), height, self.fmask.width), np.float32), []
+        raster = self.fmask
         try:
-            fmask = self.fmask.read(1, window=window)
-            values = np.empty((len(self.bands), height, self.fmask.width), np.float32)
-            stored = []
+            fmask = raster.read(1, window=window)
             for raster, plane, out in zip(self.bands, self.planes, values, strict=True):
-                path = raster.name
                 parts = read_planes(raster, [plane], window)
                 convert(parts, 0, plane, out, finite=False)
                 stored.append(parts[0][0])
         except RasterioError as error:
-            raise SceneError(f"{path} is damaged or cut short where rows {row} to {row + height} lie.") from error
+            raise SceneError(f"{raster.name} is damaged or cut short in rows {row} to {row + height}.") from error
         if fmask.dtype != np.uint8:
             raise SceneError(f"{self.fmask.name} is {fmask.dtype}; an Fmask is uint8.")
-        known = np.isfinite(values).all(axis=0).sum()
+        known = int(np.isfinite(values).all(axis=0).sum())
         struck = strike(stored, values, [Range.of(1e-4, 0.0)] * len(stored)).get(IMPOSSIBLE)
         if struck is not None:
-            self._refuse_scale(struck, int(known), row)
+            # Refused if most pixels cannot be reflectance, unless that is one fill value in all of them.
+            where, held = struck
+            strange, numbers = np.unique(held[where], return_counts=True)
+            if numbers.sum() - numbers.max() > max(known - numbers.max(), 0) / 2:
+                raise ScaleError(
+                    f"{self.granule} has values such as {strange[numbers.argmin()]:g} from row {row} on, which are no "
+                    "HLS (reflectance x 10,000): leave it out, or bring it to that scale."
+                )
         return to_int16(values, 1e-4, ()), fmask
-
-    def _refuse_scale(
-        self, struck: tuple[npt.NDArray[np.bool_], npt.NDArray[np.generic]], known: int, row: int
-    ) -> None:
-        """Raises ScaleError if most pixels cannot be reflectance, unless that is one fill value in all of them."""
-        where, held = struck
-        values, numbers = np.unique(held[where], return_counts=True)
-        others = int(numbers.sum() - numbers.max())
-        if others > max(known - numbers.max(), 0) / 2:
-            raise ScaleError(
-                f"{self.granule.name} has values such as {values[numbers.argmin()]:g} from row {row} on, which are no "
-                "HLS (reflectance x 10,000): leave it out, or bring it to that scale."
-            )
 
 
 def _one_grid(layers: Sequence[_Layers]) -> tuple[GeoBox, str]:
@@ -322,6 +297,6 @@ def _one_grid(layers: Sequence[_Layers]) -> tuple[GeoBox, str]:
             differs = difference(grid_of(raster), grid)
             if differs is not None:
                 raise SceneError(
-                    f"{raster.name} lies on another grid than {first.name}: {differs}; leave one of the granules out."
+                    f"{raster.name} lies on another grid than {first.name}: {differs}; leave a granule out."
                 )
     return grid, crs_name(first.crs)

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -124,13 +124,12 @@ class ChipDataset(Dataset[dict[str, Any]]):
         # Labels are read with the same window as the image; `_image` has checked that both have the same grid.
         stored = label.read(1, window=window)
         if self.layout.quantity is not None:
-            target = np.where(self._silent(stored, label.nodata), np.nan, stored).astype(np.float32)
+            silent = np.isin(stored, self.layout.ignore)
+            if label.nodata is not None:
+                silent |= stored == label.nodata
+            target = np.where(silent, np.nan, stored).astype(np.float32)
             return sample | {"target": torch.from_numpy(target)}
         return sample | {"label": torch.from_numpy(self.layout.class_numbers(stored, label.nodata, label.name))}
-
-    def _silent(self, stored: npt.NDArray[Any], nodata: float | None) -> npt.NDArray[np.bool_]:
-        silent: npt.NDArray[np.bool_] = np.isin(stored, self.layout.ignore)
-        return silent if nodata is None else silent | (stored == nodata)
 
     def _window(self, chip: Chip, size: tuple[int, int]) -> Window:
         top, bottom = chip.rows or (0, size[0])
@@ -138,9 +137,8 @@ class ChipDataset(Dataset[dict[str, Any]]):
         if self.crop is None:
             return Window(left, top, right - left, bottom - top)
         if self.crop > min(bottom - top, right - left):
-            raise DatasetError(
-                f"chip {chip.id} has {bottom - top} x {right - left} pixels, fewer than a crop of {self.crop}."
-            )
+            pixels = f"{bottom - top} x {right - left} pixels"
+            raise DatasetError(f"chip {chip.id} has {pixels}, fewer than a crop of {self.crop}.")
         # torch's generator, which DataLoader seeds differently in each worker.
         row = int(torch.randint(top, bottom - self.crop + 1, ()))
         column = int(torch.randint(left, right - self.crop + 1, ()))
@@ -161,6 +159,34 @@ class ChipDataset(Dataset[dict[str, Any]]):
         plain = abs(image.gain * contract.scale - 1) < 1e-9 and image.bias == 0.0 and image.dtype == "int16"
         adjusted = any(plane.adjust != (1.0, 0.0) for step in image.pixels.planes for plane in step)
         return values.astype(np.int16 if plain and not adjusted else np.float32, copy=False), valid
+
+
+@dataclass(frozen=True)
+class LayoutSource:
+    """Chips in the files of a dataset layout."""
+
+    layout: DatasetLayout
+    """File names, and meaning of pixels and labels."""
+    root: Path
+    """Folder of the dataset."""
+    splits: Path | None = None
+    """Folder with split lists that replace the official ones of the same file names; None for those."""
+
+    def dataset(self, split: str, crop: int | None = None) -> ChipDataset:
+        """The chips of a split; checks that their files exist, but reads no pixels.
+
+        Raises:
+            DatasetError: the dataset has no labels, or files are missing.
+
+        """
+        layout = self.layout
+        if layout.label is None and layout.table is None:
+            raise DatasetError(f"{layout.name} has images without labels, which is nothing to learn from.")
+        chips = []
+        for files in layout.chips(self.root, split, self.splits):
+            label = files.label if files.label is not None else cast("int", files.number)
+            chips.append(Chip(files.id, files.image, label, dates=files.dates))
+        return ChipDataset(chips, layout, crop)
 
 
 def _refuse_other_grid(chip: Chip, image: rasterio.DatasetReader, label: rasterio.DatasetReader) -> None:

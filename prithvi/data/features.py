@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -13,7 +14,7 @@ import torch
 import zarr
 from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 _NOT_KEPT = ("image", "clear", "temporal_coords", "location_coords")
 
@@ -131,14 +132,15 @@ class FeatureDataset(Dataset[dict[str, Any]]):
         self.read_journal()
         used = sum(_bytes_of(form) for form in self.forms.values())
         todo = [index for index in range(len(self)) if index not in self.forms]
+        # With its own generator, a run that computes features draws the same random numbers later as one that has them.
+        batches = DataLoader(Subset(self.dataset, todo), batch_size=1, generator=torch.Generator())
         training = task.training
         task.eval()
         with torch.inference_mode(), (self.folder / "journal.txt").open("a", encoding="utf-8") as journal:
-            for index, batch in zip(todo, self._batches(todo), strict=True):
-                here = {
-                    key: value.to(task.device) if isinstance(value, Tensor) else value for key, value in batch.items()
-                }
-                kept = {name: value[0] for name, value in batch.items() if _is_kept(name, value)}
+            for index, batch in zip(todo, batches, strict=True):
+                tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
+                here = {**batch, **{name: value.to(task.device) for name, value in tensors.items()}}
+                kept = {name: value[0] for name, value in tensors.items() if name not in (*_NOT_KEPT, "place")}
                 kept["features"] = torch.stack(task.encode(here), dim=1)[0].float().cpu()
                 kept["size"] = torch.tensor(batch["image"].shape[-2:])
                 entries = {_entry(name, value): value for name, value in kept.items()}
@@ -165,16 +167,11 @@ class FeatureDataset(Dataset[dict[str, Any]]):
             index, _, form = line.partition(" ")
             self.forms[int(index)] = form
 
-    def _batches(self, indices: list[int]) -> Iterator[dict[str, Any]]:
-        # With its own generator, a run that computes features draws the same random numbers later as one that has them.
-        some = torch.utils.data.Subset(self.dataset, indices)
-        return iter(DataLoader(some, batch_size=1, generator=torch.Generator()))
-
     def _array(self, entry: str, create: bool = False) -> Any:
         """The array of a journal entry (name, type and shape), created if missing and `create` is set."""
         if entry not in self._arrays:
             name, dtype, shape = entry.split(":")
-            sizes = tuple(int(size) for size in shape.split("x") if size)
+            sizes = _sizes(shape)
             path = self.folder / f"{name}-{shape or 'one'}"
             if create and not (path / "zarr.json").is_file():
                 chunks = (1, *sizes)
@@ -184,10 +181,6 @@ class FeatureDataset(Dataset[dict[str, Any]]):
         return self._arrays[entry]
 
 
-def _is_kept(name: str, value: Any) -> bool:
-    return isinstance(value, Tensor) and name not in _NOT_KEPT and name != "place"
-
-
 def _entry(name: str, value: Tensor) -> str:
     """Journal entry of one tensor of a sample: name, dtype and shape."""
     return f"{name}:{str(value.dtype).removeprefix('torch.')}:{'x'.join(map(str, value.shape))}"
@@ -195,8 +188,9 @@ def _entry(name: str, value: Tensor) -> str:
 
 def _bytes_of(form: str) -> int:
     """Uncompressed bytes of a sample, from its journal entries."""
-    total = 0
-    for entry in form.split(";"):
-        _, dtype, shape = entry.split(":")
-        total += np.dtype(dtype).itemsize * int(np.prod([int(size) for size in shape.split("x") if size]))
-    return total
+    entries = (entry.split(":") for entry in form.split(";"))
+    return sum(np.dtype(dtype).itemsize * math.prod(_sizes(shape)) for _, dtype, shape in entries)
+
+
+def _sizes(shape: str) -> tuple[int, ...]:
+    return tuple(int(size) for size in shape.split("x") if size)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
 from prithvi.catalog import dataset as dataset_named
 from prithvi.catalog.folders import folder_of
-from prithvi.contract import Contract, Quantity
-from prithvi.data.balance import BalancedSampler
+from prithvi.contract import IGNORE, Contract
+from prithvi.data.chips import ChipDataset, LayoutSource
 from prithvi.data.features import Features, Frozen
 from prithvi.data.order import subset
-from prithvi.data.sources import Crops, LayoutSource, StoreSource, has_labels
+from prithvi.data.stores import StoreDataset, StoreSource
 from prithvi.errors import ConfigError, DatasetError
 
 Samples = Dataset[dict[str, Any]]
@@ -72,12 +74,13 @@ class ChipDataModule(L.LightningDataModule):
         if not 0 < fraction <= 1:
             raise ConfigError(f"data.fraction is {fraction}: a share above 0, and at most 1.")
         self.source = _source(Path(root), dataset, folder, Path(splits) if splits is not None else None)
+        self.about = self.source.layout if isinstance(self.source, LayoutSource) else self.source
         self.crop = crop
         self.batch_size, self.num_workers = batch_size, num_workers
         self.names = {"train": train_split, "val": val_split, "test": test_split}
         self.fraction, self.subset_seed = fraction, subset_seed
         self.balance = balance
-        if balance and not self.source.classes:
+        if balance and not self.about.classes:
             raise ConfigError("data.balance draws classes alike; these labels are a quantity.")
         if features is not None and crop is not None:
             raise ConfigError("features are kept of whole chips, which random crops are not: data.crop: null.")
@@ -89,39 +92,38 @@ class ChipDataModule(L.LightningDataModule):
     @property
     def contract(self) -> Contract:
         """Bands and statistics of the published recipe, of the custom folder, or of the store."""
-        return self.source.contract
+        return self.about.contract
 
     @property
     def classes(self) -> list[str] | None:
         """Class names, in the order of the logits; None if the labels are a quantity."""
-        return [entry.name for entry in self.source.classes] or None
+        return [entry.name for entry in self.about.classes] or None
 
     @property
     def colors(self) -> list[str] | None:
         """Class colours (RRGGBB); None unless all are known."""
-        colors = [entry.color for entry in self.source.classes]
+        colors = [entry.color for entry in self.about.classes]
         return colors if colors and all(colors) else None
 
     @property
     def values(self) -> list[int] | None:
         """Values of the classes in the label files; None if the labels are a quantity."""
-        return [entry.value for entry in self.source.classes] or None
+        return [entry.value for entry in self.about.classes] or None
 
     @property
     def quantity(self) -> dict[str, Any] | None:
         """The quantity that the labels measure, as a dictionary; None if the labels are classes."""
-        found: Quantity | None = self.source.quantity
-        return found.to_dict() if found is not None else None
+        return self.about.quantity.to_dict() if self.about.quantity is not None else None
 
     @property
     def training_chips(self) -> int:
         """Number of training chips."""
-        return len(subset(len(cast("Any", self.source.dataset(self.names["train"]))), self.fraction, self.subset_seed))
+        return len(subset(len(self.source.dataset(self.names["train"])), self.fraction, self.subset_seed))
 
     @property
     def described(self) -> str:
         """The training data in a phrase, for the record of a run."""
-        return f"{self.source.name}, {self.training_chips:,} chips to train on"
+        return f"{self.about.name}, {self.training_chips:,} chips to train on"
 
     def setup(self, stage: str) -> None:
         """Reads the split lists of a stage, but no pixels."""
@@ -132,18 +134,10 @@ class ChipDataModule(L.LightningDataModule):
             # Layouts read only the crop's window; stores read whole chips, which `Crops` cuts. `Crops` also adds the
             # index of each sample, by which `balance` counts its classes.
             whole = self.source.dataset(self.names[part], self.crop)
-            some = subset(len(cast("Any", whole)), self.fraction, self.subset_seed)
-            kept: Samples = whole if len(some) == len(cast("Any", whole)) else torch.utils.data.Subset(whole, some)
-            self.datasets[part] = Crops(kept, self.crop)
+            some = subset(len(whole), self.fraction, self.subset_seed)
+            self.datasets[part] = Crops(whole if len(some) == len(whole) else Subset(whole, some), self.crop)
             if self.balance:
-                self.sampler = BalancedSampler(len(some), len(self.source.classes))
-
-    def _frozen(self, part: str) -> Samples:
-        """The samples of a part, with cached features of the trainer's frozen encoder if `features` was given."""
-        dataset = self.datasets[part]
-        if self.features is None or self.trainer is None or self.trainer.testing:
-            return dataset
-        return self.features.of(dataset, part, cast("Frozen", self.trainer.lightning_module), self.trainer)
+                self.sampler = BalancedSampler(len(some), len(self.about.classes))
 
     def _check_labels(self, part: str) -> None:
         """Checks that a part has a labelled pixel, usually found in its first chip, before a run spends time on it.
@@ -156,34 +150,33 @@ class ChipDataModule(L.LightningDataModule):
             return
         split = self.names[part]
         whole = self.source.dataset(split)
-        number = len(cast("Any", whole))
-        some = subset(number, self.fraction, self.subset_seed) if part == "train" else list(range(number))
+        some = subset(len(whole), self.fraction if part == "train" else 1.0, self.subset_seed)
         if not has_labels(whole, some):
             raise DatasetError(
-                f"none of the {len(some):,} chips of the split {split!r} of {self.source.name} has a label on a pixel "
+                f"none of the {len(some):,} chips of the split {split!r} of {self.about.name} has a label on a pixel "
                 f"with data, so that there is nothing to {'learn' if part == 'train' else 'measure'}: name another "
                 f"split (data.{part}_split), or look at its labels and at what is ignored."
             )
         self.checked.add(part)
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
-        self._check_labels("train")
-        dataset = self._frozen("train")
         if self.sampler is not None and self.trainer is not None and self.trainer.world_size > 1:
             raise ConfigError("data.balance counts what one device sees: train on one device, or without it.")
-        return self._loader(dataset, self.batch_size, True, self.sampler)
+        return self._loader("train", self.batch_size)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
-        self._check_labels("val")
-        return self._loader(self._frozen("val"), 1)
+        return self._loader("val", 1)
 
     def test_dataloader(self) -> DataLoader[dict[str, Any]]:
-        self._check_labels("test")
-        return self._loader(self._frozen("test"), 1)
+        return self._loader("test", 1)
 
-    def _loader(
-        self, dataset: Samples, batch_size: int, training: bool = False, sampler: BalancedSampler | None = None
-    ) -> DataLoader[dict[str, Any]]:
+    def _loader(self, part: str, batch_size: int) -> DataLoader[dict[str, Any]]:
+        """Batches of a part, with cached features of the trainer's frozen encoder if `features` was given."""
+        self._check_labels(part)
+        dataset, training = self.datasets[part], part == "train"
+        if self.features is not None and self.trainer is not None and not self.trainer.testing:
+            dataset = self.features.of(dataset, part, cast("Frozen", self.trainer.lightning_module), self.trainer)
+        sampler = self.sampler if training else None
         if self.num_workers == 0:  # the user's choice: Lightning need not advise more workers
             warnings.filterwarnings("ignore", ".*does not have many workers")
         # In training, an incomplete last batch is dropped unless it is the only one.
@@ -214,14 +207,109 @@ def _source(
 ) -> LayoutSource | StoreSource:
     if dataset is not None and folder is not None:
         raise ConfigError(f"data.dataset ({dataset}) and data.folder were given: one of them says what the files are.")
-    if dataset is None and folder is None:
-        if splits is not None:
-            raise ConfigError("a chip store has its parts in itself: leave data.splits out.")
-        if not (root / "zarr.json").is_file():
-            raise DatasetError(
-                f"{root} is no chip store: say what it holds, by data.dataset (a name of 'prithvi data show') or "
-                "data.folder."
-            )
-        return StoreSource(root)
-    layout = dataset_named(dataset) if dataset is not None else folder_of(folder or {}, root)
-    return LayoutSource(layout, root, splits)
+    if dataset is not None:
+        return LayoutSource(dataset_named(dataset), root, splits)
+    if folder is not None:
+        return LayoutSource(folder_of(folder, root), root, splits)
+    if splits is not None:
+        raise ConfigError("a chip store has its parts in itself: leave data.splits out.")
+    if not (root / "zarr.json").is_file():
+        raise DatasetError(f"{root} is no chip store: say what it holds, by data.dataset (a name) or data.folder.")
+    return StoreSource(root)
+
+
+class Crops(Dataset[dict[str, Any]]):
+    """Samples with their index as `place`, cut to a random square if they are larger.
+
+    Args:
+        dataset: the samples.
+        crop: side of the square in pixels; None for whole samples.
+
+    """
+
+    def __init__(self, dataset: Dataset[dict[str, Any]], crop: int | None) -> None:
+        self.dataset, self.crop = dataset, crop
+
+    def __len__(self) -> int:
+        return len(cast("Any", self.dataset))
+
+    @property
+    def identity(self) -> str:
+        """A text that identifies the samples: the identity of the dataset and, of a subset, its indices."""
+        inner: Any = self.dataset
+        if isinstance(inner, Subset):
+            return repr((cast("Any", inner.dataset).identity, list(inner.indices)))
+        return str(inner.identity)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        sample = {**self.dataset[index], "place": index}
+        height, width = sample["image"].shape[-2:]
+        if self.crop is None or (height, width) == (self.crop, self.crop):
+            return sample
+        if self.crop > min(height, width):
+            raise DatasetError(f"chip {sample['id']} has {height} x {width} pixels, fewer than a crop of {self.crop}.")
+        top, left = (int(torch.randint(size - self.crop + 1, ())) for size in (height, width))
+        for name in ("image", "valid", "clear", "label", "target"):
+            if name in sample and sample[name].ndim > 1:
+                sample[name] = sample[name][..., top : top + self.crop, left : left + self.crop]
+        return sample
+
+
+def has_labels(dataset: ChipDataset | StoreDataset, indices: Sequence[int]) -> bool:
+    """Whether any of these samples has a label at a pixel with data; stops at the first one that has."""
+    if isinstance(dataset, StoreDataset):  # the store's table gives labelled shares: only candidates are read
+        shares = dataset.store.samples["labelled"].to_numpy()
+        indices = [index for index in indices if shares[dataset.indices[index]] > 0]
+    for sample in (dataset[index] for index in indices):
+        label = sample["target"].isfinite() if "target" in sample else sample["label"] != IGNORE
+        if (label & (sample["valid"].any(dim=0) if label.ndim else True)).any():
+            return True
+    return False
+
+
+class BalancedSampler(Sampler[int]):
+    """Indices of a dataset: first each one once, in random order; later drawn by the class counts from `see`.
+
+    A draw picks a class uniformly, then a chip in proportion to its mean number of pixels of that class, so that over
+    many draws every class is the reason for an equal share of the chips. A chip without any label seen so far is drawn
+    at a tenth of the uniform rate.
+
+    Args:
+        size: number of chips in the dataset.
+        classes: number of classes.
+
+    """
+
+    def __init__(self, size: int, classes: int) -> None:
+        self.counts = torch.zeros(size, classes, dtype=torch.float64)
+        self.views = torch.zeros(size, dtype=torch.float64)
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def see(self, places: Tensor, labels: Tensor) -> None:
+        """Counts the classes in (B, ...) labels (`IGNORE` where unlabelled) of the chips at (B,) indices `places`."""
+        for place, label in zip(places.tolist(), labels, strict=True):
+            known = label[label != IGNORE].long().flatten()
+            self.counts[place] += torch.bincount(known, minlength=self.counts.shape[1]).double()
+            self.views[place] += 1
+
+    def weights(self) -> Tensor:
+        """(size,) probabilities of the chips; uniform until a label was counted."""
+        # Counts are divided by views because random crops show a different part of a chip each time. For each class the
+        # chips' probabilities add up to 1; their mean over the classes found is the balanced probability.
+        shown = self.counts / self.views.clamp(min=1).unsqueeze(1)
+        of_class = shown.sum(dim=0)
+        found = of_class > 0
+        chances = torch.full((len(self),), 1 / len(self), dtype=torch.float64)
+        if found.any():
+            balanced = (shown[:, found] / of_class[found]).mean(dim=1)
+            chances = torch.where(balanced > 0, balanced, 0.1 * chances)
+        return chances / chances.sum()
+
+    def __iter__(self) -> Iterator[int]:
+        # Chips without a view come first, so that a resumed first epoch continues with the remaining ones.
+        unseen = torch.nonzero(self.views == 0).flatten()
+        yield from unseen[torch.randperm(len(unseen))].tolist()
+        if len(unseen) < len(self):
+            yield from torch.multinomial(self.weights(), len(self) - len(unseen), replacement=True).tolist()

@@ -86,9 +86,8 @@ class Mixture:
     # them. The number of earlier positions of a source is therefore blocks x slots plus its rank within the block.
     def __init__(self, weights: Sequence[float], seed: tuple[int, ...]) -> None:
         if len(weights) > _SLOTS or min(weights) <= 0:
-            raise ConfigError(
-                f"{len(weights)} sources with weights from {min(weights):g} were given: at most {_SLOTS}, each above 0."
-            )
+            found = f"{len(weights)} sources with weights from {min(weights):g}"
+            raise ConfigError(f"{found} were given: at most {_SLOTS}, each above 0.")
         # Rounding goes down, and the remainder to the largest source, so that slots add up and none is empty.
         share = np.asarray(weights, float) / sum(weights)
         counts = np.maximum(1, np.floor(share * _SLOTS).astype(int))

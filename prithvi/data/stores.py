@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from prithvi.catalog.datasets import HALVES, in_half
 from prithvi.chips import ChipStore
 from prithvi.chips.spec import NO_FMASK, NODATA, UNLABELLED
-from prithvi.contract import IGNORE, Contract
+from prithvi.contract import IGNORE, Category, Contract, Quantity
 from prithvi.coords import year_and_day
 from prithvi.errors import DatasetError
 from prithvi.files import sha256
@@ -49,7 +49,7 @@ class StoreDataset(Dataset[dict[str, Any]]):
     def __init__(self, store: ChipStore | str | Path, split: str | None = None) -> None:
         self.store = store if isinstance(store, ChipStore) else ChipStore(store)
         samples = self.store.samples
-        self.indices = part_of(self.store, split)
+        self.indices = part_of(self.store, split) if split is not None else list(range(len(self.store)))
         if not self.indices:
             raise DatasetError(f"{self.store.path} holds no sample.")
         self.names: list[str] = samples["name"].tolist()
@@ -84,17 +84,50 @@ class StoreDataset(Dataset[dict[str, Any]]):
         pixels = self.store.read(rows)
         valid = _valid(pixels)
         clear = valid & good(pixels["fmask"]) if "fmask" in pixels else valid
-        batch: dict[str, Any] = {
+        label = {"label": torch.from_numpy(_NUMBERS[pixels["label"]])} if "label" in pixels else {}
+        return {
             "id": [self.names[row] for row in rows],
             "image": torch.from_numpy(pixels["image"]).transpose(1, 2),
             "valid": torch.from_numpy(valid),
             "clear": torch.from_numpy(clear),
+            **label,
+            "temporal_coords": torch.from_numpy(self.times[rows]),
+            "location_coords": torch.from_numpy(self.places[rows]),
         }
-        if "label" in pixels:
-            batch["label"] = torch.from_numpy(_NUMBERS[pixels["label"]])
-        batch["temporal_coords"] = torch.from_numpy(self.times[rows])
-        batch["location_coords"] = torch.from_numpy(self.places[rows])
-        return batch
+
+
+class StoreSource:
+    """Chips of a labelled chip store.
+
+    Args:
+        root: folder of the store.
+
+    Raises:
+        DatasetError: the store has no labels.
+
+    """
+
+    quantity: Quantity | None = None
+
+    def __init__(self, root: Path) -> None:
+        self.name, self.store = root.name, ChipStore(root)
+        self.classes: tuple[Category, ...] = self.store.spec.classes
+        if not self.classes:
+            raise DatasetError(f"{root} has chips without labels: build it with them (prithvi data build --labels).")
+
+    @property
+    def contract(self) -> Contract:
+        """Bands and statistics of the store."""
+        return contract_of([self.store], [1.0])
+
+    def dataset(self, split: str, crop: int | None = None) -> StoreDataset:
+        """The chips of a split, whole: `crop` is left to `prithvi.data.labelled.Crops`.
+
+        Raises:
+            DatasetError: the store has no such split.
+
+        """
+        return StoreDataset(self.store, split)
 
 
 def contract_of(stores: Sequence[ChipStore], weights: Sequence[float]) -> Contract:
@@ -141,15 +174,13 @@ def has_part(store: ChipStore, split: str) -> bool:
     return split in parts or (split in HALVES and "val" in parts and "test" not in parts)
 
 
-def part_of(store: ChipStore, split: str | None) -> list[int]:
+def part_of(store: ChipStore, split: str) -> list[int]:
     """Rows of a split; halves of `val` are divided by a checksum of the chips' names, as for files.
 
     Raises:
         DatasetError: the store has no such split.
 
     """
-    if split is None:
-        return list(range(len(store)))
     if split in store.attributes["samples"] or not has_part(store, split):
         return store.indices(split)
     names = store.samples["name"].tolist()

@@ -21,7 +21,7 @@ from prithvi.chips import ChipStore
 from prithvi.data.order import Mixture, ShuffledShards
 from prithvi.data.stores import StoreDataset, with_frames
 from prithvi.errors import ConfigError, DatasetError, PrithviError
-from prithvi.hls.fmask import FILL, flag
+from prithvi.hls.granules import FILL, flag
 
 ENDLESS = 10**12
 """Nominal length of a stream: with a loader of unknown length, Lightning reads one batch ahead of the checkpoint."""
@@ -99,13 +99,13 @@ class ChipStream:
             if not source.indices:
                 raise DatasetError(f"{source.name} holds no sample.")
             same_form(first, source.store)
-            path = str(source.store.path)
-            self._readers.setdefault(path, StoreDataset(source.store))
+            self._readers.setdefault(str(source.store.path), StoreDataset(source.store))
         total = sum(len(source.indices) for source in self.sources)
         if total < self.batch_size:
+            names = ", ".join(source.name for source in self.sources)
             raise DatasetError(
-                f"{total} samples ({', '.join(source.name for source in self.sources)}) do not make one batch of "
-                f"{self.batch_size} over all devices: lower the batch size, use fewer devices, or add a store."
+                f"{total} samples ({names}) do not make one batch of {self.batch_size} over all devices: lower the "
+                "batch size, use fewer devices, or add a store."
             )
         # Two levels of mixing: over numbers of dates for each batch, then over sources for each sample of the batch.
         by_frames: dict[int, list[Source]] = {}
@@ -141,10 +141,8 @@ class ChipStream:
             read.append(with_frames(batch, torch.from_numpy(np.stack(dates))))
             places += some
         back = torch.from_numpy(np.argsort(places))
-        found: dict[str, Any] = {
-            name: torch.cat([part[name] for part in read])[back] for name in read[0] if name != "id"
-        }
-        names = [name for part in read for name in part["id"]]
+        names = [name for part in read for name in part.pop("id")]
+        found: dict[str, Any] = {name: torch.cat([part[name] for part in read])[back] for name in read[0]}
         found["id"] = [names[place] for place in back.tolist()]
         if self.clouds is not None:
             found["clouds"] = torch.stack([self._clouds(start + place, frames) for place in range(each)])
@@ -190,10 +188,8 @@ def same_form(one: ChipStore, other: ChipStore) -> None:
     """
     a, b = one.spec, other.spec
     if a.bands != b.bands:
-        raise DatasetError(
-            f"{other.path} holds {', '.join(b.bands)} and {one.path} holds {', '.join(a.bands)}: stores that are mixed "
-            "have the same bands in the same order."
-        )
+        found = f"{other.path} holds {', '.join(b.bands)} and {one.path} holds {', '.join(a.bands)}"
+        raise DatasetError(f"{found}: stores that are mixed have the same bands in the same order.")
     if (a.height, a.width, a.gain) != (b.height, b.width, b.gain):
         raise DatasetError(
             f"{other.path} holds chips of {b.height} x {b.width} (gain {b.gain:g}) and {one.path} of {a.height} x "

@@ -6,7 +6,6 @@ import errno
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -17,7 +16,8 @@ from prithvi.bands import PRITHVI_BANDS
 from prithvi.errors import DatasetError, HubError, MissingExtraError, OutputError, PrithviError
 from prithvi.files import sha256
 from prithvi.hls.granules import Granule
-from prithvi.hls.items import asset_href, write_items
+from prithvi.hls.items import asset_href, with_files, write_items
+from prithvi.parallel import Progress, run
 from prithvi.scenes.access import EARTHDATA, headers, local_path, signed
 
 _BLOCK = 1 << 15
@@ -25,6 +25,10 @@ _BLOCK = 1 << 15
 _TRIES = 4
 _SHA256 = "1220"
 """How a multihash of SHA-256 begins (STAC's file extension)."""
+_LOGIN = "refuses {} (status {}): a login is missing or has ended."
+_GONE = "has no {} any more (status {}): search again."
+_FOR_GOOD = {401: _LOGIN, 403: _LOGIN, 404: _GONE, 410: _GONE}
+"""What is said of answers after which asking again is of no use."""
 
 
 def get(
@@ -33,7 +37,7 @@ def get(
     *,
     bands: Sequence[str] = PRITHVI_BANDS,
     workers: int = 4,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     hosts: Sequence[str] = EARTHDATA,
 ) -> list[pystac.Item]:
     """Fetches bands and Fmask of granules into `folder/<granule>/`, and writes `folder/items.json` about them.
@@ -56,32 +60,26 @@ def get(
 
     """
     root = Path(folder)
-    jobs: list[tuple[pystac.Item, str, str, Path]] = []
+    wanted: list[dict[str, Path]] = []
+    jobs: dict[str, tuple[Callable[..., None], tuple[Any, ...]]] = {}
     for item in items:
         granule = Granule.parse(item.id)
+        wanted.append({})
         for band in (*bands, "fmask"):
             name = granule.file_name(band)
-            jobs.append((item, name.split(".")[-2], asset_href(item, band), root / str(granule) / name))
-    failed: dict[str, Exception] = {}
-    if progress is not None:
-        progress(0, len(jobs))
-    with ThreadPoolExecutor(workers) as pool:
-        waiting = {pool.submit(_fetch, job[2], job[3], _checks(job[0], job[2]), hosts): job for job in jobs}
-        try:
-            for number, done in enumerate(as_completed(waiting), start=1):
-                try:
-                    done.result()
-                except (OutputError, MissingExtraError):
-                    raise
-                except PrithviError as error:
-                    failed[str(waiting[done][3].name)] = error
-                if progress is not None:
-                    progress(number, len(jobs))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    whole = [item for item in items if not any(name.startswith(item.id) for name in failed)]
-    got = [_here(item, [job for job in jobs if job[0] is item]) for item in whole]
+            path = wanted[-1][name.split(".")[-2]] = root / str(granule) / name
+            jobs[f"fetch {name}"] = (_fetch, (path, item, asset_href(item, band), hosts))
+    ended = run(jobs, workers=workers, progress=progress)
+    failed = {key.removeprefix("fetch "): error for key, error in ended.items()}
+    for error in failed.values():
+        if isinstance(error, (OutputError, MissingExtraError)):
+            raise error
+    got = []
+    for item, files in zip(items, wanted, strict=True):
+        if failed.keys().isdisjoint(path.name for path in files.values()):
+            copy = item.clone()
+            copy.clear_links()
+            got.append(with_files(copy, files))
     if got:
         write_items(got, root / "items.json")
     if failed:
@@ -93,30 +91,12 @@ def get(
     return got
 
 
-def _here(item: pystac.Item, jobs: Sequence[tuple[pystac.Item, str, str, Path]]) -> pystac.Item:
-    """The item with the files on disk as its only assets."""
-    copy = item.clone()
-    copy.clear_links()
-    copy.assets = {}
-    for _, key, _, path in jobs:
-        role = "mask" if key == "Fmask" else "data"
-        copy.add_asset(key, pystac.Asset(path.resolve().as_uri(), media_type=pystac.MediaType.GEOTIFF, roles=[role]))
-    return copy
-
-
-def _checks(item: pystac.Item, href: str) -> tuple[int | None, str | None]:
-    """Size and SHA-256 that an item states of a file."""
-    for asset in item.assets.values():
-        if href in (asset.href, asset.get_absolute_href()):
-            size, digest = asset.extra_fields.get("file:size"), asset.extra_fields.get("file:checksum")
-            sha = digest[len(_SHA256) :] if isinstance(digest, str) and digest.startswith(_SHA256) else None
-            return (int(size) if size is not None else None), sha
-    return None, None
-
-
-def _fetch(href: str, target: Path, checks: tuple[int | None, str | None], hosts: Sequence[str]) -> None:
-    """Fetches one file; until it is complete its name ends in `.part`."""
-    size, sha = checks
+def _fetch(target: Path, item: pystac.Item, href: str, hosts: Sequence[str]) -> None:
+    """Fetches one file of an item; until it is complete its name ends in `.part`."""
+    # What the item states of the file (STAC's file extension), where it does.
+    assets = (asset for asset in item.assets.values() if href in (asset.href, asset.get_absolute_href()))
+    stated = next((asset.extra_fields for asset in assets), {})
+    size, digest = stated.get("file:size"), str(stated.get("file:checksum", ""))
     if target.is_file() and (size is None or target.stat().st_size == size):
         return
     part = target.with_name(target.name + ".part")
@@ -133,13 +113,13 @@ def _fetch(href: str, target: Path, checks: tuple[int | None, str | None], hosts
             found = part.stat().st_size
             part.unlink()
             raise HubError(f"{href} has {found:,} bytes, and its item says {size:,}.")
-        if sha is not None and sha256(part) != sha:
+        if digest.startswith(_SHA256) and sha256(part) != digest.removeprefix(_SHA256):
             part.unlink()
             raise HubError(f"{href} is not what its item describes: another checksum.")
         part.replace(target)
+    except PrithviError:
+        raise
     except OSError as error:
-        if isinstance(error, PrithviError):
-            raise
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         what = "the disk is full" if full else f"it cannot be written ({error.strerror})"
         raise OutputError(f"{target}: {what}; what was fetched is kept, run the same command again.") from error
@@ -169,8 +149,10 @@ def _download(href: str, part: Path, hosts: Sequence[str]) -> None:
                     part.unlink()
                     continue
                 if answer.status_code >= 400:
-                    trouble = _refused(answer.status_code, href)
-                    if answer.status_code in (401, 403, 404, 410):
+                    trouble = f"{href} answers with status {answer.status_code}."
+                    if answer.status_code in _FOR_GOOD:
+                        said = _FOR_GOOD[answer.status_code].format(href, answer.status_code)
+                        trouble = f"{urlparse(href).netloc} {said}"
                         break
                     continue
                 _keep(answer, part, mark)
@@ -198,12 +180,3 @@ def _keep(answer: Any, part: Path, mark: Path) -> None:
             got += len(block)
     if length is not None and got != int(length):
         raise requests.ConnectionError(f"{got} of {length} bytes")
-
-
-def _refused(status: int, href: str) -> str:
-    host = urlparse(href).netloc
-    if status in (401, 403):
-        return f"{host} refuses {href} (status {status}): a login is missing or has ended."
-    if status in (404, 410):
-        return f"{host} has no {href} any more (status {status}): search again."
-    return f"{href} answers with status {status}."

@@ -10,6 +10,8 @@ import json
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -57,15 +59,20 @@ def read_items(source: str | Path) -> list[pystac.Item]:
         found = _from_parquet(path)
     else:
         found = _from_json(path)
-    granules = {item.id: item for item in found if is_granule_name(item.id)}
-    strangers = sum(not is_granule_name(item.id) for item in found)
+    named = [item for item in found if is_granule_name(item.id)]
+    strangers = len(found) - len(named)
     if strangers:
         warnings.warn(f"{path}: {strangers} of {len(found)} items are no HLS granules and are left out.", stacklevel=2)
-    if not granules:
+    if not named:
         raise DatasetError(
-            f"{path} holds no HLS granule: expected names such as HLS.L30.T31UDS.2022145T105621.v2.0, a file a band."
+            f"{path} holds no HLS granule: expected names such as HLS.L30.T31UDS.2022145T105621.v2.0.B02.tif."
         )
-    return sorted(granules.values(), key=lambda item: Granule.parse(item.id))
+    return in_order(named)
+
+
+def in_order(items: Iterable[pystac.Item]) -> list[pystac.Item]:
+    """Granules by tile and time, none twice."""
+    return sorted({item.id: item for item in items}.values(), key=lambda item: Granule.parse(item.id))
 
 
 def granule_items(folder: str | Path) -> list[pystac.Item]:
@@ -87,7 +94,7 @@ def granule_items(folder: str | Path) -> list[pystac.Item]:
                 rest = Path(name[len(granule) :].lstrip("._")).stem
                 key = "Fmask" if rest.lower() == "fmask" else band_id(rest)
                 if key is not None:
-                    files.setdefault(granule, {})[key] = Path(directory, name).resolve()
+                    files.setdefault(granule, {})[key] = Path(directory, name)
     items = []
     for name, bands in sorted(files.items()):
         try:
@@ -103,34 +110,27 @@ def _item(granule: Granule, files: Mapping[str, Path]) -> pystac.Item:
         if raster.crs is None:
             raise RasterioError(f"{first} has no coordinate reference system")
         outline, bounds = footprint(raster.crs.to_wkt(), raster.transform, raster.shape, steps=4)
-        code, affine, size, tags = raster.crs.to_epsg(), list(raster.transform), list(raster.shape), raster.tags()
-    properties: dict[str, Any] = {"proj:shape": size, "proj:transform": affine}
+        code, tags = raster.crs.to_epsg(), raster.tags()
+        properties: dict[str, Any] = {"proj:shape": list(raster.shape), "proj:transform": list(raster.transform)}
     if code is not None:
         properties["proj:code"] = f"EPSG:{code}"
-    cloud, coverage = _number(tags.get("cloud_coverage")), _number(tags.get("spatial_coverage"))
-    if cloud is not None:
-        properties["eo:cloud_cover"] = cloud
-    if coverage is not None:
-        properties[MISSING] = round(1 - coverage / 100, 6)
-    item = pystac.Item(
-        str(granule), outline, bounds, granule.time, properties,
-        stac_extensions=["https://stac-extensions.github.io/projection/v2.0.0/schema.json"],
-    )  # fmt: skip
-    if cloud is not None:
-        item.stac_extensions.append("https://stac-extensions.github.io/eo/v1.1.0/schema.json")
-    for key, path in sorted(files.items()):
-        kind = pystac.MediaType.GEOTIFF
-        item.add_asset(
-            key, pystac.Asset(path.as_uri(), media_type=kind, roles=["data"] if key != "Fmask" else ["mask"])
-        )
+    extensions = ["https://stac-extensions.github.io/projection/v2.0.0/schema.json"]
+    with suppress(KeyError, ValueError):
+        properties["eo:cloud_cover"] = float(tags["cloud_coverage"])
+        extensions.append("https://stac-extensions.github.io/eo/v1.1.0/schema.json")
+    with suppress(KeyError, ValueError):
+        properties[MISSING] = round(1 - float(tags["spatial_coverage"]) / 100, 6)
+    item = pystac.Item(str(granule), outline, bounds, granule.time, properties, stac_extensions=extensions)
+    return with_files(item, dict(sorted(files.items())))
+
+
+def with_files(item: pystac.Item, files: Mapping[str, Path]) -> pystac.Item:
+    """The item with files on this disk as its only assets, by band id or `Fmask`."""
+    item.assets = {}
+    for key, path in files.items():
+        role = "mask" if key == "Fmask" else "data"
+        item.add_asset(key, pystac.Asset(path.resolve().as_uri(), media_type=pystac.MediaType.GEOTIFF, roles=[role]))
     return item
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return float(text) if text is not None else None
-    except ValueError:
-        return None
 
 
 def asset_href(item: pystac.Item, band: str) -> str:
@@ -148,8 +148,7 @@ def asset_href(item: pystac.Item, band: str) -> str:
             if is_granule_name(file) and Granule.parse(file).product != granule.product:
                 raise BandError(f"{item.id} is {granule.product}, and its {name} is a file of another product: {file}.")
             return str(asset.get_absolute_href() or asset.href)
-    ids = {identifier for identifier in (band_id(name) for name in item.assets) if identifier}
-    strangers = sorted(ids - set(PRODUCTS[granule.sensor]))
+    strangers = sorted(filter(None, {band_id(name) for name in item.assets} - set(PRODUCTS[granule.sensor])))
     more = f" ({', '.join(strangers)} are no bands of {granule.product})" if strangers else ""
     raise BandError(f"{item.id} has no file of {band} ({key}); it has {', '.join(item.assets) or 'none'}{more}.")
 
@@ -165,13 +164,14 @@ def write_items(items: Sequence[pystac.Item], path: str | Path) -> Path:
     target = Path(path)
     if target.suffix not in (".parquet", ".json"):
         raise DatasetError(f"{target}: items are written as .parquet or .json.")
+    features = [_plain(item) for item in items]
     with atomic_file(target) as written:
         if target.suffix == ".json":
-            collection = {"type": "FeatureCollection", "features": [_plain(item) for item in items]}
-            written.write_text(json.dumps(collection, indent=1), encoding="utf-8")
+            text = json.dumps({"type": "FeatureCollection", "features": features}, indent=1)
+            written.write_text(text, encoding="utf-8")
         else:
             arrow = _stac_geoparquet()
-            arrow.to_parquet(arrow.parse_stac_items_to_arrow([_plain(item) for item in items]), written)
+            arrow.to_parquet(arrow.parse_stac_items_to_arrow(features), written)
     return target
 
 
@@ -210,9 +210,12 @@ def _without_empty(item: dict[str, Any]) -> dict[str, Any]:
         for key, asset in item["assets"].items()
         if asset is not None and asset.get("href") is not None
     }
-    properties = {key: value for key, value in item["properties"].items() if value is not None or key == "datetime"}
-    lists = {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in properties.items()}
-    return {**item, "assets": assets, "properties": lists, "links": item.get("links") or []}
+    properties = {
+        key: value.tolist() if isinstance(value, np.ndarray) else value
+        for key, value in item["properties"].items()
+        if value is not None or key == "datetime"
+    }
+    return {**item, "assets": assets, "properties": properties, "links": item.get("links") or []}
 
 
 def _from_json(path: Path) -> list[pystac.Item]:
@@ -229,10 +232,8 @@ def _from_json(path: Path) -> list[pystac.Item]:
 
 def by_tile(items: Sequence[pystac.Item]) -> dict[str, list[pystac.Item]]:
     """Items of each tile in order of time."""
-    tiles: dict[str, list[pystac.Item]] = {}
-    for item in sorted(items, key=lambda item: Granule.parse(item.id)):
-        tiles.setdefault(Granule.parse(item.id).tile, []).append(item)
-    return tiles
+    ordered = sorted(items, key=lambda item: Granule.parse(item.id))
+    return {tile: list(some) for tile, some in groupby(ordered, key=lambda item: Granule.parse(item.id).tile)}
 
 
 def table(items: Iterable[pystac.Item]) -> gpd.GeoDataFrame:

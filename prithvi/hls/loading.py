@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import dask.array as da
@@ -16,19 +16,18 @@ import rioxarray  # noqa: F401  (the .rio accessor)
 import xarray as xr
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
-from rasterio.errors import RasterioError
 from rasterio.warp import transform_bounds
 from rasterio.windows import Window
 
 from prithvi.bands import PRITHVI_BANDS, check_names
 from prithvi.errors import DatasetError, SceneError
-from prithvi.hls.fmask import FILL
-from prithvi.hls.granules import Granule
+from prithvi.hls.granules import FILL, Granule
 from prithvi.hls.items import asset_href
-from prithvi.scenes.access import gdal_environment, readable
+from prithvi.scenes.access import readable
 from prithvi.scenes.grids import called, difference, grid_of, same_crs
+from prithvi.scenes.planes import of_file
 from prithvi.scenes.polygons import box_in_degrees
-from prithvi.scenes.remote import ask, shown
+from prithvi.scenes.remote import shown
 
 _STORED = -9999
 
@@ -72,56 +71,55 @@ def load(
     first = next(iter(grids.values()))
     strange = next((found for found in grids.values() if not same_crs(found, first)), None)
     if grid is None and strange is not None:
-        raise DatasetError(
-            f"granules of {called(first)} and {called(strange)} would make one huge raster: load them zone by zone, or "
-            "give a grid."
-        )
+        told = f"granules of {called(first)} and {called(strange)} would make one huge raster"
+        raise DatasetError(f"{told}: load them zone by zone, or give a grid.")
     whole = grid if grid is not None else _union(list(grids.values()))
     if bbox is not None:
         whole = _cropped(whole, bbox)
-    layers = [*names, "fmask"] if fmask else list(names)
-    steps = [_one(item, grids[item.id], layers, whole, chunks or {"y": 512, "x": 512}) for item in ordered]
+
+    sizes = tuple((chunks or {"y": 512, "x": 512}).get(axis, -1) for axis in ("y", "x"))
+
+    def dates_of(layer: str) -> Any:
+        """(time, y, x)."""
+        return da.stack([_layer(item, layer, grids[item.id], whole, sizes) for item in ordered])
+
     times = np.array([Granule.parse(item.id).time.replace(tzinfo=None) for item in ordered], "datetime64[ns]")
-    together = xr.concat(steps, dim="time", join="override", coords="minimal", compat="override")
-    together = together.assign_coords(time=times, granule=("time", [item.id for item in ordered]))
-    image = xr.concat([together[name] for name in names], dim="band", coords="minimal", compat="override")
-    image = image.assign_coords(band=list(names)).transpose("time", "band", "y", "x")
-    image.attrs = {"nodata": _STORED, "gain": 1e-4, "bias": 0.0, "level": "SR"}
-    result = xr.Dataset({"image": image.rename("image")})
+    coords: dict[str, Any] = {"time": times, "band": list(names), "granule": ("time", [item.id for item in ordered])}
+    if whole.affine.is_rectilinear:
+        at, (height, width) = whole.affine, whole.shape
+        coords |= {"x": at.c + at.a * (np.arange(width) + 0.5), "y": at.f + at.e * (np.arange(height) + 0.5)}
+    attrs = {"nodata": _STORED, "gain": 1e-4, "bias": 0.0, "level": "SR"}
+    image = da.stack([dates_of(name) for name in names], axis=1)
+    result = xr.Dataset({"image": (("time", "band", "y", "x"), image, attrs)}, coords)
     if fmask:
-        result["fmask"] = together["fmask"].assign_attrs(nodata=FILL)
+        result["fmask"] = (("time", "y", "x"), dates_of("fmask"), {"nodata": FILL})
     written: xr.Dataset = result.rio.write_crs(str(whole.crs)).rio.write_transform(whole.affine)
     return written
 
 
 def _grid(item: pystac.Item) -> GeoBox:
     """The granule's pixels, from a file's header: items in the wild state wrong zones."""
-    path = readable(asset_href(item, "fmask"))
-    try:
-        with rasterio.Env(**gdal_environment([path])), rasterio.open(path) as raster:
-            return grid_of(raster)
-    except RasterioError as error:
-        raise SceneError(f"{path} of {item.id} cannot be opened ({error}).") from error
+    return of_file(readable(asset_href(item, "fmask")), grid_of, f"of {item.id} cannot be opened as a raster.")
 
 
 def _union(grids: Sequence[GeoBox]) -> GeoBox:
     """The smallest grid in the first one's raster that holds all."""
-    first = grids[0]
-    boxes = [found.boundingbox for found in grids]
-    left, top = min(box.left for box in boxes), max(box.top for box in boxes)
-    right, bottom = max(box.right for box in boxes), min(box.bottom for box in boxes)
-    return GeoBox.from_bbox(
-        (left, bottom, right, top), crs=first.crs, resolution=first.resolution, anchor="floating", tight=True
-    )
+    first, bounds = grids[0], _around([tuple(found.boundingbox) for found in grids])
+    return GeoBox.from_bbox(bounds, crs=first.crs, resolution=first.resolution, anchor="floating", tight=True)
+
+
+def _around(boxes: Sequence[tuple[float, ...]]) -> tuple[float, float, float, float]:
+    """Left, bottom, right and top of the smallest box that holds all."""
+    lows, highs = np.min(boxes, axis=0).tolist(), np.max(boxes, axis=0).tolist()
+    return lows[0], lows[1], highs[2], highs[3]
 
 
 def _cropped(grid: GeoBox, bbox: Sequence[float]) -> GeoBox:
     """The part of a grid that a box of longitude and latitude touches, pixels kept where they are."""
     parts = box_in_degrees(*bbox)
     boxes = [transform_bounds("EPSG:4326", str(grid.crs), *part.bounds, densify_pts=21) for part in parts]
-    lows, highs = np.min(boxes, axis=0), np.max(boxes, axis=0)
-    area = (lows[0], lows[1], highs[2], highs[3])
-    (left, top), (right, bottom) = ~grid.affine * (area[0], area[3]), ~grid.affine * (area[2], area[1])
+    west, south, east, north = _around(boxes)
+    (left, top), (right, bottom) = ~grid.affine * (west, north), ~grid.affine * (east, south)
     rows = slice(max(0, int(np.floor(top))), min(grid.shape[0], int(np.ceil(bottom))))
     columns = slice(max(0, int(np.floor(left))), min(grid.shape[1], int(np.ceil(right))))
     if rows.start >= rows.stop or columns.start >= columns.stop:
@@ -169,20 +167,18 @@ class _OnGrid:
         rows, columns = np.broadcast_arrays(rows, columns)
         rows, columns = rows[inside], columns[inside]
         window = Window.from_slices((rows.min(), rows.max() + 1), (columns.min(), columns.max() + 1))
-        try:
-            stored = ask(self.path, partial(self._window, window))
-        except RasterioError as error:
-            raise SceneError(f"{self.path} is damaged or cut short: its pixels cannot be read.") from error
+
+        def read(raster: rasterio.DatasetReader) -> npt.NDArray[Any]:
+            differs = difference(grid_of(raster), self.own)
+            if differs is not None:
+                raise SceneError(f"{shown(self.path)} and its granule's Fmask do not lie on one grid: {differs}.")
+            stored: npt.NDArray[Any] = raster.read(1, window=window)
+            return stored
+
+        stored = of_file(self.path, read, "is damaged or cut short: its pixels cannot be read.")
         found[inside] = stored[rows - rows.min(), columns - columns.min()]
         found[found == self.fill] = self.written
         return found
-
-    def _window(self, window: Window, raster: rasterio.DatasetReader) -> npt.NDArray[Any]:
-        differs = difference(grid_of(raster), self.own)
-        if differs is not None:
-            raise SceneError(f"{shown(self.path)} and its granule's Fmask do not lie on one grid: {differs}.")
-        stored: npt.NDArray[Any] = raster.read(1, window=window)
-        return stored
 
 
 @lru_cache(maxsize=16)
@@ -194,31 +190,20 @@ def _pixels_under(
     alike = same_crs(grid, own)
     step = ~own.affine @ grid.affine
     if alike and step.is_rectilinear:
-        found = [step.e * down + step.f, step.a * along + step.c]
+        low, across = step.e * down + step.f, step.a * along + step.c
     else:
-        points: Any = tuple(np.broadcast_arrays(along, down))
-        points = grid.affine @ points
+        centres: Any = tuple(np.broadcast_arrays(along, down))
+        points = grid.affine @ centres
         if not alike:
             points = Transformer.from_crs(str(grid.crs), str(own.crs), always_xy=True).transform(*points)
         across, low = ~own.affine @ points
-        found = [low, across]
     # A centre on the edge of two pixels goes to the right and lower one, not by its last digits.
-    beside = [np.where(np.isfinite(part), np.floor(np.round(part, 6)), -1) for part in found]
+    beside = [np.where(np.isfinite(part), np.floor(np.round(part, 6)), -1) for part in (low, across)]
     return beside[0].astype(np.int64), beside[1].astype(np.int64)
 
 
-def _one(item: pystac.Item, own: GeoBox, layers: Sequence[str], grid: GeoBox, chunks: Mapping[str, int]) -> xr.Dataset:
-    """One granule's layers by common name (y, x), lazily."""
-    granule, values = Granule.parse(item.id), {}
-    sizes = tuple(chunks.get(axis, -1) for axis in ("y", "x"))
-    for layer in layers:
-        kind = ("uint8", FILL, FILL) if layer == "fmask" else ("int16", granule.fill, _STORED)
-        file = _OnGrid(readable(asset_href(item, layer)), own, grid, np.dtype(kind[0]), *kind[1:])
-        array = da.from_array(file, chunks=sizes, lock=False, asarray=False, meta=np.empty((0, 0), file.dtype))
-        values[layer] = xr.DataArray(array, dims=("y", "x"))
-    found: xr.Dataset = xr.Dataset(values)
-    if grid.affine.is_rectilinear:
-        at = grid.affine
-        x, y = at.c + at.a * (np.arange(grid.shape[1]) + 0.5), at.f + at.e * (np.arange(grid.shape[0]) + 0.5)
-        found = found.assign_coords(x=x, y=y)
-    return found
+def _layer(item: pystac.Item, layer: str, own: GeoBox, grid: GeoBox, sizes: tuple[int, ...]) -> Any:
+    """One file of a granule on a grid, (y, x) and lazy."""
+    kind = ("uint8", FILL, FILL) if layer == "fmask" else ("int16", Granule.parse(item.id).fill, _STORED)
+    file = _OnGrid(readable(asset_href(item, layer)), own, grid, np.dtype(kind[0]), *kind[1:])
+    return da.from_array(file, chunks=sizes, lock=False, asarray=False, meta=np.empty((0, 0), file.dtype))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import calendar
 import datetime as dt
 import re
 import warnings
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
+import pandas as pd
 import pystac
 from shapely import union_all
 from shapely.geometry import mapping, shape
@@ -18,7 +18,7 @@ from shapely.geometry.base import BaseGeometry
 
 from prithvi.errors import ConfigError, DatasetError, HubError, MissingExtraError, SceneError
 from prithvi.hls.granules import Granule, is_granule_name
-from prithvi.hls.items import read_items
+from prithvi.hls.items import in_order, read_items
 from prithvi.scenes.polygons import box_in_degrees, in_degrees, read_vectors, sound
 
 APIS = {
@@ -26,10 +26,7 @@ APIS = {
     "planetary-computer": "https://planetarycomputer.microsoft.com/api/stac/v1",
 }
 """Name to address."""
-SPELLINGS = {
-    "L30": ("HLSL30_2.0", "HLSL30.v2.0", "hls2-l30"),
-    "S30": ("HLSS30_2.0", "HLSS30.v2.0", "hls2-s30"),
-}
+SPELLINGS = {"L30": ("HLSL30_2.0", "HLSL30.v2.0", "hls2-l30"), "S30": ("HLSS30_2.0", "HLSS30.v2.0", "hls2-s30")}
 """Product to what archives call its collection."""
 
 
@@ -65,16 +62,39 @@ def search(
         UserWarning: granules that do not state their clouds are kept.
 
     """
-    place = _place(bbox, area)
+    if bbox is not None and area is not None:
+        raise ConfigError("a box and an area were given: one of them says where.")
+    try:
+        place = union_all(box_in_degrees(*bbox)) if bbox is not None else area
+    except SceneError as error:
+        raise ConfigError(str(error)) from error
     first, last = days(start, end)
     unknown = sorted(set(products) - SPELLINGS.keys())
     if unknown or not products:
-        raise ConfigError(
-            f"there is no product {', '.join(unknown) or '(none given)'}: L30 (Landsat) and S30 (Sentinel-2)."
-        )
+        raise ConfigError(f"there is no product {', '.join(unknown) or '(none)'}: L30 (Landsat) and S30 (Sentinel-2).")
     remote = api in APIS or "://" in api
     found = _ask(APIS.get(api, api), place, first, last, products) if remote else read_items(api)
-    return _filter(found, place, first, last, max_cloud, products, limit, api)
+    # An API may have ignored a filter, so that all are applied here, too; the counts say which of them left nothing.
+    since, until = first or dt.date.min, last or dt.date.max
+    left = in_order(item for item in found if is_granule_name(item.id))
+    tests: dict[str, Callable[[pystac.Item], Any]] = {
+        "of these products": lambda item: Granule.parse(item.id).product in products,
+        "in the place": lambda item: place is None or (item.geometry and shape(item.geometry).intersects(place)),
+        "in the time": lambda item: since <= Granule.parse(item.id).time.date() <= until,
+    }
+    if max_cloud is not None:
+        title = f"with at most {max_cloud:g} % clouds"
+        tests[title] = lambda item: item.properties.get("eo:cloud_cover", -1) <= max_cloud
+    counts = [f"{len(left)} granules"]
+    for title, keep in tests.items():
+        left = [item for item in left if keep(item)]
+        counts.append(f"{len(left)} {title}")
+    if not left:
+        raise DatasetError(f"nothing was found in {api}: {', '.join(counts)}.")
+    silent = sum("eo:cloud_cover" not in item.properties for item in left)
+    if max_cloud is not None and silent:
+        warnings.warn(f"{silent} of {len(left)} granules do not state their clouds and are kept.", stacklevel=2)
+    return left[:limit]
 
 
 def days(start: str | None, end: str | None) -> tuple[dt.date | None, dt.date | None]:
@@ -84,21 +104,20 @@ def days(start: str | None, end: str | None) -> tuple[dt.date | None, dt.date | 
         ConfigError: a word is no year, month or day, or the end lies before the start.
 
     """
-    first = _day(start, last=False) if start is not None else None
-    final = _day(end, last=True) if end is not None else None
+    first = _period(start)[0] if start is not None else None
+    final = _period(end)[1] if end is not None else None
     if first is not None and final is not None and final < first:
         raise ConfigError(f"the search would end ({end}) before it starts ({start}).")
     return first, final
 
 
-def _day(text: str, last: bool) -> dt.date:
-    match = re.fullmatch(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?", text.strip())
+def _period(text: str) -> tuple[dt.date, dt.date]:
+    """First and last day of a year, month or day."""
     try:
-        if match is None:
+        if not re.fullmatch(r"\d{4}(-\d{2}(-\d{2})?)?", text.strip()):
             raise ValueError(text)
-        year, month, day = (int(part) if part else None for part in match.groups())
-        month = month or (12 if last else 1)
-        return dt.date(int(year or 0), month, day or (calendar.monthrange(int(year or 0), month)[1] if last else 1))
+        period = pd.Period(text.strip())
+        return period.start_time.date(), period.end_time.date()
     except ValueError as error:
         raise ConfigError(f"{text!r} is no date: write 2022, 2022-03 or 2022-03-15.") from error
 
@@ -121,17 +140,6 @@ def read_area(path: str | Path) -> BaseGeometry:
     return whole
 
 
-def _place(bbox: Sequence[float] | None, area: BaseGeometry | None) -> BaseGeometry | None:
-    if bbox is not None and area is not None:
-        raise ConfigError("a box and an area were given: one of them says where.")
-    if bbox is None:
-        return area
-    try:
-        return union_all(box_in_degrees(*bbox))
-    except SceneError as error:
-        raise ConfigError(str(error)) from error
-
-
 def _ask(
     address: str, place: BaseGeometry | None, first: dt.date | None, last: dt.date | None, products: Sequence[str]
 ) -> list[pystac.Item]:
@@ -151,60 +159,20 @@ def _ask(
         if not wanted:
             known = ", ".join(name for product in products for name in SPELLINGS[product])
             raise DatasetError(f"{address} has none of the collections {known}; it has {len(there)} others.")
-        until = f"{last.isoformat()}T23:59:59Z" if last is not None else ".."
-        when = f"{first.isoformat()}T00:00:00Z/{until}" if first is not None else f"../{until}"
+        when = f"{f'{first}T00:00:00Z' if first else '..'}/{f'{last}T23:59:59Z' if last else '..'}"
         asked = client.search(
-            method="POST", collections=wanted, intersects=mapping(place), limit=250,
-            datetime=None if first is None and last is None else when,
-        )  # fmt: skip
+            method="POST",
+            collections=wanted,
+            intersects=mapping(place),
+            limit=250,
+            datetime=when if first or last else None,
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what the API's own items lack is looked at below
             return list(asked.items())
+    except DatasetError:
+        raise
     except (APIError, requests.RequestException, pystac.STACError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, DatasetError):
-            raise
         detail = re.sub(r"\s+", " ", str(error)).strip()[:160] or type(error).__name__
-        raise HubError(
-            f"{address} does not answer as a STAC API does ({detail}): check the address and the network."
-        ) from error
-
-
-def _filter(
-    items: Sequence[pystac.Item],
-    place: BaseGeometry | None,
-    first: dt.date | None,
-    last: dt.date | None,
-    max_cloud: float | None,
-    products: Sequence[str],
-    limit: int | None,
-    source: str,
-) -> list[pystac.Item]:
-    """The items that pass every filter; an API may have ignored some."""
-    granules = {item.id: item for item in items if is_granule_name(item.id)}  # twice where two spellings hold it
-    left = sorted(granules.values(), key=lambda item: Granule.parse(item.id))
-    steps: list[tuple[str, Callable[[pystac.Item], Any]]] = [
-        ("of these products", lambda item: Granule.parse(item.id).product in products),
-        ("in the place", lambda item: place is None or (item.geometry and shape(item.geometry).intersects(place))),
-        (
-            "in the time",
-            lambda item: (
-                (first is None or Granule.parse(item.id).time.date() >= first)
-                and (last is None or Granule.parse(item.id).time.date() <= last)
-            ),
-        ),
-        (
-            f"with at most {max_cloud:g} % clouds" if max_cloud is not None else "",
-            lambda item: max_cloud is None or item.properties.get("eo:cloud_cover", -1) <= max_cloud,
-        ),
-    ]
-    counts = [f"{len(left)} granules"]
-    for name, keep in steps:
-        left = [item for item in left if keep(item)]
-        if name:
-            counts.append(f"{len(left)} {name}")
-    if not left:
-        raise DatasetError(f"nothing was found in {source}: {', '.join(counts)}.")
-    silent = sum("eo:cloud_cover" not in item.properties for item in left)
-    if max_cloud is not None and silent:
-        warnings.warn(f"{silent} of {len(left)} granules do not state their clouds and are kept.", stacklevel=3)
-    return left if limit is None else left[:limit]
+        told = f"{address} does not answer as a STAC API does ({detail}): check the address and the network."
+        raise HubError(told) from error

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prithvi.errors import ConfigError, SceneError, nearest
-from prithvi.hls.fmask import BAD, BITS, FILL
+from prithvi.hls.granules import BAD, BITS, FILL
 
 Values = npt.NDArray[np.generic]
 Flags = npt.NDArray[np.bool_]

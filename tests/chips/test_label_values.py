@@ -151,22 +151,22 @@ def test_other_layers_of_dswx_and_contradictions_are_refused(tmp_path: Path) -> 
     cloud = raster(tmp_path / NAMES[0].format("09_CLOUD"), [0, 1, 4])
     for product in (None, "dswx-hls"):
         with pytest.raises(DatasetError, match="is the layer CLOUD of DSWx-HLS, which holds no classes"):
-            open_labels(cloud, product=product)
+            open_labels(cloud, label_product=product)
     water = raster(tmp_path / NAMES[0].format("01_WTR"), [0, 1, 7])
     with pytest.raises(DatasetError, match=r"holds 7 in 80 pixels, which DSWx-HLS WTR does not have.*--ignore 7"):
         open_labels(water)
     assert classes(open_labels(water, ignore=["7"])) == [(0, "not water"), (1, "open water")]
     with pytest.raises(DatasetError, match="is dswx-hls by its name, and --label-product says dswx-hls-bwtr"):
-        open_labels(water, product="dswx-hls-bwtr")
+        open_labels(water, label_product="dswx-hls-bwtr")
     tags = {"PRODUCT_TYPE": "DSWx-HLS", "PRODUCT_VERSION": "1.0"}
     renamed = raster(tmp_path / "water.tif", [0, 1, 253], tags=tags)
     with pytest.raises(
         DatasetError, match="by its tags, and its name does not say which: say --label-product dswx-hls "
     ):
         open_labels(renamed)
-    assert stripes(open_labels(renamed, product="dswx-hls")) == [0, 1, None]
+    assert stripes(open_labels(renamed, label_product="dswx-hls")) == [0, 1, None]
     with pytest.raises(DatasetError, match="there is no label product 'dswx': did you mean dswx-hls"):
-        open_labels(renamed, product="dswx")
+        open_labels(renamed, label_product="dswx")
     # Of another product nothing is known: 255 is asked about.
     radar = raster(tmp_path / "OPERA_L3_DSWx-S1_T15SXR_B01_WTR.tif", [0, 1, 255])
     with pytest.raises(DatasetError, match="holds 255"):
@@ -179,7 +179,7 @@ def test_the_real_provisional_dswx_is_read_with_its_own_classes(shared: Path) ->
         pytest.skip("needs proteus_hls_s30_dswx of the imagery, which older copies of it lack")
     labels = open_labels(folder / "dswx_hls_v0.1_B01_WTR.tif")
     assert isinstance(labels, RasterLabels)
-    assert labels.values == (0, 1, 2, 3, 4)
+    assert [entry.value for entry in labels.classes] == [0, 1, 2, 3, 4]
     assert labels.classes[1].name == "water, high confidence"
     assert "9 (cloud, shadow or snow) in" in labels.summary
     assert open_labels(folder / "dswx_hls_v0.1_B02_BWTR.tif").classes[1].name == "water"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
-from shapely.geometry import box
+from shapely.geometry import box, shape
 
 from prithvi.chips import sample_tiles
-from prithvi.chips.tile_sampling import EQUAL_AREA, entropy
+from prithvi.chips.tile_sampling import EQUAL_AREA, entropy, read_tiles
 from prithvi.errors import ConfigError, DatasetError
+from tests.synthetic_hls import Archive
 
 
 @pytest.fixture
@@ -91,3 +94,12 @@ def test_what_cannot_be_drawn_from_is_named(tiles: gpd.GeoDataFrame) -> None:
         sample_tiles(tiles.assign(cover=None), ["cover"], count=5)
     with pytest.raises(DatasetError, match="without a CRS"):
         sample_tiles(tiles.set_crs(None, allow_override=True), ["cover"], count=5)
+
+
+def test_a_table_without_geometry_takes_the_places_of_its_granules(archive: Archive, tmp_path: Path) -> None:
+    (tmp_path / "tiles.csv").write_text("tile,cover\nT32ULC,forest\n10SFE,sea\n31UDS,crops\n")
+    tiles = read_tiles(tmp_path / "tiles.csv", archive.items)
+    assert tiles["tile"].tolist() == ["32ULC", "31UDS"]
+    for tile, place in zip(tiles["tile"], tiles.geometry, strict=True):
+        mine = [shape(item.geometry) for item in archive.items if item.id[9:14] == tile]
+        assert all(place.symmetric_difference(one).area < 1e-9 for one in mine)

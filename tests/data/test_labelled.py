@@ -25,7 +25,7 @@ from prithvi.chips.spec import UNLABELLED, Sample
 from prithvi.chips.spec import Chip as StoredChip
 from prithvi.contract import IGNORE
 from prithvi.data import ChipDataModule, StoreDataset
-from prithvi.data.balance import BalancedSampler
+from prithvi.data.labelled import BalancedSampler
 from prithvi.data.order import subset
 from prithvi.errors import ConfigError, DatasetError
 from tests.pages import printed_for

@@ -17,10 +17,9 @@ from rasterio.windows import Window
 from prithvi.catalog import data_catalog
 from prithvi.chips import ChipStore
 from prithvi.hls import Granule
-from prithvi.hls.tiles import tile_footprints
 from tests.http_files import serve_folder
 from tests.pages import PAGES, blocks_of, printed_for
-from tests.synthetic_hls import Archive, make_archive, serve_stac
+from tests.synthetic_hls import Archive, make_archive, serve_stac, tile_footprints
 
 
 @contextmanager

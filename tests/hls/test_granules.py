@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from prithvi.errors import BandError, ConfigError, SceneError
-from prithvi.hls.fmask import AEROSOL, aerosol, decode, flag, good
-from prithvi.hls.granules import Granule, is_granule_name
+from prithvi.hls.granules import AEROSOL, Granule, aerosol, decode, flag, good, is_granule_name
 
 V2, V1 = "HLS.S30.T31UDS.2022145T105621.v2.0", "HLS.L30.T10SFE.2019253.v1.5"
 

@@ -24,12 +24,10 @@ from prithvi.hls import (
     read_items,
     search,
     table,
-    tile_footprints,
-    tile_grid,
     write_items,
 )
 from prithvi.scenes.access import readable
-from tests.synthetic_hls import Archive
+from tests.synthetic_hls import Archive, tile_footprints, tile_grid
 
 
 def test_a_folder_its_catalog_and_its_collection_hold_the_same_granules(archive: Archive, tmp_path: Path) -> None:

@@ -17,8 +17,7 @@ def get_verb(
     workers: Annotated[int, typer.Option(help="Files fetched at once.", min=1)] = 4,
 ) -> None:
     """Fetches the bands and Fmask of granules, or the archives of a dataset. Whole files are kept, begun ones go on."""
-    from prithvi.catalog.fetching import fetch_dataset
-    from prithvi.catalog.stac_catalog import dataset_names
+    from prithvi.catalog.stac_catalog import dataset_names, fetch_dataset
     from prithvi.cli.progress import Bar
 
     if not Path(source).exists() and source in dataset_names():
