@@ -17,8 +17,7 @@ from prithvi.chips import store_files
 from prithvi.chips.journal import Journal
 from prithvi.chips.shards import ShardedArray, empty_shard
 from prithvi.chips.spec import Sample, StoreSpec, Tally, statistics_of
-from prithvi.files import sha256
-from prithvi.jsontext import finite
+from prithvi.files import finite, sha256
 
 Row = tuple[str, int, str]
 """A staged sample: its unit, its row there, and the part of the store that it belongs to."""

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from prithvi.errors import ConfigError
-from prithvi.jsontext import read_json
+from prithvi.files import read_json
 from prithvi.modelio.predictor import Predictor
 from prithvi.models import PrithviMAE
 from prithvi.models.zoo import VARIANTS

@@ -18,13 +18,11 @@ from typing import Any
 
 from prithvi.contract import Contract, Quantity
 from prithvi.errors import CheckpointError, ConfigError, OutputError, PrithviError
-from prithvi.files import atomic_folder
-from prithvi.jsontext import dumps, read_json
+from prithvi.files import atomic_folder, dumps, read_json, sha256_once
 from prithvi.modelio.card import figures_of, fitted_card, pretrained_card
 from prithvi.modelio.item import fitted_item, pretrained_item
 from prithvi.modelio.predictor import ClassEntry, Predictor
-from prithvi.modelio.requirements import FORMAT
-from prithvi.modelio.source import WEIGHTS, check_size, sha256
+from prithvi.modelio.requirements import FORMAT, WEIGHTS
 from prithvi.models import PrithviMAE, Segmenter, checkpoint
 from prithvi.models.config import ModelConfig
 
@@ -88,7 +86,7 @@ def _write(folder: Path, model: Segmenter | PrithviMAE, texts: Callable[[str], d
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     with atomic_folder(folder) as work:
         save_file(state, work / WEIGHTS, metadata={"format": "pt"})
-        for name, text in texts(sha256(work / WEIGHTS)).items():
+        for name, text in texts(sha256_once(work / WEIGHTS)).items():
             (work / name).write_text(text.rstrip("\n") + "\n", encoding="utf-8")
         for file in work.iterdir():
             file.chmod(0o644)  # safetensors' writer keeps others from reading
@@ -139,7 +137,7 @@ def open_folder(folder: str | Path) -> Predictor:
         window, head, options = plain["window"], plain["head"]["name"], plain["head"]["options"]
         if not isinstance(window, int) or not 1 <= window <= 10_000:
             raise ConfigError("window must be 1 to 10,000 pixels.")
-        check_size(config, weights)
+        checkpoint.check_size(config, weights)
         model = Segmenter(config, 1 if quantity is not None else len(classes), head, options)
         fitted = Predictor.fine_tuned(
             model, Contract.from_dict(plain["contract"]), window=window, head=head, head_options=options,
@@ -152,7 +150,7 @@ def open_folder(folder: str | Path) -> Predictor:
     if wrong:
         raise CheckpointError(f"{weights} does not fit its config.json: {', '.join(wrong[:5])}.")
     model.load_state_dict(state)
-    fitted.sha256 = sha256(weights)
+    fitted.sha256 = sha256_once(weights)
     model.eval()
     return fitted
 

@@ -16,7 +16,7 @@ import torch
 
 from prithvi.contract import Contract
 from prithvi.errors import ModelError
-from prithvi.modelio.predictor import ClassEntry, Predictor
+from prithvi.modelio.predictor import Predictor
 from prithvi.models import PrithviMAE, Segmenter
 
 MLM = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
@@ -24,7 +24,6 @@ CLASSIFICATION = "https://stac-extensions.github.io/classification/v1.1.0/schema
 _TASKS = {"segmentation": "semantic-segmentation", "classification": "scene-classification", "regression": "regression"}
 _IMAGE = ["batch", "channel", "time", "height", "width"]
 _NUMBER = r"0|[1-9][0-9]*"
-_SAFETENSORS = "application/octet-stream; application=safetensors"
 
 
 def fitted_item(fitted: Predictor) -> dict[str, Any]:
@@ -61,19 +60,6 @@ def pretrained_item(model: PrithviMAE, sha256: str, training: Mapping[str, Any])
     }
     name, hyper = config.architecture, {"mask_ratio": config.mask_ratio}
     return _item(model, model.contract, sha256, training, name, "Masked Autoencoder", config.img_size, output, hyper)
-
-
-def class_objects(classes: Sequence[ClassEntry]) -> list[dict[str, Any]]:
-    """Classes as the classification extension writes them; `name` is an identifier, `description` the class's name."""
-    return [
-        {
-            "value": entry.value,
-            "name": re.sub(r"[^0-9A-Za-z_-]+", "_", entry.name),
-            "description": entry.name,
-            **({"color_hint": entry.color} if entry.color else {}),
-        }
-        for entry in classes
-    ]
 
 
 def _item(
@@ -176,7 +162,7 @@ def _output(fitted: Predictor) -> dict[str, Any]:
         "tasks": [_TASKS[fitted.task]],
         "description": f"Scores; divided by {fitted.temperature:g}, their softmax is the confidence.",
         "result": _array(dims, [len(fitted.classes)] if pooled else [len(fitted.classes), side, side]),
-        "classification:classes": class_objects(fitted.classes),
+        "classification:classes": [entry.to_stac() for entry in fitted.classes],
         "post_processing_function": {"format": "numpy", "expression": "numpy.argmax(x, axis=1)"},
     }
 

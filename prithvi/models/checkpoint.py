@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from prithvi.bands import check_names
-from prithvi.errors import CheckpointError
+from prithvi.errors import CheckpointError, ConfigError
+from prithvi.models.config import ModelConfig
 from prithvi.models.encoder import PrithviEncoder
 from prithvi.models.mae import PrithviMAE
 
@@ -102,6 +103,21 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = tensors[key]
     state = {str(key): value for key, value in tensors.items() if isinstance(value, Tensor)}
     return _published_names(state, path), dict(hyper)
+
+
+def check_size(config: ModelConfig, weights: Path) -> None:
+    """Refuses a shape that is far larger than its weights file, before memory is asked for it.
+
+    Raises:
+        ConfigError: it is.
+
+    """
+    held = weights.stat().st_size if weights.is_file() else 0
+    if config.at_least > max(held, 100_000_000):
+        raise ConfigError(
+            f"the configuration beside {weights} asks for {config.at_least:.2g} numbers, and the file holds {held:,} "
+            "bytes: it is damaged, or not meant to be opened."
+        )
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
