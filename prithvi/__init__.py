@@ -35,21 +35,19 @@ _PLACES = {
     "open_scene": "prithvi.scenes",
 }
 
-_MODULES = ("plot",)
-
 __all__ = ["Contract", "PrithviError", "embed", "fill", "load", "map", "map_scene", "open_scene", "plot"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f"prithvi.{name}")
+    if name == "plot":
+        return importlib.import_module("prithvi.plot")
     if name not in _PLACES:
         raise AttributeError(f"module 'prithvi' has no attribute {name!r}")
     return getattr(importlib.import_module(_PLACES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_PLACES, *_MODULES})
+    return sorted({*globals(), *__all__})
 
 
 _install_old_names()

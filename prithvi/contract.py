@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prithvi.bands import check_names
-from prithvi.errors import BandError, ConfigError, nearest
+from prithvi.errors import BandError, ConfigError, nearest, one_of
 
 IGNORE = -1
 """Label of pixels that are excluded from losses and metrics."""
@@ -156,12 +156,8 @@ class Contract:
         """
         known = {field.name for field in dataclasses.fields(cls)}
         for key in plain:
-            if key not in known:
-                raise ConfigError(f"the contract has no field {key!r}: {nearest(key, known)}")
+            one_of(key, known, "the contract has no field")
         missing = {"bands", "mean", "std"} - set(plain)
         if missing:
             raise ConfigError(f"the contract lacks {', '.join(sorted(missing))}.")
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()
-        }
-        return cls(**values)
+        return cls(**plain)
