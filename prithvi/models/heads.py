@@ -66,19 +66,12 @@ def build_head(name: str, embed_dim: int, num_frames: int, patch: int, num_outpu
         raise ModelError(f"head {name!r}: {error}.") from error
 
 
-def takes_detail(name: str) -> bool:
-    """Whether a head gets the pixels of each patch in addition to its tokens."""
-    return bool(getattr(HEADS.get(name), "detail", False))
+def has_trait(name: str, trait: str) -> bool:
+    """Whether a head has `detail` or `pixels` (see above), or is `concurrent`.
 
-
-def takes_pixels(name: str) -> bool:
-    """Whether a head works on images directly, without an encoder."""
-    return bool(getattr(HEADS.get(name), "pixels", False))
-
-
-def is_concurrent(name: str) -> bool:
-    """Whether a head is stateless between calls, so that several threads may call it at once."""
-    return bool(getattr(HEADS.get(name), "concurrent", False))
+    A concurrent head is stateless between calls, so that several threads may call it at once.
+    """
+    return bool(getattr(HEADS.get(name), trait, False))
 
 
 def tokens_to_grid(tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
