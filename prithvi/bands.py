@@ -111,10 +111,6 @@ _SAYS_NOTHING = (
 """Words that may accompany a band name without changing its meaning: product, level, tile, pixel size, year."""
 
 
-def _pattern(words: str) -> str:
-    return words.replace(" ", _BETWEEN)
-
-
 # One pattern for all parts of a name, tried at each position in this order: a wavelength or a range with a unit; a bare
 # number that may be a wavelength (but not a year); a band id; a position ("Band 5", or a leading number); the names
 # above; words to ignore. A part must not touch other letters or digits.
@@ -124,7 +120,7 @@ _PART = re.compile(
     r"|(?P<bare>(?!(?:19|20)\d\d(?!\d))\d{3,4}(?:\.\d+)?|[0-2]\.\d+)"
     r"|(?:(?:sr|toa|boa)[\s_-]*)?b[\s_-]?0*(?P<id>\d{1,2})(?P<letter>a?)|sr[\s_-]*band[\s_-]*0*(?P<sr>\d{1,2})"
     r"|(?:band|layer|lyr|channel)[\s_.-]*0*(?P<place>\d{1,3})(?P<ofplace>a?)|^0*(?P<first>\d{1,2})(?P<offirst>a?)"
-    + "".join(f"|(?P<n{i}>{_pattern(words)})" for i, (words, _) in enumerate(_NAMES))
+    + "".join(f"|(?P<n{i}>{words})" for i, (words, _) in enumerate(_NAMES)).replace(" ", _BETWEEN)
     + rf"|(?P<nothing>{_SAYS_NOTHING}))(?![a-z0-9]|\.\d|\s*(?:{_UNITS})(?![a-z]))"
 )
 

@@ -88,3 +88,8 @@ def one_of(
     if value not in options:
         raise error(f"{sentence} {value!r}: {nearest(value, options)}")
     return value
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of another library's message, short enough for one of ours, or its class."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160].rstrip(".")

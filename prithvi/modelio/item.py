@@ -24,6 +24,7 @@ CLASSIFICATION = "https://stac-extensions.github.io/classification/v1.1.0/schema
 _TASKS = {"segmentation": "semantic-segmentation", "classification": "scene-classification", "regression": "regression"}
 _IMAGE = ["batch", "channel", "time", "height", "width"]
 _NUMBER = r"0|[1-9][0-9]*"
+_SAFETENSORS = "application/octet-stream; application=safetensors"
 
 
 def fitted_item(fitted: Predictor) -> dict[str, Any]:
@@ -107,9 +108,7 @@ def _item(
         "links": [],
         "assets": {
             "weights": {
-                **_asset(
-                    "model.safetensors", "Weights (safetensors)", "application/octet-stream; application=safetensors"
-                ),
+                **_asset("model.safetensors", "Weights (safetensors)", _SAFETENSORS),
                 "roles": ["mlm:model", "mlm:weights"],
                 "bands": bands,
                 "mlm:artifact_type": "safetensors.torch.save_file",

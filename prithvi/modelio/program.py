@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prithvi.errors import CheckpointError, ConfigError, ModelError, OutputError, PrithviError
+from prithvi.errors import CheckpointError, ConfigError, ModelError, OutputError, PrithviError, first_line
 from prithvi.files import atomic_file, sha256_once
 from prithvi.modelio.predictor import Predictor
 from prithvi.modelio.requirements import PROGRAM_FORMAT, RECORD, SUFFIX, read_record
@@ -118,7 +118,7 @@ def export(model: Predictor, path: str | Path) -> Path:
         try:
             torch.export.save(program, str(written), extra_files={RECORD: json.dumps(record, indent=2)})
         except RuntimeError as error:  # torch's writer, on a full disk
-            raise OutputError(f"{path} cannot be written ({_first_line(error)}).") from error
+            raise OutputError(f"{path} cannot be written ({first_line(error)}).") from error
         written.chmod(0o644)
     _remember(path)
     return path
@@ -140,7 +140,7 @@ def _traced(model: Predictor, what: str) -> Any:
     except PrithviError:
         raise
     except Exception as error:  # a model can fail to be traced in any way
-        raise ModelError(f"torch {torch.__version__} cannot export {what}: {_first_line(error)}.") from error
+        raise ModelError(f"torch {torch.__version__} cannot export {what}: {first_line(error)}.") from error
     for graph_module in program.graph_module.modules():
         if isinstance(graph_module, torch.fx.GraphModule):
             _thin(graph_module)
@@ -187,7 +187,7 @@ def open_program(path: str | Path, trust: bool = False) -> Predictor:
     except Exception as error:  # each version of torch has its own ways to fail on another's files
         raise CheckpointError(
             f"{path} was written by torch {str(record.get('torch'))[:60]}, and torch {torch.__version__} cannot open "
-            f"it ({_first_line(error)}): export the model again with this torch, or fetch the file again."
+            f"it ({first_line(error)}): export the model again with this torch, or fetch the file again."
         ) from error
     try:
         predictor = Predictor.from_facts(graph, record.get("facts"))
@@ -253,10 +253,6 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         log.setLevel(level)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160].rstrip(".")
 
 
 def _remember(path: Path) -> None:

@@ -31,6 +31,7 @@ _SHAPE = ("embed_dim", "depth", "num_heads", "mlp_ratio", "patch_size", "coords_
 _PYRAMID = re.compile(r"head\.(?:decoder|neck\.\d+)\.(fpn[1-4]\..+)")
 """The pyramid's weights: up to TerraTorch 1.2.11 in UperNetDecoder (`scale_modules`) or in a neck, since 1.2.12 in a
 neck alone. A file may say the one and hold the other, for published ones were written anew."""
+_NEEDED = ("neck", "decoder", "head")
 _OF_TRAINING = ("pretrained", "ckpt_path", "pretrained_bands", "new_bands", "drop_path", "padding", "in_chans")
 
 
@@ -187,27 +188,21 @@ def _layers(necks: list[dict[str, Any]], given: list[int]) -> dict[str, Any]:
 def _load(path: Path, model: Segmenter, state: State) -> LoadReport:
     """Every weight of encoder, neck, decoder and head, or an error; auxiliary heads served the training alone."""
     prefix = "other.model." if any(key.startswith("other.model.") for key in state) else "other."
-    report, loaded = LoadReport(str(path)), {}
+    report, found = LoadReport(str(path)), {}
     own = model.state_dict()
     named = {key: key if key.startswith("encoder.") else f"head.{key.removeprefix(prefix)}" for key in state}
-    free = {found[1]: name for name in own.keys() - set(named.values()) if (found := _PYRAMID.fullmatch(name))}
+    free = {match[1]: name for name in own.keys() - set(named.values()) if (match := _PYRAMID.fullmatch(name))}
     for key, value in state.items():
-        name = named[key]
-        part = name.split(".")[1]
-        if name not in own and (found := _PYRAMID.fullmatch(name)):
-            name = free.pop(found[1], name)
-        if name not in own:
-            needed = name.startswith("encoder.") or (key.startswith(prefix) and part in ("neck", "decoder", "head"))
-            (report.left_over if needed else report.unused).append(key)
-        elif own[name].shape != value.shape:
-            report.wrong_shape.append(f"{name} {tuple(value.shape)} for {tuple(own[name].shape)}")
+        name, part = named[key], named[key].split(".")[1]
+        if name not in own and (match := _PYRAMID.fullmatch(name)) and match[1] in free:
+            name = free.pop(match[1])
+            report.mapped.append(name)
+        if name in own or name.startswith("encoder.") or (key.startswith(prefix) and part in _NEEDED):
+            found[name if name in own else key] = value
         else:
-            loaded[name] = value
-            (report.matched if name == named[key] else report.mapped).append(name)
-    report.missing = [
-        name for name in own if name not in loaded and not any(e.startswith(f"{name} ") for e in report.wrong_shape)
-    ]
+            report.unused.append(key)
+    report.compare(own, found)
     if not report.complete:
         raise CheckpointError(f"{path} does not fit the model it says it is, and nothing was loaded: {report}.")
-    model.load_state_dict(loaded)
+    model.load_state_dict(found)
     return report

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from prithvi.bands import check_names
 from prithvi.contract import Contract
 from prithvi.errors import BandError, CheckpointError, ConfigError, MissingExtraError
+from prithvi.files import read_yaml, table
 from prithvi.process import settings_kept
 
 
@@ -155,8 +154,8 @@ def find_run(path: Path, config: str | Path | None) -> Run:
 
     """
     file = Path(config) if config is not None else _beside(path)
-    told = _read(file) if file is not None else {}
-    return Run(file, *_section(told, "model"), *_section(told, "data"))
+    told = read_yaml(file) if file is not None else {}
+    return Run(file, *_section(file, told, "model"), *_section(file, told, "data"))
 
 
 def _beside(path: Path) -> Path | None:
@@ -174,28 +173,14 @@ def _beside(path: Path) -> Path | None:
 
 def _is_of_a_run(file: Path) -> bool:
     with contextlib.suppress(ConfigError):
-        return {"model", "data"} <= set(_read(file)) and not file.stem.endswith("_deploy")
+        return {"model", "data"} <= set(read_yaml(file)) and not file.stem.endswith("_deploy")
     return False
 
 
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        plain = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{file} cannot be read ({error.strerror}).") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} is not YAML that can be read ({str(error).splitlines()[0]}).") from error
-    if not isinstance(plain, dict):
-        raise ConfigError(f"{file} holds a {type(plain).__name__}, not a configuration.")
-    return plain
-
-
-def _section(told: Mapping[str, Any], name: str) -> tuple[str, dict[str, Any]]:
+def _section(file: Path | None, told: Mapping[str, Any], name: str) -> tuple[str, dict[str, Any]]:
     """The class of a part of the configuration, without its module, and its options."""
-    part = told.get(name)
-    part = part if isinstance(part, Mapping) else {}
-    options = part.get("init_args")
-    return class_name(part.get("class_path")), dict(options) if isinstance(options, Mapping) else {}
+    part = table(f"{file}: {name}", told.get(name))
+    return class_name(part.get("class_path")), table(f"{file}: {name}.init_args", part.get("init_args"))
 
 
 def class_name(path: Any) -> str:

@@ -37,16 +37,9 @@ def _position_code(dim: int, grid: tuple[int, int, int]) -> Tensor:
     x = _sine_code(dim // 16 * 6, np.arange(columns))
     y = _sine_code(dim // 16 * 6, np.arange(rows))
     t = _sine_code(dim // 16 * 4, np.arange(frames))
-    code = np.concatenate(
-        [
-            np.tile(x, (frames * rows, 1)),
-            np.tile(np.repeat(y, columns, axis=0), (frames, 1)),
-            np.repeat(t, rows * columns, axis=0),
-        ],
-        axis=1,
-    )
-    code = np.concatenate([np.zeros((1, dim)), code])
-    return torch.from_numpy(code).float().unsqueeze(0)
+    across, down = np.tile(x, (frames * rows, 1)), np.tile(np.repeat(y, columns, axis=0), (frames, 1))
+    code = np.concatenate([across, down, np.repeat(t, rows * columns, axis=0)], axis=1)
+    return torch.from_numpy(np.concatenate([np.zeros((1, dim)), code])).float().unsqueeze(0)
 
 
 def position_code_at(built: Tensor, built_grid: tuple[int, int, int], grid: tuple[int, int, int]) -> Tensor:

@@ -13,6 +13,7 @@ from torchmetrics import Metric
 from prithvi.contract import Contract
 from prithvi.errors import ConfigError, one_of
 from prithvi.modelio import contract_of
+from prithvi.models import Standardise
 from prithvi.tasks.optimizer import fine_tuning
 
 
@@ -20,16 +21,31 @@ class MeasuredTask(L.LightningModule):
     """A task that validates and tests alike, and sums up the figures of each part at its end.
 
     A task sets the attributes below, and says in `_evaluate` what a batch adds to the metric of its part.
+
+    Args:
+        contract: of the data, as `Contract.to_dict` writes it.
+        statistics: see `contract_for`, as `init` and `model`.
+        init: weights that the task starts from.
+        model: name of the model.
+
+    Raises:
+        ConfigError: there is no contract, or no such statistics.
+
     """
 
     metrics: nn.ModuleDict
     """`val_` and `test_`, a metric each."""
     coordinates: bool
     """Whether the model is given dates and places."""
-    lr: float
-    weight_decay: float
-    warmup: float
-    layer_decay: float
+    schedule: dict[str, float]
+    """Peak rate and the other options of `prithvi.tasks.optimizer.fine_tuning`."""
+
+    def __init__(self, contract: dict[str, Any] | None, statistics: str, init: str | None, model: str) -> None:
+        super().__init__()
+        if contract is None:
+            raise ConfigError(f"{type(self).__name__} needs contract=: bands and statistics of its input.")
+        self.contract = contract_for(contract, statistics, init, model)
+        self.standardise = Standardise(self.contract)
 
     def metric(self, part: str) -> Metric:
         """The metric of a part (`val` or `test`)."""
@@ -72,8 +88,7 @@ class MeasuredTask(L.LightningModule):
         self._log_figures("test")
 
     def configure_optimizers(self) -> Any:
-        steps = int(self.trainer.estimated_stepping_batches)
-        return fine_tuning(self, steps, self.lr, self.weight_decay, self.warmup, self.layer_decay)
+        return fine_tuning(self, int(self.trainer.estimated_stepping_batches), **self.schedule)
 
 
 def contract_for(contract: dict[str, Any], statistics: str, init: str | None, model: str) -> Contract:

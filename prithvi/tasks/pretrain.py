@@ -199,10 +199,8 @@ class PretrainTask(L.LightningModule):
         generator = torch.Generator().manual_seed(self.seed + 7 * batch_idx)
         images, counts, known, masking, coordinates = self.prepare(batch, generator)
         error = self.mae.hidden_error(images, masking, counts, *coordinates, known, self.absolute)
-        several = dataloader_idx > 0
-        self.log(
-            "val/loss", error.loss, prog_bar=True, batch_size=len(images), sync_dist=True, add_dataloader_idx=several
-        )
+        several, size = dataloader_idx > 0, len(images)
+        self.log("val/loss", error.loss, prog_bar=True, batch_size=size, sync_dist=True, add_dataloader_idx=several)
 
     def prepare(
         self,
