@@ -17,6 +17,7 @@ from prithvi.modelio import terratorch_checkpoint
 from prithvi.modelio.folder import open_folder
 from prithvi.modelio.predictor import Predictor
 from prithvi.modelio.requirements import SUFFIX, WEIGHTS, Trusted, is_fine_tuned
+from prithvi.modelio.terratorch_config import Given
 from prithvi.models import PrithviEncoder, PrithviMAE, checkpoint
 from prithvi.models.config import ModelConfig
 from prithvi.models.zoo import VARIANTS, Variant, variant
@@ -80,7 +81,8 @@ def load(
     if path.is_file() and architecture is None and (path.suffix == ".ckpt" or config is not None):
         state, hyper = checkpoint.read(path)
         if config is not None or terratorch_checkpoint.is_fine_tune(hyper):
-            return terratorch_checkpoint.open_fine_tune(path, state, hyper, config, bands, mean, std, scale)
+            given = Given(bands, mean, std, scale)
+            return terratorch_checkpoint.open_fine_tune(path, state, hyper, config, given)
     if config is not None or scale is not None:
         raise ModelError(f"config= and scale= are for checkpoints of TerraTorch's, and {source} is none.")
     found, weights = find(source, architecture, revision)

@@ -12,7 +12,7 @@ import io
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -180,15 +180,19 @@ def open_program(path: str | Path, trust: bool = False) -> Predictor:
             f"{path} was not exported by you on this machine, and torch may run code that such a file holds: if you "
             "trust who made it, open it with --trust (trust=True in Python)."
         )
+    log = logging.getLogger("torch.export")
+    level = log.level
+    log.setLevel(logging.CRITICAL)  # without the traceback that torch prints before it fails
     try:
-        with _quiet():
-            program = torch.export.load(path)
-            graph = program.module()
+        program = torch.export.load(path)
+        graph = program.module()
     except Exception as error:  # each version of torch has its own ways to fail on another's files
         raise CheckpointError(
             f"{path} was written by torch {str(record.get('torch'))[:60]}, and torch {torch.__version__} cannot open "
             f"it ({first_line(error)}): export the model again with this torch, or fetch the file again."
         ) from error
+    finally:
+        log.setLevel(level)
     try:
         predictor = Predictor.from_facts(graph, record.get("facts"))
     except (PrithviError, ValueError, TypeError) as error:
@@ -241,18 +245,6 @@ def largest_difference(model: Predictor, program: Predictor, windows: int = 3, s
         one, other = (found.module.cpu()(images, *coordinates) for found in (model, program))
         difference = (one - other).abs().max()
     return float(difference) if torch.isfinite(difference) else math.inf
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Torch's log without the traceback that it prints before it fails."""
-    log = logging.getLogger("torch.export")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
 
 
 def _remember(path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from prithvi.contract import Contract
 from prithvi.errors import CheckpointError, ConfigError, ModelError, nearest
 from prithvi.files import sha256_once
 from prithvi.modelio.predictor import Predictor, class_entries
-from prithvi.modelio.terratorch_config import Run, class_name, find_run
+from prithvi.modelio.terratorch_config import Given, Run, class_name, find_run
 from prithvi.models import VARIANTS, Segmenter
 from prithvi.models.checkpoint import LoadReport
 from prithvi.models.zoo import configure
@@ -41,14 +41,7 @@ def is_fine_tune(hyper: Mapping[str, Any]) -> bool:
 
 
 def open_fine_tune(
-    path: Path,
-    state: State,
-    hyper: Mapping[str, Any],
-    config: str | Path | None = None,
-    bands: Sequence[str] | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    scale: float | None = None,
+    path: Path, state: State, hyper: Mapping[str, Any], config: str | Path | None, given: Given
 ) -> Predictor:
     """A fine-tuned segmentation model of TerraTorch's with all of its weights, in evaluation mode.
 
@@ -57,10 +50,7 @@ def open_fine_tune(
         state: its tensors, as `prithvi.models.checkpoint.read` names them.
         hyper: its hyper-parameters; where it has none, the YAML says the model.
         config: the YAML it was trained with; default the one beside it, or above its `checkpoints` folder.
-        bands: common names of the bands in the model's order, where the files do not name them.
-        mean: band means, where the YAML does not say them.
-        std: band standard deviations, likewise.
-        scale: reflectance times this is what mean and std are of; 10,000 for `mean=` and `std=` given here.
+        given: what the files do not say.
 
     Raises:
         CheckpointError: a task, factory, backbone, neck or decoder that is not known here, weights that do not fit
@@ -79,7 +69,7 @@ def open_fine_tune(
     for key in ("backbone", "decoder", "num_classes"):
         if isinstance(asked, Mapping) and key in asked and asked[key] != arguments[key]:
             raise ConfigError(f"{run.file} is of another model than {path}: {key} {asked[key]}, not {arguments[key]}.")
-    contract = run.contract(path, arguments.get("backbone_bands"), bands, mean, std, scale)
+    contract = run.contract(path, arguments.get("backbone_bands"), given)
     model, head, options = _model(path, arguments, contract)
     report = _load(path, model, state)
     names = [str(name) for name in hyper.get("class_names") or run.classes(arguments["num_classes"])]

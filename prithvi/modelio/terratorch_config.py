@@ -7,13 +7,25 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from prithvi.bands import check_names
 from prithvi.contract import Contract
 from prithvi.errors import BandError, CheckpointError, ConfigError, MissingExtraError
 from prithvi.files import read_yaml, table
 from prithvi.process import settings_kept
+
+
+class Given(NamedTuple):
+    """What a user says of the input of a checkpoint whose files do not say it."""
+
+    bands: Sequence[str] | None = None
+    """Common names of the bands in the model's order."""
+    mean: Sequence[float] | None = None
+    """Band means, and below their standard deviations."""
+    std: Sequence[float] | None = None
+    scale: float | None = None
+    """Reflectance times this is what mean and std are of; 10,000 if they are given without it."""
 
 
 @dataclass(frozen=True)
@@ -73,17 +85,9 @@ class Run:
         """What is known of its data module."""
         return DATA_MODULES.get(self.data, DataModule())
 
-    def contract(
-        self,
-        path: Path,
-        backbone_bands: Any,
-        bands: Sequence[str] | None,
-        mean: Sequence[float] | None,
-        std: Sequence[float] | None,
-        scale: float | None,
-    ) -> Contract:
-        """Bands and statistics as the data module had them, or as they were given; see `open_fine_tune`."""
-        known, options = self.known, self.data_options
+    def contract(self, path: Path, backbone_bands: Any, given: Given) -> Contract:
+        """Bands and statistics as the data module had them, or as they were given."""
+        known, options, (bands, mean, std, scale) = self.known, self.data_options, given
         means, stds = known.statistics()
         named = bands or options.get("output_bands") or options.get("bands") or options.get("dataset_bands")
         try:

@@ -146,10 +146,10 @@ def _layers(
             chosen = tuple(options["indices"])
             options = {"indices": list(range(len(chosen)))}
         if name == "ReshapeTokensToImage":
-            if options.get("effective_time_dim", 1) != num_frames:
+            dates = options.get("effective_time_dim", 1)
+            if dates != num_frames:
                 raise ModelError(
-                    f"neck {name} is set to effective_time_dim {options.get('effective_time_dim', 1)}; this model has "
-                    f"{num_frames} dates."
+                    f"neck {name} is set to effective_time_dim {dates}; this model has {num_frames} dates."
                 )
             if options.get("temporal_inputs") or not options.get("remove_cls_token", True):
                 raise ModelError(f"neck {name}: temporal_inputs and remove_cls_token: false are not supported.")

@@ -235,11 +235,12 @@ class PrithviMAE(nn.Module):
         pred, target = (values.reshape(*values.shape[:2], -1, self.config.in_chans) for values in (pred, target))
         if self.config.norm_pix_loss:
             target = _by_patch(target, weight)
+        pred = pred.to(torch.promote_types(pred.dtype, torch.float32))
         distance = nn.functional.l1_loss if absolute else nn.functional.mse_loss
         if weight is None:
             pixels = torch.tensor(target[..., 0].numel(), device=target.device)
-            return HiddenError(distance(pred.float(), target) * pixels, pixels)
-        error = distance(pred.float(), target, reduction="none").mean(dim=-1)
+            return HiddenError(distance(pred, target) * pixels, pixels)
+        error = distance(pred, target, reduction="none").mean(dim=-1)
         return HiddenError((error * weight).sum(), weight.sum())
 
     def _filled(

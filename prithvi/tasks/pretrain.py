@@ -203,12 +203,7 @@ class PretrainTask(L.LightningModule):
         self.log("val/loss", error.loss, prog_bar=True, batch_size=size, sync_dist=True, add_dataloader_idx=several)
 
     def prepare(
-        self,
-        batch: dict[str, Any],
-        generator: torch.Generator,
-        rank: int = 0,
-        ranks: int = 1,
-        training: bool = False,
+        self, batch: dict[str, Any], generator: torch.Generator, rank: int = 0, ranks: int = 1, training: bool = False
     ) -> tuple[Tensor, Tensor | None, Tensor, Masking, tuple[Tensor, Tensor]]:
         """Standardised crops, pixels that count (B, T, Y, X), valid visible pixels, masking, dates and locations."""
         image, clear, valid = batch["image"], batch["clear"], batch["valid"]
