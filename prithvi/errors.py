@@ -6,7 +6,8 @@ The command line prints the message and exits with status 2. In Python, `Prithvi
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 
 
 class PrithviError(Exception):
@@ -58,6 +59,15 @@ class MissingExtraError(PrithviError, ImportError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} needs packages that are not installed: pip install 'prithvi[{extra}]'.")
+
+
+@contextmanager
+def needs(what: str, extra: str) -> Iterator[None]:
+    """For a block of imports: raises MissingExtraError (`what` needs them) where one of them is not installed."""
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(what, extra) from error
 
 
 def nearest(name: str, options: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from prithvi.bands import check_names
 from prithvi.contract import Contract
-from prithvi.errors import BandError, CheckpointError, ConfigError, MissingExtraError
+from prithvi.errors import BandError, CheckpointError, ConfigError, needs
 from prithvi.files import read_yaml, table
 from prithvi.process import settings_kept
 
@@ -45,11 +45,8 @@ class DataModule:
         """Mean and std of each band, by common name; empty of a data module that is not known here."""
         if not self.module:
             return {}, {}
-        try:
-            with settings_kept():
-                module = importlib.import_module(f"terratorch.datamodules.{self.module}")
-        except ImportError as error:
-            raise MissingExtraError("a fine-tune of TerraTorch's", "terratorch") from error
+        with needs("a fine-tune of TerraTorch's", "terratorch"), settings_kept():
+            module = importlib.import_module(f"terratorch.datamodules.{self.module}")
         means, stds = (
             {check_names([band])[0]: float(value) for band, value in table.items()}
             for table in (module.MEANS, module.STDS)

@@ -14,21 +14,18 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prithvi.errors import MissingExtraError, ModelError, nearest
+from prithvi.errors import ModelError, nearest, needs
 from prithvi.process import settings_kept
 
-try:
-    with settings_kept():
-        from terratorch.models.heads import SegmentationHead
-        from terratorch.models.necks import (
-            LearnedInterpolateToPyramidal,
-            NeckSequential,
-            ReshapeTokensToImage,
-            build_neck_list,
-        )
-        from terratorch.registry import DECODER_REGISTRY, NECK_REGISTRY
-except ImportError as error:
-    raise MissingExtraError("a head of TerraTorch's", "terratorch") from error
+with needs("a head of TerraTorch's", "terratorch"), settings_kept():
+    from terratorch.models.heads import SegmentationHead
+    from terratorch.models.necks import (
+        LearnedInterpolateToPyramidal,
+        NeckSequential,
+        ReshapeTokensToImage,
+        build_neck_list,
+    )
+    from terratorch.registry import DECODER_REGISTRY, NECK_REGISTRY
 
 ON_TOKENS = ("AggregateTokens", "PermuteDims")
 """Necks that work on token sequences, which are not supported: heads get tokens laid out as images."""

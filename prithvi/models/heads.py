@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prithvi.errors import MissingExtraError, ModelError, nearest
+from prithvi.errors import ModelError, nearest, needs
 
 HEADS: dict[str, Callable[..., nn.Module]] = {}
 """Classes (or functions) that build a head, by name."""
@@ -204,10 +204,8 @@ class UNetHead(nn.Module):
         self, embed_dim: int, num_frames: int, patch: int, num_outputs: int, encoder: str = "resnet18"
     ) -> None:
         super().__init__()
-        try:
+        with needs("head: unet", "terratorch"):
             import segmentation_models_pytorch as smp
-        except ImportError as error:
-            raise MissingExtraError("head: unet", "terratorch") from error
         self.net = smp.Unet(encoder, encoder_weights=None, in_channels=embed_dim * num_frames, classes=num_outputs)
 
     def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
