@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from prithvi.errors import ModelError
-from prithvi.models.config import ModelConfig
+from prithvi.models.config import Grid, ModelConfig
 from prithvi.models.masking import take
 
 
@@ -21,7 +21,7 @@ def _sine_code(size: int, positions: np.ndarray) -> np.ndarray:
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def position_code(dim: int, grid: tuple[int, int, int]) -> Tensor:
+def position_code(dim: int, grid: Grid) -> Tensor:
     """(1, 1 + t*y*x, dim) float32 position code of a patch grid (t, y, x); the class token's row of zeros is first.
 
     The code consists of 6/16 for the column, 6/16 for the row and 4/16 for the date, in that order; patches are
@@ -31,7 +31,7 @@ def position_code(dim: int, grid: tuple[int, int, int]) -> Tensor:
 
 
 @lru_cache(maxsize=32)
-def _position_code(dim: int, grid: tuple[int, int, int]) -> Tensor:
+def _position_code(dim: int, grid: Grid) -> Tensor:
     # Computed by numpy in double precision and rounded once at the end, so that the code is the same on every device.
     frames, rows, columns = grid
     x = _sine_code(dim // 16 * 6, np.arange(columns))
@@ -42,7 +42,7 @@ def _position_code(dim: int, grid: tuple[int, int, int]) -> Tensor:
     return torch.from_numpy(np.concatenate([np.zeros((1, dim)), code])).float().unsqueeze(0)
 
 
-def position_code_at(built: Tensor, built_grid: tuple[int, int, int], grid: tuple[int, int, int]) -> Tensor:
+def position_code_at(built: Tensor, built_grid: Grid, grid: Grid) -> Tensor:
     """(1, 1 + t*y*x, dim) position code for `grid`, from the (1, 1 + L, dim) code of `built_grid`.
 
     For a different number of dates the code is recomputed; for a different height or width it is interpolated
@@ -98,8 +98,14 @@ class CoordinateCode(nn.Module):
         return self.scale * torch.cat(parts, dim=-1) * known
 
 
-def coordinate_codes(dim: int, config: ModelConfig) -> tuple[CoordinateCode | None, CoordinateCode | None]:
-    """The date code and the location code of a model; None where it has none."""
+Codes = tuple[CoordinateCode | None, CoordinateCode | None]
+"""The date code and the location code of a model; None where it has none."""
+Coordinates = tuple[Tensor | None, Tensor | None]
+"""(B, T, 2) year and day of year from 0, and (B, 2) latitude and longitude in degrees; None where unknown."""
+
+
+def coordinate_codes(dim: int, config: ModelConfig) -> Codes:
+    """The codes of a model of this width."""
     time, place = (
         CoordinateCode(dim, config.coords_scale_learn) if name in config.coords_encoding else None
         for name in ("time", "location")
@@ -108,12 +114,7 @@ def coordinate_codes(dim: int, config: ModelConfig) -> tuple[CoordinateCode | No
 
 
 def patch_codes(
-    built: Tensor,
-    built_grid: tuple[int, int, int],
-    grid: tuple[int, int, int],
-    index: Tensor,
-    codes: tuple[CoordinateCode | None, CoordinateCode | None],
-    coordinates: tuple[Tensor | None, Tensor | None],
+    built: Tensor, built_grid: Grid, grid: Grid, index: Tensor, codes: Codes, coordinates: Coordinates
 ) -> Tensor:
     """(B, K, D) sum of position, date and location codes of the patches at `index`.
 
@@ -123,8 +124,7 @@ def patch_codes(
         grid: number of patches along (time, y, x).
         index: (B, K) patch numbers.
         codes: see `coordinate_codes`.
-        coordinates: (B, T, 2) year and day of year from 0, and (B, 2) latitude and longitude in degrees; None if
-            unknown.
+        coordinates: dates and locations of the samples.
 
     Raises:
         ModelError: coordinates are not of shape (B, T, 2) and (B, 2).

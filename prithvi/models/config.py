@@ -32,6 +32,9 @@ V2_MEAN = (1087.0, 1342.0, 1433.0, 2734.0, 1958.0, 1363.0)
 V2_STD = (2248.0, 2179.0, 2178.0, 1850.0, 1242.0, 1049.0)
 """Band statistics of the two pretraining datasets, in HLS digital numbers (reflectance x 10,000)."""
 
+Grid = tuple[int, int, int]
+"""Numbers along (time, y, x): of patches in an input, or of pixels in a patch."""
+
 _MOST_BLOCKS = 1000
 """Upper limit of blocks, more than ten times those of any published model, so that no file can exhaust memory."""
 
@@ -46,7 +49,7 @@ class ModelConfig:
     """Rows and columns that the position codes are built for; other sizes interpolate them."""
     num_frames: int = 4
     """Number of dates that the position codes are built for."""
-    patch_size: tuple[int, int, int] = (1, 16, 16)
+    patch_size: Grid = (1, 16, 16)
     """Dates, rows and columns of a patch."""
     in_chans: int = 6
     """Number of input bands."""
@@ -116,7 +119,7 @@ class ModelConfig:
             raise ModelError("blend_fill and norm_pix_loss exclude each other: one predicts pixels, one does not.")
         self.grid(self.num_frames, *self.img_size)
 
-    def grid(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
+    def grid(self, frames: int, height: int, width: int) -> Grid:
         """Number of patches along (time, y, x) of an input of this size.
 
         Raises:

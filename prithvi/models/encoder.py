@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from prithvi.errors import ModelError
-from prithvi.models.codes import coordinate_codes, patch_codes, position_code
-from prithvi.models.config import ModelConfig
+from prithvi.models.codes import Coordinates, coordinate_codes, patch_codes, position_code
+from prithvi.models.config import Grid, ModelConfig
 from prithvi.models.layers import Block, PatchEmbed, init_linear_and_norm, to_patches
 from prithvi.models.masking import Kept, attention_mask, pack, take
 
@@ -47,7 +47,7 @@ class PrithviEncoder(nn.Module):
         nn.init.zeros_(self.patch_embed.proj.bias)  # type: ignore[arg-type]
         nn.init.normal_(self.cls_token, std=0.02)
 
-    def grid_of(self, images: Tensor) -> tuple[int, int, int]:
+    def grid_of(self, images: Tensor) -> Grid:
         """Number of patches along (time, y, x) of a batch of images.
 
         Raises:
@@ -67,13 +67,7 @@ class PrithviEncoder(nn.Module):
             )
         return self.config.grid(*images.shape[2:])
 
-    def _embed(
-        self,
-        patches: Tensor,
-        grid: tuple[int, int, int],
-        index: Tensor,
-        coordinates: tuple[Tensor | None, Tensor | None],
-    ) -> Tensor:
+    def _embed(self, patches: Tensor, grid: Grid, index: Tensor, coordinates: Coordinates) -> Tensor:
         """(B, 1 + K, D) class token and tokens of the (B, K, values) patches at `index`, with their codes."""
         codes = self.temporal_embed_enc, self.location_embed_enc
         x = self.patch_embed(patches) + patch_codes(self.pos_embed, self.grid, grid, index, codes, coordinates)

@@ -69,7 +69,7 @@ class GapFiller(nn.Module):
         if self.touched == "hidden":
             visible = visible & ~pixel_patches(~known, config.patch_size, grid)
         encoded = mae.encoder(filled, temporal_coords, location_coords, visible)
-        tokens = mae.decoder.tokens(encoded, grid, temporal_coords, location_coords)
+        tokens = mae.decoder.tokens(encoded, grid, (temporal_coords, location_coords))
         patches = mae.decoder.patches(tokens, to_patches(filled, config.patch_size, band_last=True))
         predicted = to_images(patches, config.patch_size, grid)
         return torch.where(known.unsqueeze(1), filled, predicted)

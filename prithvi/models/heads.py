@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prithvi.errors import ModelError, nearest, needs
+from prithvi.models.config import Grid
 
 HEADS: dict[str, Callable[..., nn.Module]] = {}
 """Classes (or functions) that build a head, by name."""
@@ -74,7 +75,7 @@ def has_trait(name: str, trait: str) -> bool:
     return bool(getattr(HEADS.get(name), trait, False))
 
 
-def tokens_to_grid(tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
+def tokens_to_grid(tokens: Tensor, grid: Grid) -> Tensor:
     """(B, 1 + t*h*w, D) tokens, class token first, to (B, t*D, h, w) with dates stacked along the channels.
 
     The grid is an argument, not derived as a square root of the token count: images need not be square.

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from prithvi.contract import Contract
 from prithvi.errors import ModelError
-from prithvi.models.codes import coordinate_codes, patch_codes, position_code
-from prithvi.models.config import ModelConfig
+from prithvi.models.codes import Coordinates, coordinate_codes, patch_codes, position_code
+from prithvi.models.config import Grid, ModelConfig
 from prithvi.models.encoder import Encoded, PrithviEncoder
 from prithvi.models.interpolation import fill
 from prithvi.models.layers import Block, init_linear_and_norm, to_images, to_patches
@@ -71,14 +71,7 @@ class MAEDecoder(nn.Module):
             nn.init.zeros_(self.decoder_gate.weight)
             nn.init.constant_(self.decoder_gate.bias, -3.0)
 
-    def tokens(
-        self,
-        encoded: Encoded,
-        grid: tuple[int, int, int],
-        temporal_coords: Tensor | None = None,
-        location_coords: Tensor | None = None,
-        hidden: Kept | None = None,
-    ) -> Tensor:
+    def tokens(self, encoded: Encoded, grid: Grid, coordinates: Coordinates, hidden: Kept | None = None) -> Tensor:
         """Decoded tokens after the final norm: (B, L, D) of all patches of `grid`, or (B, H, D) of `hidden` alone.
 
         Both are equal. Attention does not depend on the order of tokens, so those of `hidden` are not put in place,
@@ -89,7 +82,6 @@ class MAEDecoder(nn.Module):
 
         def codes(index: Tensor) -> Tensor:
             modules = self.temporal_embed_dec, self.location_embed_dec
-            coordinates = temporal_coords, location_coords
             return patch_codes(self.decoder_pos_embed, self.grid, grid, index, modules, coordinates)
 
         if hidden is None:
@@ -178,8 +170,8 @@ class PrithviMAE(nn.Module):
         elif visible.device != images.device:
             raise ModelError(f"visible is on {visible.device} and the images on {images.device}.")
         encoded = self.encoder(images, temporal_coords, location_coords, visible, count)
-        tokens = self.decoder.tokens(encoded, grid, temporal_coords, location_coords)
-        filled = self._filled(images, visible, grid, temporal_coords, known) if self.config.blend_fill else None
+        tokens = self.decoder.tokens(encoded, grid, (temporal_coords, location_coords))
+        filled = self._filled(images, visible, temporal_coords, known) if self.config.blend_fill else None
         pred = self.decoder.patches(tokens, filled)
         mask = ~visible
         weight = mask.unsqueeze(-1).expand(-1, -1, math.prod(self.config.patch_size))
@@ -214,11 +206,11 @@ class PrithviMAE(nn.Module):
         """
         grid, hidden = self.encoder.grid_of(images), masking.hidden
         encoded = self.encoder(images, temporal_coords, location_coords, masking.visible)
-        tokens = self.decoder.tokens(encoded, grid, temporal_coords, location_coords, hidden)
+        tokens = self.decoder.tokens(encoded, grid, (temporal_coords, location_coords), hidden)
         filled = None
         if self.config.blend_fill:
             visible = flags(masking.visible, math.prod(grid))
-            filled = take(self._filled(images, visible, grid, temporal_coords, known), hidden.index)
+            filled = take(self._filled(images, visible, temporal_coords, known), hidden.index)
         target = take(to_patches(images, self.config.patch_size, band_last=True), hidden.index)
         # A pixel counts if the caller says so and its patch is not padding. Without either condition, all pixels count
         # and the faster mean reduction gives the same result.
@@ -243,17 +235,10 @@ class PrithviMAE(nn.Module):
         error = distance(pred, target, reduction="none").mean(dim=-1)
         return HiddenError((error * weight).sum(), weight.sum())
 
-    def _filled(
-        self,
-        images: Tensor,
-        visible: Tensor,
-        grid: tuple[int, int, int],
-        temporal_coords: Tensor | None,
-        known: Tensor | None,
-    ) -> Tensor:
+    def _filled(self, images: Tensor, visible: Tensor, temporal_coords: Tensor | None, known: Tensor | None) -> Tensor:
         """(B, L, values) patches of the image interpolated from the known pixels."""
         if known is None:
-            known = patch_pixels(visible, self.config.patch_size, grid)
+            known = patch_pixels(visible, self.config.patch_size, self.encoder.grid_of(images))
         filled = fill(images, known, temporal_coords)
         return to_patches(filled, self.config.patch_size, band_last=True)
 

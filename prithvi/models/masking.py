@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from prithvi.errors import ModelError
+from prithvi.models.config import Grid
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,7 @@ def _cut(order: Tensor, seen: Tensor, asked: Tensor, most_seen: int, most_asked:
     places = torch.arange(order.shape[1], device=order.device)
     after = (seen + places[:most_asked]).clamp(max=order.shape[1] - 1)
     return Masking(
-        Kept(order[:, :most_seen], places[:most_seen] < seen),
-        Kept(order.gather(1, after), places[:most_asked] < asked),
+        Kept(order[:, :most_seen], places[:most_seen] < seen), Kept(order.gather(1, after), places[:most_asked] < asked)
     )
 
 
@@ -154,7 +154,7 @@ def flags(kept: Kept, patches: int) -> Tensor:
     return none.scatter_(1, kept.index, kept.there)
 
 
-def patch_pixels(patches: Tensor, patch_size: tuple[int, int, int], grid: tuple[int, int, int]) -> Tensor:
+def patch_pixels(patches: Tensor, patch_size: Grid, grid: Grid) -> Tensor:
     """Expands (B, L) values of patches to (B, T, Y, X) values of their pixels."""
     values = patches.view(-1, *grid)
     for axis, size in enumerate(patch_size, start=1):
@@ -162,7 +162,7 @@ def patch_pixels(patches: Tensor, patch_size: tuple[int, int, int], grid: tuple[
     return values
 
 
-def pixel_patches(pixels: Tensor, patch_size: tuple[int, int, int], grid: tuple[int, int, int]) -> Tensor:
+def pixel_patches(pixels: Tensor, patch_size: Grid, grid: Grid) -> Tensor:
     """(B, L) bool, True for patches with at least one True pixel in (B, T, Y, X)."""
     s, p, q = patch_size
     t, h, w = grid
