@@ -141,10 +141,8 @@ def _model(path: Path, arguments: Mapping[str, Any], contract: Contract) -> tupl
     if variant not in VARIANTS:
         raise CheckpointError(f"{path} has the backbone {name!r}: {nearest(variant, VARIANTS)}")
     known = {*_SHAPE, *_OF_TRAINING, "bands", "num_frames", "img_size", "out_indices"}
-    unknown = {
-        **{f"backbone_{key}": value for key, value in shape.items() if key not in known},
-        **{key: value for key, value in rest.items() if key not in ("decoder", "num_classes", "necks", "rescale")},
-    }
+    unknown = {f"backbone_{key}": value for key, value in shape.items() if key not in known}
+    unknown |= {key: value for key, value in rest.items() if key not in ("decoder", "num_classes", "necks", "rescale")}
     for key, value in unknown.items():
         if value not in (None, False):
             raise CheckpointError(f"{path} was made with {key} ({value}), which is not supported here.")

@@ -33,14 +33,9 @@ class InertRecord:
 
 # TerraTorch checkpoints pickle instances of these classes among their hyper-parameters. Mapping the names to inert
 # stand-ins lets torch's weights_only unpickler accept the files without importing TerraTorch.
-_STAND_INS: list[Any] = [
-    (InertRecord, "terratorch.models.model.AuxiliaryHead"),
-    *(
-        (InertName, f"terratorch.datasets.{module}{enum}")
-        for module in ("utils.", "")
-        for enum in ("HLSBands", "OpticalBands", "SARBands")
-    ),
-]
+_ENUMS = ("HLSBands", "OpticalBands", "SARBands")
+_STAND_INS: list[Any] = [(InertName, f"terratorch.datasets.{part}{name}") for part in ("utils.", "") for name in _ENUMS]
+_STAND_INS.append((InertRecord, "terratorch.models.model.AuxiliaryHead"))
 
 
 @dataclass

@@ -233,12 +233,8 @@ class FineTuningTask(MeasuredTask, abc.ABC):
                 f"no pixel of what was run for {part} has a label where its image has data, so that nothing can be "
                 f"measured: name another split (data.{part}_split), or leave out trainer.limit_{part}_batches."
             )
-        if part == "val":
-            self._check_monitored(figures)
-
-    def _check_monitored(self, figures: Mapping[str, Tensor]) -> None:
-        """Checks that monitored metrics are finite, since Lightning ranks NaN as the worst value without an error."""
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+        # Monitored metrics must be finite, since Lightning ranks NaN as the worst value without an error.
+        for callback in self.trainer.callbacks if part == "val" else ():  # type: ignore[attr-defined]
             name = str(getattr(callback, "monitor", None))
             if name in figures and not figures[name].isfinite():
                 raise DatasetError(

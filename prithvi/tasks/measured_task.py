@@ -24,9 +24,9 @@ class MeasuredTask(L.LightningModule):
 
     Args:
         contract: of the data, as `Contract.to_dict` writes it.
-        statistics: see `contract_for`, as `init` and `model`.
-        init: weights that the task starts from.
-        model: name of the model.
+        statistics: `data`, or `init` for those of the weights that the task starts from.
+        init: these weights.
+        model: name of the model, for weights that do not name theirs.
 
     Raises:
         ConfigError: there is no contract, or no such statistics.
@@ -44,7 +44,16 @@ class MeasuredTask(L.LightningModule):
         super().__init__()
         if contract is None:
             raise ConfigError(f"{type(self).__name__} needs contract=: bands and statistics of its input.")
-        self.contract = contract_for(contract, statistics, init, model)
+        self.contract = data = Contract.from_dict(contract)
+        if one_of(statistics, ("data", "init"), "statistics has no") == "init":
+            if init is None:
+                raise ConfigError("statistics are those of init, and there is none: say init, or statistics: data.")
+            self.contract = rescaled(contract_of(init, model), data)
+        elif not data.has_statistics:
+            raise ConfigError(
+                "the data say no mean and standard deviation of their bands: say mean and std in data.folder, or take "
+                "those that the weights were pretrained with (model.statistics: init, with model.init)."
+            )
         self.standardise = Standardise(self.contract)
 
     def metric(self, part: str) -> Metric:
@@ -89,32 +98,6 @@ class MeasuredTask(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         return fine_tuning(self, int(self.trainer.estimated_stepping_batches), **self.schedule)
-
-
-def contract_for(contract: dict[str, Any], statistics: str, init: str | None, model: str) -> Contract:
-    """The contract of a task's input.
-
-    Args:
-        contract: of the data, as `Contract.to_dict` writes it.
-        statistics: `data`, or `init` for those of the weights that the task starts from.
-        init: these weights.
-        model: name of the model, for weights that do not name theirs.
-
-    Raises:
-        ConfigError: there are no such statistics.
-
-    """
-    data = Contract.from_dict(contract)
-    if one_of(statistics, ("data", "init"), "statistics has no") == "init":
-        if init is None:
-            raise ConfigError("statistics are those of init, and there is none: say init, or statistics: data.")
-        return rescaled(contract_of(init, model), data)
-    if not data.has_statistics:
-        raise ConfigError(
-            "the data say no mean and standard deviation of their bands: say mean and std in data.folder, or take "
-            "those that the weights were pretrained with (model.statistics: init, with model.init)."
-        )
-    return data
 
 
 def rescaled(pretrained: Contract, data: Contract) -> Contract:
