@@ -33,7 +33,7 @@ from prithvi.evaluation import PixelTrees
 from prithvi.metrics import SegmentationMetrics
 from prithvi.modelio import contract_of
 from prithvi.tasks import SegmentationTask
-from prithvi.tasks.finetuning import rescaled
+from prithvi.tasks.measured_task import rescaled
 
 sys.path.insert(0, str(Path(__file__).parent))
 from pretraining_imagery import SITE, TEST_DATES, worldcereal_sentinel2

@@ -73,7 +73,8 @@ def commands(verbs: list[str], old: Path, model: Path, folder: Path) -> dict[str
     pretrain = [
         "fit", "-c", str(catalog.parent / "configs" / "pretrain_tiny.yaml"), "--data.stores", f"[{store}]",
         "--data.num_workers", "0", "--data.batch_size", "8", "--trainer.max_steps", "20",
-        "--trainer.callbacks", "[]", "--model.masks", "{random: 1.0}", "--trainer.limit_val_batches", "0", "--trainer.default_root_dir", "OUT",
+        "--trainer.callbacks", "[]", "--model.masks", "{random: 1.0}",
+        "--trainer.limit_val_batches", "0", "--trainer.default_root_dir", "OUT",
         "--trainer.logger.init_args.save_dir", "OUT", "--trainer.enable_progress_bar", "false",
     ]  # fmt: skip
     found = {

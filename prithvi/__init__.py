@@ -24,32 +24,28 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_PLACES = {
-    "Contract": "prithvi.contract",
-    "PrithviError": "prithvi.errors",
-    "embed": "prithvi.mapping",
-    "fill": "prithvi.mapping",
-    "load": "prithvi.modelio",
-    "map": "prithvi.mapping",
-    "map_scene": "prithvi.mapping",
-    "open_scene": "prithvi.scenes",
+_NAMES = {
+    "contract": ("Contract",),
+    "errors": ("PrithviError",),
+    "mapping": ("embed", "fill", "map", "map_scene"),
+    "modelio": ("load",),
+    "scenes": ("open_scene",),
 }
-
-_MODULES = ("plot",)
 
 __all__ = ["Contract", "PrithviError", "embed", "fill", "load", "map", "map_scene", "open_scene", "plot"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f"prithvi.{name}")
-    if name not in _PLACES:
-        raise AttributeError(f"module 'prithvi' has no attribute {name!r}")
-    return getattr(importlib.import_module(_PLACES[name]), name)
+    if name == "plot":
+        return importlib.import_module("prithvi.plot")
+    for module, names in _NAMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"prithvi.{module}"), name)
+    raise AttributeError(f"module 'prithvi' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_PLACES, *_MODULES})
+    return sorted({*globals(), *__all__})
 
 
 _install_old_names()

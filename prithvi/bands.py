@@ -18,66 +18,32 @@ from prithvi.errors import BandError, nearest
 PRITHVI_BANDS = ("blue", "green", "red", "nir_narrow", "swir_1", "swir_2")
 """The six bands of the published models, in the order of their input."""
 
-WAVELENGTHS: Mapping[str, float] = MappingProxyType(
-    {
-        "coastal": 0.443,
-        "blue": 0.482,
-        "green": 0.561,
-        "red": 0.655,
-        "red_edge_1": 0.705,
-        "red_edge_2": 0.740,
-        "red_edge_3": 0.783,
-        "nir_broad": 0.842,
-        "nir_narrow": 0.865,
-        "water_vapour": 0.945,
-        "cirrus": 1.375,
-        "swir_1": 1.609,
-        "swir_2": 2.201,
-        "thermal_1": 10.9,
-        "thermal_2": 12.0,
-        "panchromatic": 0.590,
-    }
+_BANDS: tuple[tuple[str, float, str, str, str], ...] = (
+    # common name, micrometres, and the ids of Sentinel-2, Landsat 8 and 9, and Landsat 4 to 7
+    ("coastal", 0.443, "B01", "B01", ""),
+    ("blue", 0.482, "B02", "B02", "B01"),
+    ("green", 0.561, "B03", "B03", "B02"),
+    ("red", 0.655, "B04", "B04", "B03"),
+    ("red_edge_1", 0.705, "B05", "", ""),
+    ("red_edge_2", 0.740, "B06", "", ""),
+    ("red_edge_3", 0.783, "B07", "", ""),
+    ("nir_broad", 0.842, "B08", "", "B04"),
+    ("nir_narrow", 0.865, "B8A", "B05", ""),
+    ("water_vapour", 0.945, "B09", "", ""),
+    ("cirrus", 1.375, "B10", "B09", ""),
+    ("swir_1", 1.609, "B11", "B06", "B05"),
+    ("swir_2", 2.201, "B12", "B07", "B07"),
+    ("thermal_1", 10.9, "", "B10", "B06"),
+    ("thermal_2", 12.0, "", "B11", ""),
+    ("panchromatic", 0.590, "", "B08", "B08"),
 )
+
+WAVELENGTHS: Mapping[str, float] = MappingProxyType({name: centre for name, centre, *_ in _BANDS})
 """Centre wavelength of each band in micrometres, by common name."""
 
-_SENTINEL_2 = {
-    "B01": "coastal",
-    "B02": "blue",
-    "B03": "green",
-    "B04": "red",
-    "B05": "red_edge_1",
-    "B06": "red_edge_2",
-    "B07": "red_edge_3",
-    "B08": "nir_broad",
-    "B8A": "nir_narrow",
-    "B09": "water_vapour",
-    "B10": "cirrus",
-    "B11": "swir_1",
-    "B12": "swir_2",
-}
-_LANDSAT_8 = {
-    "B01": "coastal",
-    "B02": "blue",
-    "B03": "green",
-    "B04": "red",
-    "B05": "nir_narrow",
-    "B06": "swir_1",
-    "B07": "swir_2",
-    "B08": "panchromatic",
-    "B09": "cirrus",
-    "B10": "thermal_1",
-    "B11": "thermal_2",
-}
-_LANDSAT_457 = {
-    "B01": "blue",
-    "B02": "green",
-    "B03": "red",
-    "B04": "nir_broad",
-    "B05": "swir_1",
-    "B06": "thermal_1",
-    "B07": "swir_2",
-    "B08": "panchromatic",
-}
+_SENTINEL_2 = {sentinel: name for name, _, sentinel, _, _ in _BANDS if sentinel}
+_LANDSAT_8 = dict(sorted((landsat, name) for name, _, _, landsat, _ in _BANDS if landsat))
+_LANDSAT_457 = dict(sorted((landsat, name) for name, _, _, _, landsat in _BANDS if landsat))
 
 PRODUCTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
@@ -145,10 +111,6 @@ _SAYS_NOTHING = (
 """Words that may accompany a band name without changing its meaning: product, level, tile, pixel size, year."""
 
 
-def _pattern(words: str) -> str:
-    return words.replace(" ", _BETWEEN)
-
-
 # One pattern for all parts of a name, tried at each position in this order: a wavelength or a range with a unit; a bare
 # number that may be a wavelength (but not a year); a band id; a position ("Band 5", or a leading number); the names
 # above; words to ignore. A part must not touch other letters or digits.
@@ -158,7 +120,7 @@ _PART = re.compile(
     r"|(?P<bare>(?!(?:19|20)\d\d(?!\d))\d{3,4}(?:\.\d+)?|[0-2]\.\d+)"
     r"|(?:(?:sr|toa|boa)[\s_-]*)?b[\s_-]?0*(?P<id>\d{1,2})(?P<letter>a?)|sr[\s_-]*band[\s_-]*0*(?P<sr>\d{1,2})"
     r"|(?:band|layer|lyr|channel)[\s_.-]*0*(?P<place>\d{1,3})(?P<ofplace>a?)|^0*(?P<first>\d{1,2})(?P<offirst>a?)"
-    + "".join(f"|(?P<n{i}>{_pattern(words)})" for i, (words, _) in enumerate(_NAMES))
+    + "".join(f"|(?P<n{i}>{words})" for i, (words, _) in enumerate(_NAMES)).replace(" ", _BETWEEN)
     + rf"|(?P<nothing>{_SAYS_NOTHING}))(?![a-z0-9]|\.\d|\s*(?:{_UNITS})(?![a-z]))"
 )
 

@@ -7,6 +7,7 @@ digital numbers, and the mean and std of another dataset.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prithvi.bands import check_names
-from prithvi.errors import BandError, ConfigError, nearest
+from prithvi.errors import BandError, ConfigError, nearest, one_of
 
 IGNORE = -1
 """Label of pixels that are excluded from losses and metrics."""
@@ -37,6 +38,16 @@ class Category:
         """The fields as plain JSON values; `label` is left out if it is None."""
         plain = dataclasses.asdict(self)
         return plain if self.label is not None else {key: plain[key] for key in ("value", "name", "color")}
+
+    def to_stac(self) -> dict[str, Any]:
+        """As STAC's classification extension writes it; `name` is an identifier, `description` the class's name."""
+        plain = {
+            "value": self.value,
+            "name": re.sub(r"[^0-9A-Za-z_-]+", "_", self.name),
+            "description": self.name,
+            "color_hint": self.color,
+        }
+        return plain if self.color else {key: value for key, value in plain.items() if key != "color_hint"}
 
 
 @dataclass(frozen=True)
@@ -145,12 +156,8 @@ class Contract:
         """
         known = {field.name for field in dataclasses.fields(cls)}
         for key in plain:
-            if key not in known:
-                raise ConfigError(f"the contract has no field {key!r}: {nearest(key, known)}")
+            one_of(key, known, "the contract has no field")
         missing = {"bands", "mean", "std"} - set(plain)
         if missing:
             raise ConfigError(f"the contract lacks {', '.join(sorted(missing))}.")
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()
-        }
-        return cls(**values)
+        return cls(**plain)

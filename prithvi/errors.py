@@ -6,7 +6,8 @@ The command line prints the message and exits with status 2. In Python, `Prithvi
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 
 
 class PrithviError(Exception):
@@ -60,6 +61,15 @@ class MissingExtraError(PrithviError, ImportError):
         super().__init__(f"{what} needs packages that are not installed: pip install 'prithvi[{extra}]'.")
 
 
+@contextmanager
+def needs(what: str, extra: str) -> Iterator[None]:
+    """For a block of imports: raises MissingExtraError (`what` needs them) where one of them is not installed."""
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(what, extra) from error
+
+
 def nearest(name: str, options: Iterable[str]) -> str:
     """The end of an error message: the options most similar to `name`, or all options if none is similar."""
     known = sorted(options)
@@ -88,3 +98,8 @@ def one_of(
     if value not in options:
         raise error(f"{sentence} {value!r}: {nearest(value, options)}")
     return value
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of another library's message, short enough for one of ours, or its class."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160].rstrip(".")

@@ -1,17 +1,40 @@
-"""Atomic writing of files and folders, and hashes of files."""
+"""Atomic writing of files and folders, hashes of files, and tables in files of JSON and YAML.
+
+JSON has no numbers for NaN and the infinities, so these become null.
+"""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import json
+import math
 import os
-import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from prithvi.errors import OutputError, PrithviError
+from prithvi.errors import ConfigError, OutputError, PrithviError
+
+
+@contextmanager
+def _work_folder(path: Path) -> Iterator[Path]:
+    """A hidden folder beside `path`, since renaming is atomic only within a file system; it goes when the block ends.
+
+    Raises:
+        OutputError: the block raised an error of the system.
+
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent, ignore_cleanup_errors=True) as work:
+            yield Path(work)
+    except PrithviError:
+        raise
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror or error}).") from error
 
 
 @contextmanager
@@ -19,23 +42,16 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path to write to, which becomes `path` when the block ends without an error.
 
     Until then, an older file stays unchanged. The temporary file has the same name, since many writers choose a format
-    by the suffix, in a hidden folder beside `path`, since renaming is atomic only within a file system.
+    by the suffix.
 
     Raises:
         OutputError: the file cannot be written.
 
     """
     path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent, ignore_cleanup_errors=True) as work:
-            written = Path(work) / path.name
-            yield written
-            os.replace(written, path)
-    except PrithviError:
-        raise
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror or error}).") from error
+    with _work_folder(path) as work:
+        yield work / path.name
+        os.replace(work / path.name, path)
 
 
 @contextmanager
@@ -49,14 +65,11 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
     """
     path = Path(path)
-    work = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # os.replace cannot overwrite a folder that is not empty, so an old one first moves into the work folder.
-        work = Path(tempfile.mkdtemp(prefix=f".{path.stem}-", dir=path.parent))
+    with _work_folder(path) as work:
         written, old = work / "new", work / "old"
         written.mkdir()
         yield written
+        # os.replace cannot overwrite a folder that is not empty, so an old one first moves into the work folder.
         if path.exists():
             os.replace(path, old)
         try:
@@ -65,13 +78,6 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             if old.exists():
                 os.replace(old, path)
             raise
-    except PrithviError:
-        raise
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror or error}).") from error
-    finally:
-        if work is not None:
-            shutil.rmtree(work, ignore_errors=True)
 
 
 def write_text(path: str | Path, text: str, sync: bool = False) -> Path:
@@ -130,3 +136,71 @@ def refuse_overwrite(outputs: Iterable[str | Path], inputs: Iterable[str | Path]
     for path in map(Path, outputs):
         if path.resolve() in read:
             raise OutputError(f"{path} is one of the inputs: choose another name or folder.")
+
+
+def dumps(plain: Any, indent: int | None = None) -> str:
+    """Serialises plain values as JSON, with null for numbers that are not finite."""
+    return json.dumps(finite(plain), indent=indent, allow_nan=False)
+
+
+def finite(plain: Any) -> Any:
+    """Plain values with None for numbers that are not finite."""
+    if isinstance(plain, float):
+        return plain if math.isfinite(plain) else None
+    if isinstance(plain, Mapping):
+        return {key: finite(value) for key, value in plain.items()}
+    if isinstance(plain, (list, tuple)):
+        return [finite(value) for value in plain]
+    return plain
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON file that contains an object.
+
+    Raises:
+        ConfigError: the file is missing, is not JSON, or contains something else.
+
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path.parent} holds no {path.name}.")
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path} is not JSON ({error}).") from error
+    if not isinstance(plain, dict):
+        raise ConfigError(f"{path} holds a {type(plain).__name__}, not a table.")
+    return plain
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML file that holds a table of settings; an empty file holds none.
+
+    Raises:
+        ConfigError: it cannot be read or holds something else.
+
+    """
+    import yaml
+
+    try:
+        plain = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read ({error}).") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" (line {mark.line + 1})" if mark else ""
+        raise ConfigError(f"{path} is not YAML{line}: {getattr(error, 'problem', error)}.") from error
+    return table(str(path), plain)
+
+
+def table(where: str, part: Any) -> dict[str, Any]:
+    """A table of settings by name, empty where there is none.
+
+    Raises:
+        ConfigError: it is something else.
+
+    """
+    if part is None:
+        return {}
+    if not isinstance(part, dict) or not all(isinstance(key, str) for key in part):
+        raise ConfigError(f"{where} must be a table of settings; it is {part!r}.")
+    return part

@@ -99,45 +99,40 @@ def _one_sentence(
     from huggingface_hub import errors as hf
     from huggingface_hub import get_token
 
+    sentences = {
+        hf.LocalEntryNotFoundError: f"{where} is not in the local cache and the hub cannot be reached: connect once, "
+        "or give the path of a folder that holds the file.",
+        hf.GatedRepoError: f"{where} is gated: accept its terms on the hub, then `hf auth login`.",
+        hf.RevisionNotFoundError: f"the hub knows no revision {revision!r} of {repo_id}: leave it out, or see its "
+        "page.",
+        hf.RepositoryNotFoundError: f"the hub has no {repo_id}, or it is private: check the name, or `hf auth login`.",
+        hf.HFValidationError: f"{repo_id!r} is neither a local path nor a hub id (owner/name).",
+        hf.OfflineModeIsEnabled: f"HF_HUB_OFFLINE is set, and {where} cannot be sent: unset it.",
+    }
     try:
         yield
     except HubError:
         raise
-    except hf.EntryNotFoundError as error:
-        if isinstance(error, hf.LocalEntryNotFoundError):
-            raise HubError(
-                f"{where} is not in the local cache and the hub cannot be reached: connect once, or give the path of "
-                "a folder that holds the file."
-            ) from error
-        raise HubError(
-            f"the hub has no {where}{_held(repo_id, revision, repo_type)}: `hf download {repo_id} FILE` fetches "
-            "another one, whose path can be given."
-        ) from error
-    except hf.GatedRepoError as error:
-        raise HubError(f"{where} is gated: accept its terms on the hub, then `hf auth login`.") from error
-    except hf.RevisionNotFoundError as error:
-        raise HubError(
-            f"the hub knows no revision {revision!r} of {repo_id}: leave it out, or see its page."
-        ) from error
-    except hf.RepositoryNotFoundError as error:
-        raise HubError(f"the hub has no {repo_id}, or it is private: check the name, or `hf auth login`.") from error
-    except hf.HFValidationError as error:
-        raise HubError(f"{repo_id!r} is neither a local path nor a hub id (owner/name).") from error
-    except hf.OfflineModeIsEnabled as error:
-        raise HubError(f"HF_HUB_OFFLINE is set, and {where} cannot be sent: unset it.") from error
-    except (hf.HTTPError, OSError) as error:  # type: ignore[attr-defined]  # of the HTTP library that it uses
+    # hf.HTTPError is that of the HTTP library that it uses.
+    except (hf.EntryNotFoundError, hf.HFValidationError, hf.HTTPError, OSError) as error:  # type: ignore[attr-defined]
         status = getattr(getattr(error, "response", None), "status_code", None)
-        if status == 401 and writing and get_token() is None:
-            raise HubError(f"the hub wants a token to write to {repo_id}: `hf auth login`, or set HF_TOKEN.") from error
-        if status in (401, 403):
-            raise HubError(
+        told = next((sentence for kind, sentence in sentences.items() if isinstance(error, kind)), None)
+        if told is None and isinstance(error, hf.EntryNotFoundError):
+            told = (
+                f"the hub has no {where}{_held(repo_id, revision, repo_type)}: `hf download {repo_id} FILE` fetches "
+                "another one, whose path can be given."
+            )
+        elif told is None and status == 401 and writing and get_token() is None:
+            told = f"the hub wants a token to write to {repo_id}: `hf auth login`, or set HF_TOKEN."
+        elif told is None and status in (401, 403):
+            told = (
                 f"the hub's answer for {where} is that the token may not do this ({status}): `hf auth login` with one "
                 f"that may {'write' if writing else 'read'}."
-            ) from error
-        verb = "take" if writing else "serve"
-        raise HubError(
-            f"the hub could not {verb} {where} ({status or type(error).__name__}): try again, or use a local copy."
-        ) from error
+            )
+        elif told is None:
+            verb, cause = "take" if writing else "serve", status or type(error).__name__
+            told = f"the hub could not {verb} {where} ({cause}): try again, or use a local copy."
+        raise HubError(told) from error
 
 
 def _held(repo_id: str, revision: str | None, repo_type: str) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 _BACKENDS = (
     ("mkldnn", "matmul"), ("mkldnn", "conv"), ("mkldnn", "rnn"),
@@ -25,7 +26,8 @@ def settings_kept() -> Iterator[None]:
     import torch
 
     environment = dict(os.environ)
-    apart = {name: value for name in _BACKENDS if (value := _precision(*name)) is not None}
+    found: list[Any] = [getattr(getattr(torch.backends, backend), operation, None) for backend, operation in _BACKENDS]
+    apart = [(part, part.fp32_precision) for part in found if hasattr(part, "fp32_precision")]
     overall = _overall(apart)
     try:
         with warnings.catch_warnings():
@@ -39,30 +41,20 @@ def settings_kept() -> Iterator[None]:
         os.environ.update(environment)
 
 
-def _overall(apart: Mapping[tuple[str, str], str]) -> str:
+def _overall(apart: Sequence[tuple[Any, str]]) -> str:
     """The overall precision. torch raises an error if backends differ from it, so they are unset while it is read."""
     import torch
 
     try:
         return torch.get_float32_matmul_precision()
     except RuntimeError:
-        _set(dict.fromkeys(apart, "none"))
+        _set([(part, "none") for part, _ in apart])
         try:
             return torch.get_float32_matmul_precision()
         finally:
             _set(apart)
 
 
-def _set(values: Mapping[tuple[str, str], str]) -> None:
-    import torch
-
-    for (backend, operation), value in values.items():
-        getattr(getattr(torch.backends, backend), operation).fp32_precision = value
-
-
-def _precision(backend: str, operation: str) -> str | None:
-    """The setting of a backend's operation; None if this version of torch has none."""
-    import torch
-
-    value: str | None = getattr(getattr(getattr(torch.backends, backend), operation, None), "fp32_precision", None)
-    return value
+def _set(values: Sequence[tuple[Any, str]]) -> None:
+    for part, value in values:
+        part.fp32_precision = value

@@ -17,18 +17,15 @@ from lightning.pytorch import Callback
 from torch import Tensor
 
 from prithvi.bands import check_names
-from prithvi.errors import MissingExtraError, ModelError
+from prithvi.errors import ModelError, needs
 from prithvi.modelio.loader import load_weights
 from prithvi.models import VARIANTS, ModelConfig, PrithviEncoder
 from prithvi.models.heads import tokens_to_grid
 from prithvi.models.zoo import configure
 from prithvi.process import settings_kept
 
-try:
-    with settings_kept():
-        from terratorch.registry import TERRATORCH_BACKBONE_REGISTRY
-except ImportError as error:
-    raise MissingExtraError("a backbone for TerraTorch", "terratorch") from error
+with needs("a backbone for TerraTorch", "terratorch"), settings_kept():
+    from terratorch.registry import TERRATORCH_BACKBONE_REGISTRY
 
 PREFIX = "hlsvit_"
 

@@ -408,16 +408,16 @@ def archive(names: list[str]) -> bytes:
 def test_a_dataset_is_fetched_verified_and_unpacked_once(hub: Hub, client: Client, tmp_path: Path) -> None:
     code = """
 import sys
-from prithvi.catalog import fetching
+from prithvi.catalog import stac_catalog
 from prithvi.cli import main
 sum, sys.argv = sys.argv[1], ["prithvi", "data", "get", *sys.argv[2:]]
-plain = fetching.collection
+plain = stac_catalog.collection
 def known(name):  # the true archive's checksum is not that of this test's
     entry = plain(name)
     if sum != "-" and entry.get("prithvi:hub"):
         entry = {**entry, "prithvi:hub": {**entry["prithvi:hub"], "sha256": {"hls_burn_scars.tar.gz": sum}}}
     return entry
-fetching.collection = known
+stac_catalog.collection = known
 main()
 """
     names = ["training/a_merged.tif", "training/a.mask.tif", "validation/b_merged.tif"]

@@ -35,8 +35,7 @@ def area(
     estimate puts that right (Olofsson et al. 2014).
     """
     from prithvi.evaluation.areas import estimate_areas
-    from prithvi.files import atomic_file
-    from prithvi.jsontext import dumps
+    from prithvi.files import atomic_file, dumps
 
     estimate, points = estimate_areas(map_file, reference, column, match)
     if output is not None:

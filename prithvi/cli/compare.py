@@ -33,7 +33,7 @@ def compare(
     from prithvi.errors import ConfigError
     from prithvi.evaluation.compare import read_comparison, read_result, rows_of, write_result
     from prithvi.evaluation.report import write_report
-    from prithvi.jsontext import read_yaml
+    from prithvi.files import read_yaml
 
     path = shipped(config)
     comparison = read_comparison(path)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prithvi.files import write_text
+from prithvi.files import dumps, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +34,6 @@ def demo(
     """Fine-tunes a small model on a real flood, measures it on a part it never saw, and writes the map."""
     from prithvi.cli.progress import Bar
     from prithvi.errors import OutputError
-    from prithvi.jsontext import dumps
     from prithvi.mapping import map_scene, vectorise
     from prithvi.modelio import load, save
     from prithvi.modelio.predictor import Predictor

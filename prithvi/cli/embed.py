@@ -36,8 +36,7 @@ def embed_verb(
     from prithvi.cli.allocator import keep_windows
     from prithvi.cli.progress import Bar
     from prithvi.errors import ModelError
-    from prithvi.modelio.programfile import SUFFIX
-    from prithvi.modelio.requirements import requirements_of
+    from prithvi.modelio.requirements import SUFFIX, requirements_of
 
     if model.endswith(SUFFIX):
         raise ModelError(f"{model} is an exported program, which gives no embeddings: take its model folder.")

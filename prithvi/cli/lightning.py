@@ -24,11 +24,10 @@ from prithvi.cli.settings import check, with_shipped
 from prithvi.data import ChipDataModule, GapDataModule
 from prithvi.errors import ConfigError, PrithviError
 from prithvi.evaluation.baseline_trials import gap_trial, pixel_trial
-from prithvi.files import write_text
-from prithvi.jsontext import dumps
+from prithvi.files import dumps, write_text
 from prithvi.modelio import load, record_of, save, save_pretrained
+from prithvi.modelio.loader import published
 from prithvi.modelio.predictor import LARGEST, Predictor
-from prithvi.modelio.source import published
 from prithvi.models import PrithviMAE
 from prithvi.tasks import GapFillTask, PretrainTask, SegmentationTask
 from prithvi.tasks.finetuning import FineTuningTask

@@ -67,8 +67,7 @@ def map_verb(
     import json
 
     from prithvi.errors import ConfigError
-    from prithvi.modelio.programfile import Trusted
-    from prithvi.modelio.requirements import requirements_of
+    from prithvi.modelio.requirements import Trusted, requirements_of
     from prithvi.scenes import Area
 
     if bbox is not None and aoi is not None:

@@ -42,8 +42,8 @@ def show(
     as_json: Json = False,
 ) -> None:
     """The shape of one model, its parameters and what it expects of its input; of a fine-tuned one what it tells."""
-    from prithvi.jsontext import dumps
-    from prithvi.modelio.source import published
+    from prithvi.files import dumps
+    from prithvi.modelio.loader import published
 
     known = published(name)
     told = "/" in name or Path(name).exists()

@@ -12,7 +12,7 @@ from typing import Any
 
 from prithvi.catalog import config_path
 from prithvi.errors import ConfigError, nearest
-from prithvi.jsontext import read_yaml, table
+from prithvi.files import read_yaml, table
 
 _TOP = (
     "seed_everything",

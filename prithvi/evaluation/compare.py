@@ -26,8 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from prithvi.errors import ConfigError, nearest, one_of
-from prithvi.files import write_text
-from prithvi.jsontext import dumps, read_yaml
+from prithvi.files import dumps, read_yaml, write_text
 
 _KEYS = ("fit", "figure", "smaller", "fractions", "seeds", "options", "methods", "title")
 BASELINES = {"trees": (), "index": ("bands", "positive", "above"), "gaps": ("method",)}

@@ -19,7 +19,7 @@ from prithvi.files import sha256_once
 from prithvi.mapping.inference import device_of
 from prithvi.mapping.methods import GAP_METHODS, Method
 from prithvi.modelio import load, record_of
-from prithvi.modelio.source import on_disk
+from prithvi.modelio.loader import on_disk
 from prithvi.models import GapFiller, PrithviMAE, Standardise
 
 Pixels = npt.NDArray[np.float32]

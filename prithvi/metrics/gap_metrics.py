@@ -70,22 +70,15 @@ class GapMetrics(Metric):
     """
 
     full_state_update = False
-    absolute: Tensor
-    squared: Tensor
-    pixels: Tensor
-    similarity: Tensor
-    compared: Tensor
-    published: Tensor
-    images: Tensor
+    totals: Tensor
 
     def __init__(self, bands: Sequence[str], bins: int = 5) -> None:
         super().__init__()
         self.bands, self.bins = list(bands), bins
-        by_band = torch.zeros(bins, len(self.bands), dtype=torch.float64)
-        for name in ("absolute", "squared", "similarity", "published"):
-            self.add_state(name, by_band.clone(), dist_reduce_fx="sum")
-        for name in ("pixels", "compared", "images"):
-            self.add_state(name, torch.zeros(bins, 1, dtype=torch.float64), dist_reduce_fx="sum")
+        # Sums of |error|, error^2, similarity and published similarity, and of the pixels, compared pixels and images
+        # that they are of.
+        totals = torch.zeros(7, bins, len(self.bands), dtype=torch.float64)
+        self.add_state("totals", totals, dist_reduce_fx="sum")
 
     def update(self, predicted: Tensor, truth: Tensor, hidden: Tensor) -> None:
         """Adds filled images, one per sample and date; images without hidden pixels do not count.
@@ -107,14 +100,11 @@ class GapMetrics(Metric):
         place = (share * self.bins).long().clamp(max=self.bins - 1)
         similarity, counted = ssim_map(predicted, truth, hidden)
         published, _ = ssim_map(predicted, truth, torch.ones_like(hidden))
-        self.absolute.index_add_(0, place, error.sum(dim=(2, 3)))
-        self.squared.index_add_(0, place, (error**2).sum(dim=(2, 3)))
-        self.pixels.index_add_(0, place, hidden.double().sum(dim=(2, 3)))
-        self.similarity.index_add_(0, place, (similarity * counted).sum(dim=(2, 3)))
-        self.compared.index_add_(0, place, counted.double().sum(dim=(2, 3)))
-        if published.numel():
-            self.published.index_add_(0, place, published.mean(dim=(2, 3)))
-            self.images.index_add_(0, place, torch.ones_like(share).unsqueeze(1))
+        whole = float(published.numel() > 0)  # 0 if no window lies inside the images
+        means = published.sum(dim=(2, 3)) / max(1, published[0, 0].numel())
+        sums = [error.sum(dim=(2, 3)), (error**2).sum(dim=(2, 3)), (similarity * counted).sum(dim=(2, 3)), means]
+        counts = [hidden.double().sum(dim=(2, 3)), counted.double().sum(dim=(2, 3)), torch.full_like(means, whole)]
+        self.totals.index_add_(1, place, torch.stack([value.expand_as(means) for value in (*sums, *counts)]))
 
     def compute(self) -> dict[str, Tensor]:
         """`mae`, `rmse`, `ssim` and `ssim_published`, each also per band and per bin of the hidden fraction.
@@ -125,14 +115,15 @@ class GapMetrics(Metric):
         parts = {"": slice(None)} | {
             f"_{100 * place // self.bins}-{100 * (place + 1) // self.bins}%": slice(place, place + 1)
             for place in range(self.bins)
-            if self.pixels[place] > 0
+            if self.totals[4, place, 0] > 0
         }
         for suffix, part in parts.items():
+            absolute, squared, similarity, published, pixels, compared, images = self.totals[:, part].sum(dim=1)
             figures = {
-                "mae": self.absolute[part].sum(dim=0) / self.pixels[part].sum(),
-                "rmse": self.squared[part].sum(dim=0) / self.pixels[part].sum(),
-                "ssim": self.similarity[part].sum(dim=0) / self.compared[part].sum(),
-                "ssim_published": self.published[part].sum(dim=0) / self.images[part].sum(),
+                "mae": absolute / pixels,
+                "rmse": squared / pixels,
+                "ssim": similarity / compared,
+                "ssim_published": published / images,
             }
             for name, by_band in figures.items():
                 root = torch.sqrt if name == "rmse" else torch.nn.Identity()

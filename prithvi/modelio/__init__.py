@@ -11,18 +11,13 @@ if TYPE_CHECKING:
     from prithvi.modelio.predictor import Predictor
     from prithvi.modelio.program import export
 
-_PLACES = {
-    "Predictor": "predictor",
-    "contract_of": "loader",
-    "export": "program",
-    "load": "loader",
-    "load_weights": "loader",
-    "open_folder": "folder",
-    "record_of": "loader",
-    "save": "folder",
-    "save_pretrained": "folder",
+_NAMES = {
+    "folder": ("open_folder", "save", "save_pretrained"),
+    "loader": ("contract_of", "load", "load_weights", "record_of"),
+    "predictor": ("Predictor",),
+    "program": ("export",),
 }
-"""Name to module: imported when it is first used, so that `requirements` does not wait for torch."""
+"""Names by module, which is imported when one is first used, so that `requirements` does not wait for torch."""
 
 __all__ = [
     "Predictor", "contract_of", "export", "load", "load_weights", "open_folder", "record_of", "save", "save_pretrained",
@@ -30,6 +25,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+    for module, names in _NAMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

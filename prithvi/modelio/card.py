@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from prithvi.errors import ConfigError
-from prithvi.jsontext import read_json
+from prithvi.files import read_json
 from prithvi.modelio.predictor import Predictor
 from prithvi.models import PrithviMAE
 from prithvi.models.zoo import VARIANTS
@@ -144,12 +144,12 @@ def read_figures(files: Sequence[Path]) -> dict[str, dict[str, float]]:
         if runs and set(found) != set(runs[0]):
             raise ConfigError(f"{file} holds other figures than {files[0]}: give runs of one experiment.")
         runs.append(found)
-    return {key: _spread([run[key] for run in runs]) for key in (runs[0] if runs else {})}
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-    spread = {"std": statistics.stdev(values)} if len(values) > 1 else {}
-    return {"mean": statistics.fmean(values), **spread, "runs": len(values)}
+    figures = {}
+    for key in runs[0] if runs else {}:
+        values = [run[key] for run in runs]
+        spread = {"std": statistics.stdev(values)} if len(values) > 1 else {}
+        figures[key] = {"mean": statistics.fmean(values), **spread, "runs": len(values)}
+    return figures
 
 
 def _results(figures: Figures) -> str:
@@ -168,17 +168,16 @@ def _results(figures: Figures) -> str:
 
 
 def _limits(fitted: Predictor) -> str:
-    level = {"SR": "surface reflectance", "TOA": "top-of-atmosphere reflectance"}.get(fitted.contract.level or "")
-    told = f"made for {level}" if level else "made for the input above"
-    confidence = (
-        "The confidence was fitted on validation data and says nothing of places that are unlike them."
-        if fitted.temperature != 1
-        else "Its confidence is not calibrated."
+    reflectance = {"SR": "surface reflectance", "TOA": "top-of-atmosphere reflectance"}
+    text = (
+        f"It is made for {reflectance.get(fitted.contract.level or '', 'the input above')}; other sensors, seasons, "
+        "places and resolutions than those of its data were not tried unless the results say so."
     )
-    return (
-        f"It is {told}; other sensors, seasons, places and resolutions than those of its data were not tried unless "
-        f"the results say so. {confidence if fitted.classes else ''}".strip()
-    )
+    if not fitted.classes:
+        return text
+    if fitted.temperature == 1:
+        return f"{text} Its confidence is not calibrated."
+    return f"{text} The confidence was fitted on validation data and says nothing of places that are unlike them."
 
 
 def _record(record: Mapping[str, Any]) -> str:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from prithvi import hub
 from prithvi.errors import CheckpointError, ConfigError, HubError, ModelError, nearest
-from prithvi.jsontext import dumps, read_json
+from prithvi.files import dumps, read_json, sha256_once
 from prithvi.modelio.card import Figures, with_index, with_licence, with_metadata, with_results
-from prithvi.modelio.loader import load
-from prithvi.modelio.source import WEIGHTS, on_disk, published, revised, sha256
+from prithvi.modelio.loader import load, on_disk, published, revised
+from prithvi.modelio.requirements import WEIGHTS
 from prithvi.models.zoo import VARIANTS
 
 
@@ -60,13 +60,15 @@ def push(
         raise HubError(f"{repo_id!r} is no hub id: say owner/name.")
     if dataset and not figures:
         raise ConfigError(f"{dataset!r} has no results: give the figures that were measured on it.")
-    plain, found = read_json(folder / "config.json"), sha256(folder / WEIGHTS)
+    names = ("config.json", WEIGHTS, "item.json", "README.md", "metrics.json")
+    files: dict[str, Path | bytes] = {name: folder / name for name in names if (folder / name).is_file()}
+    if WEIGHTS not in files:
+        raise CheckpointError(f"there is no weights file {folder / WEIGHTS}.")
+    plain, found = read_json(folder / "config.json"), sha256_once(folder / WEIGHTS)
     if plain.get("weights_sha256", found) != found:
         raise CheckpointError(f"{folder}/{WEIGHTS} is not the file that its config.json names: save it anew.")
-    names = ("config.json", WEIGHTS, "item.json")
-    files: dict[str, Path | bytes] = {name: folder / name for name in names if (folder / name).is_file()}
-    card = (folder / "README.md").read_text(encoding="utf-8") if (folder / "README.md").is_file() else ""
-    measured = read_json(folder / "metrics.json") if (folder / "metrics.json").is_file() else {}
+    card = (folder / "README.md").read_text(encoding="utf-8") if "README.md" in files else ""
+    measured = read_json(folder / "metrics.json") if "metrics.json" in files else {}
     if figures:
         measured = {**measured, **figures}
         card = with_results(card, measured)

@@ -17,14 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from prithvi.contract import Contract, Quantity
-from prithvi.errors import CheckpointError, ConfigError, OutputError, PrithviError
-from prithvi.files import atomic_folder
-from prithvi.jsontext import dumps, read_json
+from prithvi.errors import CheckpointError, ConfigError, OutputError, PrithviError, first_line
+from prithvi.files import atomic_folder, dumps, read_json, sha256_once
 from prithvi.modelio.card import figures_of, fitted_card, pretrained_card
 from prithvi.modelio.item import fitted_item, pretrained_item
 from prithvi.modelio.predictor import ClassEntry, Predictor
-from prithvi.modelio.requirements import FORMAT
-from prithvi.modelio.source import WEIGHTS, check_size, sha256
+from prithvi.modelio.requirements import FORMAT, WEIGHTS
 from prithvi.models import PrithviMAE, Segmenter, checkpoint
 from prithvi.models.config import ModelConfig
 
@@ -88,7 +86,7 @@ def _write(folder: Path, model: Segmenter | PrithviMAE, texts: Callable[[str], d
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     with atomic_folder(folder) as work:
         save_file(state, work / WEIGHTS, metadata={"format": "pt"})
-        for name, text in texts(sha256(work / WEIGHTS)).items():
+        for name, text in texts(sha256_once(work / WEIGHTS)).items():
             (work / name).write_text(text.rstrip("\n") + "\n", encoding="utf-8")
         for file in work.iterdir():
             file.chmod(0o644)  # safetensors' writer keeps others from reading
@@ -96,19 +94,15 @@ def _write(folder: Path, model: Segmenter | PrithviMAE, texts: Callable[[str], d
 
 
 def _config(fitted: Predictor) -> dict[str, Any]:
-    config = fitted.model.config
+    config, facts = fitted.model.config, fitted.facts()
+    stated = ("contract", "classes", "quantity", "window", "coordinates", "temperature")
     return {
         "format": FORMAT,
         "task": fitted.task,
         "architecture": config.architecture,
         "pretrained_cfg": _shape(config),
         "head": {"name": fitted.head, "options": fitted.head_options},
-        "contract": fitted.contract.to_dict(),
-        "classes": [entry.to_dict() for entry in fitted.classes],
-        "quantity": fitted.quantity.to_dict() if fitted.quantity is not None else None,
-        "window": fitted.window,
-        "coordinates": fitted.coordinates,
-        "temperature": fitted.temperature,
+        **{key: facts[key] for key in stated},
         "weights_sha256": fitted.sha256,
         "provenance": fitted.provenance,
     }
@@ -139,7 +133,7 @@ def open_folder(folder: str | Path) -> Predictor:
         window, head, options = plain["window"], plain["head"]["name"], plain["head"]["options"]
         if not isinstance(window, int) or not 1 <= window <= 10_000:
             raise ConfigError("window must be 1 to 10,000 pixels.")
-        check_size(config, weights)
+        checkpoint.check_size(config, weights)
         model = Segmenter(config, 1 if quantity is not None else len(classes), head, options)
         fitted = Predictor.fine_tuned(
             model, Contract.from_dict(plain["contract"]), window=window, head=head, head_options=options,
@@ -147,12 +141,12 @@ def open_folder(folder: str | Path) -> Predictor:
             temperature=float(plain.get("temperature", 1.0)), provenance=plain.get("provenance", {}),
             task=plain.get("task", "segmentation"), folder=str(folder),
         )  # fmt: skip
-    state, own = checkpoint.read_safetensors(weights), model.state_dict()
-    wrong = sorted(set(state) ^ set(own)) or [key for key in own if state[key].shape != own[key].shape]
-    if wrong:
-        raise CheckpointError(f"{weights} does not fit its config.json: {', '.join(wrong[:5])}.")
+    state, report = checkpoint.read_safetensors(weights), checkpoint.LoadReport(str(weights))
+    report.compare(model.state_dict(), state)
+    if not report.complete:
+        raise CheckpointError(f"{weights} does not fit its config.json: {report}.")
     model.load_state_dict(state)
-    fitted.sha256 = sha256(weights)
+    fitted.sha256 = sha256_once(weights)
     model.eval()
     return fitted
 
@@ -172,5 +166,4 @@ def _errors_of(folder: Path) -> Iterator[None]:
     except ValueError as error:
         raise ConfigError(f"{file} holds a value that does not fit: {error}.") from error
     except (RuntimeError, MemoryError) as error:
-        first = str(error).partition("\n")[0]
-        raise ConfigError(f"no model can be built after {file}: {first}.") from error
+        raise ConfigError(f"no model can be built after {file}: {first_line(error)}.") from error

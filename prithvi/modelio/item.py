@@ -16,11 +16,12 @@ import torch
 
 from prithvi.contract import Contract
 from prithvi.errors import ModelError
-from prithvi.modelio.predictor import ClassEntry, Predictor
+from prithvi.modelio.predictor import Predictor
 from prithvi.models import PrithviMAE, Segmenter
 
 MLM = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
 CLASSIFICATION = "https://stac-extensions.github.io/classification/v1.1.0/schema.json"
+Json = Mapping[str, Any]
 _TASKS = {"segmentation": "semantic-segmentation", "classification": "scene-classification", "regression": "regression"}
 _IMAGE = ["batch", "channel", "time", "height", "width"]
 _NUMBER = r"0|[1-9][0-9]*"
@@ -37,13 +38,13 @@ def fitted_item(fitted: Predictor) -> dict[str, Any]:
     if fitted.task not in _TASKS:
         raise ModelError(f"a model's STAC item is for {', '.join(_TASKS)}; this model is for {fitted.task}.")
     hyper = {key: getattr(fitted, key) for key in ("head", "window", "coordinates", "temperature")}
-    name, size = f"{fitted.name} {fitted.task}", (fitted.window, fitted.window)
     kind = "Vision Transformer" if fitted.model.encoder is not None else fitted.head
-    known = fitted.contract, fitted.sha256, fitted.provenance
-    return _item(fitted.model, *known, name, kind, size, _output(fitted), hyper)
+    named = {"mlm:name": _name(f"{fitted.name} {fitted.task}"), "mlm:architecture": kind}
+    image = _input(fitted.contract, fitted.frames, (fitted.window, fitted.window))
+    return _item(fitted.model, fitted.provenance, fitted.sha256, named, image, _output(fitted), hyper)
 
 
-def pretrained_item(model: PrithviMAE, sha256: str, training: Mapping[str, Any]) -> dict[str, Any]:
+def pretrained_item(model: PrithviMAE, sha256: str, training: Json) -> dict[str, Any]:
     """The item of a masked autoencoder, as JSON holds it.
 
     Args:
@@ -59,35 +60,15 @@ def pretrained_item(model: PrithviMAE, sha256: str, training: Mapping[str, Any])
         "description": "Patches that were hidden, as the others let expect them; standardised as the input is.",
         "result": _array(_IMAGE, [len(config.bands), config.num_frames, *config.img_size]),
     }
-    name, hyper = config.architecture, {"mask_ratio": config.mask_ratio}
-    return _item(model, model.contract, sha256, training, name, "Masked Autoencoder", config.img_size, output, hyper)
-
-
-def class_objects(classes: Sequence[ClassEntry]) -> list[dict[str, Any]]:
-    """Classes as the classification extension writes them; `name` is an identifier, `description` the class's name."""
-    return [
-        {
-            "value": entry.value,
-            "name": re.sub(r"[^0-9A-Za-z_-]+", "_", entry.name),
-            "description": entry.name,
-            **({"color_hint": entry.color} if entry.color else {}),
-        }
-        for entry in classes
-    ]
+    named = {"mlm:name": _name(config.architecture), "mlm:architecture": "Masked Autoencoder"}
+    image = _input(model.contract, config.num_frames, config.img_size)
+    return _item(model, training, sha256, named, image, output, {"mask_ratio": config.mask_ratio})
 
 
 def _item(
-    model: Segmenter | PrithviMAE,
-    contract: Contract,
-    sha256: str,
-    record: Mapping[str, Any],
-    name: str,
-    architecture: str,
-    size: tuple[int, int],
-    output: dict[str, Any],
-    hyper: dict[str, Any],
+    model: Segmenter | PrithviMAE, record: Json, sha256: str, named: Json, image: Json, output: Json, hyper: Json
 ) -> dict[str, Any]:
-    config, bands = model.config, [{"name": band} for band in contract.bands]
+    config, bands = model.config, [{"name": band} for band in image["bands"]]
     created, data = _day(record.get("date")), record.get("data")
     version = re.match(rf"({_NUMBER})\.({_NUMBER})\.({_NUMBER})", torch.__version__)
     shape = {key: getattr(config, key) for key in ("embed_dim", "depth", "num_heads")}
@@ -103,8 +84,7 @@ def _item(
             "start_datetime": "1900-01-01T00:00:00Z",
             "end_datetime": "9999-12-31T23:59:59Z",
             **({"created": created} if created else {}),
-            "mlm:name": _name(name),
-            "mlm:architecture": architecture,
+            **named,
             "mlm:tasks": output["tasks"],
             "mlm:framework": "PyTorch",
             **({"mlm:framework_version": version[0]} if version else {}),
@@ -112,7 +92,7 @@ def _item(
             "mlm:pretrained": True,  # in MLM's sense: the weights lie beside the item
             **({"mlm:pretrained_source": data} if isinstance(data, str) and data else {}),
             "mlm:accelerator": None,
-            "mlm:input": [_input(contract, config.num_frames, size)],
+            "mlm:input": [image],
             "mlm:output": [output],
             "mlm:hyperparameters": {"patch_size": list(config.patch_size), **shape, **hyper, **run},
             "bands": bands,  # MLM looks for them here, and STAC allows them here where an asset has them too
@@ -121,9 +101,7 @@ def _item(
         "links": [],
         "assets": {
             "weights": {
-                **_asset(
-                    "model.safetensors", "Weights (safetensors)", "application/octet-stream; application=safetensors"
-                ),
+                **_asset("model.safetensors", "Weights (safetensors)", _SAFETENSORS),
                 "roles": ["mlm:model", "mlm:weights"],
                 "bands": bands,
                 "mlm:artifact_type": "safetensors.torch.save_file",
@@ -176,7 +154,7 @@ def _output(fitted: Predictor) -> dict[str, Any]:
         "tasks": [_TASKS[fitted.task]],
         "description": f"Scores; divided by {fitted.temperature:g}, their softmax is the confidence.",
         "result": _array(dims, [len(fitted.classes)] if pooled else [len(fitted.classes), side, side]),
-        "classification:classes": class_objects(fitted.classes),
+        "classification:classes": [entry.to_stac() for entry in fitted.classes],
         "post_processing_function": {"format": "numpy", "expression": "numpy.argmax(x, axis=1)"},
     }
 

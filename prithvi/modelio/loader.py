@@ -1,22 +1,30 @@
-"""`prithvi.load`: a model with weights from any source, and what can be known of one without opening it."""
+"""`prithvi.load`: a model with weights from any source; where it lies, and what is known of it without opening it."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from prithvi import hub
+from prithvi.bands import check_names
 from prithvi.contract import Contract
-from prithvi.errors import ModelError, nearest
-from prithvi.jsontext import read_json
-from prithvi.modelio import programfile, terratorch_checkpoint
+from prithvi.errors import CheckpointError, ConfigError, HubError, ModelError, nearest, one_of
+from prithvi.files import read_json
+from prithvi.modelio import terratorch_checkpoint
 from prithvi.modelio.folder import open_folder
 from prithvi.modelio.predictor import Predictor
-from prithvi.modelio.requirements import is_fine_tuned
-from prithvi.modelio.source import WEIGHTS, check_size, find, on_disk
-from prithvi.models import PrithviEncoder, PrithviMAE, build, checkpoint
+from prithvi.modelio.requirements import SUFFIX, WEIGHTS, Trusted, is_fine_tuned
+from prithvi.modelio.terratorch_config import Given
+from prithvi.models import PrithviEncoder, PrithviMAE, checkpoint
 from prithvi.models.config import ModelConfig
-from prithvi.models.zoo import VARIANTS
+from prithvi.models.zoo import VARIANTS, Variant, variant
+
+SHIPPED = Path(__file__).parents[1] / "weights"
+"""Models that come with the package, each a folder of its name."""
+_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
 
 
 def load(
@@ -63,34 +71,30 @@ def load(
     path = on_disk(source, revision)
     if is_fine_tuned(path):
         return open_folder(path)
-    if path.suffix == programfile.SUFFIX:
+    if path.suffix == SUFFIX:
         from prithvi.modelio.program import open_program
 
         changes = (architecture, revision, num_frames, img_size, bands, mean, std, scale, new_bands or None, config)
         if any(change is not None for change in changes):
             raise ModelError(f"{path} is an exported program, which is opened as it is: leave out all but its name.")
-        return open_program(path, trust or isinstance(source, programfile.Trusted))
+        return open_program(path, trust or isinstance(source, Trusted))
     if path.is_file() and architecture is None and (path.suffix == ".ckpt" or config is not None):
         state, hyper = checkpoint.read(path)
         if config is not None or terratorch_checkpoint.is_fine_tune(hyper):
-            return terratorch_checkpoint.open_fine_tune(path, state, hyper, config, bands, mean, std, scale)
+            given = Given(bands, mean, std, scale)
+            return terratorch_checkpoint.open_fine_tune(path, state, hyper, config, given)
     if config is not None or scale is not None:
         raise ModelError(f"config= and scale= are for checkpoints of TerraTorch's, and {source} is none.")
     found, weights = find(source, architecture, revision)
-    check_size(found, weights)
-    name = found.architecture
-    if name not in VARIANTS:
-        raise ModelError(f"{source} is of the architecture {name!r}: {nearest(name, VARIANTS)}")
-    options = found.to_dict()
-    for key in ("architecture", "bands", "in_chans", "mean", "std", "num_frames", "img_size"):
-        options.pop(key)
+    checkpoint.check_size(found, weights)
+    one_of(found.architecture, VARIANTS, f"{source} is of the architecture", ModelError)
+    names = check_names(bands or found.bands)
     if mean is None or std is None:  # then those of the weights
-        own = found.contract if bands is None else found.contract.select(bands)
+        own = found.contract.select(names)
         mean, std = own.mean, own.std
-    model = build(
-        name, num_frames or found.num_frames, img_size or found.img_size, bands or list(found.bands),
-        mean=tuple(mean), std=tuple(std), **options,
-    )  # fmt: skip
+    changed: dict[str, Any] = {"num_frames": num_frames or found.num_frames, "img_size": img_size or found.img_size}
+    changed |= {"bands": names, "in_chans": len(names), "mean": mean, "std": std}
+    model = PrithviMAE(dataclasses.replace(found, **changed))
     checkpoint.load(model, weights, file_bands=found.bands, new_bands=new_bands)
     return model.eval()
 
@@ -134,3 +138,95 @@ def load_weights(model: PrithviMAE | PrithviEncoder, source: str, new_bands: boo
     else:
         config, weights = find(source, model.config.architecture)
     return checkpoint.load(model, weights, file_bands=config.bands, new_bands=new_bands)
+
+
+def on_disk(source: str | Path, revision: str | None = None) -> Path:
+    """The file or folder of a source (see `prithvi.load`) on this machine, fetched from the hub if it is not here.
+
+    A published variant is one weights file, any other model of the hub a folder in the cache.
+
+    Raises:
+        ModelError: there is no such source, or no weights of that name are published.
+        HubError: it cannot be fetched, or its weights are not those that its config.json names.
+
+    """
+    path = Path(source)
+    if path.exists():
+        return path
+    name, revision = revised(str(source), revision)
+    known = published(name)
+    if known is not None and known.hub_id is None and (SHIPPED / name / "config.json").is_file():
+        return SHIPPED / name
+    if known is not None:
+        if known.hub_id is None or known.filename is None:
+            raise ModelError(
+                f"no weights of {name} are published: prithvi.models.build({name!r}) makes one with random weights."
+            )
+        return hub.fetch(known.hub_id, known.filename, revision)
+    if hub.split_id(name) is None or path.suffix in (*_SUFFIXES, SUFFIX):
+        raise ModelError(f"there is no model, file, folder or hub id {str(source)!r}: {nearest(str(source), VARIANTS)}")
+    config = hub.fetch(name, "config.json", revision)
+    plain, revision = read_json(config), config.parent.name  # the rest of the same commit
+    if "format" not in plain and plain.get("architecture", next(iter(VARIANTS))) not in VARIANTS:
+        raise ModelError(f"{source} is of the architecture {plain['architecture']!r}, which is none of prithvi's.")
+    hub.fetch(name, WEIGHTS, revision, sha256=plain.get("weights_sha256"))
+    for more in ("README.md", "item.json", "metrics.json"):
+        with contextlib.suppress(HubError):  # nothing that works needs them
+            hub.fetch(name, more, revision)
+    return config.parent
+
+
+def find(source: str | Path, architecture: str | None = None, revision: str | None = None) -> tuple[ModelConfig, Path]:
+    """The configuration and the weights file of a source.
+
+    Args:
+        source: see `prithvi.load`.
+        architecture: the model's name, for files that do not say it.
+        revision: branch, tag or commit on the hub.
+
+    Raises:
+        ModelError, CheckpointError, ConfigError, HubError: what was not found or does not say what it is.
+
+    """
+    path = on_disk(source, revision)
+    if path.is_file():
+        known = published(revised(str(source), None)[0])
+        if known is None and architecture is None:
+            raise ModelError(
+                f"{path} holds weights but not their shape: say architecture= (a name of 'prithvi models list')."
+            )
+        return (known or variant(str(architecture))).config, path
+    files = [file for file in sorted(path.iterdir()) if file.suffix in _SUFFIXES]
+    if len(files) != 1:
+        names = ", ".join(file.name for file in files)
+        found = f"several weights files ({names}); name one of them" if files else "no weights file"
+        raise CheckpointError(f"{path} holds {found}.")
+    if architecture is not None and not (path / "config.json").is_file():
+        return variant(architecture).config, files[0]
+    return _published_config(path / "config.json", architecture), files[0]
+
+
+def published(name: str) -> Variant | None:
+    """The variant of that name or hub id."""
+    return VARIANTS.get(name) or next((found for found in VARIANTS.values() if found.hub_id == name), None)
+
+
+def revised(source: str, revision: str | None) -> tuple[str, str | None]:
+    """`NAME@REVISION` as both; a revision that is given beside it must be the same."""
+    name, _, told = source.partition("@")
+    if told and revision not in (None, told):
+        raise ModelError(f"{source} and revision={revision!r} are two revisions: give one.")
+    return name, told or revision
+
+
+def _published_config(path: Path, architecture: str | None) -> ModelConfig:
+    """A config.json over the defaults of the variant it names."""
+    plain = read_json(path)
+    name = architecture or plain.get("architecture")
+    if name is None:
+        raise ModelError(f"{path} does not say its architecture: say architecture= (a name of 'prithvi models list').")
+    try:
+        given = {**plain.get("pretrained_cfg", plain), "architecture": name}
+        return ModelConfig.from_dict({**variant(str(name)).config.to_dict(), **given})
+    except (TypeError, AttributeError, IndexError) as error:
+        raise ConfigError(f"{path} holds a value of another kind than its field: {error}.") from error

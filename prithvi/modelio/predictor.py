@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from prithvi.contract import Category, Contract, Quantity
 from prithvi.errors import ConfigError, ModelError
 from prithvi.models import Segmenter, Standardise
-from prithvi.models.heads import is_concurrent
+from prithvi.models.heads import has_trait
 
 LARGEST = 254
 """The largest class number that a map holds: its pixels are uint8, and 255 is no data."""
@@ -141,8 +141,8 @@ class Predictor:
         config = model.config
         return cls(
             module=Scorer(model, contract), contract=contract, frames=config.num_frames,
-            patch=max(config.patch_size[1:]), name=config.architecture, concurrent=is_concurrent(facts["head"]),
-            **facts,
+            patch=max(config.patch_size[1:]), name=config.architecture,
+            concurrent=has_trait(facts["head"], "concurrent"), **facts,
         )  # fmt: skip
 
     @property

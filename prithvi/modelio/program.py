@@ -6,23 +6,26 @@ prithvi.json  among its extra files: `format`, torch's version and the facts of 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from prithvi.errors import CheckpointError, ConfigError, ModelError, OutputError, PrithviError
-from prithvi.files import atomic_file
-from prithvi.modelio import programfile
+from prithvi.errors import CheckpointError, ConfigError, ModelError, OutputError, PrithviError, first_line
+from prithvi.files import atomic_file, sha256_once
 from prithvi.modelio.predictor import Predictor
+from prithvi.modelio.requirements import PROGRAM_FORMAT, RECORD, SUFFIX, read_record
+
+_exported: set[str] = set()
+"""SHA-256 of the programs that this process has exported."""
 
 
 class Program(nn.Module):
@@ -103,21 +106,21 @@ def export(model: Predictor, path: str | Path) -> Path:
 
     """
     path = Path(path)
-    if path.suffix != programfile.SUFFIX:
-        raise OutputError(f"{path} is no name for a program: torch opens only NAME{programfile.SUFFIX}.")
+    if path.suffix != SUFFIX:
+        raise OutputError(f"{path} is no name for a program: torch opens only NAME{SUFFIX}.")
     model.mappable()
     what = f"the head {model.head!r}" if model.head else f"the model {model.name!r}"
     if isinstance(model.module, Program):
         raise ModelError(f"{what} is an exported program already: copy its file.")
     program = _traced(model, what)
-    record = {"format": programfile.FORMAT, "torch": str(torch.__version__), "facts": model.facts()}
+    record = {"format": PROGRAM_FORMAT, "torch": str(torch.__version__), "facts": model.facts()}
     with atomic_file(path) as written:
         try:
-            torch.export.save(program, str(written), extra_files={programfile.RECORD: json.dumps(record, indent=2)})
+            torch.export.save(program, str(written), extra_files={RECORD: json.dumps(record, indent=2)})
         except RuntimeError as error:  # torch's writer, on a full disk
-            raise OutputError(f"{path} cannot be written ({_first_line(error)}).") from error
+            raise OutputError(f"{path} cannot be written ({first_line(error)}).") from error
         written.chmod(0o644)
-    programfile.remember(path)
+    _remember(path)
     return path
 
 
@@ -130,14 +133,14 @@ def _traced(model: Predictor, what: str) -> Any:
     inputs = [torch.zeros(2, *shape) for shape in _shapes(model)]
     batch = torch.export.Dim("batch", min=1)
     try:
-        with torch.no_grad(), redirect_stderr(io.StringIO()):  # where torch prints the graph of what failed
+        with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):  # where torch prints the graph of what failed
             program = torch.export.export(
                 module, tuple(inputs), dynamic_shapes=tuple({0: batch} for _ in inputs), strict=False
             )
     except PrithviError:
         raise
     except Exception as error:  # a model can fail to be traced in any way
-        raise ModelError(f"torch {torch.__version__} cannot export {what}: {_first_line(error)}.") from error
+        raise ModelError(f"torch {torch.__version__} cannot export {what}: {first_line(error)}.") from error
     for graph_module in program.graph_module.modules():
         if isinstance(graph_module, torch.fx.GraphModule):
             _thin(graph_module)
@@ -171,25 +174,29 @@ def open_program(path: str | Path, trust: bool = False) -> Predictor:
     import torch.export
 
     path = Path(path)
-    record = programfile.read_record(path)
-    if not trust and not programfile.was_exported_here(path):
+    record = read_record(path)
+    if not trust and not _was_exported_here(path):
         raise CheckpointError(
             f"{path} was not exported by you on this machine, and torch may run code that such a file holds: if you "
             "trust who made it, open it with --trust (trust=True in Python)."
         )
+    log = logging.getLogger("torch.export")
+    level = log.level
+    log.setLevel(logging.CRITICAL)  # without the traceback that torch prints before it fails
     try:
-        with _quiet():
-            program = torch.export.load(path)
-            graph = program.module()
+        program = torch.export.load(path)
+        graph = program.module()
     except Exception as error:  # each version of torch has its own ways to fail on another's files
         raise CheckpointError(
             f"{path} was written by torch {str(record.get('torch'))[:60]}, and torch {torch.__version__} cannot open "
-            f"it ({_first_line(error)}): export the model again with this torch, or fetch the file again."
+            f"it ({first_line(error)}): export the model again with this torch, or fetch the file again."
         ) from error
+    finally:
+        log.setLevel(level)
     try:
         predictor = Predictor.from_facts(graph, record.get("facts"))
     except (PrithviError, ValueError, TypeError) as error:
-        raise ConfigError(f"{path} ({programfile.RECORD}): {error}") from error
+        raise ConfigError(f"{path} ({RECORD}): {error}") from error
     _check_fits(program, predictor, path)
     predictor.module = Program(graph.requires_grad_(False), _shapes(predictor))
     return predictor
@@ -205,7 +212,7 @@ def _check_fits(program: Any, model: Predictor, path: Path) -> None:
     if found != wanted:
         said = [", ".join(" x ".join(map(str, shape)) for shape in shapes) for shapes in (found, wanted)]
         raise ConfigError(
-            f"{path} holds a program from and to {said[0]}, and its {programfile.RECORD} speaks of {said[1]}: export "
+            f"{path} holds a program from and to {said[0]}, and its {RECORD} speaks of {said[1]}: export "
             "the model again."
         )
 
@@ -240,17 +247,26 @@ def largest_difference(model: Predictor, program: Predictor, windows: int = 3, s
     return float(difference) if torch.isfinite(difference) else math.inf
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Torch's log without the traceback that it prints before it fails."""
-    log = logging.getLogger("torch.export")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
+def _remember(path: Path) -> None:
+    """Keeps the SHA-256 of a program that was exported here, in this process and, where it can, in a cache."""
+    digest = sha256_once(path)
+    _exported.add(digest)
+    with contextlib.suppress(OSError, ValueError):
+        (_cache() / digest).touch()
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160].rstrip(".")
+def _was_exported_here(path: Path) -> bool:
+    """Whether a program is one that this user exported on this machine."""
+    digest = sha256_once(path)
+    if digest in _exported:
+        return True
+    with contextlib.suppress(OSError, ValueError):
+        return (_cache() / digest).is_file()
+    return False
+
+
+def _cache() -> Path:
+    """Folder of empty files, each named by the hash of an exported program, in huggingface_hub's cache of assets."""
+    from huggingface_hub import cached_assets_path, constants
+
+    return cached_assets_path("prithvi", "exported", assets_dir=constants.HF_ASSETS_CACHE)

@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
+import json
+import os
+import struct
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from prithvi import hub
 from prithvi.contract import Contract
-from prithvi.errors import HubError, PrithviError, SceneError
-from prithvi.jsontext import read_json
-from prithvi.modelio import programfile
+from prithvi.errors import CheckpointError, ConfigError, HubError, PrithviError, SceneError
+from prithvi.files import read_json
 
 if TYPE_CHECKING:
     import xarray as xr
 
+    from prithvi.modelio.predictor import Predictor
+
 FORMAT = "prithvi-model/1"
 """Version of the layout of a fine-tuned model's folder."""
+WEIGHTS = "model.safetensors"
+"""Name of the weights in a model's folder."""
+PROGRAM_FORMAT = "prithvi-program/1"
+SUFFIX = ".pt2"
+RECORD = "prithvi.json"
+"""Name of this package's record among a program's extra files."""
+
+_RECORD_BYTES = 64_000_000
+"""At most; that of a model with a hundred classes has some ten thousand."""
+_MEMBERS = 100_000
+"""Files in the archive at most; the largest Prithvi has some two thousand."""
 
 
-class Sized(Protocol):
-    """What a scene's size is compared with."""
+class Trusted(str):
+    """Path of a program whose maker the user trusts (`--trust`); it travels to other processes as it is."""
 
-    @property
-    def patch(self) -> int:
-        """The smallest side of a scene, in pixels."""
-
-    @property
-    def frames(self) -> int:
-        """Number of dates."""
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
@@ -42,7 +52,7 @@ class Requirements:
     """The smallest side, in pixels."""
 
 
-def check_size(model: Sized, scene: xr.DataArray) -> None:
+def check_size(model: Requirements | Predictor, scene: xr.DataArray) -> None:
     """Whether a scene is large enough for a model and has as many dates as it takes.
 
     Raises:
@@ -56,10 +66,8 @@ def check_size(model: Sized, scene: xr.DataArray) -> None:
             f"({model.patch} x {model.patch})."
         )
     if sizes["time"] != model.frames:
-        raise SceneError(
-            f"{where} has {sizes['time']} {'date' if sizes['time'] == 1 else 'dates'}, and the model wants "
-            f"{model.frames}."
-        )
+        dates = "date" if sizes["time"] == 1 else "dates"
+        raise SceneError(f"{where} has {sizes['time']} {dates}, and the model wants {model.frames}.")
 
 
 def requirements_of(source: str) -> Requirements | None:
@@ -72,11 +80,9 @@ def requirements_of(source: str) -> Requirements | None:
 
     """
     try:
-        if source.endswith(programfile.SUFFIX):
-            facts = programfile.read_record(Path(source))["facts"]
+        if source.endswith(SUFFIX):
+            facts = read_record(Path(source))["facts"]
             return Requirements(Contract.from_dict(facts["contract"]), int(facts["frames"]), int(facts["patch"]))
-        if not Path(source).is_dir() and hub.split_id(source) is None:
-            return None
         plain = config_of(source)
         if plain.get("format") != FORMAT:
             return None
@@ -96,8 +102,9 @@ def config_of(source: str) -> dict[str, Any]:
         ConfigError, HubError: there is none.
 
     """
-    folder, known = Path(source), hub.split_id(source)
-    if not folder.exists() and known is not None:
+    folder = Path(source)
+    known = hub.split_id(source) if "/" in source and not folder.exists() else None
+    if known is not None:
         folder = hub.fetch(known[0], "config.json", known[1]).parent
     return read_json(folder / "config.json")
 
@@ -105,3 +112,49 @@ def config_of(source: str) -> dict[str, Any]:
 def is_fine_tuned(folder: Path) -> bool:
     """Whether a folder is one that `prithvi.modelio.save` wrote."""
     return (folder / "config.json").is_file() and read_json(folder / "config.json").get("format") == FORMAT
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The record in a program: `format`, `torch` and `facts` (see `Predictor.facts`).
+
+    The archive's sizes are checked first. Its files are stored and not compressed and do not overlap, so that opening
+    it takes no more memory than it has bytes; and they have the check sums beside them, which torch does not compare.
+
+    Raises:
+        CheckpointError: not there, not a program of this package's, damaged, or sizes that no program has.
+        ConfigError: the record is damaged or of another version.
+
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            names = {entry.filename for entry in entries}
+            stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+            if not stored or len(names) < len(entries) or len(entries) > _MEMBERS:
+                raise CheckpointError(f"{path} holds compressed, repeated or too many files, as no program does.")
+            if sum(entry.file_size for entry in entries) > os.path.getsize(path):
+                raise CheckpointError(f"{path} holds files that overlap, as no program does.")
+            # NAME/extra/ is torch 2.7 and later, extra_files/ torch 2.6.
+            ends = (f"/extra/{RECORD}", f"extra_files/{RECORD}")
+            records = [entry for entry in entries if entry.filename.endswith(ends)]
+            if len(records) != 1 or records[0].file_size > _RECORD_BYTES:
+                raise CheckpointError(f"{path} has no {RECORD}: it is not a program that 'prithvi export' wrote.")
+            damaged = archive.testzip()
+            if damaged is not None:
+                raise CheckpointError(f"{path} is damaged ({damaged}): fetch it again.")
+            text = archive.read(records[0])
+    except CheckpointError:
+        raise
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}).") from error
+    # What zipfile raises of bytes that are no archive: by name, or as its own parts stumble over them.
+    except (zipfile.BadZipFile, OSError, ValueError, EOFError, struct.error, RuntimeError) as error:
+        raise CheckpointError(f"{path} is no program file, or was cut short ({error}): fetch it again.") from error
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} has a damaged {RECORD}: export the model again.") from error
+    found = record.get("format") if isinstance(record, dict) else None
+    if found != PROGRAM_FORMAT:
+        raise ConfigError(f"{path} has the format {found!r}; this version reads {PROGRAM_FORMAT!r}.")
+    return dict(record)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from prithvi.contract import Contract
 from prithvi.errors import CheckpointError, ConfigError, ModelError, nearest
 from prithvi.files import sha256_once
 from prithvi.modelio.predictor import Predictor, class_entries
-from prithvi.modelio.terratorch_config import Run, class_name, find_run
+from prithvi.modelio.terratorch_config import Given, Run, class_name, find_run
 from prithvi.models import VARIANTS, Segmenter
 from prithvi.models.checkpoint import LoadReport
 from prithvi.models.zoo import configure
@@ -31,6 +31,7 @@ _SHAPE = ("embed_dim", "depth", "num_heads", "mlp_ratio", "patch_size", "coords_
 _PYRAMID = re.compile(r"head\.(?:decoder|neck\.\d+)\.(fpn[1-4]\..+)")
 """The pyramid's weights: up to TerraTorch 1.2.11 in UperNetDecoder (`scale_modules`) or in a neck, since 1.2.12 in a
 neck alone. A file may say the one and hold the other, for published ones were written anew."""
+_NEEDED = ("neck", "decoder", "head")
 _OF_TRAINING = ("pretrained", "ckpt_path", "pretrained_bands", "new_bands", "drop_path", "padding", "in_chans")
 
 
@@ -40,14 +41,7 @@ def is_fine_tune(hyper: Mapping[str, Any]) -> bool:
 
 
 def open_fine_tune(
-    path: Path,
-    state: State,
-    hyper: Mapping[str, Any],
-    config: str | Path | None = None,
-    bands: Sequence[str] | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    scale: float | None = None,
+    path: Path, state: State, hyper: Mapping[str, Any], config: str | Path | None, given: Given
 ) -> Predictor:
     """A fine-tuned segmentation model of TerraTorch's with all of its weights, in evaluation mode.
 
@@ -56,10 +50,7 @@ def open_fine_tune(
         state: its tensors, as `prithvi.models.checkpoint.read` names them.
         hyper: its hyper-parameters; where it has none, the YAML says the model.
         config: the YAML it was trained with; default the one beside it, or above its `checkpoints` folder.
-        bands: common names of the bands in the model's order, where the files do not name them.
-        mean: band means, where the YAML does not say them.
-        std: band standard deviations, likewise.
-        scale: reflectance times this is what mean and std are of; 10,000 for `mean=` and `std=` given here.
+        given: what the files do not say.
 
     Raises:
         CheckpointError: a task, factory, backbone, neck or decoder that is not known here, weights that do not fit
@@ -78,7 +69,7 @@ def open_fine_tune(
     for key in ("backbone", "decoder", "num_classes"):
         if isinstance(asked, Mapping) and key in asked and asked[key] != arguments[key]:
             raise ConfigError(f"{run.file} is of another model than {path}: {key} {asked[key]}, not {arguments[key]}.")
-    contract = run.contract(path, arguments.get("backbone_bands"), bands, mean, std, scale)
+    contract = run.contract(path, arguments.get("backbone_bands"), given)
     model, head, options = _model(path, arguments, contract)
     report = _load(path, model, state)
     names = [str(name) for name in hyper.get("class_names") or run.classes(arguments["num_classes"])]
@@ -150,10 +141,8 @@ def _model(path: Path, arguments: Mapping[str, Any], contract: Contract) -> tupl
     if variant not in VARIANTS:
         raise CheckpointError(f"{path} has the backbone {name!r}: {nearest(variant, VARIANTS)}")
     known = {*_SHAPE, *_OF_TRAINING, "bands", "num_frames", "img_size", "out_indices"}
-    unknown = {
-        **{f"backbone_{key}": value for key, value in shape.items() if key not in known},
-        **{key: value for key, value in rest.items() if key not in ("decoder", "num_classes", "necks", "rescale")},
-    }
+    unknown = {f"backbone_{key}": value for key, value in shape.items() if key not in known}
+    unknown |= {key: value for key, value in rest.items() if key not in ("decoder", "num_classes", "necks", "rescale")}
     for key, value in unknown.items():
         if value not in (None, False):
             raise CheckpointError(f"{path} was made with {key} ({value}), which is not supported here.")
@@ -187,27 +176,21 @@ def _layers(necks: list[dict[str, Any]], given: list[int]) -> dict[str, Any]:
 def _load(path: Path, model: Segmenter, state: State) -> LoadReport:
     """Every weight of encoder, neck, decoder and head, or an error; auxiliary heads served the training alone."""
     prefix = "other.model." if any(key.startswith("other.model.") for key in state) else "other."
-    report, loaded = LoadReport(str(path)), {}
+    report, found = LoadReport(str(path)), {}
     own = model.state_dict()
     named = {key: key if key.startswith("encoder.") else f"head.{key.removeprefix(prefix)}" for key in state}
-    free = {found[1]: name for name in own.keys() - set(named.values()) if (found := _PYRAMID.fullmatch(name))}
+    free = {match[1]: name for name in own.keys() - set(named.values()) if (match := _PYRAMID.fullmatch(name))}
     for key, value in state.items():
-        name = named[key]
-        part = name.split(".")[1]
-        if name not in own and (found := _PYRAMID.fullmatch(name)):
-            name = free.pop(found[1], name)
-        if name not in own:
-            needed = name.startswith("encoder.") or (key.startswith(prefix) and part in ("neck", "decoder", "head"))
-            (report.left_over if needed else report.unused).append(key)
-        elif own[name].shape != value.shape:
-            report.wrong_shape.append(f"{name} {tuple(value.shape)} for {tuple(own[name].shape)}")
+        name, part = named[key], named[key].split(".")[1]
+        if name not in own and (match := _PYRAMID.fullmatch(name)) and match[1] in free:
+            name = free.pop(match[1])
+            report.mapped.append(name)
+        if name in own or name.startswith("encoder.") or (key.startswith(prefix) and part in _NEEDED):
+            found[name if name in own else key] = value
         else:
-            loaded[name] = value
-            (report.matched if name == named[key] else report.mapped).append(name)
-    report.missing = [
-        name for name in own if name not in loaded and not any(e.startswith(f"{name} ") for e in report.wrong_shape)
-    ]
+            report.unused.append(key)
+    report.compare(own, found)
     if not report.complete:
         raise CheckpointError(f"{path} does not fit the model it says it is, and nothing was loaded: {report}.")
-    model.load_state_dict(loaded)
+    model.load_state_dict(found)
     return report

@@ -7,14 +7,25 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import Any, NamedTuple
 
 from prithvi.bands import check_names
 from prithvi.contract import Contract
-from prithvi.errors import BandError, CheckpointError, ConfigError, MissingExtraError
+from prithvi.errors import BandError, CheckpointError, ConfigError, needs
+from prithvi.files import read_yaml, table
 from prithvi.process import settings_kept
+
+
+class Given(NamedTuple):
+    """What a user says of the input of a checkpoint whose files do not say it."""
+
+    bands: Sequence[str] | None = None
+    """Common names of the bands in the model's order."""
+    mean: Sequence[float] | None = None
+    """Band means, and below their standard deviations."""
+    std: Sequence[float] | None = None
+    scale: float | None = None
+    """Reflectance times this is what mean and std are of; 10,000 if they are given without it."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +45,8 @@ class DataModule:
         """Mean and std of each band, by common name; empty of a data module that is not known here."""
         if not self.module:
             return {}, {}
-        try:
-            with settings_kept():
-                module = importlib.import_module(f"terratorch.datamodules.{self.module}")
-        except ImportError as error:
-            raise MissingExtraError("a fine-tune of TerraTorch's", "terratorch") from error
+        with needs("a fine-tune of TerraTorch's", "terratorch"), settings_kept():
+            module = importlib.import_module(f"terratorch.datamodules.{self.module}")
         means, stds = (
             {check_names([band])[0]: float(value) for band, value in table.items()}
             for table in (module.MEANS, module.STDS)
@@ -74,17 +82,9 @@ class Run:
         """What is known of its data module."""
         return DATA_MODULES.get(self.data, DataModule())
 
-    def contract(
-        self,
-        path: Path,
-        backbone_bands: Any,
-        bands: Sequence[str] | None,
-        mean: Sequence[float] | None,
-        std: Sequence[float] | None,
-        scale: float | None,
-    ) -> Contract:
-        """Bands and statistics as the data module had them, or as they were given; see `open_fine_tune`."""
-        known, options = self.known, self.data_options
+    def contract(self, path: Path, backbone_bands: Any, given: Given) -> Contract:
+        """Bands and statistics as the data module had them, or as they were given."""
+        known, options, (bands, mean, std, scale) = self.known, self.data_options, given
         means, stds = known.statistics()
         named = bands or options.get("output_bands") or options.get("bands") or options.get("dataset_bands")
         try:
@@ -155,8 +155,8 @@ def find_run(path: Path, config: str | Path | None) -> Run:
 
     """
     file = Path(config) if config is not None else _beside(path)
-    told = _read(file) if file is not None else {}
-    return Run(file, *_section(told, "model"), *_section(told, "data"))
+    told = read_yaml(file) if file is not None else {}
+    return Run(file, *_section(file, told, "model"), *_section(file, told, "data"))
 
 
 def _beside(path: Path) -> Path | None:
@@ -174,28 +174,14 @@ def _beside(path: Path) -> Path | None:
 
 def _is_of_a_run(file: Path) -> bool:
     with contextlib.suppress(ConfigError):
-        return {"model", "data"} <= set(_read(file)) and not file.stem.endswith("_deploy")
+        return {"model", "data"} <= set(read_yaml(file)) and not file.stem.endswith("_deploy")
     return False
 
 
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        plain = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{file} cannot be read ({error.strerror}).") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} is not YAML that can be read ({str(error).splitlines()[0]}).") from error
-    if not isinstance(plain, dict):
-        raise ConfigError(f"{file} holds a {type(plain).__name__}, not a configuration.")
-    return plain
-
-
-def _section(told: Mapping[str, Any], name: str) -> tuple[str, dict[str, Any]]:
+def _section(file: Path | None, told: Mapping[str, Any], name: str) -> tuple[str, dict[str, Any]]:
     """The class of a part of the configuration, without its module, and its options."""
-    part = told.get(name)
-    part = part if isinstance(part, Mapping) else {}
-    options = part.get("init_args")
-    return class_name(part.get("class_path")), dict(options) if isinstance(options, Mapping) else {}
+    part = table(f"{file}: {name}", told.get(name))
+    return class_name(part.get("class_path")), table(f"{file}: {name}.init_args", part.get("init_args"))
 
 
 def class_name(path: Any) -> str:

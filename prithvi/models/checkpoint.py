@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from prithvi.bands import check_names
-from prithvi.errors import CheckpointError
+from prithvi.errors import CheckpointError, ConfigError, first_line
+from prithvi.models.config import ModelConfig
 from prithvi.models.encoder import PrithviEncoder
 from prithvi.models.mae import PrithviMAE
 
@@ -32,14 +33,9 @@ class InertRecord:
 
 # TerraTorch checkpoints pickle instances of these classes among their hyper-parameters. Mapping the names to inert
 # stand-ins lets torch's weights_only unpickler accept the files without importing TerraTorch.
-_STAND_INS: list[Any] = [
-    (InertRecord, "terratorch.models.model.AuxiliaryHead"),
-    *(
-        (InertName, f"terratorch.datasets.{module}{enum}")
-        for module in ("utils.", "")
-        for enum in ("HLSBands", "OpticalBands", "SARBands")
-    ),
-]
+_ENUMS = ("HLSBands", "OpticalBands", "SARBands")
+_STAND_INS: list[Any] = [(InertName, f"terratorch.datasets.{part}{name}") for part in ("utils.", "") for name in _ENUMS]
+_STAND_INS.append((InertRecord, "terratorch.models.model.AuxiliaryHead"))
 
 
 @dataclass
@@ -68,6 +64,18 @@ class LoadReport:
     def complete(self) -> bool:
         """Whether no tensor is missing, left over or of the wrong shape."""
         return not (self.left_over or self.missing or self.wrong_shape)
+
+    def compare(self, own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+        """Notes which parameters (`own`) the tensors that were found match, and which are missing or left over."""
+        treated = {entry.partition(" ")[0] for entry in (*self.mapped, *self.recomputed, *self.fresh)}
+        for name, parameter in own.items():
+            if name not in found:
+                self.missing.append(name)
+            elif found[name].shape != parameter.shape:
+                self.wrong_shape.append(f"{name} {tuple(found[name].shape)} for {tuple(parameter.shape)}")
+            elif name not in treated:
+                self.matched.append(name)
+        self.left_over += [name for name in found if name not in own]
 
     def __str__(self) -> str:
         lines = [f"{len(self.matched)} tensors matched"]
@@ -104,6 +112,21 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return _published_names(state, path), dict(hyper)
 
 
+def check_size(config: ModelConfig, weights: Path) -> None:
+    """Refuses a shape that is far larger than its weights file, before memory is asked for it.
+
+    Raises:
+        ConfigError: it is.
+
+    """
+    held = weights.stat().st_size if weights.is_file() else 0
+    if config.at_least > max(held, 100_000_000):
+        raise ConfigError(
+            f"the configuration beside {weights} asks for {config.at_least:.2g} numbers, and the file holds {held:,} "
+            "bytes: it is damaged, or not meant to be opened."
+        )
+
+
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file.
 
@@ -134,22 +157,9 @@ def _read_pickle(path: Path) -> Any:
             f"{path} holds {found.group(1)}, which is code and not weights; it was not run. Ask its author for a "
             "safetensors file or a plain state_dict."
         ) from error
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        KeyError,
-        IndexError,
-        AttributeError,
-        TypeError,
-        struct.error,
-    ) as error:
-        raise CheckpointError(f"{path} is damaged or cut short ({_first_line(error)}): fetch it again.") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]
+    # What torch and its unpickler stumble over in a file that is not whole.
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, struct.error) as error:
+        raise CheckpointError(f"{path} is damaged or cut short ({first_line(error)}): fetch it again.") from error
 
 
 def _published_names(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
@@ -217,36 +227,25 @@ def load(
             f"{path} was trained on {', '.join(known)} and has no weights for {', '.join(fresh)}: leave them out, or "
             "allow new random weights for them (new_bands=True)."
         )
-    report = LoadReport(str(path))
-    report.fresh = fresh
-    loaded: dict[str, Tensor] = {}
+    report = LoadReport(str(path), fresh=fresh)
     for key, own in wanted.items():
         if key not in state:
             if key in _GATE:  # published files have no gate; a newly initialised one leaves interpolation as it is
-                loaded[key] = own
-                report.fresh = [*report.fresh, key]
-            else:
-                report.missing.append(key)
-            continue
-        value = state[key]
-        if known != config.bands and key in _BY_BAND:
-            value = _map_bands(key, value, own, known, config.bands, report)
-        if value.shape == own.shape:
-            loaded[key] = value
-            if not any(entry.startswith(f"{key} ") for entry in report.mapped):
-                report.matched.append(key)
-        elif key.endswith("pos_embed") and value.shape[-1] == own.shape[-1]:
-            loaded[key] = own
+                state[key] = own
+                report.fresh.append(key)
+        elif key in _BY_BAND and known != config.bands:
+            state[key] = _map_bands(key, state[key], own, known, config.bands, report)
+        elif key.endswith("pos_embed") and state[key].shape != own.shape and state[key].shape[-1] == own.shape[-1]:
+            state[key] = own
             report.recomputed.append(key)
-        else:
-            report.wrong_shape.append(f"{key} {tuple(value.shape)} for {tuple(own.shape)}")
-    for key in state:
-        if key not in wanted:
-            unused = (not whole and not key.startswith("encoder.")) or key in _GATE
-            (report.unused if unused else report.left_over).append(key)
+    for key in list(state):
+        if key not in wanted and (key in _GATE or not (whole or key.startswith("encoder."))):
+            report.unused.append(key)
+            del state[key]
+    report.compare(wanted, state)
     if not report.complete:
         raise CheckpointError(f"{path} does not fit {config.architecture}, and nothing was loaded: {report}.")
-    model.load_state_dict(loaded if whole else {key.removeprefix("encoder."): value for key, value in loaded.items()})
+    model.load_state_dict(state if whole else {key.removeprefix("encoder."): value for key, value in state.items()})
     return report
 
 
@@ -268,9 +267,7 @@ def _map_bands(
 ) -> Tensor:
     """`value` with the file's bands in the model's order; new bands keep the model's weights (`own`)."""
     in_embedding = key.startswith("encoder.")
-    if (value.shape[1] if in_embedding else value.shape[0]) % len(known) or (
-        in_embedding and value.shape[1] != len(known)
-    ):
+    if value.shape[1] != len(known) if in_embedding else value.shape[0] % len(known):
         return value  # other bands than stated: the caller reports a wrong shape
     result = own.clone()
     # The embedding (D, band, t, y, x) has its bands in axis 1. Outputs of the decoder run (t, y, x, band), so axis 0

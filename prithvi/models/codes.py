@@ -8,6 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from prithvi.errors import ModelError
+from prithvi.models.config import Grid, ModelConfig
+from prithvi.models.masking import take
+
 
 def _sine_code(size: int, positions: np.ndarray) -> np.ndarray:
     """(N, size) code of N positions: all sines, then all cosines, at geometrically decreasing frequencies."""
@@ -17,7 +21,7 @@ def _sine_code(size: int, positions: np.ndarray) -> np.ndarray:
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def position_code(dim: int, grid: tuple[int, int, int]) -> Tensor:
+def position_code(dim: int, grid: Grid) -> Tensor:
     """(1, 1 + t*y*x, dim) float32 position code of a patch grid (t, y, x); the class token's row of zeros is first.
 
     The code consists of 6/16 for the column, 6/16 for the row and 4/16 for the date, in that order; patches are
@@ -27,25 +31,18 @@ def position_code(dim: int, grid: tuple[int, int, int]) -> Tensor:
 
 
 @lru_cache(maxsize=32)
-def _position_code(dim: int, grid: tuple[int, int, int]) -> Tensor:
+def _position_code(dim: int, grid: Grid) -> Tensor:
     # Computed by numpy in double precision and rounded once at the end, so that the code is the same on every device.
     frames, rows, columns = grid
     x = _sine_code(dim // 16 * 6, np.arange(columns))
     y = _sine_code(dim // 16 * 6, np.arange(rows))
     t = _sine_code(dim // 16 * 4, np.arange(frames))
-    code = np.concatenate(
-        [
-            np.tile(x, (frames * rows, 1)),
-            np.tile(np.repeat(y, columns, axis=0), (frames, 1)),
-            np.repeat(t, rows * columns, axis=0),
-        ],
-        axis=1,
-    )
-    code = np.concatenate([np.zeros((1, dim)), code])
-    return torch.from_numpy(code).float().unsqueeze(0)
+    across, down = np.tile(x, (frames * rows, 1)), np.tile(np.repeat(y, columns, axis=0), (frames, 1))
+    code = np.concatenate([across, down, np.repeat(t, rows * columns, axis=0)], axis=1)
+    return torch.from_numpy(np.concatenate([np.zeros((1, dim)), code])).float().unsqueeze(0)
 
 
-def position_code_at(built: Tensor, built_grid: tuple[int, int, int], grid: tuple[int, int, int]) -> Tensor:
+def position_code_at(built: Tensor, built_grid: Grid, grid: Grid) -> Tensor:
     """(1, 1 + t*y*x, dim) position code for `grid`, from the (1, 1 + L, dim) code of `built_grid`.
 
     For a different number of dates the code is recomputed; for a different height or width it is interpolated
@@ -99,3 +96,57 @@ class CoordinateCode(nn.Module):
             angle = coordinates[..., axis, None] * frequency.to(coordinates.device)
             parts += [torch.sin(angle), torch.cos(angle)]
         return self.scale * torch.cat(parts, dim=-1) * known
+
+
+Codes = tuple[CoordinateCode | None, CoordinateCode | None]
+"""The date code and the location code of a model; None where it has none."""
+Coordinates = tuple[Tensor | None, Tensor | None]
+"""(B, T, 2) year and day of year from 0, and (B, 2) latitude and longitude in degrees; None where unknown."""
+
+
+def coordinate_codes(dim: int, config: ModelConfig) -> Codes:
+    """The codes of a model of this width."""
+    time, place = (
+        CoordinateCode(dim, config.coords_scale_learn) if name in config.coords_encoding else None
+        for name in ("time", "location")
+    )
+    return time, place
+
+
+def patch_codes(
+    built: Tensor, built_grid: Grid, grid: Grid, index: Tensor, codes: Codes, coordinates: Coordinates
+) -> Tensor:
+    """(B, K, D) sum of position, date and location codes of the patches at `index`.
+
+    Args:
+        built: (1, 1 + L, D) position codes of `built_grid`, the class token's row first.
+        built_grid: number of patches along (time, y, x) that `built` is for.
+        grid: number of patches along (time, y, x).
+        index: (B, K) patch numbers.
+        codes: see `coordinate_codes`.
+        coordinates: dates and locations of the samples.
+
+    Raises:
+        ModelError: coordinates are not of shape (B, T, 2) and (B, 2).
+
+    """
+    # Date and location codes are float32 and are added up before the cast to the position code's type. All patches of
+    # a date share its code: the date of patch number i is i // (patches per date).
+    position = take(position_code_at(built, built_grid, grid)[:, 1:], index)
+    (time, place), (dates, places), total = codes, coordinates, None
+    if time is not None and dates is not None:
+        _check("temporal_coords", dates, index, (grid[0], 2), "year and day of year (from 0) of each date")
+        total = take(time(dates), index // (grid[1] * grid[2]))
+    if place is not None and places is not None:
+        _check("location_coords", places, index, (2,), "latitude, longitude")
+        here = place(places).unsqueeze(1)
+        total = here if total is None else total + here
+    return position if total is None else position + total.to(position.dtype)
+
+
+def _check(name: str, coordinates: Tensor, index: Tensor, shape: tuple[int, ...], meaning: str) -> None:
+    if coordinates.shape[1:] != shape:
+        wanted = ", ".join(map(str, ("batch", *shape)))
+        raise ModelError(f"{name} has shape {tuple(coordinates.shape)}; it must be ({wanted}): {meaning}.")
+    if coordinates.shape[0] != index.shape[0]:
+        raise ModelError(f"coordinates of {coordinates.shape[0]} samples for a batch of {index.shape[0]} images.")

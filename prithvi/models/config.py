@@ -10,7 +10,7 @@ from typing import Any
 
 from prithvi.bands import PRITHVI_BANDS, check_names, common_name
 from prithvi.contract import Contract
-from prithvi.errors import ConfigError, ModelError, nearest
+from prithvi.errors import ModelError, one_of
 
 V1_MEAN = (
     775.2290211032589,
@@ -32,6 +32,9 @@ V2_MEAN = (1087.0, 1342.0, 1433.0, 2734.0, 1958.0, 1363.0)
 V2_STD = (2248.0, 2179.0, 2178.0, 1850.0, 1242.0, 1049.0)
 """Band statistics of the two pretraining datasets, in HLS digital numbers (reflectance x 10,000)."""
 
+Grid = tuple[int, int, int]
+"""Numbers along (time, y, x): of patches in an input, or of pixels in a patch."""
+
 _MOST_BLOCKS = 1000
 """Upper limit of blocks, more than ten times those of any published model, so that no file can exhaust memory."""
 
@@ -46,7 +49,7 @@ class ModelConfig:
     """Rows and columns that the position codes are built for; other sizes interpolate them."""
     num_frames: int = 4
     """Number of dates that the position codes are built for."""
-    patch_size: tuple[int, int, int] = (1, 16, 16)
+    patch_size: Grid = (1, 16, 16)
     """Dates, rows and columns of a patch."""
     in_chans: int = 6
     """Number of input bands."""
@@ -95,9 +98,6 @@ class ModelConfig:
             object.__setattr__(self, field, tuple(getattr(self, field) or ()))
         if self.clip is not None:
             object.__setattr__(self, "clip", tuple(self.clip))
-        self._check()
-
-    def _check(self) -> None:
         for field in ("embed_dim", "num_heads", "decoder_embed_dim", "decoder_num_heads"):
             if getattr(self, field) < 1:
                 raise ModelError(f"{field} is {getattr(self, field)}; it must be 1 or more.")
@@ -105,43 +105,37 @@ class ModelConfig:
             if not 0 <= getattr(self, field) <= _MOST_BLOCKS:
                 raise ModelError(f"{field} is {getattr(self, field)}; at most {_MOST_BLOCKS} blocks are built.")
         if self.in_chans != len(self.bands):
-            raise ModelError(
-                f"in_chans is {self.in_chans}, but {len(self.bands)} bands are named: {', '.join(self.bands)}."
-            )
-        for dim, heads, what in (
-            (self.embed_dim, self.num_heads, ""),
-            (self.decoder_embed_dim, self.decoder_num_heads, "decoder_"),
-        ):
+            named = f"{len(self.bands)} bands are named: {', '.join(self.bands)}"
+            raise ModelError(f"in_chans is {self.in_chans}, but {named}.")
+        for what in ("", "decoder_"):
+            dim, heads = getattr(self, f"{what}embed_dim"), getattr(self, f"{what}num_heads")
             if dim % 16 or dim % heads:
                 raise ModelError(f"{what}embed_dim {dim} must divide by 16 (position codes) and by {heads} heads.")
         for name in self.coords_encoding:
-            if name not in ("time", "location"):
-                raise ModelError(f"coords_encoding holds {name!r}: {nearest(name, ('time', 'location'))}")
+            one_of(name, ("time", "location"), "coords_encoding holds", ModelError)
         if "time" in self.coords_encoding and self.patch_size[0] != 1:
             raise ModelError(f"a time code a date needs patches of one date; patch_size is {self.patch_size}.")
         if self.blend_fill and self.norm_pix_loss:
             raise ModelError("blend_fill and norm_pix_loss exclude each other: one predicts pixels, one does not.")
         self.grid(self.num_frames, *self.img_size)
 
-    def grid(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
+    def grid(self, frames: int, height: int, width: int) -> Grid:
         """Number of patches along (time, y, x) of an input of this size.
 
         Raises:
             ModelError: the size is not a multiple of the patch size, or is smaller than one patch.
 
         """
-        size = (frames, height, width)
-        if any(pixels < step for pixels, step in zip(size, self.patch_size, strict=True)):
-            raise ModelError(
-                f"an input of {frames} x {height} x {width} (time, y, x) is smaller than one patch of "
-                f"{' x '.join(map(str, self.patch_size))}."
+        sizes = list(zip((frames, height, width), self.patch_size, strict=True))
+        if any(pixels < step or pixels % step for pixels, step in sizes):
+            what, patch = (
+                f"an input of {frames} x {height} x {width} (time, y, x)",
+                " x ".join(map(str, self.patch_size)),
             )
-        if any(pixels % step for pixels, step in zip(size, self.patch_size, strict=True)):
-            raise ModelError(
-                f"an input of {frames} x {height} x {width} (time, y, x) does not divide into patches of "
-                f"{' x '.join(map(str, self.patch_size))}: pad or crop it to multiples of them."
-            )
-        t, y, x = (pixels // step for pixels, step in zip(size, self.patch_size, strict=True))
+            if any(pixels < step for pixels, step in sizes):
+                raise ModelError(f"{what} is smaller than one patch of {patch}.")
+            raise ModelError(f"{what} does not divide into patches of {patch}: pad or crop it to multiples of them.")
+        t, y, x = (pixels // step for pixels, step in sizes)
         return t, y, x
 
     @property
@@ -182,11 +176,7 @@ class ModelConfig:
         values.pop("num_features", None)
         known = {field.name for field in dataclasses.fields(cls)}
         for key in values:
-            if key not in known:
-                raise ConfigError(f"the model configuration has no field {key!r}: {nearest(key, known)}")
+            one_of(key, known, "the model configuration has no field")
         if "bands" in values and "in_chans" not in values:
             values["in_chans"] = len(values["bands"])
-        fields: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
-        }
-        return cls(**fields)
+        return cls(**values)

@@ -14,21 +14,18 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prithvi.errors import MissingExtraError, ModelError, nearest
+from prithvi.errors import ModelError, nearest, needs
 from prithvi.process import settings_kept
 
-try:
-    with settings_kept():
-        from terratorch.models.heads import SegmentationHead
-        from terratorch.models.necks import (
-            LearnedInterpolateToPyramidal,
-            NeckSequential,
-            ReshapeTokensToImage,
-            build_neck_list,
-        )
-        from terratorch.registry import DECODER_REGISTRY, NECK_REGISTRY
-except ImportError as error:
-    raise MissingExtraError("a head of TerraTorch's", "terratorch") from error
+with needs("a head of TerraTorch's", "terratorch"), settings_kept():
+    from terratorch.models.heads import SegmentationHead
+    from terratorch.models.necks import (
+        LearnedInterpolateToPyramidal,
+        NeckSequential,
+        ReshapeTokensToImage,
+        build_neck_list,
+    )
+    from terratorch.registry import DECODER_REGISTRY, NECK_REGISTRY
 
 ON_TOKENS = ("AggregateTokens", "PermuteDims")
 """Necks that work on token sequences, which are not supported: heads get tokens laid out as images."""
@@ -146,10 +143,10 @@ def _layers(
             chosen = tuple(options["indices"])
             options = {"indices": list(range(len(chosen)))}
         if name == "ReshapeTokensToImage":
-            if options.get("effective_time_dim", 1) != num_frames:
+            dates = options.get("effective_time_dim", 1)
+            if dates != num_frames:
                 raise ModelError(
-                    f"neck {name} is set to effective_time_dim {options.get('effective_time_dim', 1)}; this model has "
-                    f"{num_frames} dates."
+                    f"neck {name} is set to effective_time_dim {dates}; this model has {num_frames} dates."
                 )
             if options.get("temporal_inputs") or not options.get("remove_cls_token", True):
                 raise ModelError(f"neck {name}: temporal_inputs and remove_cls_token: false are not supported.")

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from prithvi.errors import ModelError
-from prithvi.models.codes import CoordinateCode, position_code, position_code_at
-from prithvi.models.config import ModelConfig
+from prithvi.models.codes import Coordinates, coordinate_codes, patch_codes, position_code
+from prithvi.models.config import Grid, ModelConfig
 from prithvi.models.layers import Block, PatchEmbed, init_linear_and_norm, to_patches
-from prithvi.models.masking import Kept, pack, take
+from prithvi.models.masking import Kept, attention_mask, pack, take
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,7 @@ class PrithviEncoder(nn.Module):
         self.grid = config.grid(config.num_frames, *config.img_size)
         self.pos_embed: Tensor
         self.patch_embed = PatchEmbed(config.in_chans, config.patch_size, dim)
-        self.temporal_embed_enc = (
-            CoordinateCode(dim, config.coords_scale_learn) if "time" in config.coords_encoding else None
-        )
-        self.location_embed_enc = (
-            CoordinateCode(dim, config.coords_scale_learn) if "location" in config.coords_encoding else None
-        )
+        self.temporal_embed_enc, self.location_embed_enc = coordinate_codes(dim, config)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.register_buffer("pos_embed", position_code(dim, self.grid).clone())
         self.blocks = nn.ModuleList(
@@ -47,15 +42,12 @@ class PrithviEncoder(nn.Module):
             for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(dim, eps=config.norm_eps)
-        self._init_weights()
-
-    def _init_weights(self) -> None:
         self.apply(init_linear_and_norm)
         nn.init.xavier_uniform_(self.patch_embed.proj.weight.data.flatten(1))
         nn.init.zeros_(self.patch_embed.proj.bias)  # type: ignore[arg-type]
         nn.init.normal_(self.cls_token, std=0.02)
 
-    def grid_of(self, images: Tensor) -> tuple[int, int, int]:
+    def grid_of(self, images: Tensor) -> Grid:
         """Number of patches along (time, y, x) of a batch of images.
 
         Raises:
@@ -75,14 +67,13 @@ class PrithviEncoder(nn.Module):
             )
         return self.config.grid(*images.shape[2:])
 
-    def _codes(
-        self, grid: tuple[int, int, int], index: Tensor, temporal_coords: Tensor | None, location_coords: Tensor | None
-    ) -> Tensor:
-        """(B, K, D) sum of position, date and location codes of the patches at `index`."""
-        return patch_codes(
-            position_code_at(self.pos_embed, self.grid, grid), grid, index,
-            self.temporal_embed_enc, temporal_coords, self.location_embed_enc, location_coords,
-        )  # fmt: skip
+    def _embed(self, patches: Tensor, grid: Grid, index: Tensor, coordinates: Coordinates) -> Tensor:
+        """(B, 1 + K, D) class token and tokens of the (B, K, values) patches at `index`, with their codes."""
+        codes = self.temporal_embed_enc, self.location_embed_enc
+        x = self.patch_embed(patches) + patch_codes(self.pos_embed, self.grid, grid, index, codes, coordinates)
+        # The class token has no date or location code; its position code is the first row of pos_embed.
+        token = self.cls_token + self.pos_embed[:, :1]
+        return torch.cat([token.to(x.dtype).expand(x.shape[0], -1, -1), x], dim=1)
 
     def forward(
         self,
@@ -122,9 +113,8 @@ class PrithviEncoder(nn.Module):
                 )
             kept = pack(visible, count)
             patches = take(patches, kept.index)
-        x = self.patch_embed(patches) + self._codes(grid, kept.index, temporal_coords, location_coords)
-        attend = kept.attend()
-        x = self._with_class_token(x)
+        x = self._embed(patches, grid, kept.index, (temporal_coords, location_coords))
+        attend = attention_mask(kept)
         for block in self.blocks:
             x = block(x, attend)
         return Encoded(self.norm(x), kept)
@@ -135,8 +125,7 @@ class PrithviEncoder(nn.Module):
         """Tokens (B, 1 + L, D) after each block, class token first; the final norm is applied to the last one."""
         grid = self.grid_of(images)
         patches = to_patches(images, self.config.patch_size, band_last=False)
-        x = self.patch_embed(patches) + self._codes(grid, _every(patches), temporal_coords, location_coords)
-        x = self._with_class_token(x)
+        x = self._embed(patches, grid, _every(patches), (temporal_coords, location_coords))
         features = []
         for block in self.blocks:
             x = block(x)
@@ -144,64 +133,7 @@ class PrithviEncoder(nn.Module):
         features[-1] = self.norm(x)
         return features
 
-    def _with_class_token(self, x: Tensor) -> Tensor:
-        # The class token has no date or location code; its position code is the first row of pos_embed.
-        token = self.cls_token + self.pos_embed[:, :1]
-        return torch.cat([token.to(x.dtype).expand(x.shape[0], -1, -1), x], dim=1)
-
-
-def patch_codes(
-    position: Tensor,
-    grid: tuple[int, int, int],
-    index: Tensor,
-    time: CoordinateCode | None,
-    temporal_coords: Tensor | None,
-    place: CoordinateCode | None,
-    location_coords: Tensor | None,
-) -> Tensor:
-    """(B, K, D) sum of position, date and location codes of the patches at `index`.
-
-    Args:
-        position: (1, 1 + L, D) position codes, the class token's row first.
-        grid: number of patches along (time, y, x).
-        index: (B, K) patch numbers.
-        time: date code; None if the model has none.
-        temporal_coords: (B, T, 2) year and day of year from 0; None if unknown.
-        place: location code; None if the model has none.
-        location_coords: (B, 2) latitude and longitude in degrees; None if unknown.
-
-    Raises:
-        ModelError: coordinates are not of shape (B, T, 2) and (B, 2).
-
-    """
-    # Date and location codes are float32 and are added up before the cast to the position code's type. All patches of
-    # a date share its code: the date of patch number i is i // (patches per date).
-    codes = take(position[:, 1:], index)
-    total = None
-    if time is not None and temporal_coords is not None:
-        if temporal_coords.ndim != 3 or temporal_coords.shape[1:] != (grid[0], 2):
-            raise ModelError(
-                f"temporal_coords has shape {tuple(temporal_coords.shape)}; it must be (batch, {grid[0]}, 2): year and "
-                "day of year (from 0) of each date."
-            )
-        _refuse_other_batch(temporal_coords, index.shape[0])
-        total = take(time(temporal_coords), index // (grid[1] * grid[2]))
-    if place is not None and location_coords is not None:
-        if location_coords.ndim != 2 or location_coords.shape[1] != 2:
-            raise ModelError(
-                f"location_coords has shape {tuple(location_coords.shape)}; it must be (batch, 2): latitude, longitude."
-            )
-        _refuse_other_batch(location_coords, index.shape[0])
-        here = place(location_coords).unsqueeze(1)
-        total = here if total is None else total + here
-    return codes if total is None else codes + total.to(codes.dtype)
-
 
 def _every(patches: Tensor) -> Tensor:
     """(B, L) the numbers 0 to L - 1 of all patches, for each sample."""
     return torch.arange(patches.shape[1], device=patches.device).expand(patches.shape[0], -1)
-
-
-def _refuse_other_batch(coordinates: Tensor, batch: int) -> None:
-    if coordinates.shape[0] != batch:
-        raise ModelError(f"coordinates of {coordinates.shape[0]} samples for a batch of {batch} images.")

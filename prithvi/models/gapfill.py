@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prithvi.errors import ModelError, nearest
+from prithvi.errors import ModelError, one_of
 from prithvi.models.interpolation import fill
 from prithvi.models.layers import to_images, to_patches
 from prithvi.models.mae import PrithviMAE
@@ -34,9 +34,7 @@ class GapFiller(nn.Module):
 
     def __init__(self, mae: PrithviMAE, touched: str = "hidden", landmarks: int = LANDMARKS) -> None:
         super().__init__()
-        if touched not in TOUCHED:
-            raise ModelError(f"touched has no {touched!r}: {nearest(touched, TOUCHED)}")
-        self.mae, self.touched, self.landmarks = mae, touched, landmarks
+        self.mae, self.touched, self.landmarks = mae, one_of(touched, TOUCHED, "touched has no", ModelError), landmarks
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -71,7 +69,7 @@ class GapFiller(nn.Module):
         if self.touched == "hidden":
             visible = visible & ~pixel_patches(~known, config.patch_size, grid)
         encoded = mae.encoder(filled, temporal_coords, location_coords, visible)
-        tokens = mae.decoder.tokens(encoded, grid, temporal_coords, location_coords)
+        tokens = mae.decoder.tokens(encoded, grid, (temporal_coords, location_coords))
         patches = mae.decoder.patches(tokens, to_patches(filled, config.patch_size, band_last=True))
         predicted = to_images(patches, config.patch_size, grid)
         return torch.where(known.unsqueeze(1), filled, predicted)

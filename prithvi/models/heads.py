@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prithvi.errors import MissingExtraError, ModelError, nearest
+from prithvi.errors import ModelError, nearest, needs
+from prithvi.models.config import Grid
 
 HEADS: dict[str, Callable[..., nn.Module]] = {}
 """Classes (or functions) that build a head, by name."""
@@ -66,22 +67,15 @@ def build_head(name: str, embed_dim: int, num_frames: int, patch: int, num_outpu
         raise ModelError(f"head {name!r}: {error}.") from error
 
 
-def takes_detail(name: str) -> bool:
-    """Whether a head gets the pixels of each patch in addition to its tokens."""
-    return bool(getattr(HEADS.get(name), "detail", False))
+def has_trait(name: str, trait: str) -> bool:
+    """Whether a head has `detail` or `pixels` (see above), or is `concurrent`.
+
+    A concurrent head is stateless between calls, so that several threads may call it at once.
+    """
+    return bool(getattr(HEADS.get(name), trait, False))
 
 
-def takes_pixels(name: str) -> bool:
-    """Whether a head works on images directly, without an encoder."""
-    return bool(getattr(HEADS.get(name), "pixels", False))
-
-
-def is_concurrent(name: str) -> bool:
-    """Whether a head is stateless between calls, so that several threads may call it at once."""
-    return bool(getattr(HEADS.get(name), "concurrent", False))
-
-
-def tokens_to_grid(tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
+def tokens_to_grid(tokens: Tensor, grid: Grid) -> Tensor:
     """(B, 1 + t*h*w, D) tokens, class token first, to (B, t*D, h, w) with dates stacked along the channels.
 
     The grid is an argument, not derived as a square root of the token count: images need not be square.
@@ -211,10 +205,8 @@ class UNetHead(nn.Module):
         self, embed_dim: int, num_frames: int, patch: int, num_outputs: int, encoder: str = "resnet18"
     ) -> None:
         super().__init__()
-        try:
+        with needs("head: unet", "terratorch"):
             import segmentation_models_pytorch as smp
-        except ImportError as error:
-            raise MissingExtraError("head: unet", "terratorch") from error
         self.net = smp.Unet(encoder, encoder_weights=None, in_channels=embed_dim * num_frames, classes=num_outputs)
 
     def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:

@@ -184,7 +184,6 @@ def _nearness(known: Tensor, temporal_coords: Tensor | None) -> Tensor:
         weight = torch.where(apart.isfinite(), 1.0 / apart, weight)
         # If any date of a sample is unknown, all dates of the sample have equal weight.
         weight = torch.where(days.isfinite().all(dim=1)[:, None, None], weight, 1.0)
-    weight = (
-        weight * known.flatten(2).any(dim=2).unsqueeze(1) * ~torch.eye(frames, dtype=torch.bool, device=known.device)
-    )
+    others = ~torch.eye(frames, dtype=torch.bool, device=known.device)
+    weight = weight * known.flatten(2).any(dim=2).unsqueeze(1) * others
     return weight / weight.sum(dim=2, keepdim=True).clamp(min=1e-12)

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from prithvi.models.config import Grid
+
 
 class Attention(nn.Module):
     """Multi-head self-attention over (B, N, D) with torch's fused kernel."""
@@ -78,7 +80,7 @@ class Block(nn.Module):
 class PatchEmbed(nn.Module):
     """Linear embedding of patches, with weights shaped and named as the 3-D convolution of the published files."""
 
-    def __init__(self, in_chans: int, patch_size: tuple[int, int, int], dim: int) -> None:
+    def __init__(self, in_chans: int, patch_size: Grid, dim: int) -> None:
         super().__init__()
         self.proj = nn.Conv3d(in_chans, dim, kernel_size=patch_size, stride=patch_size)
 
@@ -87,7 +89,7 @@ class PatchEmbed(nn.Module):
         return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
 
 
-def to_patches(images: Tensor, patch_size: tuple[int, int, int], band_last: bool) -> Tensor:
+def to_patches(images: Tensor, patch_size: Grid, band_last: bool) -> Tensor:
     """(B, band, T, Y, X) images to (B, L, values) patches, numbered with x fastest and t slowest.
 
     The values of a patch are ordered (t, y, x, band) if `band_last`, as the decoder predicts them, else
@@ -101,7 +103,7 @@ def to_patches(images: Tensor, patch_size: tuple[int, int, int], band_last: bool
     return x.reshape(batch, t * h * w, bands * s * p * q)
 
 
-def to_images(patches: Tensor, patch_size: tuple[int, int, int], grid: tuple[int, int, int]) -> Tensor:
+def to_images(patches: Tensor, patch_size: Grid, grid: Grid) -> Tensor:
     """Inverse of `to_patches(..., band_last=True)`: (B, L, values) patches to (B, band, T, Y, X) images."""
     s, p, q = patch_size
     t, h, w = grid

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -9,12 +10,12 @@ from torch import Tensor, nn
 
 from prithvi.contract import Contract
 from prithvi.errors import ModelError
-from prithvi.models.codes import CoordinateCode, position_code, position_code_at
-from prithvi.models.config import ModelConfig
-from prithvi.models.encoder import Encoded, PrithviEncoder, patch_codes
+from prithvi.models.codes import Coordinates, coordinate_codes, patch_codes, position_code
+from prithvi.models.config import Grid, ModelConfig
+from prithvi.models.encoder import Encoded, PrithviEncoder
 from prithvi.models.interpolation import fill
 from prithvi.models.layers import Block, init_linear_and_norm, to_images, to_patches
-from prithvi.models.masking import Kept, Masking, flags, patch_pixels, random_visible, take
+from prithvi.models.masking import Kept, Masking, attention_mask, flags, patch_pixels, random_visible, take
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,7 @@ class MAEDecoder(nn.Module):
         self.grid = config.grid(config.num_frames, *config.img_size)
         self.decoder_pos_embed: Tensor
         self.decoder_embed = nn.Linear(config.embed_dim, dim)
-        self.temporal_embed_dec = (
-            CoordinateCode(dim, config.coords_scale_learn) if "time" in config.coords_encoding else None
-        )
-        self.location_embed_dec = (
-            CoordinateCode(dim, config.coords_scale_learn) if "location" in config.coords_encoding else None
-        )
+        self.temporal_embed_dec, self.location_embed_dec = coordinate_codes(dim, config)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.register_buffer("decoder_pos_embed", position_code(dim, self.grid).clone())
         self.decoder_blocks = nn.ModuleList(
@@ -75,62 +71,37 @@ class MAEDecoder(nn.Module):
             nn.init.zeros_(self.decoder_gate.weight)
             nn.init.constant_(self.decoder_gate.bias, -3.0)
 
-    def tokens(
-        self,
-        encoded: Encoded,
-        grid: tuple[int, int, int],
-        temporal_coords: Tensor | None = None,
-        location_coords: Tensor | None = None,
-    ) -> Tensor:
-        """(B, L, D) decoded tokens of all patches of `grid`, after the final norm."""
-        # Start from mask tokens everywhere, scatter the visible tokens to their patches, then add the codes. Padding in
-        # `kept` points at hidden patches, so it is overwritten with the mask token before the scatter.
-        x = self.decoder_embed(encoded.tokens)
-        mask_token = self.mask_token.to(x.dtype)
-        seen, kept = x[:, 1:], encoded.kept
-        if kept.present is not None:
-            seen = torch.where(kept.present.unsqueeze(-1), seen, mask_token)
-        patches = grid[0] * grid[1] * grid[2]
-        every = mask_token.expand(x.shape[0], patches, -1)
-        every = every.scatter(1, kept.index.unsqueeze(-1).expand(-1, -1, x.shape[-1]), seen)
-        places = torch.arange(patches, device=x.device).expand(x.shape[0], -1)
-        every = every + self._codes(grid, places, temporal_coords, location_coords)
-        x = torch.cat([self._class_token(x), every], dim=1)
-        for block in self.decoder_blocks:
-            x = block(x)
-        out: Tensor = self.decoder_norm(x)[:, 1:]
-        return out
+    def tokens(self, encoded: Encoded, grid: Grid, coordinates: Coordinates, hidden: Kept | None = None) -> Tensor:
+        """Decoded tokens after the final norm: (B, L, D) of all patches of `grid`, or (B, H, D) of `hidden` alone.
 
-    def hidden_tokens(
-        self,
-        encoded: Encoded,
-        hidden: Kept,
-        grid: tuple[int, int, int],
-        temporal_coords: Tensor | None = None,
-        location_coords: Tensor | None = None,
-    ) -> Tensor:
-        """(B, H, D) decoded tokens of the `hidden` patches alone, equal to those of `tokens`.
-
-        Attention does not depend on the order of tokens, so they are not put back in place, and the last block is
-        computed for the hidden patches only.
+        Both are equal. Attention does not depend on the order of tokens, so those of `hidden` are not put in place,
+        and the last block is computed for them only.
         """
-        # The sequence is [class token, visible patches, requested hidden patches]; padding of either kind is masked.
         x = self.decoder_embed(encoded.tokens)
-        seen = x[:, 1:] + self._codes(grid, encoded.kept.index, temporal_coords, location_coords)
-        asked = self.mask_token.to(x.dtype) + self._codes(grid, hidden.index, temporal_coords, location_coords)
-        x = torch.cat([self._class_token(x), seen, asked], dim=1)
-        attend = None
-        if encoded.kept.present is not None or hidden.present is not None:
-            there = [
-                torch.ones_like(kept.index, dtype=torch.bool) if kept.present is None else kept.present
-                for kept in (encoded.kept, hidden)
-            ]
-            attend = nn.functional.pad(torch.cat(there, dim=1), (1, 0), value=True)[:, None, None, :]
-        for block in self.decoder_blocks[:-1]:
-            x = block(x, attend)
-        first = 1 + seen.shape[1]
-        out: Tensor = self.decoder_norm(self.decoder_blocks[-1](x, attend, first))
-        return out
+        seen, kept, mask_token = x[:, 1:], encoded.kept, self.mask_token.to(x.dtype)
+
+        def codes(index: Tensor) -> Tensor:
+            modules = self.temporal_embed_dec, self.location_embed_dec
+            return patch_codes(self.decoder_pos_embed, self.grid, grid, index, modules, coordinates)
+
+        if hidden is None:
+            # Start from mask tokens everywhere, scatter the visible tokens to their patches, then add the codes.
+            # Padding in `kept` points at hidden patches, so it is overwritten with the mask token before the scatter.
+            if kept.present is not None:
+                seen = torch.where(kept.present.unsqueeze(-1), seen, mask_token)
+            every = mask_token.expand(x.shape[0], math.prod(grid), -1)
+            every = every.scatter(1, kept.index.unsqueeze(-1).expand(-1, -1, x.shape[-1]), seen)
+            patches = [every + codes(torch.arange(every.shape[1], device=x.device).expand(x.shape[0], -1))]
+            attend, first = None, 0
+        else:
+            # The sequence is [class token, visible patches, hidden patches]; padding of either kind is masked.
+            patches = [seen + codes(kept.index), mask_token + codes(hidden.index)]
+            attend, first = attention_mask(kept, hidden), 1 + seen.shape[1]
+        x = torch.cat([x[:, :1] + self.decoder_pos_embed[:, :1].to(x.dtype), *patches], dim=1)
+        for number, block in enumerate(self.decoder_blocks, start=1):
+            x = block(x, attend, first if number == len(self.decoder_blocks) else 0)
+        out: Tensor = self.decoder_norm(x)
+        return out[:, 1:] if hidden is None else out
 
     def patches(self, tokens: Tensor, filled: Tensor | None) -> Tensor:
         """(B, H, values) patches from (B, H, D) decoded tokens.
@@ -146,17 +117,6 @@ class MAEDecoder(nn.Module):
             return own
         share = torch.sigmoid(self.decoder_gate(tokens)).repeat(1, 1, own.shape[-1] // self.decoder_gate.out_features)
         return torch.lerp(filled.to(own.dtype), own, share)
-
-    def _codes(
-        self, grid: tuple[int, int, int], index: Tensor, temporal_coords: Tensor | None, location_coords: Tensor | None
-    ) -> Tensor:
-        return patch_codes(
-            position_code_at(self.decoder_pos_embed, self.grid, grid), grid, index,
-            self.temporal_embed_dec, temporal_coords, self.location_embed_dec, location_coords,
-        )  # fmt: skip
-
-    def _class_token(self, x: Tensor) -> Tensor:
-        return x[:, :1] + self.decoder_pos_embed[:, :1].to(x.dtype)
 
 
 class PrithviMAE(nn.Module):
@@ -203,18 +163,20 @@ class PrithviMAE(nn.Module):
 
         """
         grid = self.encoder.grid_of(images)
-        batch, patches, count = images.shape[0], grid[0] * grid[1] * grid[2], None
+        batch, patches, count = images.shape[0], math.prod(grid), None
         if visible is None:
             visible = random_visible(batch, patches, mask_ratio, images.device, generator)
             count = int(patches * (1 - mask_ratio))
         elif visible.device != images.device:
             raise ModelError(f"visible is on {visible.device} and the images on {images.device}.")
         encoded = self.encoder(images, temporal_coords, location_coords, visible, count)
-        tokens = self.decoder.tokens(encoded, grid, temporal_coords, location_coords)
-        filled = self._filled(images, visible, grid, temporal_coords, known) if self.config.blend_fill else None
+        tokens = self.decoder.tokens(encoded, grid, (temporal_coords, location_coords))
+        filled = self._filled(images, visible, temporal_coords, known) if self.config.blend_fill else None
         pred = self.decoder.patches(tokens, filled)
         mask = ~visible
-        return MAEOutput(self._loss(images, pred, mask), to_images(pred, self.config.patch_size, grid), mask)
+        weight = mask.unsqueeze(-1).expand(-1, -1, math.prod(self.config.patch_size))
+        error = self._error(pred, to_patches(images, self.config.patch_size, band_last=True), weight)
+        return MAEOutput(error.loss, to_images(pred, self.config.patch_size, grid), mask)
 
     def hidden_error(
         self,
@@ -244,54 +206,41 @@ class PrithviMAE(nn.Module):
         """
         grid, hidden = self.encoder.grid_of(images), masking.hidden
         encoded = self.encoder(images, temporal_coords, location_coords, masking.visible)
-        tokens = self.decoder.hidden_tokens(encoded, hidden, grid, temporal_coords, location_coords)
+        tokens = self.decoder.tokens(encoded, grid, (temporal_coords, location_coords), hidden)
         filled = None
         if self.config.blend_fill:
-            visible = flags(masking.visible, grid[0] * grid[1] * grid[2])
-            filled = take(self._filled(images, visible, grid, temporal_coords, known), hidden.index)
-        pred = self.decoder.patches(tokens, filled)
-        pred = pred.view(*pred.shape[:2], -1, self.config.in_chans)  # (B, H, pixel, band)
+            visible = flags(masking.visible, math.prod(grid))
+            filled = take(self._filled(images, visible, temporal_coords, known), hidden.index)
         target = take(to_patches(images, self.config.patch_size, band_last=True), hidden.index)
-        target = target.view(pred.shape)
         # A pixel counts if the caller says so and its patch is not padding. Without either condition, all pixels count
         # and the faster mean reduction gives the same result.
         weight = None
         if counts is not None:
             weight = take(to_patches(counts.unsqueeze(1), self.config.patch_size, band_last=True), hidden.index)
         if hidden.present is not None:
-            there = hidden.present.unsqueeze(-1).expand(target.shape[:3])
+            there = hidden.present.unsqueeze(-1).expand(-1, -1, math.prod(self.config.patch_size))
             weight = there if weight is None else weight & there
+        return self._error(self.decoder.patches(tokens, filled), target, weight, absolute)
+
+    def _error(self, pred: Tensor, target: Tensor, weight: Tensor | None, absolute: bool = False) -> HiddenError:
+        """Error of (B, H, values) patches over the pixels in `weight` (B, H, pixel) bool; None for all."""
+        pred, target = (values.reshape(*values.shape[:2], -1, self.config.in_chans) for values in (pred, target))
         if self.config.norm_pix_loss:
             target = _by_patch(target, weight)
+        pred = pred.to(torch.promote_types(pred.dtype, torch.float32))
         distance = nn.functional.l1_loss if absolute else nn.functional.mse_loss
         if weight is None:
-            pixels = torch.tensor(target[..., 0].numel(), device=images.device)
-            return HiddenError(distance(pred.float(), target) * pixels, pixels)
-        error = distance(pred.float(), target, reduction="none").mean(dim=-1)
+            pixels = torch.tensor(target[..., 0].numel(), device=target.device)
+            return HiddenError(distance(pred, target) * pixels, pixels)
+        error = distance(pred, target, reduction="none").mean(dim=-1)
         return HiddenError((error * weight).sum(), weight.sum())
 
-    def _filled(
-        self,
-        images: Tensor,
-        visible: Tensor,
-        grid: tuple[int, int, int],
-        temporal_coords: Tensor | None,
-        known: Tensor | None,
-    ) -> Tensor:
+    def _filled(self, images: Tensor, visible: Tensor, temporal_coords: Tensor | None, known: Tensor | None) -> Tensor:
         """(B, L, values) patches of the image interpolated from the known pixels."""
         if known is None:
-            known = patch_pixels(visible, self.config.patch_size, grid)
+            known = patch_pixels(visible, self.config.patch_size, self.encoder.grid_of(images))
         filled = fill(images, known, temporal_coords)
         return to_patches(filled, self.config.patch_size, band_last=True)
-
-    def _loss(self, images: Tensor, pred: Tensor, mask: Tensor) -> Tensor:
-        """Squared error averaged over the values of each patch, then over the hidden patches of the batch."""
-        target = to_patches(images, self.config.patch_size, band_last=True)
-        if self.config.norm_pix_loss:
-            mean, var = target.mean(dim=-1, keepdim=True), target.var(dim=-1, keepdim=True)
-            target = (target - mean) / (var + 1e-6) ** 0.5
-        error = ((pred - target) ** 2).mean(dim=-1)
-        return (error * mask).sum() / mask.sum().clamp(min=1)
 
 
 def _by_patch(target: Tensor, weight: Tensor | None) -> Tensor:

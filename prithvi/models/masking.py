@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from prithvi.errors import ModelError
+from prithvi.models.config import Grid
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,18 @@ class Kept:
     present: Tensor | None
     """(B, K) bool, False for padding; None if every sample has K patches."""
 
-    def attend(self) -> Tensor | None:
-        """(B, 1, 1, 1 + K) attention mask: True for the class token and all patches but padding; None if no padding."""
-        if self.present is None:
-            return None
-        return torch.nn.functional.pad(self.present, (1, 0), value=True)[:, None, None, :]
+    @property
+    def there(self) -> Tensor:
+        """(B, K) bool, False for padding."""
+        return torch.ones_like(self.index, dtype=torch.bool) if self.present is None else self.present
+
+
+def attention_mask(*parts: Kept) -> Tensor | None:
+    """(B, 1, 1, 1 + K) mask of a class token and the patches of all parts: False for padding; None without padding."""
+    if all(kept.present is None for kept in parts):
+        return None
+    there = torch.cat([kept.there for kept in parts], dim=1)
+    return torch.nn.functional.pad(there, (1, 0), value=True)[:, None, None, :]
 
 
 @dataclass(frozen=True)
@@ -100,8 +108,7 @@ def _cut(order: Tensor, seen: Tensor, asked: Tensor, most_seen: int, most_asked:
     places = torch.arange(order.shape[1], device=order.device)
     after = (seen + places[:most_asked]).clamp(max=order.shape[1] - 1)
     return Masking(
-        Kept(order[:, :most_seen], places[:most_seen] < seen),
-        Kept(order.gather(1, after), places[:most_asked] < asked),
+        Kept(order[:, :most_seen], places[:most_seen] < seen), Kept(order.gather(1, after), places[:most_asked] < asked)
     )
 
 
@@ -117,12 +124,8 @@ def random_visible(
         ModelError: the fraction is outside 0 to 1.
 
     """
-    if not 0.0 <= mask_ratio <= 1.0:
-        raise ModelError(f"the mask ratio is {mask_ratio}; it is the hidden share, from 0 to 1.")
     noise = torch.rand(batch, patches, generator=generator, device=device)
-    keep = int(patches * (1 - mask_ratio))
-    index = noise.argsort(dim=1)[:, :keep]
-    return torch.zeros(batch, patches, dtype=torch.bool, device=device).scatter_(1, index, True)
+    return flags(hide(noise, mask_ratio).visible, patches)
 
 
 def pack(visible: Tensor, count: int | None = None) -> Kept:
@@ -147,13 +150,11 @@ def pack(visible: Tensor, count: int | None = None) -> Kept:
 
 def flags(kept: Kept, patches: int) -> Tensor:
     """Inverse of `pack`: (B, L) bool, True for the selected patches."""
-    there = torch.ones_like(kept.index, dtype=torch.bool) if kept.present is None else kept.present
-    return torch.zeros(len(kept.index), patches, dtype=torch.bool, device=kept.index.device).scatter_(
-        1, kept.index, there
-    )
+    none = torch.zeros(len(kept.index), patches, dtype=torch.bool, device=kept.index.device)
+    return none.scatter_(1, kept.index, kept.there)
 
 
-def patch_pixels(patches: Tensor, patch_size: tuple[int, int, int], grid: tuple[int, int, int]) -> Tensor:
+def patch_pixels(patches: Tensor, patch_size: Grid, grid: Grid) -> Tensor:
     """Expands (B, L) values of patches to (B, T, Y, X) values of their pixels."""
     values = patches.view(-1, *grid)
     for axis, size in enumerate(patch_size, start=1):
@@ -161,7 +162,7 @@ def patch_pixels(patches: Tensor, patch_size: tuple[int, int, int], grid: tuple[
     return values
 
 
-def pixel_patches(pixels: Tensor, patch_size: tuple[int, int, int], grid: tuple[int, int, int]) -> Tensor:
+def pixel_patches(pixels: Tensor, patch_size: Grid, grid: Grid) -> Tensor:
     """(B, L) bool, True for patches with at least one True pixel in (B, T, Y, X)."""
     s, p, q = patch_size
     t, h, w = grid

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from prithvi.errors import ModelError
 from prithvi.models.config import ModelConfig
 from prithvi.models.encoder import PrithviEncoder
-from prithvi.models.heads import build_head, takes_detail, takes_pixels, tokens_to_grid
+from prithvi.models.heads import build_head, has_trait, tokens_to_grid
 
 
 class Segmenter(nn.Module):
@@ -34,8 +34,8 @@ class Segmenter(nn.Module):
         self.config = config
         frames, options = config.num_frames // config.patch_size[0], head_options or {}
         self.encoder: PrithviEncoder | None = None
-        self.detail = takes_detail(head)
-        if takes_pixels(head):
+        self.detail = has_trait(head, "detail")
+        if has_trait(head, "pixels"):
             self.head = build_head(head, len(config.bands), config.num_frames, 1, num_classes, **options)
         else:
             self.encoder = PrithviEncoder(config)

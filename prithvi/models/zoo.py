@@ -9,13 +9,9 @@ from types import MappingProxyType
 from typing import Any
 
 from prithvi.bands import check_names
-from prithvi.errors import BandError, ModelError, nearest
+from prithvi.errors import BandError, ModelError, one_of
 from prithvi.models.config import V1_MEAN, V1_STD, ModelConfig
 from prithvi.models.mae import PrithviMAE
-
-_BOTH = ("time", "location")
-_V1_PAPER = ("arXiv:2310.18660",)
-_V2_PAPER = ("arXiv:2412.02732",)
 
 
 @dataclass(frozen=True)
@@ -31,115 +27,58 @@ class Variant:
     """Name of the weights file in the repository."""
 
 
-def _v2(name: str, hub: str, file: str, summary: str, **fields: Any) -> Variant:
-    hub_id = f"ibm-nasa-geospatial/{hub}"
-    config = ModelConfig(
-        architecture=name,
-        clip=(0.0, 10_000.0),
-        origin_url=f"https://huggingface.co/{hub_id}",
-        paper_ids=_V2_PAPER,
-        **fields,
-    )
-    return Variant(config, summary, hub_id, file)
+def _variant(name: str, summary: str, hub: str | None = None, file: str | None = None, **fields: Any) -> Variant:
+    """A variant of a name; `hub` is the name of the repository that has the weights as `file`."""
+    hub_id = f"ibm-nasa-geospatial/{hub}" if hub is not None else None
+    origin = f"https://huggingface.co/{hub_id}" if hub_id is not None else ""
+    return Variant(ModelConfig(architecture=name, origin_url=origin, **fields), summary, hub_id, file)
 
 
-_TL: dict[str, Any] = {"coords_encoding": _BOTH, "coords_scale_learn": True}
+def _v2(name: str, title: str, summary: str, **fields: Any) -> Variant:
+    """A published variant of version 2; `title` is its name on the hub."""
+    file = f"Prithvi_EO_V2_{title.replace('-', '_')}.pt"
+    fields |= {"clip": _CLIP, "paper_ids": ("arXiv:2412.02732",)}
+    return _variant(name, f"version 2, {summary}", f"Prithvi-EO-2.0-{title}", file, **fields)
+
+
+_CLIP = (0.0, 10_000.0)
+_TL: dict[str, Any] = {"coords_encoding": ("time", "location"), "coords_scale_learn": True}
 _300: dict[str, Any] = {"embed_dim": 1024, "depth": 24, "num_heads": 16}
 _600: dict[str, Any] = {"embed_dim": 1280, "depth": 32, "num_heads": 16, "patch_size": (1, 14, 14)}
+_OURS: dict[str, Any] = {"img_size": (64, 64), "num_frames": 1, "patch_size": (1, 4, 4), "blend_fill": True, **_TL}
 
-_V1_HUB = "ibm-nasa-geospatial/Prithvi-EO-1.0-100M"
-
-VARIANTS: Mapping[str, Variant] = MappingProxyType(
-    {
-        "prithvi_hls_tiny": Variant(
-            ModelConfig(
-                architecture="prithvi_hls_tiny",
-                img_size=(64, 64),
-                num_frames=1,
-                patch_size=(1, 4, 4),
-                embed_dim=128,
-                depth=4,
-                num_heads=4,
-                decoder_embed_dim=64,
-                decoder_depth=2,
-                decoder_num_heads=4,
-                clip=(0.0, 10_000.0),
-                blend_fill=True,
-                **_TL,
-            ),
-            "ours, for CPUs: fine patches, few blocks; its weights come with the package",
-        ),
-        "prithvi_hls_small": Variant(
-            ModelConfig(
-                architecture="prithvi_hls_small",
-                img_size=(64, 64),
-                num_frames=1,
-                patch_size=(1, 4, 4),
-                embed_dim=256,
-                depth=8,
-                num_heads=8,
-                decoder_embed_dim=128,
-                decoder_depth=4,
-                decoder_num_heads=4,
-                clip=(0.0, 10_000.0),
-                blend_fill=True,
-                **_TL,
-            ),
-            "ours, for a patient CPU or a small GPU",
-        ),
-        "prithvi_eo_v1_100": Variant(
-            ModelConfig(
-                architecture="prithvi_eo_v1_100",
-                num_frames=3,
-                mean=V1_MEAN,
-                std=V1_STD,
-                origin_url=f"https://huggingface.co/{_V1_HUB}",
-                paper_ids=_V1_PAPER,
-            ),
-            "version 1, 100M: three dates of HLS L30 over the United States",
-            _V1_HUB,
-            "Prithvi_EO_V1_100M.pt",
-        ),
-        "prithvi_eo_v2_tiny_tl": _v2(
-            "prithvi_eo_v2_tiny_tl", "Prithvi-EO-2.0-tiny-TL", "Prithvi_EO_V2_tiny_TL.pt",
-            "version 2, tiny, with time and location", num_frames=1, embed_dim=192, num_heads=3, **_TL,
-        ),
-        "prithvi_eo_v2_100_tl": _v2(
-            "prithvi_eo_v2_100_tl", "Prithvi-EO-2.0-100M-TL", "Prithvi_EO_V2_100M_TL.pt",
-            "version 2, 100M, with time and location", **_TL,
-        ),
-        "prithvi_eo_v2_300": _v2(
-            "prithvi_eo_v2_300", "Prithvi-EO-2.0-300M", "Prithvi_EO_V2_300M.pt",
-            "version 2, 300M", **_300,
-        ),
-        "prithvi_eo_v2_300_tl": _v2(
-            "prithvi_eo_v2_300_tl", "Prithvi-EO-2.0-300M-TL", "Prithvi_EO_V2_300M_TL.pt",
-            "version 2, 300M, with time and location", **_300, **_TL,
-        ),
-        "prithvi_eo_v2_600": _v2(
-            "prithvi_eo_v2_600", "Prithvi-EO-2.0-600M", "Prithvi_EO_V2_600M.pt",
-            "version 2, 600M, patches of 14", **_600,
-        ),
-        "prithvi_eo_v2_600_tl": _v2(
-            "prithvi_eo_v2_600_tl", "Prithvi-EO-2.0-600M-TL", "Prithvi_EO_V2_600M_TL.pt",
-            "version 2, 600M, patches of 14, with time and location", **_600, **_TL,
-        ),
-        "prithvi_eo_tiny": Variant(
-            ModelConfig(
-                architecture="prithvi_eo_tiny",
-                num_frames=1,
-                embed_dim=256,
-                depth=4,
-                num_heads=4,
-                decoder_embed_dim=128,
-                decoder_depth=4,
-                decoder_num_heads=4,
-                clip=(0.0, 10_000.0),
-            ),
-            "TerraTorch's small test shape; nobody publishes weights",
-        ),
-    }
+_VARIANTS = (
+    _variant(
+        "prithvi_hls_tiny", "ours, for CPUs: fine patches, few blocks; its weights come with the package",
+        embed_dim=128, depth=4, num_heads=4, decoder_embed_dim=64, decoder_depth=2, decoder_num_heads=4, clip=_CLIP,
+        **_OURS,
+    ),
+    _variant(
+        "prithvi_hls_small", "ours, for a patient CPU or a small GPU",
+        embed_dim=256, depth=8, num_heads=8, decoder_embed_dim=128, decoder_depth=4, decoder_num_heads=4, clip=_CLIP,
+        **_OURS,
+    ),
+    _variant(
+        "prithvi_eo_v1_100", "version 1, 100M: three dates of HLS L30 over the United States",
+        "Prithvi-EO-1.0-100M", "Prithvi_EO_V1_100M.pt",
+        num_frames=3, mean=V1_MEAN, std=V1_STD, paper_ids=("arXiv:2310.18660",),
+    ),
+    _v2(
+        "prithvi_eo_v2_tiny_tl", "tiny-TL", "tiny, with time and location",
+        num_frames=1, embed_dim=192, num_heads=3, **_TL,
+    ),
+    _v2("prithvi_eo_v2_100_tl", "100M-TL", "100M, with time and location", **_TL),
+    _v2("prithvi_eo_v2_300", "300M", "300M", **_300),
+    _v2("prithvi_eo_v2_300_tl", "300M-TL", "300M, with time and location", **_300, **_TL),
+    _v2("prithvi_eo_v2_600", "600M", "600M, patches of 14", **_600),
+    _v2("prithvi_eo_v2_600_tl", "600M-TL", "600M, patches of 14, with time and location", **_600, **_TL),
+    _variant(
+        "prithvi_eo_tiny", "TerraTorch's small test shape; nobody publishes weights",
+        num_frames=1, embed_dim=256, depth=4, num_heads=4, decoder_embed_dim=128, decoder_depth=4, decoder_num_heads=4,
+        clip=_CLIP,
+    ),
 )  # fmt: skip
+VARIANTS: Mapping[str, Variant] = MappingProxyType({found.config.architecture: found for found in _VARIANTS})
 """Variants by name, for `build`."""
 
 
@@ -150,9 +89,7 @@ def variant(name: str) -> Variant:
         ModelError: an unknown name (the message suggests the nearest).
 
     """
-    if name not in VARIANTS:
-        raise ModelError(f"there is no model {name!r}: {nearest(name, VARIANTS)}")
-    return VARIANTS[name]
+    return VARIANTS[one_of(name, VARIANTS, "there is no model", ModelError)]
 
 
 def configure(
@@ -168,12 +105,8 @@ def configure(
     config = variant(name).config
     fields = {field.name for field in dataclasses.fields(ModelConfig)}
     for key in overrides:
-        if key not in fields:
-            raise ModelError(f"a model has no setting {key!r}: {nearest(key, fields)}")
-    if num_frames is not None:
-        overrides["num_frames"] = num_frames
-    if img_size is not None:
-        overrides["img_size"] = img_size
+        one_of(key, fields, "a model has no setting", ModelError)
+    overrides |= {"num_frames": num_frames or config.num_frames, "img_size": img_size or config.img_size}
     if bands is not None:
         names = check_names(bands)
         overrides |= {"bands": names, "in_chans": len(names)}

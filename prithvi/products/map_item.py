@@ -24,7 +24,7 @@ from rasterio.io import DatasetReader
 
 from prithvi.errors import ConfigError, SceneError, nearest
 from prithvi.files import write_text
-from prithvi.modelio.item import CLASSIFICATION, class_objects
+from prithvi.modelio.item import CLASSIFICATION
 from prithvi.modelio.predictor import ClassEntry
 from prithvi.products.classmap import classes_of
 from prithvi.products.provenance import Provenance
@@ -105,7 +105,7 @@ def map_item(
     )  # fmt: skip
     main = _asset("classes" if classes else "value", path, home)
     if classes:
-        main.extra_fields["classification:classes"] = class_objects(classes)
+        main.extra_fields["classification:classes"] = [entry.to_stac() for entry in classes]
     item.add_asset("classes" if classes else "value", main)
     for name in ASSETS:
         if name in beside:

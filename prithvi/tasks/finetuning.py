@@ -20,7 +20,7 @@ from prithvi.models import Segmenter, Standardise
 from prithvi.models.zoo import configure
 from prithvi.tasks.augment import flip_and_turn
 from prithvi.tasks.lora import merged, prepare
-from prithvi.tasks.measured_task import MeasuredTask, contract_for
+from prithvi.tasks.measured_task import MeasuredTask
 from prithvi.tasks.sliding import blended, windows_of
 
 _SAID_ELSEWHERE = {"num_frames", "img_size", "bands", "in_chans", "mean", "std"}
@@ -83,23 +83,18 @@ class FineTuningTask(MeasuredTask, abc.ABC):
         coordinates: bool = False,
         augment: bool = True,
     ) -> None:
-        super().__init__()
-        if contract is None:
-            raise ConfigError(f"{type(self).__name__} needs contract=: what the input looks like.")
+        super().__init__(contract, statistics, init, model)
         reserved = _SAID_ELSEWHERE & set(model_options or {})
         if reserved:
-            raise ConfigError(
-                f"model_options holds {', '.join(sorted(reserved))}, which num_frames, window and contract say."
-            )
+            named = ", ".join(sorted(reserved))
+            raise ConfigError(f"model_options holds {named}, which num_frames, window and contract say.")
         self.save_hyperparameters(ignore=["outputs", *self.not_its_own])
-        self.contract = contract_for(contract, statistics, init, model)
         config = configure(
             model, num_frames, window, self.contract.bands,
             mean=self.contract.mean, std=self.contract.std, **(model_options or {}),
         )  # fmt: skip
         self.model = Segmenter(config, outputs, head, head_options)
         self.head_name, self.head_options = head, dict(head_options or {})
-        self.standardise = Standardise(self.contract)
         encoder = self.model.encoder
         if encoder is None and (init is not None or finetune != "full"):
             raise ConfigError(f"head {head!r} works on pixels: without init, and with finetune: full.")
@@ -111,8 +106,8 @@ class FineTuningTask(MeasuredTask, abc.ABC):
             encoder.eval()
             warnings.filterwarnings("ignore", "Found .* in eval mode at the start of training")
         self.window, self.coordinates, self.augment = window, coordinates, augment
+        self.schedule = {"lr": lr, "weight_decay": weight_decay, "warmup": warmup, "layer_decay": layer_decay}
         self.counted = torch.zeros((), dtype=torch.int64)
-        self.lr, self.weight_decay, self.warmup, self.layer_decay = lr, weight_decay, warmup, layer_decay
 
     def train(self, mode: bool = True) -> FineTuningTask:
         """Sets training mode; a frozen encoder stays in evaluation mode."""
@@ -238,12 +233,8 @@ class FineTuningTask(MeasuredTask, abc.ABC):
                 f"no pixel of what was run for {part} has a label where its image has data, so that nothing can be "
                 f"measured: name another split (data.{part}_split), or leave out trainer.limit_{part}_batches."
             )
-        if part == "val":
-            self._check_monitored(figures)
-
-    def _check_monitored(self, figures: Mapping[str, Tensor]) -> None:
-        """Checks that monitored metrics are finite, since Lightning ranks NaN as the worst value without an error."""
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+        # Monitored metrics must be finite, since Lightning ranks NaN as the worst value without an error.
+        for callback in self.trainer.callbacks if part == "val" else ():  # type: ignore[attr-defined]
             name = str(getattr(callback, "monitor", None))
             if name in figures and not figures[name].isfinite():
                 raise DatasetError(

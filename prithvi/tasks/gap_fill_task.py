@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from prithvi.errors import ConfigError, one_of
 from prithvi.metrics import GapMetrics
 from prithvi.modelio import load_weights
-from prithvi.models import PrithviMAE, Standardise
+from prithvi.models import PrithviMAE
 from prithvi.models.gapfill import LANDMARKS, GapFiller
 from prithvi.models.zoo import configure
 from prithvi.tasks.augment import views
-from prithvi.tasks.measured_task import MeasuredTask, contract_for
+from prithvi.tasks.measured_task import MeasuredTask
 from prithvi.tasks.pretrain import FLIPS
 
 HIDE = ("middle", "any")
@@ -76,12 +76,9 @@ class GapFillTask(MeasuredTask):
         layer_decay: float = 1.0,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        if contract is None:
-            raise ConfigError("GapFillTask needs contract=: bands and statistics of its input.")
+        super().__init__(contract, statistics, init, model)
         for name, value, known in (("flips", flips, FLIPS), ("hide", hide, HIDE), ("loss", loss, ("l1", "mse"))):
             one_of(value, known, f"{name} has no")
-        self.contract = contract_for(contract, statistics, init, model)
         config = configure(
             model, num_frames, crop, self.contract.bands, mean=self.contract.mean, std=self.contract.std,
             clip=self.contract.clip, level=self.contract.level, resolution=self.contract.resolution,
@@ -90,10 +87,9 @@ class GapFillTask(MeasuredTask):
         self.filler = GapFiller(PrithviMAE(config), touched, landmarks)
         self.init = init
         self.init_report = str(load_weights(self.filler.mae, init)) if init is not None else None
-        self.standardise = Standardise(self.contract)
         self.crop, self.flips, self.hide, self.coordinates, self.seed = crop, FLIPS[flips], hide, coordinates, seed
+        self.schedule = {"lr": lr, "weight_decay": weight_decay, "warmup": warmup, "layer_decay": layer_decay}
         self.distance = nn.functional.l1_loss if loss == "l1" else nn.functional.mse_loss
-        self.lr, self.weight_decay, self.warmup, self.layer_decay = lr, weight_decay, warmup, layer_decay
         self.metrics = nn.ModuleDict({part: GapMetrics(self.contract.bands) for part in ("val_", "test_")})
 
     @property

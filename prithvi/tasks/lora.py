@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from torch import nn
 
-from prithvi.errors import MissingExtraError, one_of
+from prithvi.errors import needs, one_of
 from prithvi.models import PrithviEncoder
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
@@ -31,13 +31,10 @@ def prepare(encoder: PrithviEncoder, finetune: str, rank: int) -> None:
     if one_of(finetune, FINETUNE, "finetune has no") != "full":
         encoder.requires_grad_(False)
     if finetune == "lora":
-        try:
+        with needs("finetune: lora", "lora"):
             from peft import LoraConfig, inject_adapter_in_model
-        except ImportError as error:
-            raise MissingExtraError("finetune: lora", "lora") from error
-        inject_adapter_in_model(
-            LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=["attn.qkv", "attn.proj"]), encoder
-        )
+        adapters = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=["attn.qkv", "attn.proj"])
+        inject_adapter_in_model(adapters, encoder)
 
 
 def merged(model: ModelT) -> ModelT:

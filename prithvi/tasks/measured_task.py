@@ -13,6 +13,7 @@ from torchmetrics import Metric
 from prithvi.contract import Contract
 from prithvi.errors import ConfigError, one_of
 from prithvi.modelio import contract_of
+from prithvi.models import Standardise
 from prithvi.tasks.optimizer import fine_tuning
 
 
@@ -20,16 +21,40 @@ class MeasuredTask(L.LightningModule):
     """A task that validates and tests alike, and sums up the figures of each part at its end.
 
     A task sets the attributes below, and says in `_evaluate` what a batch adds to the metric of its part.
+
+    Args:
+        contract: of the data, as `Contract.to_dict` writes it.
+        statistics: `data`, or `init` for those of the weights that the task starts from.
+        init: these weights.
+        model: name of the model, for weights that do not name theirs.
+
+    Raises:
+        ConfigError: there is no contract, or no such statistics.
+
     """
 
     metrics: nn.ModuleDict
     """`val_` and `test_`, a metric each."""
     coordinates: bool
     """Whether the model is given dates and places."""
-    lr: float
-    weight_decay: float
-    warmup: float
-    layer_decay: float
+    schedule: dict[str, float]
+    """Peak rate and the other options of `prithvi.tasks.optimizer.fine_tuning`."""
+
+    def __init__(self, contract: dict[str, Any] | None, statistics: str, init: str | None, model: str) -> None:
+        super().__init__()
+        if contract is None:
+            raise ConfigError(f"{type(self).__name__} needs contract=: bands and statistics of its input.")
+        self.contract = data = Contract.from_dict(contract)
+        if one_of(statistics, ("data", "init"), "statistics has no") == "init":
+            if init is None:
+                raise ConfigError("statistics are those of init, and there is none: say init, or statistics: data.")
+            self.contract = rescaled(contract_of(init, model), data)
+        elif not data.has_statistics:
+            raise ConfigError(
+                "the data say no mean and standard deviation of their bands: say mean and std in data.folder, or take "
+                "those that the weights were pretrained with (model.statistics: init, with model.init)."
+            )
+        self.standardise = Standardise(self.contract)
 
     def metric(self, part: str) -> Metric:
         """The metric of a part (`val` or `test`)."""
@@ -72,34 +97,7 @@ class MeasuredTask(L.LightningModule):
         self._log_figures("test")
 
     def configure_optimizers(self) -> Any:
-        steps = int(self.trainer.estimated_stepping_batches)
-        return fine_tuning(self, steps, self.lr, self.weight_decay, self.warmup, self.layer_decay)
-
-
-def contract_for(contract: dict[str, Any], statistics: str, init: str | None, model: str) -> Contract:
-    """The contract of a task's input.
-
-    Args:
-        contract: of the data, as `Contract.to_dict` writes it.
-        statistics: `data`, or `init` for those of the weights that the task starts from.
-        init: these weights.
-        model: name of the model, for weights that do not name theirs.
-
-    Raises:
-        ConfigError: there are no such statistics.
-
-    """
-    data = Contract.from_dict(contract)
-    if one_of(statistics, ("data", "init"), "statistics has no") == "init":
-        if init is None:
-            raise ConfigError("statistics are those of init, and there is none: say init, or statistics: data.")
-        return rescaled(contract_of(init, model), data)
-    if not data.has_statistics:
-        raise ConfigError(
-            "the data say no mean and standard deviation of their bands: say mean and std in data.folder, or take "
-            "those that the weights were pretrained with (model.statistics: init, with model.init)."
-        )
-    return data
+        return fine_tuning(self, int(self.trainer.estimated_stepping_batches), **self.schedule)
 
 
 def rescaled(pretrained: Contract, data: Contract) -> Contract:

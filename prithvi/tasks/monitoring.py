@@ -44,14 +44,15 @@ class Reconstructions(L.Callback):
         self._batch: dict[str, Any] | None = None
 
     def on_validation_batch_start(self, trainer: L.Trainer, task: L.LightningModule, batch: Any, *_: Any) -> None:
+        self._keep(batch)
+
+    def _keep(self, batch: dict[str, Any]) -> None:
         if self._batch is None:
-            self._batch = {name: value[: self.samples] for name, value in batch.items()}
+            entries = {name: value for name, value in batch.items() if isinstance(value, (Tensor, list))}
+            self._batch = {name: value[: self.samples] for name, value in entries.items()}
 
     def on_train_batch_end(self, trainer: L.Trainer, task: L.LightningModule, outputs: Any, batch: Any, _: int) -> None:
-        if self._batch is None:
-            self._batch = {
-                name: value[: self.samples] for name, value in batch.items() if isinstance(value, (Tensor, list))
-            }
+        self._keep(batch)
         if trainer.global_step and trainer.global_step % self.every_n_steps == 0:
             self._draw(trainer, task)
 
@@ -204,9 +205,8 @@ class LinearProbe(L.Callback):
 
     def _probe(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         assert isinstance(task, PretrainTask)
-        found = linear_probe(
-            task.mae.encoder, task.standardise, self.loaders["train"], self.loaders["val"], self.classes
-        )
+        train, val = self.loaders["train"], self.loaders["val"]
+        found = linear_probe(task.mae.encoder, task.standardise, train, val, self.classes)
         figures = {f"probe/{name}": found[name] for name in ("mIoU", "mAcc")}
         for logger in trainer.loggers:
             logger.log_metrics(figures, trainer.global_step)

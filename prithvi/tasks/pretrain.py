@@ -199,18 +199,11 @@ class PretrainTask(L.LightningModule):
         generator = torch.Generator().manual_seed(self.seed + 7 * batch_idx)
         images, counts, known, masking, coordinates = self.prepare(batch, generator)
         error = self.mae.hidden_error(images, masking, counts, *coordinates, known, self.absolute)
-        several = dataloader_idx > 0
-        self.log(
-            "val/loss", error.loss, prog_bar=True, batch_size=len(images), sync_dist=True, add_dataloader_idx=several
-        )
+        several, size = dataloader_idx > 0, len(images)
+        self.log("val/loss", error.loss, prog_bar=True, batch_size=size, sync_dist=True, add_dataloader_idx=several)
 
     def prepare(
-        self,
-        batch: dict[str, Any],
-        generator: torch.Generator,
-        rank: int = 0,
-        ranks: int = 1,
-        training: bool = False,
+        self, batch: dict[str, Any], generator: torch.Generator, rank: int = 0, ranks: int = 1, training: bool = False
     ) -> tuple[Tensor, Tensor | None, Tensor, Masking, tuple[Tensor, Tensor]]:
         """Standardised crops, pixels that count (B, T, Y, X), valid visible pixels, masking, dates and locations."""
         image, clear, valid = batch["image"], batch["clear"], batch["valid"]

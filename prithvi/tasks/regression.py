@@ -7,17 +7,14 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from prithvi.contract import Quantity
 from prithvi.errors import ConfigError, one_of
 from prithvi.metrics import RegressionMetrics
 from prithvi.tasks.finetuning import FineTuningTask
 
-_LOSSES: dict[str, Callable[..., Tensor]] = {
-    "mse": nn.functional.mse_loss,
-    "l1": nn.functional.l1_loss,
-    "huber": nn.functional.huber_loss,
-}
+_LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
 
 
 class RegressionTask(FineTuningTask):

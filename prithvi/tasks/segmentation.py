@@ -46,10 +46,9 @@ class SegmentationTask(FineTuningTask):
             raise ConfigError(
                 f"{type(self).__name__} needs contract= and classes=: what the input looks like, and what to find."
             )
-        if class_weights is not None and len(class_weights) != len(classes):
-            raise ConfigError(f"{len(class_weights)} class weights for {len(classes)} classes ({', '.join(classes)}).")
-        if colors is not None and len(colors) != len(classes):
-            raise ConfigError(f"{len(colors)} colours for {len(classes)} classes ({', '.join(classes)}).")
+        for what, given in (("class weights", class_weights), ("colours", colors)):
+            if given is not None and len(given) != len(classes):
+                raise ConfigError(f"{len(given)} {what} for {len(classes)} classes ({', '.join(classes)}).")
         for name in loss.split("+"):
             one_of(name, SEGMENTATION_LOSSES, "there is no loss")
         super().__init__(outputs=len(classes), **options)

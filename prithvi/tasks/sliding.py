@@ -10,17 +10,16 @@ from torch import Tensor
 from prithvi.windows import WindowPlan, blend_weights, plan
 
 
-def windows_of(images: Tensor, window: int, stride: int | None = None) -> Iterator[Tensor]:
-    """Yields the (..., window, window) windows of (..., Y, X) images, row by row.
+def windows_of(images: Tensor, window: int) -> Iterator[Tensor]:
+    """Yields the (..., window, window) windows of (..., Y, X) images every half a window, row by row.
 
     Args:
         images: images of any size; those smaller than a window are padded by reflection.
         window: side of a window in pixels.
-        stride: pixels between windows; default half a window.
 
     """
     height, width = images.shape[-2:]
-    layout = _plan(height, width, window, stride)
+    layout = _plan(height, width, window)
     if height < window or width < window:
         images = _reflect(images, layout.height, layout.width)
     for row in layout.rows:
@@ -28,7 +27,7 @@ def windows_of(images: Tensor, window: int, stride: int | None = None) -> Iterat
             yield images[..., row : row + window, column : column + window]
 
 
-def blended(scores: Iterable[Tensor], height: int, width: int, window: int, stride: int | None = None) -> Tensor:
+def blended(scores: Iterable[Tensor], height: int, width: int, window: int) -> Tensor:
     """Blends the outputs of all windows into outputs of the images.
 
     Args:
@@ -37,14 +36,13 @@ def blended(scores: Iterable[Tensor], height: int, width: int, window: int, stri
         height: rows of the images.
         width: columns of the images.
         window: side of a window in pixels.
-        stride: pixels between windows; default half a window.
 
     Returns:
         (B, outputs, Y, X), with overlaps blended by distance from the window's edge; or (B, outputs), the mean.
 
     """
     # Weighted sum over weight sum. Windows are taken one at a time, so that at most one is in memory beside the total.
-    layout = _plan(height, width, window, stride)
+    layout = _plan(height, width, window)
     parts = iter(scores)
     first = next(parts)
     if first.ndim == 2:
@@ -62,8 +60,8 @@ def blended(scores: Iterable[Tensor], height: int, width: int, window: int, stri
     return (total / weight)[..., :height, :width]
 
 
-def _plan(height: int, width: int, window: int, stride: int | None) -> WindowPlan:
-    return plan(max(height, window), max(width, window), window, max(1, window // 2) if stride is None else stride)
+def _plan(height: int, width: int, window: int) -> WindowPlan:
+    return plan(max(height, window), max(width, window), window, max(1, window // 2))
 
 
 def _reflect(images: Tensor, height: int, width: int) -> Tensor:

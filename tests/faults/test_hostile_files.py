@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from prithvi.catalog import fetching
+from prithvi.catalog import stac_catalog
 from prithvi.errors import CheckpointError, ConfigError, DatasetError, ModelError, PrithviError
 from prithvi.modelio import load
 from prithvi.models.config import ModelConfig
@@ -89,7 +89,7 @@ def test_a_safetensors_header_of_two_gigabytes_is_not_read(size: int, tmp_path: 
 def test_a_config_that_asks_for_a_giant_builds_nothing(
     kind: str, change: dict[str, Any], told: str, model_folder: Path, tmp_path: Path
 ) -> None:
-    shipped = Path(fetching.__file__).parents[1] / "weights" / "prithvi_hls_tiny"
+    shipped = Path(stac_catalog.__file__).parents[1] / "weights" / "prithvi_hls_tiny"
     folder = Path(shutil.copytree(model_folder if kind == "fine-tuned" else shipped, tmp_path / "model"))
     plain = json.loads((folder / "config.json").read_text())
     plain["pretrained_cfg"] |= change
@@ -140,15 +140,15 @@ def test_an_archive_that_reaches_out_of_its_folder_is_not_unpacked_at_all(
         good = member("training/a.tif", size=4)
         tar.addfile(good, io.BytesIO(b"good"))
         tar.addfile(HOSTILE[kind])
-    monkeypatch.setattr(fetching.hub, "fetch", lambda *_: path)
+    monkeypatch.setattr(stac_catalog.hub, "fetch", lambda *_: path)
     before = set(tmp_path.rglob("*"))
     if kind == "an absolute path":  # unpacked below the folder, as tar does
-        fetching.fetch_dataset("hls_burn_scars", tmp_path / "data")
+        stac_catalog.fetch_dataset("hls_burn_scars", tmp_path / "data")
         assert (tmp_path / "data" / "tmp" / "prithvi-outside.tif").is_file()
         assert not Path("/tmp/prithvi-outside.tif").exists()
         return
     with pytest.raises(DatasetError, match=r"hls_burn_scars.tar.gz cannot be unpacked"):
-        fetching.fetch_dataset("hls_burn_scars", tmp_path / "data")
+        stac_catalog.fetch_dataset("hls_burn_scars", tmp_path / "data")
     assert {entry for entry in set(tmp_path.rglob("*")) - before if entry != tmp_path / "data"} == set()
 
 

@@ -16,7 +16,7 @@ from prithvi.contract import Contract
 from prithvi.mapping import map_scene
 from prithvi.mapping.inference import WindowThreads
 from prithvi.modelio.predictor import FittedModel
-from prithvi.models.heads import is_concurrent
+from prithvi.models.heads import has_trait
 from prithvi.scenes import open_scene
 from tests.kill_runs import content
 
@@ -82,6 +82,6 @@ def test_a_map_has_the_same_bytes_on_one_thread_and_on_two(
 
 
 def test_heads_of_ours_may_be_called_at_once_and_others_are_asked_first() -> None:
-    assert [name for name in ("light", "fcn", "detail", "unet", "UNetDecoder") if is_concurrent(name)] == [
+    assert [name for name in ("light", "fcn", "detail", "unet", "UNetDecoder") if has_trait(name, "concurrent")] == [
         "light", "fcn", "detail", "unet",
     ]  # fmt: skip

@@ -113,12 +113,12 @@ def test_images_masks_and_labels_move_together() -> None:
 
 def test_larger_images_are_blended_from_windows() -> None:
     images = torch.randn(1, 2, 1, 50, 70)
-    constant = blended((torch.full((1, 3, 16, 16), 0.5) for _ in windows_of(images, 16, 8)), 50, 70, 16, 8)
+    constant = blended((torch.full((1, 3, 16, 16), 0.5) for _ in windows_of(images, 16)), 50, 70, 16)
     assert torch.allclose(constant, torch.full((1, 3, 50, 70), 0.5))
-    same = blended((part[:, :, 0] for part in windows_of(images, 16, 8)), 50, 70, 16, 8)
+    same = blended((part[:, :, 0] for part in windows_of(images, 16)), 50, 70, 16)
     assert torch.allclose(same, images[:, :, 0], atol=1e-5)
     tiny = torch.randn(1, 2, 1, 5, 40)
-    back = blended((part[:, :, 0] for part in windows_of(tiny, 16, 8)), 5, 40, 16, 8)
+    back = blended((part[:, :, 0] for part in windows_of(tiny, 16)), 5, 40, 16)
     assert torch.allclose(back, tiny[:, :, 0], atol=1e-5)
 
 

@@ -18,7 +18,7 @@ from prithvi.contract import IGNORE
 from prithvi.data import ChipDataModule
 from prithvi.errors import DatasetError
 from prithvi.evaluation.compare import Result, Trial, read_result, write_result
-from prithvi.jsontext import dumps
+from prithvi.files import dumps
 from tests.conftest import small_task
 
 Write = Callable[..., Path]

@@ -17,10 +17,10 @@ import torch
 from prithvi import load
 from prithvi.errors import CheckpointError, ConfigError, ModelError
 from prithvi.mapping.batch import opened
-from prithvi.modelio import programfile
+from prithvi.modelio import program
 from prithvi.modelio.predictor import FittedModel
 from prithvi.modelio.program import largest_difference, open_program
-from prithvi.modelio.programfile import Trusted
+from prithvi.modelio.requirements import Trusted
 from tests.conftest import SPAIN, Answer
 
 
@@ -102,8 +102,8 @@ def test_the_command_line_maps_with_a_trusted_program(
     assert "open it with --trust" in answer.err
     assert not (tmp_path / "no").exists()
     made = {}
-    for name, program, more in (("own", program_file, ()), ("trusted", same, ("--trust",))):
-        command = ("map", program, scene, "-o", tmp_path / name, "--bands", "2,3,4,9,12,13", "--scale", "10000")
+    for name, file, more in (("own", program_file, ()), ("trusted", same, ("--trust",))):
+        command = ("map", file, scene, "-o", tmp_path / name, "--bands", "2,3,4,9,12,13", "--scale", "10000")
         answer = prithvi(*command, *more)
         assert answer.code == 0, answer.err
         with rasterio.open(tmp_path / name / "corner.tif") as raster:
@@ -114,7 +114,7 @@ def test_the_command_line_maps_with_a_trusted_program(
 def test_another_process_of_this_user_opens_what_was_exported(
     program_file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(programfile, "_exported", set())
+    monkeypatch.setattr(program, "_exported", set())
     load(program_file)
     monkeypatch.setattr("huggingface_hub.constants.HF_ASSETS_CACHE", str(tmp_path / "of another"))
     with pytest.raises(CheckpointError, match="was not exported by you"):
