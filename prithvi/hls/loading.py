@@ -25,10 +25,9 @@ from prithvi.errors import DatasetError, SceneError
 from prithvi.hls.fmask import FILL
 from prithvi.hls.granules import Granule
 from prithvi.hls.items import asset_href
-from prithvi.scenes.access import gdal_environment, readable
 from prithvi.scenes.grids import called, difference, grid_of, same_crs
 from prithvi.scenes.polygons import box_in_degrees
-from prithvi.scenes.remote import ask, shown
+from prithvi.scenes.remote import ask, gdal_environment, readable, shown
 
 _STORED = -9999
 

@@ -7,6 +7,7 @@ granules is that of the Landsat image, which may be of the next zone.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 from collections.abc import Sequence
@@ -29,13 +30,9 @@ _ONE_AT_A_TIME = threading.RLock()
 
 def is_hdf4(path: str) -> bool:
     """Whether a local file is HDF4, by its first bytes."""
-    if not path.lower().endswith(".hdf"):
-        return False
-    try:
-        with Path(path).open("rb") as file:
-            return file.read(4) == b"\x0e\x03\x13\x01"
-    except OSError:
-        return False
+    with contextlib.suppress(OSError), Path(path).open("rb") as file:
+        return file.read(4) == b"\x0e\x03\x13\x01"
+    return False
 
 
 class Hdf4Raster:

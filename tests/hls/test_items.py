@@ -28,7 +28,7 @@ from prithvi.hls import (
     tile_grid,
     write_items,
 )
-from prithvi.scenes.access import readable
+from prithvi.scenes.remote import readable
 from tests.synthetic_hls import Archive
 
 
