@@ -158,13 +158,12 @@ class Area:
         """(rows, columns) bool: True where the middle of a pixel lies in the area; for any part of a scene."""
         top, bottom, _ = rows.indices(scene.sizes["y"])
         left, right, _ = columns.indices(scene.sizes["x"])
-        size = (max(0, bottom - top), max(0, right - left))
+        inside = np.zeros((max(0, bottom - top), max(0, right - left)), dtype=bool)
         placed = self._placed(scene)
-        if not placed or 0 in size:
-            return np.zeros(size, dtype=bool)
-        transform = transform_of(scene) @ Affine.translation(left, top)
-        with _ONE:
-            inside: npt.NDArray[np.bool_] = geometry_mask(placed, size, transform, invert=True)
+        if placed and inside.size:
+            with _ONE:
+                transform = transform_of(scene) @ Affine.translation(left, top)
+                inside = geometry_mask(placed, inside.shape, transform, invert=True)
         return inside
 
     def _placed(self, scene: xr.DataArray) -> tuple[shapely.Geometry, ...]:

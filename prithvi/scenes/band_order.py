@@ -109,7 +109,8 @@ def _correlations(blocks: Iterable[npt.NDArray[np.floating[Any]]], count: int) -
     if values.shape[1] < 2:
         return np.zeros((count, count)), 0
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.nan_to_num(np.corrcoef(values)), values.shape[1]
+        like: npt.NDArray[np.float64] = np.nan_to_num(np.atleast_2d(np.corrcoef(values)))
+    return like, values.shape[1]
 
 
 def _neighbours(like: npt.NDArray[np.float64], names: Sequence[str]) -> float:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from collections.abc import Hashable, Mapping
+from typing import Any, NoReturn
 
 import numpy as np
 import rioxarray  # noqa: F401  (the .rio accessor)
@@ -38,10 +38,10 @@ def from_array(source: xr.DataArray | xr.Dataset, given: Given) -> tuple[xr.Data
     if dates is not None:
         if len(dates) != steps:
             raise SceneError(f"{where} has {steps} dates and {len(dates)} were given.")
-        stated = days_of(array)
-        if stated is None:
+        known = days_of(array)
+        if known is None:
             array = array.assign_coords(time=np.array(dates, dtype="datetime64[ns]"))
-        for day, said in zip(stated or dates, dates, strict=True):
+        for day, said in zip(known or dates, dates, strict=True):
             agree(day, said, f"a step of {where}, by its time,")
     array = _with_dates(array, where)
     names: list[str | None]
@@ -214,12 +214,9 @@ def _dimensions(array: xr.DataArray, where: str) -> xr.DataArray:
             f"({', '.join(map(str, spatial))}), and a scene has two, those of rows and of columns: name these two in "
             "it, or leave it out."
         )
-    names: dict[Hashable, str] = dict(zip(spatial, ("y", "x"), strict=True)) if spatial is not None else {}
-    renamed = {
-        name: meant
-        for name in array.dims
-        if (meant := names.get(name) or _CALLED.get(str(name))) and meant != name and meant not in array.dims
-    }
+    names = {**_CALLED, **dict(zip(spatial or (), ("y", "x"), strict=False))}
+    meant = {name: names.get(str(name), name) for name in array.dims}
+    renamed = {name: other for name, other in meant.items() if other not in array.dims}
     # A date of an array without a time axis is called so, too.
     array = array.rename(renamed)
     dims = set(array.dims)
@@ -313,12 +310,10 @@ def _stored(array: xr.DataArray) -> Mapping[str, Any]:
     return {"dtype": str(array.dtype), **{key: said[key] for key in _STORED if key in said}}
 
 
-def refuse_plain(source: object) -> None:
+def refuse_plain(source: Any) -> NoReturn:
     """Raises SceneError for an array that is none of xarray's."""
-    shape: Sequence[int] | None = getattr(source, "shape", None)
-    if shape is not None and hasattr(source, "dtype"):
-        raise SceneError(
-            f"a {type(source).__module__.partition('.')[0]} array of the shape {tuple(shape)} was given, which knows "
-            "neither its bands nor its place: wrap it (xarray.DataArray(array, dims=('band', 'y', 'x')).rio.write_crs("
-            "'EPSG:...').rio.write_transform(Affine(10, 0, WEST, 0, -10, NORTH))), and name the bands."
-        )
+    raise SceneError(
+        f"a {type(source).__module__.partition('.')[0]} array of the shape {tuple(source.shape)} was given, which "
+        "knows neither its bands nor its place: wrap it (xarray.DataArray(array, dims=('band', 'y', 'x'))"
+        ".rio.write_crs('EPSG:...').rio.write_transform(Affine(10, 0, WEST, 0, -10, NORTH))), and name the bands."
+    )

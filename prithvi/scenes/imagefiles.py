@@ -115,16 +115,15 @@ def _numbers(
     """Number in the file of each band, by date; and the date that names say, of a file of one."""
     named = read_file_name(file.path).date if layout.frames == 1 else None
     if layout.frames == 1:
-        split = [split_description(text) if text else ("", None) for text in file.descriptions]
+        split = [split_description(text or "") for text in file.descriptions]
         texts = [text for text, _ in split]
-        unnamed: list[str | None] = [None] * file.count
-        names = unnamed if are_unnamed(texts) else read_names(texts, sensor_named(layout.sensor), file.path)
+        names = [] if are_unnamed(texts) else read_names(texts, sensor_named(layout.sensor), file.path)
         if any(names):
             missing = [band for band in bands if band not in names]
             if missing:
                 raise BandError(f"{file.path} lacks {', '.join(missing)}; it has {', '.join(n for n in names if n)}.")
             found = [names.index(band) + 1 for band in bands]
-            days = {day for day in (split[number - 1][1] for number in found) if day is not None}
+            days = {split[number - 1][1] for number in found} - {None}
             named = named or (days.pop() if len(days) == 1 else None)
             return [found], (named,) if named else None
     if file.count != layout.frames * len(layout.bands):

@@ -47,11 +47,6 @@ class Given:
     nodata: float | None = None
 
     @property
-    def product(self) -> str | None:
-        """The key of the sensor's band ids in `prithvi.bands.PRODUCTS`."""
-        return self.sensor.product if self.sensor else None
-
-    @property
     def names(self) -> list[str]:
         """Common names of the bands, in their order.
 
@@ -59,7 +54,7 @@ class Given:
             BandError: a name means no band.
 
         """
-        return list(check_names(list(self.bands or ()), self.product))
+        return list(check_names(list(self.bands or ()), self.sensor.product if self.sensor else None))
 
 
 @dataclass(frozen=True)

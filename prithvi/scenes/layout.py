@@ -31,7 +31,7 @@ class Layout:
     files: dict[str, File]
     """Every file by its path."""
     dates: list[dt.date] | None
-    """Of each step; times (`prithvi.scenes.acquisition_dates`) where two granules are of one day."""
+    """Of each step; times (`prithvi.scenes.names`) where two granules are of one day."""
     sensor: Sensor | None
     where: str
     """How to call the scene in a message."""
@@ -180,7 +180,7 @@ def _stacked(file: File, given: Given) -> _Table:
     if given.bands is not None:
         return _by_order(file, given)
     # The file's own band descriptions: names, each perhaps with a date beside it ('blue 2022-05-01').
-    split = [split_description(text) if text else (None, None) for text in file.descriptions]
+    split = [split_description(text or "") for text in file.descriptions]
     common = ask_for_bands([name for name, _ in split], file.count, given.sensor, file.path)
     table: _Table = {}
     for index, (name, (_, date)) in enumerate(zip(common, split, strict=True), start=1):
@@ -240,7 +240,7 @@ def _in_order(table: _Table, files: Sequence[File], given: Given, where: str) ->
     # Names that say nothing are for the message about a band that is missing.
     unnamed, unknown = False, []
     for file in files if given.bands is None else ():
-        names = [split_description(text)[0] if text else None for text in file.descriptions]
+        names = [split_description(text or "")[0] for text in file.descriptions]
         if file.count > 1 and not are_unnamed(names):
             found = common_names(names, given.sensor, "")
             unknown += [name for name, common in zip(names, found, strict=True) if name and common is None]

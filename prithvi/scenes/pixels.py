@@ -16,7 +16,7 @@ from rasterio.windows import Window
 
 from prithvi.scenes.layout import Layout
 from prithvi.scenes.raster_files import Plane, convert, floating, read_window
-from prithvi.scenes.validity import Mask, Range, Tally, Values, strike
+from prithvi.scenes.validity import Floats, Range, Struck, Tally, Values, strike
 
 Key = tuple[Any, ...]
 Places = npt.NDArray[np.intp]
@@ -67,7 +67,7 @@ class ScenePixels:
         """With NaN for values that cannot be reflectance = value x gain + bias; see `prithvi.scenes.validity`."""
         return replace(self, reflectance=(gain, bias))
 
-    def __getitem__(self, key: Key) -> npt.NDArray[np.floating[Any]]:
+    def __getitem__(self, key: Key) -> Floats:
         """Reads a selection; see `part`. A number takes its axis away, as in numpy.
 
         Raises:
@@ -78,7 +78,7 @@ class ScenePixels:
         found = chosen.rows_of(0, len(chosen.rows))
         return found.squeeze(tuple(axis for axis, part in enumerate(key) if isinstance(part, (int, np.integer))))
 
-    def rows_of(self, first: int, last: int, tally: Tally | None = None) -> npt.NDArray[np.floating[Any]]:
+    def rows_of(self, first: int, last: int, tally: Tally | None = None) -> Floats:
         """(time, band, rows, width) of whole rows.
 
         Args:
@@ -98,9 +98,7 @@ class ScenePixels:
                     tally.add(time, first, struck, last - first)
         return found
 
-    def _read(
-        self, planes: Sequence[Plane], rows: Places, columns: Places, into: npt.NDArray[np.floating[Any]]
-    ) -> dict[str, tuple[Mask, Values]]:
+    def _read(self, planes: Sequence[Plane], rows: Places, columns: Places, into: Floats) -> Struck:
         """One date's bands; what of them cannot be reflectance, see `strike`.
 
         Bands of one file and type are read in one go, as interleaved files hold them together. Of each file the
@@ -122,17 +120,17 @@ class ScenePixels:
             for place, number in enumerate(numbers):
                 convert(parts, place, planes[number], into[number], self.reflectance is None)
                 held[number] = parts[0][place]
-        struck: dict[str, tuple[Mask, Values]] = {}
+        struck: Struck = {}
         if self.reflectance is not None:
             # Judged before bands are brought to one scale: the range is that of the values as each file stores them.
             gain, bias = self.reflectance
             ranges = [Range.of(gain * factor, bias + gain * summand) for factor, summand in (p.adjust for p in planes)]
             struck = strike([held[number] for number in range(len(planes))], into, ranges)
         for plane, values in zip(planes, into, strict=True):
-            factor, summand = plane.adjust
-            if (factor, summand) != (1.0, 0.0):
-                values *= values.dtype.type(factor)
-                values += values.dtype.type(summand)
+            if plane.adjust != (1.0, 0.0):
+                factor, summand = map(values.dtype.type, plane.adjust)
+                values *= factor
+                values += summand
         return struck
 
 

@@ -253,7 +253,7 @@ def fetch_text(address: str, limit: int = 64_000_000) -> str:
             return _first_bytes(address, limit).decode("utf-8")
         except UnicodeDecodeError as error:
             raise SceneError(f"{shown(address)} is no text.") from error
-        except OSError as error:
+        except ConnectionError as error:
             trouble = error
         if _for_good(str(trouble)):
             break
@@ -273,8 +273,7 @@ def _name(path: str) -> str:
     """The address as GDAL opens it, signed where it has to be; a fragment is sent to no server, and renames it."""
     if not path.lower().startswith(("http://", "https://")):
         return path
-    number = _failures.get(path, 0)
-    return f"/vsicurl/{signed(path)}" + (f"#{number}" if number else "")
+    return f"/vsicurl/{signed(path)}" + (f"#{_failures[path]}" if path in _failures else "")
 
 
 def _chain(error: BaseException | None) -> str:
@@ -306,7 +305,7 @@ def _sentence(path: str, said: str, opened: bool) -> str:
     if status is None and curl is None and path.lower().startswith(("http://", "https://")):
         try:
             _first_bytes(path, 1, 5, Range="bytes=0-0")
-        except OSError as error:
+        except ConnectionError as error:
             status, curl = _status(str(error)), re.search(r"CURL error: (.*)", str(error))
     if status in (401, 403):
         return f"{host} refuses {where} (status {status}): a login or signature is missing or has ended."
@@ -329,7 +328,8 @@ def _first_bytes(address: str, limit: int, timeout: float = 10, **fields: str) -
     """What a server sends first, asked with these header fields.
 
     Raises:
-        OSError: it sends nothing, and why in GDAL's words.
+        ConnectionError: it sends nothing, and why in GDAL's words.
+        HubError: it wants a login.
 
     """
     request = urllib.request.Request(signed(address), headers=fields)
@@ -340,9 +340,9 @@ def _first_bytes(address: str, limit: int, timeout: float = 10, **fields: str) -
             return bytes(answer.read(limit))
     except urllib.error.HTTPError as error:
         error.close()
-        raise OSError(f"HTTP response code: {error.code}") from error
+        raise ConnectionError(f"HTTP response code: {error.code}") from error
     except (OSError, http.client.HTTPException) as error:
-        raise OSError(f"CURL error: {_reason(error)}") from error
+        raise ConnectionError(f"CURL error: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:

@@ -82,7 +82,7 @@ def _image(path: str) -> _Image | None:
     metres = int(said["metres"]) if said["metres"] else None
     level = said.get("level", "2A" if metres else "1C")
     date = day_of(said["date"], "%Y%m%d", path) if "date" in said else None
-    # Names of the first form have a band's id instead of MSI in the last place, and TCI and others in the first.
+    # Bands of the old form are of the layer MSI; TCI, SCL and others stand in its place.
     granule = said["granule"].replace(f"_{said['layer']}_", "_MSI_", 1)
     return _Image(path, granule, said.get("band") or said["layer"], metres, level, date)
 
