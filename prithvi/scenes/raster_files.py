@@ -92,6 +92,21 @@ class Plane:
     adjust: tuple[float, float] = (1.0, 0.0)
     """Factor and summand that bring values to the scene's scale."""
 
+    @property
+    def fill(self) -> tuple[float, ...]:
+        """What of `missing` the type can hold, as it holds it: compared with integers nothing is converted."""
+        if np.dtype(self.dtype).kind not in "iu":
+            return self.missing
+        limits = np.iinfo(self.dtype)
+        return tuple(int(value) for value in self.missing if limits.min <= value <= limits.max and value.is_integer())
+
+    def facts(self) -> dict[str, Any]:
+        """All that decides on the values that are read; what was said of the scale is in `adjust` by then."""
+        return {name: value for name, value in {**vars(self), "missing": self.fill}.items() if name != "said"}
+
+    def __dask_tokenize__(self) -> object:
+        return tuple(self.facts().values())
+
 
 def plane_of(file: File, index: int, *nodata: float | None, product: Sensor | None = None) -> Plane:
     """A band of a file.
@@ -249,11 +264,7 @@ def convert(
     into[...] = values
     if finite and values.dtype.kind == "f":
         into[~np.isfinite(values)] = np.nan
-    missing: Sequence[float] = plane.missing
-    if values.dtype.kind in "iu":  # compared with integers nothing is converted; others the type cannot hold
-        limits = np.iinfo(values.dtype)
-        missing = [int(value) for value in missing if limits.min <= value <= limits.max and value.is_integer()]
-    for value in missing:
+    for value in plane.fill:
         into[values == value] = np.nan
     for mask in masks:
         into[mask[place % len(mask)] == 0] = np.nan
