@@ -23,7 +23,7 @@ from prithvi.errors import ConfigError, DatasetError, SceneError
 from prithvi.hls.granules import FILL, Granule, good
 from prithvi.hls.items import MISSING, asset_href, by_tile
 from prithvi.parallel import Progress, run
-from prithvi.scenes.access import gdal_environment, readable
+from prithvi.scenes.remote import gdal_environment, readable
 
 SPLIT = "prithvi:split"
 """Property of an item: the part that chips of its tile belong to."""

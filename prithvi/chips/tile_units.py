@@ -32,10 +32,9 @@ from prithvi.errors import DatasetError, ScaleError, SceneError
 from prithvi.hls.granules import Granule
 from prithvi.hls.items import asset_href, by_tile
 from prithvi.hls.search import read_area
-from prithvi.scenes.access import gdal_environment, readable
 from prithvi.scenes.grids import difference, grid_of
-from prithvi.scenes.headers import header
-from prithvi.scenes.planes import convert, plane_of, read_planes
+from prithvi.scenes.raster_files import convert, header, plane_of, read_planes
+from prithvi.scenes.remote import gdal_environment, readable
 from prithvi.scenes.validity import IMPOSSIBLE, Range, strike
 
 
@@ -234,9 +233,7 @@ class _Layers:
         self.granule = granule.granule
         self.bands = [self._open(path, files) for path in granule.bands]
         self.fmask = self._open(granule.fmask, files)
-        headers, fill = [header(raster.name, raster) for raster in self.bands], self.granule.fill
-        missing = [{fill, fill if file.nodata[0] is None else file.nodata[0]} for file in headers]
-        self.planes = [plane_of(file, 1, [*values]) for file, values in zip(headers, missing, strict=True)]
+        self.planes = [plane_of(header(raster.name, raster), 1, self.granule.fill) for raster in self.bands]
 
     def _open(self, path: str, files: ExitStack) -> rasterio.DatasetReader:
         try:

@@ -18,7 +18,7 @@ from prithvi.files import sha256
 from prithvi.hls.granules import Granule
 from prithvi.hls.items import asset_href, with_files, write_items
 from prithvi.parallel import Progress, run
-from prithvi.scenes.access import EARTHDATA, headers, local_path, signed
+from prithvi.scenes.remote import EARTHDATA, headers, local_path, signed
 
 _BLOCK = 1 << 15
 """Bytes written at a time: the most that a broken connection loses."""

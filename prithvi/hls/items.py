@@ -28,7 +28,7 @@ from prithvi.bands import PRODUCTS, band_id
 from prithvi.errors import BandError, DatasetError, MissingExtraError, SceneError
 from prithvi.files import atomic_file
 from prithvi.hls.granules import Granule, is_granule_name
-from prithvi.scenes.footprint import footprint
+from prithvi.scenes.polygons import footprint
 from prithvi.scenes.stac_items import read_stac
 
 MISSING = "prithvi:missing"

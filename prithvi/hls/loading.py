@@ -23,11 +23,10 @@ from prithvi.bands import PRITHVI_BANDS, check_names
 from prithvi.errors import DatasetError, SceneError
 from prithvi.hls.granules import FILL, Granule
 from prithvi.hls.items import asset_href
-from prithvi.scenes.access import readable
 from prithvi.scenes.grids import called, difference, grid_of, same_crs
-from prithvi.scenes.planes import of_file
 from prithvi.scenes.polygons import box_in_degrees
-from prithvi.scenes.remote import shown
+from prithvi.scenes.raster_files import of_file
+from prithvi.scenes.remote import readable, shown
 
 _STORED = -9999
 

@@ -36,6 +36,8 @@ _GRANULE = re.compile(
     re.IGNORECASE,
 )
 """What the names of a granule's single-band files have in common: HLS, Sentinel-2, Landsat Collection 2 and 1."""
+_PRODUCT = re.compile(r"\.(safe|zip)", re.IGNORECASE)
+"""Paths that may lead to a product of Sentinel-2's archive, or into one."""
 _BESIDE = (".tif", ".tif.aux.xml", "_confidence.tif", "_probabilities.tif", ".parquet", ".gpkg", "_zones.csv",
            "_zones.parquet", ".qml", ".json")  # fmt: skip
 
@@ -85,7 +87,7 @@ def jobs_of(sources: Sequence[str], folder: str | Path, together: bool = False) 
     for key, group in groups.items():
         key = key or (_granule(group[0]) if len(group) > 1 else group[0])
         first = PurePath(shown(key if len(group) > 1 else group[0]))
-        stem = product_name(group[0]) if len(group) == 1 else None
+        stem = product_name(group[0]) if len(group) == 1 and _PRODUCT.search(group[0]) else None
         stem = stem or (first.stem if first.suffix.lower() in _RASTERS else first.name)
         path = Path(folder) / f"{stem}.tif"
         if str(path) in jobs:
@@ -101,7 +103,8 @@ def _granule(source: str) -> str:
     """Folder and granule of a source that holds one band or what goes with it; any other source as it is."""
     path = PurePath(shown(source))
     try:
-        granule, named = granule_of(str(path)), read_file_name(path.name)
+        granule = granule_of(str(path)) if path.suffix == ".jp2" else None
+        named = read_file_name(path.name)
     except SceneError:
         return source
     if granule is not None:

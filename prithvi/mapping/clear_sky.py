@@ -8,7 +8,7 @@ import xarray as xr
 
 from prithvi.errors import SceneError
 from prithvi.mapping.masks import listed, some
-from prithvi.scenes.acquisition_dates import dated, days_of
+from prithvi.scenes.names import dated, days_of
 
 
 def without_clouds(series: xr.DataArray, clear: xr.DataArray | None) -> xr.DataArray:

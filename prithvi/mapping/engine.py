@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -315,7 +315,7 @@ def identity(scene: xr.DataArray) -> dict[str, Any]:
     planes = [plane for step in pixels.planes for plane in step] if pixels is not None else []
     return {
         "source": str(scene.attrs.get("source", "")),
-        "planes": [{**asdict(plane), "path": shown(plane.path)} for plane in planes],
+        "planes": [{**plane.facts(), "path": shown(plane.path)} for plane in planes],
         "states": {shown(plane.path): fingerprint(plane.path) for plane in planes},
         "shape": list(scene.shape),
         "transform": list(transform_of(scene))[:6],

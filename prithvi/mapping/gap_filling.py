@@ -26,8 +26,8 @@ from prithvi.mapping.temporal_context import turns
 from prithvi.mapping.window_filling import FillRun, plan_of
 from prithvi.products.provenance import Provenance
 from prithvi.scenes import conform, transform_of
-from prithvi.scenes.acquisition_dates import Date, dated, days_of
 from prithvi.scenes.conform import units_of, without_impossible
+from prithvi.scenes.names import Date, dated, days_of
 from prithvi.scenes.validity import Tally
 
 

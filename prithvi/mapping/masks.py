@@ -22,8 +22,8 @@ from rasterio.windows import Window
 
 from prithvi.errors import ConfigError, SceneError
 from prithvi.mapping.maskproducts import MASK_PRODUCTS, MaskProduct, product_called, product_named, product_of
-from prithvi.scenes.acquisition_dates import Date, as_days, day_in_name, days_of, granule_of, moments
 from prithvi.scenes.grids import difference, grid_of, grid_of_array, repeats
+from prithvi.scenes.names import Date, as_days, day_in_name, days_of, granule_of, moments
 from prithvi.scenes.opening import open_scene
 
 Mask = str | Path | None

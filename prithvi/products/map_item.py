@@ -28,7 +28,7 @@ from prithvi.modelio.item import CLASSIFICATION
 from prithvi.modelio.predictor import ClassEntry
 from prithvi.products.classmap import classes_of
 from prithvi.products.provenance import Provenance
-from prithvi.scenes.footprint import footprint
+from prithvi.scenes.polygons import footprint
 
 PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
 RASTER = "https://stac-extensions.github.io/raster/v1.1.0/schema.json"

@@ -23,6 +23,7 @@ import xarray as xr
 from affine import Affine
 from pyproj import CRS, Transformer
 from rasterio.features import geometry_mask
+from shapely.affinity import translate
 
 from prithvi.errors import DatasetError, SceneError
 from prithvi.scenes.grids import grid_of_array, transform_of, write_grid
@@ -90,10 +91,8 @@ class Area:
             SceneError: no such box, or one more than 180 degrees wide across the date line.
 
         """
-        return cls(
-            box_in_degrees(west, south, east, north), CRS.from_epsg(4326),
-            f"the box {west:g},{south:g},{east:g},{north:g}",
-        )  # fmt: skip
+        source = f"the box {west:g},{south:g},{east:g},{north:g}"
+        return cls(box_in_degrees(west, south, east, north), CRS.from_epsg(4326), source)
 
     @classmethod
     def from_file(cls, path: str | Path, layer: str | None = None) -> Area:
@@ -129,15 +128,16 @@ class Area:
 
         """
         height, width = scene.sizes["y"], scene.sizes["x"]
-        placed = self._placed(scene)
+        placed, transform = self._placed(scene), transform_of(scene)
         if not placed:
+            own = _in_degrees(ring(*shapely.total_bounds(np.array(self.polygons))), self.crs)
+            outline = np.array([transform @ corner for corner in ring(0, 0, width, height)])
             raise SceneError(
-                f"{self.source} lies beside {name_of(scene)}: west, south, east, north are {_told(self._degrees())}, "
-                f"the scene's {_told(_degrees(_outline(scene), CRS.from_user_input(scene.rio.crs)))}."
+                f"{self.source} lies beside {name_of(scene)}: west, south, east, north are {own}, the scene's "
+                f"{_in_degrees(outline, CRS.from_user_input(scene.rio.crs))}."
             )
         # First the corners' rows and columns, a little too many; then strip by strip what the polygons really hold.
-        inverse = ~transform_of(scene)
-        columns, rows = inverse @ tuple(np.concatenate([shapely.get_coordinates(shape) for shape in placed]).T)
+        columns, rows = ~transform @ tuple(np.concatenate([shapely.get_coordinates(shape) for shape in placed]).T)
         top, bottom = max(0, int(np.floor(rows.min()))), min(height, int(np.ceil(rows.max())) + 1)
         left, right = max(0, int(np.floor(columns.min()))), min(width, int(np.ceil(columns.max())) + 1)
         across = np.zeros(max(0, right - left), dtype=bool)
@@ -158,34 +158,28 @@ class Area:
         """(rows, columns) bool: True where the middle of a pixel lies in the area; for any part of a scene."""
         top, bottom, _ = rows.indices(scene.sizes["y"])
         left, right, _ = columns.indices(scene.sizes["x"])
-        size = (max(0, bottom - top), max(0, right - left))
+        inside = np.zeros((max(0, bottom - top), max(0, right - left)), dtype=bool)
         placed = self._placed(scene)
-        if not placed or 0 in size:
-            return np.zeros(size, dtype=bool)
-        transform = transform_of(scene) @ Affine.translation(left, top)
-        with _ONE:
-            inside: npt.NDArray[np.bool_] = geometry_mask(placed, size, transform, invert=True)
+        if placed and inside.size:
+            with _ONE:
+                transform = transform_of(scene) @ Affine.translation(left, top)
+                inside = geometry_mask(placed, inside.shape, transform, invert=True)
         return inside
 
     def _placed(self, scene: xr.DataArray) -> tuple[shapely.Geometry, ...]:
         """The polygons near a scene in its coordinates."""
         return _place(self, scene.rio.crs.to_wkt(), transform_of(scene), scene.sizes["y"], scene.sizes["x"])
 
-    def _degrees(self) -> Coordinates:
-        bounds = shapely.total_bounds(np.array(self.polygons))
-        return _degrees(ring(*bounds), self.crs)
-
 
 def _read(path: Path, layer: str | None) -> gpd.GeoDataFrame:
     if not path.exists():
         raise SceneError(f"there is no file {path}.")
     try:
-        if path.suffix.lower() in (".parquet", ".geoparquet"):
-            return read_vectors(path, "polygons")
-        layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
+        parquet = path.suffix.lower() in (".parquet", ".geoparquet")
+        layers = [] if parquet else [str(name) for name in pyogrio.list_layers(path)[:, 0]]
         if layer is None and len(layers) > 1:
             raise SceneError(f"{path} has the layers {', '.join(layers)}: say which (layer=...).")
-        if layer is not None and layer not in layers:
+        if layer is not None and layer not in layers and not parquet:
             raise SceneError(f"{path} has no layer {layer}; it has {', '.join(layers) or 'none'}.")
         return read_vectors(path, "polygons", layer=layer)
     except pyogrio.errors.DataSourceError as error:
@@ -196,8 +190,7 @@ def _read(path: Path, layer: str | None) -> gpd.GeoDataFrame:
 
 def _polygons(shapes: Sequence[Any] | npt.NDArray[Any]) -> list[shapely.Geometry]:
     """The polygons of valid geometries."""
-    parts = shapely.get_parts(np.array([shape for shape in shapes if shape is not None], dtype=object))
-    parts = shapely.get_parts(parts)  # of collections, which may hold polygons of several parts
+    parts = shapely.get_parts(shapely.get_parts(shapes))  # collections may hold polygons of several parts
     return [part for part in parts if part.geom_type == "Polygon" and not part.is_empty]
 
 
@@ -206,8 +199,9 @@ def _place(area: Area, wkt: str, transform: Affine, height: int, width: int) -> 
     # The scene's outline, a pixel wider, is taken into the polygons' coordinates; what of them lies near is cut out
     # there, and only that is projected: far away a projection may fold or have no numbers.
     target = CRS.from_wkt(wkt)
-    corners = [transform @ corner for corner in ((-1, -1), (width + 1, -1), (width + 1, height + 1), (-1, height + 1))]
-    outline = shapely.segmentize(shapely.Polygon(corners), shapely.Polygon(corners).length / 400)
+    corners = ((-1, -1), (width + 1, -1), (width + 1, height + 1), (-1, height + 1))
+    outline = shapely.Polygon([transform @ corner for corner in corners])
+    outline = shapely.segmentize(outline, outline.length / 400)
     pixel = min(np.hypot(transform.a, transform.d), np.hypot(transform.b, transform.e))
     shapes = list(area.polygons)
     if area.crs.is_geographic:
@@ -219,18 +213,13 @@ def _place(area: Area, wkt: str, transform: Affine, height: int, width: int) -> 
             near = [part for frame in near for part in cut_at_date_line(frame)]
         # What lies far from the scene may have no coordinates in its projection.
         parts = [shapely.intersection(shape, frame) for shape in shapes for frame in near]
-        step = max(
-            (max(frame.bounds[2] - frame.bounds[0], frame.bounds[3] - frame.bounds[1]) for frame in near), default=1
-        )
+        bounds = shapely.bounds(near).reshape(-1, 4)
+        step = (bounds[:, 2:] - bounds[:, :2]).max(initial=0)
         dense = (shapely.segmentize(part, step / 32) for part in _polygons(parts))
         middle = outline.centroid.x if target.is_geographic else None
         shapes = [_projected(shape, there, middle, _PRECISE * float(pixel)) for shape in dense]
     if target.is_geographic:  # a scene may go on past the date line, to 180.2 or from 0 to 360
-        shapes = [
-            shapely.transform(shape, lambda at, turn=turn: at + np.array([turn, 0]))
-            for shape in shapes
-            for turn in (-360, 0, 360)
-        ]
+        shapes = [translate(shape, turn) for shape in shapes for turn in (-360, 0, 360)]
     return tuple(shape for shape in shapes if shapely.intersects(shape, outline))
 
 
@@ -263,23 +252,14 @@ def _followed(corners: Coordinates, moved: Callable[[Coordinates], Coordinates],
     return moved(corners)
 
 
-def _outline(scene: xr.DataArray) -> Coordinates:
-    transform, height, width = transform_of(scene), scene.sizes["y"], scene.sizes["x"]
-    return np.array([transform @ corner for corner in ring(0, 0, width, height)])
-
-
-def _degrees(outline: Coordinates, crs: CRS) -> Coordinates:
+def _in_degrees(outline: Coordinates, crs: CRS) -> str:
     """West, south, east, north of an outline in degrees; west is greater than east where it crosses the date line."""
     x, y = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(*outline.T)
     known = np.isfinite(x) & np.isfinite(y)
     if not known.any():
-        return np.full(4, np.nan)
+        return "unknown"
     x, y = np.unwrap(x[known], period=360), y[known]
     west, east = x.min(), x.max()
     if east - west < 360 and (west < -180 or east > 180):
         west, east = ((side + 180) % 360 - 180 for side in (west, east))
-    return np.array([west, np.min(y), east, np.max(y)])
-
-
-def _told(bounds: Any) -> str:
-    return ", ".join(f"{value:.5g}" for value in bounds)
+    return ", ".join(f"{value:.5g}" for value in (west, y.min(), east, y.max()))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
-from itertools import combinations, pairwise
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -63,33 +63,25 @@ def check_order(scene: xr.DataArray, blocks: Iterable[npt.NDArray[np.floating[An
     if names != [table[identifier] for identifier in sensor.stack]:
         return  # somebody chose or reordered them since
     like, seen = _correlations(blocks, len(names))
-    taken = (
-        f"{info.called}: the bands have no names and were taken in the order of "
-        f"{sensor.name} ({', '.join(sensor.stack)})"
-    )
-    mend = "say which bands are which (--bands, with their numbers in the file), or name them in the file."
+    order = f"{sensor.name} ({', '.join(sensor.stack)})"
+    taken = f"{info.called}: the bands have no names and were taken in the order of {order}"
     others = _others(sensor.stack)
     own = _neighbours(like, names)
     scores = {words: _neighbours(like, [table[i] for i in order]) for words, order in others.items()}
     best = max(scores, key=lambda words: scores[words])
+    correlate = "neighbours in wavelength correlate by"
     if scores[best] > own + _MARGIN:
-        raise BandError(
-            f"{taken}, and their values fit another order better ({best}: {', '.join(others[best])}; neighbours in "
-            f"wavelength correlate by {scores[best]:.2f}, not {own:.2f}): {mend}"
-        )
+        fit = f"another order better ({best}: {', '.join(others[best])}; {correlate} {scores[best]:.2f}, not {own:.2f})"
     # Landsat's few bands fit many orders.
-    if "B8A" in sensor.stack and seen >= _ENOUGH and (moved := _best_move(like, names)) > own + _MOVED:
-        raise BandError(
-            f"{taken}, and their values fit another order better (with one band moved or two exchanged neighbours in "
-            f"wavelength correlate by {moved:.2f}, not {own:.2f}): {mend}"
-        )
-    backwards = _backwards(like, names)
-    if backwards > _BACKWARDS:
-        raise BandError(
-            f"{taken}, and their values fit the other way round better (the near infrared and SWIR 1 are by "
-            f"{backwards:.2f} more alike than the visible bands): {mend}"
-        )
-    warnings.warn(f"{taken}.", stacklevel=4)
+    elif "B8A" in sensor.stack and seen >= _ENOUGH and (moved := _best_move(like, names)) > own + _MOVED:
+        fit = f"another order better (with one band moved or two exchanged {correlate} {moved:.2f}, not {own:.2f})"
+    elif (more := _backwards(like, names)) > _BACKWARDS:
+        fit = f"the other way round better (the near infrared and SWIR 1 are by {more:.2f} more alike than the visible)"
+    else:
+        warnings.warn(f"{taken}.", stacklevel=4)
+        return
+    mend = "say which bands are which (--bands, with their numbers in the file), or name them in the file."
+    raise BandError(f"{taken}, and their values fit {fit}: {mend}")
 
 
 def _others(stack: Sequence[str]) -> dict[str, list[str]]:
@@ -116,10 +108,9 @@ def _correlations(blocks: Iterable[npt.NDArray[np.floating[Any]]], count: int) -
     values = values[:, np.isfinite(values).all(axis=0)]
     if values.shape[1] < 2:
         return np.zeros((count, count)), 0
-    values -= values.mean(axis=1, keepdims=True)
-    size = np.sqrt((values**2).sum(axis=1))
-    size[size == 0] = np.inf
-    return (values @ values.T) / np.outer(size, size), values.shape[1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        like: npt.NDArray[np.float64] = np.nan_to_num(np.atleast_2d(np.corrcoef(values)))
+    return like, values.shape[1]
 
 
 def _neighbours(like: npt.NDArray[np.float64], names: Sequence[str]) -> float:
@@ -133,7 +124,7 @@ def _by_wavelength(names: Sequence[str]) -> list[int]:
 
 
 def _along(like: npt.NDArray[np.float64], places: Sequence[int]) -> float:
-    return float(np.mean([like[a, b] for a, b in pairwise(places)]))
+    return float(like[places[:-1], places[1:]].mean())
 
 
 def _best_move(like: npt.NDArray[np.float64], names: Sequence[str]) -> float:
@@ -155,9 +146,6 @@ def _backwards(like: npt.NDArray[np.float64], names: Sequence[str]) -> float:
     """
     if "cirrus" in names:
         return 0.0
-    visible = [names.index(name) for name in _VISIBLE if name in names]
-    infrared = [names.index(name) for name in _INFRARED if name in names]
-    swir = names.index("swir_1")
-    return float(
-        np.mean([like[band, swir] for band in infrared]) - np.mean([like[a, b] for a, b in combinations(visible, 2)])
-    )
+    visible, infrared = ([names.index(name) for name in some if name in names] for some in (_VISIBLE, _INFRARED))
+    among_visible = np.mean([like[pair] for pair in combinations(visible, 2)])
+    return float(like[infrared, names.index("swir_1")].mean() - among_visible)

@@ -21,9 +21,8 @@ from prithvi.scenes.band_order import check_order
 from prithvi.scenes.grids import transform_of
 from prithvi.scenes.info import SceneInfo, name_of
 from prithvi.scenes.pixels import judged, source_of
-from prithvi.scenes.validity import HIGHEST, Range, Tally, fill_like, struck
-
-Pixels = npt.NDArray[np.floating[Any]]
+from prithvi.scenes.remote import DAMAGED
+from prithvi.scenes.validity import HIGHEST, Floats, Range, Tally, fill_like, struck
 
 
 def conform(scene: xr.DataArray, contract: Contract, accept: Sequence[str] = ()) -> xr.DataArray:
@@ -77,14 +76,13 @@ def without_impossible(scene: xr.DataArray, gain: float, bias: float, tally: Tal
 def units_of(scene: xr.DataArray, contract: Contract | None) -> tuple[float, float]:
     """Gain and bias of a scene's values (reflectance = value x gain + bias): its own, or the contract's."""
     info = SceneInfo.of(scene)
-    gain = info.gain
-    if gain is None:
-        assert contract is not None
-        gain = 1.0 / contract.scale
-    return float(gain), float(info.bias or 0.0)
+    if info.gain is None and contract is not None:
+        return 1.0 / contract.scale, float(info.bias or 0.0)
+    assert info.gain is not None
+    return float(info.gain), float(info.bias or 0.0)
 
 
-def read(scene: xr.DataArray, contract: Contract | None = None, tally: Tally | None = None, first: int = 0) -> Pixels:
+def read(scene: xr.DataArray, contract: Contract | None = None, tally: Tally | None = None, first: int = 0) -> Floats:
     """The pixels of (a part of) a scene, (time, band, y, x), NaN where there are none.
 
     Args:
@@ -98,9 +96,9 @@ def read(scene: xr.DataArray, contract: Contract | None = None, tally: Tally | N
 
     """
     try:
-        values: Pixels = np.asarray(scene.values)
+        values: Floats = np.asarray(scene.values)
     except (rasterio.errors.RasterioError, OSError) as error:
-        raise SceneError(f"{name_of(scene)} is damaged or cut short: it opens, but pixels cannot be read.") from error
+        raise SceneError(f"{name_of(scene)} {DAMAGED}") from error
     if contract is None:
         return values
     gain, bias = units_of(scene, contract)
@@ -152,8 +150,8 @@ def _select(scene: xr.DataArray, contract: Contract, accept: Sequence[str]) -> x
 
 
 def _samples(
-    scene: xr.DataArray, kept: Callable[[Pixels], Pixels], size: int = 256, wanted: int = 9
-) -> Iterator[Pixels]:
+    scene: xr.DataArray, kept: Callable[[Floats], Floats], size: int = 256, wanted: int = 9
+) -> Iterator[Floats]:
     """What is kept of (time, band, y, x) blocks from all over the scene; every block is looked at only while nothing
     was found.
     """
@@ -162,13 +160,13 @@ def _samples(
     # large prime) until enough were found. Only a scene without any data is looked at as a whole.
     blocks = [(row, column) for row in rows for column in columns]
     order = sorted(range(len(blocks)), key=lambda i: (i * 7919) % max(len(blocks), 1))
-    found = 0
+    found, source = 0, source_of(scene)  # the files, where pixels come from these
     last = max(scene.sizes["time"] - 1, 1)
     for times in (slice(0, None, last), slice(1, -1)):  # the first and last dates may hold nothing at all
         for i in order if range(scene.sizes["time"])[times] else ():
             row, column = blocks[i]
-            block = _block(scene, times, slice(row, row + size), slice(column, column + size))
-            pixels = kept(block)
+            part = times, slice(None), slice(row, row + size), slice(column, column + size)
+            pixels = kept(source[part] if source is not None else read(scene[part]))
             if pixels.size:
                 yield pixels
                 found += 1
@@ -178,12 +176,12 @@ def _samples(
             return
 
 
-def _with_data(block: Pixels) -> Pixels:
+def _with_data(block: Floats) -> Floats:
     """The block, if some pixel of it has data in every band."""
     return block if np.isfinite(block).all(axis=1).any() else block[:0]
 
 
-def _present(block: Pixels, ranges: Sequence[Range], kinds: Sequence[np.dtype[Any]]) -> Pixels:
+def _present(block: Floats, ranges: Sequence[Range], kinds: Sequence[np.dtype[Any]]) -> Floats:
     """(band, n) the pixels of a block that have a value in every band, and no fill."""
     # Every other pixel along both axes tells as much, in a quarter of the memory.
     for step in (2, 1):
@@ -193,15 +191,6 @@ def _present(block: Pixels, ranges: Sequence[Range], kinds: Sequence[np.dtype[An
             values = values[:, ~fill_like(values, ranges, kinds)]
         if values.size:
             break
-    return values
-
-
-def _block(scene: xr.DataArray, times: slice, rows: slice, columns: slice) -> Pixels:
-    """(time, band, y, x) values, from the files where that can be."""
-    source = source_of(scene)
-    if source is None:
-        return read(scene.isel(time=times, y=rows, x=columns))
-    values: Pixels = source[times, :, rows, columns]
     return values
 
 
@@ -265,7 +254,7 @@ def _check_values(scene: xr.DataArray, contract: Contract) -> None:
         warnings.warn(f"{where} does not state its scale; its values are taken for {units}.", stacklevel=4)
 
 
-def _possible(values: Pixels, own: Range) -> npt.NDArray[np.bool_]:
+def _possible(values: Floats, own: Range) -> npt.NDArray[np.bool_]:
     """(n,) where all of (band, n) values can be reflectance."""
     return np.asarray(((values >= own.low) & (values <= own.high)).all(axis=0))
 

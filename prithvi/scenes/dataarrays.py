@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from collections.abc import Hashable, Mapping
+from typing import Any, NoReturn
 
 import numpy as np
 import rioxarray  # noqa: F401  (the .rio accessor)
@@ -14,43 +14,43 @@ from pyproj.exceptions import CRSError
 
 from prithvi.catalog import Sensor
 from prithvi.errors import BandError, SceneError
-from prithvi.scenes.acquisition_dates import agree, dated, days_of
-from prithvi.scenes.band_naming import ask_for_bands
+from prithvi.scenes.band_naming import are_unnamed, ask_for_bands, common_names
 from prithvi.scenes.grids import grid_of_array, write_grid
-from prithvi.scenes.info import Given, SceneInfo
-from prithvi.scenes.layout import FileBand, Layout, refuse_numbers, values_of
-from prithvi.scenes.names import are_unnamed, common_names
-from prithvi.scenes.scales import Scales, scale_tag
+from prithvi.scenes.info import Given, Scales, SceneInfo, scale_tag
+from prithvi.scenes.layout import Layout, refuse_numbers
+from prithvi.scenes.names import agree, dated, days_of
+from prithvi.scenes.raster_files import Plane, floating, values_of
 
 
-def from_array(array: xr.DataArray, given: Given) -> tuple[xr.DataArray, Layout]:
-    """A DataArray as a scene; see `prithvi.open_scene` for what is given.
+def from_array(source: xr.DataArray | xr.Dataset, given: Given) -> tuple[xr.DataArray, Layout]:
+    """A DataArray as a scene, or the one array of a Dataset; see `prithvi.open_scene` for what is given.
 
     Raises:
         SceneError: other dimensions, no place, or another number of dates.
         BandError: bands that cannot be named.
 
     """
-    where, (told, bands, dates) = SceneInfo.of(array).source or array.name, (given.sensor, given.bands, given.dates)
-    where = str(where or "the array")
+    told, bands, dates = given.sensor, given.bands, given.dates
+    array = _of_dataset(source, told) if isinstance(source, xr.Dataset) else source
+    where = str(SceneInfo.of(array).source or array.name or "the array")
     array = georeferenced(array, where)
     steps, count = array.sizes["time"], array.sizes["band"]
     if dates is not None:
         if len(dates) != steps:
             raise SceneError(f"{where} has {steps} dates and {len(dates)} were given.")
         known = days_of(array)
-        for day, said in zip(dates if known is None else known, dates, strict=True):
-            agree(day, said, f"a step of {where}, by its time,")
         if known is None:
             array = array.assign_coords(time=np.array(dates, dtype="datetime64[ns]"))
+        for day, said in zip(known or dates, dates, strict=True):
+            agree(day, said, f"a step of {where}, by its time,")
     array = _with_dates(array, where)
     names: list[str | None]
-    numbers = list(range(count))
+    numbers = list(range(1, count + 1))
     unnamed = bool(array.attrs.get("unnamed"))
     if isinstance(bands, dict):
         refuse_numbers(bands, count, where)
-        numbers, names = [number - 1 for number in bands.values()], list(bands)
-        array = array.isel(band=numbers)
+        numbers, names = list(bands.values()), list(bands)
+        array = array.isel(band=[number - 1 for number in numbers])
     elif bands is not None:
         if len(bands) != count:
             raise BandError(f"{where} has {count} bands, and {len(bands)} were named: name each of them.")
@@ -59,51 +59,45 @@ def from_array(array: xr.DataArray, given: Given) -> tuple[xr.DataArray, Layout]
         own = _own_names(array)
         names = ask_for_bands(own, count, told, where)
         unnamed |= own is None or are_unnamed(own)
-    missing = values_of(
-        given.nodata,
-        array.rio.nodata,
-        array.rio.encoded_nodata,
-        told.nodata if told else None,
-        *array.attrs.get("missing", ()),
-    )
+    declared = array.rio.nodata, array.rio.encoded_nodata, *array.attrs.get("missing", ())
+    missing = values_of(given.nodata, told.nodata if told else None, *declared)
     # Nodata is compared with the values as they are stored, and NaN is put into their float form: an integer type has
     # none, and a float one may not hold the stored value exactly.
     stored = array.drop_attrs(deep=False)
-    floats = (
-        stored.astype(np.float32 if array.dtype.itemsize <= 2 else np.float64) if array.dtype.kind in "iub" else stored
-    )
-    floats = (
-        without(floats, stored, missing).assign_coords(band=[name or "" for name in names]).assign_attrs(array.attrs)
-    )
+    floats = stored.astype(floating(array.dtype)) if array.dtype.kind in "iub" else stored
+    for value in missing:
+        floats = floats.where(stored != value)
+    floats = floats.assign_coords(band=[name or "" for name in names]).assign_attrs(array.attrs)
     # Bands whose names say nothing (masks, angles) are left out, as of files.
     kept = [index for index, name in enumerate(names) if name]
-    step = {str(names[index]): FileBand(where, numbers[index] + 1) for index in kept}
-    stated = _scales(array, count)
-    scales = {entry: stated[entry.index - 1].of(told) for entry in step.values()}
-    dtype = str(array.attrs.get("dtype", array.dtype))
-    layout = Layout([step], {}, None, told, dict.fromkeys(scales, missing), where, dtype, scales, unnamed=unnamed)
-    return floats.isel(band=kept), layout
+    dtype, scales = str(array.attrs.get("dtype", array.dtype)), _scales(array, count)
+    step = {
+        str(name): Plane(where, number, dtype, missing, scales[number - 1].of(told))
+        for name, number in zip(names, numbers, strict=True)
+        if name
+    }
+    return floats.isel(band=kept), Layout([step], {}, None, told, where, unnamed=unnamed)
 
 
 def _with_dates(array: xr.DataArray, where: str) -> xr.DataArray:
+    cause = None
     try:
-        found = dated(array)
-        if "time" not in found.coords or found["time"].dtype.kind == "M":
-            return found
-        cause = None
+        array = dated(array)
     except SceneError as error:
         cause = error
-    first = array["time"].values.flat[0]
-    raise SceneError(
-        f"the time of {where} is no date ({first!r}): give the dates (dates=['2022-05-31', ...])."
-    ) from cause
+    if "time" in array.coords and array["time"].dtype.kind != "M":
+        first = array["time"].values.flat[0]
+        raise SceneError(
+            f"the time of {where} is no date ({first!r}): give the dates (dates=['2022-05-31', ...])."
+        ) from cause
+    return array
 
 
 def adjusted(scene: xr.DataArray, layout: Layout) -> xr.DataArray:
     """An array with all bands brought to one scale."""
-    if not layout.adjust:
+    pairs = [plane.adjust for plane in layout.steps[0].values()]
+    if set(pairs) <= {(1.0, 0.0)}:
         return scene
-    pairs = [layout.adjust.get(entry, (1.0, 0.0)) for entry in layout.steps[0].values()]
     # Each band has one pair of numbers, laid along the band axis, so that a lazy array stays lazy.
     factor, summand = (
         xr.DataArray(np.array(values, scene.dtype), dims="band", coords={"band": scene["band"]})
@@ -113,38 +107,39 @@ def adjusted(scene: xr.DataArray, layout: Layout) -> xr.DataArray:
     return result
 
 
+_SAID = (("scale_factor", "scales", 1.0), ("add_offset", "offsets", 0.0))
+"""Attributes for all bands and, where rioxarray finds that they differ, for each; and what is meant without them."""
+
+
 def _scales(array: xr.DataArray, count: int) -> list[Scales]:
     """What an array says of each band's values: in its attributes where they are as stored, in its encoding where
     xarray or rioxarray has already made reflectance of them (`mask_and_scale=True`).
     """
-    said, decoded = array.attrs, array.encoding
-    if "gain" in said:  # what `open_scene` gave
+    if "gain" in array.attrs:  # what `open_scene` gave
+        said = array.attrs
         return [Scales((said["gain"], said.get("bias", 0.0)), offset=said.get("offset"))] * count
     # Values as stored keep their scale in attrs. Decoded ones (mask_and_scale=True) keep it in their encoding, as a
     # note of what was done, and are reflectance by now.
-    stored = [_numbers(said, one, many, count) for one, many in _SAID]
-    found = [scale_tag(*pair) for pair in zip(stored[0] or [1.0] * count, stored[1] or [0.0] * count, strict=True)]
+    stored, decoded = (
+        list(zip(*(_numbers(where, *names, count) for names in _SAID), strict=True))
+        for where in (array.attrs, array.encoding)
+    )
+    found = [scale_tag(*pair) for pair in stored]
     if any(own.tag is not None for own in found):
         return found
-    made = [_numbers(decoded, one, many, count) for one, many in _SAID]
-    pairs = zip(made[0] or [1.0] * count, made[1] or [0.0] * count, strict=True)
     # Reflectance itself, of which nothing is to be taken away any more.
     return [
-        Scales(None) if pair == (1.0, 0.0) else Scales((1.0, 0.0), offset=0.0 if pair[1] else None) for pair in pairs
+        Scales(None) if pair == (1.0, 0.0) else Scales((1.0, 0.0), offset=0.0 if pair[1] else None) for pair in decoded
     ]
 
 
-_SAID = (("scale_factor", "scales"), ("add_offset", "offsets"))
-"""Attributes for all bands and, where rioxarray finds that they differ, for each."""
-
-
-def _numbers(said: Mapping[Any, Any], one: str, many: str, count: int) -> list[float] | None:
+def _numbers(said: Mapping[Any, Any], one: str, many: str, usual: float, count: int) -> list[float]:
     value = said.get(many, said.get(one))
     try:
         numbers = [float(number) for number in np.atleast_1d(value)] if value is not None else []
     except (TypeError, ValueError):
-        return None
-    return numbers * count if len(numbers) == 1 else numbers if len(numbers) == count else None
+        numbers = []
+    return numbers if len(numbers) == count else [numbers[0] if len(numbers) == 1 else usual] * count
 
 
 def _own_names(array: xr.DataArray) -> list[str | None] | None:
@@ -162,14 +157,6 @@ def _own_names(array: xr.DataArray) -> list[str | None] | None:
     if isinstance(described, (tuple, list)) and coordinate.min() >= 1 and coordinate.max() <= len(described):
         return [str(described[number - 1]) for number in coordinate.astype(int)]
     return None
-
-
-def without(values: xr.DataArray, stored: xr.DataArray, nodata: Sequence[float]) -> xr.DataArray:
-    """`values` with NaN where the stored array has one of the nodata values."""
-    for value in nodata:
-        if not np.isnan(value):
-            values = values.where(stored != value)
-    return values
 
 
 _CALLED = {
@@ -227,12 +214,9 @@ def _dimensions(array: xr.DataArray, where: str) -> xr.DataArray:
             f"({', '.join(map(str, spatial))}), and a scene has two, those of rows and of columns: name these two in "
             "it, or leave it out."
         )
-    names: dict[Hashable, str] = dict(zip(spatial, ("y", "x"), strict=True)) if spatial is not None else {}
-    renamed = {
-        name: meant
-        for name in array.dims
-        if (meant := names.get(name) or _CALLED.get(str(name))) and meant != name and meant not in array.dims
-    }
+    names = {**_CALLED, **dict(zip(spatial or (), ("y", "x"), strict=False))}
+    meant = {name: names.get(str(name), name) for name in array.dims}
+    renamed = {name: other for name, other in meant.items() if other not in array.dims}
     # A date of an array without a time axis is called so, too.
     array = array.rename(renamed)
     dims = set(array.dims)
@@ -275,7 +259,7 @@ def _stated(array: xr.DataArray, where: str) -> Affine:
     return at
 
 
-def of_dataset(dataset: xr.Dataset, told: Sensor | None) -> xr.DataArray:
+def _of_dataset(dataset: xr.Dataset, told: Sensor | None) -> xr.DataArray:
     """The one array of a Dataset: its variable with bands, or its variables that are called as bands, one on another.
 
     Raises:
@@ -326,12 +310,10 @@ def _stored(array: xr.DataArray) -> Mapping[str, Any]:
     return {"dtype": str(array.dtype), **{key: said[key] for key in _STORED if key in said}}
 
 
-def refuse_plain(source: object) -> None:
+def refuse_plain(source: Any) -> NoReturn:
     """Raises SceneError for an array that is none of xarray's."""
-    shape: Sequence[int] | None = getattr(source, "shape", None)
-    if shape is not None and hasattr(source, "dtype"):
-        raise SceneError(
-            f"a {type(source).__module__.partition('.')[0]} array of the shape {tuple(shape)} was given, which knows "
-            "neither its bands nor its place: wrap it (xarray.DataArray(array, dims=('band', 'y', 'x')).rio.write_crs("
-            "'EPSG:...').rio.write_transform(Affine(10, 0, WEST, 0, -10, NORTH))), and name the bands."
-        )
+    raise SceneError(
+        f"a {type(source).__module__.partition('.')[0]} array of the shape {tuple(source.shape)} was given, which "
+        "knows neither its bands nor its place: wrap it (xarray.DataArray(array, dims=('band', 'y', 'x'))"
+        ".rio.write_crs('EPSG:...').rio.write_transform(Affine(10, 0, WEST, 0, -10, NORTH))), and name the bands."
+    )

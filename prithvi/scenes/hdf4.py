@@ -7,6 +7,7 @@ granules is that of the Landsat image, which may be of the next zone.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 from collections.abc import Sequence
@@ -29,13 +30,9 @@ _ONE_AT_A_TIME = threading.RLock()
 
 def is_hdf4(path: str) -> bool:
     """Whether a local file is HDF4, by its first bytes."""
-    if not path.lower().endswith(".hdf"):
-        return False
-    try:
-        with Path(path).open("rb") as file:
-            return file.read(4) == b"\x0e\x03\x13\x01"
-    except OSError:
-        return False
+    with contextlib.suppress(OSError), Path(path).open("rb") as file:
+        return file.read(4) == b"\x0e\x03\x13\x01"
+    return False
 
 
 class Hdf4Raster:
@@ -97,16 +94,15 @@ class Hdf4Raster:
 def _place(path: str, structure: str) -> tuple[CRS, Affine, tuple[int, int]]:
     """Where the grid lies: its CRS, transform, and rows and columns."""
     number = r"(-?\d+(?:\.\d+)?)"
-    corner = re.search(rf"UpperLeftPointMtrs=\({number},{number}\)", structure)
-    other = re.search(rf"LowerRightMtrs=\({number},{number}\)", structure)
-    size = [re.search(rf"\b{name}=(\d+)", structure) for name in ("YDim", "XDim")]
-    zone = re.search(r"ZoneCode=(-?\d+)", structure)
-    if not (corner and other and zone and size[0] and size[1]) or "GCTP_UTM" not in structure:
+    corners = rf"UpperLeftPointMtrs=\({number},{number}\)", rf"LowerRightMtrs=\({number},{number}\)"
+    found = [re.search(form, structure) for form in (*corners, r"\bYDim=(\d+)", r"\bXDim=(\d+)", r"ZoneCode=(-?\d+)")]
+    said = [text for match in found if match for text in match.groups()]
+    if None in found or "GCTP_UTM" not in structure:
         raise SceneError(f"{path} does not say where it lies in UTM (StructMetadata.0), as granules of HLS do.")
-    left, top, rows, columns = float(corner[1]), float(corner[2]), int(size[0][1]), int(size[1][1])
-    right, bottom = float(other[1]), float(other[2])
+    left, top, right, bottom = map(float, said[:4])
+    rows, columns, zone = map(int, said[4:])
     # South of the equator HLS counts down from 0 in the northern zone; a false northing of 10,000 km is the other way.
     tile = re.search(r"\.T\d{2}([C-X])\w{2}\.", Path(path).name)
-    south = int(zone[1]) < 0 or (tile is not None and tile[1] < "N" and top > 0)
-    crs = CRS.from_epsg((32700 if south and top > 0 else 32600) + abs(int(zone[1])))
+    south = zone < 0 or (tile is not None and tile[1] < "N")
+    crs = CRS.from_epsg((32700 if south and top > 0 else 32600) + abs(zone))
     return crs, Affine((right - left) / columns, 0, left, 0, (bottom - top) / rows, top), (rows, columns)

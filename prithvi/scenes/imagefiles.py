@@ -18,12 +18,12 @@ from rasterio.errors import NotGeoreferencedWarning
 from prithvi.catalog import DatasetLayout
 from prithvi.catalog import sensor as sensor_named
 from prithvi.errors import BandError, DatasetError
-from prithvi.scenes.headers import File, header, without_alpha
-from prithvi.scenes.layout import FileBand, Layout, missing_of
-from prithvi.scenes.names import are_unnamed, read_file_name, read_names, split_description
+from prithvi.scenes.band_naming import are_unnamed, read_names
+from prithvi.scenes.info import ask_for_offset, settle
+from prithvi.scenes.layout import Layout
+from prithvi.scenes.names import read_file_name, split_description
 from prithvi.scenes.pixels import ScenePixels, pixels_of
-from prithvi.scenes.planes import of_file
-from prithvi.scenes.scales import OFFSET_SINCE, scale_tag, settle
+from prithvi.scenes.raster_files import File, header, of_file, plane_of, without_alpha
 
 
 @dataclass(frozen=True)
@@ -92,37 +92,21 @@ def open_image(
     file = without_alpha(file, None if any(file.descriptions) else list(layout.bands), product)
     numbers, days = _numbers(file, layout, bands)
     dates = tuple(dates) if dates is not None else days
-    steps = [{band: FileBand(name, number) for band, number in zip(bands, row, strict=True)} for row in numbers]
-    entries = [entry for step in steps for entry in step.values()]
-    missing = {entry: missing_of(file, entry.index, *layout.nodata) for entry in entries}
-    scene = Layout(steps, {name: file}, None, product, missing, name, file.dtypes[numbers[0][0] - 1])
+    planes = [[plane_of(file, number, *layout.nodata, product=product) for number in row] for row in numbers]
+    scene = Layout([dict(zip(bands, row, strict=True)) for row in planes], {name: file}, None, product, name)
     # A published dataset's values mean what its paper says, whatever its tags say; a folder of one's own is settled
     # like a scene.
     gain, bias = layout.gain, layout.bias
     if layout.said is not None:
-        scale, offset = layout.said
-        scene.scales = {entry: scale_tag(*file.scaling[entry.index - 1]).of(product) for entry in entries}
-        settled = settle(scene, scale, offset)
+        settled = settle(scene, *layout.said)
         assert settled.gain is not None
+        assert settled.bias is not None
         gain, bias = settled.gain, settled.bias
         if product.product == "sentinel-2" and settled.offset is None:
-            _ask_for_offset(name, layout, dates)
+            where, last = (layout.name, None) if dates is None else (name, max(dates))
+            ask_for_offset(where, last, "data.folder.offset: -1000", refused=DatasetError)
     pixels = pixels_of(scene).judged(gain, bias)
     return ImageFile(pixels, gain, bias, scene.dtype, file.transform, file.wkt, dates)
-
-
-def _ask_for_offset(name: str, layout: DatasetLayout, dates: Sequence[dt.date] | None) -> None:
-    if dates is None:
-        warnings.warn(
-            f"{layout.name}: images have no dates; their values are taken not to carry the +1,000 of Sentinel-2 "
-            "archives since 2022 (say data.folder.offset: -1000 or 0).",
-            stacklevel=4,
-        )
-    elif max(dates) >= OFFSET_SINCE:
-        raise DatasetError(
-            f"{name} is a Sentinel-2 image after 2022-01-25, whose values are 1,000 too high unless that was taken "
-            "out: say data.folder.offset: -1000 if it was not (the archive's files), 0 if it was."
-        )
 
 
 def _numbers(
@@ -131,16 +115,15 @@ def _numbers(
     """Number in the file of each band, by date; and the date that names say, of a file of one."""
     named = read_file_name(file.path).date if layout.frames == 1 else None
     if layout.frames == 1:
-        split = [split_description(text) if text else ("", None) for text in file.descriptions]
+        split = [split_description(text or "") for text in file.descriptions]
         texts = [text for text, _ in split]
-        unnamed: list[str | None] = [None] * file.count
-        names = unnamed if are_unnamed(texts) else read_names(texts, sensor_named(layout.sensor), file.path)
+        names = [] if are_unnamed(texts) else read_names(texts, sensor_named(layout.sensor), file.path)
         if any(names):
             missing = [band for band in bands if band not in names]
             if missing:
                 raise BandError(f"{file.path} lacks {', '.join(missing)}; it has {', '.join(n for n in names if n)}.")
             found = [names.index(band) + 1 for band in bands]
-            days = {day for day in (split[number - 1][1] for number in found) if day is not None}
+            days = {split[number - 1][1] for number in found} - {None}
             named = named or (days.pop() if len(days) == 1 else None)
             return [found], (named,) if named else None
     if file.count != layout.frames * len(layout.bands):

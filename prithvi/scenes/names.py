@@ -1,16 +1,32 @@
-"""What the names of files and bands say: product, date, band. Never touches a pixel."""
+"""What the names of files state of product, band and date, and dates as users give them: one parser for every verb.
+
+A scene has one step a date. Landsat and Sentinel-2 may see a place on one day; an L30 and an S30 granule of HLS then
+have the same day and two times, which their names state (`2022145T105621`, UTC): these are two steps, in the order of
+their times (see `moments`). Names without a time (HLS 1.x) say no order, and such granules are refused.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import Any
 
-from prithvi.bands import PRODUCTS, Reading, band_id, family_of, read_name, what_it_means
-from prithvi.catalog import SENSORS, Sensor
-from prithvi.errors import BandError, SceneError
+import numpy as np
+import xarray as xr
+
+from prithvi.bands import band_id
+from prithvi.errors import SceneError
+
+Date = dt.date | np.datetime64 | str
+"""A day: `2022-05-31`, `20220531`, either with a time behind it, or a date, datetime, pandas Timestamp, datetime64."""
+
+_CALENDAR = re.compile(r"\d{4}(-\d{2}-\d{2}|\d{4})([T ].+)?")
+_COARSE = {"Y", "M", "W", "generic"}
+"""Units of datetime64 that name no day."""
 
 
 @dataclass(frozen=True)
@@ -27,23 +43,28 @@ class Named:
     """The product's nodata value, where its version has its own (HLS 1.5)."""
 
 
-_HLS = re.compile(
-    r"^HLS\.(?P<product>[LS]30)\.T\w{5}\.(?P<date>\d{7})(?:T\d{6})?\.v(?P<version>\d+)\.\d+(?:\.(?P<band>\w+))?", re.I
+_FORMS = (
+    (
+        r"^HLS\.(?P<kind>[LS]30)\.T\w{5}\.(?P<date>\d{7})(?:T\d{6})?\.v(?P<version>\d+)\.\d+(?:\.(?P<band>\w+))?",
+        "%Y%j",
+        "hls-{}",
+    ),
+    (r"^T\d{2}[A-Z]{3}_(?P<date>\d{8})T\d{6}_(?P<band>B\d[\dA])", "%Y%m%d", ""),
+    (
+        r"^L[COTE](?P<kind>\d{2})_L2\w{2}_\d{6}_(?P<date>\d{8})_\d{8}_02_T\d_SR_(?P<band>B\d+)",
+        "%Y%m%d",
+        "landsat-{}-c2-l2",
+    ),
+    (r"^L[COTE](?P<kind>\d)\d{6}(?P<date>\d{7})\w*?_sr_(?P<band>band\d+)", "%Y%j", "landsat-{}-espa-sr"),
 )
-_SENTINEL = re.compile(r"^T\d{2}[A-Z]{3}_(?P<date>\d{8})T\d{6}_(?P<band>B\d[\dA])", re.I)
-_LANDSAT_C2 = re.compile(
-    r"^L[COTE](?P<number>\d{2})_L2\w{2}_\d{6}_(?P<date>\d{8})_\d{8}_02_T\d_SR_(?P<band>B\d+)", re.I
-)
-_LANDSAT_ESPA = re.compile(r"^L[COTE](?P<number>\d)\d{6}(?P<date>\d{7})\w*?_sr_(?P<band>band\d+)", re.I)
-
-
+"""Names of files with one band: HLS, Sentinel-2, Landsat Collection 2 and ESPA; how they write dates; their sensor."""
+_KINDS = {"L30": "l30", "S30": "s30", "08": "8", "09": "9", "8": "8"}
+"""What sensors are called by what stands in names; Landsat 4 to 7 have one name together."""
 _LANDSAT_SIDE = re.compile(
     r"^L[COTE]\d{2}_L2\w{2}_\d{6}_\d{8}_\d{8}_02_T\d_(QA|ST|SR_QA|SR_CLOUD|SR_ATMOS)"
     r"|^L[COTE]\d{14}.*_(cfmask|bqa|sr_cloud|sr_ipflag|sr_aerosol|cloud|fmask|pixel_qa)",
     re.IGNORECASE,
 )
-
-
 _DSWX = re.compile(r"^(OPERA_L3_)?DSWx[-_]HLS_", re.IGNORECASE)
 """Layers of the water product that OPERA makes of an HLS granule, which often lie beside it."""
 
@@ -74,36 +95,19 @@ def read_file_name(path: str | Path) -> Named:
     name = PurePath(path).name
     if _LANDSAT_SIDE.match(name) or _DSWX.match(name):
         return Named(ancillary=True)
-    if match := _HLS.match(name):
-        part = match["band"]
-        identifier = band_id(part) if part else None
-        is_tiff = part is not None and part.lower() in ("tif", "tiff", "hdf", "vrt")
-        return Named(
-            f"hls-{match['product'].lower()}",
-            identifier,
-            day_of(match["date"], "%Y%j", name),
-            ancillary=part is not None and identifier is None and not is_tiff,
-            nodata=-1000 if match["version"] == "1" else None,
-        )
-    if match := _SENTINEL.match(name):
-        return Named(None, band_id(match["band"]), day_of(match["date"], "%Y%m%d", name))
-    if match := _LANDSAT_C2.match(name):
-        number = int(match["number"])
-        sensor = f"landsat-{number}-c2-l2" if number in (8, 9) else "landsat-457-c2-l2"
-        return Named(sensor, band_id(match["band"]), day_of(match["date"], "%Y%m%d", name))
-    if match := _LANDSAT_ESPA.match(name):
-        sensor = "landsat-8-espa-sr" if match["number"] == "8" else "landsat-457-espa-sr"
-        return Named(sensor, band_id(match["band"]), day_of(match["date"], "%Y%j", name))
+    for form, day, sensor in _FORMS:
+        if match := re.match(form, name, re.IGNORECASE):
+            said = match.groupdict()
+            part, kind = said["band"], _KINDS.get(said.get("kind", "").upper(), "457")
+            identifier = band_id(part) if part else None
+            return Named(
+                sensor.format(kind) or None,
+                identifier,
+                day_of(said["date"], day, name),
+                ancillary=bool(part) and not identifier and part.lower() not in ("tif", "tiff", "hdf", "vrt"),
+                nodata=-1000 if said.get("version") == "1" else None,
+            )
     return Named()
-
-
-def variable_of(path: str) -> str | None:
-    """The variable that a subdataset of a netCDF or HDF5 file is (`netcdf:scene.nc:blue`); None for other paths.
-
-    `Band1` is a number that GDAL gives where a file had no names, and says nothing of a product's band 1.
-    """
-    match = re.match(r"^(?:netcdf|hdf5):.+[:/](?!Band\d+$)(\w+)$", path, re.IGNORECASE)
-    return match[1] if match else None
 
 
 _DATE = re.compile(
@@ -129,129 +133,137 @@ def split_description(description: str) -> tuple[str, dt.date | None]:
     return " ".join(part for part in rest if part), days.pop() if len(days) == 1 else None
 
 
-def are_unnamed(names: Sequence[str | None]) -> bool:
-    """Whether the names of a file's bands are no names: none at all, or the bands' own places behind one word, as
-    programs write them ("Band 1", "Layer_2", "scene_3", "4").
+def as_days(dates: Date | Iterable[Date] | xr.DataArray) -> list[dt.date]:
+    """Days as they were given; of a time with a zone the day in UTC, which is how products count theirs.
+
+    ISO 8601 is read in its two calendar forms. Its week dates (`2022-W20-6`) and days of the year (`2022141`) are
+    refused, and the message says which day they would be: either may be a slip of the keyboard.
+
+    Raises:
+        SceneError: something that is no date.
+
     """
-    parts = [re.fullmatch(r"(.*?)0*(\d{1,3})", (name or "").strip()) for name in names]
-    # 'Band 1', 'Band 2', ... in the order of the file are no names; 'B02', 'B03' are, which do not count from the
-    # first.
-    places = [int(part[2]) if part else -1 for part in parts]
-    counted = places in (list(range(1, len(names) + 1)), list(range(len(names))))
-    words = {part[1].lower() for part in parts if part}
-    # "sur_refl_b01" is an id of a product that is not known here.
-    alike = len(words) == 1 and not re.search(r"refl|(^|[^a-z])b[\s_]?$", min(words))
-    return not any(names) or (counted and alike and not any(_says_something(read_name(str(name))) for name in names))
+    if isinstance(dates, xr.DataArray):
+        dates = np.atleast_1d(dates.values)
+    if isinstance(dates, (str, dt.date, np.datetime64)):
+        dates = [dates]
+    return [as_time(date).date() for date in dates]
 
 
-def _says_something(reading: Reading) -> bool:
-    return reading.understood and bool(reading.ids or reading.names)
+def as_time(date: Any) -> dt.datetime:
+    """A date as the time at which it begins; the time of day too, where one is given, in UTC."""
+    try:
+        if isinstance(date, np.datetime64):
+            if np.isnat(date) or np.datetime_data(date.dtype)[0] in _COARSE:
+                raise ValueError(date)
+            return date.astype("datetime64[us]").item()  # type: ignore[no-any-return]
+        if isinstance(date, int) and not isinstance(date, bool):  # 20220531 in a YAML file
+            date = str(date)
+        if isinstance(date, str):
+            if not _CALENDAR.fullmatch(date.strip()):
+                raise ValueError(date)
+            date = dt.datetime.fromisoformat(date.strip())
+        if date != date:  # pandas' NaT, which is a datetime
+            raise ValueError(date)
+        if isinstance(date, dt.datetime):
+            return date.astimezone(dt.UTC).replace(tzinfo=None) if date.tzinfo else date
+        if isinstance(date, dt.date):
+            return dt.datetime.combine(date, dt.time())
+        raise ValueError(date)
+    except (ValueError, TypeError) as error:
+        raise SceneError(f"the date {str(date)!r} is not understood: write {_meant(str(date))}.") from error
 
 
-_NO_VALUES = re.compile(
-    r"(?<![a-z])(std|stdev|stddev|sd|var|variance|unc|uncertainty|err|error|min|max|count|nobs|masks?|qa|clouds?|angles?"
-    r"|diff|difference|anomaly|refl)(?![a-z])",
-    re.IGNORECASE,
+def _meant(text: str) -> str:
+    """What to write instead of a date in another form."""
+    with contextlib.suppress(ValueError):
+        if re.fullmatch(r"\d{4}-?W\d{2}-?\d", text):
+            return f"{dt.date.fromisoformat(text)} if that day of a week is meant"
+        if re.fullmatch(r"\d{4}-?\d{3}", text):
+            day = dt.datetime.strptime(text.replace("-", ""), "%Y%j").date()
+            return f"{day} if that day of the year is meant"
+    return "2022-05-31"
+
+
+def dated(array: xr.DataArray) -> xr.DataArray:
+    """An array whose `time`, where it states dates in words or as Python's dates, has them as datetime64.
+
+    Numbers are steps and no dates: they stay.
+
+    Raises:
+        SceneError: words that are no dates.
+
+    """
+    if "time" not in array.coords or array["time"].dtype.kind not in "UOT":
+        return array
+    times = np.array([as_time(date) for date in np.atleast_1d(array["time"].values)], dtype="datetime64[ns]")
+    return array.assign_coords(time=times if array["time"].ndim else times[0]).assign_attrs(array.attrs)
+
+
+def days_of(array: xr.DataArray) -> list[dt.date] | None:
+    """The days of an array's `time`; None where it states none."""
+    with contextlib.suppress(SceneError):
+        array = dated(array)
+    return as_days(array["time"]) if "time" in array.coords and array["time"].dtype.kind == "M" else None
+
+
+_IN_NAME = (
+    (re.compile(r"(?<!\d)(\d{4}-\d{2}-\d{2})(?!\d)"), "%Y-%m-%d"),
+    (re.compile(r"(?<!\d)((?:19|20)\d{6})(?!\d)"), "%Y%m%d"),
+    (re.compile(r"^L[COTE]\d{7}((?:19|20)\d{5})", re.I), "%Y%j"),
+    (re.compile(r"^HLS\.[LS]30\.T\w{5}\.((?:19|20)\d{5})", re.I), "%Y%j"),
 )
-"""Words that make something else of a band's values, or of its id (`sur_refl_b01` is MODIS's)."""
+"""The first date of a name that one of these finds is when it was seen; Landsat names the day of processing second."""
 
 
-def without_shared_words(names: Sequence[str]) -> list[str]:
-    """`names` less the words with which all of them begin and end (a site, "clipped")."""
-    # Words are compared from both ends until they differ; the last word left of the shortest name always stays.
-    words = [re.split(r"([\s_.,:-]+)", name) for name in names]
-    shortest = min(map(len, words), default=0)
-    begin = end = 0
-    while len(words) > 1 and begin < shortest - 1 and len({parts[begin] for parts in words}) == 1:
-        begin += 1
-    while len(words) > 1 and end < shortest - 1 - begin and len({parts[-1 - end] for parts in words}) == 1:
-        end += 1
-    shared = "".join(words[0][:begin] + words[0][len(words[0]) - end :]) if words else ""
-    if _NO_VALUES.search(shared):
-        return list(names)
-    return ["".join(parts[begin : len(parts) - end]) for parts in words]
+def day_in_name(path: object) -> dt.date | None:
+    """The day that a file's name seems to state, by its product's form or any other; None where it has none."""
+    name = PurePath(str(path)).name
+    if (known := read_file_name(name).date) is not None:
+        return known
+    for form, pattern in _IN_NAME:
+        if match := form.search(name):
+            with contextlib.suppress(ValueError):
+                return dt.datetime.strptime(match[1], pattern).date()
+    return None
 
 
-def common_names(names: Sequence[str | None], sensor: Sensor | None, where: str) -> list[str | None]:
-    """`read_names` of bands some of which must be known.
+def agree(stated: dt.date | None, given: dt.date | None, what: str) -> dt.date | None:
+    """The one date that a source and the user say.
 
     Raises:
-        BandError: no name says anything, and what `read_names` raises.
+        SceneError: they say two.
 
     """
-    found = read_names(names, sensor, where)
-    if not any(found):
-        given = [name for name in names if name]
-        raise BandError(
-            f"{where} names its bands {', '.join(given)}, which says of none what it is: say which are which "
-            f"(--bands), or rename them. {what_it_means(given[0])}"
+    day = stated.date() if isinstance(stated, dt.datetime) else stated
+    if day is not None and given is not None and day != given:
+        raise SceneError(
+            f"{what} is of {day}, and {given} was given as its date: leave the date out, or correct whichever is wrong."
         )
-    return found
+    return stated or given
 
 
-def read_names(names: Sequence[str | None], sensor: Sensor | None, where: str) -> list[str | None]:
-    """Common names of bands by what a file calls them; None for a name that is no band (a mask, an angle) or leaves
-    open which (`NIR` of Sentinel-2).
-
-    Raises:
-        BandError: a name says two bands at once, or ids such as B05 need the product.
-
-    """
-    given = [name for name in names if name]
-    # Each name is read by itself first, then all of them together decide what is still open: the product (by ids that
-    # only one has), and whether numbers are ids or places.
-    readings = {name: read_name(name) for name in given}
-    if not any(map(_says_something, readings.values())):
-        readings = dict(zip(given, map(read_name, without_shared_words(given)), strict=True))
-    read = [readings[name] if name else None for name in names]
-    # With "Band 8A" among them, or where they are the product's, numbers are ids, else places.
-    numbers = [reading.number if reading else None for reading in read]
-    numbered = any(str(number).endswith("A") for number in numbers) or (
-        sensor is not None and tuple(numbers) == sensor.stack
-    )
-    ids = [
-        next(iter(reading.ids), reading.number if numbered else None) if reading and reading.understood else None
-        for reading in read
-    ]
-    product = sensor.product if sensor else family_of(ids)
-    for name, reading in zip(names, read, strict=True):
-        if reading and reading.contradicts(product):
-            raise BandError(
-                f"{where} names a band {name!r}, and {reading.ids[0]} is "
-                f"{_meaning(reading.ids[0], product)}: say which bands are which (--bands)."
-            )
-    found = []
-    for reading in read:
-        candidates = reading.candidates(product, numbered) if reading else frozenset()
-        found.append(next(iter(candidates)) if len(candidates) == 1 else None)
-    for place in _disputed(ids, sensor, product):
-        found[place] = None
-    unclear = [
-        str(name) for name, i, common in zip(names, ids, found, strict=True) if i and common is None and product is None
-    ]
-    if unclear:
-        unknown = {i for i in ids if i}
-        hls = (PRODUCTS["hls-l30"], PRODUCTS["hls-s30"])
-        several = sorted(i for i in unknown if len({table[i] for table in hls if i in table}) > 1)
-        raise BandError(
-            f"{where} names its bands {', '.join(unclear)}, and {several[0] if several else unclear[0]} is another "
-            "band in each product: name the sensor (--sensor hls-l30, hls-s30, sentinel-2-l2a, ...) or the bands "
-            "(--bands)."
-        )
-    return found
+_GRANULE = re.compile(r"^(HLS\.[LS]30\.T\w{5}\.(\d{7}T\d{6})\.v\d+\.\d+)", re.I)
 
 
-def _meaning(identifier: str, product: str | None) -> str:
-    tables = [PRODUCTS[product]] if product else list(PRODUCTS.values())
-    return " or ".join(dict.fromkeys(table[identifier] for table in tables if identifier in table))
+def granule_of(path: object) -> tuple[str, dt.datetime] | None:
+    """Name and time (UTC) of the HLS granule that a file or folder belongs to, by its name; None where it says none."""
+    if match := _GRANULE.match(PurePath(str(path)).name):
+        with contextlib.suppress(ValueError):  # a day or time that does not exist: its own message tells
+            return match[1], dt.datetime.strptime(match[2], "%Y%jT%H%M%S")
+    return None
 
 
-def _disputed(ids: Sequence[str | None], sensor: Sensor | None, product: str | None) -> list[int]:
-    """Places of ids that may be no ids: B1 to B13 are the thirteen bands of Sentinel-2 counted through, B8A included,
-    as soon as the product has so many bands and the ids do not name them.
-    """
-    if product is None or list(ids) != [f"B{place:02d}" for place in range(1, len(ids) + 1)]:
-        return []
-    sensors = [sensor] if sensor else [known for known in SENSORS.values() if known.product == product]
-    stacks = [known.stack for known in sensors if len(known.stack) == len(ids)]
-    return [place for place, i in enumerate(ids) if any(stack[place] != i for stack in stacks)]
+def moments(paths: Sequence[str]) -> dict[str, dt.datetime]:
+    """The time of each path's granule; empty where no two granules are of one day, so that days tell them apart."""
+    known = {path: granule for path in paths if (granule := granule_of(path)) is not None}
+    granules = set(known.values())
+    if len({time.date() for _, time in granules}) == len(granules):
+        return {}
+    return {path: time for path, (_, time) in known.items()}
+
+
+def granules_named(paths: Sequence[str]) -> str:
+    """The granules by name and in order of time, for a message; empty where days tell them apart."""
+    found = sorted({known for path in moments(paths) if (known := granule_of(path))}, key=lambda known: known[1])
+    return " and ".join(name for name, _ in found)

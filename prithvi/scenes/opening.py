@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 import sys
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rioxarray  # noqa: F401  (the .rio accessor)
@@ -21,18 +21,15 @@ from prithvi.bands import PRITHVI_BANDS, check_names
 from prithvi.catalog import Sensor
 from prithvi.catalog import sensor as sensor_named
 from prithvi.errors import BandError, SceneError
-from prithvi.scenes.acquisition_dates import Date, as_days
-from prithvi.scenes.dataarrays import adjusted, from_array, of_dataset, refuse_plain
+from prithvi.scenes.dataarrays import adjusted, from_array, refuse_plain
 from prithvi.scenes.grids import write_grid
-from prithvi.scenes.info import Given, SceneInfo
+from prithvi.scenes.info import Given, SceneInfo, ask_for_offset, settle
 from prithvi.scenes.layout import Layout, lay_out
-from prithvi.scenes.names import read_file_name
+from prithvi.scenes.names import Date, as_days, read_file_name
 from prithvi.scenes.pixels import SceneArray, pixels_of
 from prithvi.scenes.remote import is_remote
 from prithvi.scenes.safe import items_of
-from prithvi.scenes.scales import OFFSET_SINCE, settle
-from prithvi.scenes.stac_items import is_items
-from prithvi.scenes.stac_layout import lay_out_items
+from prithvi.scenes.stac_items import lay_out_items
 
 if TYPE_CHECKING:
     import pystac
@@ -76,7 +73,7 @@ def open_scene(
             items of an earlier baseline are left as they are); likewise.
         nodata: value of pixels without data, beside those that each band and the product declare.
         dates: the date of each file or item in the order they are given in, or of each step of one that holds several;
-            see `prithvi.scenes.acquisition_dates.as_days` for their forms. Needed only where names do not say them, and
+            see `prithvi.scenes.names.as_days` for their forms. Needed only where names do not say them, and
             never another than a name says.
         order: `time-major` or `band-major`, for one file with the bands of several dates.
 
@@ -92,42 +89,32 @@ def open_scene(
     told = sensor_named(sensor) if sensor is not None else None
     if scale is not None and not 0 < scale < float("inf"):
         raise SceneError(f"a scale of {scale:g} was given; value = reflectance x scale needs one above 0.")
-    if isinstance(source, xr.Dataset):
-        source = of_dataset(source, told)
-    elif not isinstance(source, xr.DataArray):
-        refuse_plain(source)
-    # Whatever the source is, it becomes a Layout: one file band for each date and band name, decided from metadata
-    # alone. Arrays have their pixels already, and only take their names, dates and place from theirs.
-    source = _of_archive(source, scale is not None)
     when = as_days(dates) if dates is not None else None
     given = Given(_numbered(bands, told), told, when, order, scale, offset, nodata)
+    # Whatever the source is, it becomes a Layout: one file band for each date and band name, decided from metadata
+    # alone. Arrays have their pixels already, and only take their names, dates and place from theirs.
     array: xr.DataArray | None = None
-    if isinstance(source, xr.DataArray):
+    if isinstance(source, (xr.DataArray, xr.Dataset)):
         array, layout = from_array(source, given)
-    elif is_items(source):
-        layout = lay_out_items(source, given)
     else:
-        layout = lay_out(_files(cast("str | Path | Sequence[str | Path]", source)), given)
-    # What the values mean is settled once for all bands, by the rule of precedence in `scales`: bands and dates that
+        layout = _laid_out(source, given)
+    # What the values mean is settled once for all bands, by the rule of precedence in `info`: bands and dates that
     # state another scale than the reference are converted when they are read.
-    settled = settle(layout, scale, offset)
+    settled, known = settle(layout, scale, offset), layout.sensor
     scene = _from_files(layout) if array is None else adjusted(array, layout)
-    known = layout.sensor
-    if offset is None and settled.offset is None:
-        _ask_for_offset(layout, scene, settled.gain)
+    if offset is None and settled.offset is None and known is not None and known.name.startswith("sentinel-2"):
+        last = scene["time"].values.max().astype("datetime64[D]").item() if "time" in scene.coords else None
+        ask_for_offset(layout.where, last, f"--offset {-0.1 / (settled.gain or known.gain):.6g}", "--date, or ")
     # The attributes are written anew: whatever else a file or array carried (names of bands, statistics, its own scale)
     # need not hold of what this scene is by now.
     stated = SceneInfo.of(scene)  # by an array that was a scene before
-    scene.attrs = SceneInfo(
+    scene.attrs = replace(
+        settled,
         source=layout.where,
-        gain=settled.gain,
-        bias=settled.bias if settled.gain is not None else None,
-        offset=settled.offset,
         level=known.level if known else stated.level,
         sensor=known.name if known else stated.sensor,
         dtype=layout.dtype,
-        missing=sorted({value for values in layout.nodata.values() for value in values}),
-        unscaled=list(settled.unknown) or (),
+        missing=sorted({value for step in layout.steps for plane in step.values() for value in plane.missing}),
         unknown_bands=list(layout.unknown) or (),
         unnamed=layout.unnamed,
     ).attrs()
@@ -139,22 +126,40 @@ def valid_mask(scene: xr.DataArray) -> xr.DataArray:
     return scene.notnull().all("band").rename("valid")
 
 
-def _of_archive(source: Source, scaled: bool) -> Source:
-    """Products of Sentinel-2's archive as items; anything else as it is, if it can be a scene."""
-    if isinstance(source, xr.DataArray):
-        return source
-    items = items_of(source)
-    if items is not None:
-        return items
-    names = [source] if isinstance(source, (str, Path)) else source if isinstance(source, Sequence) else []
-    local = [str(name) for name in names if isinstance(name, (str, Path)) and not is_remote(str(name))]
-    refuse_no_scene(local, scaled)
-    return source
+_SENTINEL = re.compile(r"\.(jp2|zip|xml|safe)$|^SENTINEL2_", re.IGNORECASE)
+"""Names that may be of Sentinel-2's archive, as folders may be."""
+_ITEM = re.compile(r"\.(geo)?json$|/items/[^/]+/?$", re.IGNORECASE)
 
 
-def _files(source: str | Path | Sequence[str | Path]) -> list[str]:
-    """The files (or addresses) of a source that hold bands."""
-    names = [str(source)] if isinstance(source, (str, Path)) else [str(name) for name in source]
+def _laid_out(source: Any, given: Given) -> Layout:
+    """The layout of what is no array: a product of Sentinel-2's archive, STAC items or files; names tell which."""
+    if hasattr(source, "shape") and hasattr(source, "dtype"):
+        refuse_plain(source)
+    kind = type(source).__name__ if type(source).__module__.startswith("pystac") else ""
+    if kind not in ("", "Item", "ItemCollection"):
+        raise SceneError(f"a STAC {kind} is no scene: give one of its items, or a list of them.")
+    parts = [source] if isinstance(source, (str, Path)) or kind == "Item" else list(source)
+    names = [str(part) for part in parts if isinstance(part, (str, Path))]
+    local = [name for name in names if not is_remote(name)]
+    if len(names) == len(parts) and any(_SENTINEL.search(name) or Path(name).is_dir() for name in local):
+        products = items_of(names)
+        if products is not None:
+            return lay_out_items(products, given)
+    refuse_no_scene(local, given.scale is not None)
+    items = [type(part).__name__ == "Item" or _is_item(str(part)) for part in parts]
+    if any(items) and not all(items):
+        raise SceneError("STAC items and files were given together: give items, or files.")
+    return lay_out_items(parts, given) if any(items) else lay_out(_files(map(str, parts)), given)
+
+
+def _is_item(name: str) -> bool:
+    """Whether a name is that of a STAC item's file or address."""
+    name = name.partition("?")[0]
+    return bool(_ITEM.search(name)) and (is_remote(name) or not Path(name).is_dir())
+
+
+def _files(names: Iterable[str]) -> list[str]:
+    """The files and addresses that hold bands, of these and in these folders."""
     files: list[str] = []
     for name in names:
         if is_remote(name):
@@ -209,12 +214,8 @@ def _chunk(layout: Layout) -> tuple[int, int]:
     # A piece is a whole number of the file's blocks, so that no block is decoded for two pieces. Bands of a coarser
     # grid count with the size that their blocks have on the scene's; far coarser ones would make pieces too large for
     # memory, and are read again instead.
-    sizes = [
-        [length * layout.repeat.get(path, 1) for length in file.blocks]
-        for path, file in layout.files.items()
-        if layout.repeat.get(path, 1) <= 2
-    ]
-    rows, columns = (max(size[axis] for size in sizes) for axis in (0, 1))
+    near = [file for file in layout.files.values() if file.repeat <= 2]
+    rows, columns = (max(file.blocks[axis] * file.repeat for file in near) for axis in (0, 1))
     if any(is_remote(path) for path in layout.files):
         return rows * max(1, 512 // rows), columns * max(1, 512 // columns)
     return rows * max(1, 256 // rows), sys.maxsize
@@ -228,25 +229,6 @@ def _from_files(layout: Layout) -> xr.DataArray:
         scene = scene.assign_coords(time=np.array(layout.dates, dtype="datetime64[ns]"))
     placed: xr.DataArray = scene.rio.write_crs(layout.finest.wkt)
     return write_grid(placed, layout.finest.grid)
-
-
-def _ask_for_offset(layout: Layout, scene: xr.DataArray, gain: float | None) -> None:
-    """Sentinel-2 from 25 January 2022 on carries +1000 unless somebody took it out; only the user can know."""
-    known = layout.sensor
-    if known is None or not known.name.startswith("sentinel-2"):
-        return
-    added = f"{-0.1 / (gain or known.gain):.6g}"
-    if "time" not in scene.coords:
-        warnings.warn(
-            f"{layout.where} has no date; its values are taken not to carry the +1,000 of Sentinel-2 archives since "
-            f"2022 (say --date, or --offset {added} or 0).",
-            stacklevel=3,
-        )
-    elif scene["time"].values.max() >= np.datetime64(OFFSET_SINCE):
-        raise SceneError(
-            f"{layout.where} is a Sentinel-2 image after 2022-01-25, whose values are 1,000 too high unless that was "
-            f"taken out: say --offset {added} if it was not (the archive's files), --offset 0 if it was."
-        )
 
 
 _LANDSAT_1 = re.compile(r"^(?P<sensor>L[COTE]\d{2})_L1\w{2}_(?P<scene>\d{6}_\d{8})_\w+_B\d+\.tiff?$", re.IGNORECASE)

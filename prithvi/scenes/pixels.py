@@ -14,10 +14,9 @@ import xarray as xr
 from dask.base import tokenize
 from rasterio.windows import Window
 
-from prithvi.scenes.headers import File
 from prithvi.scenes.layout import Layout
-from prithvi.scenes.planes import Plane, convert, plane_of, read_window
-from prithvi.scenes.validity import Mask, Range, Tally, Values, strike
+from prithvi.scenes.raster_files import Plane, convert, floating, read_window
+from prithvi.scenes.validity import Floats, Range, Struck, Tally, Values, strike
 
 Key = tuple[Any, ...]
 Places = npt.NDArray[np.intp]
@@ -68,11 +67,7 @@ class ScenePixels:
         """With NaN for values that cannot be reflectance = value x gain + bias; see `prithvi.scenes.validity`."""
         return replace(self, reflectance=(gain, bias))
 
-    def at(self, times: Sequence[int]) -> ScenePixels:
-        """Some dates, in another order."""
-        return self.part((list(times), *[slice(None)] * 3))
-
-    def __getitem__(self, key: Key) -> npt.NDArray[np.floating[Any]]:
+    def __getitem__(self, key: Key) -> Floats:
         """Reads a selection; see `part`. A number takes its axis away, as in numpy.
 
         Raises:
@@ -83,7 +78,7 @@ class ScenePixels:
         found = chosen.rows_of(0, len(chosen.rows))
         return found.squeeze(tuple(axis for axis, part in enumerate(key) if isinstance(part, (int, np.integer))))
 
-    def rows_of(self, first: int, last: int, tally: Tally | None = None) -> npt.NDArray[np.floating[Any]]:
+    def rows_of(self, first: int, last: int, tally: Tally | None = None) -> Floats:
         """(time, band, rows, width) of whole rows.
 
         Args:
@@ -103,9 +98,7 @@ class ScenePixels:
                     tally.add(time, first, struck, last - first)
         return found
 
-    def _read(
-        self, planes: Sequence[Plane], rows: Places, columns: Places, into: npt.NDArray[np.floating[Any]]
-    ) -> dict[str, tuple[Mask, Values]]:
+    def _read(self, planes: Sequence[Plane], rows: Places, columns: Places, into: Floats) -> Struck:
         """One date's bands; what of them cannot be reflectance, see `strike`.
 
         Bands of one file and type are read in one go, as interleaved files hold them together. Of each file the
@@ -127,17 +120,17 @@ class ScenePixels:
             for place, number in enumerate(numbers):
                 convert(parts, place, planes[number], into[number], self.reflectance is None)
                 held[number] = parts[0][place]
-        struck: dict[str, tuple[Mask, Values]] = {}
+        struck: Struck = {}
         if self.reflectance is not None:
             # Judged before bands are brought to one scale: the range is that of the values as each file stores them.
             gain, bias = self.reflectance
             ranges = [Range.of(gain * factor, bias + gain * summand) for factor, summand in (p.adjust for p in planes)]
             struck = strike([held[number] for number in range(len(planes))], into, ranges)
         for plane, values in zip(planes, into, strict=True):
-            factor, summand = plane.adjust
-            if (factor, summand) != (1.0, 0.0):
-                values *= values.dtype.type(factor)
-                values += values.dtype.type(summand)
+            if plane.adjust != (1.0, 0.0):
+                factor, summand = map(values.dtype.type, plane.adjust)
+                values *= factor
+                values += summand
         return struck
 
 
@@ -207,18 +200,14 @@ def _runs(numbers: Places) -> tuple[int, ...]:
 
 def pixels_of(layout: Layout, piece: tuple[int, int] = (256, sys.maxsize)) -> ScenePixels:
     """The pixels of a layout on the grid of its finest file; `piece` is in rows and columns, see `ScenePixels`."""
-    kinds, planes = [], []
-    for step in layout.steps:
-        found = []
-        for entry in step.values():
-            file = layout.files[entry.path]
-            kinds.append(_floating(np.dtype(file.dtypes[entry.index - 1])))
-            repeat, adjust = layout.repeat.get(entry.path, 1), layout.adjust.get(entry, (1.0, 0.0))
-            found.append(plane_of(file, entry.index, layout.nodata[entry], repeat, adjust))
-        planes.append(tuple(found))
-    row_bytes = sum(_row_bytes(file) for file in layout.files.values())
+    planes = tuple(tuple(step.values()) for step in layout.steps)
+    dtype = np.result_type(*{floating(np.dtype(plane.dtype)) for step in planes for plane in step})
+    row_bytes = sum(
+        file.blocks[0] * file.shape[1] * file.count * max(np.dtype(name).itemsize for name in file.dtypes)
+        for file in layout.files.values()
+    )
     rows, columns = map(np.arange, layout.finest.shape)
-    return ScenePixels(tuple(planes), rows, columns, np.result_type(*kinds), row_bytes, piece)
+    return ScenePixels(planes, rows, columns, dtype, row_bytes, piece)
 
 
 def source_of(scene: xr.DataArray) -> ScenePixels | None:
@@ -233,25 +222,9 @@ def judged(scene: xr.DataArray, gain: float, bias: float) -> xr.DataArray:
     return scene if source is None else scene.copy(data=SceneArray.of(source.judged(gain, bias)))
 
 
-def replaced(scene: xr.DataArray, part: xr.DataArray, change: object) -> xr.DataArray:
-    """The part itself, which knows its files: a name for callers from before selections did."""
-    return part
-
-
 def row_bytes(scene: xr.DataArray) -> int:
     """What GDAL has to remember so that no block of the scene's files is read twice from top to bottom; 0 where that
     is not known.
     """
     source = source_of(scene)
     return source.row_bytes if source is not None else 0
-
-
-def _row_bytes(file: File) -> int:
-    return file.blocks[0] * file.shape[1] * file.count * max(np.dtype(name).itemsize for name in file.dtypes)
-
-
-def _floating(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Floats that hold a type's values exactly, as far as there are such."""
-    if np.issubdtype(dtype, np.floating):
-        return dtype
-    return np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)

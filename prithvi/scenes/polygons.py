@@ -1,9 +1,15 @@
-"""Polygons as people draw them: mended where they break the rules, and kept together across the date line."""
+"""Polygons as people draw them, and outlines of grids: mended, and kept together or cut at the date line.
+
+Outlines are said as GeoJSON wants it (RFC 7946).
+"""
 
 from __future__ import annotations
 
+import json
+import math
 import warnings
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import pyogrio.errors
 import shapely
-from pyproj import Geod, Transformer
+from affine import Affine
+from pyproj import CRS, Geod, Transformer
+from pyproj.exceptions import ProjError
+from shapely.affinity import translate
+from shapely.geometry.polygon import orient
 
 from prithvi.errors import DatasetError, SceneError
 
@@ -22,6 +32,8 @@ _POLYGONAL = (3, 6)
 _COLLECTION = 7
 _NAMED = 3
 """Mended features that a note names."""
+_DECIMALS = 7
+"""Of longitudes and latitudes of outlines; about a centimetre."""
 
 
 def sound(shapes: gpd.GeoSeries, source: str) -> npt.NDArray[Any]:
@@ -123,7 +135,7 @@ def cut_at_date_line(shape: Any) -> list[Any]:
     if turns == (0,):
         return [part for part in shapely.get_parts(shape) if not part.is_empty]
     return [
-        shapely.transform(part, lambda places, turn=turn: places - np.array([360 * turn, 0]))
+        translate(part, -360 * turn)
         for turn in turns
         for part in shapely.get_parts(
             clip(np.array([shape]), shapely.box(360 * turn - 180, -90, 360 * turn + 180, 90))[0]
@@ -181,11 +193,7 @@ def near_longitudes(shape: Any, west: float, east: float) -> Any:
     near = []
     for part in shapely.get_parts(shape):
         left, _, right, _ = part.bounds if not part.is_empty else (np.nan,) * 4
-        near += [
-            shapely.transform(part, lambda places, turn=turn: places + np.array([turn, 0]))
-            for turn in (-360, 0, 360)
-            if left + turn < east and right + turn > west
-        ]
+        near += [translate(part, turn) for turn in (-360, 0, 360) if left + turn < east and right + turn > west]
     return shapely.union_all(near)
 
 
@@ -252,3 +260,66 @@ def read_vectors(path: str | Path, what: str = "a vector file", **options: Any) 
     if not isinstance(frame, gpd.GeoDataFrame):
         raise DatasetError(f"{path} is a table without geometries, not {what}.")
     return frame
+
+
+def footprint(
+    crs: str, transform: Affine, shape: tuple[int, int], steps: int = 32
+) -> tuple[dict[str, Any], list[float]]:
+    """Outline of a grid in longitude and latitude (WGS 84).
+
+    Args:
+        crs: of the grid, as WKT or a code.
+        transform: (column, row) to x and y; it may be rotated.
+        shape: rows and columns.
+        steps: points along each edge, as a straight edge of a grid is a curve in longitude and latitude.
+
+    Returns:
+        A GeoJSON Polygon, or a MultiPolygon that is cut where it crosses the antimeridian; and west, south, east,
+        north, west being greater than east where it crosses.
+
+    Raises:
+        SceneError: an edge of the grid lies where its CRS has no longitude and latitude.
+
+    """
+    longitude, latitude = _ring(crs, transform, shape, steps)
+    if abs(longitude[-1] - longitude[0]) > 180:  # once around: the grid has a pole in it
+        pole = math.copysign(90, latitude.mean())
+        longitude = np.concatenate([longitude, longitude[[-1, 0]]])
+        latitude = np.concatenate([latitude, [pole, pole]])
+    # The outline's longitudes run on past 180 where the grid does; whole turns are cut apart at the antimeridian, as
+    # GeoJSON wants it.
+    whole = mend([shapely.Polygon(np.column_stack([longitude, latitude]))])[0][0]
+    west, south, east, north = whole.bounds
+    first, last = math.floor((west + 180) / 360), math.ceil((east + 180) / 360) - 1
+    cut = [shapely.transform(part, lambda at: np.round(at, _DECIMALS)) for part in cut_at_date_line(whole)]
+    # What lay a whole turn apart may meet again, around a pole or around the Earth.
+    met = shapely.unary_union(cut)
+    parts = sorted((orient(part, 1.0) for part in shapely.get_parts(met)), key=lambda part: -part.bounds[0])
+    if east - west >= 360:
+        west, east = -180.0, 180.0
+    else:
+        west, east = west - 360 * first, east - 360 * last
+    outline = parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
+    geometry: dict[str, Any] = json.loads(shapely.to_geojson(outline))
+    return geometry, [round(float(value), _DECIMALS) for value in (west, south, east, north)]
+
+
+def _ring(
+    crs: str, transform: Affine, shape: tuple[int, int], steps: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Longitudes, without jumps, and latitudes around the grid, the first corner at both ends."""
+    rows, columns = shape
+    corners = np.array([(0, 0), (0, rows), (columns, rows), (columns, 0), (0, 0)], dtype=np.float64)
+    along = np.arange(steps)[:, None] / steps
+    edges = [start + (end - start) * along for start, end in pairwise(corners)]
+    column, row = np.concatenate([*edges, corners[:1]]).T
+    x, y = transform @ (column, row)
+    try:
+        longitude, latitude = Transformer.from_crs(CRS(crs), "EPSG:4326", always_xy=True).transform(x, y)
+    except ProjError as error:
+        raise SceneError(f"the grid's place is not known in longitude and latitude ({error}).") from error
+    if not (np.isfinite(longitude).all() and np.isfinite(latitude).all()):
+        raise SceneError(
+            "the grid reaches to where its coordinate reference system has no longitude and latitude: cut it smaller."
+        )
+    return np.round(np.unwrap(longitude, period=360), _DECIMALS), np.round(latitude, _DECIMALS)

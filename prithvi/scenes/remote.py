@@ -1,8 +1,8 @@
-"""Rasters on servers: asked again where a connection breaks, in whichever thread.
+"""Rasters on servers: logins, signatures, and asking again where a connection breaks, in whichever thread.
 
-GDAL repeats single requests that a server refuses for the moment. It gives up on connections that break, and remembers
-for good what failed; so a file is opened anew here, under another name for the same address, with the same options
-each time.
+Secrets go to the hosts they belong to and to no other one. GDAL repeats single requests that a server refuses for the
+moment. It gives up on connections that break, and remembers for good what failed; so a file is opened anew here, under
+another name for the same address, with the same options each time.
 """
 
 from __future__ import annotations
@@ -13,17 +13,40 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Protocol, TypeVar
-from urllib.parse import urlparse
+from urllib.parse import unquote, urlparse
 
 import rasterio
 from rasterio.errors import RasterioError
 
-from prithvi.errors import SceneError
-from prithvi.scenes.access import gdal_environment, headers, signed
+from prithvi.errors import HubError, MissingExtraError, SceneError
 from prithvi.scenes.hdf4 import Hdf4Raster, is_hdf4
 
+EARTHDATA = ("earthdatacloud.nasa.gov", "earthdata.nasa.gov")
+"""Hosts (with all below them) that want NASA's Earthdata login."""
+PLANETARY = ("blob.core.windows.net",)
+"""Hosts whose addresses Microsoft's Planetary Computer signs."""
+_GDAL = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_HTTP_MULTIRANGE": "YES",
+    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+    # A server that always fails is given up after some seconds: GDAL tries thrice for each of a few requests.
+    "GDAL_HTTP_MAX_RETRY": "3",
+    "GDAL_HTTP_RETRY_DELAY": "0.5",
+    "GDAL_HTTP_CONNECTTIMEOUT": "5",
+    "GDAL_HTTP_LOW_SPEED_TIME": "20",
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "1",
+    # One cache for all files, of 16 MB, and none beside it for each open one.
+    "CPL_VSIL_CURL_CACHE_SIZE": "16000000",
+    "VSI_CACHE": "FALSE",
+}
+"""How GDAL asks servers; a variable of that name in the environment counts more."""
+
+DAMAGED = "is damaged or cut short: it opens, but pixels cannot be read."
+"""End of the sentence about a file that opens and cannot be read."""
 _TRIES = 3
 _PATIENCE = 10.0
 """Seconds after which no further try begins."""
@@ -31,6 +54,109 @@ _SERVERS = re.compile(r"^(https?|s3|gs|az|adl|oss|swift|ftp)://|^/vsi(curl|s3|gs
 _failures: dict[str, int] = {}
 """Address to how often it failed: each time it gets a name that GDAL has no memory of."""
 Answer = TypeVar("Answer")
+
+
+def local_path(href: str) -> Path | None:
+    """The path of a file address or of a plain path; None for an address of a server."""
+    parts = urlparse(href)
+    if parts.scheme == "file":
+        return Path(unquote(parts.path))
+    return Path(href) if parts.scheme == "" or len(parts.scheme) == 1 else None
+
+
+def belongs(url: str, hosts: Sequence[str]) -> bool:
+    """Whether an https address's host is one of `hosts` or below one; plain http only on this machine."""
+    parts = urlparse(url)
+    host = parts.hostname or ""
+    safe = parts.scheme == "https" or host in ("127.0.0.1", "localhost", "::1")
+    return safe and any(host == known or host.endswith(f".{known}") for known in hosts)
+
+
+def readable(href: str) -> str:
+    """An asset's address as GDAL opens it: local paths plain, Planetary Computer addresses signed (for about an hour).
+
+    Raises:
+        MissingExtraError: signing needs the extra `search`.
+
+    """
+    path = local_path(href)
+    return signed(href) if path is None else str(path)
+
+
+def signed(href: str) -> str:
+    """An address with the signature that its host wants, if any."""
+    if not belongs(href, PLANETARY) or "sig=" in href:
+        return href
+    try:
+        import planetary_computer
+    except ImportError as error:
+        raise MissingExtraError("reading from the Planetary Computer", "search") from error
+    return str(planetary_computer.sign(href))
+
+
+def gdal_environment(hrefs: Sequence[str], hosts: Sequence[str] = EARTHDATA) -> dict[str, str]:
+    """GDAL options for reading these addresses; none for local files. A login is sent to its own hosts only.
+
+    Args:
+        hrefs: addresses, as `readable` gives them.
+        hosts: hosts that want the Earthdata login.
+
+    Raises:
+        HubError: a login is wanted and there is none.
+
+    """
+    remote = [href for href in hrefs if local_path(href) is None]
+    if not remote:
+        return {}
+    options = {name: os.environ.get(name, value) for name, value in _GDAL.items()}
+    others = [href for href in remote if not belongs(href, hosts)]
+    if len(others) < len(remote):
+        if others:
+            other = urlparse(others[0]).hostname
+            raise HubError(
+                f"granules of NASA's archive and of {other} cannot be read together: a login would reach both."
+            )
+        options["GDAL_HTTP_HEADERS"] = f"Authorization: Bearer {token()}"
+        # After a redirect to signed storage the header must stay behind.
+        options["CPL_VSIL_CURL_AUTHORIZATION_HEADER_ALLOWED_IF_REDIRECT"] = "IF_SAME_HOST"
+    return options
+
+
+def headers(url: str, hosts: Sequence[str] = EARTHDATA) -> dict[str, str]:
+    """Request headers for one address: the login for the hosts that want it, nothing for any other."""
+    return {"Authorization": f"Bearer {token()}"} if belongs(url, hosts) else {}
+
+
+@cache
+def token() -> str:
+    """NASA's bearer token: EARTHDATA_TOKEN, or what earthaccess gets for a name and password.
+
+    These stand in EARTHDATA_USERNAME and EARTHDATA_PASSWORD, or in ~/.netrc.
+
+    Raises:
+        HubError: there is no login, or it is refused.
+
+    """
+    if "EARTHDATA_TOKEN" in os.environ:
+        return os.environ["EARTHDATA_TOKEN"]
+    try:
+        from earthaccess import Auth
+        from earthaccess.exceptions import LoginAttemptFailure, LoginStrategyUnavailable
+    except ImportError as error:
+        raise MissingExtraError("NASA's archive", "search") from error
+    for strategy in ("environment", "netrc"):
+        try:
+            login = Auth().login(strategy=strategy)
+        except LoginStrategyUnavailable:
+            continue
+        except (LoginAttemptFailure, OSError) as error:
+            raise HubError(f"NASA's Earthdata login refused what {strategy} says ({_reason(error)}).") from error
+        if login.authenticated and login.token:
+            return str(login.token["access_token"])
+    raise HubError(
+        "NASA's archive wants an Earthdata login: set EARTHDATA_TOKEN (urs.earthdata.nasa.gov, Generate Token), or put "
+        "'machine urs.earthdata.nasa.gov login NAME password WORD' into ~/.netrc."
+    )
 
 
 def is_remote(path: str) -> bool:
@@ -71,7 +197,8 @@ def ask(path: str, question: Callable[[rasterio.DatasetReader], Answer], kept: K
     if not is_remote(path):
         old = kept.take(path) if kept is not None else None
         if old is None:
-            old = Hdf4Raster(path) if is_hdf4(path) else rasterio.open(path)
+            hdf4 = path.lower().endswith(".hdf") and is_hdf4(path)
+            old = Hdf4Raster(path) if hdf4 else rasterio.open(path)
         return _answer(old, path, question, kept)
     opened = False
     for _ in _tries():
@@ -123,19 +250,14 @@ def fetch_text(address: str, limit: int = 64_000_000) -> str:
     """
     for _ in _tries():
         try:
-            with urllib.request.urlopen(_request(address), timeout=10) as answer:
-                return str(answer.read(limit).decode("utf-8"))
-        except urllib.error.HTTPError as error:
-            error.close()
-            trouble: Exception = error
-            said = f"HTTP response code: {error.code}"
-        except (OSError, http.client.HTTPException) as error:
-            trouble, said = error, f"CURL error: {_reason(error)}"
+            return _first_bytes(address, limit).decode("utf-8")
         except UnicodeDecodeError as error:
             raise SceneError(f"{shown(address)} is no text.") from error
-        if _for_good(said):
+        except ConnectionError as error:
+            trouble = error
+        if _for_good(str(trouble)):
             break
-    raise SceneError(_sentence(address, said, opened=False)) from trouble
+    raise SceneError(_sentence(address, str(trouble), opened=False)) from trouble
 
 
 def _tries() -> Iterator[int]:
@@ -151,16 +273,11 @@ def _name(path: str) -> str:
     """The address as GDAL opens it, signed where it has to be; a fragment is sent to no server, and renames it."""
     if not path.lower().startswith(("http://", "https://")):
         return path
-    number = _failures.get(path, 0)
-    return f"/vsicurl/{signed(path)}" + (f"#{number}" if number else "")
+    return f"/vsicurl/{signed(path)}" + (f"#{_failures[path]}" if path in _failures else "")
 
 
 def _chain(error: BaseException | None) -> str:
-    texts = []
-    while error is not None:
-        texts.append(str(error))
-        error = error.__cause__ or error.__context__
-    return " / ".join(texts)
+    return "" if error is None else f"{error} / {_chain(error.__cause__ or error.__context__)}"
 
 
 def _status(said: str) -> int | None:
@@ -186,47 +303,46 @@ def _sentence(path: str, said: str, opened: bool) -> str:
     # byte is asked for to learn them.
     status, curl = _status(said), re.search(r"CURL error: ([^/]+(?:/[^/ ]+)*)", said)
     if status is None and curl is None and path.lower().startswith(("http://", "https://")):
-        probed = _probe(path)
-        status, curl = _status(probed), re.search(r"CURL error: (.*)", probed)
+        try:
+            _first_bytes(path, 1, 5, Range="bytes=0-0")
+        except ConnectionError as error:
+            status, curl = _status(str(error)), re.search(r"CURL error: (.*)", str(error))
     if status in (401, 403):
         return f"{host} refuses {where} (status {status}): a login or signature is missing or has ended."
     if status in (404, 410):
         return f"{host} has no {where} (status {status}): check the address."
+    failed = f"{where} could not be {'read' if opened else 'opened'}: {host}"
     if status is not None and status >= 400:
-        return (
-            f"{where} could not be {'read' if opened else 'opened'}: {host} answers with status {status}, also when "
-            "asked again; try later."
-        )
+        return f"{failed} answers with status {status}, also when asked again; try later."
     if curl is not None:
         return (
-            f"{where} could not be {'read' if opened else 'opened'}: {host} does not answer or breaks off "
-            f"({curl[1].strip().rstrip('.')}), also when asked again; check the address and the network, or try later."
+            f"{failed} does not answer or breaks off ({curl[1].strip().rstrip('.')}), also when asked again; check the "
+            "address and the network, or try later."
         )
     if opened:
-        return f"{where} is damaged or cut short: it opens, but pixels cannot be read."
+        return f"{where} {DAMAGED}"
     return f"{where} cannot be opened as a raster: it is damaged or of no known format."
 
 
-def _probe(address: str) -> str:
-    """What a server says to a request for one byte, in GDAL's words."""
-    try:
-        request = _request(address)
-        request.add_header("Range", "bytes=0-0")
-        with urllib.request.urlopen(request, timeout=5) as answer:
-            answer.read(1)
-    except urllib.error.HTTPError as error:
-        error.close()
-        return f"HTTP response code: {error.code}"
-    except (OSError, http.client.HTTPException) as error:
-        return f"CURL error: {_reason(error)}"
-    return ""
+def _first_bytes(address: str, limit: int, timeout: float = 10, **fields: str) -> bytes:
+    """What a server sends first, asked with these header fields.
 
+    Raises:
+        ConnectionError: it sends nothing, and why in GDAL's words.
+        HubError: it wants a login.
 
-def _request(address: str) -> urllib.request.Request:
-    request = urllib.request.Request(signed(address))
+    """
+    request = urllib.request.Request(signed(address), headers=fields)
     for name, value in headers(address).items():
         request.add_unredirected_header(name, value)  # a login stays with its host
-    return request
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            return bytes(answer.read(limit))
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise ConnectionError(f"HTTP response code: {error.code}") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise ConnectionError(f"CURL error: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:

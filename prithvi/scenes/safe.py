@@ -69,23 +69,22 @@ class _Image:
     def folder(self) -> PurePath:
         """Of its granule (what holds IMG_DATA), or of the image where it was taken out of one."""
         above = PurePath(self.path).parent
-        if re.match(r"^R\d0m$", above.name):
-            above = above.parent
-        return above.parent if above.name == "IMG_DATA" else above
+        for name in (r"R\d0m", "IMG_DATA"):
+            above = above.parent if re.fullmatch(name, above.name) else above
+        return above
 
 
 def _image(path: str) -> _Image | None:
-    name = PurePath(path).name
-    if match := _OLD.match(name):
-        layer = match["band"] or match["layer"]
-        metres = int(match["metres"]) if match["metres"] else None
-        granule = match["granule"].replace(f"_{match['layer']}_", "_MSI_", 1)
-        return _Image(path, granule, layer, metres, match["level"], None)
-    if match := _COMPACT.match(name):
-        metres = int(match["metres"]) if match["metres"] else None
-        date = day_of(match["date"], "%Y%m%d", path)
-        return _Image(path, match["granule"], match["layer"], metres, "2A" if metres else "1C", date)
-    return None
+    match = _OLD.match(PurePath(path).name) or _COMPACT.match(PurePath(path).name)
+    if match is None:
+        return None
+    said = match.groupdict()
+    metres = int(said["metres"]) if said["metres"] else None
+    level = said.get("level", "2A" if metres else "1C")
+    date = day_of(said["date"], "%Y%m%d", path) if "date" in said else None
+    # Bands of the old form are of the layer MSI; TCI, SCL and others stand in its place.
+    granule = said["granule"].replace(f"_{said['layer']}_", "_MSI_", 1)
+    return _Image(path, granule, said.get("band") or said["layer"], metres, level, date)
 
 
 def granule_of(path: str) -> str | None:
@@ -102,11 +101,11 @@ def product_name(path: str) -> str | None:
     return None
 
 
-def items_of(source: Any) -> list[pystac.Item] | None:
+def items_of(names: Sequence[str]) -> list[pystac.Item] | None:
     """Sentinel-2 products as items, one a granule and date; None for anything else.
 
     Args:
-        source: a product's folder, zip file or metadata file; a part of one (GRANULE, a granule, IMG_DATA, R10m, R20m,
+        names: a product's folder, zip file or metadata file; a part of one (GRANULE, a granule, IMG_DATA, R10m, R20m,
             R60m) or a copy of a part; image files; what GDAL calls a product's bands of one size
             (`SENTINEL2_L2A:...:20m:EPSG_32630`); or a list of these, whose images of one granule belong together.
 
@@ -114,23 +113,20 @@ def items_of(source: Any) -> list[pystac.Item] | None:
         SceneError: metadata that cannot be read, several granules in one product, or other files beside products.
 
     """
-    names = [source] if isinstance(source, (str, Path)) else source if isinstance(source, Sequence) else []
-    if not names or not all(isinstance(name, (str, Path)) for name in names):
-        return None
-    found = [_images_of(str(name)) for name in names]
+    found = [_images_of(name) for name in names]
+    foreign = [name for name, images in zip(names, found, strict=True) if images is None]
     if not any(found):
         return None
-    foreign = [str(name) for name, images in zip(names, found, strict=True) if images is None]
     if foreign:
         raise SceneError(f"{foreign[0]} and files of Sentinel-2 products were given together: give one or the other.")
     # Images are sorted by granule, whichever folder or file of the product led to them, so that a product, a part of it
     # and a list of its files give one item.
     products: dict[tuple[str, str], list[_Image]] = {}
-    for image in (image for images in found for image in images or ()):
-        products.setdefault((str(image.folder), image.granule), []).append(image)
     for name, images in zip(names, found, strict=True):
-        _refuse_several(str(name), images or ())
-    only = str(names[0]) if len(names) == 1 and len(products) == 1 else None
+        for image in images or ():
+            products.setdefault((str(image.folder), image.granule), []).append(image)
+        _refuse_several(name, images or ())
+    only = names[0] if len(names) == 1 and len(products) == 1 else None
     return [_item(images, only) for images in products.values()]
 
 
@@ -149,12 +145,11 @@ def scl_of(source: str | Path) -> str:
     granules = {image.granule for image in images}
     beside = (_images_of(str(images[0].folder)) if images else None) or []
     found = [image for image in images + beside if image.layer == "SCL" and image.granule in granules]
-    if found:
-        best: _Image = min(found, key=lambda image: image.metres or 20)
-        return best.path
-    raise SceneError(
-        f"{source} has no scene classification (SCL): only products of level 2A have one, in R20m and R60m."
-    )
+    if not found:
+        raise SceneError(
+            f"{source} has no scene classification (SCL): only products of level 2A have one, in R20m and R60m."
+        )
+    return min(found, key=lambda image: image.metres or 20).path
 
 
 def _images_of(name: str) -> list[_Image] | None:
@@ -220,23 +215,21 @@ def _item(images: Sequence[_Image], name: str | None) -> pystac.Item:
     if when is None:
         properties |= {"start_datetime": None, "end_datetime": None}
     item = pystac.Item(name or str(first.folder / first.granule), None, None, when, properties)
-    for band in _ORDER:
+    for band, native in _NATIVE.items():
         sizes = [image for image in images if image.layer == band]
-        if sizes:
-            # Of a band in several pixel sizes the one that was measured, or else the finest.
-            native = _NATIVE[band]
-            best = min(sizes, key=lambda image: (image.metres not in (None, native), image.metres))
-            values: dict[str, float] = {}
-            if said.quantification is not None:
-                values["scale"] = 1 / said.quantification
-                if said.offsets is not None and band not in said.offsets:
-                    raise SceneError(f"{said.where} states what is to be added to some bands, and not to {band}.")
-                if said.offsets is not None:
-                    values["offset"] = said.offsets[band] / said.quantification
-            item.add_asset(
-                band, pystac.Asset(best.path, media_type=pystac.MediaType.JPEG2000,
-                                   extra_fields={"raster:bands": [values]}),
-            )  # fmt: skip
+        if not sizes:
+            continue
+        # Of a band in several pixel sizes the one that was measured, or else the finest.
+        best = min(sizes, key=lambda image: (image.metres not in (None, native), image.metres))
+        values: dict[str, float] = {}
+        if said.quantification is not None:
+            values["scale"] = 1 / said.quantification
+            if said.offsets is not None and band not in said.offsets:
+                raise SceneError(f"{said.where} states what is to be added to some bands, and not to {band}.")
+            if said.offsets is not None:
+                values["offset"] = said.offsets[band] / said.quantification
+        fields = {"raster:bands": [values]}
+        item.add_asset(band, pystac.Asset(best.path, media_type=pystac.MediaType.JPEG2000, extra_fields=fields))
     return item
 
 
@@ -275,13 +268,8 @@ def _files_above(path: str) -> list[tuple[str, bytes]]:
                 for name in archive.namelist()
                 if _PRODUCT_XML.match(PurePath(name).name) and PurePath(name).parent in inside
             ]
-    found = [
-        file
-        for folder in list(Path(path).absolute().parents)[:5]
-        for file in sorted(folder.glob("*.xml"))
-        if _PRODUCT_XML.match(file.name)
-    ]
-    return [(str(file), file.read_bytes()) for file in found]
+    files = (file for folder in list(Path(path).absolute().parents)[:5] for file in sorted(folder.glob("*.xml")))
+    return [(str(file), file.read_bytes()) for file in files if _PRODUCT_XML.match(file.name)]
 
 
 def _parsed(name: str, text: bytes) -> _Said:

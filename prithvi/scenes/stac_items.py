@@ -1,39 +1,84 @@
-"""STAC items from files, servers, and what users hold in hand."""
+"""STAC items as scenes: which asset is which band, and what its values mean, by what the item says.
+
+A band is told by its id where the item's product is known (`B8A` of Sentinel-2), then by its common name (STAC's
+extension eo, or `bands` of STAC 1.1), then by the asset's key. Scale, offset and nodata stand in the extension raster.
+Whether Sentinel-2 values still carry the +1,000 of processing baseline 04.00 is taken from Earth Search's
+`boa_offset_applied`, the baseline, or an offset that the item states, in this order. Where the pixels lie is asked of
+the files.
+"""
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
+import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
 
-from prithvi.errors import SceneError
-from prithvi.scenes.access import local_path
-from prithvi.scenes.remote import fetch_text, is_remote, shown
+from prithvi.bands import PRODUCTS, WAVELENGTHS, band_id, check_names, common_name
+from prithvi.catalog import SENSORS, Sensor
+from prithvi.errors import BandError, SceneError
+from prithvi.scenes.info import OFFSET_SINCE, Given, Scales
+from prithvi.scenes.layout import Layout, on_finest
+from prithvi.scenes.names import agree, as_time, granules_named, moments
+from prithvi.scenes.raster_files import Plane, inspect_all, plane_of
+from prithvi.scenes.remote import fetch_text, is_remote, local_path, shown
 
 if TYPE_CHECKING:
     import pystac
 
 PRODUCT = "prithvi:product"
 """Property of items that were made of a product on disk: its sensor's name. What they state, they state in earnest."""
-_ITEM_ADDRESS = re.compile(r"\.(geo)?json$|/items/[^/]+/?$", re.IGNORECASE)
+_COMMON = {
+    "nir": "nir_broad",
+    "nir09": "water_vapour",
+    "rededge071": "red_edge_1",
+    "rededge075": "red_edge_2",
+    "rededge078": "red_edge_3",
+    "pan": "panchromatic",
+    "lwir11": "thermal_1",
+    "lwir12": "thermal_2",
+}
+"""STAC's common names beside those that `prithvi.bands` knows; `rededge` alone may be any of four."""
+_LEFT_OUT = ("panchromatic", "thermal_1", "thermal_2", "cirrus")
+"""Bands of another pixel size or unit, which come along only when named."""
+_NO_BANDS = {"visual", "preview", "rendered_preview", "overview", "thumbnail", "tilejson", "browse", "index"}
+_COLLECTIONS = (
+    (re.compile(r"^hls-?l30|^hls2-l30|^HLS\.L30\.", re.I), "hls-l30"),
+    (re.compile(r"^hls-?s30|^hls2-s30|^HLS\.S30\.", re.I), "hls-s30"),
+    (re.compile(r"^sentinel-2-(\w+-){0,2}l2a|^sentinel-s2-l2a", re.I), "sentinel-2-l2a"),
+    (re.compile(r"^sentinel-2-(\w+-){0,2}l1c|^sentinel-s2-l1c", re.I), "sentinel-2-l1c"),
+    (re.compile(r"^landsat-(ot-)?c2-?l2", re.I), "landsat"),
+)
+"""Collections (or ids) of the large catalogs, and what we call their product."""
 
 
-def is_items(source: object) -> TypeGuard[Any]:
-    """Whether a source is a STAC item, its file or address, or several of these."""
-    if isinstance(source, (str, Path)):
-        name = str(source).partition("?")[0]
-        return bool(_ITEM_ADDRESS.search(name)) and (is_remote(name) or not Path(name).is_dir())
-    if isinstance(source, Sequence) or type(source).__module__.startswith("pystac"):
-        if not isinstance(source, Sequence) and type(source).__name__ not in ("Item", "ItemCollection"):
-            raise SceneError(f"a STAC {type(source).__name__} is no scene: give one of its items, or a list of them.")
-        parts = [source] if type(source).__name__ == "Item" else list(source)  # type: ignore[call-overload]
-        found = [type(part).__name__ == "Item" or (isinstance(part, (str, Path)) and is_items(part)) for part in parts]
-        if any(found) and not all(found):
-            raise SceneError("STAC items and files were given together: give items, or files.")
-        return bool(found) and all(found)
-    return False
+@dataclass(frozen=True)
+class _Asset:
+    """One band of an item, before its file is opened."""
+
+    path: str
+    index: int
+    """Band of the file, counted from 1."""
+    scale: float | None
+    offset: float | None
+    nodata: float | None
+    rank: tuple[bool, bool, bool]
+    """Lower is better where several assets hold the same band."""
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One date of a scene: its item, and which asset holds which band."""
+
+    item: pystac.Item
+    day: dt.date
+    sensor: Sensor | None
+    assets: Mapping[str, _Asset]
 
 
 def read_stac(source: Any) -> list[pystac.Item]:
@@ -47,17 +92,12 @@ def read_stac(source: Any) -> list[pystac.Item]:
 
     if isinstance(source, pystac.Item):
         return [source]
-    if isinstance(source, (str, Path)):
-        return _from_json(str(source))
-    found = [item for part in source for item in read_stac(part)]
-    if not found:
-        raise SceneError("no STAC item was given.")
-    return found
-
-
-def _from_json(name: str) -> list[pystac.Item]:
-    import pystac
-
+    if not isinstance(source, (str, Path)):
+        found = [item for part in source for item in read_stac(part)]
+        if not found:
+            raise SceneError("no STAC item was given.")
+        return found
+    name = str(source)
     if not is_remote(name):
         path = local_path(name) or Path(name)
         if not path.is_file():
@@ -70,9 +110,9 @@ def _from_json(name: str) -> list[pystac.Item]:
             raise SceneError(f"{shown(name)} is no STAC item (its type is {kind!r}): give one of its items.")
         features = plain["features"] if kind == "FeatureCollection" else [plain]
         items = [pystac.Item.from_dict(feature) for feature in features]
+    except SceneError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError, OSError, pystac.STACError, pystac.STACTypeError) as error:
-        if isinstance(error, SceneError):
-            raise
         raise SceneError(f"{shown(name)} cannot be read as a STAC item ({error}).") from error
     for item in items:
         # Relative addresses are those beside the file, wherever it says that it once was.
@@ -81,17 +121,124 @@ def _from_json(name: str) -> list[pystac.Item]:
     return items
 
 
-def address(item: pystac.Item, href: str) -> str:
-    """An asset's address as GDAL opens it; relative ones lie beside the item."""
-    from pystac.utils import make_absolute_href
+def lay_out_items(source: Any, given: Given) -> Layout:
+    """Finds (date, band) in the assets of items; see `prithvi.open_scene` for what is given.
 
-    here = item.get_self_href()
-    absolute = href if is_remote(href) or here is None else str(make_absolute_href(href, here))
-    path = local_path(absolute)
-    return absolute if path is None else str(path)
+    Coarser bands are repeated onto the grid of the finest one used, where both have one origin.
+
+    Raises:
+        SceneError: no item, two of one date, other grids, an offset that nobody knows, or a file that does not open.
+        BandError: an item lacks a band.
+
+    """
+    if isinstance(given.bands, dict):
+        raise BandError(
+            "assets of STAC items and of products have names and no numbers: name the bands (blue, green, ...)."
+        )
+    items, offset = read_stac(source), given.offset
+    names = [item.id for item in items]
+    where = granules_named(names) or shown(names[0] + (f" and {len(names) - 1} more items" if len(names) > 1 else ""))
+    if given.dates is not None and len(given.dates) != len(items):
+        raise SceneError(f"{where} has {len(items)} dates and {len(given.dates)} were given.")
+    times, found = moments(names), []
+    days_given: Sequence[dt.date | None] = given.dates or [None] * len(items)
+    for item, said in zip(items, days_given, strict=True):
+        when, sensor = item.datetime or item.common_metadata.start_datetime, _sensor(item, given.sensor)
+        day = agree(as_time(when).date() if when is not None else None, said, item.id)
+        if day is None:
+            raise SceneError(f"{item.id} has no date: say --date (dates=[...]).")
+        found.append(_Step(item, times.get(item.id, day), sensor, _bands(item, sensor)))
+    found.sort(key=lambda step: as_time(step.day))
+    days = [step.day for step in found]
+    if twice := sorted({str(day) for day in days if days.count(day) > 1}):
+        same = ", ".join(step.item.id for step in found if str(step.day) == twice[0])
+        raise SceneError(f"{same} are of the same date ({twice[0]}): a scene has one item a date, of one tile.")
+    wanted = _wanted(given.bands, found)
+    # Only the files of bands that are used are opened, for their headers: an item lists a dozen assets more.
+    paths = dict.fromkeys(step.assets[name].path for step in found for name in wanted)
+    files = on_finest(inspect_all(list(paths)), where)
+    # Values mean what the item says; where it is silent, what the file's tags say; then what the product has. The same
+    # holds for nodata, but there every value that anybody names counts.
+    steps: list[dict[str, Plane]] = [{} for _ in found]
+    unsaid: dict[Plane, dt.date] = {}
+    for planes, step in zip(steps, found, strict=True):
+        sensor = step.sensor
+        for name in wanted:
+            asset, usual = step.assets[name], sensor.nodata if sensor else None
+            plane = plane_of(files[asset.path], asset.index, given.nodata, asset.nodata, usual, product=sensor)
+            plane = planes[name] = replace(plane, said=_scales(step.item, asset, sensor, plane.said, offset))
+            if plane.said.offset is None and sensor is not None and sensor.product == "sentinel-2":
+                unsaid[plane] = step.day
+    every = [plane for planes in steps for plane in planes.values()]
+    if len(unsaid) < len(every) and max(unsaid.values(), default=OFFSET_SINCE) < OFFSET_SINCE:
+        # A date before 2022 of which nothing is said, among others that say it, is taken for one without the 1,000.
+        # Alone, its values are looked at too: the archive's reprocessing put the 1,000 into older dates.
+        known = {plane: replace(plane, said=replace(plane.said, offset=0.0)) for plane in unsaid}
+        steps = [{name: known.get(plane, plane) for name, plane in planes.items()} for planes in steps]
+    if offset and all(plane.said.settled for plane in every):
+        warnings.warn(
+            f"{where}: --offset {offset:g} is not used, as values of its processing baseline never carry the 1,000.",
+            stacklevel=4,
+        )
+    # The archive processed everything anew as collection 1, so that even images from before 2022 may carry the 1,000.
+    # Of a product on disk whose metadata were lost nobody can tell: the user is told what was assumed.
+    alone = offset is None and len(unsaid) == len(every) and max(unsaid.values()) < OFFSET_SINCE
+    if alone and PRODUCT in found[-1].item.properties:
+        warnings.warn(
+            f"{where} has no metadata beside it; its values are taken not to carry the +1,000 that the archive's "
+            "reprocessing (collection 1) puts into every date (say --offset 0, or -1000 if it is of that).",
+            stacklevel=4,
+        )
+    return Layout(steps, files, days, _one_sensor([step.sensor for step in found]), where)
 
 
-def band_entries(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _sensor(item: pystac.Item, told: Sensor | None) -> Sensor | None:
+    """The product of an item: as its id, collection and platform say, where they leave no doubt, or as it was told."""
+    texts = (item.id, item.collection_id or "")
+    known = (name for text in texts for form, name in _COLLECTIONS if form.match(text))
+    name: str | None = item.properties.get(PRODUCT) or next(known, None)
+    if name == "landsat":
+        platform = str(item.properties.get("platform", "")).lower()
+        number = re.search(r"landsat[-_ ]?0?(\d)", platform) or re.match(r"L[COTE]0(\d)_", item.id)
+        name = f"landsat-{number[1] if number[1] in '89' else '457'}-c2-l2" if number else None
+    own = SENSORS[name] if name else None
+    if own is not None and told is not None and own != told:
+        raise SceneError(f"{item.id} is of {own.name}, and {told.name} was given as its sensor: leave the sensor out.")
+    return own or told
+
+
+def _bands(item: pystac.Item, sensor: Sensor | None) -> dict[str, _Asset]:
+    """Common name to the asset that holds it."""
+    found: dict[str, _Asset] = {}
+    for key, asset in item.assets.items():
+        # Pictures and metadata are no bands. Without a media type the suffix has to be that of a raster.
+        roles = set(asset.roles or ())
+        if key.lower() in _NO_BANDS or roles & {"visual", "overview", "thumbnail", "metadata"}:
+            continue
+        kind = (asset.media_type or "").lower()
+        path = asset.get_absolute_href() or asset.href
+        path = str(local_path(path) or path)
+        suffix = Path(urlparse(path).path).suffix.lower()
+        raster = kind.startswith(("image/tiff", "image/jp2", "image/vnd.stac.geotiff", "application/x-hdf"))
+        if not raster and (kind or suffix not in (".tif", ".tiff", ".jp2", ".vrt")):
+            continue
+        entries = _band_entries(asset.extra_fields)
+        for index, entry in enumerate(entries, start=1):
+            name = _common(key if len(entries) == 1 else "", entry, sensor)
+            if name is None:
+                continue
+            # One band may be in several assets: a file of its own is preferred to a stack, GeoTIFF to JPEG 2000 (which
+            # decodes far slower), and https to s3, which needs credentials.
+            rank = (len(entries) > 1, "jp2" in kind or suffix == ".jp2", path.startswith("s3://"))
+            scale = _number(entry.get("raster:scale", entry.get("scale")))
+            offset = _number(entry.get("raster:offset", entry.get("offset")))
+            own = _Asset(path, index, scale, offset, _number(entry.get("nodata")), rank)
+            if name not in found or own.rank < found[name].rank:
+                found[name] = own
+    return found
+
+
+def _band_entries(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What an asset says of each of its bands: `bands`, `eo:bands` and `raster:bands`, and what holds for all."""
     # STAC 1.1 has one list `bands`; 1.0 has one for each extension, in the same order. They are laid over each other,
     # above what the asset says of all of its bands at once.
@@ -107,3 +254,96 @@ def band_entries(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
         for entry, more in zip(merged, part, strict=False):  # a shorter list tells of the first bands
             entry.update(more)
     return merged
+
+
+def _common(key: str, entry: Mapping[str, Any], sensor: Sensor | None) -> str | None:
+    """Our name of a band, by its id in the product, its common name, or its asset's key."""
+    said = str(entry.get("eo:common_name", entry.get("common_name")) or "").lower()
+    identifiers = [str(entry.get("name") or ""), key]
+    # Where the product is known its band ids are exact, and common names are not (`nir` of Sentinel-2 is B08 or B8A).
+    if sensor is not None:
+        for text in identifiers:
+            identifier = band_id(re.sub(r"^(OLI|TM|ETM|TIRS|MSI)_", "", text, flags=re.I))
+            if identifier is not None:
+                return PRODUCTS[sensor.product].get(identifier)
+    for text in (said, *(text.lower() for text in identifiers)):
+        name = _COMMON.get(text) or common_name(text)
+        if name is not None:
+            # Catalogs call the near infrared of Landsat 4 to 7 nir08, which is a broad band.
+            return "nir_broad" if name == "nir_narrow" and sensor and sensor.product == "landsat-457" else name
+    return None
+
+
+def _wanted(bands: Sequence[str] | None, steps: Sequence[_Step]) -> list[str]:
+    """The bands to open: those named, or all reflective ones that every item has."""
+    if bands is not None:
+        names = list(check_names(bands))
+        for step in steps:
+            lacking = [name for name in names if name not in step.assets]
+            if lacking:
+                has = ", ".join(step.assets) or "no known band"
+                raise BandError(f"{step.item.id} has no {', '.join(lacking)}; it has {has}.")
+        return names
+    common = [name for name in WAVELENGTHS if all(name in step.assets for step in steps) and name not in _LEFT_OUT]
+    if not common:
+        said = "; ".join(f"{step.item.id} has {', '.join(step.assets) or 'none'}" for step in steps)
+        raise BandError(
+            f"no band was recognised that all items have: {said}. Assets need common names (eo:bands, bands) or keys "
+            "such as blue; or name the sensor."
+        )
+    return common
+
+
+def _scales(item: pystac.Item, asset: _Asset, sensor: Sensor | None, own: Scales, told: float | None) -> Scales:
+    """What is said of an asset's values: by the item, else by the file (`own`); and what the product usually has."""
+    # The item's numbers replace the file's one by one: either may state only a scale, or only an offset.
+    gain, bias = own.tag or (sensor.gain if sensor else None, 0.0)
+    gain, bias = asset.scale or gain, bias if asset.offset is None else asset.offset
+    if gain is not None and (asset.scale is not None or asset.offset is not None):
+        own = replace(own, tag=(gain, bias), offset=bias / gain)
+    if sensor is None or sensor.product != "sentinel-2":
+        return own
+    # An offset of 0 says something in a product's own metadata, and nothing in catalogs.
+    in_earnest = PRODUCT in item.properties and asset.offset is not None
+    known, settled = _left_in(item, own.offset if in_earnest else own.offset or None, told)
+    tag = own.tag and (own.tag[0], (known or 0.0) * own.tag[0])
+    return replace(own, tag=tag, offset=known, settled=settled)
+
+
+def _left_in(item: pystac.Item, stated: float | None, told: float | None) -> tuple[float | None, bool]:
+    """What is to be added to Sentinel-2 values, None where the item does not say it; and whether that stands whatever
+    the user says (`told`).
+
+    Values of a baseline before 04.00 never carry the 1,000, and what the user says is for the others.
+    """
+    stating = ("s2:processing_baseline", "processing:version", "sentinel:processing_baseline")
+    numbers = (_number(item.properties.get(name)) for name in stating)
+    baseline = next((number for number in numbers if number is not None), None)
+    if baseline is not None and baseline < 4:
+        return 0.0, True
+    applied = item.properties.get("earthsearch:boa_offset_applied", item.properties.get("sentinel:boa_offset_applied"))
+    if applied is not None:
+        return (0.0 if applied else -1000.0), False
+    if stated is not None:
+        return float(round(stated)), False
+    if baseline is not None and told is None:
+        raise SceneError(
+            f"{item.id} is of processing baseline {baseline:05.2f}, whose values are 1,000 too high unless that was "
+            "taken out, and the item does not say: say --offset -1000 if it was not (the archive's files), --offset 0 "
+            "if it was."
+        )
+    return None, False
+
+
+def _one_sensor(sensors: Sequence[Sensor | None]) -> Sensor | None:
+    """The product of all items; of the two HLS products, whose values mean the same, the first by name."""
+    known = {sensor.name: sensor for sensor in sensors if sensor is not None}
+    kinds = {(sensor.gain, sensor.bias, sensor.level, sensor.resolution) for sensor in known.values()}
+    return known[min(known)] if None not in sensors and len(kinds) == 1 else None
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None

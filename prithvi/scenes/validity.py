@@ -26,7 +26,10 @@ _KEPT = 64
 """Different values of a read that are counted by themselves; of bright clouds there may be thousands."""
 
 Values = npt.NDArray[Any]
+Floats = npt.NDArray[np.floating[Any]]
 Mask = npt.NDArray[np.bool_]
+Struck = dict[str, tuple[Mask, Values]]
+"""Reason to where (y, x) pixels lost a value for it, and a value (y, x) that they held; no entry without any."""
 IMPOSSIBLE, UNIFORM = "impossible", "uniform"
 
 
@@ -78,7 +81,7 @@ class Tally:
         self._new = np.zeros((self.dates, self.height), bool)
         self._new[:, self.rows] = True
 
-    def add(self, date: int, first: int, found: dict[str, tuple[Mask, Values]], height: int) -> None:
+    def add(self, date: int, first: int, found: Struck, height: int) -> None:
         """Counts what a read of rows found.
 
         Args:
@@ -133,9 +136,8 @@ class Tally:
 
 
 def strike(
-    stored: Sequence[Values], into: npt.NDArray[np.floating[Any]], ranges: Sequence[Range],
-    whole: Sequence[np.dtype[Any]] | None = None,
-) -> dict[str, tuple[Mask, Values]]:  # fmt: skip
+    stored: Sequence[Values], into: Floats, ranges: Sequence[Range], whole: Sequence[np.dtype[Any]] | None = None
+) -> Struck:
     """Makes values of one date NaN that cannot be reflectance.
 
     Args:
@@ -144,11 +146,8 @@ def strike(
         ranges: of each band.
         whole: the types of the bands in the file, where `stored` has another; default its own.
 
-    Returns:
-        Reason to where (y, x) pixels lost a value for it, and a value (y, x) that they held; no entry without any.
-
     """
-    found: dict[str, tuple[Mask, Values]] = {}
+    found: Struck = {}
     kinds = whole if whole is not None else [values.dtype for values in stored]
     # Fill is looked for before impossible values are struck out: a pixel of -9999 in every band is both, and is told as
     # impossible.
@@ -179,13 +178,8 @@ def strike(
 
 
 def struck(
-    values: npt.NDArray[np.floating[Any]],
-    gain: float,
-    bias: float,
-    dtype: str = "",
-    tally: Tally | None = None,
-    first: int = 0,
-) -> npt.NDArray[np.floating[Any]]:
+    values: Floats, gain: float, bias: float, dtype: str = "", tally: Tally | None = None, first: int = 0
+) -> Floats:
     """(time, band, y, x) values with NaN where `strike` finds that they cannot be reflectance; copied where it does.
 
     Args:
@@ -201,7 +195,7 @@ def struck(
     ranges = [Range.of(gain, bias)] * values.shape[1]
     kinds = [np.dtype(dtype) if dtype else values.dtype] * values.shape[1]
     for date, stack in enumerate(values):
-        found: dict[str, tuple[Mask, Values]] = {}
+        found: Struck = {}
         if _alike(stack, kinds) is not None or any(
             own.outside(band) is not None for own, band in zip(ranges, stack, strict=True)
         ):

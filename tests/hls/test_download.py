@@ -12,7 +12,7 @@ import pytest
 from prithvi.errors import DatasetError, HubError, OutputError
 from prithvi.hls import get, read_items
 from prithvi.hls.items import asset_href
-from prithvi.scenes import access
+from prithvi.scenes import remote as access
 from tests.http_files import serve_folder
 from tests.synthetic_hls import Archive
 

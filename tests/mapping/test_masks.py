@@ -22,7 +22,7 @@ from prithvi.mapping import clear_of, fill_series
 from prithvi.mapping.clear_sky import without_clouds
 from prithvi.mapping.maskproducts import MASK_PRODUCTS, product_of
 from prithvi.mapping.masks import masks_beside
-from prithvi.scenes.acquisition_dates import day_in_name
+from prithvi.scenes.names import day_in_name
 from tests.conftest import Answer
 
 Cli = Callable[..., Answer]

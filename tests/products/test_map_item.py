@@ -25,7 +25,7 @@ from prithvi.modelio.predictor import FittedModel
 from prithvi.products.map_item import CLASSIFICATION, PROCESSING, RASTER
 from prithvi.products.provenance import Provenance
 from prithvi.scenes import open_scene
-from prithvi.scenes.footprint import footprint
+from prithvi.scenes.polygons import footprint
 from tests.stac_schemas import PROJECTION, read, validate
 
 Write = Callable[..., Path]

@@ -16,7 +16,7 @@ import xarray as xr
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.errors import SceneError
 from prithvi.scenes import open_scene
-from prithvi.scenes.acquisition_dates import as_days, day_in_name
+from prithvi.scenes.names import as_days, day_in_name
 
 Write = Callable[..., Path]
 DAY = dt.date(2022, 5, 21)
