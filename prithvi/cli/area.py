@@ -46,20 +46,15 @@ def area(
         typer.echo(dumps(_plain(estimate, points), indent=2))
         return
     _print(estimate)
-    used = int(points.counts.sum())
-    left_out = [
-        f"{number} {why}"
-        for number, why in (
-            (points.without_map, "where the map has no data or does not reach"),
-            (points.without_class, "without a class"),
-            (points.without_place, "without a place (no geometry, or an empty one)"),
-        )
-        if number
-    ]
     if estimate.without_errors():
         typer.echo(estimate.without_errors())
-    told = "".join(f"; left out: {text}" for text in left_out)
-    typer.echo(f"{used} points used{told}. Their classes were read {points.matched}. {NOTE}")
+    reasons = {
+        "where the map has no data or does not reach": points.without_map,
+        "without a class": points.without_class,
+        "without a place (no geometry, or an empty one)": points.without_place,
+    }
+    left_out = "".join(f"; left out: {number} {why}" for why, number in reasons.items() if number)
+    typer.echo(f"{points.counts.sum()} points used{left_out}. Their classes were read {points.matched}. {NOTE}")
     if output is not None:
         typer.echo(f"Written to {output}")
 
@@ -72,10 +67,9 @@ def _print(estimate: AreaEstimate) -> None:
 
     rows = [["class", "mapped ha", "area ha", "95 % interval", "user's accuracy", "producer's accuracy", "points"]]
     for each in estimate.classes:
-        areas = (f"{area / 1e4:,.1f}" for area in (each.mapped_m2, each.area_m2))
-        interval = " to ".join(f"{area / 1e4:,.1f}" for area in each.interval)
-        sure = (accuracy(each.users, each.users_interval), accuracy(each.producers, each.producers_interval))
-        rows.append([each.name, *areas, interval, *sure, str(each.points)])
+        mapped, area, low, high = (f"{area / 1e4:,.1f}" for area in (each.mapped_m2, each.area_m2, *each.interval))
+        sure = accuracy(each.users, each.users_interval), accuracy(each.producers, each.producers_interval)
+        rows.append([each.name, mapped, area, f"{low} to {high}", *sure, str(each.points)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for name, *figures in rows:
         cells = (text.rjust(width) for text, width in zip(figures, widths[1:], strict=True))
@@ -84,9 +78,8 @@ def _print(estimate: AreaEstimate) -> None:
 
 
 def _plain(estimate: AreaEstimate, points: Reference) -> dict[str, Any]:
-    rows = estimate.table().to_dict("records")
     return {
-        "classes": rows,
+        "classes": estimate.table().to_dict("records"),
         "overall_accuracy": estimate.overall,
         "overall_se": estimate.overall_se,
         "overall_low": estimate.overall_interval[0],

@@ -15,9 +15,8 @@ from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 
 from prithvi.errors import BandError, PrithviError, SceneError
-from prithvi.plot import FALSE_COLOR, rgb
-from prithvi.plot.colors import CONTINUOUS, class_colors
-from prithvi.plot.pictures import thinning
+from prithvi.plot.drawing import CONTINUOUS, class_colors
+from prithvi.plot.pictures import FALSE_COLOR, rgb, thinning
 from prithvi.products.classmap import classes_of
 from prithvi.products.ellipsoid import PixelAreas
 from prithvi.products.provenance import Provenance

@@ -9,8 +9,7 @@ from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 
 from prithvi.errors import SceneError
-from prithvi.plot import TRUE_COLOR, rgb, stretch
-from prithvi.plot.pictures import thinning
+from prithvi.plot.pictures import TRUE_COLOR, rgb, stretch, thinning
 from prithvi.products.provenance import Provenance
 from prithvi.report.sheets import Entry, Probe, Sheet, opaque, origin, thinned_note
 from prithvi.scenes import open_scene
