@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from prithvi.cli.options import Json
 
 if TYPE_CHECKING:
-    from prithvi.evaluation.areas import AreaEstimate, Reference
+    from prithvi.evaluation.areas import AreaEstimate
 
 NOTE = (
     "This holds for points that are a random sample in each class of this map (stratified by it), not for points that "
@@ -43,7 +43,21 @@ def area(
         with atomic_file(output) as made:
             estimate.table().to_csv(made, index=False)
     if as_json:
-        typer.echo(dumps(_plain(estimate, points), indent=2))
+        plain = {
+            "classes": estimate.table().to_dict("records"),
+            "overall_accuracy": estimate.overall,
+            "overall_se": estimate.overall_se,
+            "overall_low": estimate.overall_interval[0],
+            "overall_high": estimate.overall_interval[1],
+            "counts": points.counts.tolist(),
+            "points_without_map": points.without_map,
+            "points_without_class": points.without_class,
+            "points_without_place": points.without_place,
+            "without_errors": estimate.without_errors() or None,
+            "classes_read": points.matched,
+            "note": NOTE,
+        }
+        typer.echo(dumps(plain, indent=2))
         return
     _print(estimate)
     if estimate.without_errors():
@@ -75,20 +89,3 @@ def _print(estimate: AreaEstimate) -> None:
         cells = (text.rjust(width) for text, width in zip(figures, widths[1:], strict=True))
         typer.echo("  ".join([name.ljust(widths[0]), *cells]))
     typer.echo(f"overall accuracy {accuracy(estimate.overall, estimate.overall_interval)}")
-
-
-def _plain(estimate: AreaEstimate, points: Reference) -> dict[str, Any]:
-    return {
-        "classes": estimate.table().to_dict("records"),
-        "overall_accuracy": estimate.overall,
-        "overall_se": estimate.overall_se,
-        "overall_low": estimate.overall_interval[0],
-        "overall_high": estimate.overall_interval[1],
-        "counts": points.counts.tolist(),
-        "points_without_map": points.without_map,
-        "points_without_class": points.without_class,
-        "points_without_place": points.without_place,
-        "without_errors": estimate.without_errors() or None,
-        "classes_read": points.matched,
-        "note": NOTE,
-    }

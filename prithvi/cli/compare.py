@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,12 +28,9 @@ def compare(
 
     Trials that are done are not run again. After each, table.md, results.csv, curve.png and index.html are rewritten.
     """
-    import dataclasses
-
     from prithvi.cli.settings import check, config_files, shipped
     from prithvi.errors import ConfigError
-    from prithvi.evaluation.compare import read_comparison, read_result, rows_of, write_result
-    from prithvi.evaluation.report import write_report
+    from prithvi.evaluation.compare import read_comparison, read_result, rows_of, write_report, write_result
     from prithvi.jsontext import read_yaml
 
     path = shipped(config)
@@ -75,30 +74,21 @@ def compare(
 def _arguments(fit: Path, comparison: Comparison, trial: Trial, more: list[str]) -> list[str]:
     """What 'prithvi fit' is called with."""
     method = comparison.methods[trial.method]
-    this = {
-        **({} if "baseline" in method else method),
-        "data.fraction": trial.fraction,
-        "data.subset_seed": trial.seed,
-        "seed_everything": trial.seed,
-    }
+    own = {} if "baseline" in method else method
+    this = {**own, "data.fraction": trial.fraction, "data.subset_seed": trial.seed, "seed_everything": trial.seed}
     return ["-c", str(fit), *_words(dict(comparison.options)), *more, *_words(this)]
 
 
 def _words(options: Mapping[str, Any]) -> list[str]:
     """Options as the command line has them."""
-    import json
-
-    return [
-        word
-        for key, value in options.items()
-        for word in (f"--{key}", value if isinstance(value, str) else json.dumps(value))
-    ]
+    words: list[str] = []
+    for key, value in options.items():
+        words += [f"--{key}", value if isinstance(value, str) else json.dumps(value)]
+    return words
 
 
 def _again(trial: Trial, method: Mapping[str, Any], results: Sequence[Result]) -> Result | None:
     """What a method that neither trains nor draws gave before, which it would give again."""
-    import dataclasses
-
     before = [result for result in results if result.trial.method == trial.method]
     beside = [each for each in results if (each.trial.fraction, each.trial.seed) == (trial.fraction, trial.seed)]
     if method.get("baseline") != "gaps" or not before or not beside:

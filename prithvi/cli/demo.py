@@ -36,8 +36,7 @@ def demo(
     from prithvi.errors import OutputError
     from prithvi.jsontext import dumps
     from prithvi.mapping import map_scene, vectorise
-    from prithvi.modelio import load, save
-    from prithvi.modelio.predictor import Predictor
+    from prithvi.modelio import save
     from prithvi.report import view
 
     try:
@@ -59,10 +58,9 @@ def demo(
         task, best_step = _train(chip, steps, seed, init)
         runs[weights] = {"best_step": best_step, "training_seconds": round(time.monotonic() - started, 1)}
         made = {"model": MODEL, "init": weights, "data": f"{CHIP}, columns 0 to 223", "steps": best_step, "seed": seed}
-        fitted = load(save(task.fitted(**made), output / "model"))
-        assert isinstance(fitted, Predictor)
+        folder = save(task.fitted(**made), output / "model")
         with bar("mapping the whole chip") as progress:
-            result = map_scene(fitted, chip.scene, output / "flood.tif", progress=progress)
+            result = map_scene(folder, chip.scene, output / "flood.tif", progress=progress)
         with rasterio.open(result.path) as raster:
             rows[f"from {weights} weights"] = chip.figures(raster.read(1).astype("int64"))
     vectorise(result.path, output / "flood.parquet", names=["water"])
@@ -183,9 +181,8 @@ def _picture(chip: _Chip, mapped: Path, target: Path) -> None:
     axes = figure.subplots(1, 3)
     plot.composite(chip.scene, axes[0]).set_title("Sentinel-2: SWIR 2, narrow NIR, red")
     label = chip.scene.isel(time=0, band=0, drop=True).copy(data=chip.label)
-    plot.classes(label, axes[1], names=chip.names, colors=chip.colors, legend=False).set_title(
-        "hand-made label (white: none)"
-    )
+    drawn = plot.classes(label, axes[1], names=chip.names, colors=chip.colors, legend=False)
+    drawn.set_title("hand-made label (white: none)")
     plot.classes(mapped, axes[2]).set_title("map")
     ground = transform_of(chip.scene)
     parts = ground.c + ground.a * np.array(list(PARTS.values()))

@@ -190,23 +190,19 @@ def run_trial(arguments: Sequence[str], method: Mapping[str, Any], seed: int) ->
     with _one_sentence():
         cli = _cli(arguments, run=False)
         task, data = cli.model, cli.datamodule
+        if not isinstance(data, ChipDataModule | GapDataModule):
+            raise ConfigError(f"shares of {type(data).__name__} cannot be compared: it has no data.fraction.")
         if kind is None:
             cli.trainer.fit(task, datamodule=data)
             cli.best()
             parts = cli.trainer.test(task, datamodule=data, verbose=False)  # one for each loader
             found = {name.removeprefix("test/"): float(value) for part in parts for name, value in part.items()}
-            return found, _chips(data)
+            return found, data.training_chips
     if kind == "gaps" and isinstance(task, GapFillTask) and isinstance(data, GapDataModule):
-        return gap_trial(task, data, str(method["method"])), _chips(data)
+        return gap_trial(task, data, str(method["method"])), data.training_chips
     if kind != "gaps" and isinstance(data, ChipDataModule):
-        return pixel_trial(data, method, seed), _chips(data)
+        return pixel_trial(data, method, seed), data.training_chips
     raise ConfigError(f"a baseline {kind} is not for {type(task).__name__} with {type(data).__name__}.")
-
-
-def _chips(data: Any) -> int:
-    if not isinstance(data, ChipDataModule | GapDataModule):
-        raise ConfigError(f"shares of {type(data).__name__} cannot be compared: it has no data.fraction.")
-    return data.training_chips
 
 
 def _cli(arguments: Sequence[str], run: bool = True) -> PrithviCLI:

@@ -91,10 +91,8 @@ def _variant(name: str) -> tuple[str, dict[str, Any]]:
     found = variant(name)
     with torch.device("meta"):
         model = PrithviMAE(found.config)
-    count = {
-        "encoder_parameters": sum(p.numel() for p in model.encoder.parameters()),
-        "decoder_parameters": sum(p.numel() for p in model.decoder.parameters()),
-    }
+    parts = {"encoder_parameters": model.encoder, "decoder_parameters": model.decoder}
+    count = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
     plain = {**found.config.to_dict(), **count, "hub_id": found.hub_id, "filename": found.filename}
     return f"{name}: {found.summary}", plain
 

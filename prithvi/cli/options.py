@@ -137,8 +137,6 @@ def band_numbers(text: str | None, contract: Contract) -> Sequence[str] | dict[s
     if text is None or not all(word.isdigit() for word in words):
         return words or None
     if len(words) != len(contract.bands):
-        raise BandError(
-            f"--bands has {len(words)} numbers; this model wants {len(contract.bands)}, one each for "
-            f"{', '.join(contract.bands)}."
-        )
+        wanted = f"{len(contract.bands)}, one each for {', '.join(contract.bands)}"
+        raise BandError(f"--bands has {len(words)} numbers; this model wants {wanted}.")
     return dict(zip(contract.bands, map(int, words), strict=True))

@@ -16,6 +16,7 @@ from prithvi.errors import ConfigError, nearest
 from prithvi.jsontext import read_yaml, table
 
 _CONFIG = ("-c", "--config")
+_CHECKPOINTS = ("best", "last", "hpc", "registry")  # words that Lightning knows
 _SECTIONS = ("trainer", "model", "data", "optimizer", "lr_scheduler")
 _TOP = (*_SECTIONS, "seed_everything", "ckpt_path", "weights_only", "verbose")
 
@@ -65,21 +66,17 @@ def check(arguments: Sequence[str]) -> None:
     for file in files:
         _check_file(file, classes)
     for word, after in itertools.pairwise([*arguments, ""]):
-        if word.startswith("--"):
-            name, _, value = word[2:].partition("=")
-            _check_option(name, value or after, classes)
-
-
-def _check_option(name: str, value: str, classes: Mapping[str, str]) -> None:
-    """One `--section.key` of the command line."""
-    if name == "ckpt_path" and value not in ("best", "last", "hpc", "registry") and not Path(value).is_file():
-        raise ConfigError(f"there is no checkpoint {value}.")
-    section, _, rest = name.partition(".")
-    key = rest.removeprefix("init_args.").split(".")[0].rstrip("+")
-    if key and section in classes and key not in ("class_path", "dict_kwargs"):
-        _refuse_unknown(f"the option --{name}", [key], _options_of(classes[section]))
-    elif key:
-        _refuse_unknown(f"the option --{name}", [section], _TOP)
+        option, _, value = word.partition("=")
+        checkpoint = value or after
+        if option == "--ckpt_path" and checkpoint not in _CHECKPOINTS and not Path(checkpoint).is_file():
+            raise ConfigError(f"there is no checkpoint {checkpoint}.")
+        # --section.key, --section.init_args.key or --section.key+, with or without =VALUE
+        section, _, rest = option.removeprefix("--").partition(".")
+        key = rest.removeprefix("init_args.").split(".")[0].rstrip("+") if option.startswith("--") else ""
+        if key and section in classes and key not in ("class_path", "dict_kwargs"):
+            _refuse_unknown(f"the option {option}", [key], _options_of(classes[section]))
+        elif key:
+            _refuse_unknown(f"the option {option}", [section], _TOP)
 
 
 def _check_file(file: str, classes: dict[str, str]) -> None:

@@ -122,10 +122,9 @@ def adjusted_areas(mapped: Mapping[str, float], counts: npt.NDArray[Any]) -> Are
 
     """
     names, areas, counts = list(mapped), np.array(list(mapped.values()), dtype=np.float64), np.asarray(counts)
-    if counts.shape != (len(names), len(names)):
-        raise DatasetError(
-            f"a sample of {len(names)} classes has {len(names)} x {len(names)} counts, not {counts.shape}."
-        )
+    size = len(names)
+    if counts.shape != (size, size):
+        raise DatasetError(f"a sample of {size} classes has {size} x {size} counts, not {counts.shape}.")
     total = areas.sum()
     if total <= 0:
         raise DatasetError("the map has no pixel with data, so there is no area to estimate.")
@@ -153,21 +152,18 @@ def adjusted_areas(mapped: Mapping[str, float], counts: npt.NDArray[Any]) -> Are
     sampled = points > 0
     users, users_se = np.where(sampled, right, np.nan), np.where(sampled, np.sqrt(right_spread), np.nan)
     limits = intervals(weights, counts)
-    classes = tuple(
-        ClassArea(
-            name, float(areas[row]), float(area[row]), float(area_se[row]), _pair(total * limits.areas[row]),
-            float(users[row]), float(users_se[row]), _pair(limits.users[row]),
-            float(producers[row]), float(producers_se[row]), _pair(limits.producers[row]),
-            int(points[row]), int(points[row] - counts[row, row]),
-        )
-        for row, name in enumerate(names)
+    columns = (
+        areas, area, area_se, total * limits.areas, users, users_se, limits.users, producers, producers_se,
+        limits.producers, points, points - np.diag(counts),
     )  # fmt: skip
+    classes = tuple(ClassArea(name, *(_plain(each[row]) for each in columns)) for row, name in enumerate(names))
     overall_se = float(np.sqrt((weights**2 * right_spread).sum()))
-    return AreaEstimate(classes, float(np.diag(shares).sum()), overall_se, _pair(limits.overall))
+    return AreaEstimate(classes, float(np.diag(shares).sum()), overall_se, _plain(limits.overall))
 
 
-def _pair(limits: npt.NDArray[np.float64]) -> Interval:
-    return float(limits[0]), float(limits[1])
+def _plain(value: npt.NDArray[Any]) -> Any:
+    """A number, or lower and upper limit, out of an array."""
+    return tuple(value.tolist()) if value.ndim else value.item()
 
 
 def estimate_areas(
@@ -198,8 +194,8 @@ def estimate_areas(
 def _compare(
     classes: ClassMap, names: list[str], points: str | Path | gpd.GeoDataFrame, column: str, match: str | None
 ) -> Reference:
-    frame, source = (points, "the points") if isinstance(points, gpd.GeoDataFrame) else (None, str(points))
-    frame = read_places(source, "reference points") if frame is None else frame
+    source = "the points" if isinstance(points, gpd.GeoDataFrame) else str(points)
+    frame = points if isinstance(points, gpd.GeoDataFrame) else read_places(source, "reference points")
     kinds = set(frame.geom_type.dropna()) - {"Point"}
     if kinds:
         raise DatasetError(f"{source} has {' and '.join(sorted(kinds))} features; a reference sample is points.")
@@ -214,13 +210,10 @@ def _compare(
     meant, told = matched(entries, names, classes.titles, classes.labels, match, source)
     found = _sample(classes, frame.geometry[known & placed].to_crs(classes.crs.to_wkt()))
     counts = np.zeros((len(names), len(names)), dtype=np.int64)
-    lost = 0
     for value, name in zip(found.tolist(), meant, strict=True):
-        if value == NONE:
-            lost += 1
-        else:
+        if value != NONE:
             counts[row_of[classes.title(value)], row_of[name]] += 1
-    return Reference(counts, lost, int((~known).sum()), int((known & ~placed).sum()), told)
+    return Reference(counts, int((found == NONE).sum()), int((~known).sum()), int((known & ~placed).sum()), told)
 
 
 def _sample(classes: ClassMap, places: gpd.GeoSeries) -> npt.NDArray[np.int64]:

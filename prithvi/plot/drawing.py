@@ -44,12 +44,12 @@ def ground_of(array: xr.DataArray) -> GeoBox:
 
 
 def draw(
-    ax: Axes, picture: npt.NDArray[Any], ground: GeoBox, *, ticks: bool = False, bar: bool = True, **how: Any
+    ax: Axes | None, picture: npt.NDArray[Any], ground: GeoBox, *, ticks: bool = False, bar: bool = True, **how: Any
 ) -> AxesImage:
     """Draws an image in map coordinates.
 
     Args:
-        ax: where to.
+        ax: where to; None for a new figure.
         picture: (y, x) or (y, x, 3).
         ground: where its pixels lie; of a thinned picture, those of the whole.
         ticks: whether to write coordinates along the sides.
@@ -57,14 +57,14 @@ def draw(
         how: of `Axes.imshow`.
 
     """
+    ax = one(ax)
     rows, columns = ground.shape
     (left, top), (right, bottom) = (ground.affine @ corner for corner in ((0, 0), (columns, rows)))
-    if ground.affine.is_rectilinear:
-        image = ax.imshow(picture, interpolation="nearest", extent=(left, right, bottom, top), **how)
-    else:
-        image = ax.imshow(picture, interpolation="nearest", extent=(0, columns, rows, 0), **how)
-        matrix = np.array(ground.affine).reshape(3, 3)
-        image.set_transform(Affine2D(matrix) + ax.transData)
+    upright = ground.affine.is_rectilinear
+    extent = (left, right, bottom, top) if upright else (0, columns, rows, 0)
+    image = ax.imshow(picture, interpolation="nearest", extent=extent, **how)
+    if not upright:
+        image.set_transform(Affine2D(np.array(ground.affine).reshape(3, 3)) + ax.transData)
     if ground.crs is not None:  # north is up, whatever the order of the rows
         west, south, east, north = ground.boundingbox
         ax.set(xlim=(west, east), ylim=(south, north))

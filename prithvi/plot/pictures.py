@@ -13,7 +13,7 @@ from matplotlib.patheffects import withStroke
 from odc.geo.geobox import GeoBox
 
 from prithvi.errors import BandError, ScaleError, SceneError
-from prithvi.plot.drawing import DIFFERENCE, MARK, date_of, draw, ground_of, one, several
+from prithvi.plot.drawing import DIFFERENCE, MARK, date_of, draw, ground_of, several
 from prithvi.scenes import grids
 
 FALSE_COLOR = ("swir_2", "nir_narrow", "red")
@@ -84,10 +84,8 @@ def known(image: xr.DataArray, bands: Sequence[str]) -> list[str]:
     have, wanted = [str(name) for name in image["band"].values], list(dict.fromkeys(bands))
     missing = [band for band in wanted if band not in have]
     if missing:
-        raise BandError(
-            f"a picture of {', '.join(wanted)} needs {', '.join(missing)}, which the scene lacks: it has "
-            f"{', '.join(have)}."
-        )
+        lacking = f"{', '.join(missing)}, which the scene lacks: it has {', '.join(have)}."
+        raise BandError(f"a picture of {', '.join(wanted)} needs {lacking}")
     return wanted
 
 
@@ -99,12 +97,10 @@ def loaded(image: xr.DataArray, bands: Sequence[str]) -> xr.DataArray:
 def reflectance(step: xr.DataArray, bands: Sequence[str]) -> npt.NDArray[np.float32]:
     """(y, x, band) reflectance of one date, NaN at nodata; stored values if the scene does not state its scale."""
     values = loaded(step, bands).sel(band=list(bands)).transpose("y", "x", "band").values.astype(np.float32)
-    nodata = step.attrs.get("nodata")
-    if nodata is not None:
-        values = np.where(values == nodata, np.float32(np.nan), values)
-    gain, bias = (np.float32(step.attrs.get(name, usual)) for name, usual in (("gain", 1), ("bias", 0)))
-    found: npt.NDArray[np.float32] = values * gain + bias
-    return found
+    if step.attrs.get("nodata") is not None:
+        values = np.where(values == step.attrs["nodata"], np.float32(np.nan), values)
+    found: npt.NDArray[np.float32] = values * np.float32(step.attrs.get("gain", 1))
+    return found + np.float32(step.attrs.get("bias", 0))
 
 
 def stretch(*scenes: xr.DataArray | xr.Dataset, bands: Sequence[str] = FALSE_COLOR, share: float = 2.0) -> Limits:
@@ -195,9 +191,8 @@ def composite(
         SceneError: the scene has no pixel with data.
 
     """
-    ax = one(ax)
-    draw(ax, rgb(scene, bands, limits=limits, gamma=gamma), ground_of(image_of(scene)), ticks=ticks, bar=bar)
-    return ax
+    picture = rgb(scene, bands, limits=limits, gamma=gamma)
+    return draw(ax, picture, ground_of(image_of(scene)), ticks=ticks, bar=bar).axes
 
 
 def compare(
@@ -245,7 +240,12 @@ def compare(
         differs = grids.difference(ground, other)
         if differs is not None:
             raise SceneError(f"a difference needs two scenes on one grid; of these two, {differs}.")
-        _difference(_index(steps[1], difference) - _index(steps[0], difference), difference, found[2], ground, ticks)
+        change = _index(steps[1], difference) - _index(steps[0], difference)
+        most = float(np.nanpercentile(np.abs(change), 98)) if np.isfinite(change).any() else 1.0
+        image = draw(found[2], change, ground, ticks=ticks, bar=False, cmap=DIFFERENCE, vmin=-most, vmax=most)
+        found[2].figure.colorbar(image, ax=found[2], shrink=0.8, extend="both")
+        name = difference if isinstance(difference, str) else "({0} - {1}) / ({0} + {1})".format(*difference)
+        found[2].set_title(f"change of {name}", fontsize="medium" if isinstance(difference, str) else 8)
     return found
 
 
@@ -305,16 +305,6 @@ def _mark(ax: Axes, filled: npt.NDArray[np.bool_], ground: GeoBox) -> None:
         centres = ground.zoom_to(filled.shape).affine @ (columns, rows)
         lines = ax.contour(*centres, filled, levels=[0.5], colors=MARK[0], linewidths=1)
         lines.set(path_effects=[withStroke(linewidth=2.5, foreground=MARK[1])])  # seen on bright and dark ground
-
-
-def _difference(
-    change: npt.NDArray[np.float32], bands: str | tuple[str, str], ax: Axes, ground: GeoBox, ticks: bool
-) -> None:
-    most = float(np.nanpercentile(np.abs(change), 98)) if np.isfinite(change).any() else 1.0
-    image = draw(ax, change, ground, ticks=ticks, bar=False, cmap=DIFFERENCE, vmin=-most, vmax=most)
-    name = bands if isinstance(bands, str) else f"({bands[0]} - {bands[1]}) / ({bands[0]} + {bands[1]})"
-    ax.figure.colorbar(image, ax=ax, shrink=0.8, extend="both")
-    ax.set_title(f"change of {name}", fontsize="medium" if isinstance(bands, str) else 8)
 
 
 def _index(scene: xr.DataArray, bands: str | tuple[str, str]) -> npt.NDArray[np.float32]:

@@ -20,7 +20,7 @@ from rasterio.errors import RasterioError
 
 from prithvi.contract import Category
 from prithvi.errors import ConfigError, SceneError
-from prithvi.plot.drawing import CONTINUOUS, class_colors, draw, ground_of, one
+from prithvi.plot.drawing import CONTINUOUS, class_colors, draw, ground_of
 from prithvi.plot.pictures import having, thinned
 
 Result = xr.Dataset | xr.DataArray | npt.NDArray[Any] | str | Path
@@ -59,8 +59,7 @@ def classes(
     picture = np.ones((*values.shape, 3), dtype=np.float32)
     for entry in entries:
         picture[values == entry.value] = to_rgb(f"#{entry.color}")
-    ax = one(ax)
-    draw(ax, picture, ground_of(array), ticks=ticks, bar=bar)
+    ax = draw(ax, picture, ground_of(array), ticks=ticks, bar=bar).axes
     if legend:
         handles = [Patch(facecolor=f"#{entry.color}", edgecolor="0.4", label=entry.name) for entry in entries]
         ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1), borderaxespad=0, frameon=False)
@@ -105,14 +104,13 @@ def values(
     called = str(array.attrs.get("long_name") or array.name or "value")
     share = any(word in called for word in ("confidence", "probability")) or str(array.name) == "probability"
     low, high = limits or ((0.0, 1.0) if share else np.percentile(known, [1, 99]).tolist())
-    ax = one(ax)
     image = draw(ax, shown, ground_of(array), ticks=ticks, bar=bar, cmap=cmap, vmin=low, vmax=high)
     beyond = (bool(known.min() < low), bool(known.max() > high))
     extend = {(True, True): "both", (True, False): "min", (False, True): "max"}.get(beyond, "neither")
     unit = str(array.attrs.get("units") or "")
     text = label if label is not None else f"{called} ({unit})" if unit else called
-    ax.figure.colorbar(image, ax=ax, shrink=0.8, extend=extend, label=text)
-    return ax
+    image.axes.figure.colorbar(image, ax=image.axes, shrink=0.8, extend=extend, label=text)
+    return image.axes
 
 
 def embedding(
@@ -154,9 +152,7 @@ def embedding(
     low, high = np.percentile(scores, [2, 98], axis=0)
     picture = np.ones((*there.shape, 3), dtype=np.float32)
     picture[there] = np.clip((scores - low) / np.maximum(high - low, 1e-12), 0, 1)
-    ax = one(ax)
-    draw(ax, picture[step], ground_of(result), ticks=ticks, bar=bar)
-    return ax
+    return draw(ax, picture[step], ground_of(result), ticks=ticks, bar=bar).axes
 
 
 def _layer(result: Result, wanted: Sequence[str], what: str) -> xr.DataArray:

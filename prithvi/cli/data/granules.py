@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from prithvi.cli.options import Frames, Json, MaxCloud, MaxGap, MinGap, Sequences
-
-if TYPE_CHECKING:
-    import pystac
 
 
 def search_verb(
@@ -34,7 +31,7 @@ def search_verb(
     as_json: Json = False,
 ) -> None:
     """Finds HLS granules by place, time and clouds."""
-    from prithvi.hls.items import write_items
+    from prithvi.hls.items import table, write_items
     from prithvi.hls.search import read_area, search
 
     place, products = read_area(area) if area is not None else None, product or ("L30", "S30")
@@ -46,15 +43,6 @@ def search_verb(
     if as_json:
         typer.echo(json.dumps([item.id for item in items], indent=2))
         return
-    _say(items)
-    for path in output or ():
-        typer.echo(f"written to {path}")
-
-
-def _say(items: list[pystac.Item]) -> None:
-    """Prints a line for each tile and product."""
-    from prithvi.hls.items import table
-
     frame = table(items)
     typer.echo("tile   product  granules  first       last        median clouds")
     for (tile, product), rows in frame.groupby(["tile", "product"]):
@@ -64,6 +52,8 @@ def _say(items: list[pystac.Item]) -> None:
             f"{'unknown' if cloud != cloud else f'{cloud:.0f} %':>13}"
         )
     typer.echo(f"{len(frame):,} granules of {frame['tile'].nunique()} tiles")
+    for path in output or ():
+        typer.echo(f"written to {path}")
 
 
 def choose_verb(

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from prithvi.cli.options import Frames, Json, MaxCloud, MaxGap, MinGap, Sequences, listed
-
-if TYPE_CHECKING:
-    from prithvi.parallel import Progress
 
 
 def build_verb(
@@ -69,7 +66,7 @@ def build_verb(
     # A bar for each stage of the build: the one before is closed as the next begins, the last whatever happens.
     with ExitStack() as bars:
 
-        def progress(title: str) -> Progress:
+        def progress(title: str) -> Callable[[int, int], None]:
             bars.close()
             return bars.enter_context(bar(title))
 
@@ -106,10 +103,7 @@ def build_verb(
     typer.echo(f"{store.path}: {len(store):,} chips ({named})")
 
 
-def verify_verb(
-    store: Annotated[Path, typer.Argument(help="The store.")],
-    as_json: Json = False,
-) -> None:
+def verify_verb(store: Annotated[Path, typer.Argument(help="The store.")], as_json: Json = False) -> None:
     """Compares every file of a store with its checksum; status 1 where one differs."""
     from prithvi.chips import verify
     from prithvi.cli.progress import bar
@@ -227,10 +221,8 @@ def describe_store(path: str) -> dict[str, Any]:
     }
     if spec.classes:
         whole = max(1, sum(found["classes"]))
-        rows["classes"] = [
-            f"{entry.value:3} {entry.name} #{entry.color} {count / whole:.1%}"
-            for entry, count in zip(spec.classes, found["classes"], strict=True)
-        ]
+        counts = zip(spec.classes, found["classes"], strict=True)
+        rows["classes"] = [f"{each.value:3} {each.name} #{each.color} {count / whole:.1%}" for each, count in counts]
     return rows
 
 
