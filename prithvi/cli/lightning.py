@@ -29,6 +29,7 @@ from prithvi.files import write_text
 from prithvi.jsontext import dumps
 from prithvi.modelio import load, record_of, save, save_pretrained
 from prithvi.modelio.predictor import LARGEST, Predictor
+from prithvi.modelio.source import published
 from prithvi.models import PrithviMAE
 from prithvi.tasks import GapFillTask, PretrainTask, SegmentationTask
 from prithvi.tasks.finetuning import FineTuningTask
@@ -126,7 +127,9 @@ class PrithviCLI(LightningCLI):
         }
         if not self._get(self.config, "ckpt_path"):  # else it is the time of the last part alone
             record["minutes"] = round((time.monotonic() - self._begun) / 60, 1)
-        return record if init is None else record | {"started from": record_of(init) or init}
+        if init is None:
+            return record
+        return record | {"started from": init if published(init) else record_of(init) or init}
 
 
 def run(verb: str, arguments: Sequence[str]) -> None:
