@@ -46,6 +46,7 @@ MOVED = {
     "cli.precheck": "cli.options",
     "cli.words": "cli.options",
     "evaluation.covered": "evaluation.baseline_trials",
+    "evaluation.matching": "evaluation.areas",
     "evaluation.pixels": "evaluation.baseline_trials",
     "evaluation.report": "evaluation.compare",
     "exported": "modelio.program",

@@ -135,7 +135,7 @@ def _train(chip: _Chip, steps: int, seed: int, init: str | None) -> tuple[Segmen
 
     import lightning as L
     import torch
-    from lightning.pytorch.callbacks import ModelCheckpoint
+    from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint
     from torch.utils.data import DataLoader
 
     from prithvi.cli.progress import bar
@@ -152,13 +152,10 @@ def _train(chip: _Chip, steps: int, seed: int, init: str | None) -> tuple[Segmen
         warnings.simplefilter("ignore")  # Lightning's advice on workers is for larger data
         best = ModelCheckpoint(work, monitor="val/IoU_water", mode="max", save_weights_only=True)
 
-        class Show(L.Callback):
-            def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-                progress(trainer.global_step, steps)
-
+        show = LambdaCallback(on_train_batch_end=lambda trainer, *_: progress(trainer.global_step, steps))
         trainer = L.Trainer(
             max_steps=steps, accelerator="auto", devices=1, logger=False, enable_progress_bar=False,
-            enable_model_summary=False, callbacks=[best, Show()], val_check_interval=max(1, steps // CHECKS),
+            enable_model_summary=False, callbacks=[best, show], val_check_interval=max(1, steps // CHECKS),
             num_sanity_val_steps=0, gradient_clip_val=1.0,
         )  # fmt: skip
         train = DataLoader(chip.part("train", WINDOW, steps * BATCH), BATCH)

@@ -184,9 +184,9 @@ def _layer(result: Result, wanted: Sequence[str], what: str) -> xr.DataArray:
 
 def _entries(array: xr.DataArray, names: Sequence[str], colors: Sequence[str]) -> list[Category]:
     """The classes, by the caller, by the attributes of a result, or by the tags and colour table of a file."""
+    own: Mapping[int, str] = {}
     if names:
         found = dict(enumerate(names))
-        own: Mapping[int, str] = {}
     elif "classes" in array.attrs:
         told = json.loads(array.attrs["classes"])
         found = {entry["value"]: entry["name"] for entry in told}
@@ -194,17 +194,11 @@ def _entries(array: xr.DataArray, names: Sequence[str], colors: Sequence[str]) -
     else:
         tags = {key[6:]: text for key, text in array.attrs.items() if str(key).startswith("CLASS_")}
         found = {int(number): str(text) for number, text in tags.items() if number.isdigit()}
-        own = _color_table(array)
+        with suppress(RasterioError, ValueError, TypeError), rasterio.open(array.encoding.get("source")) as raster:
+            own = {value: bytes(color[:3]).hex().upper() for value, color in raster.colormap(1).items()}
     if not found:
         raise ConfigError("nobody says what the classes of this map are called: give names=['land', 'water'].")
     if colors and len(colors) != len(found):
         raise ConfigError(f"{len(colors)} colours for {len(found)} classes ({', '.join(found.values())}).")
     drawn = dict(zip(sorted(found), colors or class_colors(len(found)), strict=True))
     return [Category(value, found[value], color if colors else own.get(value, color)) for value, color in drawn.items()]
-
-
-def _color_table(array: xr.DataArray) -> dict[int, str]:
-    """Colour table (RRGGBB) of the file that an array was opened from; empty if there is none."""
-    with suppress(RasterioError, ValueError, TypeError), rasterio.open(array.encoding.get("source")) as raster:
-        return {value: bytes(color[:3]).hex().upper() for value, color in raster.colormap(1).items()}
-    return {}

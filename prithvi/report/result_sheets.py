@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +15,8 @@ from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 
-from prithvi.errors import BandError, PrithviError, SceneError
+from prithvi.errors import BandError, ConfigError, PrithviError, SceneError
+from prithvi.jsontext import read_json
 from prithvi.plot.drawing import CONTINUOUS, class_colors
 from prithvi.plot.pictures import FALSE_COLOR, TRUE_COLOR, rgb, stretch, thinning
 from prithvi.products.classmap import classes_of
@@ -208,10 +208,10 @@ def _picture_of(scene: xr.DataArray, whole: GeoBox) -> tuple[str, Picture]:
 def _item(path: Path) -> dict[str, Any]:
     """The STAC item beside a map; empty if there is none."""
     try:
-        plain: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        return plain if plain.get("type") == "Feature" else {}
-    except (OSError, ValueError, AttributeError):
+        plain = read_json(path.with_suffix(".json"))
+    except (ConfigError, OSError):
         return {}
+    return plain if plain.get("type") == "Feature" else {}
 
 
 def _measured(path: Path, item: Mapping[str, Any]) -> dict[str, str]:
@@ -219,8 +219,9 @@ def _measured(path: Path, item: Mapping[str, Any]) -> dict[str, str]:
     for link in item.get("links", ()):
         file = (path.parent / str(link.get("href", ""))).parent / "metrics.json"
         if link.get("rel") == "derived_from" and file.is_file():
-            figures = json.loads(file.read_text(encoding="utf-8"))
-            return {name: _mean(each) for name, each in figures.items() if isinstance(each, dict) and "mean" in each}
+            return {
+                name: _mean(each) for name, each in read_json(file).items() if isinstance(each, dict) and "mean" in each
+            }
     return {}
 
 

@@ -83,9 +83,10 @@ class Sheet:
         """As the page reads it."""
         (height, width), at = self.ground.shape, self.ground.affine
         crs = self.ground.crs.proj if self.ground.crs is not None else None
+        called = ":".join(crs.to_authority() or (crs.name,)) if crs is not None else ""
         return {
             "width": width, "height": height, "transform": list(at)[:6],
-            "crs": _called(crs), "degrees": crs is not None and crs.is_geographic,
+            "crs": called, "degrees": crs is not None and crs.is_geographic,
             "places": _places(at, crs, height, width),
             "probes": [probe.plain() for probe in self.probes],
         }  # fmt: skip
@@ -120,13 +121,6 @@ def source_of(picture: Picture, lossless: bool = True) -> str:
     else:
         Image.fromarray(picture[..., :3]).save(out, kind, quality=88, subsampling=0)
     return f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode()}"
-
-
-def _called(crs: CRS | None) -> str:
-    if crs is None:
-        return ""
-    code = crs.to_authority()
-    return f"{code[0]}:{code[1]}" if code else str(crs.name)
 
 
 def _places(transform: Affine, crs: CRS | None, height: int, width: int) -> dict[str, Any] | None:
