@@ -164,7 +164,7 @@ def test_map_fill_and_embed_leave_the_process_as_it_was(tmp_path: Path) -> None:
         for number, call in enumerate(calls):
             call()
             assert all_of_it() == before, (number, before, all_of_it())
-        assert "prithvi.cli" not in sys.modules  # and prithvi.cli.allocator with it
+        assert "prithvi.cli" not in sys.modules  # and its allocator settings with it
         """
     )
 

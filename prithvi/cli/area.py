@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from prithvi.cli.options import Json
 
 if TYPE_CHECKING:
-    from prithvi.evaluation.areas import AreaEstimate, Reference
+    from prithvi.evaluation.areas import AreaEstimate
 
 NOTE = (
     "This holds for points that are a random sample in each class of this map (stratified by it), not for points that "
@@ -42,23 +42,32 @@ def area(
         with atomic_file(output) as made:
             estimate.table().to_csv(made, index=False)
     if as_json:
-        typer.echo(dumps(_plain(estimate, points), indent=2))
+        plain = {
+            "classes": estimate.table().to_dict("records"),
+            "overall_accuracy": estimate.overall,
+            "overall_se": estimate.overall_se,
+            "overall_low": estimate.overall_interval[0],
+            "overall_high": estimate.overall_interval[1],
+            "counts": points.counts.tolist(),
+            "points_without_map": points.without_map,
+            "points_without_class": points.without_class,
+            "points_without_place": points.without_place,
+            "without_errors": estimate.without_errors() or None,
+            "classes_read": points.matched,
+            "note": NOTE,
+        }
+        typer.echo(dumps(plain, indent=2))
         return
     _print(estimate)
-    used = int(points.counts.sum())
-    left_out = [
-        f"{number} {why}"
-        for number, why in (
-            (points.without_map, "where the map has no data or does not reach"),
-            (points.without_class, "without a class"),
-            (points.without_place, "without a place (no geometry, or an empty one)"),
-        )
-        if number
-    ]
     if estimate.without_errors():
         typer.echo(estimate.without_errors())
-    told = "".join(f"; left out: {text}" for text in left_out)
-    typer.echo(f"{used} points used{told}. Their classes were read {points.matched}. {NOTE}")
+    reasons = {
+        "where the map has no data or does not reach": points.without_map,
+        "without a class": points.without_class,
+        "without a place (no geometry, or an empty one)": points.without_place,
+    }
+    left_out = "".join(f"; left out: {number} {why}" for why, number in reasons.items() if number)
+    typer.echo(f"{points.counts.sum()} points used{left_out}. Their classes were read {points.matched}. {NOTE}")
     if output is not None:
         typer.echo(f"Written to {output}")
 
@@ -71,30 +80,11 @@ def _print(estimate: AreaEstimate) -> None:
 
     rows = [["class", "mapped ha", "area ha", "95 % interval", "user's accuracy", "producer's accuracy", "points"]]
     for each in estimate.classes:
-        areas = (f"{area / 1e4:,.1f}" for area in (each.mapped_m2, each.area_m2))
-        interval = " to ".join(f"{area / 1e4:,.1f}" for area in each.interval)
-        sure = (accuracy(each.users, each.users_interval), accuracy(each.producers, each.producers_interval))
-        rows.append([each.name, *areas, interval, *sure, str(each.points)])
+        mapped, area, low, high = (f"{area / 1e4:,.1f}" for area in (each.mapped_m2, each.area_m2, *each.interval))
+        sure = accuracy(each.users, each.users_interval), accuracy(each.producers, each.producers_interval)
+        rows.append([each.name, mapped, area, f"{low} to {high}", *sure, str(each.points)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for name, *figures in rows:
         cells = (text.rjust(width) for text, width in zip(figures, widths[1:], strict=True))
         typer.echo("  ".join([name.ljust(widths[0]), *cells]))
     typer.echo(f"overall accuracy {accuracy(estimate.overall, estimate.overall_interval)}")
-
-
-def _plain(estimate: AreaEstimate, points: Reference) -> dict[str, Any]:
-    rows = estimate.table().to_dict("records")
-    return {
-        "classes": rows,
-        "overall_accuracy": estimate.overall,
-        "overall_se": estimate.overall_se,
-        "overall_low": estimate.overall_interval[0],
-        "overall_high": estimate.overall_interval[1],
-        "counts": points.counts.tolist(),
-        "points_without_map": points.without_map,
-        "points_without_class": points.without_class,
-        "points_without_place": points.without_place,
-        "without_errors": estimate.without_errors() or None,
-        "classes_read": points.matched,
-        "note": NOTE,
-    }

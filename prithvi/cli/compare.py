@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prithvi.cli.opening import typed
-from prithvi.cli.options import Report
+from prithvi.cli.options import Report, typed
 
 if TYPE_CHECKING:
     from prithvi.evaluation.compare import Comparison, Result, Trial
@@ -27,41 +28,32 @@ def compare(
 
     Trials that are done are not run again. After each, table.md, results.csv, curve.png and index.html are rewritten.
     """
-    import dataclasses
-
     from prithvi.cli.settings import check, config_files, shipped
     from prithvi.errors import ConfigError
-    from prithvi.evaluation.compare import read_comparison, read_result, rows_of, write_result
-    from prithvi.evaluation.report import write_report
+    from prithvi.evaluation.compare import read_comparison, read_result, rows_of, write_report, write_result
     from prithvi.files import read_yaml
 
     path = shipped(config)
-    comparison = read_comparison(path)
-    if seeds is not None:
-        comparison = dataclasses.replace(comparison, seeds=seeds)
+    changes: dict[str, Any] = {} if seeds is None else {"seeds": seeds}
     if fractions is not None:
         try:
-            shares = tuple(float(word) for word in fractions.split(","))
+            changes["fractions"] = tuple(float(word) for word in fractions.split(","))
         except ValueError as error:
             raise ConfigError(f"--fractions {fractions!r} is no list of numbers such as 0.1,0.5,1.") from error
-        comparison = dataclasses.replace(comparison, fractions=shares)
-    fit = path.parent / comparison.fit
-    more = [argument for argument in context.args if argument != "--debug"]
+    comparison = dataclasses.replace(read_comparison(path), **changes)
     record = _record(typed(), comparison)
-    fit = fit if fit.is_file() else shipped(Path(comparison.fit))
-    trials = list(comparison.trials())
+    beside, more = path.parent / comparison.fit, [argument for argument in context.args if argument != "--debug"]
+    fit = beside if beside.is_file() else shipped(Path(comparison.fit))
+    trials = [(trial, _arguments(fit, comparison, trial, more)) for trial in comparison.trials()]
     results: list[Result] = []
-    for trial in trials[: len(comparison.methods)]:
-        check(_arguments(fit, comparison, trial, more))  # a slip in the last method ends it before the first
-    for number, trial in enumerate(trials, start=1):
-        arguments = _arguments(fit, comparison, trial, more)
-        files = [read_yaml(file) for file in config_files(arguments)]
-        settings = {"method": comparison.methods[trial.method], "arguments": arguments, "files": files}
+    for _, arguments in trials[: len(comparison.methods)]:
+        check(arguments)  # a slip in the last method ends it before the first
+    for number, (trial, arguments) in enumerate(trials, start=1):
+        method, files = comparison.methods[trial.method], [read_yaml(file) for file in config_files(arguments)]
+        settings = {"method": method, "arguments": arguments, "files": files}
         result = read_result(output / "runs", trial, settings)
         if result is None:
-            result = _again(trial, comparison, results) or _run(
-                trial, comparison.methods[trial.method], arguments, output / "runs" / trial.name
-            )
+            result = _again(trial, method, results) or _run(trial, method, arguments, output / "runs" / trial.name)
             write_result(output / "runs", result, settings)
         results.append(result)
         rows_of([result], comparison.figure)  # an unknown figure ends it here, not after the last
@@ -89,26 +81,19 @@ def _arguments(fit: Path, comparison: Comparison, trial: Trial, more: list[str])
 
 def _words(options: Mapping[str, Any]) -> list[str]:
     """Options as the command line has them."""
-    import json
-
-    return [
-        word
-        for key, value in options.items()
-        for word in (f"--{key}", value if isinstance(value, str) else json.dumps(value))
-    ]
+    words: list[str] = []
+    for key, value in options.items():
+        words += [f"--{key}", value if isinstance(value, str) else json.dumps(value)]
+    return words
 
 
-def _again(trial: Trial, comparison: Comparison, results: Sequence[Result]) -> Result | None:
+def _again(trial: Trial, method: Mapping[str, Any], results: Sequence[Result]) -> Result | None:
     """What a method that neither trains nor draws gave before, which it would give again."""
-    import dataclasses
-
-    if comparison.methods[trial.method].get("baseline") != "gaps":
-        return None
-    before = next((result for result in results if result.trial.method == trial.method), None)
+    before = [result for result in results if result.trial.method == trial.method]
     beside = [each for each in results if (each.trial.fraction, each.trial.seed) == (trial.fraction, trial.seed)]
-    if before is None or not beside:
+    if method.get("baseline") != "gaps" or not before or not beside:
         return None
-    return dataclasses.replace(before, trial=trial, chips=beside[0].chips)
+    return dataclasses.replace(before[0], trial=trial, chips=beside[0].chips)
 
 
 def _run(trial: Trial, method: Mapping[str, Any], arguments: list[str], folder: Path) -> Result:
@@ -121,10 +106,10 @@ def _run(trial: Trial, method: Mapping[str, Any], arguments: list[str], folder: 
 
     began = time.perf_counter()
     shutil.rmtree(folder, ignore_errors=True)
-    quiet: dict[str, Any] = {"default_root_dir": folder, "devices": 1, "num_nodes": 1}
-    quiet |= dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), "false")
-    arguments = [*arguments, *_words({f"trainer.{key}": str(value) for key, value in quiet.items()})]
-    figures, chips = run_trial(arguments, method, trial.seed)
+    quiet: dict[str, Any] = {"default_root_dir": str(folder), "devices": 1, "num_nodes": 1}
+    quiet |= dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
+    more = _words({f"trainer.{key}": value for key, value in quiet.items()})
+    figures, chips = run_trial([*arguments, *more], method, trial.seed)
     shutil.rmtree(folder, ignore_errors=True)  # checkpoints of trials are nobody's model
     return Result(trial, figures, time.perf_counter() - began, chips)
 

@@ -11,8 +11,6 @@ import typer
 from prithvi.files import dumps, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import numpy as np
     import numpy.typing as npt
 
@@ -23,7 +21,7 @@ DATE = "2019-09-18"
 PARTS = {"train": (0, 224), "val": (256, 320), "test": (352, 512)}
 """Columns of the chip, 32 pixels apart, so that no part is a neighbour of another."""
 MODEL = "prithvi_hls_tiny"
-WINDOW, BATCH = 64, 8
+WINDOW, BATCH, CHECKS = 64, 8, 12
 
 
 def demo(
@@ -32,11 +30,12 @@ def demo(
     seed: Annotated[int, typer.Option(help="Of the weights, crops and turns.")] = 0,
 ) -> None:
     """Fine-tunes a small model on a real flood, measures it on a part it never saw, and writes the map."""
-    from prithvi.cli.progress import Bar
+    import rasterio
+
+    from prithvi.cli.progress import bar
     from prithvi.errors import OutputError
     from prithvi.mapping import map_scene, vectorise
-    from prithvi.modelio import load, save
-    from prithvi.modelio.predictor import Predictor
+    from prithvi.modelio import save
     from prithvi.report import view
 
     try:
@@ -46,7 +45,7 @@ def demo(
     chip = _Chip()
     typer.echo(
         f"Flood mapping on one Sen1Floods11 chip ({CHIP}, {DATE}): trained on the left {PARTS['train'][1]} columns, "
-        f"best of {chip.checks} checks on columns {PARTS['val'][0]} to {PARTS['val'][1] - 1}, tested on the right "
+        f"best of {CHECKS} checks on columns {PARTS['val'][0]} to {PARTS['val'][1] - 1}, tested on the right "
         f"{PARTS['test'][1] - PARTS['test'][0]}"
     )
     baseline, threshold = chip.mndwi()
@@ -58,11 +57,11 @@ def demo(
         task, best_step = _train(chip, steps, seed, init)
         runs[weights] = {"best_step": best_step, "training_seconds": round(time.monotonic() - started, 1)}
         made = {"model": MODEL, "init": weights, "data": f"{CHIP}, columns 0 to 223", "steps": best_step, "seed": seed}
-        fitted = load(save(task.fitted(**made), output / "model"))
-        assert isinstance(fitted, Predictor)
-        with Bar("mapping the whole chip") as bar:
-            result = map_scene(fitted, chip.scene, output / "flood.tif", progress=bar)
-        rows[f"from {weights} weights"] = chip.figures(chip.mapped(result.path))
+        folder = save(task.fitted(**made), output / "model")
+        with bar("mapping the whole chip") as progress:
+            result = map_scene(folder, chip.scene, output / "flood.tif", progress=progress)
+        with rasterio.open(result.path) as raster:
+            rows[f"from {weights} weights"] = chip.figures(raster.read(1).astype("int64"))
     vectorise(result.path, output / "flood.parquet", names=["water"])
     _picture(chip, result.path, output / "flood.png")
     report = {
@@ -71,7 +70,8 @@ def demo(
         "note": "One chip, split by columns. This is not a Sen1Floods11 score.",
     }  # fmt: skip
     write_text(output / "metrics.json", dumps(report, indent=2) + "\n")
-    view(result.path, output / "report.html", scene=chip.scene, title="A flood in Spain", measured=_measured(rows))
+    measured = {f"water IoU, {name}": f"{figures['water_iou']:.2f}" for name, figures in rows.items()}
+    view(result.path, output / "report.html", scene=chip.scene, title="A flood in Spain", measured=measured)
     _print(rows)
     files = "flood.tif  flood.parquet  flood.png  report.html  metrics.json  model/"
     typer.echo(f"Written to {output}/: {files}\nNext: prithvi map {output}/model SCENE --sensor sentinel-2-l1c -o maps")
@@ -80,8 +80,6 @@ def demo(
 class _Chip:
     """The shipped chip: its scene, its label, and figures on the test columns."""
 
-    checks = 12
-
     def __init__(self) -> None:
         import rasterio
 
@@ -89,9 +87,11 @@ class _Chip:
         from prithvi.scenes import open_scene
 
         self.layout = dataset("sen1floods11")
-        self.root = data_catalog() / "sen1floods11" / "samples"
-        self.image = self.root / self.layout.image.format(id=CHIP)
-        self.label_file = self.root / (self.layout.label or "").format(id=CHIP)
+        self.names = [entry.name for entry in self.layout.classes]
+        self.colors = [entry.color for entry in self.layout.classes]
+        root = data_catalog() / "sen1floods11" / "samples"
+        self.image = root / self.layout.image.format(id=CHIP)
+        self.label_file = root / (self.layout.label or "").format(id=CHIP)
         self.scene = open_scene(self.image, sensor=self.layout.sensor, dates=[DATE])
         with rasterio.open(self.label_file) as label:
             self.label = self.layout.class_numbers(label.read(1), label.nodata, self.label_file)
@@ -103,21 +103,13 @@ class _Chip:
         chip = Chip(CHIP, self.image, self.label_file, columns=PARTS[name])
         return ChipDataset([chip], self.layout, crop, samples)
 
-    def mapped(self, path: Path) -> npt.NDArray[np.int64]:
-        import rasterio
-
-        with rasterio.open(path) as raster:
-            classes: npt.NDArray[np.int64] = raster.read(1).astype("int64")
-        return classes
-
     def mndwi(self) -> tuple[npt.NDArray[np.int64], float]:
         """Classes by the baseline, its threshold fitted on the training columns."""
         from prithvi.evaluation import IndexThreshold, normalised_difference
 
-        green, swir = self.scene.isel(time=0).sel(band=["green", "swir_1"]).values
         columns = slice(*PARTS["train"])
         label = self.label[:, columns]
-        index = normalised_difference(green, swir)
+        index = normalised_difference(*self.scene.isel(time=0).sel(band=["green", "swir_1"]).values)
         fitted = IndexThreshold.fit(index[:, columns], label == 1, label >= 0)
         return fitted.predict(index).astype("int64"), fitted.threshold
 
@@ -127,15 +119,11 @@ class _Chip:
 
         from prithvi.metrics import SegmentationMetrics
 
-        metrics = SegmentationMetrics([entry.name for entry in self.layout.classes])
+        metrics = SegmentationMetrics(self.names)
         columns = slice(*PARTS["test"])
         metrics.update(torch.from_numpy(classes[:, columns]), torch.from_numpy(self.label[:, columns]))
-        found = metrics.compute()
-        return {
-            "water_iou": round(float(found["IoU_water"]), 4),
-            "water_f1": round(float(found["F1_water"]), 4),
-            "miou": round(float(found["mIoU"]), 4),
-        }
+        found, names = metrics.compute(), {"water_iou": "IoU_water", "water_f1": "F1_water", "miou": "mIoU"}
+        return {name: round(float(found[key]), 4) for name, key in names.items()}
 
 
 def _train(chip: _Chip, steps: int, seed: int, init: str | None) -> tuple[SegmentationTask, int]:
@@ -146,37 +134,28 @@ def _train(chip: _Chip, steps: int, seed: int, init: str | None) -> tuple[Segmen
 
     import lightning as L
     import torch
-    from lightning.pytorch.callbacks import ModelCheckpoint
+    from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint
     from torch.utils.data import DataLoader
 
-    from prithvi.cli.progress import Bar
+    from prithvi.cli.progress import bar
     from prithvi.tasks import SegmentationTask
 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     L.seed_everything(seed, verbose=False)
     task = SegmentationTask(
-        [entry.name for entry in chip.layout.classes], [entry.color for entry in chip.layout.classes], model=MODEL,
-        contract=chip.layout.contract.to_dict(), init=init, statistics="data" if init is None else "init",
-        head="detail", window=WINDOW, lr=1e-3,
+        chip.names, chip.colors, model=MODEL, contract=chip.layout.contract.to_dict(), init=init,
+        statistics="data" if init is None else "init", head="detail", window=WINDOW, lr=1e-3,
     )  # fmt: skip
-    every = max(1, steps // chip.checks)
-    weights = "random" if init is None else "pretrained"
-    with (
-        tempfile.TemporaryDirectory() as work,
-        Bar(f"fine-tuning {MODEL}, {weights} weights") as bar,
-        warnings.catch_warnings(),
-    ):
+    title = f"fine-tuning {MODEL}, {'random' if init is None else 'pretrained'} weights"
+    with tempfile.TemporaryDirectory() as work, bar(title) as progress, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on workers is for larger data
         best = ModelCheckpoint(work, monitor="val/IoU_water", mode="max", save_weights_only=True)
 
-        class Show(L.Callback):
-            def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-                bar(trainer.global_step, steps)
-
+        show = LambdaCallback(on_train_batch_end=lambda trainer, *_: progress(trainer.global_step, steps))
         trainer = L.Trainer(
             max_steps=steps, accelerator="auto", devices=1, logger=False, enable_progress_bar=False,
-            enable_model_summary=False, callbacks=[best, Show()], val_check_interval=every, num_sanity_val_steps=0,
-            gradient_clip_val=1.0,
+            enable_model_summary=False, callbacks=[best, show], val_check_interval=max(1, steps // CHECKS),
+            num_sanity_val_steps=0, gradient_clip_val=1.0,
         )  # fmt: skip
         train = DataLoader(chip.part("train", WINDOW, steps * BATCH), BATCH)
         trainer.fit(task, train, DataLoader(chip.part("val"), 1))
@@ -185,33 +164,28 @@ def _train(chip: _Chip, steps: int, seed: int, init: str | None) -> tuple[Segmen
     return task.cpu().eval(), int(state["global_step"])
 
 
-def _measured(rows: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
-    """For the page: on the test columns."""
-    return {f"water IoU, {name}": f"{figures['water_iou']:.2f}" for name, figures in rows.items()}
-
-
 def _picture(chip: _Chip, mapped: Path, target: Path) -> None:
     """Image, label and map side by side, the three parts marked."""
+    import numpy as np
     from matplotlib.figure import Figure
 
     from prithvi import plot
     from prithvi.scenes import transform_of
     from prithvi.tasks.monitoring import write_figure
 
-    names = [entry.name for entry in chip.layout.classes]
-    colors = [entry.color for entry in chip.layout.classes]
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     axes = figure.subplots(1, 3)
     plot.composite(chip.scene, axes[0]).set_title("Sentinel-2: SWIR 2, narrow NIR, red")
     label = chip.scene.isel(time=0, band=0, drop=True).copy(data=chip.label)
-    plot.classes(label, axes[1], names=names, colors=colors, legend=False).set_title("hand-made label (white: none)")
+    drawn = plot.classes(label, axes[1], names=chip.names, colors=chip.colors, legend=False)
+    drawn.set_title("hand-made label (white: none)")
     plot.classes(mapped, axes[2]).set_title("map")
     ground = transform_of(chip.scene)
-    parts = [(ground.c + ground.a * left, ground.c + ground.a * right) for left, right in PARTS.values()]
+    parts = ground.c + ground.a * np.array(list(PARTS.values()))
     for ax in axes:
-        ax.set_xticks([(left + right) / 2 for left, right in parts], list(PARTS))
+        ax.set_xticks(parts.mean(axis=1), list(PARTS))
         ax.tick_params(length=0)
-        for edge in (edge for part in parts for edge in part):
+        for edge in parts.ravel():
             ax.axvline(edge, color="black", lw=0.8, ls=":")
     write_figure(figure, target, dpi=100)
 

@@ -26,6 +26,8 @@ _EXTRAS = {
     "docs": "mkdocs",
 }
 
+_NO_TOKEN = "none; 'hf auth login' adds one (for private and gated models, and to push)"
+
 
 def doctor(as_json: Json = False) -> None:
     """Tells what prithvi finds on this machine."""
@@ -34,7 +36,7 @@ def doctor(as_json: Json = False) -> None:
         typer.echo(json.dumps(report, indent=2))
         return
     for title, entries in report.items():
-        typer.echo(f"{title}")
+        typer.echo(title)
         for key, value in entries.items():
             typer.echo(f"  {key:16} {value}")
 
@@ -42,6 +44,7 @@ def doctor(as_json: Json = False) -> None:
 def _report() -> dict[str, dict[str, Any]]:
     import rasterio
     import torch
+    from huggingface_hub import get_token
 
     from prithvi import __version__
 
@@ -66,7 +69,7 @@ def _report() -> dict[str, dict[str, Any]]:
         "devices": devices,
         "extras": extras,
         "hub": _hub(),
-        "credentials": {"Hugging Face": _token(), "Earthdata": _earthdata()},
+        "credentials": {"Hugging Face": "present" if get_token() else _NO_TOKEN, "Earthdata": _earthdata()},
         "formats": _formats(),
     }
 
@@ -82,12 +85,6 @@ def _hub() -> dict[str, str]:
         "cache": f"{cache}, {_size(held)}; {_size(shutil.disk_usage(there).free)} free on its disk",
         "offline": "yes (HF_HUB_OFFLINE): what is not in the cache is not fetched" if hub.HF_HUB_OFFLINE else "no",
     }
-
-
-def _token() -> str:
-    from huggingface_hub import get_token
-
-    return "present" if get_token() else "none; 'hf auth login' adds one (for private and gated models, and to push)"
 
 
 def _earthdata() -> str:
@@ -121,9 +118,8 @@ def _formats() -> dict[str, str]:
     drawn["GPKG"] = "yes" if "GPKG" in written else "missing from this GDAL: --polygons parquet works"
     try:
         x, _ = pyproj.Transformer.from_crs(4326, 32631, always_xy=True).transform(3.0, 45.0)
-        drawn["PROJ"] = (
-            "yes" if abs(x - 500_000) < 1 else "computes wrong coordinates: is another PROJ's data in PROJ_DATA?"
-        )
+        wrong = "computes wrong coordinates: is another PROJ's data in PROJ_DATA?"
+        drawn["PROJ"] = "yes" if abs(x - 500_000) < 1 else wrong
     except pyproj.exceptions.ProjError as error:
         drawn["PROJ"] = f"does not work ({error}): unset PROJ_DATA and PROJ_LIB"
     return drawn

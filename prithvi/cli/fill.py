@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prithvi.cli.opening import listed, source_of, typed, with_opening
-from prithvi.cli.options import Device, Report, Stride
+from prithvi.cli.options import Device, Report, Stride, listed, source_of, typed, with_opening
 
 
 @with_opening
@@ -51,8 +50,7 @@ def fill_verb(
     Writes DATE.tif (reflectance x 10,000), DATE_filled.tif (0 observed, 1 filled, 255 nothing) and DATE_uncertainty.tif
     (the standard error like DATE.tif, 0 where observed) for each.
     """
-    from prithvi.cli.allocator import keep_windows
-    from prithvi.cli.progress import Bar
+    from prithvi.cli.progress import bar, keep_windows
     from prithvi.errors import SceneError
     from prithvi.mapping.fillers import with_model
     from prithvi.mapping.gap_filling import fill_series
@@ -67,17 +65,15 @@ def fill_verb(
     opened = open_scene(source_of(series), **opening)
     masks = [None if mask == "none" else mask for mask in clouds or ()] or masks_beside(series, opened.sizes["time"])
     clear = clear_of_sources(series, opened, masks, product=clouds_are, **opening)
-    if clear is None:
-        typer.echo("No cloud mask: all that has data counts as clear.", err=True)
-    else:
-        typer.echo("\n".join(clear.attrs["masks"]), err=True)
+    told = ["No cloud mask: all that has data counts as clear."] if clear is None else clear.attrs["masks"]
+    typer.echo("\n".join(told), err=True)
     keep_windows()
     how = Method(method) if method is not None else with_model(sources[0], device)
-    with Bar(f"{opened.sizes['time']} dates of {opened.sizes['y']} x {opened.sizes['x']}") as bar:
+    with bar(f"{opened.sizes['time']} dates of {opened.sizes['y']} x {opened.sizes['x']}") as progress:
         result = fill_series(
             opened, output, how, clear=clear, together=together, window=window, stride=stride, uncertainty=uncertainty,
             resume=resume, inputs=[*series, *(mask for mask in masks if mask is not None)], command=typed(),
-            progress=bar,
+            progress=progress,
         )  # fmt: skip
     total = max(1, result.observed + result.filled + result.empty)
     typer.echo(

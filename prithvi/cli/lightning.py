@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import itertools
 import re
 import shlex
 import sys
@@ -53,30 +54,31 @@ class PrithviCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Writes DEFAULT_ROOT_DIR/model: of a fine-tuning from the best checkpoint, of a pretraining as it ended."""
-        task = self.model
+        task, folder = self.model, Path(self.trainer.default_root_dir) / "model"
+        state = task.gathered() if isinstance(task, PretrainTask) else {}  # from all devices
+        if not isinstance(task, PretrainTask | FineTuningTask | GapFillTask) or not self.trainer.is_global_zero:
+            return
+        renumbered: list[str] = []
         if isinstance(task, PretrainTask):
-            state = task.gathered()  # from all devices
             model = PrithviMAE(task.mae.config)
             model.load_state_dict(state)
-            if self.trainer.is_global_zero:
-                more: dict[str, Any] = {"samples": task.samples, "batch": task.global_batch, "seed": task.seed}
-                self._say(save_pretrained(model, self._folder, self._record(task.init, self._figures()) | more))
-            return
-        if not isinstance(task, FineTuningTask | GapFillTask) or not self.trainer.is_global_zero:
-            return
-        step, figures = self.best()
-        if isinstance(task, GapFillTask):
+            more: dict[str, Any] = {"samples": task.samples, "batch": task.global_batch, "seed": task.seed}
+            save_pretrained(model, folder, self._record(task.init, self._figures()) | more)
+        elif isinstance(task, GapFillTask):
+            step, figures = self.best()
             more = {"steps": step, "seed": task.seed, "gap filling": task.filler.settings}
-            self._say(save_pretrained(task.mae, self._folder, self._record(task.init, figures) | more))
-            return
-        if isinstance(task, SegmentationTask):
-            task.calibrate(self.datamodule.val_dataloader())
-        settings = {key: task.hparams[key] for key in ("model", "init", "finetune", "head", "lr")}
-        record = {**self._record(None, figures), **settings, "steps": step}
-        fitted = task.fitted(**record, seed=self._get(self.config, "seed_everything"))
-        self._say(save(fitted, self._folder))
-        moved = [entry for entry in fitted.classes if entry.label is not None]
-        renumbered = [f"{entry.value} for {entry.name} (labels: {entry.label})" for entry in moved]
+            save_pretrained(task.mae, folder, self._record(task.init, figures) | more)
+        else:
+            step, figures = self.best()
+            if isinstance(task, SegmentationTask):
+                task.calibrate(self.datamodule.val_dataloader())
+            settings = {key: task.hparams[key] for key in ("model", "init", "finetune", "head", "lr")}
+            record = {**self._record(None, figures), **settings, "steps": step}
+            fitted = task.fitted(**record, seed=self._get(self.config, "seed_everything"))
+            save(fitted, folder)
+            moved = (entry for entry in fitted.classes if entry.label is not None)
+            renumbered = [f"{entry.value} for {entry.name} (labels: {entry.label})" for entry in moved]
+        print(f"Model folder: {folder}")  # noqa: T201
         if renumbered:
             print(  # noqa: T201
                 f"A map holds class numbers from 0 to {LARGEST}, and not all of the labels' values are: maps of this "
@@ -129,14 +131,6 @@ class PrithviCLI(LightningCLI):
         # A published model is known by its name; any other by how it was made.
         return record | {"started from": init if published(init) else record_of(init) or init}
 
-    @property
-    def _folder(self) -> Path:
-        return Path(self.trainer.default_root_dir) / "model"
-
-    @staticmethod
-    def _say(folder: Path) -> None:
-        print(f"Model folder: {folder}")  # noqa: T201
-
 
 def run(verb: str, arguments: Sequence[str]) -> None:
     """Runs `fit` or `test`.
@@ -145,7 +139,7 @@ def run(verb: str, arguments: Sequence[str]) -> None:
         ConfigError: a file, key or value that does not fit, in one line.
 
     """
-    arguments = with_shipped(list(arguments))
+    arguments = with_shipped(arguments)
     model, arguments = _model_in(arguments) if verb == "test" else (None, arguments)
     if not any(argument in ("-h", "--help", "--print_config") for argument in arguments):
         check(arguments)
@@ -158,13 +152,11 @@ def run(verb: str, arguments: Sequence[str]) -> None:
 
 def _model_in(arguments: list[str]) -> tuple[str | None, list[str]]:
     """A model folder or hub id that stands as --ckpt_path, and the arguments without it."""
-    for at, word in enumerate(arguments):
-        name, joined, value = word.partition("=")
-        named = value if joined else "".join(arguments[at + 1 : at + 2])
-        if name != "--ckpt_path" or not named or Path(named).is_file():
+    for at, (word, named) in enumerate(itertools.pairwise(arguments)):
+        if word != "--ckpt_path" or not named or Path(named).is_file():
             continue
         if Path(named).is_dir() or re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?(?<!\.ckpt)", named):
-            return named, [*arguments[:at], *arguments[at + (1 if joined else 2) :]]
+            return named, [*arguments[:at], *arguments[at + 2 :]]
     return None, arguments
 
 
@@ -195,37 +187,31 @@ def run_trial(arguments: Sequence[str], method: Mapping[str, Any], seed: int) ->
         ConfigError: see `run`; or the baseline is not for these data.
 
     """
-    arguments = with_shipped(list(arguments))
+    arguments = with_shipped(arguments)
     check(arguments)
     kind = method.get("baseline")
     with _one_sentence():
         cli = _cli(arguments, run=False)
         task, data = cli.model, cli.datamodule
+        if not isinstance(data, ChipDataModule | GapDataModule):
+            raise ConfigError(f"shares of {type(data).__name__} cannot be compared: it has no data.fraction.")
         if kind is None:
             cli.trainer.fit(task, datamodule=data)
             cli.best()
             parts = cli.trainer.test(task, datamodule=data, verbose=False)  # one for each loader
-            found = {name: float(value) for part in parts for name, value in part.items()}
-            return {name.removeprefix("test/"): value for name, value in found.items()}, _chips(data)
+            found = {name.removeprefix("test/"): float(value) for part in parts for name, value in part.items()}
+            return found, data.training_chips
     if kind == "gaps" and isinstance(task, GapFillTask) and isinstance(data, GapDataModule):
-        return gap_trial(task, data, str(method["method"])), _chips(data)
+        return gap_trial(task, data, str(method["method"])), data.training_chips
     if kind != "gaps" and isinstance(data, ChipDataModule):
-        return pixel_trial(data, method, seed), _chips(data)
+        return pixel_trial(data, method, seed), data.training_chips
     raise ConfigError(f"a baseline {kind} is not for {type(task).__name__} with {type(data).__name__}.")
-
-
-def _chips(data: Any) -> int:
-    if not isinstance(data, ChipDataModule | GapDataModule):
-        raise ConfigError(f"shares of {type(data).__name__} cannot be compared: it has no data.fraction.")
-    return data.training_chips
 
 
 def _cli(arguments: Sequence[str], run: bool = True) -> PrithviCLI:
     sys.argv = [sys.argv[0], *arguments]  # where LightningCLI looks
     return PrithviCLI(
-        model_class=L.LightningModule,
         datamodule_class=L.LightningDataModule,
-        subclass_mode_model=True,
         subclass_mode_data=True,
         seed_everything_default=0,
         save_config_kwargs={"overwrite": True},
@@ -240,7 +226,9 @@ def _one_sentence() -> Iterator[None]:
     try:
         yield
     except (jsonargparse.ArgumentError, ValueError) as error:
-        own = _own_error(error)
+        own: BaseException | None = error  # ours, where jsonargparse wrapped it while it built a class
+        while own is not None and not isinstance(own, PrithviError):
+            own = own.__cause__ or own.__context__
         if own is not None:
             raise own from error
         if isinstance(error, jsonargparse.ArgumentError) or "Union subtypes" in str(error):
@@ -250,19 +238,12 @@ def _one_sentence() -> Iterator[None]:
         raise ConfigError(f"the trainer's settings do not fit this machine: {_short(str(error))}") from error
 
 
-def _own_error(error: BaseException | None) -> PrithviError | None:
-    """The error of ours that jsonargparse wrapped while it built a class, if it is one."""
-    while error is not None and not isinstance(error, PrithviError):
-        error = error.__cause__ or error.__context__
-    return error
-
-
 def _short(message: str) -> str:
     """The telling part of jsonargparse's account: the innermost key and what is wrong with it."""
     found = re.findall(r'Parser key "([^"]+)":\s*\n\s*([^\n]+)', message)
-    told = [(key, text) for key, text in found if not text.startswith("Does not validate")]
+    told = [f"{key}: {text.rstrip('.')}." for key, text in found if not text.startswith("Does not validate")]
     if told:
-        return f"{told[-1][0]}: {told[-1][1].rstrip('.')}."
+        return told[-1]
     inner = re.findall(
         r'Parser key "([^"]+)":\s*\n\s*Does not validate(?:(?!Parser key).)*?Given value: ([^\n]+)', message, re.S
     )
@@ -271,10 +252,5 @@ def _short(message: str) -> str:
         names = [name.replace("NoneType", "null") for name in re.findall(r"class '(?:\w+\.)*(\w+)'", kinds[-1])]
         return f"{inner[-1][0]} is {inner[-1][1]}, and must be {' or '.join(names)}."
     causes = re.findall(r"^\s*- (?!Expected a <class 'NoneType'>)(.+)$", message, re.MULTILINE)
-    if causes:
-        return str(causes[-1])
     lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
-    return " ".join(lines[:2])[:300]
-
-
-__all__ = ["PrithviCLI", "PrithviError", "run"]
+    return str(causes[-1]) if causes else " ".join(lines[:2])[:300]

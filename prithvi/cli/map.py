@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prithvi.cli import options as shared
-from prithvi.cli.opening import band_numbers, open_and_check, source_of, typed, with_opening
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from prithvi.mapping.batch import Outcome
     from prithvi.mapping.class_maps import MapResult
 
 
-@with_opening
+@shared.with_opening
 def map_verb(
     model: Annotated[str, typer.Argument(help="Folder of a fitted model, or an exported program.")],
     scene: Annotated[
@@ -68,85 +65,66 @@ def map_verb(
 
     from prithvi.errors import ConfigError
     from prithvi.modelio.requirements import Trusted, requirements_of
-    from prithvi.scenes import Area
+    from prithvi.scenes import Area, open_scene
 
     if bbox is not None and aoi is not None:
         raise ConfigError("--bbox and --aoi are two areas: give one.")
     # What the model's files state is enough to refuse most scenes; importing torch and reading weights takes seconds.
     needs = requirements_of(model)
     if needs is not None:
-        opening["bands"] = band_numbers(bands, needs.contract)
+        opening["bands"] = shared.band_numbers(bands, needs.contract)
         if together or len(scene) == 1:
-            open_and_check(scene, opening, needs.contract, accept, needs)
+            shared.open_and_check(scene, opening, needs.contract, accept, needs)
 
-    from prithvi.cli.allocator import keep_windows
-    from prithvi.cli.progress import Bar
+    from prithvi.cli.progress import bar, keep_windows
     from prithvi.mapping import Products
     from prithvi.mapping.batch import Outcome, jobs_of, map_file, map_files, opened
 
     model = Trusted(model) if trust else model
     fitted = opened(model)
-    opening.setdefault("bands", band_numbers(bands, fitted.contract))
+    opening.setdefault("bands", shared.band_numbers(bands, fitted.contract))
     area = Area.box(*bbox) if bbox is not None else Area.from_file(aoi) if aoi is not None else None
     form = None if polygons == "none" or not fitted.classes else polygons
     products = Products(confidence, probabilities, form, min_area, simplify, zones, item=True, style=True)
     options: dict[str, Any] = {
         "products": products, "area": area, "stride": stride, "batch_size": batch_size, "device": device,
-        "compile": compile, "accept": tuple(accept or ()), "resume": resume, "command": typed(),
+        "compile": compile, "accept": tuple(accept or ()), "resume": resume, "command": shared.typed(),
     }  # fmt: skip
     jobs = jobs_of(scene, output, together)
     keep_windows()
     alone = len(jobs) == 1 and scheduler is None
     try:
-        with Bar(jobs[0].name if alone else f"{len(jobs):,} scenes") as bar:
+        with bar(jobs[0].name if alone else f"{len(jobs):,} scenes") as progress:
             if alone:
-                result, seconds = map_file(model, jobs[0], opening, {**options, "progress": bar})
+                result, seconds = map_file(model, jobs[0], opening, {**options, "progress": progress})
                 outcomes = [Outcome(jobs[0], result, "", seconds)]
             else:
-                outcomes = map_files(
-                    model, jobs, output, opening, options, scheduler=scheduler, retries=retries, progress=bar
-                )
+                many: dict[str, Any] = {"scheduler": scheduler, "retries": retries, "progress": progress}
+                outcomes = map_files(model, jobs, output, opening, options, **many)
     except KeyboardInterrupt:
         typer.echo("Stopped: --resume goes on from what is finished.", err=True)
         raise typer.Exit(130) from None
-    if report is not None:
-        _report(outcomes, opening, report)
+    done = [(outcome.job, outcome.result) for outcome in outcomes if outcome.result is not None]
+    failed = [outcome for outcome in outcomes if outcome.result is None]
+    if report is not None and done:
+        from prithvi.report import view
+
+        # Each map lies over what it was made of.
+        scenes = {made.path: open_scene(shared.source_of(job.sources), **opening) for job, made in done}
+        view(list(scenes), report, scenes=scenes)
+        typer.echo(f"To look at: {report}", err=True)
     if as_json:
         typer.echo(json.dumps([_plain(outcome) for outcome in outcomes], indent=2))
     else:
-        _tell(outcomes, zones)
-    if any(outcome.result is None for outcome in outcomes):
+        for _, made in done if len(jobs) <= 20 else []:
+            _tell_map(made, zones)
+        if len(jobs) > 1:
+            counts = f"{len(jobs):,} scenes: {len(done):,} done, {len(failed):,} failed"
+            typer.echo(f"{counts} ({Path(jobs[0].path).parent}/manifest.parquet names them)")
+        for outcome in failed[:5]:
+            typer.echo(f"{outcome.job.name} failed: {outcome.error}", err=True)
+    if failed:
         raise typer.Exit(1)
-
-
-def _report(outcomes: list[Outcome], opening: Mapping[str, Any], path: Path) -> None:
-    """A page of the maps, each over what it was made of."""
-    from prithvi.report import view
-    from prithvi.scenes import open_scene
-
-    made = {
-        each.result.path: open_scene(source_of(each.job.sources), **opening)
-        for each in outcomes
-        if each.result is not None
-    }
-    if made:
-        view(list(made), path, scenes=made)
-        typer.echo(f"To look at: {path}", err=True)
-
-
-def _tell(outcomes: list[Outcome], zones: Path | None) -> None:
-    failed = [outcome for outcome in outcomes if outcome.result is None]
-    for outcome in outcomes if len(outcomes) <= 20 else []:
-        if outcome.result is not None:
-            _tell_map(outcome.result, zones)
-    if len(outcomes) > 1:
-        folder = Path(outcomes[0].job.path).parent
-        typer.echo(
-            f"{len(outcomes):,} scenes: {len(outcomes) - len(failed):,} done, {len(failed):,} failed "
-            f"({folder}/manifest.parquet names them)"
-        )
-    for outcome in failed[:5]:
-        typer.echo(f"{outcome.job.name} failed: {outcome.error}", err=True)
 
 
 def _tell_map(result: MapResult, zones: Path | None) -> None:

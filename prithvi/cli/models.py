@@ -25,10 +25,8 @@ def list_models(as_json: Json = False) -> None:
 
     here = {name: bool(v.hub_id and v.filename and is_cached(v.hub_id, v.filename)) for name, v in VARIANTS.items()}
     if as_json:
-        rows = {
-            name: {"summary": v.summary, "hub_id": v.hub_id, "cached": here[name], **v.config.to_dict()}
-            for name, v in VARIANTS.items()
-        }
+        facts = {name: {"summary": v.summary, "hub_id": v.hub_id, "cached": here[name]} for name, v in VARIANTS.items()}
+        rows = {name: {**facts[name], **v.config.to_dict()} for name, v in VARIANTS.items()}
         typer.echo(json.dumps(rows, indent=2))
         return
     for name, variant in VARIANTS.items():
@@ -37,10 +35,7 @@ def list_models(as_json: Json = False) -> None:
 
 
 @app.command("show")
-def show(
-    name: Model,
-    as_json: Json = False,
-) -> None:
+def show(name: Model, as_json: Json = False) -> None:
     """The shape of one model, its parameters and what it expects of its input; of a fine-tuned one what it tells."""
     from prithvi.files import dumps
     from prithvi.modelio.loader import published
@@ -58,10 +53,7 @@ def show(
 
 
 @app.command("pull")
-def pull_model(
-    name: Model,
-    revision: Revision = None,
-) -> None:
+def pull_model(name: Model, revision: Revision = None) -> None:
     """Fetches a model into the cache that it shares with huggingface_hub, verifies it, and says where it is."""
     from prithvi.modelio.exchange import pull
 
@@ -85,10 +77,8 @@ def push_model(
     from prithvi.modelio.card import read_figures
     from prithvi.modelio.exchange import push
 
-    figures = read_figures(results or [])
-    typer.echo(
-        push(folder, repo, private=private, revision=revision, figures=figures, dataset=dataset, licence=licence)
-    )
+    measured: dict[str, Any] = {"figures": read_figures(results or []), "dataset": dataset}
+    typer.echo(push(folder, repo, private=private, revision=revision, licence=licence, **measured))
     typer.echo(f"Next: prithvi map {repo}{f'@{revision}' if revision else ''} SCENE -o DIR")
 
 
@@ -101,10 +91,8 @@ def _variant(name: str) -> tuple[str, dict[str, Any]]:
     found = variant(name)
     with torch.device("meta"):
         model = PrithviMAE(found.config)
-    count = {
-        "encoder_parameters": sum(p.numel() for p in model.encoder.parameters()),
-        "decoder_parameters": sum(p.numel() for p in model.decoder.parameters()),
-    }
+    parts = {"encoder_parameters": model.encoder, "decoder_parameters": model.decoder}
+    count = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
     plain = {**found.config.to_dict(), **count, "hub_id": found.hub_id, "filename": found.filename}
     return f"{name}: {found.summary}", plain
 

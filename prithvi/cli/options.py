@@ -1,11 +1,23 @@
-"""Options that several verbs have in common, beside those of `prithvi.cli.opening`."""
+"""Options that verbs share, and what is made of them: bands, a scene looked at before torch is there, the command."""
 
 from __future__ import annotations
 
+import functools
+import inspect
+import shlex
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from prithvi.contract import Contract
+    from prithvi.modelio.requirements import Requirements
 
 Bands = Annotated[
     str | None,
@@ -26,3 +38,105 @@ MinGap = Annotated[int, typer.Option(help="Least days between two dates.")]
 MaxGap = Annotated[int, typer.Option(help="Most days between two dates, relaxed where too few.")]
 MaxCloud = Annotated[float, typer.Option(help="Clouds of a granule in per cent, relaxed where too few.")]
 Sequences = Annotated[int, typer.Option(help="Sequences of dates of a tile below which the rule is relaxed.")]
+
+
+def _opening(
+    sensor: Annotated[str | None, typer.Option("--sensor", help="Product, such as hls-l30 or sentinel-2-l1c.")] = None,
+    scale: Annotated[float | None, typer.Option("--scale", help="Value = reflectance x scale.")] = None,
+    offset: Annotated[float | None, typer.Option("--offset", help="Added to every value before it is scaled.")] = None,
+    nodata: Annotated[float | None, typer.Option("--nodata", help="Value of pixels without data.")] = None,
+    dates: Annotated[
+        list[str] | None,
+        typer.Option("--date", help="Date of each file or time step, in order (2022-05-31 or 20220531)."),
+    ] = None,
+    order: Annotated[
+        str | None, typer.Option("--order", help="Of a file with several dates: time-major or band-major.")
+    ] = None,
+) -> None:
+    """How `prithvi.open_scene` opens a scene; its bands are an option of each verb's own."""
+
+
+def with_opening(verb: Callable[..., None]) -> Callable[..., None]:
+    """Gives a verb the options above in the place of its parameter `opening`, which gets them as one dictionary."""
+
+    @functools.wraps(verb)
+    def opened(**given: Any) -> None:
+        verb(opening={name: given.pop(name) for name in shared}, **given)
+
+    # Typer reads options off the signature.
+    shared = inspect.signature(_opening, eval_str=True).parameters
+    parameters: list[inspect.Parameter] = []
+    for each in inspect.signature(verb, eval_str=True).parameters.values():
+        parameters += shared.values() if each.name == "opening" else [each]
+    opened.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return opened
+
+
+def source_of(sources: Sequence[str]) -> str | list[str]:
+    """What `prithvi.open_scene` takes: one source as it is, or several as a list."""
+    return sources[0] if len(sources) == 1 else list(sources)
+
+
+def open_and_check(
+    sources: Sequence[str],
+    opening: Mapping[str, Any],
+    contract: Contract,
+    accept: Sequence[str] | None,
+    needs: Requirements | None = None,
+) -> xr.DataArray:
+    """A scene that fits a model: its bands and scale and, where `needs` is known, its size and number of dates.
+
+    Args:
+        sources: the files of one scene.
+        opening: of `prithvi.open_scene`.
+        contract: what the model expects of its input.
+        accept: see `prithvi.scenes.conform`.
+        needs: what else the model's files state.
+
+    Raises:
+        SceneError, BandError, ScaleError: it does not fit.
+
+    """
+    from prithvi.modelio.requirements import check_size
+    from prithvi.scenes import conform, open_scene
+
+    scene = open_scene(source_of(sources), **opening)
+    if needs is not None:
+        check_size(needs, scene)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they are shown when the scene is conformed to the opened model
+        conform(scene, contract, tuple(accept or ()))
+    return scene
+
+
+def typed() -> str:
+    """The command as it was typed, for the files that it writes.
+
+    `--resume` is left out, because a resumed run ends in the same bytes, and so are the signatures of addresses.
+    """
+    from prithvi.scenes.remote import shown
+
+    return shlex.join(["prithvi", *(shown(word) for word in sys.argv[1:] if word != "--resume")])
+
+
+def listed(text: str | None) -> list[str]:
+    """The words between commas; none of an empty text."""
+    return [word.strip() for word in text.split(",")] if text else []
+
+
+def band_numbers(text: str | None, contract: Contract) -> Sequence[str] | dict[str, int] | None:
+    """`2,3,4` as the contract's bands by number, `blue,green` as names in file order.
+
+    Raises:
+        BandError: another number of numbers than the model has bands.
+
+    """
+    from prithvi.errors import BandError
+
+    words = listed(text)
+    if text is None or not all(word.isdigit() for word in words):
+        return words or None
+    if len(words) != len(contract.bands):
+        wanted = f"{len(contract.bands)}, one each for {', '.join(contract.bands)}"
+        raise BandError(f"--bands has {len(words)} numbers; this model wants {wanted}.")
+    return dict(zip(contract.bands, map(int, words), strict=True))

@@ -1,41 +1,55 @@
-"""One bar for long work: drawn on a terminal, a plain line a tenth elsewhere."""
+"""What a long command has: a bar, drawn on a terminal and a plain line a tenth elsewhere, and quick small memory."""
 
 from __future__ import annotations
 
-from types import TracebackType
+import ctypes
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+_MALLOC = {
+    "M_MMAP_THRESHOLD": (-3, 32 * 1024**2),
+    "M_TRIM_THRESHOLD": (-1, 128 * 1024**2),
+    "M_TOP_PAD": (-2, 128 * 1024**2),  # more than a thread's 64 MB: these are kept, and what nobody touches takes none
+    "M_ARENA_MAX": (-8, 1),
+}
+"""glibc's numbers of these, and their values here."""
 
-class Bar:
-    """Context manager; call it with the work done and the whole."""
 
-    def __init__(self, title: str) -> None:
-        self.title = title
-        console = Console(stderr=True)
-        self.drawn = console.is_terminal
-        self.console = console
-        self.tenth = -1
-        self.progress = Progress(
-            TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"),
-            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console, disable=not self.drawn,
-        )  # fmt: skip
-        self.task = self.progress.add_task(title, total=None)
+@contextmanager
+def bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Yields a function that moves the bar, called with the work done and the whole."""
+    console = Console(stderr=True)
+    drawn, printed = console.is_terminal, -1
+    columns = TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%")
+    times = TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
+    with Progress(*columns, *times, console=console, disable=not drawn) as progress:
+        task = progress.add_task(title, total=None)
 
-    def __enter__(self) -> Bar:
-        self.progress.start()
-        return self
+        def move(done: int, whole: int) -> None:
+            nonlocal printed
+            progress.update(task, completed=done, total=whole)
+            tenth = 10 * done // max(whole, 1)
+            if not drawn and tenth > printed:
+                printed = tenth
+                console.print(f"  {title} {10 * tenth}%", highlight=False)
 
-    def __call__(self, done: int, whole: int) -> None:
-        """Moves the bar."""
-        self.progress.update(self.task, completed=done, total=whole)
-        tenth = 10 * done // max(whole, 1)
-        if not self.drawn and tenth > self.tenth:
-            self.tenth = tenth
-            self.console.print(f"  {self.title} {10 * tenth}%", highlight=False)
+        yield move
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.progress.stop()
+
+def keep_windows() -> None:
+    """Lets glibc's malloc keep what was freed; nothing on other systems. It changes the whole process for good.
+
+    A window's arrays are allocated and freed thousands of times. By default malloc fetches most of them from the system
+    each time, page by page, which takes a third of a heavy head's time, and makes an arena of its own for every thread.
+    What was freed before goes back to the system.
+    """
+    if sys.platform == "linux":
+        library = ctypes.CDLL(None)
+        if hasattr(library, "mallopt") and hasattr(library, "malloc_trim"):  # glibc has them, musl has not
+            library.malloc_trim(0)
+            for number, value in _MALLOC.values():
+                library.mallopt(number, value)

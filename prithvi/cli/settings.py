@@ -4,41 +4,33 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import inspect
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jsonargparse
+
 from prithvi.catalog import config_path
 from prithvi.errors import ConfigError, nearest
 from prithvi.files import read_yaml, table
 
-_TOP = (
-    "seed_everything",
-    "trainer",
-    "model",
-    "data",
-    "ckpt_path",
-    "weights_only",
-    "optimizer",
-    "lr_scheduler",
-    "verbose",
-)
+_CONFIG = ("-c", "--config")
+_CHECKPOINTS = ("best", "last", "hpc", "registry")  # words that Lightning knows
+_SECTIONS = ("trainer", "model", "data", "optimizer", "lr_scheduler")
+_TOP = (*_SECTIONS, "seed_everything", "ckpt_path", "weights_only", "verbose")
 
 
-def with_shipped(arguments: list[str]) -> list[str]:
-    """`--config=FILE` in two words, and a config named without a path (flood, or configs/flood.yaml outside a
-    checkout) as the shipped one.
+def with_shipped(arguments: Iterable[str]) -> list[str]:
+    """`--config=FILE` and `--ckpt_path=FILE` in two words, and a config named without a path (flood, or
+    configs/flood.yaml outside a checkout) as the shipped one; without --debug, an option of the whole command line.
     """
     words: list[str] = []
     for argument in arguments:
         name, sign, value = argument.partition("=")
-        words += [name, value] if sign and name in ("-c", "--config") else [argument]
-    return [
-        str(shipped(Path(word))) if before in ("-c", "--config") else word
-        for before, word in itertools.pairwise(["", *words])
-    ]
+        words += [name, value] if sign and name in (*_CONFIG, "--ckpt_path") else [argument]
+    pairs = itertools.pairwise(["", *(word for word in words if word != "--debug")])
+    return [str(shipped(Path(word))) if before in _CONFIG else word for before, word in pairs]
 
 
 def shipped(named: Path) -> Path:
@@ -57,7 +49,7 @@ def shipped(named: Path) -> Path:
 
 def config_files(arguments: Sequence[str]) -> list[str]:
     """The configuration files among some options."""
-    return [after for word, after in itertools.pairwise(arguments) if word in ("-c", "--config")]
+    return [after for word, after in itertools.pairwise(arguments) if word in _CONFIG]
 
 
 def check(arguments: Sequence[str]) -> None:
@@ -74,21 +66,17 @@ def check(arguments: Sequence[str]) -> None:
     for file in files:
         _check_file(file, classes)
     for word, after in itertools.pairwise([*arguments, ""]):
-        if word.startswith("--"):
-            name, _, value = word[2:].partition("=")
-            _check_option(name, value or after, classes)
-
-
-def _check_option(name: str, value: str, classes: Mapping[str, str]) -> None:
-    """One `--section.key` of the command line."""
-    if name == "ckpt_path" and value not in ("best", "last", "hpc", "registry") and not Path(value).is_file():
-        raise ConfigError(f"there is no checkpoint {value}.")
-    section, _, rest = name.partition(".")
-    key = rest.removeprefix("init_args.").split(".")[0].rstrip("+")
-    if key and section in classes and key not in ("class_path", "dict_kwargs"):
-        _refuse_unknown(f"the option --{name}", [key], _options_of(classes[section]))
-    elif key:
-        _refuse_unknown(f"the option --{name}", [section], _TOP)
+        option, _, value = word.partition("=")
+        checkpoint = value or after
+        if option == "--ckpt_path" and checkpoint not in _CHECKPOINTS and not Path(checkpoint).is_file():
+            raise ConfigError(f"there is no checkpoint {checkpoint}.")
+        # --section.key, --section.init_args.key or --section.key+, with or without =VALUE
+        section, _, rest = option.removeprefix("--").partition(".")
+        key = rest.removeprefix("init_args.").split(".")[0].rstrip("+") if option.startswith("--") else ""
+        if key and section in classes and key not in ("class_path", "dict_kwargs"):
+            _refuse_unknown(f"the option {option}", [key], _options_of(classes[section]))
+        elif key:
+            _refuse_unknown(f"the option {option}", [section], _TOP)
 
 
 def _check_file(file: str, classes: dict[str, str]) -> None:
@@ -117,23 +105,15 @@ def _checked_class(where: str, part: Mapping[str, Any]) -> str:
 
 
 def _options_of(class_path: str) -> list[str]:
-    """Names of a constructor's arguments; an empty list where it takes any."""
+    """Names of a constructor's arguments, with those that it hands on."""
     module, _, name = class_path.rpartition(".")
     if not module:
         return []  # a short name, which LightningCLI looks up itself
     try:
         found = getattr(importlib.import_module(module), name)
+        return list(jsonargparse.ArgumentParser().add_class_arguments(found, fail_untyped=False))
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"there is no class {class_path!r}: {error}.") from error
-    names: dict[str, None] = {}
-    for owner in found.__mro__:  # a class that takes **options hands them to the one that it is made from
-        if "__init__" not in vars(owner):
-            continue
-        parameters = inspect.signature(owner.__init__).parameters.values()
-        names |= {each.name: None for each in parameters if each.kind is not each.VAR_KEYWORD and each.name != "self"}
-        if not any(each.kind is each.VAR_KEYWORD for each in parameters):
-            return list(names)
-    return []
 
 
 def _refuse_unknown(where: str, keys: Iterable[str], known: Sequence[str]) -> None:

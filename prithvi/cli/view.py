@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prithvi.cli.opening import listed, source_of, with_opening
+from prithvi.cli.options import listed, source_of, with_opening
 
 
 @with_opening

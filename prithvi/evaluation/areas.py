@@ -7,7 +7,7 @@ confidence intervals are those of `prithvi.evaluation.intervals`, which remain v
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,14 @@ from rasterio.windows import Window
 
 from prithvi.errors import DatasetError, nearest
 from prithvi.evaluation.intervals import intervals
-from prithvi.evaluation.matching import matched
 from prithvi.products.classmap import NONE, ClassMap, mapped_areas, open_classes
 from prithvi.products.vectorfiles import read_places
 
 Interval = tuple[float, float]
 """Lower and upper limit of a 95 % confidence interval."""
+_WORDS = {"name": "name", "number": "number in the map", "label": "value in the labels"}
+"""Kinds of entries of a reference column: class names, class numbers in the map, or label values if the labels number
+classes differently."""
 
 
 @dataclass(frozen=True)
@@ -122,10 +124,9 @@ def adjusted_areas(mapped: Mapping[str, float], counts: npt.NDArray[Any]) -> Are
 
     """
     names, areas, counts = list(mapped), np.array(list(mapped.values()), dtype=np.float64), np.asarray(counts)
-    if counts.shape != (len(names), len(names)):
-        raise DatasetError(
-            f"a sample of {len(names)} classes has {len(names)} x {len(names)} counts, not {counts.shape}."
-        )
+    size = len(names)
+    if counts.shape != (size, size):
+        raise DatasetError(f"a sample of {size} classes has {size} x {size} counts, not {counts.shape}.")
     total = areas.sum()
     if total <= 0:
         raise DatasetError("the map has no pixel with data, so there is no area to estimate.")
@@ -153,21 +154,18 @@ def adjusted_areas(mapped: Mapping[str, float], counts: npt.NDArray[Any]) -> Are
     sampled = points > 0
     users, users_se = np.where(sampled, right, np.nan), np.where(sampled, np.sqrt(right_spread), np.nan)
     limits = intervals(weights, counts)
-    classes = tuple(
-        ClassArea(
-            name, float(areas[row]), float(area[row]), float(area_se[row]), _pair(total * limits.areas[row]),
-            float(users[row]), float(users_se[row]), _pair(limits.users[row]),
-            float(producers[row]), float(producers_se[row]), _pair(limits.producers[row]),
-            int(points[row]), int(points[row] - counts[row, row]),
-        )
-        for row, name in enumerate(names)
+    columns = (
+        areas, area, area_se, total * limits.areas, users, users_se, limits.users, producers, producers_se,
+        limits.producers, points, points - np.diag(counts),
     )  # fmt: skip
+    classes = tuple(ClassArea(name, *(_plain(each[row]) for each in columns)) for row, name in enumerate(names))
     overall_se = float(np.sqrt((weights**2 * right_spread).sum()))
-    return AreaEstimate(classes, float(np.diag(shares).sum()), overall_se, _pair(limits.overall))
+    return AreaEstimate(classes, float(np.diag(shares).sum()), overall_se, _plain(limits.overall))
 
 
-def _pair(limits: npt.NDArray[np.float64]) -> Interval:
-    return float(limits[0]), float(limits[1])
+def _plain(value: npt.NDArray[Any]) -> Any:
+    """A number, or lower and upper limit, out of an array."""
+    return tuple(value.tolist()) if value.ndim else value.item()
 
 
 def estimate_areas(
@@ -182,7 +180,7 @@ def estimate_areas(
         points: a vector file or GeoDataFrame of points: a random sample, stratified by the map's classes.
         column: column of the points with the true class, by name or number.
         match: meaning of the column: class `name`, `number` in the map, or `label` value; None to infer it (see
-            `prithvi.evaluation.matching`).
+            `matched`).
 
     Raises:
         SceneError: the map cannot be read.
@@ -190,16 +188,8 @@ def estimate_areas(
 
     """
     mapped = mapped_areas(path)
-    with open_classes(path) as classes:
-        reference = _compare(classes, list(mapped), points, column, match)
-    return adjusted_areas(mapped, reference.counts), reference
-
-
-def _compare(
-    classes: ClassMap, names: list[str], points: str | Path | gpd.GeoDataFrame, column: str, match: str | None
-) -> Reference:
-    frame, source = (points, "the points") if isinstance(points, gpd.GeoDataFrame) else (None, str(points))
-    frame = read_places(source, "reference points") if frame is None else frame
+    source = "the points" if isinstance(points, gpd.GeoDataFrame) else str(points)
+    frame = points if isinstance(points, gpd.GeoDataFrame) else read_places(source, "reference points")
     kinds = set(frame.geom_type.dropna()) - {"Point"}
     if kinds:
         raise DatasetError(f"{source} has {' and '.join(sorted(kinds))} features; a reference sample is points.")
@@ -208,19 +198,18 @@ def _compare(
         told = nearest(column, options) if options else "it has none but the place."
         raise DatasetError(f"{source} has no column {column!r}: {told} (--column)")
     known = frame[column].notna() & (frame[column].astype(str).str.strip() != "")
-    row_of = {name: row for row, name in enumerate(names)}
     placed = ~(frame.geometry.isna() | frame.geometry.is_empty)
-    entries = frame.loc[known & placed, column].tolist()
-    meant, told = matched(entries, names, classes.titles, classes.labels, match, source)
-    found = _sample(classes, frame.geometry[known & placed].to_crs(classes.crs.to_wkt()))
-    counts = np.zeros((len(names), len(names)), dtype=np.int64)
-    lost = 0
-    for value, name in zip(found.tolist(), meant, strict=True):
-        if value == NONE:
-            lost += 1
-        else:
-            counts[row_of[classes.title(value)], row_of[name]] += 1
-    return Reference(counts, lost, int((~known).sum()), int((known & ~placed).sum()), told)
+    used, row_of = frame[known & placed], {name: row for row, name in enumerate(mapped)}
+    counts = np.zeros((len(mapped), len(mapped)), dtype=np.int64)
+    with open_classes(path) as classes:
+        meant, told = matched(used[column].tolist(), mapped, classes.titles, classes.labels, match, source)
+        found = _sample(classes, used.geometry.to_crs(classes.crs.to_wkt()))
+        for value, name in zip(found.tolist(), meant, strict=True):
+            if value != NONE:
+                counts[row_of[classes.title(value)], row_of[name]] += 1
+    lost = int((found == NONE).sum())
+    reference = Reference(counts, lost, int((~known).sum()), int((known & ~placed).sum()), told)
+    return adjusted_areas(mapped, counts), reference
 
 
 def _sample(classes: ClassMap, places: gpd.GeoSeries) -> npt.NDArray[np.int64]:
@@ -243,3 +232,70 @@ def _sample(classes: ClassMap, places: gpd.GeoSeries) -> npt.NDArray[np.int64]:
         here = strip == number
         found[here] = values[row[here].astype(int) - start, column[here].astype(int)]
     return found
+
+
+def matched(
+    entries: Sequence[Any],
+    names: Iterable[str],
+    numbers: Mapping[int, str],
+    labels: Mapping[int, str],
+    kind: str | None = None,
+    source: str = "the points",
+) -> tuple[list[str], str]:
+    """The class name of each entry, and how the column was interpreted, in words.
+
+    If some kind fits the whole column, only such kinds are considered; otherwise each entry is matched by itself. An
+    entry that means different classes by different kinds is an error.
+
+    Args:
+        entries: non-empty entries of the column; numbers may be written as 1.0.
+        names: class names of the map.
+        numbers: class number in the map to class name.
+        labels: label value to class name, if the labels number classes differently from the map.
+        kind: a key of `_WORDS`; None to infer it.
+        source: name of the points in error messages.
+
+    Raises:
+        DatasetError: an entry is not a class of the map, or is ambiguous.
+
+    """
+    if kind is not None and kind not in _WORDS:
+        raise DatasetError(f"a reference column holds one of {', '.join(_WORDS)}; found --match {kind}.")
+    tables: dict[str, Mapping[str, str]] = {
+        "name": {name: name for name in names},
+        "number": {str(number): name for number, name in numbers.items()},
+        "label": {str(value): name for value, name in labels.items()},
+    }
+    tables = {way: table for way, table in tables.items() if kind in (None, way)}
+    # Tables are tried in the order name, number, label. `fitting` are those that have all entries; if there are any,
+    # the others are not considered. Each distinct entry is then looked up in all remaining tables, which must agree.
+    texts = [_text(entry) for entry in entries]
+    different = list(dict.fromkeys(texts))
+    fitting = {way: table for way, table in tables.items() if all(text in table for text in different)}
+    meant: dict[str, str] = {}
+    read: list[str] = []
+    for text in different:
+        ways = {way: table[text] for way, table in (fitting or tables).items() if text in table}
+        if not ways:
+            known = sorted({name for table in tables.values() for name in table})
+            raise DatasetError(
+                f"{source} have a {kind or 'class'} {text!r} that the map does not have: {nearest(text, known)}"
+            )
+        way, meant[text] = next(iter(ways.items()))
+        for other, name in ways.items():
+            if name != meant[text]:
+                raise DatasetError(
+                    f"{source} hold {text}, which is the {_WORDS[way]} of the class {meant[text]!r} and the "
+                    f"{_WORDS[other]} of the class {name!r}: say which is meant (--match {way} or --match {other})."
+                )
+        read += [] if way in read else [way]
+    told = "by " + " and ".join(_WORDS[way] for way in read) if read else ""
+    table = ", ".join(f"{text} is {name}" for text, name in meant.items() if text != name)
+    return [meant[text] for text in texts], f"{told} ({table})" if table else told
+
+
+def _text(entry: Any) -> str:
+    """An entry as text, with integers that a table stores as floats (1.0) written as integers."""
+    text = str(entry).strip()
+    whole = text.removesuffix(".0")
+    return whole if whole.lstrip("-").isdecimal() else text

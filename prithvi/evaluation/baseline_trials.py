@@ -49,18 +49,14 @@ def pixel_trial(data: ChipDataModule, settings: Mapping[str, Any], seed: int) ->
     whole = data.source.dataset(data.names["train"])
     chosen = subset(len(whole), data.fraction, data.subset_seed)
     pixels, label = _drawn((whole[index] for index in chosen), len(chosen), seed)
-    predict = _trees(pixels, label, seed) if settings["baseline"] == "trees" else None
-    if predict is None:
-        predict = _index(pixels, label, data.contract, classes, settings)
-    metrics = SegmentationMetrics(classes)
-    for sample in _samples(data.source.dataset(data.names["test"])):
+    trees = settings["baseline"] == "trees"
+    predict = _trees(pixels, label, seed) if trees else _index(pixels, label, data.contract, classes, settings)
+    metrics, test = SegmentationMetrics(classes), data.source.dataset(data.names["test"])
+    for index in range(len(test)):
+        sample = test[index]
         values, truth = _values(sample), _truth(sample)
         metrics.update(torch.from_numpy(predict(values).reshape(truth.shape)), torch.from_numpy(truth))
     return _figures(metrics)
-
-
-def _samples(dataset: Any) -> Iterable[dict[str, Any]]:
-    return (dataset[index] for index in range(len(dataset)))
 
 
 def _values(sample: Mapping[str, Any]) -> Values:
@@ -94,11 +90,7 @@ def _trees(pixels: Values, label: Classes, seed: int) -> Predict:
 
 
 def _index(
-    pixels: Values,
-    label: Classes,
-    contract: Contract,
-    classes: list[str],
-    settings: Mapping[str, Any],
+    pixels: Values, label: Classes, contract: Contract, classes: list[str], settings: Mapping[str, Any]
 ) -> Predict:
     if len(classes) != 2 or len(pixels) != len(contract.bands):
         raise ConfigError(

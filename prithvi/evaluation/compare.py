@@ -1,4 +1,4 @@
-"""Comparison of methods over fractions of the labels and several seeds: its definition, trials and results.
+"""Comparison of methods over fractions of the labels and several seeds: its definition, trials, results and report.
 
 A comparison is defined by a YAML file:
 
@@ -17,11 +17,13 @@ A comparison is defined by a YAML file:
 
 from __future__ import annotations
 
+import base64
+import csv
 import json
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from prithvi.errors import ConfigError, nearest, one_of
 from prithvi.files import dumps, read_yaml, write_text
 
 _KEYS = ("fit", "figure", "smaller", "fractions", "seeds", "options", "methods", "title")
+_PAGE = Path(__file__).with_name("comparison.html.jinja")
 BASELINES = {"trees": (), "index": ("bands", "positive", "above"), "gaps": ("method",)}
 """Settings of each baseline (a method not trained by gradient descent), by name."""
 
@@ -96,7 +99,7 @@ def read_comparison(path: Path) -> Comparison:
     for key in ("fit", "figure", "methods"):
         if key not in plain:
             raise ConfigError(f"{path} does not say {key}.")
-    methods, fractions = plain["methods"], plain.get("fractions", [1.0])
+    methods, fractions, seeds = plain["methods"], plain.get("fractions", [1.0]), plain.get("seeds", 5)
     if not isinstance(methods, dict) or not methods or not all(isinstance(entry, dict) for entry in methods.values()):
         raise ConfigError(f"{path}: methods must be a table with a table of settings for each; it is {methods!r}.")
     folders = [Trial(str(name), 1.0, 0).name for name in methods]
@@ -104,21 +107,15 @@ def read_comparison(path: Path) -> Comparison:
         raise ConfigError(f"{path}: two methods differ in signs alone ({', '.join(map(str, methods))}): rename one.")
     for name, settings in methods.items():
         _check_baseline(path, name, settings)
-    if not isinstance(fractions, list) or not fractions or not all(_is_share(value) for value in fractions):
+    shares = fractions if isinstance(fractions, list) else []
+    if not shares or not all(isinstance(value, int | float) and 0 < value <= 1 for value in shares):
         raise ConfigError(f"{path}: fractions must be a list of shares above 0 and at most 1; it is {fractions!r}.")
-    seeds = plain.get("seeds", 5)
     if not isinstance(seeds, int) or seeds < 1:
         raise ConfigError(f"{path}: seeds must be a number of 1 and more; it is {seeds!r}.")
-    options = plain.get("options") or {}
-    return Comparison(
-        str(plain["fit"]), str(plain["figure"]), {str(name): dict(entry) for name, entry in methods.items()},
-        tuple(float(value) for value in fractions), seeds, tuple(options.items()), bool(plain.get("smaller", False)),
-        str(plain.get("title", path.stem)),
-    )  # fmt: skip
-
-
-def _is_share(value: Any) -> bool:
-    return isinstance(value, int | float) and 0 < value <= 1
+    named = {str(name): dict(entry) for name, entry in methods.items()}
+    options, title = tuple((plain.get("options") or {}).items()), str(plain.get("title", path.stem))
+    smaller, fractions = bool(plain.get("smaller", False)), tuple(map(float, shares))
+    return Comparison(str(plain["fit"]), str(plain["figure"]), named, fractions, seeds, options, smaller, title)
 
 
 def _check_baseline(path: Path, name: str, settings: Mapping[str, Any]) -> None:
@@ -127,10 +124,8 @@ def _check_baseline(path: Path, name: str, settings: Mapping[str, Any]) -> None:
         return
     wanted = {"baseline", *BASELINES[one_of(str(kind), BASELINES, f"{path}, {name}: there is no baseline")]}
     if set(settings) != wanted:
-        raise ConfigError(
-            f"{path}, {name}: a baseline {kind} has the settings {', '.join(sorted(wanted))}; found "
-            f"{', '.join(sorted(settings))}."
-        )
+        right, found = (", ".join(sorted(names)) for names in (wanted, settings))
+        raise ConfigError(f"{path}, {name}: a baseline {kind} has the settings {right}; found {found}.")
 
 
 def read_result(folder: Path, trial: Trial, settings: Mapping[str, Any]) -> Result | None:
@@ -152,14 +147,8 @@ def read_result(folder: Path, trial: Trial, settings: Mapping[str, Any]) -> Resu
 
 def write_result(folder: Path, result: Result, settings: Mapping[str, Any]) -> None:
     """Writes the result of a trial, atomically."""
-    place = folder / result.trial.name
-    plain = {
-        "settings": settings,
-        "figures": result.figures,
-        "seconds": round(result.seconds, 1),
-        "chips": result.chips,
-    }
-    write_text(place / "result.json", dumps(plain, indent=1) + "\n")
+    measured = {"figures": result.figures, "seconds": round(result.seconds, 1), "chips": result.chips}
+    write_text(folder / result.trial.name / "result.json", dumps({"settings": settings, **measured}, indent=1) + "\n")
 
 
 @dataclass(frozen=True)
@@ -198,3 +187,42 @@ def rows_of(results: Sequence[Result], figure: str) -> list[Row]:
             raise ConfigError(f"no figure {figure!r} was measured: {nearest(figure, result.figures)}")
         groups.setdefault((result.trial.method, result.trial.fraction), []).append(result)
     return [Row(*group, tuple(each.figures[figure] for each in some)) for group, some in groups.items()]
+
+
+def write_report(folder: Path, comparison: Comparison, results: Sequence[Result], record: Mapping[str, Any]) -> None:
+    """Writes results.csv (all metrics of all trials), table.md, curve.png and index.html.
+
+    Args:
+        folder: folder to write to.
+        comparison: definition of the comparison.
+        results: results so far.
+        record: how they were made (command, versions, machine), by name.
+
+    """
+    import jinja2
+    from matplotlib.figure import Figure
+
+    from prithvi.plot import label_efficiency
+
+    found = {(row.method, row.fraction): str(row) for row in rows_of(results, comparison.figure)}
+    table = {name: [found.get((name, share), "-") for share in comparison.fractions] for name in comparison.methods}
+    with (folder / "results.csv").open("w", newline="", encoding="utf-8") as file:
+        names = sorted({name for result in results for name in result.figures})
+        writer = csv.writer(file)
+        writer.writerow(["method", "fraction", "seed", "chips", "seconds", *names])
+        for each in results:
+            figures = [each.figures.get(name, "") for name in names]
+            writer.writerow([*astuple(each.trial), each.chips, each.seconds, *figures])
+    heads = [f"{100 * fraction:g} %" for fraction in comparison.fractions]
+    lines = [f"| {comparison.figure} | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    lines += [f"| {method} | {' | '.join(cells)} |" for method, cells in table.items()]
+    (folder / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    # The chart has a line per method over the number of labelled chips, or bars for a single fraction.
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    trials = [(each.trial.method, each.chips, each.figures[comparison.figure]) for each in results]
+    label_efficiency(trials, figure.add_subplot(), figure=comparison.figure)
+    figure.savefig(folder / "curve.png", dpi=120, metadata={"Software": None})
+    picture = base64.b64encode((folder / "curve.png").read_bytes()).decode()
+    page = jinja2.Environment(autoescape=True).from_string(_PAGE.read_text(encoding="utf-8"))
+    text = page.render(comparison=comparison, table=table, record=record, done=len(results), picture=picture)
+    (folder / "index.html").write_text(text, encoding="utf-8")

@@ -76,10 +76,8 @@ def _proportion(found: npt.NDArray[Any], points: npt.NDArray[Any]) -> Floats:
 
 def _weighted_sum(weights: Any, found: npt.NDArray[Any], points: npt.NDArray[Any]) -> Floats:
     """(..., 2) limits of the weighted sum of proportions over the last axis, with non-negative weights."""
-    return np.stack(
-        [_quantile(TAIL, weights, found, points - found + 1), _quantile(1 - TAIL, weights, found + 1, points - found)],
-        axis=-1,
-    )
+    low = _quantile(TAIL, weights, found, points - found + 1)
+    return np.stack([low, _quantile(1 - TAIL, weights, found + 1, points - found)], axis=-1)
 
 
 def _quantile(probability: float, weights: Any, first: npt.NDArray[Any], second: npt.NDArray[Any]) -> Floats:

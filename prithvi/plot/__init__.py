@@ -5,11 +5,9 @@ georeferenced, and returns the Axes or an array of them.
 """
 
 from prithvi.plot.charts import label_efficiency, reliability
-from prithvi.plot.class_plots import classes, values
-from prithvi.plot.composites import compare, composite, strip
-from prithvi.plot.embedding_plots import embedding
-from prithvi.plot.pictures import FALSE_COLOR, INFRARED, TRUE_COLOR, rgb, stretch
+from prithvi.plot.pictures import FALSE_COLOR, INFRARED, TRUE_COLOR, compare, composite, rgb, stretch, strip
 from prithvi.plot.reconstructions import reconstruction
+from prithvi.plot.result_plots import classes, embedding, values
 
 __all__ = [
     "FALSE_COLOR", "INFRARED", "TRUE_COLOR", "classes", "compare", "composite", "embedding", "label_efficiency",

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import math
-import statistics
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 
 from prithvi.errors import ConfigError, nearest
-from prithvi.plot.colors import OKABE_ITO
-from prithvi.plot.places import one
+from prithvi.plot.drawing import OKABE_ITO, one
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from prithvi.metrics import Reliability
 
     Trials = Iterable[tuple[str, int, float]]
@@ -63,46 +59,43 @@ def label_efficiency(results: str | Path | Trials, ax: Axes | None = None, *, fi
         ConfigError: there are no trials, or none has this metric.
 
     """
-    trials = _read(Path(results), figure) if isinstance(results, (str, Path)) else list(results)
-    methods: dict[str, dict[int, list[float]]] = {}
-    for method, count, score in trials:
-        scores = methods.setdefault(method, {})
-        if math.isfinite(score):
-            scores.setdefault(count, []).append(score)
-    if not methods:
+    trials = _trials(results, figure)
+    if trials.empty:
         raise ConfigError(f"there is no trial with the figure {figure} to draw.")
-    counts = sorted({count for scores in methods.values() for count in scores})
+    measured = trials[np.isfinite(trials[figure])]
+    counts = sorted(measured["chips"].unique())
     ax, several = one(ax), len(counts) > 1
-    for place, (method, scores) in enumerate(methods.items()):
-        color, chips = f"#{OKABE_ITO[place % len(OKABE_ITO)]}", sorted(scores)
-        mean = np.array([statistics.fmean(scores[count]) for count in chips])
-        spread = np.array([statistics.stdev(scores[count]) if len(scores[count]) > 1 else 0.0 for count in chips])
+    for place, method in enumerate(trials["method"].unique()):
+        color = f"#{OKABE_ITO[place % len(OKABE_ITO)]}"
+        scores = measured[measured["method"] == method].groupby("chips")[figure]
+        mean, spread = scores.mean(), scores.std().fillna(0.0)  # no spread of a single seed
         if not several:
             ax.barh(place, mean, xerr=spread, color=color, label=method)
             continue
-        ax.plot(chips, mean, marker=_MARKERS[place % len(_MARKERS)], color=color, label=method)
-        ax.fill_between(chips, mean - spread, mean + spread, color=color, alpha=0.2, linewidth=0)
+        ax.plot(mean.index, mean, marker=_MARKERS[place % len(_MARKERS)], color=color, label=method)
+        ax.fill_between(mean.index, mean - spread, mean + spread, color=color, alpha=0.2, linewidth=0)
     if several:
         ax.set(xscale="log", xlabel="labelled chips", ylabel=figure)
         ax.set_xticks(counts, [f"{count:,}" for count in counts])
         ax.minorticks_off()
         ax.legend()
     else:
-        ax.set_yticks(range(len(methods)), list(methods))
+        ax.set_yticks(range(trials["method"].nunique()), trials["method"].unique())
         ax.invert_yaxis()
         ax.set_xlabel(figure)
     ax.grid(alpha=0.3)
     return ax
 
 
-def _read(folder: Path, figure: str) -> list[tuple[str, int, float]]:
-    """Reads (method, labelled chips, metric) of all trials from results.csv of a comparison."""
-    path = folder / "results.csv"
+def _trials(results: str | Path | Trials, figure: str) -> pd.DataFrame:
+    """Method, labelled chips and metric of each trial, from results.csv of a comparison or as they are given."""
+    if not isinstance(results, (str, Path)):
+        return pd.DataFrame(results, columns=["method", "chips", figure])
+    path = Path(results) / "results.csv"
     if not path.is_file():
-        raise ConfigError(f"{folder} has no results.csv: name the folder that 'prithvi compare' wrote.")
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        columns = set(reader.fieldnames or ()) - {"method", "fraction", "seed", "chips", "seconds"}
-        if figure not in columns:
-            raise ConfigError(f"{path} has no figure {figure!r}: {nearest(figure, columns)}")
-        return [(row["method"], int(row["chips"]), float(row[figure] or math.nan)) for row in reader]
+        raise ConfigError(f"{results} has no results.csv: name the folder that 'prithvi compare' wrote.")
+    table = pd.read_csv(path, converters={"method": str})
+    columns = set(table.columns) - {"method", "fraction", "seed", "chips", "seconds"}
+    if figure not in columns:
+        raise ConfigError(f"{path} has no figure {figure!r}: {nearest(figure, columns)}")
+    return table

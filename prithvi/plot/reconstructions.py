@@ -11,13 +11,14 @@ import xarray as xr
 
 from prithvi.coords import year_and_day
 from prithvi.errors import ModelError, SceneError
+from prithvi.plot.drawing import date_of, draw, ground_of, several
 from prithvi.plot.pictures import FALSE_COLOR, dates, rgb, stretch
-from prithvi.plot.places import date_of, draw, ground_of, several
 from prithvi.scenes import conform, read
 
 if TYPE_CHECKING:
     from prithvi.models import PrithviMAE
 
+Floats = npt.NDArray[np.float32]
 HIDDEN = 0.5
 """Grey level of hidden patches."""
 
@@ -57,7 +58,8 @@ def reconstruction(
         raise ModelError("this model predicts patches in units of their own mean and deviation, which are no picture.")
     part = _middle(conform(scene, model.contract), model)
     pixels = read(part, model.contract).astype(np.float32)
-    shown, predicted = _run(model, pixels, _times(part), mask_ratio, seed)
+    times = year_and_day(part["time"].values) if "time" in part.coords else None
+    shown, predicted = _run(model, pixels, times, mask_ratio, seed)
     units = part.copy(data=pixels).assign_attrs(gain=1 / model.contract.scale, bias=0.0)
     made = units.copy(data=np.where(shown[:, None], pixels, predicted))
     limits, steps = stretch(units, bands=bands), dates(units)
@@ -85,12 +87,8 @@ def _middle(scene: xr.DataArray, model: PrithviMAE) -> xr.DataArray:
 
 
 def _run(
-    model: PrithviMAE,
-    pixels: npt.NDArray[np.float32],
-    times: npt.NDArray[np.float32] | None,
-    mask_ratio: float,
-    seed: int,
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
+    model: PrithviMAE, pixels: Floats, times: Floats | None, mask_ratio: float, seed: int
+) -> tuple[npt.NDArray[np.bool_], Floats]:
     """(time, y, x) bool visible pixels, and (time, band, y, x) predictions in contract units."""
     import torch  # imported here, since other plots do not need torch
 
@@ -107,10 +105,3 @@ def _run(
     visible = patch_pixels(~out.mask, model.config.patch_size, model.encoder.grid_of(images))[0]
     raw = (out.pred * standardise.std + standardise.mean)[0].movedim(1, 0)
     return visible.cpu().numpy(), raw.float().cpu().numpy()
-
-
-def _times(scene: xr.DataArray) -> npt.NDArray[np.float32] | None:
-    """(time, 2) year and day of year from 0; None if the scene has no dates."""
-    if "time" not in scene.coords:
-        return None
-    return year_and_day(scene["time"].values)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,7 @@ import xarray as xr
 
 from prithvi.errors import ConfigError, SceneError
 from prithvi.files import write_text
-from prithvi.report.map_sheet import sheet_of_map
-from prithvi.report.series_sheet import dates_in, sheets_of_series
+from prithvi.report.result_sheets import dates_in, sheet_of_map, sheets_of_series
 from prithvi.report.sheets import Sheet, source_of
 
 _HERE = Path(__file__).parent
@@ -56,13 +54,9 @@ def view(
         if len(paths) > 1:
             raise ConfigError(f"{comparison} is a comparison, which has a page of its own: give it alone.")
         return write_text(Path(output), (comparison / "index.html").read_text(encoding="utf-8"))
-    sheets = _sheets(paths, scene, scenes or {})
-    return write_text(Path(output), page_of(sheets, title or _named(paths), measured or {}))
-
-
-def _named(paths: Sequence[Path]) -> str:
     names = [path.resolve().name if path.is_dir() else path.stem for path in paths]
-    return ", ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} more"
+    title = title or (", ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} more")
+    return write_text(Path(output), page_of(_sheets(paths, scene, scenes or {}), title, measured or {}))
 
 
 def page_of(sheets: Sequence[Sheet], title: str, measured: Mapping[str, str]) -> str:
@@ -74,15 +68,12 @@ def page_of(sheets: Sequence[Sheet], title: str, measured: Mapping[str, str]) ->
     script = (_HERE / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     template = environment.from_string((_HERE / "page.html.jinja").read_text(encoding="utf-8"))
-    pictures = [
-        {"below": source_of(sheet.below[1], lossless=False) if sheet.below else "", "above": source_of(sheet.above[1])}
-        for sheet in sheets
-    ]
-    return template.render(
-        title=title, sheets=sheets, measured=measured, pictures=pictures, script=script, digest=digest,
-        style=(_HERE / "page.css").read_text(encoding="utf-8"), data=_embedded([sheet.plain() for sheet in sheets]),
-    )  # fmt: skip
+    style = (_HERE / "page.css").read_text(encoding="utf-8")
+    inlined: dict[str, Any] = {"source_of": source_of, "style": style, "script": script, "digest": digest}
+    data = [sheet.plain() for sheet in sheets]
+    return template.render(title=title, sheets=sheets, measured=measured, data=data, **inlined)
 
 
 def _sheets(paths: Sequence[Path], scene: xr.DataArray | None, scenes: Mapping[Path, xr.DataArray]) -> list[Sheet]:
@@ -92,9 +83,8 @@ def _sheets(paths: Sequence[Path], scene: xr.DataArray | None, scenes: Mapping[P
         if path.is_dir() and dates_in(path):
             found += sheets_of_series(path)
         elif path.is_dir():
-            files += [
-                file for file in sorted(path.glob("*.tif")) if not file.stem.endswith(("_confidence", "_probabilities"))
-            ]
+            rasters = sorted(path.glob("*.tif"))
+            files += [file for file in rasters if not file.stem.endswith(("_confidence", "_probabilities"))]
         elif path.is_file():
             files.append(path)
         else:
@@ -104,9 +94,3 @@ def _sheets(paths: Sequence[Path], scene: xr.DataArray | None, scenes: Mapping[P
     if scene is not None and len(files) != 1:
         raise ConfigError(f"one scene was given for {len(files)} maps: show them one by one, or without it.")
     return [*(sheet_of_map(file, scene if scene is not None else scenes.get(file)) for file in files), *found]
-
-
-def _embedded(plain: Any) -> str:
-    """JSON with &, < and > escaped, so that it is safe inside a script element."""
-    text = json.dumps(plain, separators=(",", ":"))
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

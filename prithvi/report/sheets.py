@@ -83,9 +83,10 @@ class Sheet:
         """As the page reads it."""
         (height, width), at = self.ground.shape, self.ground.affine
         crs = self.ground.crs.proj if self.ground.crs is not None else None
+        called = ":".join(crs.to_authority() or (crs.name,)) if crs is not None else ""
         return {
             "width": width, "height": height, "transform": list(at)[:6],
-            "crs": _called(crs), "degrees": crs is not None and crs.is_geographic,
+            "crs": called, "degrees": crs is not None and crs.is_geographic,
             "places": _places(at, crs, height, width),
             "probes": [probe.plain() for probe in self.probes],
         }  # fmt: skip
@@ -114,19 +115,12 @@ def source_of(picture: Picture, lossless: bool = True) -> str:
     """A picture as a data URL: PNG, or JPEG if it is opaque and need not be lossless."""
     from PIL import Image
 
-    out = io.BytesIO()
-    if lossless or (picture[..., 3] < 255).any():
-        Image.fromarray(picture).save(out, "PNG", optimize=True)
-        return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
-    Image.fromarray(picture[..., :3]).save(out, "JPEG", quality=88, subsampling=0)
-    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
-
-
-def _called(crs: CRS | None) -> str:
-    if crs is None:
-        return ""
-    code = crs.to_authority()
-    return f"{code[0]}:{code[1]}" if code else str(crs.name)
+    out, kind = io.BytesIO(), "png" if lossless or (picture[..., 3] < 255).any() else "jpeg"
+    if kind == "png":
+        Image.fromarray(picture).save(out, kind, optimize=True)
+    else:
+        Image.fromarray(picture[..., :3]).save(out, kind, quality=88, subsampling=0)
+    return f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
 def _places(transform: Affine, crs: CRS | None, height: int, width: int) -> dict[str, Any] | None:
@@ -139,7 +133,5 @@ def _places(transform: Affine, crs: CRS | None, height: int, width: int) -> dict
     if not (np.isfinite(longitude).all() and np.isfinite(latitude).all()):
         return None
     longitude = np.unwrap(np.unwrap(longitude, axis=1, period=360), axis=0, period=360)
-    return {
-        "nodes": _NODES, "longitude": np.round(longitude, 7).ravel().tolist(),
-        "latitude": np.round(latitude, 7).ravel().tolist(),
-    }  # fmt: skip
+    places = {"longitude": longitude, "latitude": latitude}
+    return {"nodes": _NODES, **{name: np.round(each, 7).ravel().tolist() for name, each in places.items()}}

@@ -11,7 +11,7 @@ import pytest
 from pystac.validation import RegisteredValidator
 
 from prithvi.catalog import config_path, data_catalog, dataset, dataset_names, folder_layout, sensor
-from prithvi.cli.data.show import describe
+from prithvi.cli.data.stores import describe
 from prithvi.errors import BandError, ConfigError, DatasetError
 
 FILES = sorted(data_catalog().rglob("*.json"))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from prithvi.catalog import DatasetLayout, LabelClass, data_catalog, dataset, dataset_names, folder_layout
-from prithvi.cli.data.show import describe
+from prithvi.cli.data.stores import describe
 from prithvi.errors import DatasetError
 
 SIX = ("blue", "green", "red", "nir_narrow", "swir_1", "swir_2")

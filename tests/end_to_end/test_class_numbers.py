@@ -23,7 +23,7 @@ from prithvi.catalog.folders import folder_of
 from prithvi.chips.recipes import store_of_dataset
 from prithvi.modelio import open_folder, save
 from prithvi.modelio.program import export
-from prithvi.plot.class_plots import _entries
+from prithvi.plot.result_plots import _entries
 from tests.conftest import Answer, small_task
 
 Cli = Callable[..., Answer]

@@ -15,7 +15,7 @@ import rasterio
 from shapely.geometry import Point
 
 from prithvi.errors import DatasetError
-from prithvi.evaluation.matching import matched
+from prithvi.evaluation.areas import matched
 from tests.conftest import Answer
 from tests.products.test_class_polygons import write_map
 

@@ -19,7 +19,7 @@ from prithvi.bands import PRITHVI_BANDS
 from prithvi.contract import Contract, Quantity
 from prithvi.errors import ConfigError, SceneError
 from prithvi.modelio.predictor import FittedModel
-from prithvi.plot.colors import OKABE_ITO, class_colors
+from prithvi.plot.drawing import OKABE_ITO, class_colors
 from tests.plot.conftest import drawn, texts
 
 EXTENT = [600_000, 600_800, 4_199_400, 4_200_000]

@@ -29,7 +29,7 @@ from shapely.geometry import box
 
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.catalog import SENSORS, dataset
-from prithvi.cli.opening import band_numbers
+from prithvi.cli.options import band_numbers
 from prithvi.errors import BandError, ConfigError, PrithviError, ScaleError, SceneError
 from prithvi.scenes import open_scene
 from prithvi.scenes.area import Area

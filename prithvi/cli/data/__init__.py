@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import typer
 
-from prithvi.cli.data import build, choose, get, search, show, verify
+from prithvi.cli.data import granules, stores
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="HLS granules and chip stores: search, choose, get, build, ..."
 )
-app.command("search")(search.search_verb)
-app.command("choose")(choose.choose_verb)
-app.command("get")(get.get_verb)
-app.command("build")(build.build_verb)
-app.command("verify")(verify.verify_verb)
-app.command("show")(show.show_verb)
+app.command("search")(granules.search_verb)
+app.command("choose")(granules.choose_verb)
+app.command("get")(granules.get_verb)
+app.command("build")(stores.build_verb)
+app.command("verify")(stores.verify_verb)
+app.command("show")(stores.show_verb)

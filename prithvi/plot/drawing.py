@@ -1,15 +1,20 @@
-"""Drawing of georeferenced pictures on matplotlib axes."""
+"""What all plots draw with: axes, georeferenced pictures, a scale bar, and colours.
+
+Colours are distinguishable with red-green colour blindness.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 from affine import Affine
+from matplotlib.axes import Axes
 from matplotlib.font_manager import FontProperties
+from matplotlib.image import AxesImage
 from matplotlib.transforms import Affine2D
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from odc.geo.geobox import GeoBox
@@ -17,10 +22,13 @@ from odc.geo.geobox import GeoBox
 from prithvi.errors import ConfigError
 from prithvi.scenes.grids import grid_of_array
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.image import AxesImage
-
+OKABE_ITO = ("E69F00", "56B4E9", "009E73", "F0E442", "0072B2", "D55E00", "CC79A7", "000000")
+"""Okabe and Ito (2008), Color Universal Design."""
+CONTINUOUS = "cividis"
+"""Nuñez, Anderton and Renslow (2018), doi:10.1371/journal.pone.0199239."""
+DIFFERENCE = "PuOr"
+MARK = ("white", "black")
+"""Colours of a line over a picture and of its outline, visible on bright and dark ground."""
 WEB_MERCATOR = 3857
 """Its units are metres only at the equator."""
 
@@ -36,12 +44,12 @@ def ground_of(array: xr.DataArray) -> GeoBox:
 
 
 def draw(
-    ax: Axes, picture: npt.NDArray[Any], ground: GeoBox, *, ticks: bool = False, bar: bool = True, **how: Any
+    ax: Axes | None, picture: npt.NDArray[Any], ground: GeoBox, *, ticks: bool = False, bar: bool = True, **how: Any
 ) -> AxesImage:
     """Draws an image in map coordinates.
 
     Args:
-        ax: where to.
+        ax: where to; None for a new figure.
         picture: (y, x) or (y, x, 3).
         ground: where its pixels lie; of a thinned picture, those of the whole.
         ticks: whether to write coordinates along the sides.
@@ -49,14 +57,14 @@ def draw(
         how: of `Axes.imshow`.
 
     """
+    ax = one(ax)
     rows, columns = ground.shape
     (left, top), (right, bottom) = (ground.affine @ corner for corner in ((0, 0), (columns, rows)))
-    if ground.affine.is_rectilinear:
-        image = ax.imshow(picture, interpolation="nearest", extent=(left, right, bottom, top), **how)
-    else:
-        image = ax.imshow(picture, interpolation="nearest", extent=(0, columns, rows, 0), **how)
-        matrix = np.array(ground.affine).reshape(3, 3)
-        image.set_transform(Affine2D(matrix) + ax.transData)
+    upright = ground.affine.is_rectilinear
+    extent = (left, right, bottom, top) if upright else (0, columns, rows, 0)
+    image = ax.imshow(picture, interpolation="nearest", extent=extent, **how)
+    if not upright:
+        image.set_transform(Affine2D(np.array(ground.affine).reshape(3, 3)) + ax.transData)
     if ground.crs is not None:  # north is up, whatever the order of the rows
         west, south, east, north = ground.boundingbox
         ax.set(xlim=(west, east), ylim=(south, north))
@@ -71,6 +79,15 @@ def draw(
     if bar:
         _scale_bar(ax, ground)
     return image
+
+
+def class_colors(count: int) -> list[str]:
+    """Default class colours (RRGGBB): eight colours, then lighter shades of the same."""
+    return [_lighter(OKABE_ITO[number % 8], number // 8) for number in range(count)]
+
+
+def _lighter(color: str, times: int) -> str:
+    return "".join(f"{round(255 - (255 - part) * 0.5**times):02X}" for part in bytes.fromhex(color))
 
 
 def one(ax: Axes | None) -> Axes:

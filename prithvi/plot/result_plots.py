@@ -1,4 +1,4 @@
-"""Plots of maps: classes with a legend, quantities with a colour bar."""
+"""Plots of results: classes with a legend, quantities with a colour bar, embeddings as colours."""
 
 from __future__ import annotations
 
@@ -6,27 +6,24 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import rasterio
 import rioxarray
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch
 from rasterio.errors import RasterioError
 
 from prithvi.contract import Category
 from prithvi.errors import ConfigError, SceneError
-from prithvi.plot.colors import CONTINUOUS, class_colors
+from prithvi.plot.drawing import CONTINUOUS, class_colors, draw, ground_of
 from prithvi.plot.pictures import having, thinned
-from prithvi.plot.places import draw, ground_of, one
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    Result = xr.Dataset | xr.DataArray | npt.NDArray[Any] | str | Path
+Result = xr.Dataset | xr.DataArray | npt.NDArray[Any] | str | Path
 
 
 def classes(
@@ -62,8 +59,7 @@ def classes(
     picture = np.ones((*values.shape, 3), dtype=np.float32)
     for entry in entries:
         picture[values == entry.value] = to_rgb(f"#{entry.color}")
-    ax = one(ax)
-    draw(ax, picture, ground_of(array), ticks=ticks, bar=bar)
+    ax = draw(ax, picture, ground_of(array), ticks=ticks, bar=bar).axes
     if legend:
         handles = [Patch(facecolor=f"#{entry.color}", edgecolor="0.4", label=entry.name) for entry in entries]
         ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1), borderaxespad=0, frameon=False)
@@ -108,14 +104,55 @@ def values(
     called = str(array.attrs.get("long_name") or array.name or "value")
     share = any(word in called for word in ("confidence", "probability")) or str(array.name) == "probability"
     low, high = limits or ((0.0, 1.0) if share else np.percentile(known, [1, 99]).tolist())
-    ax = one(ax)
     image = draw(ax, shown, ground_of(array), ticks=ticks, bar=bar, cmap=cmap, vmin=low, vmax=high)
     beyond = (bool(known.min() < low), bool(known.max() > high))
     extend = {(True, True): "both", (True, False): "min", (False, True): "max"}.get(beyond, "neither")
     unit = str(array.attrs.get("units") or "")
     text = label if label is not None else f"{called} ({unit})" if unit else called
-    ax.figure.colorbar(image, ax=ax, shrink=0.8, extend=extend, label=text)
-    return ax
+    image.axes.figure.colorbar(image, ax=image.axes, shrink=0.8, extend=extend, label=text)
+    return image.axes
+
+
+def embedding(
+    result: xr.Dataset | xr.DataArray, ax: Axes | None = None, *, step: int = 0, ticks: bool = False, bar: bool = True
+) -> Axes:
+    """Draws the first three principal components of embeddings as red, green and blue.
+
+    Similar colours mean similar embeddings. Components are computed over all time steps of a result, so colours are
+    comparable between its steps, but not between results.
+
+    Args:
+        result: a result of `prithvi.embed`, or (step, feature, y, x) embeddings.
+        ax: axes to draw on; None for a new figure.
+        step: index of the time step to draw.
+        ticks: label the axes with coordinates.
+        bar: draw a scale bar, if the CRS of the embeddings is in metres.
+
+    Raises:
+        SceneError: the result has no embeddings, or fewer than four of them.
+
+    """
+    if isinstance(result, xr.Dataset):
+        if "embedding" not in result:
+            raise SceneError(f"embeddings are what prithvi.embed gives; this holds {', '.join(map(str, result))}.")
+        result = result["embedding"]
+    having(result, "an embedding", "feature", "y", "x")
+    steps = result if "step" in result.dims else result.expand_dims("step")
+    vectors = thinned(steps).transpose("step", "y", "x", "feature").values.astype(np.float64)
+    there = np.isfinite(vectors).all(axis=-1)
+    known = vectors[there]
+    if len(known) < 4:
+        raise SceneError("fewer than four places have an embedding: there is nothing to tell apart.")
+    centred = known - known.mean(axis=0)
+    _, directions = np.linalg.eigh(centred.T @ centred)
+    directions = directions[:, ::-1][:, :3]
+    # The sign of an eigenvector is arbitrary: the largest coefficient is made positive, so that colours are stable.
+    directions *= np.sign(directions[np.abs(directions).argmax(axis=0), range(directions.shape[1])])
+    scores = centred @ directions
+    low, high = np.percentile(scores, [2, 98], axis=0)
+    picture = np.ones((*there.shape, 3), dtype=np.float32)
+    picture[there] = np.clip((scores - low) / np.maximum(high - low, 1e-12), 0, 1)
+    return draw(ax, picture[step], ground_of(result), ticks=ticks, bar=bar).axes
 
 
 def _layer(result: Result, wanted: Sequence[str], what: str) -> xr.DataArray:
@@ -147,9 +184,9 @@ def _layer(result: Result, wanted: Sequence[str], what: str) -> xr.DataArray:
 
 def _entries(array: xr.DataArray, names: Sequence[str], colors: Sequence[str]) -> list[Category]:
     """The classes, by the caller, by the attributes of a result, or by the tags and colour table of a file."""
+    own: Mapping[int, str] = {}
     if names:
         found = dict(enumerate(names))
-        own: Mapping[int, str] = {}
     elif "classes" in array.attrs:
         told = json.loads(array.attrs["classes"])
         found = {entry["value"]: entry["name"] for entry in told}
@@ -157,17 +194,11 @@ def _entries(array: xr.DataArray, names: Sequence[str], colors: Sequence[str]) -
     else:
         tags = {key[6:]: text for key, text in array.attrs.items() if str(key).startswith("CLASS_")}
         found = {int(number): str(text) for number, text in tags.items() if number.isdigit()}
-        own = _color_table(array)
+        with suppress(RasterioError, ValueError, TypeError), rasterio.open(array.encoding.get("source")) as raster:
+            own = {value: bytes(color[:3]).hex().upper() for value, color in raster.colormap(1).items()}
     if not found:
         raise ConfigError("nobody says what the classes of this map are called: give names=['land', 'water'].")
     if colors and len(colors) != len(found):
         raise ConfigError(f"{len(colors)} colours for {len(found)} classes ({', '.join(found.values())}).")
     drawn = dict(zip(sorted(found), colors or class_colors(len(found)), strict=True))
     return [Category(value, found[value], color if colors else own.get(value, color)) for value, color in drawn.items()]
-
-
-def _color_table(array: xr.DataArray) -> dict[int, str]:
-    """Colour table (RRGGBB) of the file that an array was opened from; empty if there is none."""
-    with suppress(RasterioError, ValueError, TypeError), rasterio.open(array.encoding.get("source")) as raster:
-        return {value: bytes(color[:3]).hex().upper() for value, color in raster.colormap(1).items()}
-    return {}

@@ -1,8 +1,9 @@
-"""Sheets of class maps and maps of a quantity."""
+"""Sheets of class maps, maps of a quantity, and filled time series."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 
-from prithvi.errors import BandError, PrithviError, SceneError
-from prithvi.plot import FALSE_COLOR, rgb
-from prithvi.plot.colors import CONTINUOUS, class_colors
-from prithvi.plot.pictures import thinning
+from prithvi.errors import BandError, ConfigError, PrithviError, SceneError
+from prithvi.files import read_json
+from prithvi.plot.drawing import CONTINUOUS, class_colors
+from prithvi.plot.pictures import FALSE_COLOR, TRUE_COLOR, rgb, stretch, thinning
 from prithvi.products.classmap import classes_of
 from prithvi.products.ellipsoid import PixelAreas
 from prithvi.products.provenance import Provenance
@@ -27,6 +28,8 @@ from prithvi.scenes.grids import difference, grid_of, grid_of_array
 
 _STEPS = 250
 """Number of levels that a quantity is quantised to on the page."""
+_STATES = {0: ("observed", "6B7A8F"), 1: ("filled", "E69F00"), 255: ("nothing in reach", "FFFFFF")}
+_HOLE = (0, 0, 0, 0)
 
 
 def sheet_of_map(path: Path, scene: xr.DataArray | None) -> Sheet:
@@ -61,23 +64,61 @@ def sheet_of_map(path: Path, scene: xr.DataArray | None) -> Sheet:
                 legend, probes, above = _quantity(values, nodata, raster.descriptions[0] or "value", raster.units[0])
     except RasterioError as error:
         raise SceneError(f"{path} is no map that can be shown ({error}).") from error
-    made, notes = Provenance.from_tags(tags), []
-    below = None
+    made, item, below, notes = Provenance.from_tags(tags), _item(path), None, []
     try:
         scene = scene if scene is not None else _source(path, made)
-        if scene is not None:
-            below = _picture_of(scene, whole, step)
+        below = _picture_of(scene, whole) if scene is not None else None
     except PrithviError as error:
         notes.append(f"What was mapped is not shown: {error}")
     notes += thinned_note(step)
     if classes and legend and whole.crs is not None:
         notes.append("Areas are counted pixels, on the ellipsoid; prithvi area corrects them by a reference sample.")
     size_of = f"{whole.shape[0]:,} x {whole.shape[1]:,} pixels"
-    more = ("dates", _dates(path)), ("grid", size_of), ("accepted", ", ".join(made.accepted))
+    more = ("dates", _dates(item)), ("grid", size_of), ("accepted", ", ".join(made.accepted))
     return Sheet(
         path.stem, below, ("map", above), probes, legend, origin("model", made, tags, *more), whole.zoom_to(size), step,
-        notes, _measured(path), 85 if below is not None else 100,
+        notes, _measured(path, item), 85 if below is not None else 100,
     )  # fmt: skip
+
+
+def dates_in(folder: Path) -> list[Path]:
+    """The images in a folder of `prithvi fill`, sorted by date; those with a mask of filled pixels."""
+    masks = sorted(folder.glob("*_filled.tif"))
+    files = [mask.with_stem(mask.stem.removesuffix("_filled")) for mask in masks]
+    return [file for file in files if file.is_file()]
+
+
+def sheets_of_series(folder: Path) -> list[Sheet]:
+    """One sheet per date, all with a common stretch.
+
+    Raises:
+        SceneError: a file cannot be read.
+
+    """
+    # Each sheet has two pictures to compare: the filled image, transparent where nothing could be filled, and the same
+    # image transparent at all pixels but the observed ones.
+    files = dates_in(folder)
+    scenes = [open_scene(file) for file in files]
+    step = thinning(scenes[0].sizes["y"], scenes[0].sizes["x"])
+    bands = [str(name) for name in scenes[0]["band"].values]
+    chosen = TRUE_COLOR if set(TRUE_COLOR) <= set(bands) else tuple((bands * 3)[:3])
+    limits = stretch(*scenes, bands=chosen)
+    found = []
+    for file, scene in zip(files, scenes, strict=True):
+        whole = opaque(rgb(scene, chosen, limits=limits))
+        with rasterio.open(file.with_name(f"{file.stem}_filled.tif")) as mask:
+            states = mask.read(1, out_shape=whole.shape[:2], resampling=Resampling.nearest)
+            ground, tags = grid_of(mask).zoom_to(whole.shape[:2]), mask.tags()
+        whole[states == 255] = _HOLE
+        observed = whole.copy()
+        observed[states != 0] = _HOLE
+        counts = {value: float((states == value).mean()) for value in _STATES}
+        legend = [Entry(*_STATES[value], f"{share:.1%}") for value, share in counts.items() if share]
+        probes = [Probe("pixel", states, -1, {value: name for value, (name, _) in _STATES.items()})]
+        facts = origin("filled by", Provenance.from_tags(tags), tags)
+        pictures = ("observed", observed), ("filled", whole)
+        found.append(Sheet(file.stem, *pictures, probes, legend, facts, ground, step, thinned_note(step)))
+    return found
 
 
 def area_text(square_metres: float) -> str:
@@ -94,29 +135,22 @@ def _classes(
     told, _ = classes_of(tags)
     found = sorted({*told, *map(int, np.unique(values[values != 255]))})
     names = {value: told.get(value, f"class {value}") for value in found}
-    try:
-        table = {value: bytes(color[:3]).hex().upper() for value, color in raster.colormap(1).items()}
-    except ValueError:
-        table = {}
-    colors = {value: table.get(value, own) for value, own in zip(found, class_colors(len(found)), strict=True)}
+    colors = dict(zip(found, class_colors(len(found)), strict=True))
+    with suppress(ValueError):  # without a colour table
+        table = raster.colormap(1)
+        colors |= {value: bytes(table[value][:3]).hex().upper() for value in found if value in table}
     areas = _areas(raster)
-    total = sum(areas.get(value, 0.0) for value in found)
-    amounts = {
-        value: area_text(areas.get(value, 0.0)) if raster.crs else f"{areas.get(value, 0.0):,.0f} pixels"
-        for value in found
-    }
-    legend = [
-        Entry(names[value], colors[value], f"{amounts[value]}, {areas.get(value, 0.0) / max(total, 1e-9):.1%}")
-        for value in found
-    ]
+    total = max(areas[found].sum(), 1e-9)
+    amounts = [area_text(area) if raster.crs else f"{area:,.0f} pixels" for area in areas]
+    legend = [Entry(names[value], colors[value], f"{amounts[value]}, {areas[value] / total:.1%}") for value in found]
     lookup = np.zeros((256, 4), np.uint8)
     for value, color in colors.items():
         lookup[value] = (*bytes.fromhex(color), 255)
     return legend, names, lookup[values]
 
 
-def _areas(raster: Any) -> dict[int, float]:
-    """Area of each value in square metres, at full resolution; number of pixels if the map has no CRS."""
+def _areas(raster: Any) -> npt.NDArray[np.float64]:
+    """(256,) area of each value in square metres, at full resolution; number of pixels if the map has no CRS."""
     sums = np.zeros(256)
     pixels = PixelAreas(raster.transform, raster.crs.to_wkt(), raster.shape) if raster.crs else None
     for _, window in raster.block_windows(1):
@@ -124,25 +158,25 @@ def _areas(raster: Any) -> dict[int, float]:
         size = int(window.row_off), int(window.col_off), int(window.height), int(window.width)
         weights = pixels.window(*size).ravel() if pixels is not None else None
         sums += np.bincount(values.ravel(), weights, minlength=256)
-    return {int(value): float(sums[value]) for value in np.flatnonzero(sums)}
+    return sums
 
 
 def _quantity(
     values: npt.NDArray[Any], nodata: float | None, name: str, unit: str | None
 ) -> tuple[list[Entry], list[Probe], Picture]:
-    import matplotlib
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
 
     there = np.isfinite(values) if nodata is None or np.isnan(nodata) else np.isfinite(values) & (values != nodata)
     low, high = np.percentile(values[there], [1, 99]) if there.any() else (0.0, 1.0)
     span = max(float(high - low), 1e-9)
     levels = np.clip(np.nan_to_num((values - low) / span) * _STEPS, 0, _STEPS).round().astype(np.uint8)
     levels[~there] = 255
-    picture = (matplotlib.colormaps[CONTINUOUS](levels / _STEPS) * 255).astype(np.uint8)
+    colors = colormaps[CONTINUOUS]
+    picture = (colors(levels / _STEPS) * 255).astype(np.uint8)
     picture[~there] = 0
     says = {level: f"{low + span * level / _STEPS:.4g}{f' {unit}' if unit else ''}" for level in range(_STEPS + 1)}
-    ends = [(says[level], matplotlib.colors.to_hex(matplotlib.colormaps[CONTINUOUS](level / _STEPS))[1:].upper())
-            for level in (0, _STEPS // 2, _STEPS)]  # fmt: skip
-    legend = [Entry(text, color, "") for text, color in ends]
+    legend = [Entry(says[at], to_hex(colors(at / _STEPS))[1:].upper(), "") for at in (0, _STEPS // 2, _STEPS)]
     return legend, [Probe(name, levels, 255, says)], picture
 
 
@@ -154,7 +188,7 @@ def _source(path: Path, made: Provenance) -> xr.DataArray | None:
     return open_scene(found[0]) if found else None
 
 
-def _picture_of(scene: xr.DataArray, whole: GeoBox, step: int) -> tuple[str, Picture]:
+def _picture_of(scene: xr.DataArray, whole: GeoBox) -> tuple[str, Picture]:
     """Label and picture of the scene, on the grid of the map."""
     # A scene may be larger than a map of its part: it is cropped to the map's corner and size, and the grids must then
     # be equal.
@@ -168,38 +202,37 @@ def _picture_of(scene: xr.DataArray, whole: GeoBox, step: int) -> tuple[str, Pic
     chosen = FALSE_COLOR if set(FALSE_COLOR) <= set(bands) else tuple(bands[:3])
     if len(chosen) < 3:
         raise BandError(f"a picture needs three bands; it has {', '.join(bands)}.")
-    first = part.isel(time=[0]) if "time" in part.dims else part
-    picture = rgb(first.isel(y=slice(None, None, step), x=slice(None, None, step)), chosen)
-    return ", ".join(chosen), opaque(picture)
+    return ", ".join(chosen), opaque(rgb(part, chosen))
 
 
 def _item(path: Path) -> dict[str, Any]:
     """The STAC item beside a map; empty if there is none."""
     try:
-        plain: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        return plain if plain.get("type") == "Feature" else {}
-    except (OSError, ValueError, AttributeError):
+        plain = read_json(path.with_suffix(".json"))
+    except (ConfigError, OSError):
         return {}
+    return plain if plain.get("type") == "Feature" else {}
 
 
-def _measured(path: Path) -> dict[str, str]:
+def _measured(path: Path, item: Mapping[str, Any]) -> dict[str, str]:
     """Metrics from metrics.json of the model that the map's STAC item links to."""
-    for link in _item(path).get("links", ()):
-        folder = (path.parent / str(link.get("href", ""))).parent
-        if link.get("rel") == "derived_from" and (folder / "metrics.json").is_file():
-            figures = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-            return {name: _mean(each) for name, each in figures.items() if isinstance(each, dict) and "mean" in each}
+    for link in item.get("links", ()):
+        file = (path.parent / str(link.get("href", ""))).parent / "metrics.json"
+        if link.get("rel") == "derived_from" and file.is_file():
+            return {
+                name: _mean(each) for name, each in read_json(file).items() if isinstance(each, dict) and "mean" in each
+            }
     return {}
 
 
-def _mean(figure: dict[str, Any]) -> str:
+def _mean(figure: Mapping[str, Any]) -> str:
     spread = f" ± {figure['std']:.3f}" if figure.get("std") is not None else ""
     return f"{figure['mean']:.3f}{spread}"
 
 
-def _dates(path: Path) -> str:
+def _dates(item: Mapping[str, Any]) -> str:
     """Dates of the map from its STAC item, as text."""
-    plain = _item(path).get("properties", {})
+    plain = item.get("properties", {})
     days = [plain.get(name) for name in ("start_datetime", "end_datetime")]
     days = days if all(days) else [plain.get("datetime")]
     return " to ".join(dict.fromkeys(str(day)[:10] for day in days if day))
