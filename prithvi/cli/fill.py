@@ -66,7 +66,7 @@ def fill_verb(
     opening["bands"] = listed(bands) or None
     opened = open_scene(source_of(series), **opening)
     masks = [None if mask == "none" else mask for mask in clouds or ()] or masks_beside(series, opened.sizes["time"])
-    clear = clear_of_sources(series, opened, masks, product=clouds_are, **opening)
+    clear = clear_of_sources(series, opened, masks, clouds_are, opening)
     if clear is None:
         typer.echo("No cloud mask: all that has data counts as clear.", err=True)
     else:

@@ -198,8 +198,7 @@ def estimate_areas(
 def _compare(
     classes: ClassMap, names: list[str], points: str | Path | gpd.GeoDataFrame, column: str, match: str | None
 ) -> Reference:
-    frame, source = (points, "the points") if isinstance(points, gpd.GeoDataFrame) else (None, str(points))
-    frame = read_places(source, "reference points") if frame is None else frame
+    frame, source = read_places(points, "reference points")
     kinds = set(frame.geom_type.dropna()) - {"Point"}
     if kinds:
         raise DatasetError(f"{source} has {' and '.join(sorted(kinds))} features; a reference sample is points.")
@@ -212,7 +211,7 @@ def _compare(
     placed = ~(frame.geometry.isna() | frame.geometry.is_empty)
     entries = frame.loc[known & placed, column].tolist()
     meant, told = matched(entries, names, classes.titles, classes.labels, match, source)
-    found = _sample(classes, frame.geometry[known & placed].to_crs(classes.crs.to_wkt()))
+    found = _sample(classes, frame.geometry[known & placed].to_crs(classes.raster.crs.to_wkt()))
     counts = np.zeros((len(names), len(names)), dtype=np.int64)
     lost = 0
     for value, name in zip(found.tolist(), meant, strict=True):
@@ -227,19 +226,20 @@ def _sample(classes: ClassMap, places: gpd.GeoSeries) -> npt.NDArray[np.int64]:
     """(points,) mapped class at each point, `NONE` outside the map or at nodata; reads each strip once."""
     # Points are grouped by strips of 256 rows, and only strips with points are read.
     found = np.full(len(places), NONE, dtype=np.int64)
-    back = ~classes.transform
+    raster = classes.raster
+    back = ~raster.transform
     x, y = shapely.get_x(places.to_numpy()), shapely.get_y(places.to_numpy())
-    if classes.crs.is_geographic:  # longitudes of a map across the antimeridian exceed 180 degrees
-        middle = (classes.transform @ (classes.shape[1] / 2, classes.shape[0] / 2))[0]
+    if raster.crs.is_geographic:  # longitudes of a map across the antimeridian exceed 180 degrees
+        middle = (raster.transform @ (raster.width / 2, raster.height / 2))[0]
         x = middle + (x - middle + 180) % 360 - 180
     column = np.floor(back.a * x + back.b * y + back.c)
     row = np.floor(back.d * x + back.e * y + back.f)
     with np.errstate(invalid="ignore"):
-        there = (column >= 0) & (column < classes.shape[1]) & (row >= 0) & (row < classes.shape[0])
+        there = (column >= 0) & (column < raster.width) & (row >= 0) & (row < raster.height)
     strip = np.where(there, row // 256, -1)
     for number in np.unique(strip[there]).astype(int).tolist():
         start = number * 256
-        values = classes.read(Window(0, start, classes.shape[1], min(256, classes.shape[0] - start)))
+        values = classes.read(Window(0, start, raster.width, min(256, raster.height - start)))
         here = strip == number
         found[here] = values[row[here].astype(int) - start, column[here].astype(int)]
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from prithvi.errors import ConfigError, DatasetError, OutputError
 from prithvi.files import atomic_file
 from prithvi.scenes.polygons import read_vectors
 
-SUFFIXES = (".parquet", ".gpkg")
+CORNERS = ["xmin", "ymin", "xmax", "ymax"]
 
 
+@dataclass
 class GeoPackage:
     """A GeoPackage with one layer, named after the file; tags become metadata of file and layer.
 
@@ -33,8 +35,8 @@ class GeoPackage:
 
     """
 
-    def __init__(self, path: Path, tags: Mapping[str, str]) -> None:
-        self.path, self.tags = path, tags
+    path: Path
+    tags: Mapping[str, str]
 
     def write(self, frame: gpd.GeoDataFrame) -> None:
         """Appends a batch; the first one, which may be empty, determines columns and CRS."""
@@ -61,46 +63,39 @@ class GeoParquet:
         self.path, self.tags = path, tags
         self.file: pq.ParquetWriter | None = None
         self.kinds: set[str] = set()
-        self.bounds = [np.inf, np.inf, -np.inf, -np.inf]
+        self.low, self.high = np.full(2, np.inf), np.full(2, -np.inf)
         self.crs: Any = None
-        self.box = "bbox"
 
     def write(self, frame: gpd.GeoDataFrame) -> None:
         """Appends a batch as a row group; the first one, which may be empty, determines columns and CRS."""
-        if self.file is None and "bbox" in frame:
-            self.box = "geometry_bbox"
+        if self.file is None:
+            self.box = "geometry_bbox" if "bbox" in frame else "bbox"
         table = _table(frame, self.box)
         if self.file is None:
             self.file, self.crs = pq.ParquetWriter(self.path, table.schema, compression="zstd"), frame.crs
         self.file.write_table(table.cast(self.file.schema))
         self.kinds |= set(frame.geom_type.dropna())
         if len(frame):
-            low, high = self.bounds[:2], self.bounds[2:]
             bounds = frame.total_bounds
-            self.bounds = [*np.fmin(low, bounds[:2]).tolist(), *np.fmax(high, bounds[2:]).tolist()]
+            self.low, self.high = np.fmin(self.low, bounds[:2]), np.fmax(self.high, bounds[2:])
 
     def close(self) -> None:
         """Writes the `geo` metadata and closes the file."""
         # Geometry types and total bounds are known only now, so the metadata goes into the footer at the end.
         if self.file is None:
             return
-        file, self.file = self.file, None
-        try:
-            file.add_key_value_metadata({"geo": json.dumps(self._geo()), **self.tags})
-        finally:
-            file.close()
-
-    def _geo(self) -> dict[str, Any]:
-        corners = ("xmin", "ymin", "xmax", "ymax")
-        column: dict[str, Any] = {
-            "encoding": "WKB",
-            "geometry_types": sorted(self.kinds),
-            "crs": json.loads(CRS.from_user_input(self.crs).to_json()),
-            "covering": {"bbox": {corner: [self.box, corner] for corner in corners}},
-        }
-        if np.isfinite(self.bounds).all():
-            column["bbox"] = self.bounds
-        return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
+        with self.file as file:
+            column: dict[str, Any] = {
+                "encoding": "WKB",
+                "geometry_types": sorted(self.kinds),
+                "crs": json.loads(CRS.from_user_input(self.crs).to_json()),
+                "covering": {"bbox": {corner: [self.box, corner] for corner in CORNERS}},
+            }
+            bounds = [*self.low.tolist(), *self.high.tolist()]
+            if np.isfinite(bounds).all():
+                column["bbox"] = bounds
+            about = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
+            file.add_key_value_metadata({"geo": json.dumps(about), **self.tags})
 
 
 @contextmanager
@@ -113,7 +108,8 @@ def new_vector_file(path: str | Path, tags: Mapping[str, str] | None = None) -> 
 
     """
     path = Path(path)
-    check_suffix(path)
+    if path.suffix.lower() not in (".parquet", ".gpkg"):
+        raise ConfigError(f"{path} is neither GeoParquet (.parquet) nor a GeoPackage (.gpkg): name it so.")
     with atomic_file(path) as written:
         writer = (GeoPackage if path.suffix.lower() == ".gpkg" else GeoParquet)(written, tags or {})
         try:
@@ -124,34 +120,24 @@ def new_vector_file(path: str | Path, tags: Mapping[str, str] | None = None) -> 
             writer.close()
 
 
-def read_places(path: str | Path, what: str) -> gpd.GeoDataFrame:
-    """The features of a vector file, which must have at least one feature and a CRS.
+def read_places(places: str | Path | gpd.GeoDataFrame, what: str) -> tuple[gpd.GeoDataFrame, str]:
+    """Features with a CRS, at least one, and how to call them in a message.
 
     Args:
-        path: the file.
+        places: a vector file, or the features.
         what: role of the file in error messages, such as "zones".
 
     Raises:
-        DatasetError: the file cannot be read, or has no features or no CRS.
+        DatasetError: the file cannot be read, or there are no features or no CRS.
 
     """
-    frame = read_vectors(path, what)
+    frame = places if isinstance(places, gpd.GeoDataFrame) else read_vectors(places, what)
+    name, has = (f"the {what}", "have") if frame is places else (str(places), "has")
     if len(frame) == 0:
-        raise DatasetError(f"{path} has no features.")
+        raise DatasetError(f"{name} {has} no features.")
     if frame.crs is None:
-        raise DatasetError(f"{path} has no coordinate reference system, so nobody knows where its features lie.")
-    return frame
-
-
-def check_suffix(path: Path) -> None:
-    """Checks that there is a writer for the suffix of a file.
-
-    Raises:
-        ConfigError: the suffix is neither .parquet nor .gpkg.
-
-    """
-    if path.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"{path} is neither GeoParquet (.parquet) nor a GeoPackage (.gpkg): name it so.")
+        raise DatasetError(f"{name} {has} no coordinate reference system, so nobody knows where its features lie.")
+    return frame, name
 
 
 def _table(frame: gpd.GeoDataFrame, beside: str) -> pa.Table:
@@ -162,5 +148,5 @@ def _table(frame: gpd.GeoDataFrame, beside: str) -> pa.Table:
     geometry = frame.geometry.to_numpy()
     table = table.append_column("geometry", pa.array(shapely.to_wkb(geometry).tolist(), pa.binary()))
     sides = [pa.array(side, pa.float64()) for side in shapely.bounds(geometry).reshape(-1, 4).T]
-    box = pa.StructArray.from_arrays(sides, names=["xmin", "ymin", "xmax", "ymax"])
+    box = pa.StructArray.from_arrays(sides, names=CORNERS)
     return table.append_column(beside, box).replace_schema_metadata(None)
