@@ -83,7 +83,7 @@ def map_verb(
     from prithvi.cli.allocator import keep_windows
     from prithvi.cli.progress import Bar
     from prithvi.mapping import Products
-    from prithvi.mapping.batch import Outcome, jobs_of, map_file, map_files, opened
+    from prithvi.mapping.batch import jobs_of, map_file, map_files, opened
 
     model = Trusted(model) if trust else model
     fitted = opened(model)
@@ -101,8 +101,7 @@ def map_verb(
     try:
         with Bar(jobs[0].name if alone else f"{len(jobs):,} scenes") as bar:
             if alone:
-                result, seconds = map_file(model, jobs[0], opening, {**options, "progress": bar})
-                outcomes = [Outcome(jobs[0], result, "", seconds)]
+                outcomes = [map_file(model, jobs[0], opening, {**options, "progress": bar})]
             else:
                 outcomes = map_files(
                     model, jobs, output, opening, options, scheduler=scheduler, retries=retries, progress=bar

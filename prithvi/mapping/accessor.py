@@ -12,16 +12,9 @@ import xarray as xr
 from rasterio.errors import RasterioError
 
 from prithvi.errors import ConfigError, SceneError
+from prithvi.mapping import result_files
 from prithvi.mapping.cog import RasterWriter, check_geotiff
 from prithvi.mapping.engine import ROWS
-from prithvi.mapping.result_files import (
-    classes_of_result,
-    date_labels,
-    embedding_raster,
-    map_rasters,
-    series_rasters,
-    tags_of,
-)
 from prithvi.modelio.predictor import ClassEntry
 from prithvi.products.provenance import Provenance
 
@@ -44,7 +37,7 @@ class PrithviAccessor:
             ConfigError: this is none.
 
         """
-        return classes_of_result(self.result)
+        return result_files.classes_of_result(self.result)
 
     def to_cog(self, path: str | Path, confidence: bool = False) -> Path:
         """Writes a Cloud-Optimized GeoTIFF: the classes with names and colours, or the quantity, or the embeddings.
@@ -64,16 +57,15 @@ class PrithviAccessor:
         result, path = self.result, Path(path)
         if "image" in result:
             if "time" not in result.coords:
-                raise SceneError(
-                    "a filled series is written date by date, and this one has no dates: give it a `time`."
-                )
+                raise SceneError("a series is written date by date, and this one has no dates: give it a `time`.")
             result, folder = result.transpose("time", "band", "y", "x"), path
+            labels, tags = result_files.date_labels(result), result_files.tags_of(result)
             bands = [str(band) for band in result["band"].values]
-            rasters = series_rasters(date_labels(result), bands, "uncertainty" in result, tags_of(result))
+            rasters = result_files.series_rasters(labels, bands, "uncertainty" in result, tags)
         elif "embedding" in result:
-            folder, rasters = path.parent, [embedding_raster(check_geotiff(path).name, result)]
+            folder, rasters = path.parent, [result_files.embedding_raster(check_geotiff(path).name, result)]
         elif {"class", "value"} & set(result):
-            folder, rasters = path.parent, map_rasters(result, check_geotiff(path), confidence)
+            folder, rasters = path.parent, result_files.map_rasters(result, check_geotiff(path), confidence)
         else:
             raise ConfigError(f"none of {', '.join(map(str, result.data_vars))} is a map, a series or an embedding.")
         with RasterWriter(folder, result[next(iter(result.data_vars))], rasters) as writer:
@@ -83,9 +75,8 @@ class PrithviAccessor:
                 try:
                     part = result.isel(y=slice(start, start + height)).compute()
                 except (RasterioError, OSError) as error:
-                    raise SceneError(
-                        f"the scene's pixels cannot be read ({error}): damaged, cut short or moved."
-                    ) from error
+                    told = f"the scene's pixels cannot be read ({error}): damaged, cut short or moved."
+                    raise SceneError(told) from error
                 writer.write({str(name): values.values for name, values in part.data_vars.items()})
                 start += height
             writer.publish()

@@ -89,9 +89,8 @@ def jobs_of(sources: Sequence[str], folder: str | Path, together: bool = False) 
         stem = stem or (first.stem if first.suffix.lower() in _RASTERS else first.name)
         path = Path(folder) / f"{stem}.tif"
         if str(path) in jobs:
-            raise ConfigError(
-                f"{group[0]} and {jobs[str(path)].sources[0]} would both become {path}: map them into two folders."
-            )
+            other = jobs[str(path)].sources[0]
+            raise ConfigError(f"{group[0]} and {other} would both become {path}: map them into two folders.")
         refuse_overwrite((path.with_name(stem + end) for end in _BESIDE), group)
         jobs[str(path)] = Job(tuple(group), str(path))
     return list(jobs.values())
@@ -112,7 +111,7 @@ def _granule(source: str) -> str:
     return str(path.parent / found[0])
 
 
-def map_file(model: str, job: Job, opening: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[MapResult, float]:
+def map_file(model: str, job: Job, opening: Mapping[str, Any], options: Mapping[str, Any]) -> Outcome:
     """Opens a scene and maps it; a task of a cluster. A process loads a model once, and anew when its files change.
 
     Args:
@@ -121,20 +120,15 @@ def map_file(model: str, job: Job, opening: Mapping[str, Any], options: Mapping[
         opening: of `prithvi.open_scene`.
         options: of `prithvi.map_scene`.
 
-    Returns:
-        The map, and the seconds it took.
-
     """
     begun = time.monotonic()
     try:
         scene = open_scene(job.sources[0] if len(job.sources) == 1 else list(job.sources), **opening)
         result = map_scene(opened(model), scene, job.path, **options)
     except torch.OutOfMemoryError as error:
-        raise ModelError(
-            f"{job.name}: the device has too little memory for {options.get('batch_size', 8)} windows at once: say a "
-            "smaller --batch-size."
-        ) from error
-    return result, time.monotonic() - begun
+        told = f"the device has too little memory for {options.get('batch_size', 8)} windows at once"
+        raise ModelError(f"{job.name}: {told}: say a smaller --batch-size.") from error
+    return Outcome(job, result, "", time.monotonic() - begun)
 
 
 def opened(model: str) -> Mappable:
@@ -183,8 +177,8 @@ def map_files(
     outcomes: dict[str, Outcome] = {}
     by_path, ended = {job.path: job for job in jobs}, 0
 
-    def done(path: str, found: tuple[MapResult, float]) -> None:
-        outcomes[path] = Outcome(by_path[path], found[0], "", found[1])
+    def done(path: str, outcome: Outcome) -> None:
+        outcomes[path] = outcome
         write_manifest(list(outcomes.values()), folder)
 
     def count(number: int, _: int) -> None:

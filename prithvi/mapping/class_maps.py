@@ -264,10 +264,8 @@ def values_of(model: Mappable, rows: BlendedRows, confidence: bool = True, proba
     if len(scores) == 0:  # every pixel so far is without data, whatever stands in its place
         scores = torch.zeros(number, *valid.shape)
     if len(scores) != number:
-        raise ModelError(
-            f"the model gave {len(scores)} scores a pixel; {number} were to be"
-            f"{': ' + ', '.join(names) if names else ', of a quantity'}."
-        )
+        told = f": {', '.join(names)}" if names else ", of a quantity"
+        raise ModelError(f"the model gave {len(scores)} scores a pixel; {number} were to be{told}.")
     if model.quantity is not None:
         values = (scores[0] * model.quantity.std + model.quantity.mean).cpu().numpy()
         return {"value": np.where(valid, values, nan)}

@@ -133,8 +133,10 @@ class RasterWriter:
             array = raster.encode(values)
             stack = array.reshape(-1, *array.shape[-2:])
             rows = np.ascontiguousarray(stack.swapaxes(0, 1), dtype=np.dtype(raster.dtype).newbyteorder("<"))
+            view = rows.data.cast("B")
             with self._told():
-                _write_all(file, rows)
+                while len(view):
+                    view = view[file.write(view) :]
         self.start += rows.shape[0]
 
     def tag(self, tags: Mapping[str, str], start: str = "") -> None:
@@ -278,9 +280,3 @@ def check_whole(path: Path) -> None:
         with rasterio.open(path, OVERVIEW_LEVEL=level) as raster:
             for _, part in raster.block_windows(1):
                 raster.read(window=part)
-
-
-def _write_all(file: Any, rows: npt.NDArray[Any]) -> None:
-    view = rows.data.cast("B")
-    while len(view):
-        view = view[file.write(view) :]

@@ -233,7 +233,7 @@ def fill_series(
     }  # fmt: skip
     for number, turn in enumerate(rounds):
         held = list(turn.held)
-        target = Target.whole(series.isel(time=held).assign_attrs(series.attrs), plan)
+        target = Target.whole(series.isel(time=held), plan)
         days = [labels[date] for date in held]
         wanted = [days[place] for place in turn.wanted]
         rasters = series_rasters(wanted, names, uncertainty, origin.tags())
@@ -267,18 +267,14 @@ def in_order(series: xr.DataArray) -> xr.DataArray:
 
     """
     if not isinstance(series, xr.DataArray):
-        raise SceneError(
-            f"the series is a {type(series).__name__}; it is to be a DataArray with the dimensions (time, band, y, x)."
-        )
+        raise SceneError(f"the series is a {type(series).__name__}; it is to be a DataArray (time, band, y, x).")
     if set(series.dims) != {"time", "band", "y", "x"}:
         dims = ", ".join(map(str, series.dims))
         raise SceneError(f"{_name(series)} has the dimensions ({dims}); a series has (time, band, y, x).")
     if series.sizes["time"] < 2:
-        raise SceneError(
-            f"{_name(series)} has {series.sizes['time']} dates, and a gap is filled from others: give two dates or "
-            "more (files with their --date)."
-        )
-    return dated(series.transpose("time", "band", "y", "x").assign_attrs(series.attrs))
+        told = f"{_name(series)} has {series.sizes['time']} dates, and a gap is filled from others"
+        raise SceneError(f"{told}: give two dates or more (files with their --date).")
+    return dated(series.transpose("time", "band", "y", "x"))
 
 
 def _name(series: xr.DataArray) -> str:
@@ -304,20 +300,16 @@ def _has_names(series: xr.DataArray) -> bool:
 
 def _bands_of(series: xr.DataArray, contract: Contract) -> xr.DataArray:
     """The model's bands; a sample of the values is held against its units."""
+    wants = f"the model wants {', '.join(contract.bands)}."
     if _has_names(series):
         have = [str(name) for name in series["band"].values]
         lacking = [name for name in contract.bands if name not in have]
         if lacking:
-            raise BandError(
-                f"the series lacks {', '.join(lacking)}; it has {', '.join(have)}, and the model wants "
-                f"{', '.join(contract.bands)}."
-            )
+            raise BandError(f"the series lacks {', '.join(lacking)}; it has {', '.join(have)}, and {wants}")
         order = [have.index(name) for name in contract.bands]
-        series = series.isel(band=order).assign_attrs(series.attrs)
+        series = series.isel(band=order)
     elif series.sizes["band"] != len(contract.bands):
-        raise BandError(
-            f"the series has {series.sizes['band']} bands without names; the model wants {', '.join(contract.bands)}."
-        )
+        raise BandError(f"the series has {series.sizes['band']} bands without names; {wants}")
     # Without a place there is no size of a pixel to compare.
     place = contract.resolution if series.rio.crs is not None else None
     conform(series.assign_coords(band=list(contract.bands)), replace(contract, resolution=place))

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import xarray as xr
 from odc.geo.geobox import GeoBox
@@ -81,18 +83,21 @@ class Ground:
     """Where and when a scene is."""
 
     grid: GeoBox
-    dates: torch.Tensor | None
-    """(1, T, 2) year and day of year from 0."""
+    times: npt.NDArray[np.datetime64] | None
+    """(T,); None where they are not known."""
 
     @classmethod
     def of(cls, scene: xr.DataArray) -> Ground:
         """Place and dates of a scene."""
-        dates = torch.from_numpy(year_and_day(scene["time"].values))[None] if has_dates(scene) else None
-        return cls(grid_of_array(scene), dates)
+        return cls(grid_of_array(scene), scene["time"].values if has_dates(scene) else None)
 
     def below(self, row: int) -> Ground:
         """The same for the part of the scene that begins with `row`."""
         return replace(self, grid=self.grid[row:])
+
+    def dates(self) -> torch.Tensor | None:
+        """(1, T, 2) year and day of year from 0."""
+        return torch.from_numpy(year_and_day(self.times))[None] if self.times is not None else None
 
     def places(self, centres: list[tuple[float, float]]) -> torch.Tensor:
         """(B, 2) latitude and longitude in degrees of rows and columns; NaN without a coordinate reference system."""
@@ -137,7 +142,7 @@ def scoring(
         """Dates and places, as far as the module takes them and they are known."""
         if not coordinates:
             return []
-        dates, known = ground.dates, ground.grid.crs is not None
+        dates, known = ground.dates(), ground.grid.crs is not None
         return [
             dates.to(here).expand(len(centres), -1, 2) if dates is not None else None,
             ground.places(centres).to(here) if known else None,

@@ -232,9 +232,7 @@ def without_clouds(series: xr.DataArray, clear: xr.DataArray | None) -> xr.DataA
     if clear is None:
         return series
     if not isinstance(clear, xr.DataArray):
-        raise SceneError(
-            f"the masks are a {type(clear).__name__}; they are to be a DataArray with the dimensions (time, y, x)."
-        )
+        raise SceneError(f"the masks are a {type(clear).__name__}; they are to be a DataArray (time, y, x).")
     if set(clear.dims) == {"time", "y", "x"}:
         clear = _of_the_same_dates(clear, series).transpose("time", "y", "x")
     sizes = {name: series.sizes[name] for name in ("time", "y", "x")}
@@ -261,9 +259,7 @@ def refuse_nothing_left(series: xr.DataArray) -> None:
         for date in range(series.sizes["time"]):
             if np.isfinite(series[date, :, first : first + rows].values).all(axis=0).any():
                 return
-    raise SceneError(
-        "the masks leave not one pixel of any date: clear is True (1) where a pixel is clear, and False under clouds."
-    )
+    raise SceneError("the masks leave not one pixel of any date: clear is True (1) where clear, False under clouds.")
 
 
 def _of_the_same_dates(clear: xr.DataArray, series: xr.DataArray) -> xr.DataArray:

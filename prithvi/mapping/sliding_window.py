@@ -17,6 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -137,10 +138,8 @@ class _Sums:
     def add(self, scores: Iterable[torch.Tensor], columns: list[int]) -> None:
         for column, score in zip(columns, scores, strict=True):
             if score.ndim != 3 or score.shape[1:] != (self.window, self.window):
-                raise ModelError(
-                    f"the model gave {' x '.join(map(str, score.shape[1:]))} scores for a window; {self.window} x "
-                    f"{self.window} were to be."
-                )
+                given, side = " x ".join(map(str, score.shape[1:])), self.window
+                raise ModelError(f"the model gave {given} scores for a window; {side} x {side} were to be.")
             if self.total is None:
                 self.total = torch.zeros(len(score), self.window, self.width, dtype=self.dtype, device=score.device)
                 self.weights, self.weight = self.weights.to(score.device), self.weight.to(score.device)
@@ -234,13 +233,16 @@ def _bands(
         (window, width) where one of the dates has data and an answer is asked for. Pixels are changed by the next step.
 
     """
-    (height, width), window, along = size, plan.window, _overhang(size[1], plan)
+    (height, width), window, last = size, plan.window, plan.columns[-1]
+    # Which column stands at each place of a row of windows. The last window mirrors what it has itself, so that it sees
+    # the same in a scene of any width.
+    along = np.concatenate([np.arange(last), last + reflected(width - last, window)])
     band = ahead = np.empty((0, 0, 0, 0), np.float32)
     seen = np.zeros((window, len(along)), bool)
     start = filled = used[0] if used else 0
     reading: Future[tuple[Pixels, Mask | bool]] | None = None
 
-    def read(first: int, last: int) -> tuple[Pixels, Mask | bool]:
+    def read_rows(first: int, last: int) -> tuple[Pixels, Mask | bool]:
         nonlocal ahead
         for top in range(first, last, SLAB):
             part = rows(top, min(top + SLAB, last))
@@ -250,9 +252,9 @@ def _bands(
         return ahead, True if wanted is None else wanted(first, last)
 
     with ThreadPoolExecutor(1, "pixels") as pool:
-        for row, following in zip(used, [*used[1:], None], strict=True):
+        for row, following in zip_longest(used, used[1:]):
             end, kept = min(row + window, height), max(filled - row, 0)
-            pixels, asked = (reading or pool.submit(read, row + kept, end)).result()
+            pixels, asked = (reading or pool.submit(read_rows, row + kept, end)).result()
             if band.size == 0:
                 band = np.empty((*pixels.shape[:2], window, len(along)), np.float32)
             # The band moves down in place, plane by plane: rows that the next windows see again go to the top, and the
@@ -274,7 +276,7 @@ def _bands(
                 band[:, :, height - row :] = band[:, :, reflected(height - row, window)[height - row :]]
             start, filled = row, end
             if following is not None:  # read while the windows of this row are predicted
-                reading = pool.submit(read, max(end, following), min(following + window, height))
+                reading = pool.submit(read_rows, max(end, following), min(following + window, height))
             yield row, following, band, seen.copy()
 
 
@@ -283,11 +285,3 @@ def reflected(size: int, wanted: int) -> npt.NDArray[np.intp]:
     beyond = max(wanted - size, 0)
     index: npt.NDArray[Any] = np.pad(np.arange(size), (0, beyond), mode="reflect" if size > 1 else "edge")
     return index
-
-
-def _overhang(width: int, plan: WindowPlan) -> npt.NDArray[np.intp]:
-    """Which column stands at each place of a row of windows. The last window mirrors what it has itself, so that it
-    sees the same in a scene of any width.
-    """
-    last = plan.columns[-1]
-    return np.concatenate([np.arange(last), last + reflected(width - last, plan.window)])

@@ -149,8 +149,8 @@ class FillRun:
         assert len(pixels) == 1
         latitude, longitude = ground.places(centres)[0].tolist()
         image = pixels[0].numpy()
-        unknown = np.full((image.shape[1], 2), np.nan, np.float32)
-        times = unknown if ground.dates is None else ground.dates[0].numpy()
+        dates = ground.dates()
+        times = np.full((image.shape[1], 2), np.nan, np.float32) if dates is None else dates[0].numpy()
         known: Known = np.asarray(np.isfinite(image[0]))
         # Dates with the same neighbours are filled by one call, which gives the answer for each of them.
         found: dict[tuple[int, ...], Filled] = {}

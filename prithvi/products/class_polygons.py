@@ -24,7 +24,7 @@ from shapely.geometry import shape
 from prithvi.products.classmap import NONE, ClassMap, open_classes
 from prithvi.products.ellipsoid import geometry_areas, metres_of, to_places
 from prithvi.products.provenance import Provenance
-from prithvi.products.vectorfiles import new_vector_file
+from prithvi.products.vectorfiles import write_vectors
 
 BATCH = 20_000
 """Polygons per write."""
@@ -89,12 +89,8 @@ def vectorise(
         OutputError: the file cannot be written.
 
     """
-    written, tags = 0, provenance.tags() if provenance else None
-    with open_classes(path, confidence) as classes, new_vector_file(target, tags) as file:
-        for frame in _frames(classes, names, minimum_area, simplify, rows):
-            file.write(frame)
-            written += len(frame)
-    return written
+    with open_classes(path, confidence) as classes:
+        return write_vectors(target, _frames(classes, names, minimum_area, simplify, rows), provenance)
 
 
 def class_polygons(path: str | Path, names: Sequence[str] | None = None) -> gpd.GeoDataFrame:
@@ -238,7 +234,10 @@ def _frame(classes: ClassMap, areas: list[Area], minimum_area: float, simplify: 
     keep = measured >= minimum_area
     geometry, measured, areas = geometry[keep], measured[keep], [areas[index] for index in np.flatnonzero(keep)]
     if simplify > 0:
-        geometry = _simplified(geometry, simplify * metres_of(crs))
+        # A polygon that simplification makes invalid, empty or multipart keeps its exact outline.
+        simple = shapely.simplify(geometry, simplify * metres_of(crs), preserve_topology=True)
+        sound = shapely.is_valid(simple) & ~shapely.is_empty(simple) & (shapely.get_type_id(simple) == 3)
+        geometry = np.where(sound, simple, geometry)
         measured = geometry_areas(geometry, crs)
     values = [area.value for area in areas]
     columns: dict[str, Any] = {
@@ -250,11 +249,3 @@ def _frame(classes: ClassMap, areas: list[Area], minimum_area: float, simplify: 
         means = [area.total / area.count if area.count else np.nan for area in areas]
         columns["confidence"] = np.array(means, dtype=np.float64)
     return gpd.GeoDataFrame(columns, geometry=geometry, crs=crs)
-
-
-def _simplified(geometry: npt.NDArray[Any], tolerance: float) -> npt.NDArray[Any]:
-    # A polygon that simplification makes invalid, empty or multipart keeps its exact outline.
-    simple = shapely.simplify(geometry, tolerance, preserve_topology=True)
-    sound = shapely.is_valid(simple) & ~shapely.is_empty(simple) & (shapely.get_type_id(simple) == 3)
-    kept: npt.NDArray[Any] = np.where(sound, simple, geometry)
-    return kept

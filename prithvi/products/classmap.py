@@ -100,9 +100,8 @@ def open_classes(path: str | Path, confidence: str | Path | None = None) -> Iter
         stack.enter_context(rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE))
         raster = stack.enter_context(_open(path, "a map"))
         if raster.count != 1 or raster.dtypes[0] not in ("uint8", "uint16"):
-            raise SceneError(
-                f"{path} has {raster.count} bands of {raster.dtypes[0]}; a class map has one of whole numbers (uint8)."
-            )
+            found = f"{raster.count} bands of {raster.dtypes[0]}"
+            raise SceneError(f"{path} has {found}; a class map has one of whole numbers (uint8).")
         if raster.crs is None:
             raise SceneError(f"{path} has no coordinate reference system, so nobody knows where it lies.")
         beside = None if confidence is None else stack.enter_context(_open(confidence, "confidences"))

@@ -252,7 +252,8 @@ def _sources(provenance: Provenance, home: Path) -> list[pystac.Link]:
             continue
         # The file itself, or its .json sidecar.
         near = [Path(source), Path(source).with_suffix(".json")] if Path(source).name else []
-        for file in [file for file in near if _is_item(file) and file.resolve() != home.resolve()][:1]:
+        file = next((file for file in near if _is_item(file) and file.resolve() != home.resolve()), None)
+        if file is not None:
             links.append(pystac.Link("derived_from", _href(file, home), pystac.MediaType.GEOJSON, "Input"))
     model = _model_item(provenance)
     if model:

@@ -21,6 +21,7 @@ from prithvi.files import write_text
 from prithvi.modelio.predictor import ClassEntry, Mappable
 from prithvi.products.provenance import Provenance
 from prithvi.scenes import transform_of
+from prithvi.scenes.info import name_of
 
 RAMP = ("00224E", "123570", "3B496C", "575D6D", "707173", "8A8678", "A59C74", "C3B369", "E1CC55", "FEE838")
 """cividis at even steps (Nuñez, Anderton and Renslow 2018, doi:10.1371/journal.pone.0199239): lightness increases
@@ -75,10 +76,8 @@ class Products:
             read_places(self.zones, "zones")
             turn = transform_of(scene)
             if turn.b or turn.d or turn.a < 0:
-                raise SceneError(
-                    f"{scene.attrs.get('source', 'the scene')} is rotated; areas by zone need rows that run east: warp "
-                    "it first (gdalwarp)."
-                )
+                told = f"{name_of(scene)} is rotated; areas by zone need rows that run east"
+                raise SceneError(f"{told}: warp it first (gdalwarp).")
 
     def files(self, path: Path, model: Mappable, dated: bool) -> tuple[Path, ...]:
         """Paths of the products of a map, its .aux.xml sidecar included.

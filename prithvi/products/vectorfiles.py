@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,104 +19,72 @@ from pyproj import CRS
 
 from prithvi.errors import ConfigError, DatasetError, OutputError
 from prithvi.files import atomic_file
+from prithvi.products.provenance import Provenance
 from prithvi.scenes.polygons import read_vectors
 
 CORNERS = ["xmin", "ymin", "xmax", "ymax"]
 
 
-@dataclass
-class GeoPackage:
-    """A GeoPackage with one layer, named after the file; tags become metadata of file and layer.
-
-    Args:
-        path: the file, which must not exist yet.
-        tags: metadata to record.
-
-    """
-
-    path: Path
-    tags: Mapping[str, str]
-
-    def write(self, frame: gpd.GeoDataFrame) -> None:
-        """Appends a batch; the first one, which may be empty, determines columns and CRS."""
-        begun = self.path.exists()
-        told = {} if begun else {"layer_metadata": dict(self.tags), "dataset_metadata": dict(self.tags)}
-        kinds = set(frame.geom_type) or {"Polygon"}
-        kind = kinds.pop() if len(kinds) == 1 else "Unknown"
-        pyogrio.write_dataframe(frame, self.path, driver="GPKG", append=begun, geometry_type=kind, **told)
-
-    def close(self) -> None:
-        """Does nothing: the file is complete after every batch."""
-
-
-class GeoParquet:
-    """A GeoParquet 1.1 file: WKB geometry, a bounding-box column to filter by, one row group per batch, zstd.
-
-    Args:
-        path: the file, which must not exist yet.
-        tags: key-value metadata to record.
-
-    """
-
-    def __init__(self, path: Path, tags: Mapping[str, str]) -> None:
-        self.path, self.tags = path, tags
-        self.file: pq.ParquetWriter | None = None
-        self.kinds: set[str] = set()
-        self.low, self.high = np.full(2, np.inf), np.full(2, -np.inf)
-        self.crs: Any = None
-
-    def write(self, frame: gpd.GeoDataFrame) -> None:
-        """Appends a batch as a row group; the first one, which may be empty, determines columns and CRS."""
-        if self.file is None:
-            self.box = "geometry_bbox" if "bbox" in frame else "bbox"
-        table = _table(frame, self.box)
-        if self.file is None:
-            self.file, self.crs = pq.ParquetWriter(self.path, table.schema, compression="zstd"), frame.crs
-        self.file.write_table(table.cast(self.file.schema))
-        self.kinds |= set(frame.geom_type.dropna())
-        if len(frame):
-            bounds = frame.total_bounds
-            self.low, self.high = np.fmin(self.low, bounds[:2]), np.fmax(self.high, bounds[2:])
-
-    def close(self) -> None:
-        """Writes the `geo` metadata and closes the file."""
-        # Geometry types and total bounds are known only now, so the metadata goes into the footer at the end.
-        if self.file is None:
-            return
-        with self.file as file:
-            column: dict[str, Any] = {
-                "encoding": "WKB",
-                "geometry_types": sorted(self.kinds),
-                "crs": json.loads(CRS.from_user_input(self.crs).to_json()),
-                "covering": {"bbox": {corner: [self.box, corner] for corner in CORNERS}},
-            }
-            bounds = [*self.low.tolist(), *self.high.tolist()]
-            if np.isfinite(bounds).all():
-                column["bbox"] = bounds
-            about = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
-            file.add_key_value_metadata({"geo": json.dumps(about), **self.tags})
-
-
-@contextmanager
-def new_vector_file(path: str | Path, tags: Mapping[str, str] | None = None) -> Iterator[GeoPackage | GeoParquet]:
-    """A writer for `path`, chosen by its suffix; the file appears only when complete.
+def write_vectors(path: str | Path, frames: Iterable[gpd.GeoDataFrame], provenance: Provenance | None = None) -> int:
+    """Writes batches of features, the first of which may be empty and determines columns and CRS, to a .parquet or
+    .gpkg file, which appears only when complete. Returns the number of features.
 
     Raises:
         ConfigError: the suffix is neither .parquet nor .gpkg.
         OutputError: the file cannot be written.
 
     """
-    path = Path(path)
+    path, tags = Path(path), provenance.tags() if provenance else {}
     if path.suffix.lower() not in (".parquet", ".gpkg"):
         raise ConfigError(f"{path} is neither GeoParquet (.parquet) nor a GeoPackage (.gpkg): name it so.")
     with atomic_file(path) as written:
-        writer = (GeoPackage if path.suffix.lower() == ".gpkg" else GeoParquet)(written, tags or {})
         try:
-            yield writer
+            return (_geopackage if path.suffix.lower() == ".gpkg" else _geoparquet)(written, iter(frames), tags)
         except (DataSourceError, DataLayerError, FeatureError) as error:  # how GDAL's drivers say that a disk is full
             raise OutputError(f"{path} cannot be written ({error}): is the disk full?") from error
-        finally:
-            writer.close()
+
+
+def _geopackage(path: Path, frames: Iterator[gpd.GeoDataFrame], tags: Mapping[str, str]) -> int:
+    """One layer, named after the file; tags become metadata of file and layer."""
+    number = 0
+    for frame in frames:
+        begun = path.exists()
+        told = {} if begun else {"layer_metadata": dict(tags), "dataset_metadata": dict(tags)}
+        kinds = set(frame.geom_type) or {"Polygon"}
+        kind = kinds.pop() if len(kinds) == 1 else "Unknown"
+        pyogrio.write_dataframe(frame, path, driver="GPKG", append=begun, geometry_type=kind, **told)
+        number += len(frame)
+    return number
+
+
+def _geoparquet(path: Path, frames: Iterator[gpd.GeoDataFrame], tags: Mapping[str, str]) -> int:
+    """GeoParquet 1.1: WKB geometry, a bounding-box column to filter by, one row group per batch, zstd."""
+    first, number = next(frames), 0
+    kinds: set[str] = set()
+    low, high = np.full(2, np.inf), np.full(2, -np.inf)
+    box = "geometry_bbox" if "bbox" in first else "bbox"
+    table = _table(first, box)
+    with pq.ParquetWriter(path, table.schema, compression="zstd") as file:
+        for frame in chain([first], frames):
+            table = table if frame is first else _table(frame, box)
+            file.write_table(table.cast(file.schema))
+            kinds |= set(frame.geom_type.dropna())
+            number += len(frame)
+            if len(frame):
+                bounds = frame.total_bounds
+                low, high = np.fmin(low, bounds[:2]), np.fmax(high, bounds[2:])
+        # Geometry types and total bounds are known only now, so the metadata goes into the footer at the end.
+        column: dict[str, Any] = {
+            "encoding": "WKB",
+            "geometry_types": sorted(kinds),
+            "crs": json.loads(CRS.from_user_input(first.crs).to_json()),
+            "covering": {"bbox": {corner: [box, corner] for corner in CORNERS}},
+        }
+        if np.isfinite([low, high]).all():
+            column["bbox"] = [*low.tolist(), *high.tolist()]
+        about = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
+        file.add_key_value_metadata({"geo": json.dumps(about), **tags})
+    return number
 
 
 def read_places(places: str | Path | gpd.GeoDataFrame, what: str) -> tuple[gpd.GeoDataFrame, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from prithvi.files import atomic_file
 from prithvi.products.classmap import NONE, ClassMap, open_classes
 from prithvi.products.ellipsoid import geometry_areas, step_of
 from prithvi.products.provenance import Provenance
-from prithvi.products.vectorfiles import new_vector_file, read_places
+from prithvi.products.vectorfiles import read_places, write_vectors
 from prithvi.scenes.polygons import mend, near_longitudes, sound, unwrapped
 
 CELLS = 2_000_000
@@ -92,73 +94,64 @@ def write_zones(frame: gpd.GeoDataFrame, stem: str | Path, provenance: Provenanc
 
     """
     table, features = (Path(f"{stem}_zones{suffix}") for suffix in (".csv", ".parquet"))
-    with new_vector_file(features, provenance.tags() if provenance else None) as file:
-        file.write(frame)
+    write_vectors(features, [frame], provenance)
     with atomic_file(table) as made:
         frame.drop(columns="geometry").to_csv(made, index=False)
     return table, features
 
 
-class _Blocks:
-    """The current block of map pixels, rows from north to south, shared by all sources of exactextract."""
+def _blocks(classes: ClassMap) -> Callable[[int, int, int, int], tuple[Any, Any, Any]]:
+    """Reads classes, areas and confidences of a block of map pixels (column, row, columns, rows), north on top."""
+    pixels, raster = classes.areas(), classes.raster
+    north_up = raster.transform.e < 0
 
-    def __init__(self, classes: ClassMap) -> None:
-        self.classes, self.pixels = classes, classes.areas()
-        self.place: tuple[int, int, int, int] | None = None
-        self.values: npt.NDArray[Any] = np.zeros((0, 0))
-        self.areas = self.confidence = np.zeros((0, 0))
-
-    def go(self, column: int, row: int, columns: int, rows: int) -> None:
-        """Reads a block, unless it is the current one."""
-        # Each source asks for the same block in turn; only the first request reads. A south-up map is flipped here,
-        # since exactextract expects the northernmost row first.
-        if self.place == (column, row, columns, rows):
-            return
-        self.place, shape = (column, row, columns, rows), (rows, columns)
-        north_up = self.classes.raster.transform.e < 0
-        start = row if north_up else self.classes.raster.shape[0] - row - rows
+    @lru_cache(maxsize=1)  # each source asks for the same block in turn
+    def block(column: int, row: int, columns: int, rows: int) -> tuple[Any, Any, Any]:
+        if not rows or not columns:
+            nothing = np.zeros((rows, columns))
+            return nothing, nothing, nothing
+        # A south-up map is flipped here, since exactextract expects the northernmost row first.
+        start = row if north_up else raster.height - row - rows
         window, turn = Window(column, start, columns, rows), slice(None, None, 1 if north_up else -1)
-        empty = not rows or not columns
-        self.values = np.zeros(shape) if empty else self.classes.read(window)[turn]
-        self.areas = np.zeros(shape) if empty else self.pixels.window(start, column, rows, columns)[turn]
-        if self.classes.confidence is not None:
-            self.confidence = np.zeros(shape) if empty else self.classes.read_confidence(window)[turn]
+        sure = classes.read_confidence(window)[turn] if classes.confidence is not None else None
+        return classes.read(window)[turn], pixels.window(start, column, rows, columns)[turn], sure
+
+    return block
 
 
 class _Source(RasterSource):  # type: ignore[misc]
     """A quantity per pixel as an exactextract raster, in pixel units from the map's south-west corner.
 
     Args:
-        blocks: what is read.
+        classes: the map.
+        block: of `_blocks`.
         kind: `area` (1 where the class is), `confidence` (that of the class), else each pixel's area.
         value: the class.
 
     """
 
-    def __init__(self, blocks: _Blocks, kind: str, value: int = NONE) -> None:
+    def __init__(self, classes: ClassMap, block: Callable[..., Any], kind: str, value: int = NONE) -> None:
         super().__init__()
         self.set_name(f"{kind}_{value}")
-        self.blocks, self.kind, self.value = blocks, kind, value
+        self.raster, self.block, self.kind, self.value = classes.raster, block, kind, value
 
     def res(self) -> tuple[float, float]:
         return 1.0, 1.0
 
     def extent(self) -> tuple[float, float, float, float]:
-        rows, columns = self.blocks.classes.raster.shape
-        return 0.0, 0.0, float(columns), float(rows)
+        return 0.0, 0.0, float(self.raster.width), float(self.raster.height)
 
     def read_window(self, x0: int, y0: int, nx: int, ny: int) -> Any:
-        self.blocks.go(x0, y0, nx, ny)
+        values, areas, confidence = self.block(x0, y0, nx, ny)
         if self.value == NONE:
-            return self.blocks.areas
-        found = self.blocks.confidence if self.kind == "confidence" else 1.0
-        return np.where(self.blocks.values == self.value, found, np.nan)
+            return areas
+        return np.where(values == self.value, confidence if self.kind == "confidence" else 1.0, np.nan)
 
     def nodata_value(self) -> None:
         return None
 
     def srs_wkt(self) -> str:
-        return str(self.blocks.classes.raster.crs.to_wkt())
+        return str(self.raster.crs.to_wkt())
 
 
 def _sums(zones: gpd.GeoSeries, classes: ClassMap) -> pd.DataFrame:
@@ -166,13 +159,13 @@ def _sums(zones: gpd.GeoSeries, classes: ClassMap) -> pd.DataFrame:
     # exactextract weights each pixel by the fraction of it inside a zone. A second weight, the pixel's area on the
     # ellipsoid, turns the weighted sum of a class indicator (1 or NaN) into square metres, and the weighted mean of the
     # confidence into an area-weighted mean. All sources share one block of pixels, so each pixel is read once.
-    blocks = _Blocks(classes)
-    weights = _Source(blocks, "m2")
+    block = _blocks(classes)
+    weights = _Source(classes, block, "m2")
     kinds = {"area": "weighted_sum"} | ({"confidence": "weighted_mean"} if classes.confidence is not None else {})
     sources, operations, columns = [], [], []  # exactextract does not keep the sources alive
     for value in classes.present():
         for kind, operation in kinds.items():
-            sources.append(_Source(blocks, kind, value))
+            sources.append(_Source(classes, block, kind, value))
             columns.append(f"{kind}_{value}")
             operations.append(Operation(operation, columns[-1], sources[-1], weights))
     shapes = _in_the_map(zones, classes)
