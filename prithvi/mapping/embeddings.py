@@ -152,7 +152,8 @@ class Embedder(nn.Module):
         super().__init__()
         depth = encoder.config.depth
         if not -depth <= layer < depth:
-            raise ConfigError(f"there is no layer {layer}: the encoder has 0 to {depth - 1} (or -1 backwards).")
+            told = f"the encoder has {depth}, 0 to {depth - 1} (or -1 backwards)"
+            raise ConfigError(f"there is no layer {layer}: {told}.")
         self.encoder, self.standardise = encoder, Standardise(contract)
         self.layer, self.pooled = layer % depth, pooled
 
