@@ -183,7 +183,7 @@ def run_forward(case: Case) -> dict[str, Any]:
     import prithvi
     from prithvi import windows
     from prithvi.mapping import map_scene
-    from prithvi.mapping.inference import Ground, Scoring
+    from prithvi.mapping.inference import Ground, scoring
     from prithvi.scenes import conform, read
 
     model = model_of(case)
@@ -193,14 +193,14 @@ def run_forward(case: Case) -> dict[str, Any]:
 
     def forward() -> float:
         seconds = 0.0
-        with Scoring(model.module, Ground.of(scene), False, BATCH, "cpu", concurrent=model.concurrent) as scoring:
+        with scoring(model.module, Ground.of(scene), False, BATCH, "cpu", concurrent=model.concurrent) as predict:
             for row in plan.rows:
                 for first in range(0, len(plan.columns), BATCH):
                     columns = plan.columns[first : first + BATCH]
                     batch = np.stack([pixels[..., row : row + WINDOW, c : c + WINDOW] for c in columns])
                     images = torch.from_numpy(batch).transpose(1, 2)
                     start = time.perf_counter()
-                    for _ in scoring(images, []):
+                    for _ in predict(images, []):
                         pass
                     seconds += time.perf_counter() - start
         return seconds

@@ -84,9 +84,8 @@ def _on_cluster(graph: Mapping[str, Any], scheduler: str | Client, end: Callable
     try:
         client = scheduler if isinstance(scheduler, Client) else Client(scheduler, timeout=10)
     except (OSError, TimeoutError, ValueError) as error:
-        raise ConfigError(
-            f"no Dask scheduler answers at {scheduler}: start one ('dask scheduler'), or leave it out."
-        ) from error
+        told = f"no Dask scheduler answers at {scheduler}: start one ('dask scheduler'), or leave it out."
+        raise ConfigError(told) from error
     try:
         # Futures are released one by one, so that the cluster does not keep results which `done` has handled.
         futures = client.compute(list(graph.values()), optimize_graph=False)

@@ -64,7 +64,7 @@ def fill_verb(
     opening["bands"] = listed(bands) or None
     opened = open_scene(source_of(series), **opening)
     masks = [None if mask == "none" else mask for mask in clouds or ()] or masks_beside(series, opened.sizes["time"])
-    clear = clear_of_sources(series, opened, masks, product=clouds_are, **opening)
+    clear = clear_of_sources(series, opened, masks, clouds_are, opening)
     told = ["No cloud mask: all that has data counts as clear."] if clear is None else clear.attrs["masks"]
     typer.echo("\n".join(told), err=True)
     keep_windows()

@@ -78,7 +78,7 @@ def map_verb(
 
     from prithvi.cli.progress import bar, keep_windows
     from prithvi.mapping import Products
-    from prithvi.mapping.batch import Outcome, jobs_of, map_file, map_files, opened
+    from prithvi.mapping.batch import jobs_of, map_file, map_files, opened
 
     model = Trusted(model) if trust else model
     fitted = opened(model)
@@ -96,8 +96,7 @@ def map_verb(
     try:
         with bar(jobs[0].name if alone else f"{len(jobs):,} scenes") as progress:
             if alone:
-                result, seconds = map_file(model, jobs[0], opening, {**options, "progress": progress})
-                outcomes = [Outcome(jobs[0], result, "", seconds)]
+                outcomes = [map_file(model, jobs[0], opening, {**options, "progress": progress})]
             else:
                 many: dict[str, Any] = {"scheduler": scheduler, "retries": retries, "progress": progress}
                 outcomes = map_files(model, jobs, output, opening, options, **many)

@@ -188,8 +188,7 @@ def estimate_areas(
 
     """
     mapped = mapped_areas(path)
-    source = "the points" if isinstance(points, gpd.GeoDataFrame) else str(points)
-    frame = points if isinstance(points, gpd.GeoDataFrame) else read_places(source, "reference points")
+    frame, source = read_places(points, "reference points")
     kinds = set(frame.geom_type.dropna()) - {"Point"}
     if kinds:
         raise DatasetError(f"{source} has {' and '.join(sorted(kinds))} features; a reference sample is points.")
@@ -203,7 +202,7 @@ def estimate_areas(
     counts = np.zeros((len(mapped), len(mapped)), dtype=np.int64)
     with open_classes(path) as classes:
         meant, told = matched(used[column].tolist(), mapped, classes.titles, classes.labels, match, source)
-        found = _sample(classes, used.geometry.to_crs(classes.crs.to_wkt()))
+        found = _sample(classes, used.geometry.to_crs(classes.raster.crs.to_wkt()))
         for value, name in zip(found.tolist(), meant, strict=True):
             if value != NONE:
                 counts[row_of[classes.title(value)], row_of[name]] += 1
@@ -216,19 +215,20 @@ def _sample(classes: ClassMap, places: gpd.GeoSeries) -> npt.NDArray[np.int64]:
     """(points,) mapped class at each point, `NONE` outside the map or at nodata; reads each strip once."""
     # Points are grouped by strips of 256 rows, and only strips with points are read.
     found = np.full(len(places), NONE, dtype=np.int64)
-    back = ~classes.transform
+    raster = classes.raster
+    back = ~raster.transform
     x, y = shapely.get_x(places.to_numpy()), shapely.get_y(places.to_numpy())
-    if classes.crs.is_geographic:  # longitudes of a map across the antimeridian exceed 180 degrees
-        middle = (classes.transform @ (classes.shape[1] / 2, classes.shape[0] / 2))[0]
+    if raster.crs.is_geographic:  # longitudes of a map across the antimeridian exceed 180 degrees
+        middle = (raster.transform @ (raster.width / 2, raster.height / 2))[0]
         x = middle + (x - middle + 180) % 360 - 180
     column = np.floor(back.a * x + back.b * y + back.c)
     row = np.floor(back.d * x + back.e * y + back.f)
     with np.errstate(invalid="ignore"):
-        there = (column >= 0) & (column < classes.shape[1]) & (row >= 0) & (row < classes.shape[0])
+        there = (column >= 0) & (column < raster.width) & (row >= 0) & (row < raster.height)
     strip = np.where(there, row // 256, -1)
     for number in np.unique(strip[there]).astype(int).tolist():
         start = number * 256
-        values = classes.read(Window(0, start, classes.shape[1], min(256, classes.shape[0] - start)))
+        values = classes.read(Window(0, start, raster.width, min(256, raster.height - start)))
         here = strip == number
         found[here] = values[row[here].astype(int) - start, column[here].astype(int)]
     return found

@@ -10,9 +10,8 @@ from prithvi.mapping.masks import clear_of
 from prithvi.mapping.sliding_window import BlendedRows, blend
 from prithvi.products.class_polygons import class_polygons, vectorise
 from prithvi.products.map_item import map_item, times_of, write_item
-from prithvi.products.products import Products
+from prithvi.products.products import Products, write_style
 from prithvi.products.provenance import Provenance
-from prithvi.products.qml import write_style
 from prithvi.products.zones import area_by_zone, write_zones
 
 __all__ = [

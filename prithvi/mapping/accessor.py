@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import datetime as dt
 import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy.typing as npt
 import xarray as xr
 from rasterio.errors import RasterioError
 
 from prithvi.errors import ConfigError, SceneError
-from prithvi.mapping.cog import Raster, RasterWriter, check_geotiff
-from prithvi.mapping.result_files import (
-    classes_of_result,
-    date_labels,
-    embedding_raster,
-    map_rasters,
-    series_rasters,
-    tags_of,
-)
+from prithvi.mapping import result_files
+from prithvi.mapping.cog import RasterWriter, check_geotiff
+from prithvi.mapping.engine import ROWS
 from prithvi.modelio.predictor import ClassEntry
 from prithvi.products.provenance import Provenance
 
@@ -45,7 +37,7 @@ class PrithviAccessor:
             ConfigError: this is none.
 
         """
-        return classes_of_result(self.result)
+        return result_files.classes_of_result(self.result)
 
     def to_cog(self, path: str | Path, confidence: bool = False) -> Path:
         """Writes a Cloud-Optimized GeoTIFF: the classes with names and colours, or the quantity, or the embeddings.
@@ -64,17 +56,29 @@ class PrithviAccessor:
         """
         result, path = self.result, Path(path)
         if "image" in result:
+            if "time" not in result.coords:
+                raise SceneError("a series is written date by date, and this one has no dates: give it a `time`.")
             result, folder = result.transpose("time", "band", "y", "x"), path
-            rasters = _rasters_of_dates(result)
+            labels, tags = result_files.date_labels(result), result_files.tags_of(result)
+            bands = [str(band) for band in result["band"].values]
+            rasters = result_files.series_rasters(labels, bands, "uncertainty" in result, tags)
         elif "embedding" in result:
-            folder, rasters = path.parent, [embedding_raster(check_geotiff(path).name, result)]
+            folder, rasters = path.parent, [result_files.embedding_raster(check_geotiff(path).name, result)]
         elif {"class", "value"} & set(result):
-            folder, rasters = path.parent, map_rasters(result, check_geotiff(path), confidence)
+            folder, rasters = path.parent, result_files.map_rasters(result, check_geotiff(path), confidence)
         else:
             raise ConfigError(f"none of {', '.join(map(str, result.data_vars))} is a map, a series or an embedding.")
-        with RasterWriter(folder, _grid(result), rasters) as writer:
-            for values in _by_rows(result):
-                writer.write(values)
+        with RasterWriter(folder, result[next(iter(result.data_vars))], rasters) as writer:
+            # From top to bottom, by the blocks of a lazy result.
+            start = 0
+            for height in result.chunksizes.get("y") or [ROWS] * -(-result.sizes["y"] // ROWS):
+                try:
+                    part = result.isel(y=slice(start, start + height)).compute()
+                except (RasterioError, OSError) as error:
+                    told = f"the scene's pixels cannot be read ({error}): damaged, cut short or moved."
+                    raise SceneError(told) from error
+                writer.write({str(name): values.values for name, values in part.data_vars.items()})
+                start += height
             writer.publish()
         return path
 
@@ -121,41 +125,11 @@ class PrithviAccessor:
         if not dates:
             raise SceneError("a STAC item needs a date, and the scene has none: prithvi.open_scene(..., dates=[...]).")
         beside = path.with_name(f"{path.stem}_confidence.tif")
-        assets = {"confidence": beside} if beside.is_file() else {}
-        write_item(path, provenance=self._origin(), dates=dates, assets=assets)
-        return map_item(path, provenance=self._origin(), dates=dates, assets=assets)
+        about: dict[str, Any] = {"provenance": self._origin(), "dates": dates}
+        about["assets"] = {"confidence": beside} if beside.is_file() else {}
+        write_item(path, **about)
+        return map_item(path, **about)
 
     def _origin(self) -> Provenance:
         attrs = self.result.attrs
         return replace(Provenance.from_tags(attrs), model_folder=str(attrs.get("model_folder", "")))
-
-
-def _grid(result: xr.Dataset) -> xr.DataArray:
-    """(y, x) of nothing but places."""
-    blank = result[next(iter(result.data_vars))]
-    blank = blank.isel({name: 0 for name in blank.dims if name not in ("y", "x")}, drop=True)
-    return blank.assign_attrs(shape=tuple(result.attrs.get("shape", blank.shape)))
-
-
-def _rasters_of_dates(result: xr.Dataset) -> list[Raster]:
-    if "time" not in result.coords:
-        raise SceneError("a filled series is written date by date, and this one has no dates: give it a `time`.")
-    labels = date_labels(result)
-    if len(set(labels)) < len(labels):
-        twice = next(label for label in labels if labels.count(label) > 1)
-        raise SceneError(f"the filled series has the date {twice} twice, and each becomes a file: leave one out.")
-    bands = [str(band) for band in result["band"].values]
-    return series_rasters(labels, bands, "uncertainty" in result, tags_of(result))
-
-
-def _by_rows(result: xr.Dataset, rows: int = 1024) -> Iterator[dict[str, npt.NDArray[Any]]]:
-    """Values from top to bottom, by the blocks of a lazy result."""
-    heights = result.chunksizes.get("y") or [rows] * -(-result.sizes["y"] // rows)
-    start = 0
-    for height in heights:
-        try:
-            part = result.isel(y=slice(start, start + height)).compute()
-        except (RasterioError, OSError) as error:
-            raise SceneError(f"the scene's pixels cannot be read ({error}): damaged, cut short or moved.") from error
-        yield {str(name): values.values for name, values in part.data_vars.items()}
-        start += height

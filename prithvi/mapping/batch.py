@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from prithvi.errors import ConfigError, ModelError, SceneError
-from prithvi.files import atomic_file, refuse_overwrite
+from prithvi.files import atomic_file, fingerprint, refuse_overwrite
 from prithvi.mapping.class_maps import MapResult, map_scene
 from prithvi.mapping.inference import mappable
 from prithvi.modelio.predictor import Mappable
@@ -91,9 +91,8 @@ def jobs_of(sources: Sequence[str], folder: str | Path, together: bool = False) 
         stem = stem or (first.stem if first.suffix.lower() in _RASTERS else first.name)
         path = Path(folder) / f"{stem}.tif"
         if str(path) in jobs:
-            raise ConfigError(
-                f"{group[0]} and {jobs[str(path)].sources[0]} would both become {path}: map them into two folders."
-            )
+            other = jobs[str(path)].sources[0]
+            raise ConfigError(f"{group[0]} and {other} would both become {path}: map them into two folders.")
         refuse_overwrite((path.with_name(stem + end) for end in _BESIDE), group)
         jobs[str(path)] = Job(tuple(group), str(path))
     return list(jobs.values())
@@ -115,7 +114,7 @@ def _granule(source: str) -> str:
     return str(path.parent / found[0])
 
 
-def map_file(model: str, job: Job, opening: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[MapResult, float]:
+def map_file(model: str, job: Job, opening: Mapping[str, Any], options: Mapping[str, Any]) -> Outcome:
     """Opens a scene and maps it; a task of a cluster. A process loads a model once, and anew when its files change.
 
     Args:
@@ -124,32 +123,26 @@ def map_file(model: str, job: Job, opening: Mapping[str, Any], options: Mapping[
         opening: of `prithvi.open_scene`.
         options: of `prithvi.map_scene`.
 
-    Returns:
-        The map, and the seconds it took.
-
     """
     begun = time.monotonic()
     try:
         scene = open_scene(job.sources[0] if len(job.sources) == 1 else list(job.sources), **opening)
         result = map_scene(opened(model), scene, job.path, **options)
     except torch.OutOfMemoryError as error:
-        raise ModelError(
-            f"{job.name}: the device has too little memory for {options.get('batch_size', 8)} windows at once: say a "
-            "smaller --batch-size."
-        ) from error
-    return result, time.monotonic() - begun
+        told = f"the device has too little memory for {options.get('batch_size', 8)} windows at once"
+        raise ModelError(f"{job.name}: {told}: say a smaller --batch-size.") from error
+    return Outcome(job, result, "", time.monotonic() - begun)
 
 
 def opened(model: str) -> Mappable:
     """What a map can be made with, loaded once a process; see `prithvi.mapping.mappable`."""
     path = Path(model)
     files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
-    states = [file.stat() for file in files]
-    return _opened(model, tuple((state.st_size, state.st_mtime_ns) for state in states))
+    return _opened(model, tuple(tuple(fingerprint(file)) for file in files))
 
 
 @lru_cache(maxsize=1, typed=True)  # a path that is trusted is another than the plain one
-def _opened(model: str, _: tuple[tuple[int, int], ...]) -> Mappable:
+def _opened(model: str, _: tuple[tuple[int, ...], ...]) -> Mappable:
     return mappable(model)
 
 
@@ -185,27 +178,25 @@ def map_files(
 
     """
     outcomes: dict[str, Outcome] = {}
-    by_path = {job.path: job for job in jobs}
+    by_path, ended = {job.path: job for job in jobs}, 0
 
-    def done(path: str, found: tuple[MapResult, float]) -> None:
-        outcomes[path] = Outcome(by_path[path], found[0], "", found[1])
+    def done(path: str, outcome: Outcome) -> None:
+        outcomes[path] = outcome
         write_manifest(list(outcomes.values()), folder)
-
-    again = {**options, "resume": True}
-    left, ended = list(by_path), 0
 
     def count(number: int, _: int) -> None:
         if progress is not None:
             progress(min(ended + number, len(jobs)), len(jobs))
 
+    failed: dict[str, Exception] = {}
     for attempt in range(retries + 1):
-        how = again if attempt or scheduler is not None else options
-        tasks = {path: (map_file, (model, by_path[path], dict(opening), dict(how))) for path in left}
+        how = {**options, "resume": True} if attempt or scheduler is not None else dict(options)
+        tasks = {path: (map_file, (model, by_path[path], dict(opening), how)) for path in failed or by_path}
         failed = run(tasks, scheduler=scheduler, workers=1, progress=count, done=done)
-        left, ended = list(failed), len(jobs) - len(failed)
-        if not left:
+        ended = len(jobs) - len(failed)
+        if not failed:
             break
-    for path, error in (failed if jobs else {}).items():
+    for path, error in failed.items():
         outcomes[path] = Outcome(by_path[path], None, str(error), 0.0)
     found = [outcomes[job.path] for job in jobs]
     write_manifest(found, folder)

@@ -14,10 +14,10 @@ import xarray as xr
 from prithvi.contract import Contract, Quantity
 from prithvi.errors import ConfigError, ModelError
 from prithvi.files import fingerprint, refuse_overwrite
-from prithvi.mapping.cog import NODATA, RasterWriter, check_geotiff, count_values, left_out_of
+from prithvi.mapping.cog import RasterWriter, check_geotiff, count_values, left_out_of
 from prithvi.mapping.engine import Arrays, Part, Progress, Target, as_dataset, blank, identity, placed, write
-from prithvi.mapping.inference import Model, Scoring, mappable, mappable_module
-from prithvi.mapping.result_files import map_rasters
+from prithvi.mapping.inference import Model, mappable, mappable_module, scoring
+from prithvi.mapping.result_files import NODATA, map_rasters
 from prithvi.mapping.sliding_window import BlendedRows, rows_of
 from prithvi.modelio.predictor import ClassEntry, Mappable
 from prithvi.modelio.requirements import check_size
@@ -74,7 +74,18 @@ def map(
             be reflectance; the attribute PRITHVI_LEFT_OUT says it too. Those of a lazy one are as well, uncounted.
 
     """
-    found = _any_model(model, contract, classes, quantity, window, scene.sizes["time"])
+    if isinstance(model, torch.nn.Module) and not isinstance(model, PrithviMAE):
+        if contract is None:
+            raise ConfigError(
+                "a plain module does not say what it expects of its input: give contract=prithvi.Contract(bands, mean, "
+                "std, ...), and classes= or quantity=."
+            )
+        side, frames = window or 224, scene.sizes["time"]
+        found = mappable_module(model, contract, classes=classes, quantity=quantity, window=side, frames=frames)
+    elif contract is not None or classes or quantity is not None:
+        raise ConfigError("contract=, classes= and quantity= are for plain torch modules; this model has its own.")
+    else:
+        found = mappable(model)
     check_size(found, scene)
     scene = conform(scene, found.contract, accept)
     origin = Provenance.of(found, scene, "prithvi.map")
@@ -125,7 +136,7 @@ def map_scene(
         stride: pixels between windows; default half a window.
         batch_size: windows predicted at once.
         device: torch device; default a GPU where there is one.
-        compile: see `prithvi.mapping.inference.Scoring`.
+        compile: see `prithvi.mapping.inference.scoring`.
         accept: see `prithvi.scenes.conform`.
         resume: keep the rows that an interrupted run with the same inputs and options has finished.
         command: written to the files as the command that made them.
@@ -224,10 +235,9 @@ class MapRun:
 
     def rows(self, scene: xr.DataArray, part: Part) -> Iterator[tuple[int, Arrays]]:
         """See `prithvi.mapping.engine.Run`."""
-        pixels, module = rows_of(scene, self.contract, part.tally), self.model.module
-        options = {"compile": self.compile, "concurrent": self.model.concurrent}
-        with Scoring(module, part.ground, self.model.coordinates, self.batch_size, self.device, **options) as scoring:
-            for rows in part.blend(pixels, scene, scoring, self.batch_size):
+        model, options = self.model, {"compile": self.compile, "concurrent": self.model.concurrent}
+        with scoring(model.module, part.ground, model.coordinates, self.batch_size, self.device, **options) as predict:
+            for rows in part.blend(rows_of(scene, self.contract, part.tally), scene, predict, self.batch_size):
                 yield rows.start, values_of(self.model, rows, self.confidence, self.probabilities)
 
 
@@ -254,10 +264,8 @@ def values_of(model: Mappable, rows: BlendedRows, confidence: bool = True, proba
     if len(scores) == 0:  # every pixel so far is without data, whatever stands in its place
         scores = torch.zeros(number, *valid.shape)
     if len(scores) != number:
-        raise ModelError(
-            f"the model gave {len(scores)} scores a pixel; {number} were to be"
-            f"{': ' + ', '.join(names) if names else ', of a quantity'}."
-        )
+        told = f": {', '.join(names)}" if names else ", of a quantity"
+        raise ModelError(f"the model gave {len(scores)} scores a pixel; {number} were to be{told}.")
     if model.quantity is not None:
         values = (scores[0] * model.quantity.std + model.quantity.mean).cpu().numpy()
         return {"value": np.where(valid, values, nan)}
@@ -285,24 +293,3 @@ def first_best(scores: torch.Tensor) -> torch.Tensor:
         found.masked_fill_(scores[number] > best, number)
         torch.maximum(best, scores[number], out=best)
     return found
-
-
-def _any_model(
-    model: Model | torch.nn.Module,
-    contract: Contract | None,
-    classes: Sequence[str | ClassEntry],
-    quantity: Quantity | None,
-    window: int | None,
-    frames: int,
-) -> Mappable:
-    if isinstance(model, torch.nn.Module) and not isinstance(model, PrithviMAE):
-        if contract is None:
-            raise ConfigError(
-                "a plain module does not say what it expects of its input: give contract=prithvi.Contract(bands, mean, "
-                "std, ...), and classes= or quantity=."
-            )
-        side = 224 if window is None else window
-        return mappable_module(model, contract, classes=classes, quantity=quantity, window=side, frames=frames)
-    if contract is not None or classes or quantity is not None:
-        raise ConfigError("contract=, classes= and quantity= are for plain torch modules; this model has its own.")
-    return mappable(model)

@@ -12,9 +12,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,58 +23,13 @@ import numpy.typing as npt
 import rasterio
 import rasterio.shutil
 import xarray as xr
-from affine import Affine
 from filelock import FileLock, Timeout
-from rasterio.crs import CRS
 from rasterio.errors import RasterioError, RasterioIOError
 
 from prithvi.errors import ConfigError, OutputError, PrithviError
-from prithvi.mapping.vrt import write_vrt
-from prithvi.modelio.predictor import ClassEntry
+from prithvi.mapping.result_files import NODATA, Raster, write_vrt
 from prithvi.products.classmap import GDAL_CACHE
 from prithvi.products.provenance import Provenance
-from prithvi.scenes import transform_of
-
-NODATA = 255
-"""Class number of a pixel without data."""
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Where pixels lie."""
-
-    height: int
-    width: int
-    transform: Affine
-    crs: CRS | None
-
-    @classmethod
-    def of(cls, scene: xr.DataArray) -> Grid:
-        """A scene's."""
-        return cls(scene.sizes["y"], scene.sizes["x"], transform_of(scene), scene.rio.crs)
-
-
-@dataclass(frozen=True)
-class Raster:
-    """A file that is to be made."""
-
-    name: str
-    """With its suffix."""
-    bands: tuple[str, ...]
-    dtype: str
-    nodata: float
-    encode: Callable[[Mapping[str, npt.NDArray[Any]]], npt.NDArray[Any]]
-    """The named arrays (..., rows, width) of a result to this file's values, (rows, width) or (..., rows, width)."""
-    tags: Mapping[str, str] = field(default_factory=dict)
-    scale: float | None = None
-    """What is meant = value x scale."""
-    unit: str = ""
-    classes: tuple[ClassEntry, ...] = ()
-    """With them there is a colour table and category names, which GDAL keeps in the .aux.xml beside the file."""
-    resampling: str = "AVERAGE"
-    """Of the overviews."""
-    half: bool = False
-    """Store float32 with 16 bits."""
 
 
 class RasterWriter:
@@ -109,7 +64,7 @@ class RasterWriter:
         key: Mapping[str, Any] | None = None,
         resume: bool = False,
     ) -> None:
-        self.folder, self.grid, self.rasters = folder, Grid.of(grid), tuple(rasters)
+        self.folder, self.grid, self.rasters = folder, grid, tuple(rasters)
         self.partial = folder / f".{rasters[0].name}.partial"
         self.work = self.partial / "made"
         self.key = json.dumps(key, sort_keys=True) if key is not None else ""
@@ -133,7 +88,12 @@ class RasterWriter:
             shutil.rmtree(self.work, ignore_errors=True)
             self.work.mkdir(parents=True)
             for raster in self.rasters:
-                self.files.append(self._open(raster))
+                if self.start == 0:
+                    self._raw(raster).touch()
+                file = self._raw(raster).open("r+b", buffering=0)
+                self.files.append(file)
+                file.truncate(self.start * self._row_bytes(raster))
+                file.seek(0, os.SEEK_END)
         except Timeout as error:
             raise OutputError(f"{folder / rasters[0].name} is being made by another process.") from error
         except OSError as error:
@@ -144,27 +104,17 @@ class RasterWriter:
         return self.partial / f"{raster.name}.raw"
 
     def _row_bytes(self, raster: Raster) -> int:
-        return len(raster.bands) * self.grid.width * np.dtype(raster.dtype).itemsize
-
-    def _open(self, raster: Raster) -> Any:
-        path = self._raw(raster)
-        if self.start == 0:
-            path.touch()
-        file = path.open("r+b", buffering=0)
-        file.truncate(self.start * self._row_bytes(raster))
-        file.seek(0, os.SEEK_END)
-        return file
+        return len(raster.bands) * self.grid.sizes["x"] * np.dtype(raster.dtype).itemsize
 
     def _finished(self) -> int:
         """Rows that all files hold, if they were made of the same."""
         try:
             plain = json.loads((self.partial / "journal.json").read_text(encoding="utf-8"))
-            whole = all(
-                self._raw(raster).stat().st_size >= plain["rows"] * self._row_bytes(raster) for raster in self.rasters
-            )
+            rows, same = int(plain["rows"]), bool(self.run) and plain["run"] == self.run
+            whole = all(self._raw(raster).stat().st_size >= rows * self._row_bytes(raster) for raster in self.rasters)
         except (OSError, ValueError, KeyError):
             return 0
-        return int(plain["rows"]) if whole and self.run and plain["run"] == self.run else 0
+        return rows if whole and same else 0
 
     def _is_made(self) -> bool:
         """Whether the first file, which is published last, says that it comes from the same."""
@@ -183,8 +133,10 @@ class RasterWriter:
             array = raster.encode(values)
             stack = array.reshape(-1, *array.shape[-2:])
             rows = np.ascontiguousarray(stack.swapaxes(0, 1), dtype=np.dtype(raster.dtype).newbyteorder("<"))
+            view = rows.data.cast("B")
             with self._told():
-                _write_all(file, rows)
+                while len(view):
+                    view = view[file.write(view) :]
         self.start += rows.shape[0]
 
     def tag(self, tags: Mapping[str, str], start: str = "") -> None:
@@ -208,15 +160,16 @@ class RasterWriter:
 
     def make(self) -> list[Path]:
         """Makes the products in `work`."""
-        assert self.start == self.grid.height
+        assert self.start == self.grid.sizes["y"]
         self.keep()
         made = []
         for raster, file in zip(self.rasters, self.files, strict=True):
             file.close()
             path = self.work / raster.name
             options = {"BLOCKSIZE": _block_of(raster), **({"NBITS": 16} if raster.half else {})}
+            signed = replace(raster, tags={**raster.tags, "PRITHVI_RUN": self.run}) if self.run else raster
             with self._told():
-                vrt = write_vrt(self.partial / f"{raster.name}.vrt", self._raw(raster), self.grid, self._signed(raster))
+                vrt = write_vrt(self.partial / f"{raster.name}.vrt", self._raw(raster), self.grid, signed)
                 with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE, GDAL_NUM_THREADS="ALL_CPUS"):
                     rasterio.shutil.copy(
                         vrt, path, driver="COG", COMPRESS="DEFLATE", OVERVIEW_RESAMPLING=raster.resampling,
@@ -225,9 +178,6 @@ class RasterWriter:
                     check_whole(path)
             made.append(path)
         return made
-
-    def _signed(self, raster: Raster) -> Raster:
-        return replace(raster, tags={**raster.tags, "PRITHVI_RUN": self.run}) if self.run else raster
 
     def publish(self) -> None:
         """Moves all that is left in `work` to its final name, the rasters last and the first of them last of all."""
@@ -330,9 +280,3 @@ def check_whole(path: Path) -> None:
         with rasterio.open(path, OVERVIEW_LEVEL=level) as raster:
             for _, part in raster.block_windows(1):
                 raster.read(window=part)
-
-
-def _write_all(file: Any, rows: npt.NDArray[Any]) -> None:
-    view = rows.data.cast("B")
-    while len(view):
-        view = view[file.write(view) :]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +20,10 @@ from prithvi.contract import Contract
 from prithvi.errors import ConfigError, ModelError
 from prithvi.mapping.cog import RasterWriter
 from prithvi.mapping.engine import Arrays, Part, Progress, Target, as_dataset, blank, left_out, placed, write
-from prithvi.mapping.inference import Scoring
+from prithvi.mapping.inference import scoring
 from prithvi.mapping.result_files import embedding_raster
 from prithvi.mapping.sliding_window import rows_of
-from prithvi.mapping.zarrfile import ZarrWriter
+from prithvi.mapping.zarrfile import ZarrWriter, zarr_writer
 from prithvi.modelio import load
 from prithvi.modelio.predictor import FittedModel, Scorer
 from prithvi.modelio.requirements import Requirements, check_size
@@ -122,12 +124,10 @@ def embed_scene(
         raise ConfigError(f"embeddings are written as .tif or .zarr, and {path} is neither.")
     run, target = _run(model, scene, layer, pooled, window, stride, batch_size, device, accept, command)
     result = run.outputs(target)
-    writer: ZarrWriter | RasterWriter
-    if path.suffix.lower() == ".zarr":
-        writer = ZarrWriter(path, result, "embedding")
-    else:
-        writer = RasterWriter(path.parent, target.grid, [embedding_raster(path.name, result)])
-    with writer:
+    made: AbstractContextManager[ZarrWriter | RasterWriter] = zarr_writer(path, result, "embedding")
+    if path.suffix.lower() != ".zarr":
+        made = RasterWriter(path.parent, target.grid, [embedding_raster(path.name, result)])
+    with made as writer:
         tally = write(run, target, writer, progress)
         writer.tag(left_out(tally, target.scene, run.contract))
         writer.publish()
@@ -152,9 +152,8 @@ class Embedder(nn.Module):
         super().__init__()
         depth = encoder.config.depth
         if not -depth <= layer < depth:
-            raise ConfigError(
-                f"there is no layer {layer}: the encoder has {depth}, 0 to {depth - 1} (or -1 backwards)."
-            )
+            told = f"the encoder has {depth}, 0 to {depth - 1} (or -1 backwards)"
+            raise ConfigError(f"there is no layer {layer}: {told}.")
         self.encoder, self.standardise = encoder, Standardise(contract)
         self.layer, self.pooled = layer % depth, pooled
 
@@ -183,14 +182,9 @@ class EmbedRun:
     device: str | torch.device | None = None
 
     @property
-    def patch(self) -> int:
-        """Pixels along the side of a patch."""
-        return max(self.module.encoder.config.patch_size[1:])
-
-    @property
     def cell(self) -> int:
         """Pixels along the side of one vector."""
-        return self.window if self.module.pooled else self.patch
+        return self.window if self.module.pooled else max(self.module.encoder.config.patch_size[1:])
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -238,16 +232,16 @@ class EmbedRun:
 
     def rows(self, scene: xr.DataArray, part: Part) -> Iterator[tuple[int, Arrays]]:
         """See `prithvi.mapping.engine.Run`."""
-        (steps, features), pixels = self.shape, rows_of(scene, self.contract, part.tally)
-        with Scoring(
-            self.module, part.ground, self.coordinates, self.batch_size, self.device, concurrent=True
-        ) as scoring:
-            for rows in part.blend(pixels, scene, scoring, self.batch_size):
-                found = np.full((steps * features, *rows.valid.shape), np.nan, np.float16)
+        pixels = rows_of(scene, self.contract, part.tally)
+        options: dict[str, Any] = {"device": self.device, "concurrent": True}
+        with scoring(self.module, part.ground, self.coordinates, self.batch_size, **options) as predict:
+            for rows in part.blend(pixels, scene, predict, self.batch_size):
+                found = np.full((*self.shape, *rows.valid.shape), np.nan, np.float16)
                 if len(rows.scores):
                     # Rounded here, so that arrays and files of either kind hold the same numbers.
-                    found = np.where(rows.valid, rows.scores.cpu().numpy().astype(np.float16), found)
-                yield rows.start, {"embedding": found.reshape(steps, features, *rows.valid.shape)}
+                    scores = rows.scores.cpu().numpy().astype(np.float16).reshape(found.shape)
+                    found = np.where(rows.valid, scores, found)
+                yield rows.start, {"embedding": found}
 
 
 def _run(

@@ -24,7 +24,7 @@ from prithvi import windows
 from prithvi.contract import Contract
 from prithvi.files import fingerprint
 from prithvi.mapping.inference import Ground
-from prithvi.mapping.sliding_window import BlendedRows, Mask, Predict, Rows, blend, look_over, rows_of
+from prithvi.mapping.sliding_window import SLAB, BlendedRows, Mask, Predict, Rows, blend, rows_of
 from prithvi.products.provenance import LEFT_OUT
 from prithvi.scenes import transform_of
 from prithvi.scenes.area import Area, crop
@@ -255,7 +255,9 @@ def write(
     # them again: it remembers a row of the scene's blocks and little more.
     with rasterio.Env(GDAL_CACHEMAX=min(4_000_000 + row_bytes(target.scene), 1_000_000_000)):
         if begin > part.rows.start:  # rows of an interrupted run, which the tally counts as well
-            look_over(rows_of(target.scene, run.contract, tally), part.rows.start, begin)
+            look_over = rows_of(target.scene, run.contract, tally)
+            for first in range(part.rows.start, begin, SLAB):
+                look_over(first, min(first + SLAB, begin))
         rest = replace(part, rows=slice(begin, part.rows.stop), tally=tally, count=count)
         for start, values in run.rows(target.scene, rest):
             writer.write(values)
@@ -317,9 +319,16 @@ def identity(scene: xr.DataArray) -> dict[str, Any]:
         "source": str(scene.attrs.get("source", "")),
         "planes": [{**plane.facts(), "path": shown(plane.path)} for plane in planes],
         "states": {shown(plane.path): fingerprint(plane.path) for plane in planes},
-        "shape": list(scene.shape),
-        "transform": list(transform_of(scene))[:6],
-        "gain": scene.attrs.get("gain"),
-        "bias": scene.attrs.get("bias"),
         "times": [str(time) for time in scene["time"].values] if "time" in scene.coords else [],
+        **layout_of(scene),
+    }
+
+
+def layout_of(scene: xr.DataArray) -> dict[str, Any]:
+    """Size, place and units of a scene, as plain JSON values."""
+    transform = list(transform_of(scene))[:6]
+    return {
+        "shape": list(scene.shape),
+        "transform": transform,
+        **{key: scene.attrs.get(key) for key in ("gain", "bias")},
     }

@@ -21,6 +21,7 @@ from prithvi.mapping.methods import GAP_METHODS, Method
 from prithvi.modelio import load, record_of
 from prithvi.modelio.loader import on_disk
 from prithvi.models import GapFiller, PrithviMAE, Standardise
+from prithvi.products.provenance import Provenance
 
 Pixels = npt.NDArray[np.float32]
 Known = npt.NDArray[np.bool_]
@@ -98,15 +99,14 @@ def with_model(
         CheckpointError, ConfigError, HubError: see `prithvi.load`.
 
     """
-    if isinstance(model, GapFiller):
-        filler = GapFiller(model.mae, touched or model.touched, model.landmarks)
-        return ModelFill(filler, device, model.mae.config.architecture)
-    name, settings, sha256 = "", {}, ""
-    if isinstance(model, (str, Path)):
-        name, loaded = str(model), load(model)
-        settings, sha256 = dict(record_of(name).get("gap filling", {})), _weights_of(name)
-    else:
-        loaded = model
+    name, sha256 = "", ""
+    settings: dict[str, Any] = {}
+    loaded = load(model) if isinstance(model, (str, Path)) else model
+    if isinstance(loaded, GapFiller):
+        settings, loaded = loaded.settings, loaded.mae
+    elif isinstance(model, (str, Path)):
+        name, sha256 = str(model), _weights_of(str(model))
+        settings = dict(record_of(name).get("gap filling", {}))
     if not isinstance(loaded, PrithviMAE):
         called = name or type(loaded).__name__
         raise ModelError(f"{called} is made for something else; gaps are filled by a pretrained model or a gap filler.")
@@ -126,18 +126,16 @@ def as_fill(model: Fillable, device: str | torch.device | None = None) -> Fill:
         ModelError, CheckpointError, ConfigError, HubError: see `with_model`.
 
     """
-    if isinstance(model, str):
-        if model in GAP_METHODS:
-            return Method(model)
-        try:
-            return with_model(model, device)
-        except ModelError as error:
-            if difflib.get_close_matches(model.lower(), GAP_METHODS):
-                raise ModelError(f"{error} Of the methods without weights, {nearest(model, GAP_METHODS)}") from error
-            raise
+    if isinstance(model, str) and model in GAP_METHODS:
+        return Method(model)
     if callable(model) and not isinstance(model, (PrithviMAE, GapFiller)):
         return model
-    return with_model(model, device)
+    try:
+        return with_model(model, device)
+    except ModelError as error:
+        if isinstance(model, str) and difflib.get_close_matches(model.lower(), GAP_METHODS):
+            raise ModelError(f"{error} Of the methods without weights, {nearest(model, GAP_METHODS)}") from error
+        raise
 
 
 def dates_of(fill: Fill) -> int:
@@ -146,9 +144,10 @@ def dates_of(fill: Fill) -> int:
     return own if own > 1 else TOGETHER
 
 
-def called(fill: Fill) -> str:
-    """The name of a method in the files that it makes."""
-    return str(getattr(fill, "name", "") or getattr(fill, "__qualname__", type(fill).__name__))
+def origin_of(fill: Fill) -> Provenance:
+    """What the files that a method makes say of it."""
+    name = getattr(fill, "name", "") or getattr(fill, "__qualname__", type(fill).__name__)
+    return Provenance(str(name), str(getattr(fill, "sha256", "")))
 
 
 @dataclass(frozen=True)

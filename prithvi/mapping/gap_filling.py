@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,17 @@ from prithvi.bands import WAVELENGTHS, check_names
 from prithvi.contract import Contract
 from prithvi.errors import BandError, SceneError
 from prithvi.files import fingerprint, refuse_overwrite
-from prithvi.mapping.clear_sky import refuse_nothing_left, without_clouds
 from prithvi.mapping.cog import RasterWriter, count_values, left_out_of
-from prithvi.mapping.engine import Progress, Target, as_dataset, left_out, write
-from prithvi.mapping.fillers import Fillable, ModelFill, as_fill, called, dates_of
-from prithvi.mapping.masks import Mask, clear_by
+from prithvi.mapping.engine import Progress, Target, as_dataset, layout_of, left_out, write
+from prithvi.mapping.fillers import Fill, Fillable, ModelFill, as_fill, dates_of, origin_of
+from prithvi.mapping.inference import has_dates
+from prithvi.mapping.masks import Masks, clear_by, refuse_nothing_left, without_clouds
 from prithvi.mapping.methods import Method
 from prithvi.mapping.result_files import FILLED, NOTHING, OBSERVED, date_labels, series_rasters
-from prithvi.mapping.temporal_context import turns
-from prithvi.mapping.window_filling import FillRun, plan_of
-from prithvi.products.provenance import Provenance
-from prithvi.scenes import conform, transform_of
+from prithvi.mapping.window_filling import FillRun, Turn, plan_of, turns
+from prithvi.scenes import conform
 from prithvi.scenes.conform import units_of, without_impossible
-from prithvi.scenes.names import Date, dated, days_of
+from prithvi.scenes.names import dated, days_of
 from prithvi.scenes.validity import Tally
 
 
@@ -36,7 +34,7 @@ def fill(
     model: Fillable = "prithvi_hls_tiny",
     *,
     clear: xr.DataArray | None = None,
-    masks: Sequence[Mask] | Mapping[Date, Mask] | None = None,
+    masks: Masks | None = None,
     masks_are: str | None = None,
     together: int | None = None,
     window: int | None = None,
@@ -92,18 +90,16 @@ def fill(
         UserWarning: the series does not state its scale.
 
     """
-    series, order = dated(in_order(series)), series.dims
+    given, series = series, in_order(series)
     clear = clear_by(clear, masks, masks_are, series)
-    if series.sizes["time"] < 2:
-        raise SceneError(
-            f"{series.attrs.get('source', 'the series')} has {series.sizes['time']} dates, and a gap is filled from "
-            "others: it takes two or more."
-        )
     # The values are brought to what the filler takes, in this order: the model's bands; NaN for what cannot be
     # reflectance, which is judged in the units that the series states; the model's units; NaN under clouds.
     how = as_fill(model, device)
     tally = Tally(series.sizes["time"], series.sizes["y"]) if series.chunks is None else None
-    contract = how.contract if isinstance(how, ModelFill) else _contract_of(series) if isinstance(how, Method) else None
+    contract = how.contract if isinstance(how, ModelFill) else None
+    if isinstance(how, Method):  # its bands are those of the series
+        names = series["band"].values.tolist() if _has_names(series) else list(WAVELENGTHS)[: series.sizes["band"]]
+        contract = _reflectance(names)
     if contract is not None:
         series = _bands_of(series, contract)
     stated = series
@@ -117,13 +113,11 @@ def fill(
     series = without_clouds(series, clear)
     if clear is not None and series.chunks is None:
         refuse_nothing_left(series)
-    plain, chronological = _in_time(series)
-    seen = min(together or dates_of(how), series.sizes["time"])
     # A long series is filled by several runs, each of a few dates with the neighbours they may need.
-    parts, rounds = [], turns(chronological, seen)
+    seen, rounds = _rounds(series, how, together)
+    parts = []
     for turn in rounds:
-        held = list(turn.held)
-        target = Target.whole(plain.isel(time=held), plan, grid=series.isel(time=held))
+        target = Target.whole(series.isel(time=list(turn.held)), plan)
         parts.append(as_dataset(FillRun(how, turn, seen, uncertainty), target))
     result = parts[0]
     if len(parts) > 1:
@@ -134,9 +128,8 @@ def fill(
     filled = [turn.held[place] for turn in rounds for place in turn.wanted]
     if filled != sorted(filled):
         result = result.isel(time=np.argsort(filled))
-    result = result.transpose(*order)
-    origin = Provenance(called(how), str(getattr(how, "sha256", ""))).of_scene(series, "prithvi.fill")
-    result.attrs = origin.tags()
+    result = result.transpose(*given.dims)
+    result.attrs = origin_of(how).of_scene(series, "prithvi.fill").tags()
     if tally is not None and tally.found:
         result.attrs |= left_out(tally, stated, contract)
     return result
@@ -166,7 +159,7 @@ def fill_series(
     *,
     bands: Sequence[str] | None = None,
     clear: xr.DataArray | None = None,
-    masks: Sequence[Mask] | Mapping[Date, Mask] | None = None,
+    masks: Masks | None = None,
     masks_are: str | None = None,
     together: int | None = None,
     window: int | None = None,
@@ -217,9 +210,10 @@ def fill_series(
     if bands is None:
         bands = fill.contract.bands if isinstance(fill, ModelFill) else [str(name) for name in series["band"].values]
     names = check_names(list(bands))
-    contract = Contract(names, (0.0,) * len(names), (1.0,) * len(names))
-    series = dated(in_order(series))
-    labels = _labels(series)
+    contract, series = _reflectance(names), in_order(series)
+    if days_of(series) is None:
+        raise SceneError(f"the dates of {_name(series)} are not known: give files with their dates (--date).")
+    labels = date_labels(series)
     clear = clear_by(clear, masks, masks_are, series)
     series = without_clouds(conform(series, contract), clear)
     notes: tuple[str, ...] = ()
@@ -227,13 +221,10 @@ def fill_series(
         notes = tuple(map(str, clear.attrs.get("masks", ())))
         refuse_nothing_left(series)
     plan = plan_of(fill, series.sizes["y"], series.sizes["x"], window, stride)
-    seen = min(together or dates_of(fill), len(labels))
-    order = np.argsort(series["time"].values, kind="stable").tolist()
-    rounds, folder = turns(order, seen), Path(folder)
+    (seen, rounds), folder = _rounds(series, fill, together), Path(folder)
     files = [f"{label}{end}.tif" for label in labels for end in ("", "_filled", "_uncertainty")]
     refuse_overwrite((folder / name for name in files), inputs)
-    origin = Provenance(called(fill), str(getattr(fill, "sha256", "")))
-    origin = origin.of_scene(series, command, tuple(map(str, inputs)))
+    origin = origin_of(fill).of_scene(series, command, tuple(map(str, inputs)))
     # What the rows depend on: an interrupted run is resumed only if all of it is the same.
     facts = {
         "input": _state(series, origin.inputs), "clouds": list(notes) or clear is not None,
@@ -242,7 +233,7 @@ def fill_series(
     }  # fmt: skip
     for number, turn in enumerate(rounds):
         held = list(turn.held)
-        target = Target.whole(series.isel(time=held).assign_attrs(series.attrs), plan)
+        target = Target.whole(series.isel(time=held), plan)
         days = [labels[date] for date in held]
         wanted = [days[place] for place in turn.wanted]
         rasters = series_rasters(wanted, names, uncertainty, origin.tags())
@@ -265,59 +256,42 @@ def _state(series: xr.DataArray, inputs: Sequence[str]) -> dict[str, Any]:
     """What a series is told from another by, as long as its files are not written anew."""
     found = [Path(name) for name in inputs]
     files = [file for path in found for file in (sorted(path.iterdir()) if path.is_dir() else [path]) if file.is_file()]
-    states = [[str(file), *fingerprint(file)] for file in files]
-    return {
-        "inputs": list(inputs), "files": states, "shape": list(series.shape),
-        "transform": list(transform_of(series))[:6], "gain": series.attrs.get("gain"), "bias": series.attrs.get("bias"),
-    }  # fmt: skip
+    return {"inputs": list(inputs), "files": [[str(file), *fingerprint(file)] for file in files], **layout_of(series)}
 
 
 def in_order(series: xr.DataArray) -> xr.DataArray:
-    """The series as (time, band, y, x).
+    """The series as (time, band, y, x), its dates as datetime64.
 
     Raises:
-        SceneError: no DataArray, or other dimensions.
+        SceneError: no DataArray, other dimensions, or fewer than two dates.
 
     """
     if not isinstance(series, xr.DataArray):
-        raise SceneError(
-            f"the series is a {type(series).__name__}; it is to be a DataArray with the dimensions (time, band, y, x)."
-        )
+        raise SceneError(f"the series is a {type(series).__name__}; it is to be a DataArray (time, band, y, x).")
     if set(series.dims) != {"time", "band", "y", "x"}:
-        raise SceneError(
-            f"{series.attrs.get('source', 'the series')} has the dimensions ({', '.join(map(str, series.dims))}); a "
-            "series has (time, band, y, x)."
-        )
-    return series.transpose("time", "band", "y", "x").assign_attrs(series.attrs)
+        dims = ", ".join(map(str, series.dims))
+        raise SceneError(f"{_name(series)} has the dimensions ({dims}); a series has (time, band, y, x).")
+    if series.sizes["time"] < 2:
+        told = f"{_name(series)} has {series.sizes['time']} dates, and a gap is filled from others"
+        raise SceneError(f"{told}: give two dates or more (files with their --date).")
+    return dated(series.transpose("time", "band", "y", "x"))
 
 
-def _labels(series: xr.DataArray) -> list[str]:
-    """The dates as the files are called."""
-    if series.sizes["time"] < 2 or days_of(series) is None:
-        raise SceneError(
-            f"{series.attrs.get('source', 'the series')} has {series.sizes['time']} dates, and a gap is filled from "
-            "others: give files of two dates or more, with their dates (--date)."
-        )
-    labels = date_labels(series)
-    if len(set(labels)) < len(labels):
-        twice = next(label for label in labels if labels.count(label) > 1)
-        raise SceneError(
-            f"{series.attrs.get('source', 'the series')} has the date {twice} twice: leave one of them out."
-        )
-    return labels
+def _name(series: xr.DataArray) -> str:
+    return str(series.attrs.get("source", "the series"))
 
 
-def _in_time(series: xr.DataArray) -> tuple[xr.DataArray, list[int]]:
-    """The series without a `time` that is no date, and the places of its dates in the order of time."""
-    if "time" not in series.coords or series["time"].dtype.kind != "M":
-        return series.drop_vars("time", errors="ignore"), list(range(series.sizes["time"]))
-    return series, np.argsort(series["time"].values, kind="stable").tolist()
+def _rounds(series: xr.DataArray, fill: Fill, together: int | None) -> tuple[int, list[Turn]]:
+    """How many dates are seen together, and which are filled in one pass after another."""
+    seen, order = min(together or dates_of(fill), series.sizes["time"]), range(series.sizes["time"])
+    if has_dates(series):
+        order = np.argsort(series["time"].values, kind="stable").tolist()
+    return seen, turns(order, seen)
 
 
-def _contract_of(series: xr.DataArray) -> Contract:
-    """What a method without weights wants of a series: its own bands, as reflectance x 10,000."""
-    bands = tuple(map(str, series["band"].values)) if _has_names(series) else tuple(WAVELENGTHS)[: series.sizes["band"]]
-    return Contract(bands, (0.0,) * len(bands), (1.0,) * len(bands))
+def _reflectance(bands: Sequence[str]) -> Contract:
+    """What is asked of a series where no model does: its bands as reflectance x 10,000."""
+    return Contract(tuple(map(str, bands)), (0.0,) * len(bands), (1.0,) * len(bands))
 
 
 def _has_names(series: xr.DataArray) -> bool:
@@ -326,20 +300,16 @@ def _has_names(series: xr.DataArray) -> bool:
 
 def _bands_of(series: xr.DataArray, contract: Contract) -> xr.DataArray:
     """The model's bands; a sample of the values is held against its units."""
+    wants = f"the model wants {', '.join(contract.bands)}."
     if _has_names(series):
         have = [str(name) for name in series["band"].values]
         lacking = [name for name in contract.bands if name not in have]
         if lacking:
-            raise BandError(
-                f"the series lacks {', '.join(lacking)}; it has {', '.join(have)}, and the model wants "
-                f"{', '.join(contract.bands)}."
-            )
+            raise BandError(f"the series lacks {', '.join(lacking)}; it has {', '.join(have)}, and {wants}")
         order = [have.index(name) for name in contract.bands]
-        series = series.isel(band=order).assign_attrs(series.attrs)
+        series = series.isel(band=order)
     elif series.sizes["band"] != len(contract.bands):
-        raise BandError(
-            f"the series has {series.sizes['band']} bands without names; the model wants {', '.join(contract.bands)}."
-        )
+        raise BandError(f"the series has {series.sizes['band']} bands without names; {wants}")
     # Without a place there is no size of a pixel to compare.
     place = contract.resolution if series.rio.crs is not None else None
     conform(series.assign_coords(band=list(contract.bands)), replace(contract, resolution=place))

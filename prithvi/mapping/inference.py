@@ -5,24 +5,26 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
-from typing import Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import xarray as xr
-from affine import Affine
-from rasterio.crs import CRS
+from odc.geo.geobox import GeoBox
 from torch import nn
 
 from prithvi.contract import Contract, Quantity
 from prithvi.coords import latitude_longitude, year_and_day
 from prithvi.errors import ConfigError, ModelError
+from prithvi.mapping.sliding_window import Predict
 from prithvi.modelio import load
 from prithvi.modelio.predictor import ClassEntry, FittedModel, Mappable, distinct_color
 from prithvi.models.zoo import VARIANTS
-from prithvi.scenes import transform_of
+from prithvi.scenes.grids import grid_of_array
 
 Model = str | Path | FittedModel | Mappable
 """A model folder or exported program, or what `prithvi.load` gives for one."""
@@ -80,35 +82,50 @@ def mappable_module(
 class Ground:
     """Where and when a scene is."""
 
-    transform: Affine
-    crs: CRS | None
-    dates: torch.Tensor | None
-    """(1, T, 2) year and day of year from 0."""
+    grid: GeoBox
+    times: npt.NDArray[np.datetime64] | None
+    """(T,); None where they are not known."""
 
     @classmethod
     def of(cls, scene: xr.DataArray) -> Ground:
         """Place and dates of a scene."""
-        dates = None
-        if "time" in scene.coords:
-            dates = torch.from_numpy(year_and_day(scene["time"].values))[None]
-        return cls(transform_of(scene), scene.rio.crs, dates)
+        return cls(grid_of_array(scene), scene["time"].values if has_dates(scene) else None)
 
     def below(self, row: int) -> Ground:
         """The same for the part of the scene that begins with `row`."""
-        return replace(self, transform=self.transform @ Affine.translation(0, row))
+        return replace(self, grid=self.grid[row:])
+
+    def dates(self) -> torch.Tensor | None:
+        """(1, T, 2) year and day of year from 0."""
+        return torch.from_numpy(year_and_day(self.times))[None] if self.times is not None else None
 
     def places(self, centres: list[tuple[float, float]]) -> torch.Tensor:
         """(B, 2) latitude and longitude in degrees of rows and columns; NaN without a coordinate reference system."""
         rows, columns = zip(*centres, strict=True)
-        crs = self.crs.to_wkt() if self.crs is not None else None
-        return torch.from_numpy(latitude_longitude(self.transform, crs, rows, columns)).float()
+        crs = self.grid.crs.to_wkt() if self.grid.crs is not None else None
+        return torch.from_numpy(latitude_longitude(self.grid.affine, crs, rows, columns)).float()
 
 
-class Scoring:
-    """A module on its device; a context manager to call with windows for their scores.
+def has_dates(scene: xr.DataArray) -> bool:
+    """Whether its steps in time are dates, and not numbers or nothing."""
+    return "time" in scene.coords and scene["time"].dtype.kind == "M"
+
+
+@contextmanager
+def scoring(
+    module: nn.Module,
+    ground: Ground,
+    coordinates: bool,
+    batch_size: int,
+    device: str | torch.device | None = None,
+    *,
+    compile: bool = False,
+    concurrent: bool = False,
+) -> Iterator[Predict]:
+    """A module on its device: what gives the scores of windows, see `Predict`, as long as the context lasts.
 
     Args:
-        module: see `prithvi.modelio.predictor.Mappable`.
+        module: see `prithvi.modelio.predictor.Predictor`.
         ground: where the windows lie.
         coordinates: whether the module takes dates and places.
         batch_size: windows at once, at most.
@@ -117,65 +134,43 @@ class Scoring:
         concurrent: whether the module may be called from several threads, which on a CPU is quicker.
 
     """
+    here = device_of(device)
+    module = module.to(here)
+    compiled = torch.compile(module, dynamic=False) if compile else None
 
-    def __init__(
-        self,
-        module: nn.Module,
-        ground: Ground,
-        coordinates: bool,
-        batch_size: int,
-        device: str | torch.device | None = None,
-        *,
-        compile: bool = False,
-        concurrent: bool = False,
-    ) -> None:
-        self.ground, self.coordinates, self.device = ground, coordinates, device_of(device)
-        self.module = module.to(self.device)
-        self.batch_size = batch_size
-        self.compiled = torch.compile(self.module, dynamic=False) if compile else None
-        apart = concurrent and not compile and self.device.type == "cpu"
-        self.threads = WindowThreads(batch_size) if apart else None
-
-    def __enter__(self) -> Self:
-        if self.threads is not None:
-            self.threads.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.threads is not None:
-            self.threads.__exit__(*error)
-
-    def __call__(self, pixels: torch.Tensor, centres: list[tuple[float, float]]) -> Iterable[torch.Tensor]:
-        """(B, band, T, y, x) pixels and the row and column of each window centre to B times (outputs, y, x) scores."""
-        if self.threads is not None:
-            return self.threads(torch.inference_mode()(self.module), pixels, *self._coordinates(centres))
-        return self._together(pixels, centres)
-
-    def _coordinates(self, centres: list[tuple[float, float]]) -> list[torch.Tensor | None]:
+    def coordinates_of(centres: list[tuple[float, float]]) -> list[torch.Tensor | None]:
         """Dates and places, as far as the module takes them and they are known."""
-        if not self.coordinates:
+        if not coordinates:
             return []
-        dates, there = self.ground.dates, self.ground.crs is not None
+        dates, known = ground.dates(), ground.grid.crs is not None
         return [
-            dates.to(self.device).expand(len(centres), -1, 2) if dates is not None else None,
-            self.ground.places(centres).to(self.device) if there else None,
+            dates.to(here).expand(len(centres), -1, 2) if dates is not None else None,
+            ground.places(centres).to(here) if known else None,
         ]
 
+    def apart(pixels: torch.Tensor, centres: list[tuple[float, float]]) -> Iterable[torch.Tensor]:
+        return threads(torch.inference_mode()(module), pixels, *coordinates_of(centres))
+
     @torch.inference_mode()
-    def _together(self, pixels: torch.Tensor, centres: list[tuple[float, float]]) -> torch.Tensor:
-        number = len(pixels)
-        images = pixels.to(self.device)
-        if self.compiled is not None:  # one shape, so that it is compiled once
-            images = torch.cat([images, images[:1].expand(self.batch_size - number, *images.shape[1:])])
-            centres = [*centres, *centres[:1] * (self.batch_size - number)]
-        coordinates = self._coordinates(centres)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
-            scores: torch.Tensor = (self.module if self.compiled is None else self.compiled)(images, *coordinates)
+    def together(pixels: torch.Tensor, centres: list[tuple[float, float]]) -> torch.Tensor:
+        number, images = len(pixels), pixels.to(here)
+        if compiled is not None:  # one shape, so that it is compiled once
+            images = torch.cat([images, images[:1].expand(batch_size - number, *images.shape[1:])])
+            centres = [*centres, *centres[:1] * (batch_size - number)]
+        with torch.autocast(here.type, dtype=torch.bfloat16, enabled=here.type == "cuda"):
+            scores: torch.Tensor = (module if compiled is None else compiled)(images, *coordinates_of(centres))
         return scores[:number]
 
+    if concurrent and not compile and here.type == "cpu":
+        with window_threads(batch_size) as threads:
+            yield apart
+    else:
+        yield together
 
-class WindowThreads:
-    """Context manager; call it with a function and the batch that it takes, which is predicted a few windows at a time.
+
+@contextmanager
+def window_threads(batch_size: int) -> Iterator[Callable[..., Iterator[torch.Tensor]]]:
+    """A function to call with another one and the batch that it takes, which is predicted a few windows at a time.
 
     There are as many threads as torch would use for all of it together. Few windows fit a core's caches, hold little
     memory, and on a thread of their own wait for nobody in the midst of them. Meanwhile torch uses one thread where
@@ -185,43 +180,40 @@ class WindowThreads:
         batch_size: windows that are handed over at once.
 
     """
+    threads, lock = torch.get_num_threads(), Lock()
+    workers = max(1, min(threads, batch_size // FEW))
+    # Answers are copied into a ring of buffers, one more than there are workers: the one that is being consumed is
+    # never written. Memory is bounded so, and is allocated once a shape.
+    places, answers = workers + 1, torch.empty(0)
 
-    def __init__(self, batch_size: int) -> None:
-        self.threads = torch.get_num_threads()
-        workers = max(1, min(self.threads, batch_size // FEW))
-        self.pool = ThreadPoolExecutor(workers, "windows", torch.set_num_threads, (self.threads // workers,))
-        self.places, self.lock = workers + 1, Lock()
-        self.answers = torch.empty(0)
-
-    def __enter__(self) -> Self:
-        torch.set_num_threads(1)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.pool.shutdown(wait=True, cancel_futures=True)
-        torch.set_num_threads(self.threads)
-
-    def __call__(self, function: Callable[..., torch.Tensor], *batch: torch.Tensor | None) -> Iterator[torch.Tensor]:
+    def predicted(function: Callable[..., torch.Tensor], *batch: torch.Tensor | None) -> Iterator[torch.Tensor]:
         """The answers one by one, in order, each until the next is asked for; None among the tensors stays None."""
         size = next(len(values) for values in batch if values is not None)
 
-        # Answers are copied into a ring of buffers, one more than there are workers: the one that is being consumed is
-        # never written. Memory is bounded so, and is allocated once a shape.
         def work(first: int) -> torch.Tensor:
+            nonlocal answers
             part = slice(first, first + FEW)
             found = function(*(values[part] if values is not None else None for values in batch))
-            with self.lock:
-                if self.answers.shape[2:] != found.shape[1:]:
-                    self.answers = torch.empty(self.places, FEW, *found.shape[1:], dtype=found.dtype)
-            return self.answers[first // FEW % self.places, : len(found)].copy_(found)
+            with lock:
+                if answers.shape[2:] != found.shape[1:]:
+                    answers = torch.empty(places, FEW, *found.shape[1:], dtype=found.dtype)
+            return answers[first // FEW % places, : len(found)].copy_(found)
 
         begun: deque[Future[torch.Tensor]] = deque()
         for first in range(0, size, FEW):
-            if len(begun) == self.places:
+            if len(begun) == places:
                 yield from begun.popleft().result()
-            begun.append(self.pool.submit(work, first))
+            begun.append(pool.submit(work, first))
         while begun:
             yield from begun.popleft().result()
+
+    pool = ThreadPoolExecutor(workers, "windows", torch.set_num_threads, (threads // workers,))
+    torch.set_num_threads(1)
+    try:
+        yield predicted
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(threads)
 
 
 def device_of(asked: str | torch.device | None) -> torch.device:

@@ -1,16 +1,26 @@
-"""What the values of cloud masks mean, product by product: a table, and how a file's product is told."""
+"""What the values of cloud masks mean, product by product: a table, how a file's product is told, and its reading."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import PurePath
+from functools import partial
+from pathlib import Path, PurePath
 
+import dask.array as da
 import numpy as np
 import numpy.typing as npt
+import rasterio
+import rioxarray
+import xarray as xr
+from rasterio.errors import RasterioError
+from rasterio.windows import Window
 
 from prithvi.errors import ConfigError, SceneError, nearest
 from prithvi.hls.granules import BAD, BITS, FILL
+from prithvi.scenes.grids import difference, grid_of, grid_of_array, repeats
 
 Values = npt.NDArray[np.generic]
 Flags = npt.NDArray[np.bool_]
@@ -84,7 +94,7 @@ OWN, OWN_CLEAR = "cloud", "clear"
 MASK_PRODUCTS = {
     "fmask": MaskProduct(
         "HLS Fmask", "HLS v2.0 user guide, quality layer", r"^hls\..*\.fmask",
-        cloud_bits=tuple(BITS[name] for name in BAD), fill=(FILL,), values=range(256),
+        cloud_bits=tuple(map(BITS.__getitem__, BAD)), fill=(FILL,), values=range(256),
     ),
     "scl": MaskProduct(
         "Sentinel-2 SCL", "Sentinel-2 Level-2A product specification, scene classification", r"\bscl\b",
@@ -176,3 +186,94 @@ def product_of(path: object, values: Values) -> str:
 def _words(path: object) -> str:
     stem = PurePath(str(path)).name.rsplit(".", 1)[0]
     return re.sub(r"[_.\-]+", " ", stem.lower())
+
+
+@dataclass(frozen=True)
+class ReadMask:
+    """A mask that was looked through."""
+
+    clear: da.Array
+    """(y, x) bool on the series' grid."""
+    told: str
+    some_clear: bool
+
+
+def read_mask(path: Path, series: xr.DataArray, product: MaskProduct | None) -> ReadMask:
+    """A mask laid over a series; all of it is read once, to tell what it leaves.
+
+    Args:
+        path: of the file.
+        series: on its grid, or on one whose pixels divide the mask's.
+        product: what it is; None goes by its name and values.
+
+    Raises:
+        SceneError: it cannot be read, has values that its product has not, or lies on another grid.
+
+    """
+    try:
+        with rasterio.open(path) as raster:
+            counts = _counts(raster)
+            bands, nodata, grid = raster.count, raster.nodata, grid_of(raster)
+        pixels = rioxarray.open_rasterio(path, chunks={"y": 512, "x": -1})
+    except (RasterioError, OSError) as error:
+        raise SceneError(f"the cloud mask {path} cannot be read ({error}).") from error
+    if bands != 1:
+        raise SceneError(f"the cloud mask {path} has {bands} bands, and which is the mask is not known: give one.")
+    assert isinstance(pixels, xr.DataArray)
+    here = grid_of_array(series)
+    repeat = repeats(grid, here)
+    if repeat is None:
+        raise SceneError(f"the cloud mask {path} and the series do not lie on one grid: {difference(grid, here)}.")
+    values = np.array(list(counts))
+    number = np.array(list(counts.values()))
+    kind = product or MASK_PRODUCTS[product_of(path, values[values != nodata])]
+    if values.dtype.kind == "f" and (np.rint(values) != values)[np.isfinite(values)].any():
+        raise SceneError(f"the cloud mask {path} has fractions ({some(values)}), such as probabilities: set a limit.")
+    if strange := kind.strange(values, nodata):
+        raise SceneError(
+            f"the cloud mask {path} is read as {kind.title}, which has no value {some(strange)}: say what it is with "
+            f"--clouds-are (product=): {', '.join(MASK_PRODUCTS)}."
+        )
+    is_clear, observed, every = kind.is_clear(values, nodata), kind.observed(values, nodata), number.sum()
+    clear, lost = number[is_clear].sum() / every, number[~observed].sum() / every
+    cloudy = values[observed & ~is_clear]
+    told = f"{path.name}, read as {kind.title}"
+    if not kind.name and kind.clear and len(cloudy):
+        told += f" (so that {some(cloudy)} {'is' if len(cloudy) == 1 else 'are'} cloud)"
+    told += f": {clear:.1%} clear, {1 - clear - lost:.1%} cloud or shadow" + (f", {lost:.1%} not seen" if lost else "")
+    if nodata is not None and nodata in kind.clear:
+        told += f"; its {nodata:g} is tagged as no data, and counts as clear"
+    flags = da.map_blocks(partial(_clear, product=kind, nodata=nodata), pixels.data[0], dtype=bool)
+    for axis in (0, 1) if repeat > 1 else ():
+        flags = da.repeat(flags, repeat, axis=axis)
+    return ReadMask(flags[: series.sizes["y"], : series.sizes["x"]], f"{told}.", bool(is_clear.any()))
+
+
+def _clear(values: npt.NDArray[np.generic], product: MaskProduct, nodata: float | None) -> npt.NDArray[np.bool_]:
+    """`MaskProduct.is_clear`, of small numbers by a table of all of them."""
+    if values.dtype not in (np.uint8, np.uint16):
+        return product.is_clear(values, nodata)
+    table = product.is_clear(np.arange(256**values.dtype.itemsize), nodata)
+    flags: npt.NDArray[np.bool_] = table[values]
+    return flags
+
+
+def _counts(raster: rasterio.DatasetReader) -> Counter[float]:
+    """Pixels of each value of a raster's first band, strip by strip."""
+    counts: Counter[float] = Counter()
+    rows = max(raster.block_shapes[0][0], 256)
+    for first in range(0, raster.height, rows):
+        pixels = raster.read(1, window=Window(0, first, raster.width, min(rows, raster.height - first)))
+        if pixels.dtype in (np.uint8, np.uint16):
+            every = np.bincount(pixels.ravel())
+            values, number = np.flatnonzero(every), every[every > 0]
+        else:
+            values, number = np.unique(pixels, return_counts=True)
+        counts.update(dict(zip(values.tolist(), number.tolist(), strict=True)))
+    return counts
+
+
+def some(values: Iterable[object]) -> str:
+    """The first of the different values, for a message."""
+    found = sorted(set(np.asarray(values).tolist()))
+    return ", ".join(f"{value:g}" for value in found[:6]) + (" ..." if len(found) > 6 else "")

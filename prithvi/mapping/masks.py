@@ -1,37 +1,31 @@
-"""Cloud masks of a series: one raster a date, or an array; each is laid over the date that it belongs to."""
+"""Cloud masks of a series: one raster a date, or an array; each is laid over its date, and clouds become NaN."""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
-import rasterio
-import rioxarray
 import xarray as xr
-from odc.geo.geobox import GeoBox
-from rasterio.errors import RasterioError
-from rasterio.windows import Window
 
 from prithvi.errors import ConfigError, SceneError
-from prithvi.mapping.maskproducts import MASK_PRODUCTS, MaskProduct, product_called, product_named, product_of
-from prithvi.scenes.grids import difference, grid_of, grid_of_array, repeats
-from prithvi.scenes.names import Date, as_days, day_in_name, days_of, granule_of, moments
+from prithvi.mapping.maskproducts import MASK_PRODUCTS, ReadMask, product_called, product_named, read_mask, some
+from prithvi.scenes.names import Date, as_days, dated, day_in_name, days_of, granule_of, moments
 from prithvi.scenes.opening import open_scene
 
 Mask = str | Path | None
 """A raster; None where a date has no mask, and all that was observed counts as clear."""
+Masks = Sequence[Mask] | Mapping[Date, Mask]
+"""In the order of the dates, or by date."""
 
 
 def clear_of(
-    masks: Sequence[Mask] | Mapping[Date, Mask],
+    masks: Masks,
     series: xr.DataArray,
     *,
     dates: Iterable[Date] | None = None,
@@ -66,7 +60,9 @@ def clear_of(
     if isinstance(masks, Mapping):
         masks = _by_day(masks, days)
     paths = _paired([None if mask is None else Path(mask) for mask in masks], days, number, dates)
-    read = [_open(path, series, kind) if path is not None else _no_mask(series) for path in paths]
+    whole = da.ones((series.sizes["y"], series.sizes["x"]), bool, chunks=(512, -1))
+    none = ReadMask(whole, "no mask, so that all that was observed counts as clear.", True)
+    read = [none if path is None else read_mask(path, series, kind) for path in paths]
     labels = [f"{day}" for day in days] if days is not None else [f"Date {place + 1}" for place in range(number)]
     told = tuple(f"{label}: {mask.told}" for label, mask in zip(labels, read, strict=True))
     if not any(mask.some_clear for mask in read):
@@ -80,10 +76,7 @@ def clear_of(
 
 
 def clear_by(
-    clear: xr.DataArray | None,
-    masks: Sequence[Mask] | Mapping[Date, Mask] | None,
-    masks_are: str | None,
-    series: xr.DataArray,
+    clear: xr.DataArray | None, masks: Masks | None, masks_are: str | None, series: xr.DataArray
 ) -> xr.DataArray | None:
     """What is clear by the arguments `clear`, `masks` and `masks_are` of `prithvi.fill`.
 
@@ -100,23 +93,16 @@ def clear_by(
 
 
 def clear_of_sources(
-    sources: Sequence[str],
-    series: xr.DataArray,
-    masks: Sequence[Mask] = (),
-    *,
-    dates: Sequence[Date] | None = None,
-    product: str | None = None,
-    **opening: Any,
+    sources: Sequence[str], series: xr.DataArray, masks: Sequence[Mask], product: str | None, opening: Mapping[str, Any]
 ) -> xr.DataArray | None:
     """`clear_of` for a series that was opened from several sources, whose masks are in the order of these.
 
     Args:
         sources: files or granule folders.
         series: what `prithvi.open_scene` gives for them: its dates are in the order of time.
-        masks: a raster for each source, None for one without; default those that lie in the granules' folders.
-        dates: the day of each source, where these do not state it.
+        masks: a raster for each source, None for one without.
         product: see `clear_of`.
-        **opening: how the sources are opened, see `prithvi.open_scene`.
+        opening: how the sources are opened, see `prithvi.open_scene`; with the day of each where these do not state it.
 
     Returns:
         What `clear_of` gives; None where there is no mask.
@@ -126,8 +112,7 @@ def clear_of_sources(
         ConfigError: a product is named, and there are no masks.
 
     """
-    number = series.sizes["time"]
-    masks = list(masks) or masks_beside(sources, number)
+    number, dates = series.sizes["time"], opening["dates"]
     if not masks:
         if product is not None:
             raise ConfigError("--clouds-are says what masks hold, and there are none: give them by --clouds.")
@@ -162,102 +147,11 @@ def masks_beside(sources: Sequence[str], dates: int) -> list[Mask]:
     if len(sources) == dates:
         for source, masks in zip(sources, found, strict=True):
             if len(masks) > 1:
-                raise SceneError(
-                    f"{source} has several masks ({', '.join(m.name for m in masks)}): choose by --clouds."
-                )
+                names = ", ".join(mask.name for mask in masks)
+                raise SceneError(f"{source} has several masks ({names}): choose by --clouds.")
         return [masks[0] if masks else None for masks in found]
     every: list[Mask] = [mask for masks in found for mask in masks]
     return every + [None] * (dates - len(every))
-
-
-@dataclass(frozen=True)
-class _Read:
-    """A mask that was looked through."""
-
-    clear: da.Array
-    """(y, x) bool on the series' grid."""
-    told: str
-    some_clear: bool
-
-
-def _no_mask(series: xr.DataArray) -> _Read:
-    clear = da.ones((series.sizes["y"], series.sizes["x"]), bool, chunks=(512, -1))
-    return _Read(clear, "no mask, so that all that was observed counts as clear.", True)
-
-
-def _open(path: Path, series: xr.DataArray, product: MaskProduct | None) -> _Read:
-    try:
-        with rasterio.open(path) as raster:
-            counts = _counts(raster)
-            bands, nodata, grid = raster.count, raster.nodata, grid_of(raster)
-        pixels = rioxarray.open_rasterio(path, chunks={"y": 512, "x": -1})
-    except (RasterioError, OSError) as error:
-        raise SceneError(f"the cloud mask {path} cannot be read ({error}).") from error
-    if bands != 1:
-        raise SceneError(f"the cloud mask {path} has {bands} bands, and which is the mask is not known: give one.")
-    assert isinstance(pixels, xr.DataArray)
-    repeat = _repeat(path, grid, series)
-    values = np.array(list(counts))
-    number = np.array(list(counts.values()))
-    kind = product or MASK_PRODUCTS[product_of(path, values[values != nodata])]
-    if values.dtype.kind == "f" and (np.rint(values) != values)[np.isfinite(values)].any():
-        raise SceneError(f"the cloud mask {path} has fractions ({some(values)}), such as probabilities: set a limit.")
-    if strange := kind.strange(values, nodata):
-        raise SceneError(
-            f"the cloud mask {path} is read as {kind.title}, which has no value {some(strange)}: say what it is with "
-            f"--clouds-are (product=): {', '.join(MASK_PRODUCTS)}."
-        )
-    is_clear, observed, every = kind.is_clear(values, nodata), kind.observed(values, nodata), number.sum()
-    clear, lost = number[is_clear].sum() / every, number[~observed].sum() / every
-    cloudy = values[observed & ~is_clear]
-    told = f"{path.name}, read as {kind.title}"
-    if not kind.name and kind.clear and len(cloudy):
-        told += f" (so that {some(cloudy)} {'is' if len(cloudy) == 1 else 'are'} cloud)"
-    told += f": {clear:.1%} clear, {1 - clear - lost:.1%} cloud or shadow" + (f", {lost:.1%} not seen" if lost else "")
-    if nodata is not None and nodata in kind.clear:
-        told += f"; its {nodata:g} is tagged as no data, and counts as clear"
-    flags = da.map_blocks(partial(_clear, product=kind, nodata=nodata), pixels.data[0], dtype=bool)
-    for axis in (0, 1) if repeat > 1 else ():
-        flags = da.repeat(flags, repeat, axis=axis)
-    return _Read(flags[: series.sizes["y"], : series.sizes["x"]], f"{told}.", bool(is_clear.any()))
-
-
-def _clear(values: npt.NDArray[np.generic], product: MaskProduct, nodata: float | None) -> npt.NDArray[np.bool_]:
-    """`MaskProduct.is_clear`, of small numbers by a table of all of them."""
-    if values.dtype not in (np.uint8, np.uint16):
-        return product.is_clear(values, nodata)
-    table = product.is_clear(np.arange(256**values.dtype.itemsize), nodata)
-    flags: npt.NDArray[np.bool_] = table[values]
-    return flags
-
-
-def _counts(raster: rasterio.DatasetReader) -> Counter[float]:
-    """Pixels of each value of a raster's first band, strip by strip."""
-    counts: Counter[float] = Counter()
-    rows = max(raster.block_shapes[0][0], 256)
-    for first in range(0, raster.height, rows):
-        pixels = raster.read(1, window=Window(0, first, raster.width, min(rows, raster.height - first)))
-        if pixels.dtype in (np.uint8, np.uint16):
-            every = np.bincount(pixels.ravel())
-            values, number = np.flatnonzero(every), every[every > 0]
-        else:
-            values, number = np.unique(pixels, return_counts=True)
-        counts.update(dict(zip(values.tolist(), number.tolist(), strict=True)))
-    return counts
-
-
-def _repeat(path: Path, mask: GeoBox, series: xr.DataArray) -> int:
-    """How many pixels of the series lie beside and below each other in one of the mask's.
-
-    Raises:
-        SceneError: their grids do not begin at one corner, or their pixels do not divide each other.
-
-    """
-    here = grid_of_array(series)
-    repeat = repeats(mask, here)
-    if repeat is None:
-        raise SceneError(f"the cloud mask {path} and the series do not lie on one grid: {difference(mask, here)}.")
-    return repeat
 
 
 def _by_day(masks: Mapping[Date, Mask], days: Sequence[dt.date] | None) -> list[Mask]:
@@ -275,10 +169,7 @@ def _paired(
 ) -> list[Path | None]:
     """The mask of each date of a series, of which there are `number`."""
     if len(masks) != number:
-        raise SceneError(
-            f"{len(masks)} cloud masks for {number} dates: give one for each, in order, and none (None) for a date "
-            "without."
-        )
+        raise SceneError(f"{len(masks)} cloud masks for {number} dates: give one for each, none (None) without.")
     if days is None:
         return list(masks)
     given = list(days) if dates is None else as_days(dates)
@@ -287,9 +178,8 @@ def _paired(
         left = iter([day for day in days if day not in said])
         given = [said[place] or next(left, days[0]) for place in range(number)]
     if Counter(given) != Counter(days):
-        raise SceneError(
-            f"the cloud masks are of {listed(given)}, and the series of {listed(days)}: give one for each."
-        )
+        told = f"the cloud masks are of {listed(given)}, and the series of {listed(days)}"
+        raise SceneError(f"{told}: give one for each.")
     for mask, day, named in zip(masks, given, said, strict=True):
         if named not in (None, day):
             raise SceneError(f"the cloud mask {mask} is of {named} by its name, and stands at the place of {day}.")
@@ -322,12 +212,97 @@ def _masks_in(source: Path) -> list[Path]:
     return named or sorted(source.rglob("*_SCL_20m.jp2") if source.is_dir() else ())
 
 
-def some(values: Iterable[object]) -> str:
-    """The first of the different values, for a message."""
-    found = sorted(set(np.asarray(values).tolist()))
-    return ", ".join(f"{value:g}" for value in found[:6]) + (" ..." if len(found) > 6 else "")
-
-
 def listed(days: Iterable[object]) -> str:
     """Days, for a message."""
     return ", ".join(map(str, days))
+
+
+def without_clouds(series: xr.DataArray, clear: xr.DataArray | None) -> xr.DataArray:
+    """The series with NaN where it is not clear; lazy if one of the two is.
+
+    Args:
+        series: (time, band, y, x).
+        clear: (time, y, x) True or 1 where clear, False or 0 where not, its dimensions in any order. Where both state
+            dates each date gets its own; without, they are taken in order.
+
+    Raises:
+        SceneError: masks of another form, on another grid, without a date of the series, or with other values.
+
+    """
+    if clear is None:
+        return series
+    if not isinstance(clear, xr.DataArray):
+        raise SceneError(f"the masks are a {type(clear).__name__}; they are to be a DataArray (time, y, x).")
+    if set(clear.dims) == {"time", "y", "x"}:
+        clear = _of_the_same_dates(clear, series).transpose("time", "y", "x")
+    sizes = {name: series.sizes[name] for name in ("time", "y", "x")}
+    if dict(clear.sizes) != sizes or not _same_coordinates(clear, series):
+        raise SceneError(
+            f"the masks have the shape {tuple(clear.sizes.values())} ({', '.join(map(str, clear.dims))}){_from(clear)} "
+            f"and the series {tuple(sizes.values())} (time, y, x){_from(series)}: they do not lie on one grid."
+        )
+    flags = clear if clear.dtype == bool else xr.apply_ufunc(_flags, clear, dask="parallelized", output_dtypes=[bool])
+    mask = xr.DataArray(flags.data, dims=("time", "y", "x"))
+    hidden: xr.DataArray = series.where(mask).transpose("time", "band", "y", "x").assign_attrs(series.attrs)
+    return hidden
+
+
+def refuse_nothing_left(series: xr.DataArray) -> None:
+    """Raises SceneError where masks left no pixel of a series; reads rows until there is one.
+
+    Args:
+        series: (time, band, y, x) with NaN under clouds.
+
+    """
+    rows = series.chunks[2][0] if series.chunks is not None else 256
+    for first in range(0, series.sizes["y"], rows):
+        for date in range(series.sizes["time"]):
+            if np.isfinite(series[date, :, first : first + rows].values).all(axis=0).any():
+                return
+    raise SceneError("the masks leave not one pixel of any date: clear is True (1) where clear, False under clouds.")
+
+
+def _of_the_same_dates(clear: xr.DataArray, series: xr.DataArray) -> xr.DataArray:
+    """The masks of the series' dates, in their order."""
+    clear, series = dated(clear), dated(series)
+    ours, theirs = days_of(series), days_of(clear)
+    if ours is None or theirs is None:
+        return clear
+    if len(set(ours)) < len(ours):  # several times of one day
+        ours, theirs = (array["time"].values.tolist() for array in (series, clear))
+    lacking = [day for day in ours if day not in theirs]
+    if lacking:
+        raise SceneError(f"the masks have none of {lacking[0]}; they are of {listed(theirs)}.")
+    if len(set(theirs)) < len(theirs):
+        raise SceneError(f"the masks have a date twice: {listed(theirs)}.")
+    return clear.isel(time=[theirs.index(day) for day in ours])
+
+
+def _same_coordinates(clear: xr.DataArray, series: xr.DataArray) -> bool:
+    """Whether the pixels' middles, where both state them, are the same to a thousandth of a pixel."""
+    for name in ("y", "x"):
+        if name in clear.coords and name in series.coords and series.sizes[name] > 1:
+            here, there = series[name].values, clear[name].values
+            if np.abs(there - here).max() > 1e-3 * abs(here[1] - here[0]):
+                return False
+    return True
+
+
+def _flags(values: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
+    """1 and 0 as True and False; NaN, which an outer join leaves, is not clear."""
+    if values.dtype.kind not in "iuf":
+        raise SceneError(f"the masks are of the type {values.dtype}: clear is True or 1 where a pixel is clear.")
+    strange = ~np.isin(values, (0, 1)) & ~np.isnan(values)
+    if strange.any():
+        raise SceneError(
+            f"the masks hold {some(values[strange])}: clear is True or 1 where a pixel is clear, else False or 0; the "
+            "files of a mask product are read by prithvi.mapping.clear_of."
+        )
+    flags: npt.NDArray[np.bool_] = values == 1
+    return flags
+
+
+def _from(array: xr.DataArray) -> str:
+    if "x" not in array.coords or "y" not in array.coords or 0 in array.sizes.values():
+        return ""
+    return f" from {array['x'].values.flat[0]:.12g}, {array['y'].values.flat[0]:.12g}"

@@ -1,27 +1,57 @@
-"""The files of a result: which of its arrays become which GeoTIFFs, and how their values are stored there."""
+"""The files of a result: which of its arrays become which GeoTIFFs, how their values are stored there, and a GDAL VRT
+over a plain file of rows that says so: names, colours, nodata and tags, which GDAL's drivers carry over.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from prithvi.errors import ConfigError
-from prithvi.mapping.cog import NODATA, Raster
+from prithvi.errors import ConfigError, SceneError
 from prithvi.modelio.predictor import ClassEntry
+from prithvi.scenes import transform_of
 
+NODATA = 255
+"""Class number of a pixel without data."""
 STEPS = 250
 """Whole numbers from probability 0 to 1 in files of uint8."""
 STORED, SCALE = -9999, 1e-4
 OBSERVED, FILLED, NOTHING = 0, 1, 255
 """Values of the mask beside each date."""
+_TYPES = {"uint8": "Byte", "int16": "Int16", "uint16": "UInt16", "float32": "Float32"}
+
+
+@dataclass(frozen=True)
+class Raster:
+    """A file that is to be made."""
+
+    name: str
+    """With its suffix."""
+    bands: tuple[str, ...]
+    dtype: str
+    nodata: float
+    encode: Callable[[Mapping[str, npt.NDArray[Any]]], npt.NDArray[Any]]
+    """The named arrays (..., rows, width) of a result to this file's values, (rows, width) or (..., rows, width)."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    scale: float | None = None
+    """What is meant = value x scale."""
+    unit: str = ""
+    classes: tuple[ClassEntry, ...] = ()
+    """With them there is a colour table and category names, which GDAL keeps in the .aux.xml beside the file."""
+    resampling: str = "AVERAGE"
+    """Of the overviews."""
+    half: bool = False
+    """Store float32 with 16 bits."""
 
 
 def map_rasters(
@@ -47,11 +77,11 @@ def map_rasters(
     ]
     if confidence:
         name = f"{path.stem}_confidence.tif"
-        found.append(Raster(name, ("confidence",), "uint8", NODATA, _in_steps_of("confidence"), tags, 1 / STEPS))
+        found.append(Raster(name, ("confidence",), "uint8", NODATA, partial(_in_steps, "confidence"), tags, 1 / STEPS))
     if probabilities is not None:
         name, names = f"{path.stem}_probabilities.tif", tuple(entry.name for entry in classes)
         if probabilities == "uint8":
-            found.append(Raster(name, names, "uint8", NODATA, _in_steps_of("probability"), tags, 1 / STEPS))
+            found.append(Raster(name, names, "uint8", NODATA, partial(_in_steps, "probability"), tags, 1 / STEPS))
         else:
             found.append(Raster(name, names, probabilities, nan, itemgetter("probability"), tags))
     return found
@@ -75,13 +105,9 @@ def classes_of_result(result: xr.Dataset) -> tuple[ClassEntry, ...]:
     return tuple(ClassEntry(**entry) for entry in json.loads(told))
 
 
-def _in_steps_of(name: str) -> Callable[[Any], npt.NDArray[Any]]:
+def _in_steps(name: str, values: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.uint8]:
     """Probabilities of that name as 0 to 250, NaN as 255."""
-
-    def stored(values: Any) -> npt.NDArray[np.uint8]:
-        return np.asarray(np.round(np.nan_to_num(values[name], nan=NODATA / STEPS) * STEPS), np.uint8)
-
-    return stored
+    return np.asarray(np.round(np.nan_to_num(values[name], nan=NODATA / STEPS) * STEPS), np.uint8)
 
 
 def series_rasters(
@@ -90,31 +116,25 @@ def series_rasters(
     """The files of dates, in the order of these."""
     found = []
     for date, label in enumerate(labels):
+        image, filled, unsure = (partial(_of_date, date, kind) for kind in ("image", "filled", "uncertainty"))
         found += [
-            Raster(f"{label}.tif", tuple(bands), "int16", STORED, _Of(date, "image"), tags, SCALE),
-            Raster(f"{label}_filled.tif", ("filled",), "uint8", NOTHING, _Of(date, "filled"), tags, resampling="MODE"),
+            Raster(f"{label}.tif", tuple(bands), "int16", STORED, image, tags, SCALE),
+            Raster(f"{label}_filled.tif", ("filled",), "uint8", NOTHING, filled, tags, resampling="MODE"),
         ]
         if uncertainty:
-            name = f"{label}_uncertainty.tif"
-            found.append(Raster(name, tuple(bands), "int16", STORED, _Of(date, "uncertainty"), tags, SCALE))
+            found.append(Raster(f"{label}_uncertainty.tif", tuple(bands), "int16", STORED, unsure, tags, SCALE))
     return found
 
 
-@dataclass(frozen=True)
-class _Of:
+def _of_date(date: int, kind: str, values: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
     """What a file of a date holds, out of the arrays of a filled series; see `Raster.encode`."""
-
-    date: int
-    kind: str
-
-    def __call__(self, values: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
-        pixels = values[self.kind][self.date]
-        if self.kind == "filled":
-            known = np.isfinite(values["image"][self.date]).all(axis=0)
-            return np.where(known, np.where(pixels, FILLED, OBSERVED), NOTHING).astype(np.uint8)
-        # An error is rounded up: 0 is for what was observed.
-        whole = np.round(np.nan_to_num(np.ceil(pixels) if self.kind == "uncertainty" else pixels))
-        return np.where(np.isfinite(pixels), np.clip(whole, STORED + 1, 32_767), STORED).astype(np.int16)
+    pixels = values[kind][date]
+    if kind == "filled":
+        known = np.isfinite(values["image"][date]).all(axis=0)
+        return np.where(known, np.where(pixels, FILLED, OBSERVED), NOTHING).astype(np.uint8)
+    # An error is rounded up: 0 is for what was observed.
+    whole = np.round(np.nan_to_num(np.ceil(pixels) if kind == "uncertainty" else pixels))
+    return np.where(np.isfinite(pixels), np.clip(whole, STORED + 1, 32_767), STORED).astype(np.int16)
 
 
 def embedding_raster(name: str, result: xr.Dataset) -> Raster:
@@ -131,7 +151,76 @@ def embedding_raster(name: str, result: xr.Dataset) -> Raster:
 
 
 def date_labels(series: xr.DataArray | xr.Dataset) -> list[str]:
-    """What files of a series' dates are called: by the day, and by the time where two are of one day."""
+    """What files of a series' dates are called: by the day, and by the time where two are of one day.
+
+    Raises:
+        SceneError: a date twice.
+
+    """
     days = series["time"].dt.strftime("%Y-%m-%d").values.tolist()
     times = series["time"].dt.strftime("%Y-%m-%dT%H%M%S").values.tolist()
-    return [str(time if days.count(day) > 1 else day) for day, time in zip(days, times, strict=True)]
+    labels = [str(time if days.count(day) > 1 else day) for day, time in zip(days, times, strict=True)]
+    if twice := [label for label in labels if labels.count(label) > 1]:
+        name = series.attrs.get("source", "the series")
+        raise SceneError(f"{name} has the date {twice[0]} twice, and each becomes a file: leave one of them out.")
+    return labels
+
+
+def write_vrt(path: Path, raw: Path, grid: xr.DataArray, raster: Raster) -> Path:
+    """Writes the VRT of a raw file whose rows hold one band after the other, little-endian.
+
+    Args:
+        path: of the VRT.
+        raw: in the same folder.
+        grid: (..., y, x), its size and place.
+        raster: what its bands hold.
+
+    """
+    width, height, crs = grid.sizes["x"], grid.sizes["y"], grid.rio.crs
+    root = ElementTree.Element("VRTDataset", rasterXSize=str(width), rasterYSize=str(height))
+    if crs is not None:
+        _add(root, "SRS", crs.to_wkt())
+    _add(root, "GeoTransform", ", ".join(repr(float(value)) for value in transform_of(grid).to_gdal()))
+    tags = {**raster.tags, **{f"CLASS_{entry.value}": entry.name for entry in raster.classes}}
+    tags |= {f"LABEL_VALUE_{entry.value}": str(entry.label) for entry in raster.classes if entry.label is not None}
+    metadata = ElementTree.SubElement(root, "Metadata")
+    for key, text in tags.items():
+        _add(metadata, "MDI", text, key=key)
+    size = np.dtype(raster.dtype).itemsize
+    line = width * size
+    for number, name in enumerate(raster.bands):
+        band = ElementTree.SubElement(
+            root, "VRTRasterBand", dataType=_TYPES[raster.dtype], band=str(number + 1), subClass="VRTRawRasterBand"
+        )
+        _add(band, "Description", name)
+        if raster.unit:
+            _add(band, "UnitType", raster.unit)
+        if raster.scale is not None:
+            _add(band, "Scale", repr(raster.scale))
+        _add(band, "NoDataValue", str(raster.nodata))
+        if raster.classes:
+            _add_classes(band, raster)
+        _add(band, "SourceFilename", raw.name, relativeToVRT="1")
+        _add(band, "ImageOffset", str(number * line))
+        _add(band, "PixelOffset", str(size))
+        _add(band, "LineOffset", str(len(raster.bands) * line))
+        _add(band, "ByteOrder", "LSB")
+    ElementTree.ElementTree(root).write(path, encoding="utf-8")
+    return path
+
+
+def _add_classes(band: ElementTree.Element, raster: Raster) -> None:
+    _add(band, "ColorInterp", "Palette")
+    named = {entry.value: entry for entry in raster.classes}
+    categories = ElementTree.SubElement(band, "CategoryNames")
+    for value in range(max(named) + 1):
+        _add(categories, "Category", named[value].name if value in named else "")
+    table = ElementTree.SubElement(band, "ColorTable")
+    for value in range(256):
+        red, green, blue = bytes.fromhex(named[value].color) if value in named else (0, 0, 0)
+        alpha = 0 if value == raster.nodata else 255
+        ElementTree.SubElement(table, "Entry", c1=str(red), c2=str(green), c3=str(blue), c4=str(alpha))
+
+
+def _add(parent: ElementTree.Element, name: str, text: str, **attributes: str) -> None:
+    ElementTree.SubElement(parent, name, attributes).text = text

@@ -1,7 +1,7 @@
 """Windows over a scene and their blended scores, some rows at a time.
 
 Windows are taken row by row. Two bands of memory roll down the scene: the pixels under the present row of windows
-(`RowBuffer`, read ahead on a thread, each row of the scene once), and the sums of weighted scores that later windows
+(`_bands`, read ahead on a thread, each row of the scene once), and the sums of weighted scores that later windows
 may still add to (`_Sums`). When a row of windows is done, the rows above the next one are final and leave. Memory
 depends on the width of the scene and never on its height.
 
@@ -11,10 +11,14 @@ what lies above it was computed before or not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Self
+from functools import lru_cache
+from itertools import zip_longest
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -89,16 +93,12 @@ def blend(
     # Rows and columns of the result count cells (scores); those of the plan count pixels.
     height, width = -(-size[0] // cell), -(-size[1] // cell)
     down, along = part if part is not None else (slice(0, height), slice(0, width))
-    window = plan.window // cell
     used = [row for row in plan.rows if row // cell < down.stop and (row + plan.window) // cell > down.start]
     sums = _Sums(plan, cell)
     images: npt.NDArray[np.float32] | None = None
-    with RowBuffer(rows, size, plan, wanted) as buffer:
-        for number, row in enumerate(used):
-            following = used[number + 1] if number + 1 < len(used) else None
-            pixels, valid, asked = buffer.at(row, following)
+    with closing(_bands(rows, size, plan, used, wanted)) as bands:
+        for row, following, pixels, seen in bands:
             # A window is run if some pixel of it has data on some date and is asked for.
-            seen = valid.any(axis=0) & asked
             columns = [c for c in plan.columns if seen[:, c : c + plan.window].any()]
             if images is None:
                 images = np.empty((batch_size, *pixels.shape[:3], plan.window), np.float32)
@@ -120,7 +120,7 @@ def blend(
                 end = min(start + SLAB, bottom)
                 slab = slice(start - top, end - top)
                 yield BlendedRows(start - down.start, sums.mean(slab, along), answered[slab, along])
-            sums.move(bottom - top if following is None else following // cell - top, window)
+            sums.move(bottom - top if following is None else following // cell - top)
 
 
 class _Sums:
@@ -138,10 +138,8 @@ class _Sums:
     def add(self, scores: Iterable[torch.Tensor], columns: list[int]) -> None:
         for column, score in zip(columns, scores, strict=True):
             if score.ndim != 3 or score.shape[1:] != (self.window, self.window):
-                raise ModelError(
-                    f"the model gave {' x '.join(map(str, score.shape[1:]))} scores for a window; {self.window} x "
-                    f"{self.window} were to be."
-                )
+                given, side = " x ".join(map(str, score.shape[1:])), self.window
+                raise ModelError(f"the model gave {given} scores for a window; {side} x {side} were to be.")
             if self.total is None:
                 self.total = torch.zeros(len(score), self.window, self.width, dtype=self.dtype, device=score.device)
                 self.weights, self.weight = self.weights.to(score.device), self.weight.to(score.device)
@@ -155,9 +153,9 @@ class _Sums:
             return torch.zeros(0, *weight.shape)
         return (self.total[:, rows, columns] / torch.where(weight > 0, weight, 1)).float()
 
-    def move(self, done: int, window: int) -> None:
+    def move(self, done: int) -> None:
         """Drops the first rows and adds as many of zeros below, in place."""
-        kept = window - done
+        kept = self.window - done
         for band in (*(() if self.total is None else self.total), self.weight):
             if kept > 0:
                 band[:kept] = band[done:].clone()
@@ -183,7 +181,7 @@ def rows_of(scene: xr.DataArray, contract: Contract | None, tally: Tally | None 
     """
     source = source_of(scene) if contract is not None else None
     if source is None or contract is None:
-        return _Pieces(scene, contract, tally).rows
+        return _by_chunks(scene, contract, tally)
     gain, bias = units_of(scene, contract)
     judged = source.judged(gain, bias)
 
@@ -194,40 +192,32 @@ def rows_of(scene: xr.DataArray, contract: Contract | None, tally: Tally | None 
     return read_files
 
 
-def look_over(rows: Rows, first: int, last: int) -> None:
-    """Reads rows that an interrupted run has finished, so that a tally counts them too."""
-    for start in range(first, last, SLAB):
-        rows(start, min(start + SLAB, last))
+def _by_chunks(scene: xr.DataArray, contract: Contract | None, tally: Tally | None) -> Rows:
+    """Reads a scene through Dask by whole chunks, of which it keeps the last; slices one in memory."""
+
+    def read_part(first: int, last: int) -> Pixels:
+        part = read(scene.isel(y=slice(first, last)), contract, tally, first)
+        return part if contract is None else part.astype(np.float32, copy=False)
+
+    if scene.chunks is None:
+        return read_part
+    starts = np.cumsum([0, *scene.chunks[2]]).tolist()
+
+    @lru_cache(maxsize=1)  # rows are asked for from top to bottom
+    def chunk(number: int) -> Pixels:
+        return read_part(starts[number], starts[number + 1])
+
+    def rows(first: int, last: int) -> Pixels:
+        numbers = range(bisect_right(starts, first) - 1, bisect_left(starts, last))
+        return np.concatenate([chunk(n)[:, :, max(first - starts[n], 0) : last - starts[n]] for n in numbers], axis=2)
+
+    return rows
 
 
-class _Pieces:
-    """Reads a scene through Dask by whole chunks, and keeps what is not asked for yet; slices one in memory."""
-
-    def __init__(self, scene: xr.DataArray, contract: Contract | None, tally: Tally | None) -> None:
-        self.scene, self.contract, self.tally = scene, contract, tally
-        self.ends = np.cumsum(scene.chunks[2] if scene.chunks is not None else [scene.sizes["y"]])
-        self.start, self.pixels = 0, self._read(0, 0)
-
-    def _read(self, first: int, last: int) -> Pixels:
-        part = read(self.scene.isel(y=slice(first, last)), self.contract, self.tally, first)
-        return part if self.contract is None else part.astype(np.float32, copy=False)
-
-    def rows(self, first: int, last: int) -> Pixels:
-        if self.scene.chunks is None:
-            return self._read(first, last)
-        if not self.start <= first <= self.start + self.pixels.shape[2]:
-            self.start = int(np.concatenate([[0], self.ends])[np.searchsorted(self.ends, first, side="right")])
-            self.pixels = self.pixels[:, :, :0]
-        end = self.start + self.pixels.shape[2]
-        if last > end:
-            more = self._read(end, int(self.ends[np.searchsorted(self.ends, last)]))
-            self.pixels = np.concatenate([self.pixels, more], axis=2) if self.pixels.shape[2] else more
-        self.start, self.pixels = first, self.pixels[:, :, first - self.start :]
-        return self.pixels[:, :, : last - first]
-
-
-class RowBuffer:
-    """A band of a window's height that moves down a scene; context manager.
+def _bands(
+    rows: Rows, size: tuple[int, int], plan: WindowPlan, used: Sequence[int], wanted: Callable[[int, int], Mask] | None
+) -> Generator[tuple[int, int | None, Pixels, Mask]]:
+    """What lies under each row of windows, in one band of memory of a window's height that moves down the scene.
 
     What a window lacks at the scene's far edges is filled by reflection of what it has.
 
@@ -235,102 +225,59 @@ class RowBuffer:
         rows: where pixels come from.
         size: rows and columns that there are.
         plan: windows; they may hang over the far edges.
+        used: first rows of the rows of windows, from top to bottom.
         wanted: (rows, width) bool of rows, False where no answer is asked for; None asks everywhere.
 
+    Yields:
+        The row, the one that follows, pixels (T, band, window, width), NaN in all bands where one has no data, and
+        (window, width) where one of the dates has data and an answer is asked for. Pixels are changed by the next step.
+
     """
+    (height, width), window, last = size, plan.window, plan.columns[-1]
+    # Which column stands at each place of a row of windows. The last window mirrors what it has itself, so that it sees
+    # the same in a scene of any width.
+    along = np.concatenate([np.arange(last), last + reflected(width - last, window)])
+    band = ahead = np.empty((0, 0, 0, 0), np.float32)
+    seen = np.zeros((window, len(along)), bool)
+    start = filled = used[0] if used else 0
+    reading: Future[tuple[Pixels, Mask | bool]] | None = None
 
-    def __init__(
-        self, rows: Rows, size: tuple[int, int], plan: WindowPlan, wanted: Callable[[int, int], Mask] | None = None
-    ) -> None:
-        self.rows, self.plan, self.wanted = rows, plan, wanted
-        self.along = _overhang(size[1], plan)
-        self.height, self.width = size
-        self.start = self.filled = 0
-        self.pixels: Pixels = np.empty((0, 0, 0, 0), np.float32)
-        self.valid: Mask = np.empty((0, 0, 0), bool)
-        self.asked: Mask = np.empty((0, 0), bool)
-        self.ahead: Pixels = np.empty((0, 0, 0, 0), np.float32)
-        self.pool = ThreadPoolExecutor(1, "pixels")
-        self.next: tuple[int, int, Future[tuple[Pixels, Mask]]] | None = None
+    def read_rows(first: int, last: int) -> tuple[Pixels, Mask | bool]:
+        nonlocal ahead
+        for top in range(first, last, SLAB):
+            part = rows(top, min(top + SLAB, last))
+            if ahead.shape[2] != last - first:  # the first time, and at the end
+                ahead = np.empty((*part.shape[:2], last - first, part.shape[3]), np.float32)
+            ahead[:, :, top - first : top - first + part.shape[2]] = part
+        return ahead, True if wanted is None else wanted(first, last)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.pool.shutdown(wait=True, cancel_futures=True)
-
-    def at(self, row: int, following: int | None) -> tuple[Pixels, Mask, Mask]:
-        """Pixels (T, band, window, width) from `row` on, where they have data in all bands (T, window, width), and
-        where an answer is asked for (window, width). They are changed by the next call.
-
-        Args:
-            row: not above that of the last call.
-            following: the row of the next call, whose pixels are read meanwhile.
-
-        """
-        window, end = self.plan.window, min(row + self.plan.window, self.height)
-        if self.filled == 0:
-            self.start = self.filled = row
-        kept = max(self.filled - row, 0)
-        first = row + kept
-        pixels, asked = self._wait(first, end)
-        if self.pixels.shape[0] == 0:
-            self.pixels = np.empty((*pixels.shape[:2], window, len(self.along)), np.float32)
-            self.valid = np.empty((pixels.shape[0], window, len(self.along)), bool)
-            self.asked = np.empty((window, len(self.along)), bool)
-        # The band moves down in place, plane by plane: rows that the next windows see again go to the top, and the rows
-        # that were read meanwhile come below. Nothing is allocated after the first call.
-        moved = row - self.start
-        for band in (*self.pixels.reshape(-1, *self.pixels.shape[2:]), *self.valid, self.asked):
-            band[:kept] = band[moved : moved + kept]
-        self._place(pixels, asked, kept)
-        if row + window > self.height:  # below the scene
-            inside = reflected(self.height - row, window)[self.height - row :]
-            below = slice(self.height - row, window)
-            self.pixels[:, :, below], self.valid[:, below] = self.pixels[:, :, inside], self.valid[:, inside]
-            self.asked[below] = False
-        self.start, self.filled = row, end
-        del pixels, asked
-        if following is not None:
-            self._read(max(end, following), min(following + window, self.height))
-        return self.pixels, self.valid, self.asked
-
-    def _place(self, pixels: Pixels, asked: Mask, kept: int) -> None:
-        """New rows below those that were kept. A pixel that lacks one band has none."""
-        new, width = slice(kept, kept + pixels.shape[2]), self.width
-        for time, stack in enumerate(pixels):
-            valid = np.isfinite(stack[0])
-            for band in stack[1:]:
-                valid &= np.isfinite(band)
-            self.pixels[time, :, new, :width] = stack
-            self.pixels[time, :, new, :width][:, ~valid] = np.nan
-            self.valid[time, new, :width] = valid
-        self.asked[new, :width] = asked
-        if len(self.along) > width:
-            beside = self.along[width:]
-            self.pixels[:, :, new, width:] = self.pixels[:, :, new][..., beside]
-            self.valid[:, new, width:] = self.valid[:, new][..., beside]
-            self.asked[new, width:] = False
-
-    def _wait(self, first: int, last: int) -> tuple[Pixels, Mask]:
-        if self.next is None or self.next[:2] != (first, last):
-            self._read(first, last)
-        assert self.next is not None
-        found = self.next[2].result()
-        self.next = None
-        return found
-
-    def _read(self, first: int, last: int) -> None:
-        def work() -> tuple[Pixels, Mask]:
-            asked = np.ones((last - first, self.width), bool) if self.wanted is None else self.wanted(first, last)
-            for start in range(first, last, SLAB):
-                rows = self.rows(start, min(start + SLAB, last))
-                if self.ahead.shape[2] != last - first:  # the first time, and at the end
-                    self.ahead = np.empty((*rows.shape[:2], last - first, rows.shape[3]), np.float32)
-                self.ahead[:, :, start - first : start - first + rows.shape[2]] = rows
-            return self.ahead, asked
-
-        self.next = first, last, self.pool.submit(work)
+    with ThreadPoolExecutor(1, "pixels") as pool:
+        for row, following in zip_longest(used, used[1:]):
+            end, kept = min(row + window, height), max(filled - row, 0)
+            pixels, asked = (reading or pool.submit(read_rows, row + kept, end)).result()
+            if band.size == 0:
+                band = np.empty((*pixels.shape[:2], window, len(along)), np.float32)
+            # The band moves down in place, plane by plane: rows that the next windows see again go to the top, and the
+            # rows that were read meanwhile come below. Nothing is allocated after the first step.
+            moved, new = row - start, slice(kept, kept + pixels.shape[2])
+            for plane in (*band.reshape(-1, *band.shape[2:]), seen):
+                plane[:kept] = plane[moved : moved + kept]
+            seen[kept:] = False
+            for time, stack in enumerate(pixels):  # a pixel that lacks one band has none
+                valid = np.isfinite(stack[0])
+                for values in stack[1:]:
+                    valid &= np.isfinite(values)
+                band[time, :, new, :width] = stack
+                band[time, :, new, :width][:, ~valid] = np.nan
+                seen[new, :width] |= valid & asked
+            if len(along) > width:  # beside the scene
+                band[:, :, new, width:] = band[:, :, new][..., along[width:]]
+            if row + window > height:  # below it
+                band[:, :, height - row :] = band[:, :, reflected(height - row, window)[height - row :]]
+            start, filled = row, end
+            if following is not None:  # read while the windows of this row are predicted
+                reading = pool.submit(read_rows, max(end, following), min(following + window, height))
+            yield row, following, band, seen.copy()
 
 
 def reflected(size: int, wanted: int) -> npt.NDArray[np.intp]:
@@ -338,11 +285,3 @@ def reflected(size: int, wanted: int) -> npt.NDArray[np.intp]:
     beyond = max(wanted - size, 0)
     index: npt.NDArray[Any] = np.pad(np.arange(size), (0, beyond), mode="reflect" if size > 1 else "edge")
     return index
-
-
-def _overhang(width: int, plan: WindowPlan) -> npt.NDArray[np.intp]:
-    """Which column stands at each place of a row of windows. The last window mirrors what it has itself, so that it
-    sees the same in a scene of any width.
-    """
-    last = plan.columns[-1]
-    return np.concatenate([np.arange(last), last + reflected(width - last, plan.window)])

@@ -1,9 +1,10 @@
-"""A series filled window by window: what `blend` predicts, and finished rows out of the blended answers."""
+"""A series filled window by window: which dates are seen together, what is predicted, and finished rows out of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,72 @@ from prithvi.mapping.engine import Arrays, Part, Target, blank
 from prithvi.mapping.fillers import Fill, Filled, Known, fill_window
 from prithvi.mapping.inference import Ground
 from prithvi.mapping.sliding_window import BlendedRows, Rows, rows_of
-from prithvi.mapping.temporal_context import Turn, neighbours
 from prithvi.windows import WindowPlan
 
-Values = npt.NDArray[np.floating[Any]]
 SIDE = 224
 """Of the squares that a function fills which does not say what it was made for, in pixels."""
+AT_ONCE = 4
+"""Dates that are filled in one pass over a scene."""
+REACH = 8
+"""Dates before and after among which a date's neighbours are looked for."""
+ENOUGH = 0.05
+"""Share of a window that a date knows to be of use to another."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Some dates that are filled in one pass."""
+
+    held: tuple[int, ...]
+    """Places in the series of all dates that are read, in the order of time."""
+    wanted: tuple[int, ...]
+    """Places in `held` of those that are filled."""
+
+
+def turns(order: Sequence[int], together: int) -> list[Turn]:
+    """The passes that fill every date of a series once.
+
+    Args:
+        order: places in the series in the order of time.
+        together: how many are seen together.
+
+    Raises:
+        ConfigError: fewer than two together.
+
+    """
+    number = len(order)
+    if together < 2:
+        raise ConfigError(f"{together} dates together: a gap is filled from at least one other.")
+    found = []
+    for first in range(0, number, AT_ONCE):
+        last, reach = min(first + AT_ONCE, number), max(REACH, together)
+        begin, end = max(0, first - reach), min(number, last + reach)
+        found.append(Turn(tuple(order[begin:end]), tuple(range(first - begin, last - begin))))
+    return found
+
+
+def neighbours(known: npt.NDArray[np.bool_], date: int, together: int) -> list[int]:
+    """The dates that one is filled with in a window, itself among them: those next to it that know enough there.
+
+    Where too few do, those next to it come in that know little or nothing, so that they are always as many.
+
+    Args:
+        known: (T, y, x) what each date knows in the window, in the order of time.
+        date: the one.
+        together: how many.
+
+    """
+    number = len(known)
+    if together >= number:
+        return list(range(number))
+    shares = known.mean(axis=(1, 2))
+    others = [other for other in range(number) if other != date]
+    useful = [other for other in others if shares[other] >= ENOUGH] or [other for other in others if shares[other] > 0]
+    line = sorted([*useful, date])
+    start = min(max(line.index(date) - together // 2, 0), max(len(line) - together, 0))
+    chosen = line[start : start + together]
+    rest = sorted((other for other in others if other not in chosen), key=lambda other: abs(other - date))
+    return sorted(chosen + rest[: together - len(chosen)])
 
 
 def plan_of(fill: Fill, height: int, width: int, window: int | None = None, stride: int | None = None) -> WindowPlan:
@@ -73,37 +134,23 @@ class FillRun:
 
     def rows(self, scene: xr.DataArray, part: Part) -> Iterator[tuple[int, Arrays]]:
         """See `prithvi.mapping.engine.Run`."""
-        kept = KeptRows(rows_of(scene, self.contract, part.tally), self.turn.wanted)
-        predict = FillWindows(self.fill, part.ground, self.turn, self.together, self.uncertainty)
-        for rows in part.blend(kept, scene, predict, 1):
+        kept = _KeptRows(rows_of(scene, self.contract, part.tally), list(self.turn.wanted))
+        for rows in part.blend(kept, scene, partial(self._predict, part.ground), 1):
             first = part.rows.start + rows.start
-            observed = kept.take(first, first + rows.valid.shape[0])
-            yield rows.start, filled_rows(rows, observed, self.uncertainty)
+            yield rows.start, self._finished(rows, kept.take(first, first + rows.valid.shape[0]))
 
+    def _predict(self, ground: Ground, pixels: torch.Tensor, centres: list[tuple[float, float]]) -> torch.Tensor:
+        """The dates of the turn filled in a window; a `prithvi.mapping.sliding_window.Predict`.
 
-@dataclass(frozen=True)
-class FillWindows:
-    """The dates of a turn filled in a window; a `prithvi.mapping.sliding_window.Predict`.
-
-    Its outputs are, date by date: the bands and their weight, with `uncertainty` also the bands' standard errors and
-    the weight of these. The weight is 1 where a value is valid. Invalid values are 0 with weight 0, so that overlapping
-    windows average the valid ones only.
-    """
-
-    fill: Fill
-    ground: Ground
-    """Of the dates that are held."""
-    turn: Turn
-    together: int | None
-    uncertainty: bool
-
-    def __call__(self, pixels: torch.Tensor, centres: list[tuple[float, float]]) -> torch.Tensor:
+        Its outputs are, date by date: the bands and their weight, with `uncertainty` also the bands' standard errors
+        and the weight of these. The weight is 1 where a value is valid. Invalid values are 0 with weight 0, so that
+        overlapping windows average the valid ones only.
+        """
         assert len(pixels) == 1
-        latitude, longitude = self.ground.places(centres)[0].tolist()
+        latitude, longitude = ground.places(centres)[0].tolist()
         image = pixels[0].numpy()
-        times = np.full((image.shape[1], 2), np.nan, np.float32)
-        if self.ground.dates is not None:
-            times = self.ground.dates[0].numpy()
+        dates = ground.dates()
+        times = np.full((image.shape[1], 2), np.nan, np.float32) if dates is None else dates[0].numpy()
         known: Known = np.asarray(np.isfinite(image[0]))
         # Dates with the same neighbours are filled by one call, which gives the answer for each of them.
         found: dict[tuple[int, ...], Filled] = {}
@@ -114,19 +161,44 @@ class FillWindows:
             if key not in found:
                 part = image[:, group], known[group], times[group], (latitude, longitude)
                 found[key] = fill_window(self.fill, *part, self.uncertainty)
-            outputs += _saying(found[key].image[:, place])
-            if self.uncertainty:
-                outputs += _saying(found[key].uncertainty[:, place])
+            kinds = [found[key].image, found[key].uncertainty] if self.uncertainty else [found[key].image]
+            for values in kinds:
+                there = np.asarray(np.isfinite(values[:, place]).all(axis=0))
+                outputs += [np.where(there, values[:, place], np.float32(0)), there[None].astype(np.float32)]
         return torch.from_numpy(np.concatenate(outputs))[None]
 
+    def _finished(self, rows: BlendedRows, observed: npt.NDArray[Any]) -> Arrays:
+        """Finished rows out of the blended answers.
 
-def _saying(values: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
-    """(band, y, x) values and their (1, y, x) weight: both 0 where a band of the pixel is missing."""
-    there: Known = np.asarray(np.isfinite(values).all(axis=0))
-    return [np.where(there, values, np.float32(0)), there[None].astype(np.float32)]
+        Args:
+            rows: the answers.
+            observed: (date, band, rows, width) what was there.
+
+        Returns:
+            `image` (date, band, rows, width): observed values as they were, NaN where nothing can be said; `filled`
+            (date, rows, width): True for pixels of which a band or more was unknown, and none is any more;
+            `uncertainty` (date, band, rows, width): standard error, 0 where observed, NaN where nothing can be said.
+
+        """
+        known, scores = np.isfinite(observed), rows.scores.numpy()
+        dates, bands, *shape = observed.shape
+        kinds = 1 + self.uncertainty
+        if len(scores) == 0:  # no window with data was seen yet
+            scores = np.zeros((dates * (bands + 1) * kinds, *shape), np.float32)
+        # The order of outputs is that of `_predict`: date, then image or uncertainty, then bands and their weight.
+        answers = scores.reshape(dates, kinds, bands + 1, *shape)
+        weight = answers[:, :, -1:]
+        means = np.where(weight > 0, answers[:, :, :-1] / np.where(weight > 0, weight, 1), np.float32(np.nan))
+        image = np.where(known, observed, means[:, 0]).astype(observed.dtype)
+        found = {"image": image, "filled": np.isfinite(image).all(axis=1) & ~known.all(axis=1)}
+        if self.uncertainty:
+            unsure = np.where(np.isfinite(image), means[:, 1], np.float32(np.nan))
+            found["uncertainty"] = np.where(known, np.float32(0), unsure)
+        return found
 
 
-class KeptRows:
+@dataclass
+class _KeptRows:
     """Rows of a scene, kept from when they are read until they are answered for.
 
     Args:
@@ -135,9 +207,9 @@ class KeptRows:
 
     """
 
-    def __init__(self, rows: Rows, wanted: tuple[int, ...]) -> None:
-        self.rows, self.wanted = rows, list(wanted)
-        self.parts: list[tuple[int, npt.NDArray[np.float32]]] = []
+    rows: Rows
+    wanted: list[int]
+    parts: list[tuple[int, npt.NDArray[np.float32]]] = field(default_factory=list)
 
     def __call__(self, first: int, last: int) -> npt.NDArray[np.float32]:
         """(T, band, rows, width) of all dates; see `Rows`."""
@@ -150,37 +222,3 @@ class KeptRows:
         self.parts = [(start, part) for start, part in self.parts if start + part.shape[2] > first]
         cut = [part[:, :, max(first - start, 0) : max(last - start, 0)] for start, part in self.parts]
         return np.concatenate(cut, axis=2)
-
-
-def filled_rows(rows: BlendedRows, observed: npt.NDArray[Any], uncertainty: bool) -> dict[str, npt.NDArray[Any]]:
-    """Finished rows out of the blended answers of a `FillWindows`.
-
-    Args:
-        rows: the answers.
-        observed: (date, band, rows, width) what was there.
-        uncertainty: whether they have it.
-
-    Returns:
-        `image` (date, band, rows, width): observed values as they were, NaN where nothing can be said; `filled` (date,
-        rows, width): True for pixels of which a band or more was unknown, and none is any more; `uncertainty` (date,
-        band, rows, width): standard error, 0 where observed, NaN where nothing can be said.
-
-    """
-    known, scores = np.isfinite(observed), rows.scores.numpy()
-    dates, bands, *shape = observed.shape
-    if len(scores) == 0:  # no window with data was seen yet
-        scores = np.zeros((dates * (bands + 1) * (1 + uncertainty), *shape), np.float32)
-    # The order of outputs is that of `FillWindows`: date, then image or uncertainty, then bands and their weight.
-    answers = scores.reshape(dates, 1 + uncertainty, bands + 1, *shape)
-    image = np.where(known, observed, _where_said(answers[:, 0])).astype(observed.dtype)
-    found = {"image": image, "filled": np.isfinite(image).all(axis=1) & ~known.all(axis=1)}
-    if uncertainty:
-        unsure = np.where(np.isfinite(image), _where_said(answers[:, 1]), np.float32(np.nan))
-        found["uncertainty"] = np.where(known, np.float32(0), unsure)
-    return found
-
-
-def _where_said(answers: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """(date, band + 1, y, x) blended values, their weight in the last band, to (date, band, y, x) means or NaN."""
-    weight = answers[:, -1:]
-    return np.where(weight > 0, answers[:, :-1] / np.where(weight > 0, weight, 1), np.float32(np.nan))

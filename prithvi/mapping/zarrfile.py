@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +20,9 @@ CHUNK = 64
 """Rows and columns of a chunk, which has all that stands in its places."""
 
 
-class ZarrWriter:
-    """Context manager: rows are written from top to bottom; a store that `publish` finished appears at its end.
+@contextmanager
+def zarr_writer(path: Path, blank: xr.Dataset, name: str) -> Iterator[ZarrWriter]:
+    """Takes rows from top to bottom; a store that `publish` finished appears at its end.
 
     Zarr format 2 with consolidated metadata, which old and new readers (zarr-python 2.18 and 3, xarray, GDAL 3.10 and
     3.12) take alike; in format 3 consolidated metadata is no part of the specification yet, and older readers know
@@ -36,28 +38,30 @@ class ZarrWriter:
         OutputError: it cannot be written, or something else is there.
 
     """
+    if path.exists() and not any((path / file).exists() for file in (".zgroup", "zarr.json")):
+        raise OutputError(f"{path} is there and is no Zarr store: choose another name.")
+    with atomic_folder(path) as work:
+        blank, shape = blank.copy(), blank[name].shape
+        chunks = (*shape[:-2], *(min(CHUNK, size) for size in shape[-2:]))
+        # xarray would take NaN as the fill value. (`to_zarr(encoding=)` would drop what names the CRS.)
+        blank[name].encoding |= {"chunks": chunks, "_FillValue": None}
+        with zarr.config.set({"array.write_empty_chunks": True}):  # which an array keeps from when it was opened
+            blank.to_zarr(work, compute=False, consolidated=True, zarr_format=2)
+            array = zarr.open_array(work / name, mode="r+")
+        yield ZarrWriter(work, name, array)
 
-    def __init__(self, path: Path, blank: xr.Dataset, name: str) -> None:
-        if path.exists() and not any((path / file).exists() for file in (".zgroup", "zarr.json")):
-            raise OutputError(f"{path} is there and is no Zarr store: choose another name.")
-        self.path, self.blank, self.name, self.rows, self.start = path, blank.copy(), name, 0, 0
-        self.waiting: list[npt.NDArray[Any]] = []
-        self.ends = ExitStack()
 
-    def __enter__(self) -> Self:
-        self.work = self.ends.enter_context(atomic_folder(self.path))
-        try:
-            shape = self.blank[self.name].shape
-            chunks = (*shape[:-2], *(min(CHUNK, size) for size in shape[-2:]))
-            # xarray would take NaN as the fill value. (`to_zarr(encoding=)` would drop what names the CRS.)
-            self.blank[self.name].encoding |= {"chunks": chunks, "_FillValue": None}
-            with zarr.config.set({"array.write_empty_chunks": True}):  # which an array keeps from when it was opened
-                self.blank.to_zarr(self.work, compute=False, consolidated=True, zarr_format=2)
-                self.array: Any = zarr.open_array(self.work / self.name, mode="r+")
-        except BaseException as error:
-            self.__exit__(type(error), error, error.__traceback__)
-            raise
-        return self
+@dataclass
+class ZarrWriter:
+    """What `zarr_writer` gives; see `prithvi.mapping.engine.Writer`."""
+
+    work: Path
+    name: str
+    array: Any
+    start: int = 0
+    rows: int = 0
+    """That wait for their chunks to be whole."""
+    waiting: list[npt.NDArray[Any]] = field(default_factory=list)
 
     def write(self, values: Mapping[str, npt.NDArray[Any]]) -> None:
         """Takes the next (..., rows, width) of the array."""
@@ -87,6 +91,3 @@ class ZarrWriter:
         if self.rows:
             self._write(self.rows)
         assert self.start == self.array.shape[-2]
-
-    def __exit__(self, *error: Any) -> None:
-        self.ends.__exit__(*error)

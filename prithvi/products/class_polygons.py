@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from shapely.geometry import shape
 from prithvi.products.classmap import NONE, ClassMap, open_classes
 from prithvi.products.ellipsoid import geometry_areas, metres_of, to_places
 from prithvi.products.provenance import Provenance
-from prithvi.products.vectorfiles import check_suffix, new_vector_file
+from prithvi.products.vectorfiles import write_vectors
 
 BATCH = 20_000
 """Polygons per write."""
@@ -88,17 +89,8 @@ def vectorise(
         OutputError: the file cannot be written.
 
     """
-    target = Path(target)
-    check_suffix(target)
-    written = 0
-    with (
-        open_classes(path, confidence) as classes,
-        new_vector_file(target, provenance.tags() if provenance else None) as file,
-    ):
-        for frame in _frames(classes, names, minimum_area, simplify, rows):
-            file.write(frame)
-            written += len(frame)
-    return written
+    with open_classes(path, confidence) as classes:
+        return write_vectors(target, _frames(classes, names, minimum_area, simplify, rows), provenance)
 
 
 def class_polygons(path: str | Path, names: Sequence[str] | None = None) -> gpd.GeoDataFrame:
@@ -135,7 +127,7 @@ def areas_of(classes: ClassMap, numbers: Sequence[int] | None, rows: int) -> Ite
     # and the new areas, the edges are the shared sides, and each connected component is one area. A component without
     # a pixel on the new lower edge cannot grow any more, and is complete.
     open_areas: list[Area] = []
-    edge = np.full(classes.shape[1], NONE)  # (columns,) index in open_areas of each pixel of the last row read
+    edge = np.full(classes.raster.shape[1], NONE)  # (columns,) index in open_areas of each pixel of the last row read
     for window in classes.strips(rows):
         values = classes.read(window)
         if numbers is not None:
@@ -149,7 +141,7 @@ def areas_of(classes: ClassMap, numbers: Sequence[int] | None, rows: int) -> Ite
         # strip, none stays open.
         known = labels[-1] > 0
         reached = joined[labels[-1][known] - 1 + len(open_areas)]
-        last = window.row_off + window.height == classes.shape[0]
+        last = window.row_off + window.height == classes.raster.shape[0]
         staying = np.unique(reached[:0] if last else reached)
         whole: dict[int, Area] = {}
         for node, group in zip(nodes, joined.tolist(), strict=True):
@@ -224,59 +216,36 @@ def _frames(
     classes: ClassMap, names: Sequence[str] | None, minimum_area: float, simplify: float, rows: int
 ) -> Iterator[gpd.GeoDataFrame]:
     """Batches of finished polygons; at least one, possibly empty, so that the file always has its columns."""
-    crs = CRS.from_user_input(classes.crs.to_wkt())
-    numbers = classes.numbers(names)
-    batch = _Batch(classes, crs, minimum_area, simplify)
-    made = False
-    for area in areas_of(classes, numbers, rows):
-        batch.areas.append(area)
-        if len(batch.areas) >= BATCH:
-            yield batch.frame()
-            made = True
-    if batch.areas or not made:
-        yield batch.frame()
+    areas = areas_of(classes, classes.numbers(names), rows)
+    yield _frame(classes, list(islice(areas, BATCH)), minimum_area, simplify)
+    while batch := list(islice(areas, BATCH)):
+        yield _frame(classes, batch, minimum_area, simplify)
 
 
-@dataclass
-class _Batch:
-    """Finished areas waiting to be written, and how they become rows."""
-
-    classes: ClassMap
-    crs: CRS
-    minimum_area: float
-    simplify: float
-    areas: list[Area] = field(default_factory=list)
-
-    def frame(self) -> gpd.GeoDataFrame:
-        """Empties the batch into a frame in the map's CRS."""
-        areas, self.areas = self.areas, []
-        # Pieces were joined in pixel coordinates, where corners are exact integers; only here do they become map
-        # coordinates. The minimum area applies before simplification, the reported area is that of the result.
-        transform = self.classes.transform
-        geometry = np.array([area.polygon() for area in areas], dtype=object)
-        corners = shapely.get_coordinates(geometry)
-        geometry = shapely.set_coordinates(geometry, np.stack(to_places(transform, *corners.T), axis=1))
-        measured = geometry_areas(geometry, self.crs)
-        keep = measured >= self.minimum_area
-        geometry, measured, areas = geometry[keep], measured[keep], [areas[index] for index in np.flatnonzero(keep)]
-        if self.simplify > 0:
-            geometry = _simplified(geometry, self.simplify * metres_of(self.crs))
-            measured = geometry_areas(geometry, self.crs)
-        values = [area.value for area in areas]
-        columns: dict[str, Any] = {
-            "class": np.array(values, dtype=np.int32),
-            "name": pd.array([self.classes.title(value) for value in values], dtype="string"),
-            "area_m2": measured,
-        }
-        if self.classes.confidence is not None:
-            means = [area.total / area.count if area.count else np.nan for area in areas]
-            columns["confidence"] = np.array(means, dtype=np.float64)
-        return gpd.GeoDataFrame(columns, geometry=geometry, crs=self.crs)
-
-
-def _simplified(geometry: npt.NDArray[Any], tolerance: float) -> npt.NDArray[Any]:
-    # A polygon that simplification makes invalid, empty or multipart keeps its exact outline.
-    simple = shapely.simplify(geometry, tolerance, preserve_topology=True)
-    sound = shapely.is_valid(simple) & ~shapely.is_empty(simple) & (shapely.get_type_id(simple) == 3)
-    kept: npt.NDArray[Any] = np.where(sound, simple, geometry)
-    return kept
+def _frame(classes: ClassMap, areas: list[Area], minimum_area: float, simplify: float) -> gpd.GeoDataFrame:
+    """Finished areas as rows, in the map's CRS."""
+    # Pieces were joined in pixel coordinates, where corners are exact integers; only here do they become map
+    # coordinates. The minimum area applies before simplification, the reported area is that of the result.
+    crs = CRS.from_user_input(classes.raster.crs.to_wkt())
+    geometry = np.array([area.polygon() for area in areas], dtype=object)
+    corners = shapely.get_coordinates(geometry)
+    geometry = shapely.set_coordinates(geometry, np.stack(to_places(classes.raster.transform, *corners.T), axis=1))
+    measured = geometry_areas(geometry, crs)
+    keep = measured >= minimum_area
+    geometry, measured, areas = geometry[keep], measured[keep], [areas[index] for index in np.flatnonzero(keep)]
+    if simplify > 0:
+        # A polygon that simplification makes invalid, empty or multipart keeps its exact outline.
+        simple = shapely.simplify(geometry, simplify * metres_of(crs), preserve_topology=True)
+        sound = shapely.is_valid(simple) & ~shapely.is_empty(simple) & (shapely.get_type_id(simple) == 3)
+        geometry = np.where(sound, simple, geometry)
+        measured = geometry_areas(geometry, crs)
+    values = [area.value for area in areas]
+    columns: dict[str, Any] = {
+        "class": np.array(values, dtype=np.int32),
+        "name": pd.array([classes.title(value) for value in values], dtype="string"),
+        "area_m2": measured,
+    }
+    if classes.confidence is not None:
+        means = [area.total / area.count if area.count else np.nan for area in areas]
+        columns["confidence"] = np.array(means, dtype=np.float64)
+    return gpd.GeoDataFrame(columns, geometry=geometry, crs=crs)

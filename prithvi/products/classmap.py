@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
-from affine import Affine
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from prithvi.errors import ConfigError, SceneError, nearest
 from prithvi.products.ellipsoid import PixelAreas
+from prithvi.products.provenance import classes_of
 from prithvi.scenes.grids import difference, grid_of
 
 GDAL_CACHE = 16_000_000
@@ -39,23 +39,9 @@ class ClassMap:
     labels: dict[int, str] = field(default_factory=dict)
     """Label value to class name, from the tags LABEL_VALUE_<n>, where labels and map number the classes differently."""
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(rows, columns)."""
-        return self.raster.height, self.raster.width
-
-    @property
-    def crs(self) -> Any:
-        return self.raster.crs
-
-    @property
-    def transform(self) -> Affine:
-        transform: Affine = self.raster.transform
-        return transform
-
     def areas(self) -> PixelAreas:
         """The ground area of its pixels."""
-        return PixelAreas(self.transform, self.crs, self.shape)
+        return PixelAreas(self.raster.transform, self.raster.crs, self.raster.shape)
 
     def title(self, value: int) -> str:
         """Name of a class, or its number as text if it has no name."""
@@ -79,22 +65,14 @@ class ClassMap:
 
     def read(self, window: Window) -> npt.NDArray[np.int32]:
         """(rows, columns) class numbers, `NONE` at nodata pixels."""
-        try:
-            values: npt.NDArray[np.int32] = self.raster.read(1, window=window).astype(np.int32)
-            values[self.raster.read_masks(1, window=window) == 0] = NONE
-        except RasterioError as error:
-            raise SceneError(f"{self.path} is damaged or cut short ({error}).") from error
-        return values
+        values, known = _pixels(self.raster, window)
+        return np.where(known, values.astype(np.int32), NONE)
 
     def read_confidence(self, window: Window) -> npt.NDArray[np.float64]:
         """(rows, columns) confidences after the band's scale and offset, NaN at nodata pixels."""
-        try:
-            values: npt.NDArray[np.float64] = self.confidence.read(1, window=window).astype(np.float64)
-            values = values * self.confidence.scales[0] + self.confidence.offsets[0]
-            values[self.confidence.read_masks(1, window=window) == 0] = np.nan
-        except RasterioError as error:
-            raise SceneError(f"{self.confidence.name} is damaged or cut short ({error}).") from error
-        return values
+        values, known = _pixels(self.confidence, window)
+        scaled = values.astype(np.float64) * self.confidence.scales[0] + self.confidence.offsets[0]
+        return np.where(known, scaled, np.nan)
 
     def present(self, rows: int = 512) -> list[int]:
         """Sorted numbers of the classes that have a name or at least one pixel."""
@@ -105,7 +83,7 @@ class ClassMap:
 
     def strips(self, rows: int) -> Iterator[Window]:
         """Full-width windows of up to `rows` rows, from top to bottom."""
-        height, width = self.shape
+        height, width = self.raster.shape
         for row in range(0, height, rows):
             yield Window(0, row, width, min(rows, height - row))
 
@@ -122,9 +100,8 @@ def open_classes(path: str | Path, confidence: str | Path | None = None) -> Iter
         stack.enter_context(rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE))
         raster = stack.enter_context(_open(path, "a map"))
         if raster.count != 1 or raster.dtypes[0] not in ("uint8", "uint16"):
-            raise SceneError(
-                f"{path} has {raster.count} bands of {raster.dtypes[0]}; a class map has one of whole numbers (uint8)."
-            )
+            found = f"{raster.count} bands of {raster.dtypes[0]}"
+            raise SceneError(f"{path} has {found}; a class map has one of whole numbers (uint8).")
         if raster.crs is None:
             raise SceneError(f"{path} has no coordinate reference system, so nobody knows where it lies.")
         beside = None if confidence is None else stack.enter_context(_open(confidence, "confidences"))
@@ -134,16 +111,6 @@ def open_classes(path: str | Path, confidence: str | Path | None = None) -> Iter
         titles, values = classes_of(tags)
         labels = {value: titles.get(number, str(number)) for number, value in values.items()}
         yield ClassMap(Path(path), raster, beside, titles, labels)
-
-
-def classes_of(tags: Mapping[str, str]) -> tuple[dict[int, str], dict[int, int]]:
-    """Class number to name (tags CLASS_<n>), and class number to label value where they differ (LABEL_VALUE_<n>)."""
-    found: dict[str, dict[int, str]] = {}
-    for start in ("CLASS_", "LABEL_VALUE_"):
-        numbers = {key.removeprefix(start): text for key, text in tags.items() if key.startswith(start)}
-        found[start] = {int(number): text for number, text in sorted(numbers.items()) if number.isdecimal()}
-    values = {number: int(text) for number, text in found["LABEL_VALUE_"].items()}
-    return dict(sorted(found["CLASS_"].items())), values
 
 
 def mapped_areas(path: str | Path, rows: int = 256) -> dict[str, float]:
@@ -167,6 +134,14 @@ def mapped_areas(path: str | Path, rows: int = 256) -> dict[str, float]:
         for value, area in sorted(found.items()):
             named[classes.title(value)] = named.get(classes.title(value), 0.0) + area
         return named
+
+
+def _pixels(raster: Any, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    """(rows, columns) values as they are stored, and where there is data."""
+    try:
+        return raster.read(1, window=window), raster.read_masks(1, window=window) != 0
+    except RasterioError as error:
+        raise SceneError(f"{raster.name} is damaged or cut short ({error}).") from error
 
 
 def _open(path: str | Path, what: str) -> Any:

@@ -26,8 +26,7 @@ from prithvi.errors import ConfigError, SceneError, nearest
 from prithvi.files import write_text
 from prithvi.modelio.item import CLASSIFICATION
 from prithvi.modelio.predictor import ClassEntry
-from prithvi.products.classmap import classes_of
-from prithvi.products.provenance import Provenance
+from prithvi.products.provenance import Provenance, classes_of
 from prithvi.scenes.polygons import footprint
 
 PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
@@ -85,31 +84,37 @@ def map_item(
     # theirs are relative to `later`.
     path, beside = Path(path), {name: Path(file) for name, file in (assets or {}).items()}
     when = _times(path, dates)
-    _check_assets(path, beside)
+    for name, file in beside.items():
+        if name not in ASSETS:
+            raise ConfigError(f"{path}: a map has no asset {name!r}: {nearest(name, ASSETS)}")
+        if name in ("classes", "value"):
+            raise ConfigError(f"{path} is itself the asset {name}; leave it out.")
+        if not file.exists():
+            raise ConfigError(f"{path}: its asset {name} is not there: {file}.")
     home = path.with_suffix(".json")
     later = (folder or path.parent) / home.name
     try:
         with rasterio.open(path) as raster:
             if raster.crs is None:
-                raise SceneError(f"{path} has no coordinate reference system, so that its place is not known.")
-            classes = _classes(raster)
-            outline, bounds = _outline(path, raster)
-            grid = _grid(raster)
+                raise SceneError("it has no coordinate reference system, so that its place is not known.")
+            classes, grid = _classes(raster), _grid(raster)
+            outline, bounds = footprint(raster.crs.to_wkt(), raster.transform, raster.shape)
     except RasterioError as error:
         raise SceneError(f"{path} cannot be read as a map ({error}).") from error
+    except SceneError as error:
+        raise SceneError(f"{path}: {error}") from error
     item = pystac.Item(
         path.stem, outline, bounds, when[0] if len(when) == 1 else None,
         {**grid, **_told(provenance, later)},
         start_datetime=when[0] if len(when) > 1 else None, end_datetime=when[-1] if len(when) > 1 else None,
         stac_extensions=[PROJECTION, RASTER, PROCESSING, *([CLASSIFICATION] if classes else [])],
     )  # fmt: skip
-    main = _asset("classes" if classes else "value", path, home)
-    if classes:
-        main.extra_fields["classification:classes"] = [entry.to_stac() for entry in classes]
-    item.add_asset("classes" if classes else "value", main)
+    beside = {"classes" if classes else "value": path, **beside}
     for name in ASSETS:
         if name in beside:
             item.add_asset(name, _asset(name, beside[name], home))
+    if classes:
+        item.assets["classes"].extra_fields["classification:classes"] = [entry.to_stac() for entry in classes]
     item.add_links(_sources(provenance, later))
     item.set_self_href(str(home))
     return item
@@ -155,16 +160,6 @@ def _times(path: Path, dates: Sequence[dt.date]) -> list[dt.datetime]:
     return sorted(times)
 
 
-def _check_assets(path: Path, beside: Mapping[str, Path]) -> None:
-    for name, file in beside.items():
-        if name not in ASSETS:
-            raise ConfigError(f"{path}: a map has no asset {name!r}: {nearest(name, ASSETS)}")
-        if name in ("classes", "value"):
-            raise ConfigError(f"{path} is itself the asset {name}; leave it out.")
-        if not file.exists():
-            raise ConfigError(f"{path}: its asset {name} is not there: {file}.")
-
-
 def _classes(raster: DatasetReader) -> list[ClassEntry]:
     """Classes in a map's tags; `color` is empty without a colour table."""
     named, labels = classes_of(raster.tags())
@@ -173,13 +168,6 @@ def _classes(raster: DatasetReader) -> list[ClassEntry]:
         colors = raster.colormap(1)
     hexadecimal = {value: "{:02X}{:02X}{:02X}".format(*color) for value, color in colors.items()}
     return [ClassEntry(value, name, hexadecimal.get(value, ""), labels.get(value)) for value, name in named.items()]
-
-
-def _outline(path: Path, raster: DatasetReader) -> tuple[dict[str, Any], list[float]]:
-    try:
-        return footprint(raster.crs.to_wkt(), raster.transform, raster.shape)
-    except SceneError as error:
-        raise SceneError(f"{path}: {error}") from error
 
 
 def _grid(raster: DatasetReader) -> dict[str, Any]:
@@ -232,15 +220,14 @@ def _asset(name: str, file: Path, home: Path) -> pystac.Asset:
 
 def _band(raster: DatasetReader, number: int) -> dict[str, Any]:
     """A band object of the raster extension, with the band's name."""
-    index = number - 1
-    nodata = raster.nodatavals[index]
+    nodata, scale, offset = (facts[number - 1] for facts in (raster.nodatavals, raster.scales, raster.offsets))
     band = {
-        "name": raster.descriptions[index],
-        "data_type": raster.dtypes[index],
+        "name": raster.descriptions[number - 1],
+        "data_type": raster.dtypes[number - 1],
         "nodata": _number(nodata) if nodata is not None else None,
-        "unit": raster.units[index],
-        "scale": raster.scales[index] if raster.scales[index] != 1 else None,
-        "offset": raster.offsets[index] if raster.offsets[index] != 0 else None,
+        "unit": raster.units[number - 1],
+        "scale": scale if scale != 1 else None,
+        "offset": offset if offset != 0 else None,
     }
     return {key: value for key, value in band.items() if value is not None and value != ""}
 
@@ -263,20 +250,15 @@ def _sources(provenance: Provenance, home: Path) -> list[pystac.Link]:
             kind = pystac.MediaType.GEOJSON if item else None
             links.append(pystac.Link("derived_from" if item else "via", source, kind, "Input"))
             continue
-        file = next(
-            (file for file in _beside(Path(source)) if _is_item(file) and file.resolve() != home.resolve()), None
-        )
+        # The file itself, or its .json sidecar.
+        near = [Path(source), Path(source).with_suffix(".json")] if Path(source).name else []
+        file = next((file for file in near if _is_item(file) and file.resolve() != home.resolve()), None)
         if file is not None:
             links.append(pystac.Link("derived_from", _href(file, home), pystac.MediaType.GEOJSON, "Input"))
     model = _model_item(provenance)
     if model:
         links.append(pystac.Link("derived_from", _href(model, home), pystac.MediaType.GEOJSON, "Model"))
     return links
-
-
-def _beside(source: Path) -> list[Path]:
-    """Candidate paths of the STAC item of a file: the file itself, or its .json sidecar."""
-    return [source, source.with_suffix(".json")] if source.name else []
 
 
 def _model_item(provenance: Provenance) -> Path | None:

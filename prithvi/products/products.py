@@ -1,21 +1,31 @@
-"""The products that go with a map: confidence, probabilities, polygons, zones, a STAC item, a QGIS style."""
+"""The products that go with a map: confidence, probabilities, polygons, zones, a STAC item, a QGIS style.
+
+QGIS applies a .qml sidecar with the map's stem by itself.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
 
 import numpy as np
 import rasterio
 import xarray as xr
 
 from prithvi.errors import ConfigError, SceneError, nearest
-from prithvi.modelio.predictor import Mappable
+from prithvi.files import write_text
+from prithvi.modelio.predictor import ClassEntry, Mappable
 from prithvi.products.provenance import Provenance
 from prithvi.scenes import transform_of
+from prithvi.scenes.info import name_of
 
-VECTORS = ("parquet", "gpkg")
+RAMP = ("00224E", "123570", "3B496C", "575D6D", "707173", "8A8678", "A59C74", "C3B369", "E1CC55", "FEE838")
+"""cividis at even steps (Nuñez, Anderton and Renslow 2018, doi:10.1371/journal.pone.0199239): lightness increases
+monotonically, and it reads the same with red-green colour blindness."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,7 @@ class Products:
             SceneError: zones requested of a rotated scene.
 
         """
-        for value, options in ((self.probabilities, ("uint8", "float32")), (self.polygons, VECTORS)):
+        for value, options in ((self.probabilities, ("uint8", "float32")), (self.polygons, ("parquet", "gpkg"))):
             if value is not None and value not in options:
                 raise ConfigError(f"there is no form {value!r}: {nearest(value, options)}")
         if not model.classes:
@@ -66,10 +76,8 @@ class Products:
             read_places(self.zones, "zones")
             turn = transform_of(scene)
             if turn.b or turn.d or turn.a < 0:
-                raise SceneError(
-                    f"{scene.attrs.get('source', 'the scene')} is rotated; areas by zone need rows that run east: warp "
-                    "it first (gdalwarp)."
-                )
+                told = f"{name_of(scene)} is rotated; areas by zone need rows that run east"
+                raise SceneError(f"{told}: warp it first (gdalwarp).")
 
     def files(self, path: Path, model: Mappable, dated: bool) -> tuple[Path, ...]:
         """Paths of the products of a map, its .aux.xml sidecar included.
@@ -81,12 +89,12 @@ class Products:
 
         """
         ends = {
+            f"{path.suffix}.aux.xml": bool(model.classes),
             "_confidence.tif": self.confidence, "_probabilities.tif": self.probabilities is not None,
             f".{self.polygons}": self.polygons is not None, "_zones.csv": self.zones is not None,
             "_zones.parquet": self.zones is not None, ".qml": self.style, ".json": self.item and dated,
         }  # fmt: skip
-        beside = [path.with_name(path.stem + end) for end, wanted in ends.items() if wanted]
-        return (*([path.with_name(f"{path.name}.aux.xml")] if model.classes else []), *beside)
+        return tuple(path.with_name(path.stem + end) for end, wanted in ends.items() if wanted)
 
 
 def write_products(
@@ -130,8 +138,6 @@ def write_products(
         confidence.unlink()
         del assets["confidence"]
     if wanted.style:
-        from prithvi.products.qml import write_style
-
         unit = model.quantity.unit if model.quantity is not None else ""
         limits = None if model.classes else _range(path)
         assets["style"] = write_style(path, classes=model.classes, limits=limits, unit=unit, provenance=origin)
@@ -160,3 +166,71 @@ def _range(path: Path) -> tuple[float, float]:
     if low == high:
         low, high = known.min(), known.max()
     return float(low), float(high) if high > low else float(low) + max(1.0, 1e-3 * abs(float(low)))
+
+
+def write_style(
+    path: str | Path,
+    *,
+    classes: Sequence[ClassEntry] = (),
+    limits: tuple[float, float] | None = None,
+    unit: str = "",
+    provenance: Provenance | None = None,
+) -> Path:
+    """Writes `<stem>.qml` beside a map: a palette of classes, or a colour ramp over the range of a quantity.
+
+    Nodata pixels of the map are transparent; values beyond the limits take the colour at that end of the ramp.
+
+    Args:
+        path: the map.
+        classes: classes of a class map, with names and colours.
+        limits: lowest and highest value of the ramp for a quantity, in its unit (after the file's scale).
+        unit: unit of the quantity, for the legend.
+        provenance: recorded in the layer's custom properties.
+
+    Raises:
+        ConfigError: neither classes nor limits, both of them, or limits that do not increase.
+        OutputError: the file cannot be written.
+
+    """
+    path = Path(path)
+    if bool(classes) == (limits is not None):
+        raise ConfigError(f"{path}: a style is of classes or of the limits of a quantity: give one of them.")
+    # Elements, attributes and their order follow the files that QGIS 3.22 itself writes.
+    root = Element("qgis", version="3.22.0", styleCategories="AllStyleCategories", hasScaleBasedVisibilityFlag="0")
+    if provenance is not None:
+        told = SubElement(SubElement(root, "customproperties"), "Option", type="Map")
+        for key, text in provenance.tags().items():
+            SubElement(told, "Option", type="QString", name=key, value=text)
+    pipe = SubElement(root, "pipe")
+    kind = "paletted" if limits is None else "singlebandpseudocolor"
+    renderer = SubElement(pipe, "rasterrenderer", type=kind, band="1", opacity="1", alphaBand="-1", nodataColor="")
+    SubElement(renderer, "rasterTransparency")
+    if limits is None:
+        palette = SubElement(renderer, "colorPalette")
+        for entry in classes:
+            color = f"#{entry.color.lower()}"
+            SubElement(palette, "paletteEntry", value=str(entry.value), color=color, alpha="255", label=entry.name)
+    else:
+        _ramp(renderer, path, limits, unit)
+    SubElement(pipe, "rasterresampler", maxOversampling="2")
+    SubElement(root, "blendMode").text = "0"
+    ElementTree.indent(root)
+    doctype = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>"
+    text = ElementTree.tostring(root, encoding="unicode")
+    return write_text(path.with_suffix(".qml"), f"{doctype}\n{text}\n")
+
+
+def _ramp(renderer: Element, path: Path, limits: tuple[float, float], unit: str) -> None:
+    low, high = map(float, limits)
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ConfigError(f"{path}: the limits of its style are {low:g} and {high:g}; the second must be the higher.")
+    renderer.set("classificationMin", repr(low))
+    renderer.set("classificationMax", repr(high))
+    shader = SubElement(
+        SubElement(renderer, "rastershader"), "colorrampshader", colorRampType="INTERPOLATED", classificationMode="2",
+        minimumValue=repr(low), maximumValue=repr(high), clip="0", labelPrecision="4",
+    )  # fmt: skip
+    for step, color in enumerate(RAMP):
+        value = low + (high - low) * step / (len(RAMP) - 1)
+        label = f"{value:.4g} {unit}".strip()
+        SubElement(shader, "item", value=repr(value), color=f"#{color.lower()}", alpha="255", label=label)

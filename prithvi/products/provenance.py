@@ -1,4 +1,4 @@
-"""Provenance of a result, as recorded in every file that is written."""
+"""Provenance of a result and the classes of a map, as recorded in the tags of every file that is written."""
 
 from __future__ import annotations
 
@@ -76,3 +76,13 @@ class Provenance:
             LEFT_OUT: self.left_out,
         }  # fmt: skip
         return {key: value for key, value in tags.items() if value}
+
+
+def classes_of(tags: Mapping[str, str]) -> tuple[dict[int, str], dict[int, int]]:
+    """Class number to name (tags CLASS_<n>), and class number to label value where they differ (LABEL_VALUE_<n>)."""
+    found: dict[str, dict[int, str]] = {}
+    for start in ("CLASS_", "LABEL_VALUE_"):
+        numbers = {key.removeprefix(start): text for key, text in tags.items() if key.startswith(start)}
+        found[start] = {int(number): text for number, text in sorted(numbers.items()) if number.isdecimal()}
+    values = {number: int(text) for number, text in found["LABEL_VALUE_"].items()}
+    return dict(sorted(found["CLASS_"].items())), values

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,139 +19,92 @@ from pyproj import CRS
 
 from prithvi.errors import ConfigError, DatasetError, OutputError
 from prithvi.files import atomic_file
+from prithvi.products.provenance import Provenance
 from prithvi.scenes.polygons import read_vectors
 
-SUFFIXES = (".parquet", ".gpkg")
+CORNERS = ["xmin", "ymin", "xmax", "ymax"]
 
 
-class GeoPackage:
-    """A GeoPackage with one layer, named after the file; tags become metadata of file and layer.
-
-    Args:
-        path: the file, which must not exist yet.
-        tags: metadata to record.
-
-    """
-
-    def __init__(self, path: Path, tags: Mapping[str, str]) -> None:
-        self.path, self.tags = path, tags
-
-    def write(self, frame: gpd.GeoDataFrame) -> None:
-        """Appends a batch; the first one, which may be empty, determines columns and CRS."""
-        begun = self.path.exists()
-        told = {} if begun else {"layer_metadata": dict(self.tags), "dataset_metadata": dict(self.tags)}
-        kinds = set(frame.geom_type) or {"Polygon"}
-        kind = kinds.pop() if len(kinds) == 1 else "Unknown"
-        pyogrio.write_dataframe(frame, self.path, driver="GPKG", append=begun, geometry_type=kind, **told)
-
-    def close(self) -> None:
-        """Does nothing: the file is complete after every batch."""
-
-
-class GeoParquet:
-    """A GeoParquet 1.1 file: WKB geometry, a bounding-box column to filter by, one row group per batch, zstd.
-
-    Args:
-        path: the file, which must not exist yet.
-        tags: key-value metadata to record.
-
-    """
-
-    def __init__(self, path: Path, tags: Mapping[str, str]) -> None:
-        self.path, self.tags = path, tags
-        self.file: pq.ParquetWriter | None = None
-        self.kinds: set[str] = set()
-        self.bounds = [np.inf, np.inf, -np.inf, -np.inf]
-        self.crs: Any = None
-        self.box = "bbox"
-
-    def write(self, frame: gpd.GeoDataFrame) -> None:
-        """Appends a batch as a row group; the first one, which may be empty, determines columns and CRS."""
-        if self.file is None and "bbox" in frame:
-            self.box = "geometry_bbox"
-        table = _table(frame, self.box)
-        if self.file is None:
-            self.file, self.crs = pq.ParquetWriter(self.path, table.schema, compression="zstd"), frame.crs
-        self.file.write_table(table.cast(self.file.schema))
-        self.kinds |= set(frame.geom_type.dropna())
-        if len(frame):
-            low, high = self.bounds[:2], self.bounds[2:]
-            bounds = frame.total_bounds
-            self.bounds = [*np.fmin(low, bounds[:2]).tolist(), *np.fmax(high, bounds[2:]).tolist()]
-
-    def close(self) -> None:
-        """Writes the `geo` metadata and closes the file."""
-        # Geometry types and total bounds are known only now, so the metadata goes into the footer at the end.
-        if self.file is None:
-            return
-        file, self.file = self.file, None
-        try:
-            file.add_key_value_metadata({"geo": json.dumps(self._geo()), **self.tags})
-        finally:
-            file.close()
-
-    def _geo(self) -> dict[str, Any]:
-        corners = ("xmin", "ymin", "xmax", "ymax")
-        column: dict[str, Any] = {
-            "encoding": "WKB",
-            "geometry_types": sorted(self.kinds),
-            "crs": json.loads(CRS.from_user_input(self.crs).to_json()),
-            "covering": {"bbox": {corner: [self.box, corner] for corner in corners}},
-        }
-        if np.isfinite(self.bounds).all():
-            column["bbox"] = self.bounds
-        return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
-
-
-@contextmanager
-def new_vector_file(path: str | Path, tags: Mapping[str, str] | None = None) -> Iterator[GeoPackage | GeoParquet]:
-    """A writer for `path`, chosen by its suffix; the file appears only when complete.
+def write_vectors(path: str | Path, frames: Iterable[gpd.GeoDataFrame], provenance: Provenance | None = None) -> int:
+    """Writes batches of features, the first of which may be empty and determines columns and CRS, to a .parquet or
+    .gpkg file, which appears only when complete. Returns the number of features.
 
     Raises:
         ConfigError: the suffix is neither .parquet nor .gpkg.
         OutputError: the file cannot be written.
 
     """
-    path = Path(path)
-    check_suffix(path)
+    path, tags = Path(path), provenance.tags() if provenance else {}
+    if path.suffix.lower() not in (".parquet", ".gpkg"):
+        raise ConfigError(f"{path} is neither GeoParquet (.parquet) nor a GeoPackage (.gpkg): name it so.")
     with atomic_file(path) as written:
-        writer = (GeoPackage if path.suffix.lower() == ".gpkg" else GeoParquet)(written, tags or {})
         try:
-            yield writer
+            return (_geopackage if path.suffix.lower() == ".gpkg" else _geoparquet)(written, iter(frames), tags)
         except (DataSourceError, DataLayerError, FeatureError) as error:  # how GDAL's drivers say that a disk is full
             raise OutputError(f"{path} cannot be written ({error}): is the disk full?") from error
-        finally:
-            writer.close()
 
 
-def read_places(path: str | Path, what: str) -> gpd.GeoDataFrame:
-    """The features of a vector file, which must have at least one feature and a CRS.
+def _geopackage(path: Path, frames: Iterator[gpd.GeoDataFrame], tags: Mapping[str, str]) -> int:
+    """One layer, named after the file; tags become metadata of file and layer."""
+    number = 0
+    for frame in frames:
+        begun = path.exists()
+        told = {} if begun else {"layer_metadata": dict(tags), "dataset_metadata": dict(tags)}
+        kinds = set(frame.geom_type) or {"Polygon"}
+        kind = kinds.pop() if len(kinds) == 1 else "Unknown"
+        pyogrio.write_dataframe(frame, path, driver="GPKG", append=begun, geometry_type=kind, **told)
+        number += len(frame)
+    return number
+
+
+def _geoparquet(path: Path, frames: Iterator[gpd.GeoDataFrame], tags: Mapping[str, str]) -> int:
+    """GeoParquet 1.1: WKB geometry, a bounding-box column to filter by, one row group per batch, zstd."""
+    first, number = next(frames), 0
+    kinds: set[str] = set()
+    low, high = np.full(2, np.inf), np.full(2, -np.inf)
+    box = "geometry_bbox" if "bbox" in first else "bbox"
+    table = _table(first, box)
+    with pq.ParquetWriter(path, table.schema, compression="zstd") as file:
+        for frame in chain([first], frames):
+            table = table if frame is first else _table(frame, box)
+            file.write_table(table.cast(file.schema))
+            kinds |= set(frame.geom_type.dropna())
+            number += len(frame)
+            if len(frame):
+                bounds = frame.total_bounds
+                low, high = np.fmin(low, bounds[:2]), np.fmax(high, bounds[2:])
+        # Geometry types and total bounds are known only now, so the metadata goes into the footer at the end.
+        column: dict[str, Any] = {
+            "encoding": "WKB",
+            "geometry_types": sorted(kinds),
+            "crs": json.loads(CRS.from_user_input(first.crs).to_json()),
+            "covering": {"bbox": {corner: [box, corner] for corner in CORNERS}},
+        }
+        if np.isfinite([low, high]).all():
+            column["bbox"] = [*low.tolist(), *high.tolist()]
+        about = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
+        file.add_key_value_metadata({"geo": json.dumps(about), **tags})
+    return number
+
+
+def read_places(places: str | Path | gpd.GeoDataFrame, what: str) -> tuple[gpd.GeoDataFrame, str]:
+    """Features with a CRS, at least one, and how to call them in a message.
 
     Args:
-        path: the file.
+        places: a vector file, or the features.
         what: role of the file in error messages, such as "zones".
 
     Raises:
-        DatasetError: the file cannot be read, or has no features or no CRS.
+        DatasetError: the file cannot be read, or there are no features or no CRS.
 
     """
-    frame = read_vectors(path, what)
+    frame = places if isinstance(places, gpd.GeoDataFrame) else read_vectors(places, what)
+    name, has = (f"the {what}", "have") if frame is places else (str(places), "has")
     if len(frame) == 0:
-        raise DatasetError(f"{path} has no features.")
+        raise DatasetError(f"{name} {has} no features.")
     if frame.crs is None:
-        raise DatasetError(f"{path} has no coordinate reference system, so nobody knows where its features lie.")
-    return frame
-
-
-def check_suffix(path: Path) -> None:
-    """Checks that there is a writer for the suffix of a file.
-
-    Raises:
-        ConfigError: the suffix is neither .parquet nor .gpkg.
-
-    """
-    if path.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"{path} is neither GeoParquet (.parquet) nor a GeoPackage (.gpkg): name it so.")
+        raise DatasetError(f"{name} {has} no coordinate reference system, so nobody knows where its features lie.")
+    return frame, name
 
 
 def _table(frame: gpd.GeoDataFrame, beside: str) -> pa.Table:
@@ -162,5 +115,5 @@ def _table(frame: gpd.GeoDataFrame, beside: str) -> pa.Table:
     geometry = frame.geometry.to_numpy()
     table = table.append_column("geometry", pa.array(shapely.to_wkb(geometry).tolist(), pa.binary()))
     sides = [pa.array(side, pa.float64()) for side in shapely.bounds(geometry).reshape(-1, 4).T]
-    box = pa.StructArray.from_arrays(sides, names=["xmin", "ymin", "xmax", "ymax"])
+    box = pa.StructArray.from_arrays(sides, names=CORNERS)
     return table.append_column(beside, box).replace_schema_metadata(None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,10 @@ from rasterio.windows import Window
 
 from prithvi.errors import DatasetError, SceneError
 from prithvi.files import atomic_file
-from prithvi.products.classmap import ClassMap, open_classes
+from prithvi.products.classmap import NONE, ClassMap, open_classes
 from prithvi.products.ellipsoid import geometry_areas, step_of
 from prithvi.products.provenance import Provenance
-from prithvi.products.vectorfiles import new_vector_file, read_places
+from prithvi.products.vectorfiles import read_places, write_vectors
 from prithvi.scenes.polygons import mend, near_longitudes, sound, unwrapped
 
 CELLS = 2_000_000
@@ -59,10 +60,7 @@ def area_by_zone(
         UserWarning: self-intersecting zones were repaired; overlapping parts of one zone count once.
 
     """
-    frame, source = (zones, "the zones") if isinstance(zones, gpd.GeoDataFrame) else (None, str(zones))
-    frame = read_places(source, "zones") if frame is None else frame
-    if frame.crs is None or len(frame) == 0:
-        raise DatasetError(f"{source} have no features or no coordinate reference system.")
+    frame, source = read_places(zones, "zones")
     frame = frame.reset_index(drop=True)
     if frame.geometry.name != "geometry":
         frame = frame.rename_geometry("geometry")
@@ -71,7 +69,7 @@ def area_by_zone(
         raise DatasetError(f"{source} has {' and '.join(sorted(kinds))} features; zones are polygons.")
     frame["geometry"] = shapely.force_2d(frame.geometry.to_numpy())
     with open_classes(path, confidence) as classes:
-        transform = classes.transform
+        transform = classes.raster.transform
         if transform.b or transform.d or transform.a < 0:
             raise SceneError(f"{path} is rotated; areas by zone need rows that run east: warp it first (gdalwarp).")
         valid = sound(frame.geometry, source)
@@ -96,69 +94,64 @@ def write_zones(frame: gpd.GeoDataFrame, stem: str | Path, provenance: Provenanc
 
     """
     table, features = (Path(f"{stem}_zones{suffix}") for suffix in (".csv", ".parquet"))
-    with new_vector_file(features, provenance.tags() if provenance else None) as file:
-        file.write(frame)
+    write_vectors(features, [frame], provenance)
     with atomic_file(table) as made:
         frame.drop(columns="geometry").to_csv(made, index=False)
     return table, features
 
 
-class _Blocks:
-    """The current block of map pixels, rows from north to south, shared by all sources of exactextract."""
+def _blocks(classes: ClassMap) -> Callable[[int, int, int, int], tuple[Any, Any, Any]]:
+    """Reads classes, areas and confidences of a block of map pixels (column, row, columns, rows), north on top."""
+    pixels, raster = classes.areas(), classes.raster
+    north_up = raster.transform.e < 0
 
-    def __init__(self, classes: ClassMap) -> None:
-        self.classes, self.pixels = classes, classes.areas()
-        self.place: tuple[int, int, int, int] | None = None
-        self.values: npt.NDArray[np.int32] = np.zeros((0, 0), dtype=np.int32)
-        self.areas = self.confidence = np.zeros((0, 0))
-
-    def go(self, column: int, row: int, columns: int, rows: int) -> None:
-        """Reads a block, unless it is the current one."""
-        # Each source asks for the same block in turn; only the first request reads. A south-up map is flipped here,
-        # since exactextract expects the northernmost row first.
-        if self.place == (column, row, columns, rows):
-            return
-        self.place, shape = (column, row, columns, rows), (rows, columns)
-        north_up = self.classes.transform.e < 0
-        start = row if north_up else self.classes.shape[0] - row - rows
+    @lru_cache(maxsize=1)  # each source asks for the same block in turn
+    def block(column: int, row: int, columns: int, rows: int) -> tuple[Any, Any, Any]:
+        if not rows or not columns:
+            nothing = np.zeros((rows, columns))
+            return nothing, nothing, nothing
+        # A south-up map is flipped here, since exactextract expects the northernmost row first.
+        start = row if north_up else raster.height - row - rows
         window, turn = Window(column, start, columns, rows), slice(None, None, 1 if north_up else -1)
-        empty = not rows or not columns
-        self.values = np.zeros(shape, dtype=np.int32) if empty else self.classes.read(window)[turn]
-        self.areas = np.zeros(shape) if empty else self.pixels.window(start, column, rows, columns)[turn]
-        if self.classes.confidence is not None:
-            self.confidence = np.zeros(shape) if empty else self.classes.read_confidence(window)[turn]
+        sure = classes.read_confidence(window)[turn] if classes.confidence is not None else None
+        return classes.read(window)[turn], pixels.window(start, column, rows, columns)[turn], sure
+
+    return block
 
 
 class _Source(RasterSource):  # type: ignore[misc]
-    """A quantity per pixel as an exactextract raster, in pixel units from the map's south-west corner."""
+    """A quantity per pixel as an exactextract raster, in pixel units from the map's south-west corner.
 
-    def __init__(self, blocks: _Blocks, name: str, quantity: Callable[[_Blocks], Any]) -> None:
+    Args:
+        classes: the map.
+        block: of `_blocks`.
+        kind: `area` (1 where the class is), `confidence` (that of the class), else each pixel's area.
+        value: the class.
+
+    """
+
+    def __init__(self, classes: ClassMap, block: Callable[..., Any], kind: str, value: int = NONE) -> None:
         super().__init__()
-        self.set_name(name)
-        self.blocks, self.quantity = blocks, quantity
+        self.set_name(f"{kind}_{value}")
+        self.raster, self.block, self.kind, self.value = classes.raster, block, kind, value
 
     def res(self) -> tuple[float, float]:
         return 1.0, 1.0
 
     def extent(self) -> tuple[float, float, float, float]:
-        rows, columns = self.blocks.classes.shape
-        return 0.0, 0.0, float(columns), float(rows)
+        return 0.0, 0.0, float(self.raster.width), float(self.raster.height)
 
     def read_window(self, x0: int, y0: int, nx: int, ny: int) -> Any:
-        self.blocks.go(x0, y0, nx, ny)
-        return self.quantity(self.blocks)
+        values, areas, confidence = self.block(x0, y0, nx, ny)
+        if self.value == NONE:
+            return areas
+        return np.where(values == self.value, confidence if self.kind == "confidence" else 1.0, np.nan)
 
     def nodata_value(self) -> None:
         return None
 
     def srs_wkt(self) -> str:
-        return str(self.blocks.classes.crs.to_wkt())
-
-
-def _extent(classes: ClassMap) -> tuple[float, float, float, float]:
-    (rows, columns), transform = classes.shape, classes.transform
-    end = transform.f + rows * transform.e
-    return transform.c, min(transform.f, end), transform.c + columns * transform.a, max(transform.f, end)
+        return str(self.raster.crs.to_wkt())
 
 
 def _sums(zones: gpd.GeoSeries, classes: ClassMap) -> pd.DataFrame:
@@ -166,26 +159,15 @@ def _sums(zones: gpd.GeoSeries, classes: ClassMap) -> pd.DataFrame:
     # exactextract weights each pixel by the fraction of it inside a zone. A second weight, the pixel's area on the
     # ellipsoid, turns the weighted sum of a class indicator (1 or NaN) into square metres, and the weighted mean of the
     # confidence into an area-weighted mean. All sources share one block of pixels, so each pixel is read once.
-    blocks = _Blocks(classes)
-    weights = _Source(blocks, "m2", lambda here: here.areas)
+    block = _blocks(classes)
+    weights = _Source(classes, block, "m2")
+    kinds = {"area": "weighted_sum"} | ({"confidence": "weighted_mean"} if classes.confidence is not None else {})
     sources, operations, columns = [], [], []  # exactextract does not keep the sources alive
     for value in classes.present():
-
-        def is_here(here: _Blocks, value: int = value) -> Any:
-            return np.where(here.values == value, 1.0, np.nan)
-
-        def is_sure(here: _Blocks, value: int = value) -> Any:
-            return np.where(here.values == value, here.confidence, np.nan)
-
-        one = _Source(blocks, f"class {value}", is_here)
-        sources.append(one)
-        columns.append(f"area_{value}")
-        operations.append(Operation("weighted_sum", columns[-1], one, weights))
-        if classes.confidence is not None:
-            other = _Source(blocks, f"confidence {value}", is_sure)
-            sources.append(other)
-            columns.append(f"confidence_{value}")
-            operations.append(Operation("weighted_mean", columns[-1], other, weights))
+        for kind, operation in kinds.items():
+            sources.append(_Source(classes, block, kind, value))
+            columns.append(f"{kind}_{value}")
+            operations.append(Operation(operation, columns[-1], sources[-1], weights))
     shapes = _in_the_map(zones, classes)
     known = shapes[~shapes.is_empty].rename("geometry").to_frame()
     known["zone"] = known.index
@@ -203,28 +185,28 @@ def _in_the_map(zones: gpd.GeoSeries, classes: ClassMap) -> gpd.GeoSeries:
     # Zones are reprojected to the map's CRS and then expressed in pixels. exactextract does not snap coordinates, but
     # in pixel units a vertex within rounding error of a pixel corner can be moved exactly onto it (`FINE`). Both steps
     # can make a polygon invalid, so polygons are repaired after each.
-    crs = CRS.from_user_input(classes.crs.to_wkt())
+    crs = CRS.from_user_input(classes.raster.crs.to_wkt())
     dense = zones if zones.crs == crs else zones.segmentize(step_of(zones.crs))  # keeps edges in place when reprojected
-    shapes, extent = dense.to_crs(crs).to_numpy().copy(), _extent(classes)
+    shapes = dense.to_crs(crs).to_numpy().copy()
+    left, low, right, high = map(float, classes.raster.bounds)
+    low, high = min(low, high), max(low, high)  # of a south-up map
     shapes[~np.isfinite(shapely.bounds(shapes)).all(axis=1)] = shapely.Polygon()  # outside the projection's domain
     if crs.is_geographic:  # longitudes of a map may cross the antimeridian (to 180.2) or run from 0 to 360
         if not zones.crs.is_geographic:
             shapes = [unwrapped(shape) for shape in shapes]
-        shapes = [near_longitudes(shape, extent[0], extent[2]) for shape in mend(shapes)[0]]
+        shapes = [near_longitudes(shape, left, right) for shape in mend(shapes)[0]]
     shapes, _ = mend(shapes)
     bounds = shapely.bounds(shapes)
     with np.errstate(invalid="ignore"):
-        meets = (bounds[:, 0] < extent[2]) & (bounds[:, 2] > extent[0])
-        meets &= (bounds[:, 1] < extent[3]) & (bounds[:, 3] > extent[1])
-    sizes = [classes.transform.a, abs(classes.transform.e)]
+        meets = (bounds[:, 0] < right) & (bounds[:, 2] > left) & (bounds[:, 1] < high) & (bounds[:, 3] > low)
+    sizes = [classes.raster.transform.a, abs(classes.raster.transform.e)]
 
     def placed(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return np.round((points - extent[:2]) / sizes * FINE) / FINE
+        pixels: npt.NDArray[np.float64] = np.round((points - (left, low)) / sizes * FINE) / FINE
+        return pixels
 
-    found = [
-        shapely.transform(shape, placed) if there else shapely.Polygon()
-        for shape, there in zip(shapes, meets, strict=True)
-    ]
+    pairs = zip(shapes, meets, strict=True)
+    found = [shapely.transform(shape, placed) if there else shapely.Polygon() for shape, there in pairs]
     return gpd.GeoSeries(mend(found)[0], index=zones.index, crs=crs)
 
 

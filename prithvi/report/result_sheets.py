@@ -19,9 +19,8 @@ from prithvi.errors import BandError, ConfigError, PrithviError, SceneError
 from prithvi.files import read_json
 from prithvi.plot.drawing import CONTINUOUS, class_colors
 from prithvi.plot.pictures import FALSE_COLOR, TRUE_COLOR, rgb, stretch, thinning
-from prithvi.products.classmap import classes_of
 from prithvi.products.ellipsoid import PixelAreas
-from prithvi.products.provenance import Provenance
+from prithvi.products.provenance import Provenance, classes_of
 from prithvi.report.sheets import Entry, Picture, Probe, Sheet, opaque, origin, thinned_note
 from prithvi.scenes import crop, open_scene, transform_of
 from prithvi.scenes.grids import difference, grid_of, grid_of_array

@@ -24,7 +24,7 @@ from prithvi.bands import PRITHVI_BANDS
 from prithvi.errors import BandError, ConfigError, ModelError, ScaleError, SceneError
 from prithvi.mapping import fill_series, with_model
 from prithvi.mapping.fillers import fill_window
-from prithvi.mapping.temporal_context import AT_ONCE
+from prithvi.mapping.window_filling import AT_ONCE
 from prithvi.modelio import save_pretrained
 from prithvi.modelio.predictor import FittedModel
 from prithvi.models import GapFiller, PrithviMAE, build

@@ -14,7 +14,7 @@ from torch import nn
 import prithvi as package
 from prithvi.contract import Contract
 from prithvi.mapping import map_scene
-from prithvi.mapping.inference import WindowThreads
+from prithvi.mapping.inference import window_threads
 from prithvi.modelio.predictor import FittedModel
 from prithvi.models.heads import has_trait
 from prithvi.scenes import open_scene
@@ -45,7 +45,7 @@ class Tells(nn.Module):
 
 def test_answers_come_in_order_and_torch_gets_its_threads_back() -> None:
     batch = torch.arange(7.0)[:, None]
-    with WindowThreads(8) as threads:
+    with window_threads(8) as threads:
         assert torch.get_num_threads() == 1
         answers = threads(lambda values, none: values * 10 if none is None else values, batch, None)
         found = [answer.clone() for answer in answers]
@@ -55,7 +55,7 @@ def test_answers_come_in_order_and_torch_gets_its_threads_back() -> None:
     def fails(values: torch.Tensor) -> torch.Tensor:
         raise ValueError(f"{len(values)} windows")
 
-    with pytest.raises(ValueError, match="2 windows"), WindowThreads(8) as threads:
+    with pytest.raises(ValueError, match="2 windows"), window_threads(8) as threads:
         list(threads(fails, batch))
     assert torch.get_num_threads() == 2
 

@@ -19,9 +19,8 @@ import prithvi as library
 from prithvi.catalog import data_catalog
 from prithvi.errors import ConfigError, ModelError, ScaleError, SceneError
 from prithvi.mapping import clear_of, fill_series
-from prithvi.mapping.clear_sky import without_clouds
 from prithvi.mapping.maskproducts import MASK_PRODUCTS, product_of
-from prithvi.mapping.masks import masks_beside
+from prithvi.mapping.masks import masks_beside, without_clouds
 from prithvi.scenes.names import day_in_name
 from tests.conftest import Answer
 

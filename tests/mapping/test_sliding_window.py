@@ -8,7 +8,7 @@ import torch
 from affine import Affine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rasterio.crs import CRS
+from odc.geo.geobox import GeoBox
 from rasterio.warp import transform as project
 
 from prithvi.errors import ModelError
@@ -150,7 +150,7 @@ def test_windows_know_where_they_lie(crs: str, transform: Affine) -> None:
     """A model that answers with each pixel's own place, made from its window's middle alone: no window is shifted, and
     none is told another's place on the ground."""
     height, width, size = 70, 90, 16
-    ground = Ground(transform, CRS.from_user_input(crs), None)
+    ground = Ground(GeoBox((height, width), transform, crs), None)
     offsets = np.arange(size) + 0.5 - size / 2
 
     def predict(images: torch.Tensor, middles: Middles) -> torch.Tensor:

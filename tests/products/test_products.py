@@ -19,8 +19,8 @@ from matplotlib.image import imread
 from prithvi.errors import ConfigError, OutputError
 from prithvi.mapping import write_style
 from prithvi.modelio.predictor import ClassEntry
+from prithvi.products.products import RAMP
 from prithvi.products.provenance import Provenance
-from prithvi.products.qml import RAMP
 
 Write = Callable[..., Path]
 CLASSES = (ClassEntry(0, "land", "E8E4D0"), ClassEntry(1, 'water & "ice"', "2B6CB0"))

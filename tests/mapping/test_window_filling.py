@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prithvi.errors import ConfigError
-from prithvi.mapping.temporal_context import ENOUGH, neighbours, turns
+from prithvi.mapping.window_filling import ENOUGH, neighbours, turns
 
 
 @given(st.permutations(range(20)), st.integers(1, 20), st.integers(2, 25))
