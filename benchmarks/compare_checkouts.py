@@ -65,9 +65,10 @@ def commands(verbs: list[str], old: Path, model: Path, folder: Path) -> dict[str
         "--trainer.accelerator", "cpu", "--trainer.logger.init_args.save_dir", "OUT",
         "--trainer.enable_progress_bar", "false", "--trainer.log_every_n_steps", "1",
     ]  # fmt: skip
-    archive = make_archive(folder / "archive", ["31TCJ", "31UDS"], dates=3, size=1830).root
+    archive, store = folder / "archive", folder / "chips.zarr"
     build = ["data", "build", str(archive), "--size", "64", "--frames", "1", "--good", "0.5", "-o"]
-    store = folder / "chips.zarr"
+    if "build" in verbs or "pretrain" in verbs:
+        make_archive(archive, ["31TCJ", "31UDS"], dates=3, size=1830)
     if "pretrain" in verbs:
         measured(old, [*build, str(store)])
     pretrain = [

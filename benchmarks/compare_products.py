@@ -1,14 +1,16 @@
 """Whether two checkouts write the same bytes: a map and its sidecar files, a fill, embeddings, a store, a model.
 
     git worktree add ../old COMMIT
-    python benchmarks/compare_products.py ../old . --model demo/model
+    python benchmarks/compare_products.py ../old . --model demo/model [--hashes FILE]
 
-Status 1 where a file differs, or is written by one of them alone.
+FILE gets the SHA-256 of every file of the old checkout, by command, as JSON. Status 1 where a file differs, or is
+written by one of them alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -38,22 +40,26 @@ def main() -> None:
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
     parser.add_argument("--model", type=Path, required=True, help="folder of a fitted model")
+    parser.add_argument("--hashes", type=Path)
     said = parser.parse_args()
-    differ = 0
+    differ, kept = 0, {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         # Outputs are relative to the folder of each run, because commands stand in the files.
         todo = {verb: relative(words) for verb, words in commands(str(said.model.resolve()), folder).items()}
         todo["map"] = [word for word in todo["map"] if word not in ("--polygons", "none")] + ["--confidence"]
         epochs = {"20": "2", "10": "1"}
-        fit = timed(["fit"], said.model.resolve(), folder)["fit"]
+        fit = timed(["fit"], said.old, said.model.resolve(), folder)["fit"]
         todo["fit"] = [epochs.get(word, "out" if word == "OUT" else word) for word in fit]
         for verb, words in todo.items():
             old, new = (written(place, words, folder / side / verb)
                         for side, place in (("old", said.old), ("new", said.new)))  # fmt: skip
+            kept[verb] = old
             others = sorted(file for file in old.keys() | new.keys() if old.get(file) != new.get(file))
             differ += len(others)
             print(f"{verb}: {len(old.keys() & new.keys()) - len(others)} files equal", *others, sep="\n  differs: ")
+    if said.hashes is not None:
+        said.hashes.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     sys.exit(bool(differ))
 
 
