@@ -24,14 +24,12 @@ def counted(path: Path) -> tuple[int, int]:
     tree = ast.parse(path.read_bytes())
     left_out: set[int] = set()
     for node in ast.walk(tree):
-        docstrings = [
-            line
-            for line in getattr(node, "body", None) or []
-            if isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)
-        ] if isinstance(getattr(node, "body", None), list) else []  # fmt: skip
-        reexports = [node] if path.name == "__init__.py" and isinstance(node, ast.ImportFrom) else []
-        for line in [*docstrings, *reexports]:
-            left_out.update(range(line.lineno, (line.end_lineno or line.lineno) + 1))
+        body = getattr(node, "body", None)
+        texts = [line for line in body if _is_text(line)] if isinstance(body, list) else []
+        if path.name == "__init__.py" and isinstance(node, ast.ImportFrom):
+            texts.append(node)
+        for line in texts:
+            left_out.update(range(line.lineno, line.end_lineno + 1))
     lines: set[int] = set()
     comments = 0
     with path.open("rb") as file:
@@ -41,6 +39,10 @@ def counted(path: Path) -> tuple[int, int]:
             elif token.type not in NO_CODE and token.type != tokenize.ENCODING:
                 lines.update(range(token.start[0], token.end[0] + 1))
     return len(lines - left_out), comments
+
+
+def _is_text(line: ast.stmt) -> bool:
+    return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)
 
 
 def rooms(checkout: Path) -> dict[str, list[int]]:
@@ -64,14 +66,11 @@ def main() -> None:
     parser.add_argument("new", type=Path)
     said = parser.parse_args()
     old, new = rooms(said.old), rooms(said.new)
-    print(
-        "| room | code, old | new | files, old | new | comments a 100 lines, old | new |\n|---|---|---|---|---|---|---|"
-    )
+    print("| room | code, old | new | files, old | new | comments a 100 lines, old | new |")
+    print("|---" * 7 + "|")
     for room in sorted(old.keys() | new.keys(), key=lambda name: (name == "all", name)):
-        (code, files, comments), (code_now, files_now, comments_now) = old[room], new[room]
-        dense = [
-            f"{100 * part / whole:.1f}" if whole else "" for part, whole in ((comments, code), (comments_now, code_now))
-        ]
+        dense = [f"{100 * comments / code:.1f}" if code else "" for code, _, comments in (old[room], new[room])]
+        (code, files, _), (code_now, files_now, _) = old[room], new[room]
         print(f"| {room} | {code:,} | {code_now:,} | {files} | {files_now} | {' | '.join(dense)} |")
 
 
