@@ -124,7 +124,7 @@ def test_calls_leave_the_callers_precision(fitted: FittedModel, tmp_path: Path) 
     assert torch.get_float32_matmul_precision() == "medium"
 
 
-def test_map_fill_and_embed_leave_the_process_as_it_was(tmp_path: Path) -> None:
+def test_load_map_fill_and_embed_leave_the_process_as_it_was(model_folder: Path, tmp_path: Path) -> None:
     """Settings of torch, Python and GDAL; and malloc is tuned by commands alone."""
     python(
         f"""
@@ -153,6 +153,9 @@ def test_map_fill_and_embed_leave_the_process_as_it_was(tmp_path: Path) -> None:
         encoder = build("prithvi_hls_tiny", img_size=64, num_frames=1)
         before = all_of_it()
         calls = [
+            lambda: prithvi.load("prithvi_hls_tiny"),
+            lambda: prithvi.load({str(model_folder)!r}),
+            lambda: prithvi.map(scene, {str(model_folder)!r}).compute(),
             lambda: prithvi.map(scene, model).compute(),
             lambda: map_scene(model, scene, {str(tmp_path / "map.tif")!r}),
             lambda: prithvi.embed(scene, encoder).compute(),
@@ -160,6 +163,7 @@ def test_map_fill_and_embed_leave_the_process_as_it_was(tmp_path: Path) -> None:
             lambda: embed_scene(encoder, scene, {str(tmp_path / "embedding.zarr")!r}),
             lambda: prithvi.fill(series, "linear", masks=[folder / f"{{day}}_clouds.tif" for day in days]).compute(),
             lambda: fill_series(series, {str(tmp_path / "filled")!r}, "linear"),
+            lambda: prithvi.fill(series.isel(y=slice(0, 64), x=slice(0, 64))).compute(),
         ]
         for number, call in enumerate(calls):
             call()

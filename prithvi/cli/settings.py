@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
@@ -104,14 +105,15 @@ def _checked_class(where: str, part: Mapping[str, Any]) -> str:
     return path
 
 
-def _options_of(class_path: str) -> list[str]:
-    """Names of a constructor's arguments, with those that it hands on."""
+@functools.cache
+def _options_of(class_path: str) -> tuple[str, ...]:
+    """Names of a constructor's arguments, with those that it hands on; kept, as each option of a class asks for them."""
     module, _, name = class_path.rpartition(".")
     if not module:
-        return []  # a short name, which LightningCLI looks up itself
+        return ()  # a short name, which LightningCLI looks up itself
     try:
         found = getattr(importlib.import_module(module), name)
-        return list(jsonargparse.ArgumentParser().add_class_arguments(found, fail_untyped=False))
+        return tuple(jsonargparse.ArgumentParser().add_class_arguments(found, fail_untyped=False))
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"there is no class {class_path!r}: {error}.") from error
 
