@@ -100,6 +100,6 @@ def one_of(
     return value
 
 
-def first_line(error: BaseException) -> str:
+def first_line(error: object) -> str:
     """The first line of another library's message, short enough for one of ours, or its class."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160].rstrip(".")

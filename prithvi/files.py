@@ -107,9 +107,15 @@ def sha256(path: str | Path) -> str:
 
 
 def sha256_once(path: str | Path) -> str:
-    """The SHA-256 of a file, cached in this process until the file's size or modification time changes."""
+    """The SHA-256 of a file, cached in this process until the file's size or modification time changes.
+
+    Raises:
+        FileNotFoundError: there is no such file, as of `sha256`.
+
+    """
     path = Path(path).resolve()
-    return _sha256_once(path, *fingerprint(path))
+    status = path.stat()
+    return _sha256_once(path, status.st_size, status.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=256)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote, urlparse
+
+import pytest
+
+from prithvi.scenes import remote
 
 
 @dataclass
@@ -19,6 +25,8 @@ class Served:
     url: str
     root: Path
     token: str | None = None
+    signature: str | None = None
+    """What `sig=` has to be in an address, as long as this holds it."""
     cut_after: int | None = None
     """Bytes after which each file's first answer breaks off."""
     failures: int = 0
@@ -36,6 +44,13 @@ class Served:
     """(path, Range, Authorization) of each GET."""
     cut: set[str] = field(default_factory=set)
     counting: threading.Lock = field(default_factory=threading.Lock)
+
+
+def signed_by(monkeypatch: pytest.MonkeyPatch, server: Served) -> None:
+    """Addresses on this machine are signed as the Planetary Computer's are: with what the server wants at that time."""
+    monkeypatch.setattr(remote, "PLANETARY", ("127.0.0.1",))
+    signer = SimpleNamespace(sign=lambda href: f"{href}?sig={server.signature}")
+    monkeypatch.setitem(sys.modules, "planetary_computer", signer)
 
 
 @contextmanager
@@ -82,6 +97,9 @@ def serve_folder(root: Path, **options: object) -> Iterator[Served]:
                 return
             if served.token is not None and self.headers.get("Authorization") != f"Bearer {served.token}":
                 self._plain(401, {})
+                return
+            if served.signature is not None and f"sig={served.signature}" not in self.path.partition("?")[2].split("&"):
+                self._plain(403, {})
                 return
             file = served.root / unquote(urlparse(self.path).path).lstrip("/")
             if not file.is_file():

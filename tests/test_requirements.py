@@ -121,6 +121,12 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> collections.Counter[str]:
     return counts
 
 
+def test_a_file_that_is_not_there_has_no_hash(tmp_path: Path) -> None:
+    for hash_of in (files.sha256, files.sha256_once):
+        with pytest.raises(FileNotFoundError, match=r"gone\.bin"):
+            hash_of(tmp_path / "gone.bin")
+
+
 def test_weights_are_hashed_once_a_process(
     hashed: collections.Counter[str], prithvi: Callable[..., Answer], model_folder: Path, program_file: Path,
     six_bands: np.ndarray, write_tif: Write, tmp_path: Path,

@@ -19,7 +19,7 @@ from prithvi.contract import IGNORE, Category, Contract, Quantity
 from prithvi.errors import DatasetError, nearest
 
 HALVES = ("val_half", "test_half")
-"""Of the val split of a dataset without a test split: one to choose by, one to report."""
+"""Fixed halves of val where there is no test split: val_half selects, test_half reports."""
 
 
 LabelClass = Category
@@ -43,8 +43,8 @@ def check_classes(classes: Sequence[Category], ignore: Sequence[int], where: str
                 )
             claimed[key] = entry
         if entry.value in ignore:
-            told = f"has the class {entry.value} ({entry.name}) and ignores {entry.value}: say one."
-            raise DatasetError(f"{where} {told}")
+            message = f"has the class {entry.value} ({entry.name}) and ignores {entry.value}: say one."
+            raise DatasetError(f"{where} {message}")
 
 
 def in_half(name: str, half: str) -> bool:
@@ -96,8 +96,8 @@ class DatasetLayout:
     gain: float = 1e-4
     """Reflectance = value x gain + bias."""
     bias: float = 0.0
-    said: tuple[float | None, float | None] | None = None
-    """Of a folder of one's own: scale and offset as the user says them, before which each file's own tags and the
+    user_scale_offset: tuple[float | None, float | None] | None = None
+    """Of a folder of one's own: the scale and the offset that the user gives, before which each file's own tags and the
     sensor's numbers (`gain`, `bias`) step back; None of a published dataset, where gain and bias hold for all files."""
     nodata: tuple[float, ...] = ()
     """Values of pixels without data, beside those that a file declares."""
@@ -125,10 +125,10 @@ class DatasetLayout:
         if split in HALVES and "test" not in self.splits and "val" in self.splits:
             return [id for id in self.chip_ids("val", folder, root) if in_half(id, split)]
         if split not in self.splits:
-            told = f"{self.name} has no split {split!r}: {nearest(split, self.splits)}"
+            message = f"{self.name} has no split {split!r}: {nearest(split, self.splits)}"
             if split == "test":
-                told += " Published results are those of val: val_half and test_half are fixed halves of val."
-            raise DatasetError(told)
+                message += " Published results are those of val: val_half and test_half are fixed halves of val."
+            raise DatasetError(message)
         source = self.splits[split]
         if source.list is not None:
             path = source.list if folder is None else folder / source.list.name
@@ -136,8 +136,8 @@ class DatasetLayout:
             suffixes = [pattern.split("{id}")[1] for pattern in (self.image, self.label) if pattern is not None]
             ids = listed_ids(_there(path, f"list of the {split} split"), [*suffixes, "_S1Hand.tif"])
         elif folder is not None:
-            told = f"the lists in {folder} would not be read: leave them out."
-            raise DatasetError(f"{self.name} has the parts that its own archive says, and {told}")
+            message = f"the lists in {folder} would not be read: leave them out."
+            raise DatasetError(f"{self.name} has the parts that its own archive says, and {message}")
         elif root is None:
             raise DatasetError(f"{self.name} lists the chips of its {split} split in its own archive: give its folder.")
         elif source.table:
@@ -168,7 +168,7 @@ class DatasetLayout:
         twice = [id for id, count in Counter(ids).items() if count > 1]
         if twice:
             raise DatasetError(f"the {split} split of {self.name} names {', '.join(twice)} more than once.")
-        dates, numbers = self._dates(root), self._numbers(root)
+        dates, numbers = self._dates(root), self._class_of_each_chip(root)
         image, label = self._patterns(split)
         patterns = [pattern for pattern in (image, label) if pattern is not None]
         found = {(id, pattern): matching(root, pattern, id) for id in ids for pattern in patterns}
@@ -179,8 +179,8 @@ class DatasetLayout:
         missing = [pattern.replace("{id}", id) for (id, pattern), paths in found.items() if not paths]
         if missing:
             named = ", ".join(missing) if len(missing) < len(found) else f"{missing[0]} ..."
-            told = f"{len(missing)} of the {len(found)} files of the {split} split of {self.name}"
-            raise DatasetError(f"{told} are not under {root}: {named}.")
+            message = f"{len(missing)} of the {len(found)} files of the {split} split of {self.name}"
+            raise DatasetError(f"{message} are not under {root}: {named}.")
         unnamed = [id for id in ids if id not in numbers]
         if self.table is not None and unnamed:
             raise DatasetError(f"{root / self.table[0]} says no class of {', '.join(unnamed)}.")
@@ -219,8 +219,8 @@ class DatasetLayout:
         if not known.all():
             strange = ", ".join(f"{value:g}" for value in np.unique(stored[~known])[:5])
             ignored = ", ".join(map(str, self.ignore)) or "none"
-            told = f"{self.name} has {self._classes()} and ignores {ignored}: make it a class, or ignore it."
-            raise DatasetError(f"{where} holds the label {strange}; {told}")
+            message = f"{self.name} has {self._classes()} and ignores {ignored}: make it a class, or ignore it."
+            raise DatasetError(f"{where} holds the label {strange}; {message}")
         return classes
 
     def _classes(self) -> str:
@@ -254,7 +254,7 @@ class DatasetLayout:
                 raise DatasetError(f"{path}: a date of {id} cannot be read ({error}).") from error
         return found
 
-    def _numbers(self, root: Path) -> dict[str, int]:
+    def _class_of_each_chip(self, root: Path) -> dict[str, int]:
         """Place in `classes` of every chip's class, by its table; empty where there is no such table."""
         if self.table is None:
             return {}
@@ -269,8 +269,8 @@ class DatasetLayout:
         for row in read_table(path, [id_column, class_column]):
             text = row[class_column].strip()
             if text not in known and text not in silent:
-                told = f"{self.name} has {self._classes()}."
-                raise DatasetError(f"{path} has the class {text!r} for {row[id_column]}; {told}")
+                message = f"{self.name} has {self._classes()}."
+                raise DatasetError(f"{path} has the class {text!r} for {row[id_column]}; {message}")
             found[row[id_column]] = known.get(text, IGNORE)
         return found
 

@@ -12,7 +12,7 @@ from prithvi.catalog.chip_lists import Split
 from prithvi.catalog.datasets import DatasetLayout, check_classes
 from prithvi.catalog.sensors import sensor as sensor_named
 from prithvi.contract import Category, Contract, Quantity
-from prithvi.errors import ConfigError, DatasetError, nearest
+from prithvi.errors import ConfigError, DatasetError, one_of
 
 
 def folder_layout(
@@ -113,7 +113,7 @@ def folder_layout(
         order=order,
         gain=factor,
         bias=offset * factor if offset is not None else product.bias if own else 0.0,
-        said=(scale, offset),
+        user_scale_offset=(scale, offset),
         nodata=(nodata,) if isinstance(nodata, (int, float)) else tuple(nodata),
         quantity=quantity,
         table=table,
@@ -130,8 +130,7 @@ def folder_of(plain: Mapping[str, Any], root: Path) -> DatasetLayout:
     """
     known = [name for name in inspect.signature(folder_layout).parameters if name not in ("split", "name")]
     for key in plain:
-        if key not in known:
-            raise ConfigError(f"data.folder has no {key!r}: {nearest(key, known)}")
+        one_of(key, known, "data.folder has no")
     missing = [key for key in ("image", "bands", "sensor") if key not in plain]
     if missing:
         raise ConfigError(f"data.folder lacks {', '.join(missing)}.")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from prithvi.errors import ConfigError, nearest
+from prithvi.errors import one_of
 
 _S2_ORDER = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
 
@@ -60,6 +60,4 @@ def sensor(name: str) -> Sensor:
         ConfigError: there is none (with the nearest names).
 
     """
-    if name not in SENSORS:
-        raise ConfigError(f"there is no sensor {name!r}: {nearest(name, SENSORS)}")
-    return SENSORS[name]
+    return SENSORS[one_of(name, SENSORS, "there is no sensor")]

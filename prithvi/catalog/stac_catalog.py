@@ -22,7 +22,7 @@ from prithvi.catalog.chip_lists import Split
 from prithvi.catalog.datasets import DatasetLayout
 from prithvi.catalog.sensors import sensor as sensor_named
 from prithvi.contract import Category, Contract
-from prithvi.errors import ConfigError, DatasetError, nearest
+from prithvi.errors import ConfigError, DatasetError, nearest, one_of
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _ARCHIVES = (".tar.gz", ".tgz", ".tar")
@@ -64,9 +64,8 @@ def collection(name: str) -> dict[str, Any]:
         DatasetError: there is none (with the nearest names).
 
     """
+    one_of(name, dataset_names(), "there is no dataset", DatasetError)
     path = data_catalog() / name / "collection.json"
-    if not path.is_file():
-        raise DatasetError(f"there is no dataset {name!r}: {nearest(name, dataset_names())}")
     plain: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return plain
 
@@ -132,8 +131,8 @@ def fetch_dataset(name: str, folder: str | Path, progress: Callable[[int, int], 
     where = plain.get("prithvi:hub")
     if where is None:
         source = plain.get("prithvi:source")
-        told = f": fetch {', '.join(source['files'])} of {source['url']}" if source else ""
-        raise DatasetError(f"{name} is not on the hub{told}.")
+        elsewhere = f": fetch {', '.join(source['files'])} of {source['url']}" if source else ""
+        raise DatasetError(f"{name} is not on the hub{elsewhere}.")
     for number, file in enumerate(where["files"], start=1):
         done = folder / f".{file}.done"
         if not done.is_file():

@@ -15,15 +15,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pystac
 import rasterio
 from rasterio.errors import RasterioError
 
 from prithvi.errors import ConfigError, DatasetError, SceneError
 from prithvi.hls.granules import FILL, Granule, good
-from prithvi.hls.items import MISSING, asset_href, by_tile
+from prithvi.hls.items import MISSING, asset_href, by_tile, cloud_cover
 from prithvi.parallel import Progress, run
-from prithvi.scenes.remote import gdal_environment, readable
+from prithvi.scenes.remote import ask, readable
 
 SPLIT = "prithvi:split"
 """Property of an item: the part that chips of its tile belong to."""
@@ -207,8 +208,8 @@ def choose_dates(
             item.properties |= {SEQUENCES: words} if split is None else {SEQUENCES: words, SPLIT: split[tile]}
             chosen.append(item)
     if not chosen:
-        told = f"none of the {len(tiles)} tiles has {rule.frames} dates {rule.min_gap} to {rule.max_gap} days apart"
-        raise DatasetError(f"{told} that are clear enough: search a longer time, or fewer --frames.")
+        message = f"none of the {len(tiles)} tiles has {rule.frames} dates {rule.min_gap} to {rule.max_gap} days apart"
+        raise DatasetError(f"{message} that are clear enough: search a longer time, or fewer --frames.")
     return chosen
 
 
@@ -224,8 +225,8 @@ def measure(items: Sequence[pystac.Item], progress: Progress | None = None) -> d
     shares: dict[str, tuple[float, float]] = {}
     tasks: dict[str, Any] = {}
     for item in items:
-        cloud, missing = item.properties.get("eo:cloud_cover"), item.properties.get(MISSING)
-        share = float(cloud) / 100 if cloud is not None else None
+        cloud, missing = cloud_cover(item), item.properties.get(MISSING)
+        share = cloud / 100 if cloud is not None else None
         if share is not None and missing is not None:
             shares[item.id] = (share, float(missing))
         else:
@@ -238,9 +239,13 @@ def measure(items: Sequence[pystac.Item], progress: Progress | None = None) -> d
 
 def _look(path: str, cloud: float | None) -> tuple[float, float]:
     """Shares of clouds (and their shadows, among pixels with data) and of missing pixels, by every eighth pixel."""
+
+    def every_eighth(raster: rasterio.DatasetReader) -> npt.NDArray[np.uint8]:
+        found: npt.NDArray[np.uint8] = raster.read(1, out_shape=tuple(max(1, size // _THIN) for size in raster.shape))
+        return found
+
     try:
-        with rasterio.Env(**gdal_environment([path])), rasterio.open(path) as raster:
-            small = raster.read(1, out_shape=(max(1, raster.height // _THIN), max(1, raster.width // _THIN)))
+        small = ask(path, every_eighth)
     except RasterioError as error:
         raise SceneError(f"{path} cannot be read ({error}): leave the granule out, or fetch it again.") from error
     there = small != FILL

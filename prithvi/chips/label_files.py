@@ -7,7 +7,6 @@ claim stays unlabelled. A coarser raster is resampled by its nearest value, a fi
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,13 +31,10 @@ from prithvi.chips.label_values import PALETTE, classes_in
 from prithvi.chips.spec import UNLABELLED
 from prithvi.contract import Category
 from prithvi.errors import DatasetError, nearest
-from prithvi.scenes.polygons import clip, frames, mend, read_vectors, ring, sound, whole_turns
+from prithvi.scenes.polygons import RASTERIO_LOCK, clip, frames, mend, read_vectors, ring, sound, whole_turns
 
 Label = npt.NDArray[np.uint8]
 _RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".img")
-_ONE_AT_A_TIME = threading.Lock()
-"""rasterio silences a warning of its own inside `rasterize` and `reproject`, in a way that two threads undo for one
-another."""
 
 
 def open_labels(
@@ -205,7 +201,7 @@ class RasterLabels:
         # The warp knows longitudes from -180 to 180 only.
         turn = 360 * whole_turns(box[0], box[2])[0] if raster.crs.is_geographic else 0
         here = Affine.translation(-turn, 0) @ raster.transform @ Affine.translation(column, row)
-        with _ONE_AT_A_TIME:
+        with RASTERIO_LOCK:
             reproject(
                 source, result, src_transform=here, src_crs=raster.crs, dst_transform=at, dst_crs=self.crs,
                 src_nodata=UNLABELLED, dst_nodata=UNLABELLED, resampling=_resampling(raster, self.crs, at, shape),
@@ -238,7 +234,7 @@ def _inside(shapes: gpd.GeoSeries, at: Affine, shape: tuple[int, int]) -> npt.ND
     """(y, x) bool: where a polygon contains a pixel's centre, or the pixel a point."""
     if not len(shapes):
         return np.zeros(shape, bool)
-    with _ONE_AT_A_TIME:
+    with RASTERIO_LOCK:
         burnt: Label = rasterize(shapes, shape, fill=0, default_value=1, transform=at, dtype="uint8")
     return burnt.astype(bool)
 

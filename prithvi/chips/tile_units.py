@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import datetime as dt
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ import pystac
 import rasterio
 from affine import Affine
 from odc.geo.geobox import GeoBox
+from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.warp import transform_geom
 from rasterio.windows import Window
@@ -32,10 +34,10 @@ from prithvi.errors import DatasetError, ScaleError, SceneError
 from prithvi.hls.granules import Granule
 from prithvi.hls.items import asset_href, by_tile
 from prithvi.hls.search import read_area
-from prithvi.scenes.grids import difference, grid_of
-from prithvi.scenes.raster_files import convert, header, plane_of, read_planes
-from prithvi.scenes.remote import gdal_environment, readable
-from prithvi.scenes.validity import IMPOSSIBLE, Range, strike
+from prithvi.scenes.grids import difference
+from prithvi.scenes.raster_files import File, convert, header, plane_of, read_planes
+from prithvi.scenes.remote import Answer, ask, gdal_environment, readable, shown
+from prithvi.scenes.validity import IMPOSSIBLE, Range, mask_impossible
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class GranuleFiles:
 
     granule: Granule
     bands: tuple[str, ...]
-    """Addresses in the order of the store's bands, as GDAL opens them."""
+    """Paths or addresses in the order of the store's bands, as `prithvi.scenes.remote.ask` takes them."""
     fmask: str
     split: str
 
@@ -101,8 +103,8 @@ class TileUnit:
         """
         size = (spec.height, spec.width)
         used = sorted({index for sequence in self.sequences for index in sequence})
-        with rasterio.Env(**self.options), ExitStack() as open_files:
-            layers = {index: _Layers(self.granules[index], open_files) for index in used}
+        with closing(_OpenFiles(self.options)) as files:
+            layers = {index: _Layers(self.granules[index], files) for index in used}
             if not layers:
                 return
             grid, crs = _one_grid(list(layers.values()))
@@ -218,34 +220,62 @@ def tile_units(
                 sequences.setdefault(number, {})[position] = index
         rows = [[row[position] for position in sorted(row)] for _, row in sorted(sequences.items())]
         if any(len(row) != recipe.frames for row in rows):
-            told = f"the dates of T{tile} were chosen in sequences of {len(rows[0])}"
-            raise DatasetError(f"{told}, and {recipe.frames} were asked for: choose again.")
+            message = f"the dates of T{tile} were chosen in sequences of {len(rows[0])}"
+            raise DatasetError(f"{message}, and {recipe.frames} were asked for: choose again.")
         granules = tuple(GranuleFiles.of(item, recipe.bands) for item in found)
         options = gdal_environment([granule.fmask for granule in granules])
         units.append(TileUnit(tile, granules, rows, recipe, seed, labels, split_column, area, options))
     return units
 
 
+@dataclass
+class _OpenFiles:
+    """The files of a tile, which stay open from strip to strip, however many there are."""
+
+    options: dict[str, str]
+    """Of GDAL."""
+    rasters: dict[str, rasterio.DatasetReader] = field(default_factory=dict)
+
+    def take(self, path: str) -> rasterio.DatasetReader | None:
+        """Gives one away, if there is one."""
+        return self.rasters.pop(path, None)
+
+    def keep(self, path: str, raster: rasterio.DatasetReader) -> None:
+        """Takes one back."""
+        self.rasters[path] = raster
+
+    def ask(self, path: str, question: Callable[[rasterio.DatasetReader], Answer]) -> Answer:
+        """What a file answers; see `prithvi.scenes.remote.ask`."""
+        return ask(path, question, self, self.options)
+
+    def close(self) -> None:
+        """Closes all."""
+        for raster in self.rasters.values():
+            raster.close()
+
+
 class _Layers:
-    """The open files of one granule."""
+    """The files of one granule."""
 
-    def __init__(self, granule: GranuleFiles, files: ExitStack) -> None:
-        self.granule = granule.granule
-        self.bands = [self._open(path, files) for path in granule.bands]
-        self.fmask = self._open(granule.fmask, files)
-        self.planes = [plane_of(header(raster.name, raster), 1, self.granule.fill) for raster in self.bands]
+    def __init__(self, granule: GranuleFiles, files: _OpenFiles) -> None:
+        self.granule, self.files = granule.granule, files
+        self.bands = [self._header(path) for path in granule.bands]
+        self.fmask = self._header(granule.fmask)
+        self.planes = [plane_of(file, 1, self.granule.fill) for file in self.bands]
 
-    def _open(self, path: str, files: ExitStack) -> rasterio.DatasetReader:
+    def _header(self, path: str) -> File:
+        def read(raster: rasterio.DatasetReader) -> File:
+            if raster.crs is None:
+                raise SceneError(f"{shown(path)} of {self.granule} has no coordinate reference system.")
+            if raster.scales[0] not in (1.0, 1e-4) or raster.offsets[0] != 0:
+                found = f"{shown(path)} declares the scale {raster.scales[0]:g} and the offset {raster.offsets[0]:g}"
+                raise SceneError(f"{found}; HLS is reflectance x 10,000 without an offset.")
+            return header(path, raster)
+
         try:
-            raster = files.enter_context(rasterio.open(path))
+            return self.files.ask(path, read)
         except RasterioError as error:
             raise SceneError(f"{path} of {self.granule} cannot be opened ({error}).") from error
-        if raster.crs is None:
-            raise SceneError(f"{path} of {self.granule} has no coordinate reference system.")
-        if raster.scales[0] not in (1.0, 1e-4) or raster.offsets[0] != 0:
-            found = f"{path} declares the scale {raster.scales[0]:g} and the offset {raster.offsets[0]:g}"
-            raise SceneError(f"{found}; HLS is reflectance x 10,000 without an offset.")
-        return raster
 
     def read(self, row: int, height: int) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]:
         """Rows from `row` on: (band, height, width) with `NODATA`, and Fmask (height, width).
@@ -253,24 +283,25 @@ class _Layers:
         Values that cannot be reflectance are missing, as in a map (see `prithvi.scenes.validity`).
 
         """
-        window = Window(0, row, self.fmask.width, height)
-        values, stored = np.empty((len(self.bands), height, self.fmask.width), np.float32), []
-        raster = self.fmask
+        width, path = self.fmask.shape[1], self.fmask.path
+        window = Window(0, row, width, height)
+        values, stored = np.empty((len(self.bands), height, width), np.float32), []
         try:
-            fmask = raster.read(1, window=window)
-            for raster, plane, out in zip(self.bands, self.planes, values, strict=True):
-                parts = read_planes(raster, [plane], window)
+            fmask = self.files.ask(path, lambda raster: raster.read(1, window=window))
+            for plane, out in zip(self.planes, values, strict=True):
+                path = plane.path
+                parts = self.files.ask(path, partial(read_planes, planes=[plane], window=window))
                 convert(parts, 0, plane, out, finite=False)
                 stored.append(parts[0][0])
         except RasterioError as error:
-            raise SceneError(f"{raster.name} is damaged or cut short in rows {row} to {row + height}.") from error
+            raise SceneError(f"{path} is damaged or cut short in rows {row} to {row + height}.") from error
         if fmask.dtype != np.uint8:
-            raise SceneError(f"{self.fmask.name} is {fmask.dtype}; an Fmask is uint8.")
+            raise SceneError(f"{shown(self.fmask.path)} is {fmask.dtype}; an Fmask is uint8.")
         known = int(np.isfinite(values).all(axis=0).sum())
-        struck = strike(stored, values, [Range.of(1e-4, 0.0)] * len(stored)).get(IMPOSSIBLE)
-        if struck is not None:
+        removed = mask_impossible(stored, values, [Range.of(1e-4, 0.0)] * len(stored)).get(IMPOSSIBLE)
+        if removed is not None:
             # Refused if most pixels cannot be reflectance, unless that is one fill value in all of them.
-            where, held = struck
+            where, held = removed
             strange, numbers = np.unique(held[where], return_counts=True)
             if numbers.sum() - numbers.max() > max(known - numbers.max(), 0) / 2:
                 raise ScaleError(
@@ -288,12 +319,11 @@ def _one_grid(layers: Sequence[_Layers]) -> tuple[GeoBox, str]:
 
     """
     first = layers[0].fmask
-    grid = grid_of(first)
     for layer in layers:
-        for raster in (*layer.bands, layer.fmask):
-            differs = difference(grid_of(raster), grid)
+        for file in (*layer.bands, layer.fmask):
+            differs = difference(file.grid, first.grid)
             if differs is not None:
                 raise SceneError(
-                    f"{raster.name} lies on another grid than {first.name}: {differs}; leave a granule out."
+                    f"{shown(file.path)} lies on another grid than {shown(first.path)}: {differs}; leave a granule out."
                 )
-    return grid, crs_name(first.crs)
+    return first.grid, crs_name(CRS.from_wkt(first.wkt))

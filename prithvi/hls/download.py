@@ -13,7 +13,7 @@ from urllib.parse import urlparse
 import pystac
 
 from prithvi.bands import PRITHVI_BANDS
-from prithvi.errors import DatasetError, HubError, MissingExtraError, OutputError, PrithviError
+from prithvi.errors import DatasetError, HubError, MissingExtraError, OutputError, PrithviError, needs
 from prithvi.files import sha256
 from prithvi.hls.granules import Granule
 from prithvi.hls.items import asset_href, with_files, write_items
@@ -127,10 +127,8 @@ def _fetch(target: Path, item: pystac.Item, href: str, hosts: Sequence[str]) -> 
 
 def _download(href: str, part: Path, hosts: Sequence[str]) -> None:
     """Fetches an address, resuming at the end of `part`; starts over if the file on the server has changed."""
-    try:
+    with needs("fetching from an archive", "search"):
         import requests
-    except ImportError as error:
-        raise MissingExtraError("fetching from an archive", "search") from error
     mark = part.with_name(part.name + ".etag")
     trouble = ""
     for attempt in range(_TRIES):

@@ -18,12 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from prithvi.bands import PRODUCTS
-from prithvi.errors import BandError, ConfigError, SceneError, nearest
+from prithvi.errors import BandError, ConfigError, SceneError, one_of
 
-_NAME = re.compile(
+NAME = re.compile(
     r"^HLS\.(?P<product>[LS]30)\.T(?P<tile>\d{2}[C-HJ-NP-X][A-HJ-NP-Z]{2})\.(?P<day>\d{7})(?:T(?P<clock>\d{6}))?"
     r"\.v(?P<version>\d+\.\d+)(?:[._](?P<rest>.*))?$"
 )
+"""The form of a granule's name, with or without the rest of a file's."""
 BITS = {"cirrus": 0, "cloud": 1, "adjacent": 2, "shadow": 3, "snow": 4, "water": 5}
 """Condition to bit. `adjacent` lies next to a cloud or a shadow; `cirrus` only means something in version 1.x."""
 AEROSOL = ("climatology", "low", "moderate", "high")
@@ -57,7 +58,7 @@ class Granule:
 
         """
         stem = PurePath(name).name
-        match = _NAME.match(stem)
+        match = NAME.match(stem)
         if match is None:
             raise SceneError(
                 f"{stem} is no HLS granule name: expected HLS.L30.T31UDS.2022145T105621.v2.0 (or S30; 2022145.v1.5)."
@@ -106,8 +107,12 @@ class Granule:
 
 
 def is_granule_name(name: str) -> bool:
-    """Whether a name starts as an HLS granule's does."""
-    return _NAME.match(PurePath(name).name) is not None
+    """Whether a name starts as an HLS granule's does, with a time that exists."""
+    try:
+        Granule.parse(name)
+    except SceneError:
+        return False
+    return True
 
 
 def flag(fmask: npt.NDArray[np.uint8], condition: str) -> Mask:
@@ -145,6 +150,5 @@ def _marked(fmask: npt.NDArray[np.uint8], conditions: Sequence[str]) -> npt.NDAr
     if fmask.dtype != np.uint8:
         raise ConfigError(f"an Fmask is a uint8 layer, and this one is {fmask.dtype}: give the layer as it is stored.")
     for name in conditions:
-        if name not in BITS:
-            raise ConfigError(f"Fmask has no condition {name!r}: {nearest(name, BITS)}")
+        one_of(name, BITS, "Fmask has no condition")
     return fmask & np.uint8(sum(1 << BITS[name] for name in set(conditions)))

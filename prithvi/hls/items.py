@@ -25,9 +25,9 @@ from rasterio.errors import RasterioError
 from shapely.geometry import shape
 
 from prithvi.bands import PRODUCTS, band_id
-from prithvi.errors import BandError, DatasetError, MissingExtraError, SceneError
+from prithvi.errors import BandError, DatasetError, SceneError, needs
 from prithvi.files import atomic_file
-from prithvi.hls.granules import Granule, is_granule_name
+from prithvi.hls.granules import NAME, Granule, is_granule_name
 from prithvi.scenes.polygons import footprint
 from prithvi.scenes.stac_items import read_stac
 
@@ -83,24 +83,35 @@ def granule_items(folder: str | Path) -> list[pystac.Item]:
     (RFC 7946).
 
     Warns:
-        UserWarning: a granule whose header cannot be read is left out, and named.
+        UserWarning: a granule whose header cannot be read, or whose name states a time that does not exist, is left
+            out, and named.
 
     """
     files: dict[str, dict[str, Path]] = {}
+    left_out: dict[str, Exception] = {}
     for directory, _, names in os.walk(folder):
         for name in sorted(names):
-            if name.lower().endswith(_TIFF) and is_granule_name(name):
-                granule = str(Granule.parse(name))
-                rest = Path(name[len(granule) :].lstrip("._")).stem
-                key = "Fmask" if rest.lower() == "fmask" else band_id(rest)
-                if key is not None:
-                    files.setdefault(granule, {})[key] = Path(directory, name)
+            match = NAME.match(name)
+            if match is None or not name.lower().endswith(_TIFF):
+                continue
+            granule = name[: match.end("version")]
+            try:
+                Granule.parse(granule)
+            except SceneError as error:  # such as day 366 of a year that has 365
+                left_out[granule] = error
+                continue
+            rest = Path(name[len(granule) :].lstrip("._")).stem
+            key = "Fmask" if rest.lower() == "fmask" else band_id(rest)
+            if key is not None:
+                files.setdefault(granule, {})[key] = Path(directory, name)
     items = []
-    for name, bands in sorted(files.items()):
+    for granule, bands in sorted(files.items()):
         try:
-            items.append(_item(Granule.parse(name), bands))
-        except RasterioError as error:
-            warnings.warn(f"granule {name} is left out: {error}.", stacklevel=2)
+            items.append(_item(Granule.parse(granule), bands))
+        except (RasterioError, SceneError) as error:
+            left_out[granule] = error
+    for granule, reason in sorted(left_out.items()):
+        warnings.warn(f"granule {granule} is left out: {str(reason).rstrip('.')}.", stacklevel=2)
     return items
 
 
@@ -122,6 +133,12 @@ def _item(granule: Granule, files: Mapping[str, Path]) -> pystac.Item:
         properties[MISSING] = round(1 - float(tags["spatial_coverage"]) / 100, 6)
     item = pystac.Item(str(granule), outline, bounds, granule.time, properties, stac_extensions=extensions)
     return with_files(item, dict(sorted(files.items())))
+
+
+def cloud_cover(item: pystac.Item) -> float | None:
+    """Per cent of clouds; None where the item does not state it, or states null as some catalogs do."""
+    cloud = item.properties.get("eo:cloud_cover")
+    return None if cloud is None else float(cloud)
 
 
 def with_files(item: pystac.Item, files: Mapping[str, Path]) -> pystac.Item:
@@ -185,10 +202,8 @@ def _plain(item: pystac.Item) -> dict[str, Any]:
 
 
 def _stac_geoparquet() -> Any:
-    try:
+    with needs("GeoParquet of STAC items", "search"):
         from stac_geoparquet import arrow
-    except ImportError as error:
-        raise MissingExtraError("GeoParquet of STAC items", "search") from error
     return arrow
 
 
@@ -241,8 +256,8 @@ def table(items: Iterable[pystac.Item]) -> gpd.GeoDataFrame:
     rows = []
     for item in items:
         granule = Granule.parse(item.id)
-        cloud = float(item.properties.get("eo:cloud_cover", "nan"))
         place = shape(item.geometry) if item.geometry else None
-        rows.append((item.id, granule.tile, granule.product, pd.Timestamp(granule.time), cloud, place))
+        rows.append((item.id, granule.tile, granule.product, pd.Timestamp(granule.time), cloud_cover(item), place))
     frame = gpd.GeoDataFrame(rows, columns=["id", "tile", "product", "time", "cloud", "geometry"], crs="EPSG:4326")
+    frame["cloud"] = frame["cloud"].astype(float)
     return frame.sort_values(["tile", "time"], ignore_index=True)

@@ -70,8 +70,8 @@ def load(
     first = next(iter(grids.values()))
     strange = next((found for found in grids.values() if not same_crs(found, first)), None)
     if grid is None and strange is not None:
-        told = f"granules of {called(first)} and {called(strange)} would make one huge raster"
-        raise DatasetError(f"{told}: load them zone by zone, or give a grid.")
+        message = f"granules of {called(first)} and {called(strange)} would make one huge raster"
+        raise DatasetError(f"{message}: load them zone by zone, or give a grid.")
     whole = grid if grid is not None else _union(list(grids.values()))
     if bbox is not None:
         whole = _cropped(whole, bbox)
@@ -118,9 +118,12 @@ def _cropped(grid: GeoBox, bbox: Sequence[float]) -> GeoBox:
     parts = box_in_degrees(*bbox)
     boxes = [transform_bounds("EPSG:4326", str(grid.crs), *part.bounds, densify_pts=21) for part in parts]
     west, south, east, north = _around(boxes)
-    (left, top), (right, bottom) = ~grid.affine * (west, north), ~grid.affine * (east, south)
-    rows = slice(max(0, int(np.floor(top))), min(grid.shape[0], int(np.ceil(bottom))))
-    columns = slice(max(0, int(np.floor(left))), min(grid.shape[1], int(np.ceil(right))))
+    # All four corners: on a turned grid any of them may be the leftmost or the uppermost.
+    x, y = np.array([west, east, east, west]), np.array([north, north, south, south])
+    columns, rows = (
+        slice(max(0, int(np.floor(along.min()))), min(size, int(np.ceil(along.max()))))
+        for along, size in zip(~grid.affine @ (x, y), (grid.shape[1], grid.shape[0]), strict=True)
+    )
     if rows.start >= rows.stop or columns.start >= columns.stop:
         raise DatasetError(f"the box {tuple(bbox)} lies beside the granules.")
     return grid[rows, columns]

@@ -16,9 +16,9 @@ from shapely import union_all
 from shapely.geometry import mapping, shape
 from shapely.geometry.base import BaseGeometry
 
-from prithvi.errors import ConfigError, DatasetError, HubError, MissingExtraError, SceneError
+from prithvi.errors import ConfigError, DatasetError, HubError, SceneError, needs
 from prithvi.hls.granules import Granule, is_granule_name
-from prithvi.hls.items import in_order, read_items
+from prithvi.hls.items import cloud_cover, in_order, read_items
 from prithvi.scenes.polygons import box_in_degrees, in_degrees, read_vectors, sound
 
 APIS = {
@@ -84,14 +84,14 @@ def search(
     }
     if max_cloud is not None:
         title = f"with at most {max_cloud:g} % clouds"
-        tests[title] = lambda item: item.properties.get("eo:cloud_cover", -1) <= max_cloud
+        tests[title] = lambda item: (cloud_cover(item) or 0) <= max_cloud
     counts = [f"{len(left)} granules"]
     for title, keep in tests.items():
         left = [item for item in left if keep(item)]
         counts.append(f"{len(left)} {title}")
     if not left:
         raise DatasetError(f"nothing was found in {api}: {', '.join(counts)}.")
-    silent = sum("eo:cloud_cover" not in item.properties for item in left)
+    silent = sum(cloud_cover(item) is None for item in left)
     if max_cloud is not None and silent:
         warnings.warn(f"{silent} of {len(left)} granules do not state their clouds and are kept.", stacklevel=2)
     return left[:limit]
@@ -144,12 +144,10 @@ def _ask(
     address: str, place: BaseGeometry | None, first: dt.date | None, last: dt.date | None, products: Sequence[str]
 ) -> list[pystac.Item]:
     """All HLS items of a STAC API for a place and a time; clouds are filtered later, as not every API can."""
-    try:
+    with needs("searching an archive", "search"):
         import pystac_client
         import requests
         from pystac_client.exceptions import APIError
-    except ImportError as error:
-        raise MissingExtraError("searching an archive", "search") from error
     if place is None:
         raise ConfigError("an archive is only searched for a place: give --bbox WEST SOUTH EAST NORTH or --area FILE.")
     try:
@@ -173,6 +171,7 @@ def _ask(
     except DatasetError:
         raise
     except (APIError, requests.RequestException, pystac.STACError, ValueError, KeyError, TypeError) as error:
+        # The whole answer on one line: its first line alone may be a bracket.
         detail = re.sub(r"\s+", " ", str(error)).strip()[:160] or type(error).__name__
-        told = f"{address} does not answer as a STAC API does ({detail}): check the address and the network."
-        raise HubError(told) from error
+        message = f"{address} does not answer as a STAC API does ({detail}): check the address and the network."
+        raise HubError(message) from error

@@ -23,7 +23,7 @@ from prithvi.parallel import run
 from prithvi.scenes import open_scene
 from prithvi.scenes.names import read_file_name
 from prithvi.scenes.remote import shown
-from prithvi.scenes.safe import granule_of, product_name
+from prithvi.scenes.safe import product_name, sentinel_granule_of
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -102,7 +102,7 @@ def _granule(source: str) -> str:
     """Folder and granule of a source that holds one band or what goes with it; any other source as it is."""
     path = PurePath(shown(source))
     try:
-        granule = granule_of(str(path)) if path.suffix == ".jp2" else None
+        granule = sentinel_granule_of(str(path)) if path.suffix == ".jp2" else None
         named = read_file_name(path.name)
     except SceneError:
         return source

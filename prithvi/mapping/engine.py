@@ -30,7 +30,7 @@ from prithvi.scenes import transform_of
 from prithvi.scenes.area import Area, crop
 from prithvi.scenes.conform import units_of
 from prithvi.scenes.grids import grid_of_array, write_grid
-from prithvi.scenes.pixels import row_bytes, source_of
+from prithvi.scenes.pixels import cache_bytes, source_of
 from prithvi.scenes.remote import shown
 from prithvi.scenes.validity import Tally
 from prithvi.windows import WindowPlan
@@ -253,7 +253,7 @@ def write(
     borders = {row // part.cell for row in plan.rows} | {part.rows.stop}
     # By itself GDAL would keep file blocks in a twentieth of all memory, and a map from top to bottom never asks for
     # them again: it remembers a row of the scene's blocks and little more.
-    with rasterio.Env(GDAL_CACHEMAX=min(4_000_000 + row_bytes(target.scene), 1_000_000_000)):
+    with rasterio.Env(GDAL_CACHEMAX=min(4_000_000 + cache_bytes(target.scene), 1_000_000_000)):
         if begin > part.rows.start:  # rows of an interrupted run, which the tally counts as well
             look_over = rows_of(target.scene, run.contract, tally)
             for first in range(part.rows.start, begin, SLAB):

@@ -15,7 +15,7 @@ import xarray as xr
 
 from prithvi.errors import ConfigError, SceneError
 from prithvi.mapping.maskproducts import MASK_PRODUCTS, ReadMask, product_called, product_named, read_mask, some
-from prithvi.scenes.names import Date, as_days, dated, day_in_name, days_of, granule_of, moments
+from prithvi.scenes.names import Date, as_days, dated, day_in_name, days_of, hls_granule_of, moments
 from prithvi.scenes.opening import open_scene
 
 Mask = str | Path | None
@@ -189,7 +189,7 @@ def _paired(
 
 
 def _time_in_name(mask: Path | None) -> str:
-    granule = granule_of(mask)
+    granule = hls_granule_of(mask)
     return str(granule[1]) if granule is not None else ""
 
 

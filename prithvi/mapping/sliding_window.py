@@ -183,10 +183,10 @@ def rows_of(scene: xr.DataArray, contract: Contract | None, tally: Tally | None 
     if source is None or contract is None:
         return _by_chunks(scene, contract, tally)
     gain, bias = units_of(scene, contract)
-    judged = source.judged(gain, bias)
+    possible = source.without_impossible(gain, bias)
 
     def read_files(first: int, last: int) -> Pixels:
-        values = contract.from_reflectance(judged.rows_of(first, last, tally), gain, bias)
+        values = contract.from_reflectance(possible.rows_of(first, last, tally), gain, bias)
         return values.astype(np.float32, copy=False)
 
     return read_files

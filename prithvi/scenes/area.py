@@ -6,7 +6,6 @@ are straight in the polygons' own coordinates, so a box in degrees is curved in 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,6 +28,7 @@ from prithvi.errors import DatasetError, SceneError
 from prithvi.scenes.grids import grid_of_array, transform_of, write_grid
 from prithvi.scenes.info import name_of
 from prithvi.scenes.polygons import (
+    RASTERIO_LOCK,
     Coordinates,
     box_in_degrees,
     cut_at_date_line,
@@ -41,8 +41,6 @@ from prithvi.scenes.polygons import (
 
 _STRIP = 1024
 """Rows that are looked at together where a whole window is."""
-_ONE = threading.Lock()
-"""Rasterio silences a warning of its own while it draws, which several threads at once undo for each other."""
 _PRECISE = 0.001
 """Pixels that a projected edge may lie beside its true course."""
 
@@ -161,7 +159,7 @@ class Area:
         inside = np.zeros((max(0, bottom - top), max(0, right - left)), dtype=bool)
         placed = self._placed(scene)
         if placed and inside.size:
-            with _ONE:
+            with RASTERIO_LOCK:
                 transform = transform_of(scene) @ Affine.translation(left, top)
                 inside = geometry_mask(placed, inside.shape, transform, invert=True)
         return inside

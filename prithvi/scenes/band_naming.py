@@ -50,15 +50,15 @@ def without_shared_words(names: Sequence[str]) -> list[str]:
     # Words are compared from both ends until they differ; the last word left of the shortest name always stays.
     words = [re.split(r"([\s_.,:-]+)", name) for name in names]
     most = min(map(len, words)) - 1
-    begin = min(most, _alike(words))
-    end = min(most - begin, _alike([parts[::-1] for parts in words]))
+    begin = min(most, _shared_words(words))
+    end = min(most - begin, _shared_words([parts[::-1] for parts in words]))
     shared = "".join(words[0][:begin] + words[0][len(words[0]) - end :])
     if _NO_VALUES.search(shared):
         return list(names)
     return ["".join(parts[begin : len(parts) - end]) for parts in words]
 
 
-def _alike(words: Sequence[Sequence[str]]) -> int:
+def _shared_words(words: Sequence[Sequence[str]]) -> int:
     """How many words all begin with."""
     return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*words, strict=False)))
 
@@ -202,12 +202,14 @@ def labels_of_single_files(
     return labels
 
 
-def _read_all(texts: Sequence[str], told: Sensor | None, where: str) -> list[str | None]:
+def _read_all(texts: Sequence[str], sensor: Sensor | None, where: str) -> list[str | None]:
     """Common names of texts of which perhaps none says anything."""
-    return [None] * len(texts) if are_unnamed(texts) else read_names(texts, told, where)
+    return [None] * len(texts) if are_unnamed(texts) else read_names(texts, sensor, where)
 
 
-def ask_for_bands(names: Sequence[str | None] | None, count: int, told: Sensor | None, where: str) -> list[str | None]:
+def ask_for_bands(
+    names: Sequence[str | None] | None, count: int, sensor: Sensor | None, where: str
+) -> list[str | None]:
     """Common names of `count` bands out of their names or the sensor's own order.
 
     Raises:
@@ -215,13 +217,14 @@ def ask_for_bands(names: Sequence[str | None] | None, count: int, told: Sensor |
 
     """
     if names is not None and not are_unnamed(names):
-        return common_names(list(names), told, where)
-    if told is not None and count == len(told.stack):
-        return [common_name(identifier, told.product) for identifier in told.stack]
-    if told is not None:
+        return common_names(list(names), sensor, where)
+    if sensor is not None and count == len(sensor.stack):
+        return [common_name(identifier, sensor.product) for identifier in sensor.stack]
+    if sensor is not None:
         raise BandError(
-            f"{where} has {count} bands without names; {told.name} has {len(told.stack)} ({', '.join(told.stack)}): "
-            f"say --bands with the numbers in the file of {', '.join(PRITHVI_BANDS)}, or name them in the file."
+            f"{where} has {count} bands without names; {sensor.name} has {len(sensor.stack)} "
+            f"({', '.join(sensor.stack)}): say --bands with the numbers in the file of {', '.join(PRITHVI_BANDS)}, or "
+            "name them in the file."
         )
     refuse_unnamed(where, count)
     return []

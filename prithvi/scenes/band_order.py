@@ -26,10 +26,12 @@ from prithvi.scenes.info import SceneInfo
 
 _MARGIN = 0.025
 """Mean correlation by which one of the usual orders must beat the one that was taken."""
-_MOVED, _ENOUGH = 0.07, 5_000
-"""The same with one band moved or two exchanged, and the pixels that must be seen: of these many orders the best beat
-the right one by up to 0.04 over 192 x 192 pixels, and by 0.1 over 64 x 64.
+_MOVED = 0.07
+"""Margin for one band moved or two exchanged: of these many orders the best beat the right one by up to 0.04 over
+192 x 192 pixels, and by 0.1 over 64 x 64.
 """
+_ENOUGH = 5_000
+"""Fewest pixels for that test."""
 _BACKWARDS = 0.4
 """By how much the near infrared and SWIR 1 must look more alike than the visible bands. Where the order is right, they
 were up to 0.32 more alike (64 x 64 pixels of a lake) and mostly far less.

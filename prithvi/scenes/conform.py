@@ -20,9 +20,9 @@ from prithvi.errors import BandError, ScaleError, SceneError
 from prithvi.scenes.band_order import check_order
 from prithvi.scenes.grids import transform_of
 from prithvi.scenes.info import SceneInfo, name_of
-from prithvi.scenes.pixels import judged, source_of
+from prithvi.scenes.pixels import files_without_impossible, source_of
 from prithvi.scenes.remote import DAMAGED
-from prithvi.scenes.validity import HIGHEST, Floats, Range, Tally, fill_like, struck
+from prithvi.scenes.validity import HIGHEST, Floats, Range, Tally, fill_like, values_without_impossible
 
 
 def conform(scene: xr.DataArray, contract: Contract, accept: Sequence[str] = ()) -> xr.DataArray:
@@ -51,7 +51,7 @@ def conform(scene: xr.DataArray, contract: Contract, accept: Sequence[str] = ())
     scene = _select(scene, contract, accept)
     _check_values(scene, contract)
     _warn_of_differences(scene, contract)
-    return judged(scene, *units_of(scene, contract))
+    return files_without_impossible(scene, *units_of(scene, contract))
 
 
 def without_impossible(scene: xr.DataArray, gain: float, bias: float, tally: Tally | None = None) -> xr.DataArray:
@@ -65,12 +65,12 @@ def without_impossible(scene: xr.DataArray, gain: float, bias: float, tally: Tal
 
     """
     if source_of(scene) is not None:
-        return judged(scene, gain, bias)
+        return files_without_impossible(scene, gain, bias)
     dtype = SceneInfo.of(scene).dtype
     if scene.chunks is None:
-        return scene.copy(data=struck(scene.values, gain, bias, dtype, tally))
+        return scene.copy(data=values_without_impossible(scene.values, gain, bias, dtype, tally))
     whole = scene.data.rechunk({1: -1})
-    return scene.copy(data=whole.map_blocks(struck, gain, bias, dtype, dtype=scene.dtype))
+    return scene.copy(data=whole.map_blocks(values_without_impossible, gain, bias, dtype, dtype=scene.dtype))
 
 
 def units_of(scene: xr.DataArray, contract: Contract | None) -> tuple[float, float]:
@@ -102,7 +102,7 @@ def read(scene: xr.DataArray, contract: Contract | None = None, tally: Tally | N
     if contract is None:
         return values
     gain, bias = units_of(scene, contract)
-    values = struck(values, gain, bias, SceneInfo.of(scene).dtype, tally, first)
+    values = values_without_impossible(values, gain, bias, SceneInfo.of(scene).dtype, tally, first)
     return contract.from_reflectance(values, gain, bias)
 
 

@@ -30,8 +30,8 @@ def from_array(source: xr.DataArray | xr.Dataset, given: Given) -> tuple[xr.Data
         BandError: bands that cannot be named.
 
     """
-    told, bands, dates = given.sensor, given.bands, given.dates
-    array = _of_dataset(source, told) if isinstance(source, xr.Dataset) else source
+    sensor, bands, dates = given.sensor, given.bands, given.dates
+    array = _of_dataset(source, sensor) if isinstance(source, xr.Dataset) else source
     where = str(SceneInfo.of(array).source or array.name or "the array")
     array = georeferenced(array, where)
     steps, count = array.sizes["time"], array.sizes["band"]
@@ -57,10 +57,10 @@ def from_array(source: xr.DataArray | xr.Dataset, given: Given) -> tuple[xr.Data
         names = list(given.names)
     else:
         own = _own_names(array)
-        names = ask_for_bands(own, count, told, where)
+        names = ask_for_bands(own, count, sensor, where)
         unnamed |= own is None or are_unnamed(own)
     declared = array.rio.nodata, array.rio.encoded_nodata, *array.attrs.get("missing", ())
-    missing = values_of(given.nodata, told.nodata if told else None, *declared)
+    missing = values_of(given.nodata, sensor.nodata if sensor else None, *declared)
     # Nodata is compared with the values as they are stored, and NaN is put into their float form: an integer type has
     # none, and a float one may not hold the stored value exactly.
     stored = array.drop_attrs(deep=False)
@@ -72,11 +72,11 @@ def from_array(source: xr.DataArray | xr.Dataset, given: Given) -> tuple[xr.Data
     kept = [index for index, name in enumerate(names) if name]
     dtype, scales = str(array.attrs.get("dtype", array.dtype)), _scales(array, count)
     step = {
-        str(name): Plane(where, number, dtype, missing, scales[number - 1].of(told))
+        str(name): Plane(where, number, dtype, missing, scales[number - 1].of(sensor))
         for name, number in zip(names, numbers, strict=True)
         if name
     }
-    return floats.isel(band=kept), Layout([step], {}, None, told, where, unnamed=unnamed)
+    return floats.isel(band=kept), Layout([step], {}, None, sensor, where, unnamed=unnamed)
 
 
 def _with_dates(array: xr.DataArray, where: str) -> xr.DataArray:
@@ -121,7 +121,7 @@ def _scales(array: xr.DataArray, count: int) -> list[Scales]:
     # Values as stored keep their scale in attrs. Decoded ones (mask_and_scale=True) keep it in their encoding, as a
     # note of what was done, and are reflectance by now.
     stored, decoded = (
-        list(zip(*(_numbers(where, *names, count) for names in _SAID), strict=True))
+        list(zip(*(_number_of_each_band(where, *names, count) for names in _SAID), strict=True))
         for where in (array.attrs, array.encoding)
     )
     found = [scale_tag(*pair) for pair in stored]
@@ -133,7 +133,7 @@ def _scales(array: xr.DataArray, count: int) -> list[Scales]:
     ]
 
 
-def _numbers(said: Mapping[Any, Any], one: str, many: str, usual: float, count: int) -> list[float]:
+def _number_of_each_band(said: Mapping[Any, Any], one: str, many: str, usual: float, count: int) -> list[float]:
     value = said.get(many, said.get(one))
     try:
         numbers = [float(number) for number in np.atleast_1d(value)] if value is not None else []
@@ -259,7 +259,7 @@ def _stated(array: xr.DataArray, where: str) -> Affine:
     return at
 
 
-def _of_dataset(dataset: xr.Dataset, told: Sensor | None) -> xr.DataArray:
+def _of_dataset(dataset: xr.Dataset, sensor: Sensor | None) -> xr.DataArray:
     """The one array of a Dataset: its variable with bands, or its variables that are called as bands, one on another.
 
     Raises:
@@ -273,7 +273,7 @@ def _of_dataset(dataset: xr.Dataset, told: Sensor | None) -> xr.DataArray:
     # is exactly one stack.
     stacks = [name for name, values in found.items() if values.ndim > 2 and "band" in map(_called, values.dims)]
     flat = {name: values for name, values in found.items() if {"y", "x"} <= set(map(_called, values.dims))}
-    known = common_names(list(flat), told, where) if flat and not stacks else []
+    known = common_names(list(flat), sensor, where) if flat and not stacks else []
     chosen = [name for name, common in zip(flat, known, strict=True) if common] if known else []
     if len(stacks) != 1 and not chosen:
         raise SceneError(

@@ -22,7 +22,7 @@ from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
 from prithvi.bands import band_id
-from prithvi.errors import MissingExtraError, SceneError
+from prithvi.errors import SceneError, needs
 
 _ONE_AT_A_TIME = threading.RLock()
 """The HDF4 library keeps state of its own and may only be in one thread."""
@@ -45,11 +45,9 @@ class Hdf4Raster:
     """
 
     def __init__(self, path: str) -> None:
-        try:
+        with needs(f"{path} is HDF4, and reading it", "hdf4"):
             from pyhdf.error import HDF4Error
             from pyhdf.SD import SD, SDC
-        except ImportError as error:
-            raise MissingExtraError(f"{path} is HDF4, and reading it", "hdf4") from error
         # All that headers ask for is read at once, under the lock; values are read as they are asked for.
         with _ONE_AT_A_TIME:
             try:

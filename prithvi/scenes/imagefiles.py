@@ -90,26 +90,26 @@ def open_image(
         file, product = of_file(name, question), sensor_named(layout.sensor)
     # From here as `open_scene` goes: bands by name where the file has names, nodata of each band, one scale for all.
     file = without_alpha(file, None if any(file.descriptions) else list(layout.bands), product)
-    numbers, days = _numbers(file, layout, bands)
+    numbers, days = _band_numbers(file, layout, bands)
     dates = tuple(dates) if dates is not None else days
     planes = [[plane_of(file, number, *layout.nodata, product=product) for number in row] for row in numbers]
     scene = Layout([dict(zip(bands, row, strict=True)) for row in planes], {name: file}, None, product, name)
     # A published dataset's values mean what its paper says, whatever its tags say; a folder of one's own is settled
     # like a scene.
     gain, bias = layout.gain, layout.bias
-    if layout.said is not None:
-        settled = settle(scene, *layout.said)
-        assert settled.gain is not None
-        assert settled.bias is not None
-        gain, bias = settled.gain, settled.bias
-        if product.product == "sentinel-2" and settled.offset is None:
+    if layout.user_scale_offset is not None:
+        info = settle(scene, *layout.user_scale_offset)
+        assert info.gain is not None
+        assert info.bias is not None
+        gain, bias = info.gain, info.bias
+        if product.product == "sentinel-2" and info.offset is None:
             where, last = (layout.name, None) if dates is None else (name, max(dates))
-            ask_for_offset(where, last, "data.folder.offset: -1000", refused=DatasetError)
-    pixels = pixels_of(scene).judged(gain, bias)
+            ask_for_offset(where, last, "data.folder.offset:", refused=DatasetError)
+    pixels = pixels_of(scene).without_impossible(gain, bias)
     return ImageFile(pixels, gain, bias, scene.dtype, file.transform, file.wkt, dates)
 
 
-def _numbers(
+def _band_numbers(
     file: File, layout: DatasetLayout, bands: Sequence[str]
 ) -> tuple[list[list[int]], tuple[dt.date, ...] | None]:
     """Number in the file of each band, by date; and the date that names say, of a file of one."""

@@ -21,6 +21,8 @@ from prithvi.catalog import Sensor
 from prithvi.errors import PrithviError, SceneError
 
 if TYPE_CHECKING:
+    import pystac
+
     from prithvi.scenes.layout import Layout
     from prithvi.scenes.raster_files import Plane
 
@@ -121,7 +123,7 @@ class Scales:
     product: str = ""
     offset: float | None = None
     """What is known to be added to each stored value; None where a tag without an offset leaves it open."""
-    settled: bool = False
+    offset_is_final: bool = False
     """Whether `offset` stands whatever the user says (an item from before Sentinel-2's 1,000)."""
 
     def of(self, product: Sensor | None) -> Scales:
@@ -155,9 +157,9 @@ def settle(layout: Layout, scale: float | None, offset: float | None) -> SceneIn
     found: dict[Plane, Linear] = {}
     offsets: dict[Plane, float | None] = {}
     for plane, name in names.items():
-        said = plane.said
-        base = said.tag or said.usual
-        added = offsets[plane] = said.offset if offset is None or said.settled else offset
+        stated = plane.stated_scale
+        base = stated.tag or stated.usual
+        added = offsets[plane] = stated.offset if offset is None or stated.offset_is_final else offset
         if scale is not None:
             found[plane] = 1 / scale, (added or 0.0) / scale
         elif base is not None:
@@ -186,15 +188,26 @@ def settle(layout: Layout, scale: float | None, offset: float | None) -> SceneIn
     return SceneInfo(gain=gain, bias=bias, offset=known, unscaled=unscaled or ())
 
 
+def _either(option: str = "--offset", number: float = -1000) -> str:
+    """The end of a sentence about the +1,000 of Sentinel-2 archives: which offset to say in which case."""
+    return f"say {option} {number:.6g} if it was not (the archive's files), {option} 0 if it was."
+
+
 def ask_for_offset(
-    where: str, last: dt.date | None, option: str, dated: str = "", refused: type[PrithviError] = SceneError
+    where: str,
+    last: dt.date | None,
+    option: str = "--offset",
+    number: float = -1000,
+    dated: str = "",
+    refused: type[PrithviError] = SceneError,
 ) -> None:
     """Sentinel-2 from 25 January 2022 on carries +1000 unless somebody took it out; only the user can know.
 
     Args:
         where: how to call the image in a message.
         last: its last date; None where it states none.
-        option: that says the offset, with its number.
+        option: that says the offset.
+        number: what it would say of values that carry it.
         dated: option that says the date.
         refused: the error.
 
@@ -202,33 +215,74 @@ def ask_for_offset(
     if last is None:
         warnings.warn(
             f"{where} has no date; its values are taken not to carry the +1,000 of Sentinel-2 archives since 2022 "
-            f"(say {dated}{option} or 0).",
+            f"(say {dated}{option} {number:.6g} or 0).",
             stacklevel=3,
         )
     elif last >= OFFSET_SINCE:
         raise refused(
             f"{where} is a Sentinel-2 image after 2022-01-25, whose values are 1,000 too high unless that was taken "
-            f"out: say {option} if it was not (the archive's files), {option.rpartition(' ')[0]} 0 if it was."
+            f"out: {_either(option, number)}"
         )
+
+
+def offset_of_item(item: pystac.Item, stated: float | None, given: float | None) -> tuple[float | None, bool]:
+    """What is to be added to the Sentinel-2 values of an item, None where it does not say it; and whether that stands
+    whatever the user says.
+
+    Values of a baseline before 04.00 never carry the 1,000, and what the user says is for the others.
+
+    Args:
+        item: of Sentinel-2.
+        stated: the offset of one of its bands.
+        given: the offset that the user gives.
+
+    Raises:
+        SceneError: its values carry the 1,000 unless somebody took it out, and nobody says.
+
+    """
+    stating = ("s2:processing_baseline", "processing:version", "sentinel:processing_baseline")
+    numbers = (number_in(item.properties.get(name)) for name in stating)
+    baseline = next((number for number in numbers if number is not None), None)
+    if baseline is not None and baseline < 4:
+        return 0.0, True
+    applied = item.properties.get("earthsearch:boa_offset_applied", item.properties.get("sentinel:boa_offset_applied"))
+    if applied is not None:
+        return (0.0 if applied else -1000.0), False
+    if stated is not None:
+        return float(round(stated)), False
+    if baseline is not None and given is None:
+        raise SceneError(
+            f"{item.id} is of processing baseline {baseline:05.2f}, whose values are 1,000 too high unless that was "
+            f"taken out, and the item does not say: {_either()}"
+        )
+    return None, False
+
+
+def number_in(value: Any) -> float | None:
+    """A number that metadata may write in words of their own; None for anything else."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
 
 
 def _tell_differences(found: Mapping[Plane, Linear], names: Mapping[Plane, str], where: str) -> None:
     """Warns where what is taken is not what the file states, or not what its product has."""
-    told = set()
+    warned = set()
     for plane, (gain, bias) in found.items():
-        name, said = names[plane], plane.said
+        name, stated = names[plane], plane.stated_scale
         # A tag without an offset leaves it open whether the values carry one, which the user then says.
-        if said.tag and not _same(said.tag, (gain, bias if said.offset is not None else said.tag[1])):
-            word, other = "it states", said.tag
-        elif said.tag and said.usual and not _same(said.usual, said.tag):
+        if stated.tag and not _same(stated.tag, (gain, bias if stated.offset is not None else stated.tag[1])):
+            word, other = "it states", stated.tag
+        elif stated.tag and stated.usual and not _same(stated.usual, stated.tag):
             # Sentinel-2 files that state their offset, and bands that are no reflectance, differ from no product.
-            if abs(said.usual[0] / said.tag[0] - 1) <= _SAME and said.product.startswith("sentinel-2"):
+            if abs(stated.usual[0] / stated.tag[0] - 1) <= _SAME and stated.product.startswith("sentinel-2"):
                 continue
-            word, other = f"{said.product} usually has", said.usual
+            word, other = f"{stated.product} usually has", stated.usual
         else:
             continue
-        if not name.startswith(("thermal", "cirrus")) and (word, other) not in told:
-            told.add((word, other))
+        if not name.startswith(("thermal", "cirrus")) and (word, other) not in warned:
+            warned.add((word, other))
             taken = f"{where}: {name} is taken for {_formula(gain, bias)}"
             warnings.warn(f"{taken}, and {word} {_formula(*other)}.", stacklevel=4)
 

@@ -21,8 +21,10 @@ import xarray as xr
 from prithvi.bands import band_id
 from prithvi.errors import SceneError
 
-Date = dt.date | np.datetime64 | str
-"""A day: `2022-05-31`, `20220531`, either with a time behind it, or a date, datetime, pandas Timestamp, datetime64."""
+Date = dt.date | np.datetime64 | str | int
+"""A day: `2022-05-31`, `20220531` (also as a number), either with a time behind it, or a date, datetime, pandas
+Timestamp, datetime64.
+"""
 
 _CALENDAR = re.compile(r"\d{4}(-\d{2}-\d{2}|\d{4})([T ].+)?")
 _COARSE = {"Y", "M", "W", "generic"}
@@ -143,9 +145,9 @@ def as_days(dates: Date | Iterable[Date] | xr.DataArray) -> list[dt.date]:
         SceneError: something that is no date.
 
     """
-    if isinstance(dates, xr.DataArray):
-        dates = np.atleast_1d(dates.values)
-    if isinstance(dates, (str, dt.date, np.datetime64)):
+    if isinstance(dates, (xr.DataArray, np.ndarray)):
+        dates = np.atleast_1d(np.asarray(dates))
+    if isinstance(dates, str) or not isinstance(dates, Iterable):
         dates = [dates]
     return [as_time(date).date() for date in dates]
 
@@ -157,7 +159,7 @@ def as_time(date: Any) -> dt.datetime:
             if np.isnat(date) or np.datetime_data(date.dtype)[0] in _COARSE:
                 raise ValueError(date)
             return date.astype("datetime64[us]").item()  # type: ignore[no-any-return]
-        if isinstance(date, int) and not isinstance(date, bool):  # 20220531 in a YAML file
+        if isinstance(date, (int, np.integer)) and not isinstance(date, bool):  # 20220531 in a YAML file
             date = str(date)
         if isinstance(date, str):
             if not _CALENDAR.fullmatch(date.strip()):
@@ -246,7 +248,7 @@ def agree(stated: dt.date | None, given: dt.date | None, what: str) -> dt.date |
 _GRANULE = re.compile(r"^(HLS\.[LS]30\.T\w{5}\.(\d{7}T\d{6})\.v\d+\.\d+)", re.I)
 
 
-def granule_of(path: object) -> tuple[str, dt.datetime] | None:
+def hls_granule_of(path: object) -> tuple[str, dt.datetime] | None:
     """Name and time (UTC) of the HLS granule that a file or folder belongs to, by its name; None where it says none."""
     if match := _GRANULE.match(PurePath(str(path)).name):
         with contextlib.suppress(ValueError):  # a day or time that does not exist: its own message tells
@@ -256,7 +258,7 @@ def granule_of(path: object) -> tuple[str, dt.datetime] | None:
 
 def moments(paths: Sequence[str]) -> dict[str, dt.datetime]:
     """The time of each path's granule; empty where no two granules are of one day, so that days tell them apart."""
-    known = {path: granule for path in paths if (granule := granule_of(path)) is not None}
+    known = {path: granule for path in paths if (granule := hls_granule_of(path)) is not None}
     granules = set(known.values())
     if len({time.date() for _, time in granules}) == len(granules):
         return {}
@@ -265,5 +267,5 @@ def moments(paths: Sequence[str]) -> dict[str, dt.datetime]:
 
 def granules_named(paths: Sequence[str]) -> str:
     """The granules by name and in order of time, for a message; empty where days tell them apart."""
-    found = sorted({known for path in moments(paths) if (known := granule_of(path))}, key=lambda known: known[1])
+    found = sorted({known for path in moments(paths) if (known := hls_granule_of(path))}, key=lambda known: known[1])
     return " and ".join(name for name, _ in found)

@@ -86,11 +86,11 @@ def open_scene(
         UserWarning: scale and offset that were said, that the file states and that the product has differ.
 
     """
-    told = sensor_named(sensor) if sensor is not None else None
+    given_sensor = sensor_named(sensor) if sensor is not None else None
     if scale is not None and not 0 < scale < float("inf"):
         raise SceneError(f"a scale of {scale:g} was given; value = reflectance x scale needs one above 0.")
     when = as_days(dates) if dates is not None else None
-    given = Given(_numbered(bands, told), told, when, order, scale, offset, nodata)
+    given = Given(_numbered(bands, given_sensor), given_sensor, when, order, scale, offset, nodata)
     # Whatever the source is, it becomes a Layout: one file band for each date and band name, decided from metadata
     # alone. Arrays have their pixels already, and only take their names, dates and place from theirs.
     array: xr.DataArray | None = None
@@ -100,16 +100,16 @@ def open_scene(
         layout = _laid_out(source, given)
     # What the values mean is settled once for all bands, by the rule of precedence in `info`: bands and dates that
     # state another scale than the reference are converted when they are read.
-    settled, known = settle(layout, scale, offset), layout.sensor
+    info, known = settle(layout, scale, offset), layout.sensor
     scene = _from_files(layout) if array is None else adjusted(array, layout)
-    if offset is None and settled.offset is None and known is not None and known.name.startswith("sentinel-2"):
+    if offset is None and info.offset is None and known is not None and known.name.startswith("sentinel-2"):
         last = scene["time"].values.max().astype("datetime64[D]").item() if "time" in scene.coords else None
-        ask_for_offset(layout.where, last, f"--offset {-0.1 / (settled.gain or known.gain):.6g}", "--date, or ")
+        ask_for_offset(layout.where, last, number=-0.1 / (info.gain or known.gain), dated="--date, or ")
     # The attributes are written anew: whatever else a file or array carried (names of bands, statistics, its own scale)
     # need not hold of what this scene is by now.
     stated = SceneInfo.of(scene)  # by an array that was a scene before
     scene.attrs = replace(
-        settled,
+        info,
         source=layout.where,
         level=known.level if known else stated.level,
         sensor=known.name if known else stated.sensor,
@@ -189,12 +189,12 @@ _ADDRESS = re.compile(r"^(\w{2,}://|/vsi|[A-Za-z0-9_]{3,}:)")
 
 
 def _numbered(
-    bands: Sequence[str] | Sequence[int] | Mapping[str, int] | None, told: Sensor | None
+    bands: Sequence[str] | Sequence[int] | Mapping[str, int] | None, sensor: Sensor | None
 ) -> list[str] | dict[str, int] | None:
     if bands is None:
         return None
     if isinstance(bands, Mapping):
-        product = told.product if told else None
+        product = sensor.product if sensor else None
         return dict(zip(check_names(list(bands), product), bands.values(), strict=True))
     values: list[Any] = list(bands)
     if all(isinstance(value, (int, np.integer)) for value in values):

@@ -16,7 +16,7 @@ from rasterio.windows import Window
 
 from prithvi.scenes.layout import Layout
 from prithvi.scenes.raster_files import Plane, convert, floating, read_window
-from prithvi.scenes.validity import Floats, Range, Struck, Tally, Values, strike
+from prithvi.scenes.validity import Floats, Range, Removed, Tally, Values, mask_impossible
 
 Key = tuple[Any, ...]
 Places = npt.NDArray[np.intp]
@@ -37,8 +37,8 @@ class ScenePixels:
     columns: Places
     dtype: np.dtype[Any]
     """Floating."""
-    row_bytes: int
-    """What GDAL has to remember so that no block of a file is read twice from top to bottom."""
+    cache_bytes: int
+    """GDAL cache that reads the scene once, top to bottom."""
     piece: tuple[int, int] = (256, sys.maxsize)
     """Rows and columns of the grid that Dask reads at once."""
     reflectance: tuple[float, float] | None = None
@@ -63,7 +63,7 @@ class ScenePixels:
         planes = tuple(tuple(self.planes[time][band] for band in bands) for time in times)
         return replace(self, planes=planes, rows=self.rows[rows], columns=self.columns[columns])
 
-    def judged(self, gain: float, bias: float) -> ScenePixels:
+    def without_impossible(self, gain: float, bias: float) -> ScenePixels:
         """With NaN for values that cannot be reflectance = value x gain + bias; see `prithvi.scenes.validity`."""
         return replace(self, reflectance=(gain, bias))
 
@@ -93,13 +93,13 @@ class ScenePixels:
         found = np.empty((*self.shape[:2], last - first, len(self.columns)), self.dtype)
         if found.size:
             for time, planes in enumerate(self.planes):
-                struck = self._read(planes, self.rows[first:last], self.columns, found[time])
+                removed = self._read(planes, self.rows[first:last], self.columns, found[time])
                 if tally is not None:
-                    tally.add(time, first, struck, last - first)
+                    tally.add(time, first, removed, last - first)
         return found
 
-    def _read(self, planes: Sequence[Plane], rows: Places, columns: Places, into: Floats) -> Struck:
-        """One date's bands; what of them cannot be reflectance, see `strike`.
+    def _read(self, planes: Sequence[Plane], rows: Places, columns: Places, into: Floats) -> Removed:
+        """One date's bands; what of them cannot be reflectance, see `mask_impossible`.
 
         Bands of one file and type are read in one go, as interleaved files hold them together. Of each file the
         smallest window around the asked pixels is read; rows that are skipped, turned round or, of coarser files,
@@ -120,18 +120,18 @@ class ScenePixels:
             for place, number in enumerate(numbers):
                 convert(parts, place, planes[number], into[number], self.reflectance is None)
                 held[number] = parts[0][place]
-        struck: Struck = {}
+        removed: Removed = {}
         if self.reflectance is not None:
-            # Judged before bands are brought to one scale: the range is that of the values as each file stores them.
+            # Masked before bands are brought to one scale: the range is that of the values as each file stores them.
             gain, bias = self.reflectance
             ranges = [Range.of(gain * factor, bias + gain * summand) for factor, summand in (p.adjust for p in planes)]
-            struck = strike([held[number] for number in range(len(planes))], into, ranges)
+            removed = mask_impossible([held[number] for number in range(len(planes))], into, ranges)
         for plane, values in zip(planes, into, strict=True):
             if plane.adjust != (1.0, 0.0):
                 factor, summand = map(values.dtype.type, plane.adjust)
                 values *= factor
                 values += summand
-        return struck
+        return removed
 
 
 class SceneArray(da.Array):
@@ -202,12 +202,12 @@ def pixels_of(layout: Layout, piece: tuple[int, int] = (256, sys.maxsize)) -> Sc
     """The pixels of a layout on the grid of its finest file; `piece` is in rows and columns, see `ScenePixels`."""
     planes = tuple(tuple(step.values()) for step in layout.steps)
     dtype = np.result_type(*{floating(np.dtype(plane.dtype)) for step in planes for plane in step})
-    row_bytes = sum(
+    cache_bytes = sum(
         file.blocks[0] * file.shape[1] * file.count * max(np.dtype(name).itemsize for name in file.dtypes)
         for file in layout.files.values()
     )
     rows, columns = map(np.arange, layout.finest.shape)
-    return ScenePixels(planes, rows, columns, dtype, row_bytes, piece)
+    return ScenePixels(planes, rows, columns, dtype, cache_bytes, piece)
 
 
 def source_of(scene: xr.DataArray) -> ScenePixels | None:
@@ -216,15 +216,13 @@ def source_of(scene: xr.DataArray) -> ScenePixels | None:
     return data.pixels if isinstance(data, SceneArray) else None
 
 
-def judged(scene: xr.DataArray, gain: float, bias: float) -> xr.DataArray:
+def files_without_impossible(scene: xr.DataArray, gain: float, bias: float) -> xr.DataArray:
     """A scene with NaN for values that cannot be reflectance, if it is read from files; else as it is."""
     source = source_of(scene)
-    return scene if source is None else scene.copy(data=SceneArray.of(source.judged(gain, bias)))
+    return scene if source is None else scene.copy(data=SceneArray.of(source.without_impossible(gain, bias)))
 
 
-def row_bytes(scene: xr.DataArray) -> int:
-    """What GDAL has to remember so that no block of the scene's files is read twice from top to bottom; 0 where that
-    is not known.
-    """
+def cache_bytes(scene: xr.DataArray) -> int:
+    """GDAL cache that reads the scene's files once, top to bottom; 0 where that is not known."""
     source = source_of(scene)
-    return source.row_bytes if source is not None else 0
+    return source.cache_bytes if source is not None else 0

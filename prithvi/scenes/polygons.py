@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 import warnings
 from collections.abc import Sequence
 from itertools import pairwise
@@ -24,7 +25,7 @@ from pyproj.exceptions import ProjError
 from shapely.affinity import translate
 from shapely.geometry.polygon import orient
 
-from prithvi.errors import DatasetError, SceneError
+from prithvi.errors import DatasetError, SceneError, first_line
 
 Coordinates = npt.NDArray[np.float64]
 _POLYGONAL = (3, 6)
@@ -34,6 +35,10 @@ _NAMED = 3
 """Mended features that a note names."""
 _DECIMALS = 7
 """Of longitudes and latitudes of outlines; about a centimetre."""
+RASTERIO_LOCK = threading.Lock()
+"""To be held while rasterio burns or warps: it silences a warning of its own then, and Python's warning filter is not
+thread-safe, so that two threads at once undo that for one another.
+"""
 
 
 def sound(shapes: gpd.GeoSeries, source: str) -> npt.NDArray[Any]:
@@ -256,7 +261,7 @@ def read_vectors(path: str | Path, what: str = "a vector file", **options: Any) 
         else:
             frame = gpd.read_file(path, **options)
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, OSError, ValueError) as error:
-        raise DatasetError(f"{path} cannot be read as {what} ({str(error).partition(chr(10))[0]}).") from error
+        raise DatasetError(f"{path} cannot be read as {what} ({first_line(error)}).") from error
     if not isinstance(frame, gpd.GeoDataFrame):
         raise DatasetError(f"{path} is a table without geometries, not {what}.")
     return frame
@@ -281,7 +286,7 @@ def footprint(
         SceneError: an edge of the grid lies where its CRS has no longitude and latitude.
 
     """
-    longitude, latitude = _ring(crs, transform, shape, steps)
+    longitude, latitude = _outline_in_degrees(crs, transform, shape, steps)
     if abs(longitude[-1] - longitude[0]) > 180:  # once around: the grid has a pole in it
         pole = math.copysign(90, latitude.mean())
         longitude = np.concatenate([longitude, longitude[[-1, 0]]])
@@ -304,7 +309,7 @@ def footprint(
     return geometry, [round(float(value), _DECIMALS) for value in (west, south, east, north)]
 
 
-def _ring(
+def _outline_in_degrees(
     crs: str, transform: Affine, shape: tuple[int, int], steps: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Longitudes, without jumps, and latitudes around the grid, the first corner at both ends."""

@@ -62,7 +62,7 @@ class File:
     transform: Affine
     shape: tuple[int, int]
     repeat: int = 1
-    """How often each pixel stands beside and below itself on the scene's grid: nearest neighbours on a finer grid."""
+    """Integer upsampling factor onto the scene's grid."""
 
     @property
     def grid(self) -> GeoBox:
@@ -81,8 +81,8 @@ class Plane:
     """As it is stored; rasterio reads bands of one type together."""
     missing: tuple[float, ...]
     """Values of pixels without data: what the band declares and what its product says."""
-    said: Scales
-    """What is said of its values."""
+    stated_scale: Scales
+    """What its file, item and product say of its values."""
     masked: bool = False
     """Whether the file has a mask of the band beside its values."""
     alpha: int | None = None
@@ -102,7 +102,7 @@ class Plane:
 
     def facts(self) -> dict[str, Any]:
         """All that decides on the values that are read; what was said of the scale is in `adjust` by then."""
-        return {name: value for name, value in {**vars(self), "missing": self.fill}.items() if name != "said"}
+        return {name: value for name, value in {**vars(self), "missing": self.fill}.items() if name != "stated_scale"}
 
     def __dask_tokenize__(self) -> object:
         return tuple(self.facts().values())
@@ -120,8 +120,8 @@ def plane_of(file: File, index: int, *nodata: float | None, product: Sensor | No
     """
     at = index - 1
     missing = values_of(*nodata, file.nodata[at], read_file_name(file.path).nodata)
-    said = scale_tag(*file.scaling[at]).of(product)
-    return Plane(file.path, index, file.dtypes[at], missing, said, file.masked[at], file.alpha, file.repeat)
+    scale = scale_tag(*file.scaling[at]).of(product)
+    return Plane(file.path, index, file.dtypes[at], missing, scale, file.masked[at], file.alpha, file.repeat)
 
 
 def values_of(*values: float | None) -> tuple[float, ...]:
@@ -208,7 +208,7 @@ def _has_mask(flags: Sequence[MaskFlags]) -> bool:
     return list(flags) != [MaskFlags.nodata]
 
 
-def without_alpha(file: File, bands: list[str] | dict[str, int] | None, told: Sensor | None) -> File:
+def without_alpha(file: File, bands: list[str] | dict[str, int] | None, sensor: Sensor | None) -> File:
     """The file without its alpha band among the bands, or without an alpha where that band is one of the scene's.
 
     GDAL tags bands as alpha that are none (the fourth of four, the second where ALPHA=YES was said): one that is named
@@ -222,10 +222,10 @@ def without_alpha(file: File, bands: list[str] | dict[str, int] | None, told: Se
         is_band = file.count % len(bands) == 0
     elif any(file.descriptions):
         name, _ = split_description(file.descriptions[file.alpha - 1] or "")
-        is_band = common_name(name, told.product if told else None) is not None or band_id(name) is not None
+        is_band = common_name(name, sensor.product if sensor else None) is not None or band_id(name) is not None
     else:
-        is_band = told is not None and file.count == len(told.stack)
-        if told is None and file.count != 2:  # which of them is which is asked as of any other file
+        is_band = sensor is not None and file.count == len(sensor.stack)
+        if sensor is None and file.count != 2:  # which of them is which is asked as of any other file
             return file
     if is_band:
         return replace(file, alpha=None)

@@ -13,7 +13,7 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlparse
 import rasterio
 from rasterio.errors import RasterioError
 
-from prithvi.errors import HubError, MissingExtraError, SceneError
+from prithvi.errors import HubError, SceneError, first_line, needs
 from prithvi.scenes.hdf4 import Hdf4Raster, is_hdf4
 
 EARTHDATA = ("earthdatacloud.nasa.gov", "earthdata.nasa.gov")
@@ -73,25 +73,26 @@ def belongs(url: str, hosts: Sequence[str]) -> bool:
 
 
 def readable(href: str) -> str:
-    """An asset's address as GDAL opens it: local paths plain, Planetary Computer addresses signed (for about an hour).
-
-    Raises:
-        MissingExtraError: signing needs the extra `search`.
-
-    """
+    """An asset's address as `ask` takes it: local paths plain, addresses of servers not signed yet."""
     path = local_path(href)
-    return signed(href) if path is None else str(path)
+    return href if path is None else str(path)
 
 
 def signed(href: str) -> str:
-    """An address with the signature that its host wants, if any."""
+    """An address with the signature that its host wants, if any, for about an hour: sign at opening, never earlier.
+
+    Raises:
+        MissingExtraError, HubError: signing needs the extra `search`; the Planetary Computer gives no signature.
+
+    """
     if not belongs(href, PLANETARY) or "sig=" in href:
         return href
-    try:
+    with needs("reading from the Planetary Computer", "search"):
         import planetary_computer
-    except ImportError as error:
-        raise MissingExtraError("reading from the Planetary Computer", "search") from error
-    return str(planetary_computer.sign(href))
+    try:
+        return str(planetary_computer.sign(href))
+    except OSError as error:  # of requests
+        raise HubError(f"the Planetary Computer gives no signature for {shown(href)} ({first_line(error)}).") from error
 
 
 def gdal_environment(hrefs: Sequence[str], hosts: Sequence[str] = EARTHDATA) -> dict[str, str]:
@@ -139,18 +140,16 @@ def token() -> str:
     """
     if "EARTHDATA_TOKEN" in os.environ:
         return os.environ["EARTHDATA_TOKEN"]
-    try:
+    with needs("NASA's archive", "search"):
         from earthaccess import Auth
         from earthaccess.exceptions import LoginAttemptFailure, LoginStrategyUnavailable
-    except ImportError as error:
-        raise MissingExtraError("NASA's archive", "search") from error
     for strategy in ("environment", "netrc"):
         try:
             login = Auth().login(strategy=strategy)
         except LoginStrategyUnavailable:
             continue
         except (LoginAttemptFailure, OSError) as error:
-            raise HubError(f"NASA's Earthdata login refused what {strategy} says ({_reason(error)}).") from error
+            raise HubError(f"NASA's Earthdata login refused what {strategy} says ({first_line(error)}).") from error
         if login.authenticated and login.token:
             return str(login.token["access_token"])
     raise HubError(
@@ -181,13 +180,19 @@ class Kept(Protocol):
         """Takes one back."""
 
 
-def ask(path: str, question: Callable[[rasterio.DatasetReader], Answer], kept: Kept | None = None) -> Answer:
+def ask(
+    path: str,
+    question: Callable[[rasterio.DatasetReader], Answer],
+    kept: Kept | None = None,
+    options: Mapping[str, str] | None = None,
+) -> Answer:
     """What an open raster answers.
 
     Args:
-        path: a local file or an address.
+        path: a local file or an address; it is signed here, where its host wants that.
         question: is put to the open raster, and maybe again to another one after a failure.
         kept: where open rasters come from and stay; None opens and closes one.
+        options: of GDAL for a server; None takes those of `gdal_environment`.
 
     Raises:
         SceneError: a file on a server cannot be opened or read.
@@ -205,8 +210,8 @@ def ask(path: str, question: Callable[[rasterio.DatasetReader], Answer], kept: K
         try:
             # The raster that a thread has open is asked first; should that fail, it is opened anew and asked again.
             # The options hold in this thread. None of another thread's headers may reach this server.
-            options = {"GDAL_HTTP_HEADERS": os.environ.get("GDAL_HTTP_HEADERS", ""), **gdal_environment([path])}
-            with rasterio.Env(**options):
+            own = gdal_environment([path]) if options is None else options
+            with rasterio.Env(**{"GDAL_HTTP_HEADERS": os.environ.get("GDAL_HTTP_HEADERS", ""), **own}):
                 old = kept.take(path) if kept is not None else None
                 if old is not None:
                     opened = True
@@ -342,9 +347,4 @@ def _first_bytes(address: str, limit: int, timeout: float = 10, **fields: str) -
         error.close()
         raise ConnectionError(f"HTTP response code: {error.code}") from error
     except (OSError, http.client.HTTPException) as error:
-        raise ConnectionError(f"CURL error: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    inner = getattr(error, "reason", error)
-    return re.sub(r"\s+", " ", str(inner)).strip()[:200] or type(error).__name__
+        raise ConnectionError(f"CURL error: {first_line(getattr(error, 'reason', error))}") from error

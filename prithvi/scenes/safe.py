@@ -87,7 +87,7 @@ def _image(path: str) -> _Image | None:
     return _Image(path, granule, said.get("band") or said["layer"], metres, level, date)
 
 
-def granule_of(path: str) -> str | None:
+def sentinel_granule_of(path: str) -> str | None:
     """Folder and common name of the images of a Sentinel-2 granule that a file is one of; else None. By names only."""
     image = _image(path)
     return str(image.folder / image.granule) if image is not None else None
@@ -126,6 +126,12 @@ def items_of(names: Sequence[str]) -> list[pystac.Item] | None:
         for image in images or ():
             products.setdefault((str(image.folder), image.granule), []).append(image)
         _refuse_several(name, images or ())
+    for (folder, granule), images in products.items():
+        if len({image.level for image in images}) > 1:
+            raise SceneError(
+                f"{folder} holds images of level 1C and of level 2A of {granule}, whose values mean different things: "
+                f"give those of one level (of level 2A: {granule}_*m.jp2)."
+            )
     only = names[0] if len(names) == 1 and len(products) == 1 else None
     return [_item(images, only) for images in products.values()]
 

@@ -22,7 +22,7 @@ from urllib.parse import urlparse
 from prithvi.bands import PRODUCTS, WAVELENGTHS, band_id, check_names, common_name
 from prithvi.catalog import SENSORS, Sensor
 from prithvi.errors import BandError, SceneError
-from prithvi.scenes.info import OFFSET_SINCE, Given, Scales
+from prithvi.scenes.info import OFFSET_SINCE, Given, Scales, number_in, offset_of_item
 from prithvi.scenes.layout import Layout, on_finest
 from prithvi.scenes.names import agree, as_time, granules_named, moments
 from prithvi.scenes.raster_files import Plane, inspect_all, plane_of
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     import pystac
 
 PRODUCT = "prithvi:product"
-"""Property of items that were made of a product on disk: its sensor's name. What they state, they state in earnest."""
+"""Property of items that were made of a product on disk: its sensor's name. Their offsets come from product metadata,
+so 0 really means 0.
+"""
 _COMMON = {
     "nir": "nir_broad",
     "nir09": "water_vapour",
@@ -160,40 +162,51 @@ def lay_out_items(source: Any, given: Given) -> Layout:
     # Values mean what the item says; where it is silent, what the file's tags say; then what the product has. The same
     # holds for nodata, but there every value that anybody names counts.
     steps: list[dict[str, Plane]] = [{} for _ in found]
-    unsaid: dict[Plane, dt.date] = {}
     for planes, step in zip(steps, found, strict=True):
-        sensor = step.sensor
         for name in wanted:
-            asset, usual = step.assets[name], sensor.nodata if sensor else None
-            plane = plane_of(files[asset.path], asset.index, given.nodata, asset.nodata, usual, product=sensor)
-            plane = planes[name] = replace(plane, said=_scales(step.item, asset, sensor, plane.said, offset))
-            if plane.said.offset is None and sensor is not None and sensor.product == "sentinel-2":
-                unsaid[plane] = step.day
-    every = [plane for planes in steps for plane in planes.values()]
-    if len(unsaid) < len(every) and max(unsaid.values(), default=OFFSET_SINCE) < OFFSET_SINCE:
-        # A date before 2022 of which nothing is said, among others that say it, is taken for one without the 1,000.
-        # Alone, its values are looked at too: the archive's reprocessing put the 1,000 into older dates.
-        known = {plane: replace(plane, said=replace(plane.said, offset=0.0)) for plane in unsaid}
-        steps = [{name: known.get(plane, plane) for name, plane in planes.items()} for planes in steps]
-    if offset and all(plane.said.settled for plane in every):
-        warnings.warn(
-            f"{where}: --offset {offset:g} is not used, as values of its processing baseline never carry the 1,000.",
-            stacklevel=4,
-        )
-    # The archive processed everything anew as collection 1, so that even images from before 2022 may carry the 1,000.
-    # Of a product on disk whose metadata were lost nobody can tell: the user is told what was assumed.
-    alone = offset is None and len(unsaid) == len(every) and max(unsaid.values()) < OFFSET_SINCE
-    if alone and PRODUCT in found[-1].item.properties:
-        warnings.warn(
-            f"{where} has no metadata beside it; its values are taken not to carry the +1,000 that the archive's "
-            "reprocessing (collection 1) puts into every date (say --offset 0, or -1000 if it is of that).",
-            stacklevel=4,
-        )
+            asset, usual = step.assets[name], step.sensor.nodata if step.sensor else None
+            plane = plane_of(files[asset.path], asset.index, given.nodata, asset.nodata, usual, product=step.sensor)
+            planes[name] = replace(plane, stated_scale=_scales(step, asset, plane.stated_scale, offset))
+    steps = _with_offsets(steps, found, offset, where)
     return Layout(steps, files, days, _one_sensor([step.sensor for step in found]), where)
 
 
-def _sensor(item: pystac.Item, told: Sensor | None) -> Sensor | None:
-    """The product of an item: as its id, collection and platform say, where they leave no doubt, or as it was told."""
+def _with_offsets(
+    steps: list[dict[str, Plane]], found: Sequence[_Step], offset: float | None, where: str
+) -> list[dict[str, Plane]]:
+    """The steps with the offset of Sentinel-2 dates of which nothing is said, where the other dates tell it."""
+    every = [plane for planes in steps for plane in planes.values()]
+    unsaid = {
+        plane: step.day
+        for planes, step in zip(steps, found, strict=True)
+        for plane in planes.values()
+        if plane.stated_scale.offset is None and step.sensor is not None and step.sensor.product == "sentinel-2"
+    }
+    if offset and all(plane.stated_scale.offset_is_final for plane in every):
+        warnings.warn(
+            f"{where}: --offset {offset:g} is not used, as values of its processing baseline never carry the 1,000.",
+            stacklevel=5,
+        )
+    if max(unsaid.values(), default=OFFSET_SINCE) >= OFFSET_SINCE:
+        return steps
+    if len(unsaid) < len(every):
+        # A date before 2022 of which nothing is said, among others that say it, is taken for one without the 1,000.
+        # Alone, its values are looked at too: the archive's reprocessing put the 1,000 into older dates.
+        known = {plane: replace(plane, stated_scale=replace(plane.stated_scale, offset=0.0)) for plane in unsaid}
+        return [{name: known.get(plane, plane) for name, plane in planes.items()} for planes in steps]
+    # The archive processed everything anew as collection 1, so that even images from before 2022 may carry the 1,000.
+    # Of a product on disk whose metadata were lost nobody can tell: the user is told what was assumed.
+    if offset is None and PRODUCT in found[-1].item.properties:
+        warnings.warn(
+            f"{where} has no metadata beside it; its values are taken not to carry the +1,000 that the archive's "
+            "reprocessing (collection 1) puts into every date (say --offset 0, or -1000 if it is of that).",
+            stacklevel=5,
+        )
+    return steps
+
+
+def _sensor(item: pystac.Item, given: Sensor | None) -> Sensor | None:
+    """The product of an item: as its id, collection and platform say, where they leave no doubt, or as it was given."""
     texts = (item.id, item.collection_id or "")
     known = (name for text in texts for form, name in _COLLECTIONS if form.match(text))
     name: str | None = item.properties.get(PRODUCT) or next(known, None)
@@ -202,9 +215,9 @@ def _sensor(item: pystac.Item, told: Sensor | None) -> Sensor | None:
         number = re.search(r"landsat[-_ ]?0?(\d)", platform) or re.match(r"L[COTE]0(\d)_", item.id)
         name = f"landsat-{number[1] if number[1] in '89' else '457'}-c2-l2" if number else None
     own = SENSORS[name] if name else None
-    if own is not None and told is not None and own != told:
-        raise SceneError(f"{item.id} is of {own.name}, and {told.name} was given as its sensor: leave the sensor out.")
-    return own or told
+    if own is not None and given is not None and own != given:
+        raise SceneError(f"{item.id} is of {own.name}, and {given.name} was given as its sensor: leave the sensor out.")
+    return own or given
 
 
 def _bands(item: pystac.Item, sensor: Sensor | None) -> dict[str, _Asset]:
@@ -230,9 +243,9 @@ def _bands(item: pystac.Item, sensor: Sensor | None) -> dict[str, _Asset]:
             # One band may be in several assets: a file of its own is preferred to a stack, GeoTIFF to JPEG 2000 (which
             # decodes far slower), and https to s3, which needs credentials.
             rank = (len(entries) > 1, "jp2" in kind or suffix == ".jp2", path.startswith("s3://"))
-            scale = _number(entry.get("raster:scale", entry.get("scale")))
-            offset = _number(entry.get("raster:offset", entry.get("offset")))
-            own = _Asset(path, index, scale, offset, _number(entry.get("nodata")), rank)
+            scale = number_in(entry.get("raster:scale", entry.get("scale")))
+            offset = number_in(entry.get("raster:offset", entry.get("offset")))
+            own = _Asset(path, index, scale, offset, number_in(entry.get("nodata")), rank)
             if name not in found or own.rank < found[name].rank:
                 found[name] = own
     return found
@@ -294,8 +307,9 @@ def _wanted(bands: Sequence[str] | None, steps: Sequence[_Step]) -> list[str]:
     return common
 
 
-def _scales(item: pystac.Item, asset: _Asset, sensor: Sensor | None, own: Scales, told: float | None) -> Scales:
+def _scales(step: _Step, asset: _Asset, own: Scales, given_offset: float | None) -> Scales:
     """What is said of an asset's values: by the item, else by the file (`own`); and what the product usually has."""
+    item, sensor = step.item, step.sensor
     # The item's numbers replace the file's one by one: either may state only a scale, or only an offset.
     gain, bias = own.tag or (sensor.gain if sensor else None, 0.0)
     gain, bias = asset.scale or gain, bias if asset.offset is None else asset.offset
@@ -303,36 +317,11 @@ def _scales(item: pystac.Item, asset: _Asset, sensor: Sensor | None, own: Scales
         own = replace(own, tag=(gain, bias), offset=bias / gain)
     if sensor is None or sensor.product != "sentinel-2":
         return own
-    # An offset of 0 says something in a product's own metadata, and nothing in catalogs.
-    in_earnest = PRODUCT in item.properties and asset.offset is not None
-    known, settled = _left_in(item, own.offset if in_earnest else own.offset or None, told)
+    # An offset of 0 really means 0 in a product's own metadata, and nothing in catalogs.
+    of_product = PRODUCT in item.properties and asset.offset is not None
+    known, final = offset_of_item(item, own.offset if of_product else own.offset or None, given_offset)
     tag = own.tag and (own.tag[0], (known or 0.0) * own.tag[0])
-    return replace(own, tag=tag, offset=known, settled=settled)
-
-
-def _left_in(item: pystac.Item, stated: float | None, told: float | None) -> tuple[float | None, bool]:
-    """What is to be added to Sentinel-2 values, None where the item does not say it; and whether that stands whatever
-    the user says (`told`).
-
-    Values of a baseline before 04.00 never carry the 1,000, and what the user says is for the others.
-    """
-    stating = ("s2:processing_baseline", "processing:version", "sentinel:processing_baseline")
-    numbers = (_number(item.properties.get(name)) for name in stating)
-    baseline = next((number for number in numbers if number is not None), None)
-    if baseline is not None and baseline < 4:
-        return 0.0, True
-    applied = item.properties.get("earthsearch:boa_offset_applied", item.properties.get("sentinel:boa_offset_applied"))
-    if applied is not None:
-        return (0.0 if applied else -1000.0), False
-    if stated is not None:
-        return float(round(stated)), False
-    if baseline is not None and told is None:
-        raise SceneError(
-            f"{item.id} is of processing baseline {baseline:05.2f}, whose values are 1,000 too high unless that was "
-            "taken out, and the item does not say: say --offset -1000 if it was not (the archive's files), --offset 0 "
-            "if it was."
-        )
-    return None, False
+    return replace(own, tag=tag, offset=known, offset_is_final=final)
 
 
 def _one_sensor(sensors: Sequence[Sensor | None]) -> Sensor | None:
@@ -340,10 +329,3 @@ def _one_sensor(sensors: Sequence[Sensor | None]) -> Sensor | None:
     known = {sensor.name: sensor for sensor in sensors if sensor is not None}
     kinds = {(sensor.gain, sensor.bias, sensor.level, sensor.resolution) for sensor in known.values()}
     return known[min(known)] if None not in sensors and len(kinds) == 1 else None
-
-
-def _number(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None

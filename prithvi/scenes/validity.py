@@ -28,8 +28,10 @@ _KEPT = 64
 Values = npt.NDArray[Any]
 Floats = npt.NDArray[np.floating[Any]]
 Mask = npt.NDArray[np.bool_]
-Struck = dict[str, tuple[Mask, Values]]
-"""Reason to where (y, x) pixels lost a value for it, and a value (y, x) that they held; no entry without any."""
+Removed = dict[str, tuple[Mask, Values]]
+"""Maps a reason to the mask (y, x) of pixels it removed and one stored value (y, x) each; reasons without pixels are
+absent.
+"""
 IMPOSSIBLE, UNIFORM = "impossible", "uniform"
 
 
@@ -81,7 +83,7 @@ class Tally:
         self._new = np.zeros((self.dates, self.height), bool)
         self._new[:, self.rows] = True
 
-    def add(self, date: int, first: int, found: Struck, height: int) -> None:
+    def add(self, date: int, first: int, found: Removed, height: int) -> None:
         """Counts what a read of rows found.
 
         Args:
@@ -135,9 +137,9 @@ class Tally:
         return " ".join(said)
 
 
-def strike(
+def mask_impossible(
     stored: Sequence[Values], into: Floats, ranges: Sequence[Range], whole: Sequence[np.dtype[Any]] | None = None
-) -> Struck:
+) -> Removed:
     """Makes values of one date NaN that cannot be reflectance.
 
     Args:
@@ -147,11 +149,11 @@ def strike(
         whole: the types of the bands in the file, where `stored` has another; default its own.
 
     """
-    found: Struck = {}
+    found: Removed = {}
     kinds = whole if whole is not None else [values.dtype for values in stored]
-    # Fill is looked for before impossible values are struck out: a pixel of -9999 in every band is both, and is told as
+    # Fill is looked for before impossible values are masked: a pixel of -9999 in every band is both, and is told as
     # impossible.
-    alike = _alike(stored, kinds)
+    alike = _uniform(stored, kinds)
     if alike is not None:
         alike &= np.isfinite(into).any(axis=0)
     for number, (values, own) in enumerate(zip(stored, ranges, strict=True)):
@@ -177,10 +179,10 @@ def strike(
     return found
 
 
-def struck(
+def values_without_impossible(
     values: Floats, gain: float, bias: float, dtype: str = "", tally: Tally | None = None, first: int = 0
 ) -> Floats:
-    """(time, band, y, x) values with NaN where `strike` finds that they cannot be reflectance; copied where it does.
+    """(time, band, y, x) values with NaN where `mask_impossible` finds any that cannot be reflectance; then copied.
 
     Args:
         values: NaN where missing.
@@ -195,12 +197,12 @@ def struck(
     ranges = [Range.of(gain, bias)] * values.shape[1]
     kinds = [np.dtype(dtype) if dtype else values.dtype] * values.shape[1]
     for date, stack in enumerate(values):
-        found: Struck = {}
-        if _alike(stack, kinds) is not None or any(
+        found: Removed = {}
+        if _uniform(stack, kinds) is not None or any(
             own.outside(band) is not None for own, band in zip(ranges, stack, strict=True)
         ):
             changed = stack.copy()
-            found = strike(stack, changed, ranges, kinds)
+            found = mask_impossible(stack, changed, ranges, kinds)
         if tally is not None:
             tally.add(date, first, found, stack.shape[1])
         if found:
@@ -212,14 +214,14 @@ def struck(
 
 def fill_like(stored: Values, ranges: Sequence[Range], kinds: Sequence[np.dtype[Any]]) -> Mask:
     """(band, n) values of pixels: where every band holds the same value and no surface would."""
-    alike = _alike(stored, kinds)
+    alike = _uniform(stored, kinds)
     same: Mask = (stored == stored[0]).all(axis=0)
     for values, own in zip(stored, ranges, strict=True):
         same &= (values < own.low) | (values > own.high)
     return same if alike is None else same | alike
 
 
-def _alike(stored: Sequence[Values] | Values, kinds: Sequence[np.dtype[Any]]) -> Mask | None:
+def _uniform(stored: Sequence[Values] | Values, kinds: Sequence[np.dtype[Any]]) -> Mask | None:
     """Where all bands hold one value that is not above 0 or the last of its type; None where none does."""
     first = stored[0]
     last = [int(np.iinfo(kind).max) for kind in dict.fromkeys(kinds) if kind.kind in "iu" and kind.itemsize >= 2]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+import xarray as xr
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +21,8 @@ from shapely.geometry import LineString, MultiPolygon, Point, Polygon, box
 
 from prithvi.chips.label_files import open_labels
 from prithvi.errors import DatasetError
+from prithvi.scenes.area import Area
+from prithvi.scenes.polygons import RASTERIO_LOCK
 
 CRS = "EPSG:32631"
 AT = from_origin(600_000, 5_000_000, 30, 30)
@@ -282,3 +287,25 @@ def test_files_that_give_no_labels_say_why(tmp_path: Path) -> None:
     gpd.GeoDataFrame({"kind": ["a"]}, geometry=[box(0, 0, 1, 1)]).to_parquet(tmp_path / "n.parquet")
     with pytest.raises(DatasetError, match="has no CRS, so its features lie nowhere"):
         open_labels(tmp_path / "n.parquet", "kind")
+
+
+def test_rasterio_burns_and_warps_in_one_thread_at_a_time(tmp_path: Path) -> None:
+    """It sets Python's filter of warnings meanwhile, which holds in all threads: one lock for all that do so."""
+    path, raster = tmp_path / "one.parquet", tmp_path / "classes.tif"
+    gpd.GeoDataFrame({"kind": [3]}, geometry=[box(*BOUNDS)], crs=CRS).to_parquet(path)
+    with rasterio.open(
+        raster, "w", driver="GTiff", height=64, width=64, count=1, dtype="uint8", crs=CRS, transform=AT, nodata=0
+    ) as file:
+        file.write(np.full((1, 64, 64), 3, np.uint8))
+    scene = xr.DataArray(np.zeros((1, 64, 64)), dims=("band", "y", "x")).rio.write_crs(CRS).rio.write_transform(AT)
+    burnt, warped = (labels.near(CRS, BOUNDS) for labels in (open_labels(path, "kind"), open_labels(raster)))
+    area = Area.from_file(path)
+    tasks: list[Callable[[], object]] = [
+        lambda: burnt.on(AT, SHAPE), lambda: warped.on(AT, SHAPE),
+        lambda: area.mask(scene, slice(0, 64), slice(0, 64)),
+    ]  # fmt: skip
+    with ThreadPoolExecutor(len(tasks)) as pool:
+        with RASTERIO_LOCK:
+            started = [pool.submit(task) for task in tasks]
+            assert wait(started, timeout=1).done == set()
+        assert [np.shape(task.result(timeout=60)) for task in started] == [SHAPE] * 3

@@ -93,6 +93,11 @@ def test_a_table_has_a_row_a_granule(archive: Archive) -> None:
     assert frame["time"].is_monotonic_increasing is False
     assert frame.groupby("tile")["time"].apply(lambda times: times.is_monotonic_increasing).all()
     assert frame["cloud"].between(0, 100).all()
+    items = [item.clone() for item in archive.items]
+    items[2].properties["eo:cloud_cover"] = None  # as catalogs write what they do not know
+    clouds = table(items).set_index("id")["cloud"]
+    assert clouds[clouds.isna()].index.tolist() == [items[2].id]
+    assert clouds[items[3].id] == items[3].properties["eo:cloud_cover"]
 
 
 def test_the_file_of_another_product_under_a_bands_name_is_refused(archive: Archive) -> None:
@@ -117,6 +122,23 @@ def test_a_granule_that_cannot_be_read_is_left_out_and_named(archive: Archive, t
     victim.write_bytes(b"not a tiff")
     with pytest.warns(UserWarning, match=f"granule {victim.parent.name} is left out"):
         assert len(read_items(root)) == 7
+
+
+def test_a_granule_of_a_day_that_does_not_exist_is_left_out_and_named(archive: Archive, tmp_path: Path) -> None:
+    root = tmp_path / "granules"
+    shutil.copytree(archive.root, root, ignore=shutil.ignore_patterns("catalog", "truth", "items.json", "*T32ULC*"))
+    name = "HLS.L30.T31UDS.2022366T105621.v2.0"
+    for band in ("B02", "Fmask"):
+        (root / f"{name}.{band}.tif").write_bytes(b"")
+    with pytest.warns(UserWarning, match=rf"^granule {name} is left out: {name} names the time 2022366T105621") as told:
+        found = read_items(root)
+    assert len(told) == 1
+    assert len(found) == 4
+    plain = json.loads((archive.root / "items.json").read_text())
+    plain["features"][0]["id"] = name
+    (tmp_path / "items.json").write_text(json.dumps(plain))
+    with pytest.warns(UserWarning, match="1 of 8 items are no HLS granules and are left out"):
+        assert len(read_items(tmp_path / "items.json")) == 7
 
 
 def test_what_holds_no_granule_says_so(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dask
 import dask.array
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import prithvi
 from prithvi.errors import DatasetError, SceneError
 from prithvi.hls import Granule, asset_href, load
 from prithvi.scenes.remote import readable
-from tests.http_files import serve_folder
+from tests.http_files import serve_folder, signed_by
 from tests.synthetic_hls import Archive, expected_dn, pixel_centres
 
 
@@ -73,6 +74,30 @@ def test_a_box_reads_only_its_part(archive: Archive) -> None:
         load(items[:1], bbox=(100, 10, 101, 11))
 
 
+@pytest.mark.parametrize("turn", [20, 65, 110, 200, 290])
+def test_a_box_on_a_turned_grid_is_the_smallest_part_that_holds_it(archive: Archive, turn: float) -> None:
+    items = of_tile(archive, "31UDS")[:1]
+    own = load(items)
+    middle = own.rio.transform() @ Affine.translation(160, 160)
+    grid = GeoBox((200, 240), middle @ Affine.rotation(turn) @ Affine.translation(-120, -100), "EPSG:32631")
+    left, bottom, right, top = middle.c - 900, middle.f - 600, middle.c + 900, middle.f + 600
+    there = Transformer.from_crs("EPSG:32631", "EPSG:4326", always_xy=True)
+    bbox = there.transform_bounds(left, bottom, right, top)
+    part = load(items, bands=["red"], grid=grid, bbox=bbox)
+    # The corners of the box in degrees, seen on the grid: the part holds all of them, and hardly more.
+    west, south, east, north = bbox
+    corners = there.transform([west, east, east, west], [north, north, south, south], direction="INVERSE")
+    columns, rows = ~part.rio.transform() @ tuple(map(np.array, corners))
+    for along, size in ((columns, part.sizes["x"]), (rows, part.sizes["y"])):
+        assert -1e-6 <= along.min() < 3
+        assert size - 3 < along.max() <= size + 1e-6
+    column, row = np.round(~grid.affine @ part.rio.transform() @ (0, 0)).astype(int)
+    whole = load(items, bands=["red"], grid=grid)["image"].values
+    np.testing.assert_array_equal(
+        part["image"].values, whole[..., row : row + part.sizes["y"], column : column + part.sizes["x"]]
+    )
+
+
 def test_two_zones_are_refused_unless_a_grid_is_given(archive: Archive) -> None:
     with pytest.raises(DatasetError, match=r"granules of EPSG:\d+ \(WGS 84 .*\) and EPSG:.* would make one huge"):
         load(archive.items)
@@ -90,6 +115,24 @@ def test_granules_are_read_over_http_in_parts(archive: Archive) -> None:
         with rasterio.open(readable(asset_href(archive.items[0], "red"))) as raster:
             np.testing.assert_array_equal(found["image"].values[0, 0], raster.read(1))
         assert any(wanted for _, wanted, _ in server.requests)
+
+
+def test_an_address_is_signed_when_it_is_read_and_again_when_that_has_ended(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Signatures of the Planetary Computer hold for an hour, and a lazy array for days."""
+    with serve_folder(archive.root, signature="first") as server:
+        signed_by(monkeypatch, server)
+        item = archive.items[0].clone()
+        for asset in item.assets.values():
+            asset.href = asset.href.replace(archive.root.resolve().as_uri(), server.url)
+        found = load([item], bands=["red"], chunks={"y": 160, "x": 320})["image"]
+        with rasterio.open(readable(asset_href(archive.items[0], "red"))) as raster:
+            expected = raster.read(1)
+        for signature, rows in (("second", slice(0, 160)), ("third", slice(160, 320))):
+            server.signature = signature
+            with dask.config.set(scheduler="synchronous"):
+                np.testing.assert_array_equal(found[0, 0, rows].values, expected[rows])
 
 
 def test_a_pixel_takes_the_one_its_middle_lies_in_for_every_chunk_size(archive: Archive) -> None:

@@ -219,6 +219,17 @@ def test_a_product_without_its_metadata_file_goes_by_its_name(products: dict[str
         check(open_scene(product, offset=-1000), SIX)
 
 
+def test_both_levels_of_one_granule_in_a_flat_folder_are_told_apart(products: dict[str, Path], tmp_path: Path) -> None:
+    for era in ("2023 L1C", "2023 L2A"):
+        for image in (granule(products[era]) / "IMG_DATA").rglob("*.jp2"):
+            shutil.copy(image, tmp_path)
+    with pytest.raises(SceneError, match=r"images of level 1C and of level 2A of T30SUH_20230823T095559"):
+        open_scene(tmp_path)
+    scene = open_scene(sorted(tmp_path.glob("T30SUH_20230823T095559_*m.jp2")), offset=-1000)  # as the sentence says
+    assert scene.attrs["level"] == "SR"
+    check(scene, SIX)
+
+
 def test_metadata_of_another_product_are_not_taken(products: dict[str, Path], tmp_path: Path) -> None:
     shutil.copytree(granule(products["2023 L2A"]) / "IMG_DATA" / "R20m", tmp_path / "R20m")
     shutil.copy(products["2018 L2A"] / "MTD_MSIL2A.xml", tmp_path)

@@ -26,19 +26,20 @@ DAY = dt.date(2022, 5, 21)
     "given",
     [
         "2022-05-21", "20220521", " 2022-05-21 ", "2022-05-21T10:46:21Z", "20220521T104621", "2022-05-21 10:00",
-        20220521, "2022-05-20T23:30:00-05:00", DAY, dt.datetime(2022, 5, 21, 23, 59), pd.Timestamp("2022-05-21T10:00"),
-        dt.datetime(2022, 5, 21, 1, tzinfo=dt.UTC), np.datetime64("2022-05-21"),
+        20220521, np.int64(20220521), "2022-05-20T23:30:00-05:00", DAY, dt.datetime(2022, 5, 21, 23, 59),
+        pd.Timestamp("2022-05-21T10:00"), dt.datetime(2022, 5, 21, 1, tzinfo=dt.UTC), np.datetime64("2022-05-21"),
         np.datetime64("2022-05-21T10:00:00", "ns"),
     ],
 )  # fmt: skip
 def test_a_day_is_read_in_every_usual_form(given: Any) -> None:
     assert as_days([given]) == [DAY]
-    assert as_days(given) == [DAY] if not isinstance(given, int) else True
+    assert as_days(given) == [DAY]
 
 
 @pytest.mark.parametrize("kind", [np.array, pd.DatetimeIndex, pd.Series, xr.DataArray])
 def test_days_come_in_any_container(kind: Callable[[Any], Any]) -> None:
     assert as_days(kind(np.array(["2022-05-21", "2021-01-02"], "datetime64[ns]"))) == [DAY, dt.date(2021, 1, 2)]
+    assert as_days(np.array("2022-05-21", "datetime64[D]")) == [DAY]
 
 
 @pytest.mark.parametrize(
@@ -57,6 +58,8 @@ def test_days_come_in_any_container(kind: Callable[[Any], Any]) -> None:
 def test_what_is_no_day_of_the_calendar_is_refused_and_what_it_may_mean_is_said(given: Any, instead: str) -> None:
     with pytest.raises(SceneError, match=instead):
         as_days([given])
+    with pytest.raises(SceneError, match=instead):
+        as_days(given)
     if "meant" in instead:
         assert as_days([instead.split()[1]]) == [DAY]
 

@@ -21,7 +21,7 @@ from prithvi.mapping.sliding_window import rows_of
 from prithvi.modelio.predictor import FittedModel
 from prithvi.scenes import Area, conform, crop, open_scene, read
 from prithvi.scenes.conform import units_of
-from prithvi.scenes.validity import Range, Tally, strike
+from prithvi.scenes.validity import Range, Tally, mask_impossible
 from tests.conftest import Answer
 
 Write = Callable[..., Path]
@@ -239,7 +239,7 @@ def test_a_pixel_is_counted_once_by_its_reason() -> None:
     stored = np.full((2, 3, 3), 500, np.int16)
     stored[0, 0, 0], stored[1, 0, 0], stored[1, 1, 1], stored[:, 2, 2] = -32768, 32767, 30000, 0
     into = stored.astype(np.float32)
-    found = strike(list(stored), into, [Range.of(1e-4, 0)] * 2)
+    found = mask_impossible(list(stored), into, [Range.of(1e-4, 0)] * 2)
     tally = Tally(1, 3)
     for _ in range(2):
         tally.add(0, 0, found, 3)

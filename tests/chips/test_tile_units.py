@@ -1,0 +1,50 @@
+"""A tile's files on a server: asked again where it fails, and signed anew where signatures end."""
+
+from __future__ import annotations
+
+import numpy as np
+import pystac
+import pytest
+
+from prithvi.chips.date_plan import DateRule, choose_dates
+from prithvi.chips.filters import Filters, Recipe
+from prithvi.chips.spec import StoreSpec
+from prithvi.chips.tile_units import TileUnit, tile_units
+from prithvi.hls.items import MISSING
+from tests.http_files import serve_folder, signed_by
+from tests.synthetic_hls import Archive
+
+RECIPE = Recipe(size=64, frames=2, filters=Filters(0.5, 0.05), dates=DateRule(2, 10, 60, 0.6, 0.2, wanted=0))
+SPEC = StoreSpec(64, 64, 2)
+
+
+def unit_of(items: list[pystac.Item]) -> TileUnit:
+    return tile_units(choose_dates(items, RECIPE.dates), RECIPE, 0, None, None)[0]
+
+
+def test_a_tile_is_read_though_signatures_end_and_the_server_fails_meanwhile(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Signatures of the Planetary Computer hold for an hour: they are neither of the plan nor of the whole tile."""
+    monkeypatch.setenv("GDAL_HTTP_RETRY_DELAY", "0.05")
+    local = [item.clone() for item in archive.items[:4]]
+    for item in local:
+        item.properties.pop(MISSING, None)  # so that planning reads, too
+    expected = list(unit_of(local).chips(SPEC))
+    assert len(expected) > 5
+    with serve_folder(archive.root, signature="plan") as server:
+        signed_by(monkeypatch, server)
+        items = [item.clone() for item in local]
+        for item in items:
+            for asset in item.assets.values():
+                asset.href = asset.href.replace(archive.root.resolve().as_uri(), server.url)
+        unit = unit_of(items)
+        assert "sig=" not in str(unit.granules)
+        server.signature, server.drops = "open", 2
+        found = unit.chips(SPEC)
+        chips = [next(found)]
+        server.signature = "later"
+        chips += found
+    for chip, other in zip(chips, expected, strict=True):
+        np.testing.assert_array_equal(chip.image, other.image)
+        assert chip.sample == other.sample
