@@ -123,7 +123,7 @@ class PrithviAccessor:
             SceneError: the file is not there, or the scene had no date.
 
         """
-        from prithvi.products.map_item import map_item, write_item
+        from prithvi.products.map_item import map_item, save_item
 
         path = Path(path)
         if not {"class", "value"} & set(self.result):
@@ -134,10 +134,10 @@ class PrithviAccessor:
         if not dates:
             raise SceneError("a STAC item needs a date, and the scene has none: prithvi.open_scene(..., dates=[...]).")
         beside = path.with_name(f"{path.stem}_confidence.tif")
-        about: dict[str, Any] = {"provenance": self._origin(), "dates": dates}
-        about["assets"] = {"confidence": beside} if beside.is_file() else {}
-        write_item(path, **about)
-        return map_item(path, **about)
+        assets = {"confidence": beside} if beside.is_file() else {}
+        item = map_item(path, provenance=self._origin(), dates=dates, assets=assets)
+        save_item(item)
+        return item
 
     def _origin(self) -> Provenance:
         attrs = self.result.attrs

@@ -183,9 +183,8 @@ def _date_of_each(masks: Sequence[Path | None], series: xr.DataArray, dates: Ite
     wanted: list[dt.datetime | None] = [times[place] for place in places]
     if any(said) and all(day is not None for mask, day in zip(masks, said, strict=True) if mask is not None):
         wanted = [None if day is None else as_time(day) for day in said]
-    # Of several masks of one day, each has its granule's own time.
-    granules = [granule_of(mask) for mask in masks]
-    for number, (granule, time) in enumerate(zip(granules, wanted, strict=True)):
+    for number, mask in enumerate(masks):  # of several masks of one day, each has its granule's own time
+        granule, time = granule_of(mask), wanted[number]
         if granule is not None and time is not None and granule[1].date() == time.date():
             wanted[number] = granule[1]
     found = _matched(wanted, times, places)
