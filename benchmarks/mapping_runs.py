@@ -183,7 +183,7 @@ def run_forward(case: Case) -> dict[str, Any]:
     import prithvi
     from prithvi import windows
     from prithvi.mapping import map_scene
-    from prithvi.mapping.inference import Ground, scoring
+    from prithvi.mapping.inference import PlaceAndDates, scoring
     from prithvi.scenes import conform, read
 
     model = model_of(case)
@@ -193,7 +193,9 @@ def run_forward(case: Case) -> dict[str, Any]:
 
     def forward() -> float:
         seconds = 0.0
-        with scoring(model.module, Ground.of(scene), False, BATCH, "cpu", concurrent=model.concurrent) as predict:
+        with scoring(
+            model.module, PlaceAndDates.of(scene), False, BATCH, "cpu", concurrent=model.concurrent
+        ) as predict:
             for row in plan.rows:
                 for first in range(0, len(plan.columns), BATCH):
                     columns = plan.columns[first : first + BATCH]

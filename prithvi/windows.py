@@ -76,8 +76,8 @@ def starts(size: int, window: int, stride: int) -> tuple[int, ...]:
     return (*range(0, last, stride), last)
 
 
-def plan(height: int, width: int, window: int, stride: int) -> WindowPlan:
-    """Windows of `window` pixels every `stride` pixels over `height` x `width`.
+def plan(height: int, width: int, window: int, stride: int | None = None) -> WindowPlan:
+    """Windows of `window` pixels every `stride` pixels (None: half a window) over `height` x `width`.
 
     Raises:
         ConfigError: the stride is not between 1 and the window, or a size is below 1.
@@ -85,9 +85,17 @@ def plan(height: int, width: int, window: int, stride: int) -> WindowPlan:
     """
     if min(height, width, window) < 1:
         raise ConfigError(f"cannot plan windows of {window} over {height} x {width} pixels.")
+    stride = max(1, window // 2) if stride is None else stride
     if not 1 <= stride <= window:
         raise ConfigError(f"the stride {stride} must lie between 1 and the window {window}, or pixels are left out.")
     return WindowPlan(height, width, window, stride, starts(height, window, stride), starts(width, window, stride))
+
+
+def reflected(size: int, wanted: int) -> npt.NDArray[np.intp]:
+    """Which of `size` rows stands at each of `wanted`, those beyond the edge mirrored as often as it takes."""
+    beyond = max(wanted - size, 0)
+    index: npt.NDArray[np.intp] = np.pad(np.arange(size), (0, beyond), mode="reflect" if size > 1 else "edge")
+    return index
 
 
 def blend_weights(window: int) -> npt.NDArray[np.float32]:

@@ -52,7 +52,7 @@ def fill_verb(
     """
     from prithvi.cli.progress import bar, keep_windows
     from prithvi.errors import SceneError
-    from prithvi.mapping.fillers import with_model
+    from prithvi.mapping.fillers import as_fill
     from prithvi.mapping.gap_filling import fill_series
     from prithvi.mapping.masks import clear_of_sources, masks_beside
     from prithvi.mapping.methods import Method
@@ -68,7 +68,7 @@ def fill_verb(
     told = ["No cloud mask: all that has data counts as clear."] if clear is None else clear.attrs["masks"]
     typer.echo("\n".join(told), err=True)
     keep_windows()
-    how = Method(method) if method is not None else with_model(sources[0], device)
+    how = Method(method) if method is not None else as_fill(sources[0], device)
     with bar(f"{opened.sizes['time']} dates of {opened.sizes['y']} x {opened.sizes['x']}") as progress:
         result = fill_series(
             opened, output, how, clear=clear, together=together, window=window, stride=stride, uncertainty=uncertainty,

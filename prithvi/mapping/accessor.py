@@ -15,6 +15,7 @@ from prithvi.errors import ConfigError, SceneError
 from prithvi.mapping import result_files
 from prithvi.mapping.cog import RasterWriter, check_geotiff
 from prithvi.mapping.engine import ROWS
+from prithvi.mapping.inference import has_dates
 from prithvi.modelio.predictor import ClassEntry
 from prithvi.products.provenance import Provenance
 
@@ -50,18 +51,26 @@ class PrithviAccessor:
 
         Raises:
             OutputError: it cannot be written.
-            SceneError: the scene of a lazy result cannot be read.
+            SceneError: the scene of a lazy result cannot be read; a filled series without dates, or one of whose values
+                nobody says what they are.
             ConfigError: nothing in here can be written so, or another suffix.
 
         """
         result, path = self.result, Path(path)
         if "image" in result:
-            if "time" not in result.coords:
+            if not has_dates(result):
                 raise SceneError("a series is written date by date, and this one has no dates: give it a `time`.")
+            image = result["image"].attrs
+            if image.get("gain") is None:
+                raise SceneError(
+                    "a series is written as reflectance, and nobody says what this one's values are: state it with "
+                    "result['image'].attrs.update(gain=..., bias=...), where reflectance = value x gain + bias."
+                )
             result, folder = result.transpose("time", "band", "y", "x"), path
             labels, tags = result_files.date_labels(result), result_files.tags_of(result)
             bands = [str(band) for band in result["band"].values]
-            rasters = result_files.series_rasters(labels, bands, "uncertainty" in result, tags)
+            units = float(image["gain"]), float(image.get("bias") or 0.0)
+            rasters = result_files.series_rasters(labels, bands, "uncertainty" in result, tags, units)
         elif "embedding" in result:
             folder, rasters = path.parent, [result_files.embedding_raster(check_geotiff(path).name, result)]
         elif {"class", "value"} & set(result):
@@ -114,7 +123,7 @@ class PrithviAccessor:
             SceneError: the file is not there, or the scene had no date.
 
         """
-        from prithvi.products.map_item import map_item, write_item
+        from prithvi.products.map_item import map_item, save_item
 
         path = Path(path)
         if not {"class", "value"} & set(self.result):
@@ -125,10 +134,10 @@ class PrithviAccessor:
         if not dates:
             raise SceneError("a STAC item needs a date, and the scene has none: prithvi.open_scene(..., dates=[...]).")
         beside = path.with_name(f"{path.stem}_confidence.tif")
-        about: dict[str, Any] = {"provenance": self._origin(), "dates": dates}
-        about["assets"] = {"confidence": beside} if beside.is_file() else {}
-        write_item(path, **about)
-        return map_item(path, **about)
+        assets = {"confidence": beside} if beside.is_file() else {}
+        item = map_item(path, provenance=self._origin(), dates=dates, assets=assets)
+        save_item(item)
+        return item
 
     def _origin(self) -> Provenance:
         attrs = self.result.attrs

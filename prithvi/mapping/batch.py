@@ -18,7 +18,7 @@ from prithvi.errors import ConfigError, ModelError, SceneError
 from prithvi.files import atomic_file, fingerprint, refuse_overwrite
 from prithvi.mapping.class_maps import MapResult, map_scene
 from prithvi.mapping.inference import mappable
-from prithvi.modelio.predictor import Mappable
+from prithvi.modelio.predictor import Predictor
 from prithvi.parallel import run
 from prithvi.scenes import open_scene
 from prithvi.scenes.names import read_file_name
@@ -134,7 +134,7 @@ def map_file(model: str, job: Job, opening: Mapping[str, Any], options: Mapping[
     return Outcome(job, result, "", time.monotonic() - begun)
 
 
-def opened(model: str) -> Mappable:
+def opened(model: str) -> Predictor:
     """What a map can be made with, loaded once a process; see `prithvi.mapping.mappable`."""
     path = Path(model)
     files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
@@ -142,7 +142,7 @@ def opened(model: str) -> Mappable:
 
 
 @lru_cache(maxsize=1, typed=True)  # a path that is trusted is another than the plain one
-def _opened(model: str, _: tuple[tuple[int, ...], ...]) -> Mappable:
+def _opened(model: str, _: tuple[tuple[int, ...], ...]) -> Predictor:
     return mappable(model)
 
 

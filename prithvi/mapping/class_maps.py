@@ -15,15 +15,15 @@ from prithvi.contract import Contract, Quantity
 from prithvi.errors import ConfigError, ModelError
 from prithvi.files import fingerprint, refuse_overwrite
 from prithvi.mapping.cog import RasterWriter, check_geotiff, count_values, left_out_of
-from prithvi.mapping.engine import Arrays, Part, Progress, Target, as_dataset, blank, identity, placed, write
+from prithvi.mapping.engine import Arrays, Part, Progress, Target, as_dataset, blank, placed, write
 from prithvi.mapping.inference import Model, mappable, mappable_module, scoring
 from prithvi.mapping.result_files import NODATA, map_rasters
 from prithvi.mapping.sliding_window import BlendedRows, rows_of
-from prithvi.modelio.predictor import ClassEntry, Mappable
+from prithvi.modelio.predictor import ClassEntry, Predictor
 from prithvi.modelio.requirements import check_size
 from prithvi.models import PrithviMAE
 from prithvi.products.products import Products, write_products
-from prithvi.products.provenance import Provenance
+from prithvi.products.provenance import Provenance, can_resume, identity
 from prithvi.scenes import conform
 from prithvi.scenes.area import Area
 from prithvi.scenes.conform import units_of
@@ -70,8 +70,8 @@ def map(
         SceneError, BandError, ScaleError: the scene does not fit the model.
 
     Warns:
-        UserWarning: pixels of an array in memory are taken as missing though nobody declares them so, since they cannot
-            be reflectance; the attribute PRITHVI_LEFT_OUT says it too. Those of a lazy one are as well, uncounted.
+        UserWarning: pixels of an array in memory are treated as nodata because they cannot be reflectance; the
+            attribute PRITHVI_LEFT_OUT says it too. Those of a lazy one are as well, uncounted.
 
     """
     if isinstance(model, torch.nn.Module) and not isinstance(model, PrithviMAE):
@@ -105,7 +105,7 @@ class MapResult:
     files: tuple[Path, ...] = ()
     """All that was written."""
     notes: tuple[str, ...] = ()
-    """Which pixels were taken as missing though nobody declares them so; what could not be made, and why."""
+    """Which pixels were treated as nodata because they cannot be reflectance; what could not be made, and why."""
 
 
 def map_scene(
@@ -138,12 +138,14 @@ def map_scene(
         device: torch device; default a GPU where there is one.
         compile: see `prithvi.mapping.inference.scoring`.
         accept: see `prithvi.scenes.conform`.
-        resume: keep the rows that an interrupted run with the same inputs and options has finished.
+        resume: keep the rows that an interrupted run with the same inputs and options has finished. Not of a lazy scene
+            that was calculated (`scene.where(...)`), which cannot be told from another.
         command: written to the files as the command that made them.
         progress: called with the windows done and their number in all.
 
     Raises:
         SceneError, BandError, ScaleError: the scene does not fit the model; nothing is written.
+        ConfigError: `resume` of a lazy scene that was calculated.
         OutputError: a file cannot be written. The finished rows are kept.
 
     """
@@ -151,6 +153,7 @@ def map_scene(
     check_size(model, scene)
     products.check(model, scene)
     scene = conform(scene, model.contract, accept)
+    known = can_resume(scene, resume)
     target = Target.of(scene, model.window, stride, area)
     origin, inputs = Provenance.of(model, scene, command), identity(scene)
     zones = str(products.zones or "")
@@ -176,7 +179,7 @@ def map_scene(
     rasters = map_rasters(run.outputs(target), path, products.needs_confidence, products.probabilities)
     notes: tuple[str, ...] = ()
     # The rasters and all that is made of them appear under their names together, when the last of them is whole.
-    with RasterWriter(path.parent, target.grid, rasters, key, resume) as writer:
+    with RasterWriter(path.parent, target.grid, rasters, key if known else None, resume) as writer:
         if not (writer.made and all(file.is_file() for file in sidecars)):
             tally = write(run, target, writer, progress)
             origin = replace(origin, left_out=tally.sentence(*units_of(scene, model.contract)))
@@ -193,7 +196,7 @@ def map_scene(
 class MapRun:
     """Classes with their probabilities, or a quantity; a `prithvi.mapping.engine.Run`."""
 
-    model: Mappable
+    model: Predictor
     origin: Provenance
     batch_size: int = 8
     device: str | torch.device | None = None
@@ -236,12 +239,12 @@ class MapRun:
     def rows(self, scene: xr.DataArray, part: Part) -> Iterator[tuple[int, Arrays]]:
         """See `prithvi.mapping.engine.Run`."""
         model, options = self.model, {"compile": self.compile, "concurrent": self.model.concurrent}
-        with scoring(model.module, part.ground, model.coordinates, self.batch_size, self.device, **options) as predict:
+        with scoring(model.module, part.place, model.coordinates, self.batch_size, self.device, **options) as predict:
             for rows in part.blend(rows_of(scene, self.contract, part.tally), scene, predict, self.batch_size):
                 yield rows.start, values_of(self.model, rows, self.confidence, self.probabilities)
 
 
-def values_of(model: Mappable, rows: BlendedRows, confidence: bool = True, probabilities: bool = True) -> Arrays:
+def values_of(model: Predictor, rows: BlendedRows, confidence: bool = True, probabilities: bool = True) -> Arrays:
     """Finished scores as what they mean.
 
     Args:
@@ -264,8 +267,8 @@ def values_of(model: Mappable, rows: BlendedRows, confidence: bool = True, proba
     if len(scores) == 0:  # every pixel so far is without data, whatever stands in its place
         scores = torch.zeros(number, *valid.shape)
     if len(scores) != number:
-        told = f": {', '.join(names)}" if names else ", of a quantity"
-        raise ModelError(f"the model gave {len(scores)} scores a pixel; {number} were to be{told}.")
+        told = ", ".join(names) or "a quantity"
+        raise ModelError(f"the model gave {len(scores)} scores a pixel; expected {number} ({told}).")
     if model.quantity is not None:
         values = (scores[0] * model.quantity.std + model.quantity.mean).cpu().numpy()
         return {"value": np.where(valid, values, nan)}

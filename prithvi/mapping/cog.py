@@ -29,6 +29,7 @@ from rasterio.errors import RasterioError, RasterioIOError
 from prithvi.errors import ConfigError, OutputError, PrithviError
 from prithvi.mapping.result_files import NODATA, Raster, write_vrt
 from prithvi.products.classmap import GDAL_CACHE
+from prithvi.products.ellipsoid import PixelAreas
 from prithvi.products.provenance import Provenance
 
 
@@ -73,32 +74,41 @@ class RasterWriter:
         self.lock = FileLock(folder / f".{rasters[0].name}.lock", blocking=False)
         self.files: list[Any] = []
         try:
+            # Before this process has the lock, an error leaves everything as it is: the rows of an interrupted run, and
+            # the lock of another process.
             folder.mkdir(parents=True, exist_ok=True)
-            self.lock.acquire()
             for raster in self.rasters:
                 if (folder / raster.name).is_dir():
                     raise IsADirectoryError(errno.EISDIR, f"{raster.name} is a folder")
-            # Three states are met: rows of an interrupted run of the same key (these are kept), a published result of
-            # the same key (nothing is to be done), and anything else (which is started anew).
-            if resume and self.partial.is_dir():
-                self.start = self.kept = self._finished()
-            self.made = resume and not self.partial.exists() and self._is_made()
-            if self.start == 0:
-                shutil.rmtree(self.partial, ignore_errors=True)
-            shutil.rmtree(self.work, ignore_errors=True)
-            self.work.mkdir(parents=True)
-            for raster in self.rasters:
-                if self.start == 0:
-                    self._raw(raster).touch()
-                file = self._raw(raster).open("r+b", buffering=0)
-                self.files.append(file)
-                file.truncate(self.start * self._row_bytes(raster))
-                file.seek(0, os.SEEK_END)
+            self.lock.acquire()
+            try:
+                self._open(resume)
+            except OSError:
+                self._end()
+                raise
         except Timeout as error:
             raise OutputError(f"{folder / rasters[0].name} is being made by another process.") from error
         except OSError as error:
-            self._end()
             raise OutputError(f"{folder / rasters[0].name} cannot be written ({error.strerror}).") from error
+
+    def _open(self, resume: bool) -> None:
+        """Opens the files of rows, after those that an interrupted run of the same key has finished."""
+        # Three states are met: rows of an interrupted run of the same key (these are kept), a published result of the
+        # same key (nothing is to be done), and anything else (which is started anew).
+        if resume and self.partial.is_dir():
+            self.start = self.kept = self._finished()
+        self.made = resume and not self.partial.exists() and self._is_made()
+        if self.start == 0:
+            shutil.rmtree(self.partial, ignore_errors=True)
+        shutil.rmtree(self.work, ignore_errors=True)
+        self.work.mkdir(parents=True)
+        for raster in self.rasters:
+            if self.start == 0:
+                self._raw(raster).touch()
+            file = self._raw(raster).open("r+b", buffering=0)
+            self.files.append(file)
+            file.truncate(self.start * self._row_bytes(raster))
+            file.seek(0, os.SEEK_END)
 
     def _raw(self, raster: Raster) -> Path:
         return self.partial / f"{raster.name}.raw"
@@ -244,16 +254,25 @@ def check_geotiff(path: str | Path) -> Path:
     return path
 
 
-def count_values(path: Path) -> npt.NDArray[np.int64]:
-    """(256,) pixels of each value; of a file of floats, 0 counts those with a value and `NODATA` those without."""
-    counts = np.zeros(256, dtype=np.int64)
+def count_values(path: str | Path, areas: bool = False) -> npt.NDArray[np.float64]:
+    """(256,) pixels of each value; of a file of floats, 0 counts those with a value and `NODATA` those without.
+
+    Args:
+        path: the map.
+        areas: sum the pixels' areas in square metres instead, if the map has a CRS.
+
+    """
+    sums = np.zeros(256)
     with rasterio.open(path) as raster:
-        for _, part in raster.block_windows(1):
-            values = raster.read(1, window=part)
+        pixels = PixelAreas(raster.transform, raster.crs.to_wkt(), raster.shape) if areas and raster.crs else None
+        for _, window in raster.block_windows(1):
+            values = raster.read(1, window=window)
             if values.dtype.kind == "f":
                 values = np.where(np.isfinite(values), 0, NODATA).astype(np.uint8)
-            counts += np.bincount(values.ravel(), minlength=256)
-    return counts
+            size = int(window.row_off), int(window.col_off), *values.shape
+            weights = pixels.window(*size).ravel() if pixels is not None else None
+            sums += np.bincount(values.ravel(), weights, minlength=256)
+    return sums
 
 
 def left_out_of(path: Path) -> tuple[str, ...]:

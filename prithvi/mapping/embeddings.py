@@ -25,7 +25,7 @@ from prithvi.mapping.result_files import embedding_raster
 from prithvi.mapping.sliding_window import rows_of
 from prithvi.mapping.zarrfile import ZarrWriter, zarr_writer
 from prithvi.modelio import load
-from prithvi.modelio.predictor import FittedModel, Scorer
+from prithvi.modelio.predictor import Predictor, Scorer
 from prithvi.modelio.requirements import Requirements, check_size
 from prithvi.models import PrithviEncoder, PrithviMAE, Standardise
 from prithvi.models.heads import tokens_to_grid
@@ -33,7 +33,7 @@ from prithvi.products.provenance import Provenance
 from prithvi.scenes import conform
 from prithvi.scenes.grids import grid_of_array, is_turned, write_grid
 
-Embeddable = str | Path | PrithviMAE | FittedModel
+Embeddable = str | Path | PrithviMAE | Predictor
 """Name, hub id, file or folder of a pretrained or fine-tuned model, or what `prithvi.load` gives for one."""
 
 
@@ -234,7 +234,7 @@ class EmbedRun:
         """See `prithvi.mapping.engine.Run`."""
         pixels = rows_of(scene, self.contract, part.tally)
         options: dict[str, Any] = {"device": self.device, "concurrent": True}
-        with scoring(self.module, part.ground, self.coordinates, self.batch_size, **options) as predict:
+        with scoring(self.module, part.place, self.coordinates, self.batch_size, **options) as predict:
             for rows in part.blend(pixels, scene, predict, self.batch_size):
                 found = np.full((*self.shape, *rows.valid.shape), np.nan, np.float16)
                 if len(rows.scores):
@@ -261,7 +261,7 @@ def _run(
     if isinstance(model, (str, Path)):
         found = load(model, num_frames=None if str(model).endswith(".pt2") else scene.sizes["time"])
     encoder: PrithviEncoder | None
-    if isinstance(found, FittedModel):
+    if isinstance(found, Predictor):
         if not isinstance(found.module, Scorer):
             raise ModelError(f"{found.name} is an exported program, which gives no embeddings: take its model folder.")
         encoder, contract, coordinates, side = found.model.encoder, found.contract, found.coordinates, found.window

@@ -22,16 +22,13 @@ from dask.delayed import delayed
 
 from prithvi import windows
 from prithvi.contract import Contract
-from prithvi.files import fingerprint
-from prithvi.mapping.inference import Ground
-from prithvi.mapping.sliding_window import SLAB, BlendedRows, Mask, Predict, Rows, blend, rows_of
+from prithvi.mapping.inference import PlaceAndDates
+from prithvi.mapping.sliding_window import SLAB, BlendedRows, Mask, Predict, ReadRows, blend, rows_of
 from prithvi.products.provenance import LEFT_OUT
-from prithvi.scenes import transform_of
 from prithvi.scenes.area import Area, crop
 from prithvi.scenes.conform import units_of
 from prithvi.scenes.grids import grid_of_array, write_grid
-from prithvi.scenes.pixels import cache_bytes, source_of
-from prithvi.scenes.remote import shown
+from prithvi.scenes.pixels import cache_bytes
 from prithvi.scenes.validity import Tally
 from prithvi.windows import WindowPlan
 
@@ -46,25 +43,26 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Part:
-    """What is computed of some pixels; it may travel to another process."""
+    """Windows, rows and columns of the result to compute, with mask and place; picklable."""
 
     plan: WindowPlan
     """Windows over the pixels."""
     rows: slice
-    """Of the result, in cells from the first of the pixels."""
+    """Result rows to compute, counted from the first of the pixels; one cell is `cell` x `cell` pixels."""
     columns: slice
-    ground: Ground
-    """Place and dates of the pixels."""
+    """Result columns, likewise."""
+    place: PlaceAndDates
+    """Where and when the pixels were seen."""
     mask: Callable[[int, int], Mask] | None = None
     """(rows, width) bool of rows of pixels: where an answer is asked for. None asks everywhere."""
     cell: int = 1
     """Pixels along the side of one value of the result."""
     tally: Tally | None = None
-    """Counts pixels that are taken as missing."""
+    """Counts pixels that are treated as nodata because they cannot be reflectance."""
     count: Callable[[int], None] | None = None
     """Called with the number of windows done since the last call."""
 
-    def blend(self, rows: Rows, scene: xr.DataArray, predict: Predict, batch_size: int) -> Iterator[BlendedRows]:
+    def blend(self, rows: ReadRows, scene: xr.DataArray, predict: Predict, batch_size: int) -> Iterator[BlendedRows]:
         """The blended scores of a part of a scene, whose pixels come from `rows`."""
         size, inside = (scene.sizes["y"], scene.sizes["x"]), (self.rows, self.columns)
         options: dict[str, Any] = {"wanted": self.mask, "cell": self.cell, "progress": self.count}
@@ -84,8 +82,7 @@ class Target:
     @classmethod
     def of(cls, scene: xr.DataArray, window: int, stride: int | None, area: Area | None = None) -> Target:
         """The windows of the whole scene, or those of them that touch an area; only their pixels are read."""
-        step = max(1, window // 2) if stride is None else stride
-        plan = windows.plan(scene.sizes["y"], scene.sizes["x"], window, step)
+        plan = windows.plan(scene.sizes["y"], scene.sizes["x"], window, stride)
         if area is None:
             return cls.whole(scene, plan)
         # Three boxes lie in each other: the scene; the pixels under windows that touch the area (`rows`, `columns`);
@@ -103,7 +100,7 @@ class Target:
 
         inside = slice(down.start - rows.start, down.stop - rows.start)
         across = slice(along.start - columns.start, along.stop - columns.start)
-        return cls(seen, Part(plan, inside, across, Ground.of(seen), mask), crop(scene, down, along))
+        return cls(seen, Part(plan, inside, across, PlaceAndDates.of(seen), mask), crop(scene, down, along))
 
     @classmethod
     def whole(cls, scene: xr.DataArray, plan: WindowPlan, grid: xr.DataArray | None = None, cell: int = 1) -> Target:
@@ -118,7 +115,7 @@ class Target:
         """
         grid = scene if grid is None else grid
         rows, columns = slice(0, grid.sizes["y"]), slice(0, grid.sizes["x"])
-        return cls(scene, Part(plan, rows, columns, Ground.of(scene), cell=cell), grid)
+        return cls(scene, Part(plan, rows, columns, PlaceAndDates.of(scene), cell=cell), grid)
 
     def blocks(self) -> Iterator[tuple[slice, Part]]:
         """Some `ROWS` rows of the result after another: the rows of pixels that each needs, and the part itself.
@@ -132,12 +129,12 @@ class Target:
             plan, rows, _ = whole.plan.over(slice(first * cell, last * cell), slice(0, whole.plan.width))
             top, above = rows.start, rows.start // cell
             mask = None if whole.mask is None else partial(_shifted, whole.mask, top)
-            inside, ground = slice(first - above, last - above), whole.ground.below(top)
+            inside, place = slice(first - above, last - above), whole.place.below(top)
             pixels = slice(top, min(rows.stop, self.scene.sizes["y"]))  # cells may hang over the scene's lower edge
-            yield pixels, replace(whole, plan=plan, rows=inside, ground=ground, mask=mask)
+            yield pixels, replace(whole, plan=plan, rows=inside, place=place, mask=mask)
 
     def tally(self) -> Tally:
-        """Counts the pixels of the result that are taken as missing."""
+        """Counts the pixels of the result that are treated as nodata because they cannot be reflectance."""
         cell, shape = self.part.cell, self.scene.sizes
         rows, columns = (slice(axis.start * cell, axis.stop * cell) for axis in (self.part.rows, self.part.columns))
         return Tally(shape["time"], shape["y"], rows, columns, self.part.mask)
@@ -171,7 +168,7 @@ def as_dataset(run: Run, target: Target) -> xr.Dataset:
     """The result as arrays: in memory if the scene is, else lazy, in blocks of rows.
 
     Warns:
-        UserWarning: pixels in memory are taken as missing though nobody declares them so.
+        UserWarning: pixels in memory are treated as nodata because they cannot be reflectance.
 
     """
     blank, scene = run.outputs(target), target.scene
@@ -221,7 +218,7 @@ class Writer(Protocol):
 
 
 def write(
-    run: Run, target: Target, writer: Writer, progress: Progress | None = None, turn: tuple[int, int] = (0, 1)
+    run: Run, target: Target, writer: Writer, progress: Progress | None = None, passes: tuple[int, int] = (0, 1)
 ) -> Tally:
     """Computes the rows that a writer lacks and hands them over; memory does not depend on their number.
 
@@ -230,22 +227,22 @@ def write(
         target: of what.
         writer: where the rows go.
         progress: called with the windows done and their number in all.
-        turn: which of how many runs this is, for the progress.
+        passes: how many runs are done before this one, and how many there are in all, for the progress.
 
     Returns:
-        The count of pixels that were taken as missing, in all rows of the result.
+        The count of pixels that were treated as nodata, in all rows of the result.
 
     """
     part, plan, tally = target.part, target.part.plan, target.tally()
     begin = part.rows.start + writer.start
     finished = sum(row + plan.window <= begin * part.cell for row in plan.rows) * len(plan.columns)
-    done = turn[0] * len(plan)
+    done = passes[0] * len(plan)
 
     def count(number: int) -> None:
         nonlocal done
         done += number
         if progress is not None:
-            progress(done, turn[1] * len(plan))
+            progress(done, passes[1] * len(plan))
 
     count(finished)
     # What lies above the next row of windows is final. Rows are kept there and nowhere between: keeping waits for the
@@ -269,10 +266,10 @@ def write(
 def left_out(
     tally: Tally | None, scene: xr.DataArray, contract: Contract | None, stacklevel: int = 3
 ) -> dict[str, str]:
-    """The tag that says which pixels were taken as missing though nobody declares them so, and a warning; none without.
+    """The tag that says which pixels were treated as nodata because they cannot be reflectance, and a warning.
 
     Args:
-        tally: what counted them.
+        tally: what counted them; without any there is neither tag nor warning.
         scene: whose values.
         contract: their units, where the scene does not state them.
         stacklevel: of the warning; by default it names the line that called the caller of this.
@@ -309,26 +306,3 @@ def blank(shape: tuple[int, ...], dtype: Any) -> da.Array:
     """What stands in `Run.outputs`."""
     array: da.Array = da.zeros(shape, dtype=dtype, chunks=-1)
     return array
-
-
-def identity(scene: xr.DataArray) -> dict[str, Any]:
-    """What tells a scene from another: its files, their bands and what becomes of these. Plain JSON values."""
-    pixels = source_of(scene)
-    planes = [plane for step in pixels.planes for plane in step] if pixels is not None else []
-    return {
-        "source": str(scene.attrs.get("source", "")),
-        "planes": [{**plane.facts(), "path": shown(plane.path)} for plane in planes],
-        "states": {shown(plane.path): fingerprint(plane.path) for plane in planes},
-        "times": [str(time) for time in scene["time"].values] if "time" in scene.coords else [],
-        **layout_of(scene),
-    }
-
-
-def layout_of(scene: xr.DataArray) -> dict[str, Any]:
-    """Size, place and units of a scene, as plain JSON values."""
-    transform = list(transform_of(scene))[:6]
-    return {
-        "shape": list(scene.shape),
-        "transform": transform,
-        **{key: scene.attrs.get(key) for key in ("gain", "bias")},
-    }

@@ -13,13 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-import prithvi
 from prithvi.errors import ModelError, nearest
 from prithvi.files import sha256_once
 from prithvi.mapping.inference import device_of
 from prithvi.mapping.methods import GAP_METHODS, Method
 from prithvi.modelio import load, record_of
-from prithvi.modelio.loader import on_disk
+from prithvi.modelio.loader import find
 from prithvi.models import GapFiller, PrithviMAE, Standardise
 from prithvi.products.provenance import Provenance
 
@@ -73,11 +72,11 @@ class ModelFill:
         return {"weights": digest.hexdigest(), "device": self.device.type, **self.filler.settings}
 
     @torch.inference_mode()
-    def __call__(self, image: Pixels, known: Known, times: Pixels, where: tuple[float, float]) -> Pixels:
-        there = torch.from_numpy(known)[None].to(self.device)
-        images = self.standardise(torch.from_numpy(np.nan_to_num(image))[None].to(self.device), there)
-        place = torch.tensor([where], dtype=torch.float32, device=self.device)
-        filled = self.filler(images, there, torch.from_numpy(times)[None].to(self.device), place)
+    def __call__(self, image: Pixels, known: Known, times: Pixels, location: tuple[float, float]) -> Pixels:
+        valid = torch.from_numpy(known)[None].to(self.device)
+        images = self.standardise(torch.from_numpy(np.nan_to_num(image))[None].to(self.device), valid)
+        place = torch.tensor([location], dtype=torch.float32, device=self.device)
+        filled = self.filler(images, valid, torch.from_numpy(times)[None].to(self.device), place)
         raw = filled * self.standardise.std + self.standardise.mean
         result: Pixels = np.where(known, image, raw[0].float().cpu().numpy())
         return result
@@ -99,19 +98,20 @@ def with_model(
         CheckpointError, ConfigError, HubError: see `prithvi.load`.
 
     """
-    name, sha256 = "", ""
+    name = ""
     settings: dict[str, Any] = {}
     loaded = load(model) if isinstance(model, (str, Path)) else model
     if isinstance(loaded, GapFiller):
         settings, loaded = loaded.settings, loaded.mae
     elif isinstance(model, (str, Path)):
-        name, sha256 = str(model), _weights_of(str(model))
+        name = str(model)
         settings = dict(record_of(name).get("gap filling", {}))
     if not isinstance(loaded, PrithviMAE):
         called = name or type(loaded).__name__
         raise ModelError(f"{called} is made for something else; gaps are filled by a pretrained model or a gap filler.")
     if touched is not None:
         settings["touched"] = touched
+    sha256 = sha256_once(find(name)[1]) if name else ""
     return ModelFill(GapFiller(loaded, **settings), device, name or loaded.config.architecture, sha256)
 
 
@@ -161,7 +161,7 @@ class Filled:
 
 
 def fill_window(
-    fill: Fill, image: Pixels, known: Known, times: Pixels, where: tuple[float, float], uncertainty: bool = True
+    fill: Fill, image: Pixels, known: Known, times: Pixels, location: tuple[float, float], uncertainty: bool = True
 ) -> Filled:
     """Fills a window, and learns how far off that is from gaps that are made in what is known.
 
@@ -174,7 +174,7 @@ def fill_window(
         image: (band, T, y, x) pixels.
         known: (T, y, x) which of them are.
         times: (T, 2) year and day of the year from 0.
-        where: latitude and longitude.
+        location: latitude and longitude.
         uncertainty: whether to make the gaps; without, it is NaN in what was filled.
 
     Raises:
@@ -184,19 +184,19 @@ def fill_window(
     zero = np.zeros(image.shape, np.float32)
     if known.all():
         return Filled(image, zero)
-    filled = fill(image, known, times, where)
+    filled = fill(image, known, times, location)
     if filled.shape != image.shape:
         raise ModelError(f"the method gave the shape {filled.shape} for pixels of {image.shape} (band, time, y, x).")
     errors = np.full((image.shape[0], image.shape[1]), np.nan)
     if uncertainty:
-        errors = _errors(fill, image, known, times, where)
+        errors = _errors(fill, image, known, times, location)
     unknown = np.broadcast_to(~known, image.shape)
     deviation = np.where(unknown, np.maximum(errors, LEAST)[:, :, None, None], zero).astype(np.float32)
     return Filled(filled, np.where(np.isfinite(filled), deviation, np.float32(np.nan)))
 
 
 def _errors(
-    fill: Fill, image: Pixels, known: Known, times: Pixels, where: tuple[float, float]
+    fill: Fill, image: Pixels, known: Known, times: Pixels, location: tuple[float, float]
 ) -> npt.NDArray[np.float64]:
     """(band, T) root mean square errors under each date's gaps; NaN where nothing could be hidden."""
     dates = len(known)
@@ -210,7 +210,7 @@ def _errors(
         left, hidden = known & ~gaps, known & gaps
         if not left.any() or not hidden.any():
             return
-        found = fill(np.where(left, image, np.float32(np.nan)), left, times, where)
+        found = fill(np.where(left, image, np.float32(np.nan)), left, times, location)
         for date in range(dates):
             owner = (date - shift) % dates
             if of[owner]:
@@ -234,12 +234,3 @@ def _errors(
     # The more pixels a date's own error comes from, the less it leans on that of all dates.
     mean: npt.NDArray[np.float64] = (squares + FEW * common) / (counts + FEW)
     return np.sqrt(mean)
-
-
-def _weights_of(name: str) -> str:
-    """The hash of the weights in a model's folder or of a shipped model; empty of any other."""
-    for folder in (on_disk(name), Path(prithvi.__file__).parent / "weights" / name):
-        file = folder / "model.safetensors"
-        if file.is_file():
-            return sha256_once(file)
-    return ""

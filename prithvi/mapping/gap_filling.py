@@ -16,16 +16,18 @@ from prithvi.contract import Contract
 from prithvi.errors import BandError, SceneError
 from prithvi.files import fingerprint, refuse_overwrite
 from prithvi.mapping.cog import RasterWriter, count_values, left_out_of
-from prithvi.mapping.engine import Progress, Target, as_dataset, layout_of, left_out, write
+from prithvi.mapping.engine import Progress, Target, as_dataset, left_out, write
 from prithvi.mapping.fillers import Fill, Fillable, ModelFill, as_fill, dates_of, origin_of
 from prithvi.mapping.inference import has_dates
-from prithvi.mapping.masks import Masks, clear_by, refuse_nothing_left, without_clouds
+from prithvi.mapping.masks import Masks, clear_by, of_files, refuse_nothing_left, without_clouds
 from prithvi.mapping.methods import Method
 from prithvi.mapping.result_files import FILLED, NOTHING, OBSERVED, date_labels, series_rasters
 from prithvi.mapping.window_filling import FillRun, Turn, plan_of, turns
+from prithvi.products.provenance import can_resume, checksum, content_of, layout_of
 from prithvi.scenes import conform
 from prithvi.scenes.conform import units_of, without_impossible
 from prithvi.scenes.names import dated, days_of
+from prithvi.scenes.pixels import source_of
 from prithvi.scenes.validity import Tally
 
 
@@ -94,10 +96,10 @@ def fill(
     clear = clear_by(clear, masks, masks_are, series)
     # The values are brought to what the filler takes, in this order: the model's bands; NaN for what cannot be
     # reflectance, which is judged in the units that the series states; the model's units; NaN under clouds.
-    how = as_fill(model, device)
+    filler = as_fill(model, device)
     tally = Tally(series.sizes["time"], series.sizes["y"]) if series.chunks is None else None
-    contract = how.contract if isinstance(how, ModelFill) else None
-    if isinstance(how, Method):  # its bands are those of the series
+    contract = filler.contract if isinstance(filler, ModelFill) else None
+    if isinstance(filler, Method):  # its bands are those of the series
         names = series["band"].values.tolist() if _has_names(series) else list(WAVELENGTHS)[: series.sizes["band"]]
         contract = _reflectance(names)
     if contract is not None:
@@ -107,29 +109,31 @@ def fill(
         series = without_impossible(series, *units_of(series, contract), tally)
     if contract is not None and "gain" in series.attrs:
         values = contract.from_reflectance(series.data, *units_of(series, contract))
-        series = series.copy(data=values).assign_attrs(gain=1 / contract.scale, bias=0.0)
+        series = series.copy(data=values)
+    if contract is not None:  # what the values are is known now, and is said of the result too
+        series = series.assign_attrs(gain=1 / contract.scale, bias=0.0)
     series = series.astype(np.result_type(series.dtype, np.float32))
-    plan = plan_of(how, series.sizes["y"], series.sizes["x"], window, stride)
+    plan = plan_of(filler, series.sizes["y"], series.sizes["x"], window, stride)
     series = without_clouds(series, clear)
     if clear is not None and series.chunks is None:
         refuse_nothing_left(series)
     # A long series is filled by several runs, each of a few dates with the neighbours they may need.
-    seen, rounds = _rounds(series, how, together)
+    seen, rounds = _rounds(series, filler, together)
     parts = []
     for turn in rounds:
-        target = Target.whole(series.isel(time=list(turn.held)), plan)
-        parts.append(as_dataset(FillRun(how, turn, seen, uncertainty), target))
+        target = Target.whole(series.isel(time=list(turn.dates_read)), plan)
+        parts.append(as_dataset(FillRun(filler, turn, seen, uncertainty), target))
     result = parts[0]
     if len(parts) > 1:
         result = xr.concat(
             parts, "time", data_vars="minimal", coords="minimal", compat="override", join="override",
             combine_attrs="override",
         )  # fmt: skip
-    filled = [turn.held[place] for turn in rounds for place in turn.wanted]
+    filled = [turn.dates_read[place] for turn in rounds for place in turn.dates_filled]
     if filled != sorted(filled):
         result = result.isel(time=np.argsort(filled))
     result = result.transpose(*given.dims)
-    result.attrs = origin_of(how).of_scene(series, "prithvi.fill").tags()
+    result.attrs = origin_of(filler).of_scene(series, "prithvi.fill").tags()
     if tally is not None and tally.found:
         result.attrs |= left_out(tally, stated, contract)
     return result
@@ -147,8 +151,8 @@ class FillResult:
     empty: int
     """Those that could not be filled."""
     notes: tuple[str, ...] = ()
-    """How each date's mask was read and what it leaves; which pixels were taken as missing though nobody declares them
-    so, by date.
+    """How each date's mask was read and what it leaves; which pixels were treated as nodata because they cannot be
+    reflectance, by date.
     """
 
 
@@ -191,7 +195,8 @@ def fill_series(
         window: side of the squares that are filled one by one, in pixels; default that of the model, 224 of any other.
         stride: pixels between them; default half a window, so that overlaps blend.
         uncertainty: whether to write it; it takes two more runs of every window with gaps.
-        resume: keep the rows that an interrupted run with the same inputs and options has finished.
+        resume: keep the rows that an interrupted run with the same inputs and options has finished. Not of a lazy
+            series that was calculated (`series.where(...)`), which cannot be told from another.
         device: torch device; default a GPU where there is one.
         inputs: files or folders of the series and its masks, for the record in every file, and so that a run that is
             gone on with is one of the same; default what the series names as its source.
@@ -203,46 +208,53 @@ def fill_series(
             not of these dates and this grid, or leave nothing.
         BandError, ScaleError: see `prithvi.scenes.conform`.
         ModelError, CheckpointError: see `prithvi.load`.
+        ConfigError: `resume` of a lazy series that was calculated.
         OutputError: a file cannot be written. The finished rows are kept.
 
     """
-    fill = as_fill(model, device)
+    filler = as_fill(model, device)
     if bands is None:
-        bands = fill.contract.bands if isinstance(fill, ModelFill) else [str(name) for name in series["band"].values]
-    names = check_names(list(bands))
+        bands = filler.contract.bands if isinstance(filler, ModelFill) else series["band"].values.tolist()
+    names = check_names([str(name) for name in bands])
     contract, series = _reflectance(names), in_order(series)
+    known = can_resume(series, resume)
     if days_of(series) is None:
         raise SceneError(f"the dates of {_name(series)} are not known: give files with their dates (--date).")
     labels = date_labels(series)
     clear = clear_by(clear, masks, masks_are, series)
-    series = without_clouds(conform(series, contract), clear)
+    series = conform(series, contract)
+    origin = origin_of(filler).of_scene(series, command, tuple(map(str, inputs)))
+    # What the rows depend on: an interrupted run is resumed only if all of it is the same.
+    facts: dict[str, Any] = {"input": _state(series, origin.inputs), **content_of(series)}
+    series = without_clouds(series, clear)
     notes: tuple[str, ...] = ()
     if clear is not None:
         notes = tuple(map(str, clear.attrs.get("masks", ())))
         refuse_nothing_left(series)
-    plan = plan_of(fill, series.sizes["y"], series.sizes["x"], window, stride)
-    (seen, rounds), folder = _rounds(series, fill, together), Path(folder)
+        if not inputs or not of_files(clear):
+            facts["clear"] = checksum(clear)
+    plan = plan_of(filler, series.sizes["y"], series.sizes["x"], window, stride)
+    (seen, rounds), folder = _rounds(series, filler, together), Path(folder)
     files = [f"{label}{end}.tif" for label in labels for end in ("", "_filled", "_uncertainty")]
     refuse_overwrite((folder / name for name in files), inputs)
-    origin = origin_of(fill).of_scene(series, command, tuple(map(str, inputs)))
-    # What the rows depend on: an interrupted run is resumed only if all of it is the same.
-    facts = {
-        "input": _state(series, origin.inputs), "clouds": list(notes) or clear is not None,
-        "windows": [plan.window, plan.stride], "bands": names, "together": seen, "uncertainty": uncertainty,
-        "fill": getattr(fill, "facts", origin.model), "software": origin.software,
+    facts |= {
+        "clouds": list(notes) or clear is not None, "windows": [plan.window, plan.stride], "bands": names,
+        "together": seen, "uncertainty": uncertainty, "fill": getattr(filler, "facts", origin.model),
+        "software": origin.software,
     }  # fmt: skip
     for number, turn in enumerate(rounds):
-        held = list(turn.held)
+        held = list(turn.dates_read)
         target = Target.whole(series.isel(time=held), plan)
         days = [labels[date] for date in held]
-        wanted = [days[place] for place in turn.wanted]
+        wanted = [days[place] for place in turn.dates_filled]
         rasters = series_rasters(wanted, names, uncertainty, origin.tags())
-        with RasterWriter(folder, series, rasters, {**facts, "dates": days, "wanted": wanted}, resume) as writer:
+        key = {**facts, "dates": days, "wanted": wanted} if known else None
+        with RasterWriter(folder, series, rasters, key, resume) as writer:
             if writer.made:
                 continue
-            run = FillRun(fill, turn, seen, uncertainty, contract)
+            run = FillRun(filler, turn, seen, uncertainty, contract)
             tally = write(run, target, writer, progress, (number, len(rounds)))
-            for place in turn.wanted:
+            for place in turn.dates_filled:
                 missing = tally.sentence(*units_of(series, contract), place)
                 writer.tag(replace(origin, left_out=missing).tags(), days[place])
             writer.publish()
@@ -253,9 +265,12 @@ def fill_series(
 
 
 def _state(series: xr.DataArray, inputs: Sequence[str]) -> dict[str, Any]:
-    """What a series is told from another by, as long as its files are not written anew."""
-    found = [Path(name) for name in inputs]
+    """What tells a series from another: its files by size and time, its size, place and units. Plain JSON values."""
+    found, pixels = [Path(name) for name in inputs], source_of(series)
     files = [file for path in found for file in (sorted(path.iterdir()) if path.is_dir() else [path]) if file.is_file()]
+    if not files and pixels is not None:  # several, which the source does not name one by one
+        paths = dict.fromkeys(Path(plane.path) for step in pixels.planes for plane in step)
+        files = [path for path in paths if fingerprint(path)]
     return {"inputs": list(inputs), "files": [[str(file), *fingerprint(file)] for file in files], **layout_of(series)}
 
 

@@ -22,17 +22,17 @@ from prithvi.coords import latitude_longitude, year_and_day
 from prithvi.errors import ConfigError, ModelError
 from prithvi.mapping.sliding_window import Predict
 from prithvi.modelio import load
-from prithvi.modelio.predictor import ClassEntry, FittedModel, Mappable, distinct_color
+from prithvi.modelio.predictor import ClassEntry, Predictor, distinct_color
 from prithvi.models.zoo import VARIANTS
 from prithvi.scenes.grids import grid_of_array
 
-Model = str | Path | FittedModel | Mappable
+Model = str | Path | Predictor
 """A model folder or exported program, or what `prithvi.load` gives for one."""
 FEW = 2
 """Windows that a thread predicts together."""
 
 
-def mappable(model: Model | nn.Module) -> Mappable:
+def mappable(model: Model | nn.Module) -> Predictor:
     """What a map can be made with.
 
     Raises:
@@ -41,10 +41,10 @@ def mappable(model: Model | nn.Module) -> Mappable:
 
     """
     found = load(model) if isinstance(model, (str, Path)) and str(model) not in VARIANTS else model
-    if not isinstance(found, (FittedModel, Mappable)):
-        told = model if isinstance(model, (str, Path)) else f"a {type(model).__name__}"
-        raise ModelError(f"{told} is a pretrained model; a map needs a fine-tuned one (prithvi fit, prithvi demo).")
-    return found.mappable() if isinstance(found, FittedModel) else found
+    if isinstance(found, Predictor):
+        return found.mappable()
+    told = model if isinstance(model, (str, Path)) else f"a {type(model).__name__}"
+    raise ModelError(f"{told} is a pretrained model; a map needs a fine-tuned one (prithvi fit, prithvi demo).")
 
 
 def mappable_module(
@@ -56,7 +56,7 @@ def mappable_module(
     window: int = 224,
     frames: int = 1,
     name: str = "",
-) -> Mappable:
+) -> Predictor:
     """Any torch module as something to map with.
 
     Args:
@@ -75,23 +75,23 @@ def mappable_module(
         for number, entry in enumerate(classes)
     )
     called = name or type(module).__name__
-    return Mappable(module.eval(), contract, window, frames, classes=entries, quantity=quantity, name=called)
+    return Predictor(module.eval(), contract, window, frames, classes=entries, quantity=quantity, name=called)
 
 
 @dataclass(frozen=True)
-class Ground:
-    """Where and when a scene is."""
+class PlaceAndDates:
+    """Where and when the pixels of a scene were seen."""
 
     grid: GeoBox
     times: npt.NDArray[np.datetime64] | None
     """(T,); None where they are not known."""
 
     @classmethod
-    def of(cls, scene: xr.DataArray) -> Ground:
+    def of(cls, scene: xr.DataArray) -> PlaceAndDates:
         """Place and dates of a scene."""
         return cls(grid_of_array(scene), scene["time"].values if has_dates(scene) else None)
 
-    def below(self, row: int) -> Ground:
+    def below(self, row: int) -> PlaceAndDates:
         """The same for the part of the scene that begins with `row`."""
         return replace(self, grid=self.grid[row:])
 
@@ -106,7 +106,7 @@ class Ground:
         return torch.from_numpy(latitude_longitude(self.grid.affine, crs, rows, columns)).float()
 
 
-def has_dates(scene: xr.DataArray) -> bool:
+def has_dates(scene: xr.DataArray | xr.Dataset) -> bool:
     """Whether its steps in time are dates, and not numbers or nothing."""
     return "time" in scene.coords and scene["time"].dtype.kind == "M"
 
@@ -114,7 +114,7 @@ def has_dates(scene: xr.DataArray) -> bool:
 @contextmanager
 def scoring(
     module: nn.Module,
-    ground: Ground,
+    place: PlaceAndDates,
     coordinates: bool,
     batch_size: int,
     device: str | torch.device | None = None,
@@ -126,7 +126,7 @@ def scoring(
 
     Args:
         module: see `prithvi.modelio.predictor.Predictor`.
-        ground: where the windows lie.
+        place: where and when the windows lie.
         coordinates: whether the module takes dates and places.
         batch_size: windows at once, at most.
         device: torch device; default a GPU where there is one.
@@ -142,14 +142,11 @@ def scoring(
         """Dates and places, as far as the module takes them and they are known."""
         if not coordinates:
             return []
-        dates, known = ground.dates(), ground.grid.crs is not None
+        dates, known = place.dates(), place.grid.crs is not None
         return [
             dates.to(here).expand(len(centres), -1, 2) if dates is not None else None,
-            ground.places(centres).to(here) if known else None,
+            place.places(centres).to(here) if known else None,
         ]
-
-    def apart(pixels: torch.Tensor, centres: list[tuple[float, float]]) -> Iterable[torch.Tensor]:
-        return threads(torch.inference_mode()(module), pixels, *coordinates_of(centres))
 
     @torch.inference_mode()
     def together(pixels: torch.Tensor, centres: list[tuple[float, float]]) -> torch.Tensor:
@@ -162,7 +159,11 @@ def scoring(
         return scores[:number]
 
     if concurrent and not compile and here.type == "cpu":
-        with window_threads(batch_size) as threads:
+        with window_threads(batch_size) as predict_in_threads:
+
+            def apart(pixels: torch.Tensor, centres: list[tuple[float, float]]) -> Iterable[torch.Tensor]:
+                return predict_in_threads(torch.inference_mode()(module), pixels, *coordinates_of(centres))
+
             yield apart
     else:
         yield together

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import xarray as xr
 
 from prithvi.errors import ConfigError, SceneError
 from prithvi.mapping.maskproducts import MASK_PRODUCTS, ReadMask, product_called, product_named, read_mask, some
-from prithvi.scenes.names import Date, as_days, dated, day_in_name, days_of, hls_granule_of, moments
+from prithvi.scenes.names import Date, as_days, as_time, dated, day_in_name, days_of, hls_granule_of, moments
 from prithvi.scenes.opening import open_scene
 
 Mask = str | Path | None
@@ -59,7 +58,12 @@ def clear_of(
     number, days = series.sizes["time"], days_of(series)
     if isinstance(masks, Mapping):
         masks = _by_day(masks, days)
-    paths = _paired([None if mask is None else Path(mask) for mask in masks], days, number, dates)
+    given = [None if mask is None else Path(mask) for mask in masks]
+    if len(given) != number:
+        raise SceneError(f"{len(given)} cloud masks for {number} dates: give one for each, none (None) without.")
+    paths = given
+    if days is not None:
+        paths = [given[place] for place in np.argsort(_date_of_each(given, series, dates))]
     whole = da.ones((series.sizes["y"], series.sizes["x"]), bool, chunks=(512, -1))
     none = ReadMask(whole, "no mask, so that all that was observed counts as clear.", True)
     read = [none if path is None else read_mask(path, series, kind) for path in paths]
@@ -72,7 +76,13 @@ def clear_of(
         )
     coords = {name: series[name] for name in ("time", "y", "x") if name in series.coords}
     clear = da.stack([mask.clear for mask in read])
-    return xr.DataArray(clear, dims=("time", "y", "x"), coords=coords, attrs={"masks": told})
+    attrs = {"masks": told, "dask_name": clear.name}
+    return xr.DataArray(clear, dims=("time", "y", "x"), coords=coords, attrs=attrs)
+
+
+def of_files(clear: xr.DataArray) -> bool:
+    """Whether this is what `clear_of` gives, and nothing was done to it since: Dask names each step anew."""
+    return "dask_name" in clear.attrs and getattr(clear.data, "name", None) == clear.attrs["dask_name"]
 
 
 def clear_by(
@@ -118,12 +128,10 @@ def clear_of_sources(
             raise ConfigError("--clouds-are says what masks hold, and there are none: give them by --clouds.")
         return None
     if len(sources) == len(masks) == number > 1:
-        # Into the order of time, of two granules of a day by the times in their names.
-        opened = [] if dates is not None else [open_scene(source, **opening) for source in sources]
-        dates = dates or [str(scene["time"].dt.strftime("%Y-%m-%d").values[0]) for scene in opened]
+        # Two granules of a day are told apart by the times in their names.
+        dates = dates or [open_scene(source, **opening)["time"].values[0] for source in sources]
         times = moments(sources)
-        ranks = sorted(range(number), key=lambda place: str(times.get(sources[place], "")))
-        masks, dates = [masks[place] for place in ranks], [dates[place] for place in ranks]
+        dates = [times.get(source, date) for source, date in zip(sources, dates, strict=True)]
     return clear_of(masks, series, dates=dates, product=product)
 
 
@@ -164,33 +172,52 @@ def _by_day(masks: Mapping[Date, Mask], days: Sequence[dt.date] | None) -> list[
     return [named.get(day) for day in days]
 
 
-def _paired(
-    masks: Sequence[Path | None], days: Sequence[dt.date] | None, number: int, dates: Iterable[Date] | None
-) -> list[Path | None]:
-    """The mask of each date of a series, of which there are `number`."""
-    if len(masks) != number:
-        raise SceneError(f"{len(masks)} cloud masks for {number} dates: give one for each, none (None) without.")
-    if days is None:
-        return list(masks)
-    given = list(days) if dates is None else as_days(dates)
+def _date_of_each(masks: Sequence[Path | None], series: xr.DataArray, dates: Iterable[Date] | None) -> list[int]:
+    """The index of each mask's date in a series."""
+    times = [as_time(time) for time in dated(series)["time"].values]
+    days = [time.date() for time in times]
+    places = list(range(len(times)))
+    if dates is not None:
+        places = _matched([as_time(date) for date in dates], times, places)
     said = _said(masks, days)
+    wanted: list[dt.datetime | None] = [times[place] for place in places]
     if any(said) and all(day is not None for mask, day in zip(masks, said, strict=True) if mask is not None):
-        left = iter([day for day in days if day not in said])
-        given = [said[place] or next(left, days[0]) for place in range(number)]
-    if Counter(given) != Counter(days):
-        told = f"the cloud masks are of {listed(given)}, and the series of {listed(days)}"
-        raise SceneError(f"{told}: give one for each.")
-    for mask, day, named in zip(masks, given, said, strict=True):
-        if named not in (None, day):
-            raise SceneError(f"the cloud mask {mask} is of {named} by its name, and stands at the place of {day}.")
-    # Of several masks of one day, in the order of the times that their granules' names state.
-    in_time = sorted(zip(given, masks, strict=True), key=lambda pair: _time_in_name(pair[1]))
-    return [in_time.pop([own for own, _ in in_time].index(day))[1] for day in days]
+        wanted = [None if day is None else as_time(day) for day in said]
+    for number, mask in enumerate(masks):  # of several masks of one day, each has its granule's own time
+        granule, time = hls_granule_of(mask), wanted[number]
+        if granule is not None and time is not None and granule[1].date() == time.date():
+            wanted[number] = granule[1]
+    found = _matched(wanted, times, places)
+    for mask, day, place in zip(masks, said, found, strict=True):
+        if day not in (None, days[place]):
+            raise SceneError(
+                f"the cloud mask {mask} is of {day} by its name, and stands at the place of {days[place]}."
+            )
+    return found
 
 
-def _time_in_name(mask: Path | None) -> str:
-    granule = hls_granule_of(mask)
-    return str(granule[1]) if granule is not None else ""
+def _matched(wanted: Sequence[dt.datetime | None], times: Sequence[dt.datetime], preferred: Sequence[int]) -> list[int]:
+    """For each of some dates the index of its own among `times`: the same time, else the same day, of several of these
+    the preferred one, else the first. None takes what is left.
+
+    Raises:
+        SceneError: they are not the same days.
+
+    """
+    pairs = []
+    for number, date in enumerate(wanted):
+        for place, time in enumerate(times):
+            if date is None or date.date() == time.date():
+                rank = 2 if date is None else int(date != time)
+                pairs.append((rank, place != preferred[number], number, place))
+    found: dict[int, int] = {}
+    for *_, number, place in sorted(pairs):  # the best first
+        if number not in found and place not in found.values():
+            found[number] = place
+    if len(wanted) != len(times) or len(found) != len(times):
+        told = f"the cloud masks are of {listed(date.date() for date in wanted if date is not None)}"
+        raise SceneError(f"{told}, and the series of {listed(time.date() for time in times)}: give one for each.")
+    return [found[number] for number in range(len(times))]
 
 
 def _said(masks: Sequence[Path | None], days: Sequence[dt.date]) -> list[dt.date | None]:

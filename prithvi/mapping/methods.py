@@ -1,7 +1,8 @@
 """Gaps in a series filled without a model: the baselines of gap filling.
 
-Each function takes (band, T, Y, X) pixels in any unit, (T, Y, X) which of them are known, and (T,) days, and gives the
-series with every pixel that it can fill filled; NaN where it cannot. Known pixels stay as they are.
+Each function takes (band, T, Y, X) pixels (reflectance for `regression`, in any unit for the others), (T, Y, X) which
+of them are known, and (T,) days, and gives the series with every pixel that it can fill filled; NaN where it cannot.
+Known pixels stay as they are.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ class Method:
         return sys.maxsize if self.name in _OF_ALL_DATES else 0
 
     def __call__(
-        self, image: Pixels, known: Known, times: npt.NDArray[np.float32], where: tuple[float, float]
+        self, image: Pixels, known: Known, times: npt.NDArray[np.float32], location: tuple[float, float]
     ) -> npt.NDArray[np.float32]:
         """See `prithvi.mapping.fillers.Fill`."""
         filled: Pixels = 1e4 * GAP_METHODS[self.name](image / 1e4, known, days_of(times))

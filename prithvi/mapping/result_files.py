@@ -25,7 +25,8 @@ NODATA = 255
 """Class number of a pixel without data."""
 STEPS = 250
 """Whole numbers from probability 0 to 1 in files of uint8."""
-STORED, SCALE = -9999, 1e-4
+INT16_NODATA, SCALE = -9999, 1e-4
+"""Of reflectance and its standard error in files of int16: reflectance = value x SCALE."""
 OBSERVED, FILLED, NOTHING = 0, 1, 255
 """Values of the mask beside each date."""
 _TYPES = {"uint8": "Byte", "int16": "Int16", "uint16": "UInt16", "float32": "Float32"}
@@ -111,30 +112,48 @@ def _in_steps(name: str, values: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[
 
 
 def series_rasters(
-    labels: Sequence[str], bands: Sequence[str], uncertainty: bool, tags: dict[str, str]
+    labels: Sequence[str],
+    bands: Sequence[str],
+    uncertainty: bool,
+    tags: dict[str, str],
+    units: tuple[float, float] = (SCALE, 0.0),
 ) -> list[Raster]:
-    """The files of dates, in the order of these."""
+    """The files of dates, in the order of these.
+
+    Args:
+        labels: what they are called.
+        bands: names of the bands.
+        uncertainty: whether there are files of it.
+        tags: of all files.
+        units: gain and bias of the series' values: reflectance = value x gain + bias.
+
+    """
     found = []
     for date, label in enumerate(labels):
-        image, filled, unsure = (partial(_of_date, date, kind) for kind in ("image", "filled", "uncertainty"))
+        image, filled, unsure = (partial(_of_date, date, units, kind) for kind in ("image", "filled", "uncertainty"))
         found += [
-            Raster(f"{label}.tif", tuple(bands), "int16", STORED, image, tags, SCALE),
+            Raster(f"{label}.tif", tuple(bands), "int16", INT16_NODATA, image, tags, SCALE),
             Raster(f"{label}_filled.tif", ("filled",), "uint8", NOTHING, filled, tags, resampling="MODE"),
         ]
         if uncertainty:
-            found.append(Raster(f"{label}_uncertainty.tif", tuple(bands), "int16", STORED, unsure, tags, SCALE))
+            found.append(Raster(f"{label}_uncertainty.tif", tuple(bands), "int16", INT16_NODATA, unsure, tags, SCALE))
     return found
 
 
-def _of_date(date: int, kind: str, values: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
+def _of_date(
+    date: int, units: tuple[float, float], kind: str, values: Mapping[str, npt.NDArray[Any]]
+) -> npt.NDArray[Any]:
     """What a file of a date holds, out of the arrays of a filled series; see `Raster.encode`."""
     pixels = values[kind][date]
     if kind == "filled":
         known = np.isfinite(values["image"][date]).all(axis=0)
         return np.where(known, np.where(pixels, FILLED, OBSERVED), NOTHING).astype(np.uint8)
+    gain, bias = units[0] / SCALE, units[1] / SCALE
+    if abs(gain - 1) > 1e-9 or bias:  # to what is stored; a standard error has no offset
+        pixels = pixels * gain + (bias if kind == "image" else 0.0)
     # An error is rounded up: 0 is for what was observed.
     whole = np.round(np.nan_to_num(np.ceil(pixels) if kind == "uncertainty" else pixels))
-    return np.where(np.isfinite(pixels), np.clip(whole, STORED + 1, 32_767), STORED).astype(np.int16)
+    return np.where(np.isfinite(pixels), np.clip(whole, INT16_NODATA + 1, 32_767), INT16_NODATA).astype(np.int16)
 
 
 def embedding_raster(name: str, result: xr.Dataset) -> Raster:

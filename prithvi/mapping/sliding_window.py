@@ -1,7 +1,7 @@
 """Windows over a scene and their blended scores, some rows at a time.
 
-Windows are taken row by row. Two bands of memory roll down the scene: the pixels under the present row of windows
-(`_bands`, read ahead on a thread, each row of the scene once), and the sums of weighted scores that later windows
+Windows are taken row by row. Two strips of memory roll down the scene: the pixels under the present row of windows
+(`_strips`, read ahead on a thread, each row of the scene once), and the sums of weighted scores that later windows
 may still add to (`_Sums`). When a row of windows is done, the rows above the next one are final and leave. Memory
 depends on the width of the scene and never on its height.
 
@@ -18,7 +18,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import zip_longest
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,15 +30,15 @@ from prithvi.scenes import read
 from prithvi.scenes.conform import units_of
 from prithvi.scenes.pixels import source_of
 from prithvi.scenes.validity import Tally
-from prithvi.windows import WindowPlan, blend_weights
+from prithvi.windows import WindowPlan, blend_weights, reflected
 
 Pixels = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
-Rows = Callable[[int, int], Pixels]
+ReadRows = Callable[[int, int], Pixels]
 """First and last (not counted in) row to their (T, band, rows, width) pixels, NaN where there is no data."""
 
 SLAB = 16
-"""Rows that are read, or handed on when they are finished, at once."""
+"""ReadRows that are read, or handed on when they are finished, at once."""
 Predict = Callable[[torch.Tensor, list[tuple[float, float]]], Iterable[torch.Tensor]]
 """(B, band, T, y, x) pixels of windows, NaN where there is no data, and the row and column of each window's centre, to
 (outputs, y, x) scores of each: a (B, outputs, y, x) tensor, or one after the other."""
@@ -62,7 +61,7 @@ class BlendedRows:
 
 
 def blend(
-    rows: Rows,
+    rows: ReadRows,
     size: tuple[int, int],
     predict: Predict,
     plan: WindowPlan,
@@ -90,14 +89,14 @@ def blend(
         ModelError: scores of another size than the windows.
 
     """
-    # Rows and columns of the result count cells (scores); those of the plan count pixels.
+    # ReadRows and columns of the result count cells (scores); those of the plan count pixels.
     height, width = -(-size[0] // cell), -(-size[1] // cell)
     down, along = part if part is not None else (slice(0, height), slice(0, width))
     used = [row for row in plan.rows if row // cell < down.stop and (row + plan.window) // cell > down.start]
     sums = _Sums(plan, cell)
     images: npt.NDArray[np.float32] | None = None
-    with closing(_bands(rows, size, plan, used, wanted)) as bands:
-        for row, following, pixels, seen in bands:
+    with closing(_strips(rows, size, plan, used, wanted)) as strips:
+        for row, following, pixels, seen in strips:
             # A window is run if some pixel of it has data on some date and is asked for.
             columns = [c for c in plan.columns if seen[:, c : c + plan.window].any()]
             if images is None:
@@ -139,7 +138,7 @@ class _Sums:
         for column, score in zip(columns, scores, strict=True):
             if score.ndim != 3 or score.shape[1:] != (self.window, self.window):
                 given, side = " x ".join(map(str, score.shape[1:])), self.window
-                raise ModelError(f"the model gave {given} scores for a window; {side} x {side} were to be.")
+                raise ModelError(f"the model gave {given} scores for a window; expected {side} x {side}.")
             if self.total is None:
                 self.total = torch.zeros(len(score), self.window, self.width, dtype=self.dtype, device=score.device)
                 self.weights, self.weight = self.weights.to(score.device), self.weight.to(score.device)
@@ -156,10 +155,10 @@ class _Sums:
     def move(self, done: int) -> None:
         """Drops the first rows and adds as many of zeros below, in place."""
         kept = self.window - done
-        for band in (*(() if self.total is None else self.total), self.weight):
+        for plane in (*(() if self.total is None else self.total), self.weight):
             if kept > 0:
-                band[:kept] = band[done:].clone()
-            band[max(kept, 0) :] = 0
+                plane[:kept] = plane[done:].clone()
+            plane[max(kept, 0) :] = 0
 
 
 def _in_cells(seen: Mask, cell: int) -> Mask:
@@ -170,7 +169,7 @@ def _in_cells(seen: Mask, cell: int) -> Mask:
     return np.asarray(seen[: height * cell, : width * cell].reshape(height, cell, width, cell).any(axis=(1, 3)))
 
 
-def rows_of(scene: xr.DataArray, contract: Contract | None, tally: Tally | None = None) -> Rows:
+def rows_of(scene: xr.DataArray, contract: Contract | None, tally: Tally | None = None) -> ReadRows:
     """A scene's pixels by rows, read from its files if nothing was done to it since it was opened.
 
     Args:
@@ -192,7 +191,7 @@ def rows_of(scene: xr.DataArray, contract: Contract | None, tally: Tally | None 
     return read_files
 
 
-def _by_chunks(scene: xr.DataArray, contract: Contract | None, tally: Tally | None) -> Rows:
+def _by_chunks(scene: xr.DataArray, contract: Contract | None, tally: Tally | None) -> ReadRows:
     """Reads a scene through Dask by whole chunks, of which it keeps the last; slices one in memory."""
 
     def read_part(first: int, last: int) -> Pixels:
@@ -214,10 +213,14 @@ def _by_chunks(scene: xr.DataArray, contract: Contract | None, tally: Tally | No
     return rows
 
 
-def _bands(
-    rows: Rows, size: tuple[int, int], plan: WindowPlan, used: Sequence[int], wanted: Callable[[int, int], Mask] | None
+def _strips(
+    rows: ReadRows,
+    size: tuple[int, int],
+    plan: WindowPlan,
+    used: Sequence[int],
+    wanted: Callable[[int, int], Mask] | None,
 ) -> Generator[tuple[int, int | None, Pixels, Mask]]:
-    """What lies under each row of windows, in one band of memory of a window's height that moves down the scene.
+    """What lies under each row of windows, in one strip of memory of a window's height that moves down the scene.
 
     What a window lacks at the scene's far edges is filled by reflection of what it has.
 
@@ -237,7 +240,7 @@ def _bands(
     # Which column stands at each place of a row of windows. The last window mirrors what it has itself, so that it sees
     # the same in a scene of any width.
     along = np.concatenate([np.arange(last), last + reflected(width - last, window)])
-    band = ahead = np.empty((0, 0, 0, 0), np.float32)
+    strip = ahead = np.empty((0, 0, 0, 0), np.float32)
     seen = np.zeros((window, len(along)), bool)
     start = filled = used[0] if used else 0
     reading: Future[tuple[Pixels, Mask | bool]] | None = None
@@ -255,33 +258,26 @@ def _bands(
         for row, following in zip_longest(used, used[1:]):
             end, kept = min(row + window, height), max(filled - row, 0)
             pixels, asked = (reading or pool.submit(read_rows, row + kept, end)).result()
-            if band.size == 0:
-                band = np.empty((*pixels.shape[:2], window, len(along)), np.float32)
-            # The band moves down in place, plane by plane: rows that the next windows see again go to the top, and the
+            if strip.size == 0:
+                strip = np.empty((*pixels.shape[:2], window, len(along)), np.float32)
+            # The strip moves down in place, plane by plane: rows that the next windows see again go to the top, and the
             # rows that were read meanwhile come below. Nothing is allocated after the first step.
             moved, new = row - start, slice(kept, kept + pixels.shape[2])
-            for plane in (*band.reshape(-1, *band.shape[2:]), seen):
+            for plane in (*strip.reshape(-1, *strip.shape[2:]), seen):
                 plane[:kept] = plane[moved : moved + kept]
             seen[kept:] = False
             for time, stack in enumerate(pixels):  # a pixel that lacks one band has none
                 valid = np.isfinite(stack[0])
                 for values in stack[1:]:
                     valid &= np.isfinite(values)
-                band[time, :, new, :width] = stack
-                band[time, :, new, :width][:, ~valid] = np.nan
+                strip[time, :, new, :width] = stack
+                strip[time, :, new, :width][:, ~valid] = np.nan
                 seen[new, :width] |= valid & asked
             if len(along) > width:  # beside the scene
-                band[:, :, new, width:] = band[:, :, new][..., along[width:]]
+                strip[:, :, new, width:] = strip[:, :, new][..., along[width:]]
             if row + window > height:  # below it
-                band[:, :, height - row :] = band[:, :, reflected(height - row, window)[height - row :]]
+                strip[:, :, height - row :] = strip[:, :, reflected(height - row, window)[height - row :]]
             start, filled = row, end
             if following is not None:  # read while the windows of this row are predicted
                 reading = pool.submit(read_rows, max(end, following), min(following + window, height))
-            yield row, following, band, seen.copy()
-
-
-def reflected(size: int, wanted: int) -> npt.NDArray[np.intp]:
-    """Which of `size` rows stands at each of `wanted`, those beyond the edge mirrored as often as it takes."""
-    beyond = max(wanted - size, 0)
-    index: npt.NDArray[Any] = np.pad(np.arange(size), (0, beyond), mode="reflect" if size > 1 else "edge")
-    return index
+            yield row, following, strip, seen.copy()

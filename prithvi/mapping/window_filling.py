@@ -17,8 +17,8 @@ from prithvi.contract import Contract
 from prithvi.errors import ConfigError, SceneError
 from prithvi.mapping.engine import Arrays, Part, Target, blank
 from prithvi.mapping.fillers import Fill, Filled, Known, fill_window
-from prithvi.mapping.inference import Ground
-from prithvi.mapping.sliding_window import BlendedRows, Rows, rows_of
+from prithvi.mapping.inference import PlaceAndDates
+from prithvi.mapping.sliding_window import BlendedRows, ReadRows, rows_of
 from prithvi.windows import WindowPlan
 
 SIDE = 224
@@ -33,12 +33,12 @@ ENOUGH = 0.05
 
 @dataclass(frozen=True)
 class Turn:
-    """Some dates that are filled in one pass."""
+    """One pass over a series: the dates that it reads and those that it fills."""
 
-    held: tuple[int, ...]
-    """Places in the series of all dates that are read, in the order of time."""
-    wanted: tuple[int, ...]
-    """Places in `held` of those that are filled."""
+    dates_read: tuple[int, ...]
+    """Indices into the series of all dates that are read, in the order of time."""
+    dates_filled: tuple[int, ...]
+    """Indices into `dates_read` of those that are filled."""
 
 
 def turns(order: Sequence[int], together: int) -> list[Turn]:
@@ -108,7 +108,7 @@ def plan_of(fill: Fill, height: int, width: int, window: int | None = None, stri
     size = int(min(side, -(-max(height, width) // patch) * patch)) if window is None else window
     if size % patch:
         raise ConfigError(f"windows of {size} pixels are not whole patches of the model ({patch}): choose a multiple.")
-    return windows.plan(height, width, size, max(1, size // 2) if stride is None else stride)
+    return windows.plan(height, width, size, stride)
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class FillRun:
 
     def outputs(self, target: Target) -> xr.Dataset:
         """What `fill` gives of the turn's dates, blank."""
-        series = target.grid.isel(time=list(self.turn.wanted))
+        series = target.grid.isel(time=list(self.turn.dates_filled))
         (dates, _, *size), dims = series.shape, series.dims
         result = xr.Dataset({"image": (dims, blank(series.shape, series.dtype))}, coords=series.coords)
         result["image"].attrs = series.attrs
@@ -134,12 +134,12 @@ class FillRun:
 
     def rows(self, scene: xr.DataArray, part: Part) -> Iterator[tuple[int, Arrays]]:
         """See `prithvi.mapping.engine.Run`."""
-        kept = _KeptRows(rows_of(scene, self.contract, part.tally), list(self.turn.wanted))
-        for rows in part.blend(kept, scene, partial(self._predict, part.ground), 1):
+        kept = _KeptRows(rows_of(scene, self.contract, part.tally), list(self.turn.dates_filled))
+        for rows in part.blend(kept, scene, partial(self._predict, part.place), 1):
             first = part.rows.start + rows.start
             yield rows.start, self._finished(rows, kept.take(first, first + rows.valid.shape[0]))
 
-    def _predict(self, ground: Ground, pixels: torch.Tensor, centres: list[tuple[float, float]]) -> torch.Tensor:
+    def _predict(self, place: PlaceAndDates, pixels: torch.Tensor, centres: list[tuple[float, float]]) -> torch.Tensor:
         """The dates of the turn filled in a window; a `prithvi.mapping.sliding_window.Predict`.
 
         Its outputs are, date by date: the bands and their weight, with `uncertainty` also the bands' standard errors
@@ -147,24 +147,24 @@ class FillRun:
         overlapping windows average the valid ones only.
         """
         assert len(pixels) == 1
-        latitude, longitude = ground.places(centres)[0].tolist()
+        latitude, longitude = place.places(centres)[0].tolist()
         image = pixels[0].numpy()
-        dates = ground.dates()
+        dates = place.dates()
         times = np.full((image.shape[1], 2), np.nan, np.float32) if dates is None else dates[0].numpy()
         known: Known = np.asarray(np.isfinite(image[0]))
         # Dates with the same neighbours are filled by one call, which gives the answer for each of them.
         found: dict[tuple[int, ...], Filled] = {}
         outputs = []
-        for date in self.turn.wanted:
+        for date in self.turn.dates_filled:
             group = neighbours(known, date, self.together)
-            key, place = tuple(group), group.index(date)
+            key, index = tuple(group), group.index(date)
             if key not in found:
                 part = image[:, group], known[group], times[group], (latitude, longitude)
                 found[key] = fill_window(self.fill, *part, self.uncertainty)
             kinds = [found[key].image, found[key].uncertainty] if self.uncertainty else [found[key].image]
             for values in kinds:
-                there = np.asarray(np.isfinite(values[:, place]).all(axis=0))
-                outputs += [np.where(there, values[:, place], np.float32(0)), there[None].astype(np.float32)]
+                there = np.asarray(np.isfinite(values[:, index]).all(axis=0))
+                outputs += [np.where(there, values[:, index], np.float32(0)), there[None].astype(np.float32)]
         return torch.from_numpy(np.concatenate(outputs))[None]
 
     def _finished(self, rows: BlendedRows, observed: npt.NDArray[Any]) -> Arrays:
@@ -203,22 +203,25 @@ class _KeptRows:
 
     Args:
         rows: where pixels come from; asked for rows once and from top to bottom.
-        wanted: the dates that are kept.
+        dates: those that are kept.
 
     """
 
-    rows: Rows
-    wanted: list[int]
+    rows: ReadRows
+    dates: list[int]
     parts: list[tuple[int, npt.NDArray[np.float32]]] = field(default_factory=list)
 
     def __call__(self, first: int, last: int) -> npt.NDArray[np.float32]:
-        """(T, band, rows, width) of all dates; see `Rows`."""
+        """(T, band, rows, width) of all dates; see `ReadRows`."""
         pixels = self.rows(first, last)
-        self.parts.append((first, pixels[self.wanted]))
+        kept = pixels[self.dates]
+        self.parts.append((first, kept))
         return pixels
 
     def take(self, first: int, last: int) -> npt.NDArray[np.float32]:
-        """(wanted, band, rows, width) of rows that were read; what lies above them is kept no longer."""
-        self.parts = [(start, part) for start, part in self.parts if start + part.shape[2] > first]
+        """(dates, band, rows, width) of rows that were read; what lies above them is kept no longer."""
+        # This list is only changed in place, since the thread that reads appends to it meanwhile.
+        while self.parts[0][0] + self.parts[0][1].shape[2] <= first:
+            self.parts.pop(0)
         cut = [part[:, :, max(first - start, 0) : max(last - start, 0)] for start, part in self.parts]
         return np.concatenate(cut, axis=2)

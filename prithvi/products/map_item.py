@@ -136,9 +136,13 @@ def write_item(
         OutputError: the item cannot be written.
 
     """
-    item = map_item(path, provenance=provenance, dates=dates, assets=assets, folder=folder)
+    return save_item(map_item(path, provenance=provenance, dates=dates, assets=assets, folder=folder))
+
+
+def save_item(item: pystac.Item) -> Path:
+    """Writes an item to its own address, atomically."""
     plain = item.to_dict(include_self_link=False, transform_hrefs=False)
-    return write_text(Path(path).with_suffix(".json"), json.dumps(plain, indent=2) + "\n")
+    return write_text(item.self_href, json.dumps(plain, indent=2) + "\n")
 
 
 def times_of(scene: xr.DataArray) -> list[dt.datetime]:

@@ -16,9 +16,9 @@ import numpy as np
 import rasterio
 import xarray as xr
 
-from prithvi.errors import ConfigError, SceneError, nearest
+from prithvi.errors import ConfigError, nearest
 from prithvi.files import write_text
-from prithvi.modelio.predictor import ClassEntry, Mappable
+from prithvi.modelio.predictor import ClassEntry, Predictor
 from prithvi.products.provenance import Provenance
 from prithvi.scenes import transform_of
 from prithvi.scenes.info import name_of
@@ -54,7 +54,7 @@ class Products:
         """Whether confidences must be computed, as a product or to be averaged over polygons and zones."""
         return self.confidence or self.polygons is not None or self.zones is not None
 
-    def check(self, model: Mappable, scene: xr.DataArray) -> None:
+    def check(self, model: Predictor, scene: xr.DataArray) -> None:
         """Checks that these products can be made of a model and a scene, before a long run rather than after it.
 
         Raises:
@@ -72,14 +72,12 @@ class Products:
                     raise ConfigError(f"{model.name} predicts a quantity, and {name} are of classes: leave them out.")
         if self.zones is not None:
             from prithvi.products.vectorfiles import read_places
+            from prithvi.products.zones import refuse_rotated
 
             read_places(self.zones, "zones")
-            turn = transform_of(scene)
-            if turn.b or turn.d or turn.a < 0:
-                told = f"{name_of(scene)} is rotated; areas by zone need rows that run east"
-                raise SceneError(f"{told}: warp it first (gdalwarp).")
+            refuse_rotated(transform_of(scene), name_of(scene))
 
-    def files(self, path: Path, model: Mappable, dated: bool) -> tuple[Path, ...]:
+    def files(self, path: Path, model: Predictor, dated: bool) -> tuple[Path, ...]:
         """Paths of the products of a map, its .aux.xml sidecar included.
 
         Args:
@@ -98,7 +96,7 @@ class Products:
 
 
 def write_products(
-    made: Sequence[Path], folder: Path, wanted: Products, model: Mappable, scene: xr.DataArray, origin: Provenance
+    made: Sequence[Path], folder: Path, wanted: Products, model: Predictor, scene: xr.DataArray, origin: Provenance
 ) -> tuple[str, ...]:
     """Writes the requested products beside a map, and deletes the confidence raster unless it was requested.
 

@@ -1,15 +1,26 @@
-"""Provenance of a result and the classes of a map, as recorded in the tags of every file that is written."""
+"""Provenance of a result and the classes of a map, as recorded in the tags of every file that is written; and what
+tells one input from another, so that a run is only resumed on the same.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 import prithvi
-from prithvi.modelio.predictor import Mappable
+from prithvi.errors import ConfigError
+from prithvi.files import fingerprint
+from prithvi.modelio.predictor import Predictor
+from prithvi.scenes import transform_of
+from prithvi.scenes.info import name_of
+from prithvi.scenes.pixels import source_of
+from prithvi.scenes.remote import shown
 
 LEFT_OUT = "PRITHVI_LEFT_OUT"
 """Tag that holds `Provenance.left_out`."""
@@ -34,7 +45,7 @@ class Provenance:
     software: str = f"prithvi {prithvi.__version__}"
 
     @classmethod
-    def of(cls, model: Mappable, scene: xr.DataArray, command: str = "") -> Provenance:
+    def of(cls, model: Predictor, scene: xr.DataArray, command: str = "") -> Provenance:
         """Provenance of a model's result on a scene.
 
         Args:
@@ -60,18 +71,23 @@ class Provenance:
     @classmethod
     def from_tags(cls, tags: Mapping[str, Any]) -> Provenance:
         """Reads back what `tags` wrote; the model folder is not stored, and `software` is the running version."""
-        inputs, accepted = str(tags.get("PRITHVI_INPUT", "")), str(tags.get("PRITHVI_ACCEPTED", ""))
+        told, accepted = str(tags.get("PRITHVI_INPUT", "")), str(tags.get("PRITHVI_ACCEPTED", ""))
+        inputs = json.loads(told) if told.startswith('["') else told.split(", ") if told else ()
         return cls(
             str(tags.get("PRITHVI_MODEL", "")), str(tags.get("PRITHVI_WEIGHTS_SHA256", "")),
-            tuple(inputs.split(", ")) if inputs else (), str(tags.get("PRITHVI_COMMAND", "")),
+            tuple(inputs), str(tags.get("PRITHVI_COMMAND", "")),
             tuple(accepted.split(",")) if accepted else (), left_out=str(tags.get(LEFT_OUT, "")),
         )  # fmt: skip
 
     def tags(self) -> dict[str, str]:
         """Tags for a file; unknown facts are left out."""
+        # A list with commas between, or in JSON where a path itself has such a comma.
+        inputs = ", ".join(self.inputs)
+        if any(", " in path or path.startswith('["') for path in self.inputs):
+            inputs = json.dumps(self.inputs, ensure_ascii=False)
         tags = {
             "PRITHVI_MODEL": self.model, "PRITHVI_WEIGHTS_SHA256": self.weights_sha256,
-            "PRITHVI_SOFTWARE": self.software, "PRITHVI_INPUT": ", ".join(self.inputs),
+            "PRITHVI_SOFTWARE": self.software, "PRITHVI_INPUT": inputs,
             "PRITHVI_COMMAND": self.command, "PRITHVI_ACCEPTED": ",".join(self.accepted),
             LEFT_OUT: self.left_out,
         }  # fmt: skip
@@ -86,3 +102,64 @@ def classes_of(tags: Mapping[str, str]) -> tuple[dict[int, str], dict[int, int]]
         found[start] = {int(number): text for number, text in sorted(numbers.items()) if number.isdecimal()}
     values = {number: int(text) for number, text in found["LABEL_VALUE_"].items()}
     return dict(sorted(found["CLASS_"].items())), values
+
+
+def can_resume(scene: xr.DataArray, asked: bool) -> bool:
+    """Whether a later run can tell that it is of the same pixels. Those of a lazy scene that was calculated (`where`,
+    arithmetic, other libraries' readers) would have to be computed for that.
+
+    Args:
+        scene: whose pixels.
+        asked: whether this run is to be resumed.
+
+    Raises:
+        ConfigError: it cannot tell, and is asked to.
+
+    """
+    known = source_of(scene) is not None or scene.chunks is None
+    if asked and not known:
+        raise ConfigError(
+            f"{name_of(scene)} is calculated lazily, so that nobody can tell whether an interrupted run had the same "
+            "pixels: leave resume out, or take it into memory (.compute())."
+        )
+    return known
+
+
+def checksum(array: xr.DataArray) -> str:
+    """The SHA-256 of an array with its dates, of which only some rows are computed at once."""
+    times = array["time"].values.tolist() if "time" in array.coords else []
+    digest = hashlib.sha256(f"{array.dtype} {dict(array.sizes)} {times}".encode())
+    for first in range(0, array.sizes["y"], 1024):
+        digest.update(np.ascontiguousarray(array.isel(y=slice(first, first + 1024)).values).data.cast("B"))
+    return digest.hexdigest()
+
+
+def identity(scene: xr.DataArray) -> dict[str, Any]:
+    """What tells a scene from another: its files, their bands and what becomes of these, or what it holds in memory.
+    Plain JSON values.
+    """
+    pixels = source_of(scene)
+    planes = [plane for step in pixels.planes for plane in step] if pixels is not None else []
+    return {
+        "source": str(scene.attrs.get("source", "")),
+        "planes": [{**plane.facts(), "path": shown(plane.path)} for plane in planes],
+        "states": {shown(plane.path): fingerprint(plane.path) for plane in planes},
+        "times": [str(time) for time in scene["time"].values] if "time" in scene.coords else [],
+        **layout_of(scene),
+        **content_of(scene),
+    }
+
+
+def content_of(scene: xr.DataArray) -> dict[str, str]:
+    """What stands in a key for pixels in memory, which no file tells of; nothing for any others."""
+    return {"pixels": checksum(scene)} if source_of(scene) is None and scene.chunks is None else {}
+
+
+def layout_of(scene: xr.DataArray) -> dict[str, Any]:
+    """Size, place and units of a scene, as plain JSON values."""
+    transform = list(transform_of(scene))[:6]
+    return {
+        "shape": list(scene.shape),
+        "transform": transform,
+        **{key: scene.attrs.get(key) for key in ("gain", "bias")},
+    }

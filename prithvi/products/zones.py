@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import shapely
+from affine import Affine
 from exactextract import exact_extract
 from exactextract.operation import Operation
 from exactextract.raster import RasterSource
@@ -69,13 +70,17 @@ def area_by_zone(
         raise DatasetError(f"{source} has {' and '.join(sorted(kinds))} features; zones are polygons.")
     frame["geometry"] = shapely.force_2d(frame.geometry.to_numpy())
     with open_classes(path, confidence) as classes:
-        transform = classes.raster.transform
-        if transform.b or transform.d or transform.a < 0:
-            raise SceneError(f"{path} is rotated; areas by zone need rows that run east: warp it first (gdalwarp).")
+        refuse_rotated(classes.raster.transform, str(path))
         valid = sound(frame.geometry, source)
         valid[shapely.is_missing(valid)] = shapely.Polygon()
         shapes = gpd.GeoSeries(valid, crs=frame.crs)
         return _table(frame, geometry_areas(valid, frame.crs), classes, _sums(shapes, classes))
+
+
+def refuse_rotated(transform: Affine, name: str) -> None:
+    """Raises SceneError where the rows of a map of that name do not run east."""
+    if transform.b or transform.d or transform.a < 0:
+        raise SceneError(f"{name} is rotated; areas by zone need rows that run east: warp it first (gdalwarp).")
 
 
 def write_zones(frame: gpd.GeoDataFrame, stem: str | Path, provenance: Provenance | None = None) -> tuple[Path, Path]:

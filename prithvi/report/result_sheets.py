@@ -17,17 +17,16 @@ from rasterio.errors import RasterioError
 
 from prithvi.errors import BandError, ConfigError, PrithviError, SceneError
 from prithvi.files import read_json
+from prithvi.mapping.cog import count_values
+from prithvi.mapping.result_files import FILLED, NOTHING, OBSERVED, STEPS
 from prithvi.plot.drawing import CONTINUOUS, class_colors
 from prithvi.plot.pictures import FALSE_COLOR, TRUE_COLOR, rgb, stretch, thinning
-from prithvi.products.ellipsoid import PixelAreas
 from prithvi.products.provenance import Provenance, classes_of
 from prithvi.report.sheets import Entry, Picture, Probe, Sheet, opaque, origin, thinned_note
 from prithvi.scenes import crop, open_scene, transform_of
 from prithvi.scenes.grids import difference, grid_of, grid_of_array
 
-_STEPS = 250
-"""Number of levels that a quantity is quantised to on the page."""
-_STATES = {0: ("observed", "6B7A8F"), 1: ("filled", "E69F00"), 255: ("nothing in reach", "FFFFFF")}
+_STATES = {OBSERVED: ("observed", "6B7A8F"), FILLED: ("filled", "E69F00"), NOTHING: ("nothing in reach", "FFFFFF")}
 _HOLE = (0, 0, 0, 0)
 
 
@@ -58,7 +57,7 @@ def sheet_of_map(path: Path, scene: xr.DataArray | None) -> Sheet:
                 if (beside := path.with_name(f"{path.stem}_confidence.tif")).is_file():
                     with rasterio.open(beside) as other:
                         sure = other.read(1, out_shape=size, resampling=Resampling.nearest)
-                    probes.append(Probe("confidence", sure, 255, factor=1 / _STEPS))
+                    probes.append(Probe("confidence", sure, 255, factor=1 / STEPS))
             else:
                 legend, probes, above = _quantity(values, nodata, raster.descriptions[0] or "value", raster.units[0])
     except RasterioError as error:
@@ -108,9 +107,9 @@ def sheets_of_series(folder: Path) -> list[Sheet]:
         with rasterio.open(file.with_name(f"{file.stem}_filled.tif")) as mask:
             states = mask.read(1, out_shape=whole.shape[:2], resampling=Resampling.nearest)
             ground, tags = grid_of(mask).zoom_to(whole.shape[:2]), mask.tags()
-        whole[states == 255] = _HOLE
+        whole[states == NOTHING] = _HOLE
         observed = whole.copy()
-        observed[states != 0] = _HOLE
+        observed[states != OBSERVED] = _HOLE
         counts = {value: float((states == value).mean()) for value in _STATES}
         legend = [Entry(*_STATES[value], f"{share:.1%}") for value, share in counts.items() if share]
         probes = [Probe("pixel", states, -1, {value: name for value, (name, _) in _STATES.items()})]
@@ -138,7 +137,7 @@ def _classes(
     with suppress(ValueError):  # without a colour table
         table = raster.colormap(1)
         colors |= {value: bytes(table[value][:3]).hex().upper() for value in found if value in table}
-    areas = _areas(raster)
+    areas = count_values(raster.name, areas=True)
     total = max(areas[found].sum(), 1e-9)
     amounts = [area_text(area) if raster.crs else f"{area:,.0f} pixels" for area in areas]
     legend = [Entry(names[value], colors[value], f"{amounts[value]}, {areas[value] / total:.1%}") for value in found]
@@ -146,18 +145,6 @@ def _classes(
     for value, color in colors.items():
         lookup[value] = (*bytes.fromhex(color), 255)
     return legend, names, lookup[values]
-
-
-def _areas(raster: Any) -> npt.NDArray[np.float64]:
-    """(256,) area of each value in square metres, at full resolution; number of pixels if the map has no CRS."""
-    sums = np.zeros(256)
-    pixels = PixelAreas(raster.transform, raster.crs.to_wkt(), raster.shape) if raster.crs else None
-    for _, window in raster.block_windows(1):
-        values = raster.read(1, window=window)
-        size = int(window.row_off), int(window.col_off), int(window.height), int(window.width)
-        weights = pixels.window(*size).ravel() if pixels is not None else None
-        sums += np.bincount(values.ravel(), weights, minlength=256)
-    return sums
 
 
 def _quantity(
@@ -169,13 +156,13 @@ def _quantity(
     there = np.isfinite(values) if nodata is None or np.isnan(nodata) else np.isfinite(values) & (values != nodata)
     low, high = np.percentile(values[there], [1, 99]) if there.any() else (0.0, 1.0)
     span = max(float(high - low), 1e-9)
-    levels = np.clip(np.nan_to_num((values - low) / span) * _STEPS, 0, _STEPS).round().astype(np.uint8)
+    levels = np.clip(np.nan_to_num((values - low) / span) * STEPS, 0, STEPS).round().astype(np.uint8)
     levels[~there] = 255
     colors = colormaps[CONTINUOUS]
-    picture = (colors(levels / _STEPS) * 255).astype(np.uint8)
+    picture = (colors(levels / STEPS) * 255).astype(np.uint8)
     picture[~there] = 0
-    says = {level: f"{low + span * level / _STEPS:.4g}{f' {unit}' if unit else ''}" for level in range(_STEPS + 1)}
-    legend = [Entry(says[at], to_hex(colors(at / _STEPS))[1:].upper(), "") for at in (0, _STEPS // 2, _STEPS)]
+    says = {level: f"{low + span * level / STEPS:.4g}{f' {unit}' if unit else ''}" for level in range(STEPS + 1)}
+    legend = [Entry(says[at], to_hex(colors(at / STEPS))[1:].upper(), "") for at in (0, STEPS // 2, STEPS)]
     return legend, [Probe(name, levels, 255, says)], picture
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from prithvi.windows import WindowPlan, blend_weights, plan
+from prithvi.windows import WindowPlan, blend_weights, plan, reflected
 
 
 def windows_of(images: Tensor, window: int) -> Iterator[Tensor]:
@@ -20,8 +20,9 @@ def windows_of(images: Tensor, window: int) -> Iterator[Tensor]:
     """
     height, width = images.shape[-2:]
     layout = _plan(height, width, window)
-    if height < window or width < window:
-        images = _reflect(images, layout.height, layout.width)
+    for axis, size in ((-2, height), (-1, width)):
+        if size < window:  # padded at the lower or right edge
+            images = images.index_select(axis, torch.from_numpy(reflected(size, window)).to(images.device))
     for row in layout.rows:
         for column in layout.columns:
             yield images[..., row : row + window, column : column + window]
@@ -61,14 +62,4 @@ def blended(scores: Iterable[Tensor], height: int, width: int, window: int) -> T
 
 
 def _plan(height: int, width: int, window: int) -> WindowPlan:
-    return plan(max(height, window), max(width, window), window, max(1, window // 2))
-
-
-def _reflect(images: Tensor, height: int, width: int) -> Tensor:
-    """Pads images to a size by repeated reflection at the lower and right edge."""
-    for axis, size in ((-2, height), (-1, width)):
-        own = images.shape[axis]
-        period = max(2 * own - 2, 1)
-        index = torch.arange(size, device=images.device) % period
-        images = images.index_select(axis, torch.where(index < own, index, period - index))
-    return images
+    return plan(max(height, window), max(width, window), window)

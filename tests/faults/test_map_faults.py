@@ -19,7 +19,7 @@ import pytest
 import rasterio
 from shapely.geometry import box
 
-from prithvi.errors import OutputError, SceneError
+from prithvi.errors import ConfigError, OutputError, SceneError
 from prithvi.mapping import Products, map_scene
 from prithvi.modelio.predictor import FittedModel
 from prithvi.scenes import Area, open_scene
@@ -169,6 +169,44 @@ def test_only_a_run_of_the_same_goes_on(change: str, scene: Path, fitted: Fitted
     assert seen[-1][0] == seen[-1][1]
     map_scene(model, opened, fresh, **then)
     assert content(out.parent) == content(fresh.parent)
+
+
+@pytest.mark.parametrize("name", ["map.tif", ".map.tif.lock"])
+def test_an_error_before_the_run_begins_leaves_the_finished_rows(
+    name: str, scene: Path, fitted: FittedModel, tmp_path: Path
+) -> None:
+    out, seen = tmp_path / "out" / "map.tif", []
+    with pytest.raises(KeyboardInterrupt):
+        map_scene(fitted, open_scene(scene), out, progress=stop_at(0.5, []))
+    kept = content(out.parent / ".map.tif.partial")
+    assert kept
+    (out.parent / name).mkdir()
+    with pytest.raises(OutputError, match=r"map\.tif cannot be written"):
+        map_scene(fitted, open_scene(scene), out, resume=True)
+    assert content(out.parent / ".map.tif.partial") == kept
+    (out.parent / name).rmdir()
+    map_scene(fitted, open_scene(scene), out, resume=True, progress=lambda *at: seen.append(at))
+    assert seen[0][0] > 0.2 * seen[0][1]
+
+
+def test_a_map_of_other_pixels_is_never_taken_for_this_one(scene: Path, fitted: FittedModel, tmp_path: Path) -> None:
+    """Pixels in memory are told apart by their values; those that are calculated lazily cannot be."""
+    path = tmp_path / "out" / "map.tif"
+    opened = open_scene(scene)
+    first, second = opened.compute(), opened.where(opened["x"] > opened["x"][70])
+    whole = map_scene(fitted, first, path, resume=True)
+    when = path.stat().st_mtime_ns
+    assert map_scene(fitted, open_scene(scene).compute(), path, resume=True).pixels == whole.pixels
+    assert path.stat().st_mtime_ns == when
+    with pytest.raises(ConfigError, match=r"leave resume out, or take it into memory \(\.compute\(\)\)\."):
+        map_scene(fitted, second, path, resume=True)
+    assert path.stat().st_mtime_ns == when
+    half = map_scene(fitted, second.compute(), path, resume=True)
+    assert half.without_data >= SIZE[0] * 71
+    assert map_scene(fitted, second, tmp_path / "lazy.tif").pixels == half.pixels
+    np.testing.assert_array_equal(pixels_of(path), pixels_of(tmp_path / "lazy.tif"))
+    with rasterio.open(tmp_path / "lazy.tif") as raster:
+        assert "PRITHVI_RUN" not in raster.tags()
 
 
 def test_a_finished_map_is_left_and_one_that_lost_a_file_is_made_again(

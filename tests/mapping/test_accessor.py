@@ -120,6 +120,55 @@ def test_a_filled_series_is_that_of_fill_series(six_bands: np.ndarray, write_tif
         np.testing.assert_array_equal(told(folder / name)["pixels"], told(tmp_path / "b" / name)["pixels"])
 
 
+def means(image: Any, known: Any, times: Any, place: Any) -> Any:
+    """The mean of the dates that know a pixel, in whatever units."""
+    total, count = np.where(known, image, 0).astype(np.float64).sum(axis=1, keepdims=True), known.sum(axis=0)
+    mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return np.where(known, image, mean).astype(np.float32)
+
+
+@pytest.mark.parametrize(("gain", "bias"), [(1e-4, 0.0), (1.0, 0.0), (1e-4, -0.1), (2.75e-5, -0.2)])
+def test_a_filled_series_is_written_as_reflectance_whatever_its_units(gain: float, bias: float, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    reflectance = random.uniform(0.02, 0.6, (3, 6, 32, 32))
+    days = np.array(["2022-05-01", "2022-05-11", "2022-05-21"], "datetime64[ns]")
+    gaps = np.zeros((3, 1, 32, 32), bool)
+    gaps[1, :, 5:20, 8:30] = True
+    values = np.where(gaps, np.nan, (reflectance - bias) / gain).astype(np.float32)
+    series = xr.DataArray(
+        values, dims=("time", "band", "y", "x"), coords={"time": days, "band": list(PRITHVI_BANDS)},
+        attrs={"gain": gain, "bias": bias},
+    ).rio.write_crs("EPSG:32630")  # fmt: skip
+    expected = np.where(gaps, reflectance[[0, 2]].mean(axis=0), reflectance)
+    folder = prithvi.fill(series, means, window=16).prithvi.to_cog(tmp_path / "filled")
+    deviation = prithvi.fill(series, means, window=16)["uncertainty"].values * gain
+    for number, day in enumerate(("2022-05-01", "2022-05-11", "2022-05-21")):
+        with rasterio.open(folder / f"{day}.tif") as raster:
+            assert np.abs(raster.read() * raster.scales[0] + raster.offsets[0] - expected[number]).max() < 6e-5
+        with rasterio.open(folder / f"{day}_uncertainty.tif") as raster:
+            difference = raster.read() * raster.scales[0] - deviation[number]
+            assert (difference > -1e-6).all()  # rounded up
+            assert (difference < 1.1e-4).all()
+
+
+def test_a_series_of_unknown_units_or_dates_is_not_written(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    values = random.uniform(0.02, 0.6, (2, 6, 32, 32)).astype(np.float32)
+    values[0, :, 3:9, 3:9] = np.nan
+    days = np.array(["2022-05-01", "2022-05-11"], "datetime64[ns]")
+    series = xr.DataArray(values, dims=("time", "band", "y", "x"), coords={"time": days, "band": list(PRITHVI_BANDS)})
+    result = prithvi.fill(series.rio.write_crs("EPSG:32630"), means, window=16)
+    with pytest.raises(SceneError, match=r"state it with result\['image'\]\.attrs\.update\(gain=\.\.\., bias=\.\.\.\)"):
+        result.prithvi.to_cog(tmp_path)
+    result["image"].attrs.update(gain=1.0, bias=0.0)
+    with rasterio.open(result.prithvi.to_cog(tmp_path) / "2022-05-11.tif") as raster:
+        np.testing.assert_allclose(raster.read() * 1e-4, values[1], atol=6e-5)
+    with pytest.raises(SceneError, match="written date by date, and this one has no dates: give it a `time`"):
+        result.assign_coords(time=[1, 2]).prithvi.to_cog(tmp_path)
+    told = result.assign_coords(time=[1, 2]).assign_coords(time=days).prithvi.to_cog(tmp_path / "dated")
+    assert (told / "2022-05-01.tif").is_file()
+
+
 def test_rows_are_written_as_they_are_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "ROWS", 64)
     contract = Contract(PRITHVI_BANDS, (0.0,) * 6, (1.0,) * 6)

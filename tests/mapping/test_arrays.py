@@ -271,9 +271,9 @@ def test_what_cannot_be_is_said_in_a_sentence(holes: xr.DataArray, fitted: Fitte
     refuses(ModelError, "prithvi_hls_tiny is a pretrained model", "prithvi_hls_tiny")
     refuses(ModelError, "^a PrithviMAE is a pretrained model", build("prithvi_hls_tiny"))
     options = {"contract": PLAIN, "window": 32}
-    refuses(ModelError, "gave 2 scores a pixel; 3 were to be: a, b, c", Greener(), classes=["a", "b", "c"], **options)
+    refuses(ModelError, r"gave 2 scores a pixel; expected 3 \(a, b, c\)", Greener(), classes=["a", "b", "c"], **options)
     refuses(
-        ModelError, "gave 2 scores a pixel; 1 were to be, of a quantity", Greener(),
+        ModelError, r"gave 2 scores a pixel; expected 1 \(a quantity\)", Greener(),
         quantity=Quantity("q", 0, 1), **options,
     )  # fmt: skip
     refuses(ModelError, "gave 1 x 32 x 32 scores for a window", torch.nn.Identity(), classes=["a"], **options)

@@ -19,7 +19,7 @@ import xarray as xr
 from affine import Affine
 
 from prithvi.bands import PRITHVI_BANDS
-from prithvi.errors import SceneError
+from prithvi.errors import ConfigError, SceneError
 from prithvi.hls import Granule, good
 from prithvi.mapping import fill, fill_series
 from prithvi.mapping.masks import clear_of
@@ -257,6 +257,41 @@ def test_a_finished_run_is_not_done_again_and_another_is(prithvi: Cli, series, t
     os.utime(mask, ns=(1, 1))  # other clouds
     assert run(prithvi, series, out, "--method=linear", "--resume").code == 0
     assert times() != first
+
+
+def test_a_series_or_masks_of_other_values_are_filled_anew(series, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """In memory by their values, of files by these; a lazy series that is calculated is refused with the way out."""
+    files, masks, _, known = series
+    lazy = open_scene(files, sensor="hls-s30", dates=DAYS)
+
+    def again(given: xr.DataArray, **more: object) -> bool:
+        """Whether a run with `resume` writes the files anew."""
+        before = (tmp_path / f"{DAYS[0]}.tif").stat().st_mtime_ns if (tmp_path / f"{DAYS[0]}.tif").exists() else 0
+        fill_series(given, tmp_path, "nearest", resume=True, **more)  # type: ignore[arg-type]
+        return (tmp_path / f"{DAYS[0]}.tif").stat().st_mtime_ns != before
+
+    array = lazy.compute()
+    assert again(array)
+    assert not again(lazy.compute())
+    assert again(array + 1)
+    assert again(lazy)
+    assert not again(lazy)
+    os.utime(files[2], ns=(1, 1))  # one of several that the series does not name one by one
+    assert again(open_scene(files, sensor="hls-s30", dates=DAYS))
+    calculated = lazy.where(lazy["x"] > lazy["x"][3])
+    with pytest.raises(ConfigError, match=r"leave resume out, or take it into memory \(\.compute\(\)\)\."):
+        again(calculated)
+    fill_series(calculated, tmp_path, "nearest")
+    assert again(calculated.compute())
+    clear = xr.DataArray(known, dims=("time", "y", "x"))
+    assert again(lazy, clear=clear)
+    assert not again(lazy, clear=clear.chunk())
+    assert again(lazy, clear=clear[:, ::-1])
+    of_files = clear_of(masks, lazy)
+    inputs = [*files, *masks]
+    assert again(lazy, clear=of_files, inputs=inputs)
+    assert not again(lazy, clear=of_files, inputs=inputs)
+    assert again(lazy, clear=of_files & clear[:, ::-1], inputs=inputs)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -290,6 +292,14 @@ def test_dimensions_and_coordinates_are_those_of_the_series(real) -> None:  # ty
     for name in ("time", "band", "y", "x"):
         xr.testing.assert_identical(plain[name], series[name])
     assert plain["image"].attrs == series.attrs
+
+
+def test_weights_of_any_name_are_recorded_by_their_hash(tmp_path: Path) -> None:
+    """Published weights are single files, or lie in a folder under a name of their own."""
+    folder = shutil.copytree(Path(prithvi.__file__).parent / "weights" / "prithvi_hls_tiny", tmp_path / "tiny")
+    weights = (folder / "model.safetensors").rename(folder / "Prithvi_tiny.safetensors")
+    assert with_model(folder).sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert with_model("prithvi_hls_tiny").sha256 == with_model(folder).sha256
 
 
 def test_bands_are_found_by_name(real) -> None:  # type: ignore[no-untyped-def]

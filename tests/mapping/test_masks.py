@@ -365,6 +365,36 @@ def test_a_mask_of_another_date_is_refused(tmp_path: Path) -> None:
     np.testing.assert_array_equal(clear_of(exported, series).values, np.stack([clear == 0] * 2))
 
 
+def test_masks_of_one_day_lie_over_their_own_times(tmp_path: Path) -> None:
+    """By the granule's time where the name states it, else by the place; a date without a mask takes what is left."""
+    early, late = "HLS.L30.T31UDS.2022121T103021.v2.0", "HLS.S30.T31UDS.2022121T105031.v2.0"
+    values = np.zeros((8, 8), np.uint8)
+    values[:, :4] = 2  # cloud
+    masks = {name: write(tmp_path / f"{name}.Fmask.tif", values) for name in (early, late)}
+    times = np.array(["2022-05-01T10:30:21", "2022-05-01T10:50:31"], "datetime64[ns]")
+    series = made().assign_coords(time=times)
+    for given, cloudy in (
+        ([masks[late], None], [1]),
+        ([None, masks[late]], [1]),
+        ([masks[early], None], [0]),
+        ([None, masks[early]], [0]),
+        ([masks[late], masks[early]], [0, 1]),
+    ):
+        clear = clear_of(given, series)
+        assert [date for date in range(2) if not clear.values[date].all()] == cloudy
+        for date in cloudy:
+            assert (early, late)[date] in clear.attrs["masks"][date]
+    plain = write(tmp_path / "plain.tif", (values > 0).astype(np.uint8))
+    for place in (0, 1):
+        clear = clear_of([plain if date == place else None for date in (0, 1)], series)
+        assert [date for date in range(2) if not clear.values[date].all()] == [place]
+    several = made(dates=3).assign_coords(time=np.array(["2022-04-30", *times.astype(str)], "datetime64[ns]"))
+    first = write(tmp_path / "2022-04-30_clouds.tif", (values > 0).astype(np.uint8))
+    for given, cloudy in (([first, masks[early], None], [0, 1]), ([None, first, masks[late]], [0, 2])):
+        clear = clear_of(given, several, product=None)
+        assert [date for date in range(3) if not clear.values[date].all()] == cloudy
+
+
 def test_a_mask_a_hair_off_the_grid_is_taken_whole_and_a_coarser_one_repeated(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     values = (random.random((8, 8)) < 0.5).astype(np.uint8)
@@ -448,6 +478,17 @@ def test_a_method_is_called_by_its_name(method: str, real: Any, tmp_path: Path) 
     np.testing.assert_array_equal(again["image"], found["image"])
     with pytest.raises(ModelError, match=r"there is no model.*Of the methods without weights, did you mean linear\?"):
         library.fill(series, "linaer")
+
+
+def test_a_misspelt_method_is_named_on_the_command_line(prithvi: Cli, tmp_path: Path) -> None:
+    words = [*FILES, *(word for day in DAYS for word in ("--date", day)), "-o"]
+    answer = prithvi("fill", "linaer", *words, tmp_path / "out")
+    assert answer.code != 0
+    assert "Of the methods without weights, did you mean linear?" in answer.err
+    assert prithvi("fill", "linear", *words, tmp_path / "out").code == 0
+    assert prithvi("fill", "--method", "linear", *words, tmp_path / "same").code == 0
+    for found, value in zip(values_in(tmp_path / "out"), values_in(tmp_path / "same"), strict=True):
+        np.testing.assert_array_equal(found, value)
 
 
 @pytest.mark.parametrize("model", ["linear", "prithvi_hls_tiny"])

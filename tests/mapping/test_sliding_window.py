@@ -12,7 +12,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.warp import transform as project
 
 from prithvi.errors import ModelError
-from prithvi.mapping.inference import Ground
+from prithvi.mapping.inference import PlaceAndDates
 from prithvi.mapping.sliding_window import BlendedRows, blend
 from prithvi.windows import WindowPlan, blend_weights, plan
 
@@ -150,11 +150,11 @@ def test_windows_know_where_they_lie(crs: str, transform: Affine) -> None:
     """A model that answers with each pixel's own place, made from its window's middle alone: no window is shifted, and
     none is told another's place on the ground."""
     height, width, size = 70, 90, 16
-    ground = Ground(GeoBox((height, width), transform, crs), None)
+    place = PlaceAndDates(GeoBox((height, width), transform, crs), None)
     offsets = np.arange(size) + 0.5 - size / 2
 
     def predict(images: torch.Tensor, middles: Middles) -> torch.Tensor:
-        told = ground.places(middles).numpy().astype(np.float64)
+        told = place.places(middles).numpy().astype(np.float64)
         answers = []
         for number, (row, column) in enumerate(middles):
             x, y = transform @ (column, row)
@@ -169,8 +169,8 @@ def test_windows_know_where_they_lie(crs: str, transform: Affine) -> None:
     scores, _ = joined(found, 2)
     rows, columns = np.mgrid[:height, :width] + 0.5
     np.testing.assert_allclose(scores, np.stack([columns, rows]), atol=1e-4)
-    part = ground.below(20)
-    np.testing.assert_allclose(part.places([(1.0, 2.0)]), ground.places([(21.0, 2.0)]), rtol=1e-6)
+    part = place.below(20)
+    np.testing.assert_allclose(part.places([(1.0, 2.0)]), place.places([(21.0, 2.0)]), rtol=1e-6)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 7, 100])
@@ -226,7 +226,7 @@ def test_scores_of_blocks_stand_over_their_blocks(height: int, width: int, cell:
 
 
 def test_scores_of_another_size_are_refused() -> None:
-    with pytest.raises(ModelError, match="gave 8 x 8 scores for a window; 16 x 16 were to be"):
+    with pytest.raises(ModelError, match="gave 8 x 8 scores for a window; expected 16 x 16"):
         list(
             blend(
                 rows_in(np.ones((32, 32))),

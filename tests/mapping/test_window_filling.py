@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prithvi.errors import ConfigError
-from prithvi.mapping.window_filling import ENOUGH, neighbours, turns
+from prithvi.mapping.window_filling import ENOUGH, _KeptRows, neighbours, turns
 
 
 @given(st.permutations(range(20)), st.integers(1, 20), st.integers(2, 25))
@@ -18,11 +18,11 @@ def test_every_date_is_filled_once_with_the_dates_around_it_at_hand(
     order = [place for place in order if place < number]
     filled = []
     for turn in turns(order, together):
-        held = list(turn.held)
-        first = order.index(held[0])
-        assert order[first : first + len(held)] == held  # in the order of time, none left out
-        assert len(held) >= min(together, number)
-        filled += [held[place] for place in turn.wanted]
+        read = list(turn.dates_read)
+        first = order.index(read[0])
+        assert order[first : first + len(read)] == read  # in the order of time, none left out
+        assert len(read) >= min(together, number)
+        filled += [read[place] for place in turn.dates_filled]
     assert sorted(filled) == list(range(number))
 
 
@@ -67,3 +67,27 @@ def test_they_are_always_as_many_and_the_date_is_one_of_them(shares: list[float]
     assert date in found
     assert found == sorted(set(found))
     assert len(found) == min(together, len(shares))
+
+
+def test_rows_that_are_read_while_others_are_taken_are_kept() -> None:
+    """The thread that reads may be anywhere in its work when finished rows are taken."""
+    every = np.arange(2 * 1 * 48 * 3, dtype=np.float32).reshape(2, 1, 48, 3)
+
+    class Slow(np.ndarray):
+        """Copying takes so long that the other thread takes rows meanwhile."""
+
+        def __getitem__(self, key):  # type: ignore[no-untyped-def]
+            copied = np.asarray(self)[key]
+            np.testing.assert_array_equal(kept.take(0, 16), every[[1], :, :16])
+            return copied
+
+    def read(first: int, last: int) -> np.ndarray:
+        part = every[:, :, first:last]
+        return part.view(Slow) if first else part
+
+    kept = _KeptRows(read, [1])
+    kept(0, 16)
+    kept(16, 32)
+    kept(32, 48)
+    np.testing.assert_array_equal(kept.take(8, 40), every[[1], :, 8:40])
+    np.testing.assert_array_equal(kept.take(40, 48), every[[1], :, 40:])

@@ -308,3 +308,14 @@ def test_an_antimeridian_map_has_a_valid_item(write_tif: Write, tmp_path: Path) 
     validate(plain)
     assert plain["geometry"]["type"] == "MultiPolygon"
     assert plain["bbox"][0] > 170 > -170 > plain["bbox"][2]
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [(), ("a.tif",), ("a.tif", "b c.tif"), ("Spain, May/a.tif",), ("a.tif", "b, c.tif"), ('["x.tif',), ("é, ü.tif",)],
+)
+def test_inputs_are_read_back_as_they_were_written(inputs: tuple[str, ...]) -> None:
+    tags = Provenance("tiny", inputs=inputs).tags()
+    assert Provenance.from_tags(tags).inputs == inputs
+    if inputs == ("a.tif", "b c.tif"):
+        assert tags["PRITHVI_INPUT"] == "a.tif, b c.tif"
