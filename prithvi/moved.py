@@ -97,7 +97,7 @@ MOVED = {
     "plot.embeddings": "plot.result_plots",
     "plot.maps": "plot.result_plots",
     "plot.places": "plot.drawing",
-    "programfile": "modelio.requirements",
+    "programfile": "modelio.model_files",
     "report.maps": "report.result_sheets",
     "report.series": "report.result_sheets",
     "scenes.access": "scenes.remote",

@@ -52,11 +52,11 @@ IMPATIENT = "import time; time.sleep = lambda _: None\n"
 LOAD = """
 import sys, prithvi
 import dataclasses
-from prithvi.modelio import loader, source
+from prithvi.modelio import loader
 from prithvi.models import zoo
 from tests.hub_client import small, total
 shapes = {name: dataclasses.replace(v, config=small(v)) if v.hub_id else v for name, v in zoo.VARIANTS.items()}
-zoo.VARIANTS = loader.VARIANTS = source.VARIANTS = shapes
+zoo.VARIANTS = loader.VARIANTS = shapes
 for name in sys.argv[1:]:
     print(total(prithvi.load(name)))
 """

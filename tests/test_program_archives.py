@@ -18,9 +18,9 @@ from prithvi import load
 from prithvi.errors import CheckpointError, ConfigError, ModelError
 from prithvi.mapping.batch import opened
 from prithvi.modelio import program
+from prithvi.modelio.model_files import Trusted
 from prithvi.modelio.predictor import FittedModel
 from prithvi.modelio.program import largest_difference, open_program
-from prithvi.modelio.requirements import Trusted
 from tests.conftest import SPAIN, Answer
 
 
@@ -171,8 +171,24 @@ def test_what_is_no_program_is_one_sentence(program_file: Path, tmp_path: Path) 
         load(tmp_path / "absent.pt2")
     with pytest.raises(CheckpointError, match="cannot be read"):
         open_program(tmp_path / "absent.pt2")
-    with pytest.raises(ModelError, match="is opened as it is"):
-        load(program_file, bands=["blue"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bands": ["blue"]}, {"num_frames": 3}, {"img_size": 64}, {"mean": [0.0]}, {"std": [1.0]}, {"scale": 1.0},
+        {"new_bands": True}, {"architecture": "prithvi_hls_tiny"}, {"config": "flood.yaml"}, {"revision": "v1"},
+    ],
+    ids=lambda options: next(iter(options)),
+)  # fmt: skip
+def test_an_option_that_would_change_nothing_is_refused(
+    options: dict[str, Any], program_file: Path, model_folder: Path
+) -> None:
+    told = "which is opened as it is: leave out all but its name"
+    with pytest.raises(ModelError, match=rf"flood\.pt2 is an exported program, {told}"):
+        load(program_file, **options)
+    with pytest.raises(ModelError, match=rf"model is a fine-tuned model, {told}"):
+        load(model_folder, **options)
 
 
 def test_damage_and_another_torch_are_one_sentence(program_file: Path, tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def store_of_dataset(
         raise ConfigError(f"{layout.name} has official parts; --split column is for label files.")
     spec, units = layout_units(layout, Path(root), size, splits, shard=shard, codec=codec)
     # As for granules. Chips of two folders may have the same names: what is in the files counts, and how it is read.
-    scale, offset = layout.said or (1 / layout.gain, layout.bias / layout.gain)
+    scale, offset = layout.user_scale_offset or (1 / layout.gain, layout.bias / layout.gain)
     plan = {
         "dataset": layout.name,
         "splits": list(splits) if splits else None,

@@ -53,7 +53,8 @@ def compare(
         settings = {"method": method, "arguments": arguments, "files": files}
         result = read_result(output / "runs", trial, settings)
         if result is None:
-            result = _again(trial, method, results) or _run(trial, method, arguments, output / "runs" / trial.name)
+            result = _reused_result(trial, method, results)
+            result = result or _run(trial, method, arguments, output / "runs" / trial.name)
             write_result(output / "runs", result, settings)
         results.append(result)
         rows_of([result], comparison.figure)  # an unknown figure ends it here, not after the last
@@ -87,7 +88,7 @@ def _words(options: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def _again(trial: Trial, method: Mapping[str, Any], results: Sequence[Result]) -> Result | None:
+def _reused_result(trial: Trial, method: Mapping[str, Any], results: Sequence[Result]) -> Result | None:
     """What a method that neither trains nor draws gave before, which it would give again."""
     before = [result for result in results if result.trial.method == trial.method]
     beside = [each for each in results if (each.trial.fraction, each.trial.seed) == (trial.fraction, trial.seed)]

@@ -31,7 +31,7 @@ def embed_verb(
     """Writes a vector for every patch (or window) of a scene, as a GeoTIFF or a Zarr store of 16-bit floats."""
     from prithvi.cli.progress import bar, keep_windows
     from prithvi.errors import ModelError
-    from prithvi.modelio.requirements import SUFFIX, requirements_of
+    from prithvi.modelio.model_files import SUFFIX, requirements_of
 
     if model.endswith(SUFFIX):
         raise ModelError(f"{model} is an exported program, which gives no embeddings: take its model folder.")

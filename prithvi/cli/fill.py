@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prithvi.cli.options import Device, Report, Stride, listed, source_of, typed, with_opening
+from prithvi.cli.options import Device, Report, Stride, source_of, typed, with_opening, words_of
 
 
 @with_opening
@@ -61,7 +61,7 @@ def fill_verb(
     series = sources if method is not None else sources[1:]
     if not series:
         raise SceneError("no series was given: prithvi fill MODEL SERIES... -o DIR, or --method linear SERIES...")
-    opening["bands"] = listed(bands) or None
+    opening["bands"] = words_of(bands) or None
     opened = open_scene(source_of(series), **opening)
     masks = [None if mask == "none" else mask for mask in clouds or ()] or masks_beside(series, opened.sizes["time"])
     clear = clear_of_sources(series, opened, masks, clouds_are, opening)

@@ -71,7 +71,9 @@ class PrithviCLI(LightningCLI):
         else:
             step, figures = self.best()
             if isinstance(task, SegmentationTask):
-                task.calibrate(self.datamodule.val_dataloader())
+                # Lightning has moved the model off the device that it was trained on.
+                task.to(self.trainer.strategy.root_device).calibrate(self.datamodule.val_dataloader())
+                task.cpu()
             settings = {key: task.hparams[key] for key in ("model", "init", "finetune", "head", "lr")}
             record = {**self._record(None, figures), **settings, "steps": step}
             fitted = task.fitted(**record, seed=self._get(self.config, "seed_everything"))
@@ -115,7 +117,7 @@ class PrithviCLI(LightningCLI):
         return {key: round(float(value), 4) for key, value in self.trainer.callback_metrics.items()}
 
     def _record(self, init: str | None, figures: dict[str, float]) -> dict[str, Any]:
-        """How a pretrained model or a gap filler was made."""
+        """How a model was made: the data, the command, the steps, the figures and the time."""
         record = {
             "date": dt.datetime.now(dt.UTC).date().isoformat(),
             "command": shlex.join(["prithvi", "fit", *sys.argv[2:]]),

@@ -64,7 +64,7 @@ def map_verb(
     import json
 
     from prithvi.errors import ConfigError
-    from prithvi.modelio.requirements import Trusted, requirements_of
+    from prithvi.modelio.model_files import Trusted, requirements_of
     from prithvi.scenes import Area, open_scene
 
     if bbox is not None and aoi is not None:

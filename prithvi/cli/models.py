@@ -19,8 +19,9 @@ Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the
 
 @app.command("list")
 def list_models(as_json: Json = False) -> None:
-    """Every model that can be built, whether weights of it are published, and whether they are here."""
+    """Every model that can be built, where its weights are, if there are any, and whether they are here."""
     from prithvi.hub import is_cached
+    from prithvi.modelio.loader import SHIPPED
     from prithvi.models.zoo import VARIANTS
 
     here = {name: bool(v.hub_id and v.filename and is_cached(v.hub_id, v.filename)) for name, v in VARIANTS.items()}
@@ -30,7 +31,8 @@ def list_models(as_json: Json = False) -> None:
         typer.echo(json.dumps(rows, indent=2))
         return
     for name, variant in VARIANTS.items():
-        where = f"{variant.hub_id or 'none published'}{' (in the cache)' if here[name] else ''}"
+        unpublished = "in the package" if (SHIPPED / name).is_dir() else "none published"
+        where = f"{variant.hub_id or unpublished}{' (in the cache)' if here[name] else ''}"
         typer.echo(f"{name:22} {variant.summary}; weights: {where}")
 
 
@@ -98,7 +100,7 @@ def _variant(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def _folder(source: str) -> tuple[str, dict[str, Any]]:
-    from prithvi.modelio.requirements import config_of
+    from prithvi.modelio.model_files import config_of
 
     plain = config_of(source)
     nested = [dict(plain.pop(key, None) or {}) for key in ("pretrained_cfg", "contract", "provenance", "training")]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from prithvi.contract import Contract
-    from prithvi.modelio.requirements import Requirements
+    from prithvi.modelio.model_files import Requirements
 
 Bands = Annotated[
     str | None,
@@ -97,7 +97,7 @@ def open_and_check(
         SceneError, BandError, ScaleError: it does not fit.
 
     """
-    from prithvi.modelio.requirements import check_size
+    from prithvi.modelio.model_files import check_size
     from prithvi.scenes import conform, open_scene
 
     scene = open_scene(source_of(sources), **opening)
@@ -119,7 +119,7 @@ def typed() -> str:
     return shlex.join(["prithvi", *(shown(word) for word in sys.argv[1:] if word != "--resume")])
 
 
-def listed(text: str | None) -> list[str]:
+def words_of(text: str | None) -> list[str]:
     """The words between commas; none of an empty text."""
     return [word.strip() for word in text.split(",")] if text else []
 
@@ -133,7 +133,7 @@ def band_numbers(text: str | None, contract: Contract) -> Sequence[str] | dict[s
     """
     from prithvi.errors import BandError
 
-    words = listed(text)
+    words = words_of(text)
     if text is None or not all(word.isdigit() for word in words):
         return words or None
     if len(words) != len(contract.bands):

@@ -1,4 +1,4 @@
-"""What a long command has: a bar, drawn on a terminal and a plain line a tenth elsewhere, and quick small memory."""
+"""The process of a long command: its progress, as a bar or as plain lines where no terminal is, and its memory."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def _checked_class(where: str, part: Mapping[str, Any]) -> str:
 
 @functools.cache
 def _options_of(class_path: str) -> tuple[str, ...]:
-    """Names of a constructor's arguments, with those that it hands on; kept, as each option of a class asks for them."""
+    """Names of a constructor's arguments, with those that it hands on; kept, since each option asks."""
     module, _, name = class_path.rpartition(".")
     if not module:
         return ()  # a short name, which LightningCLI looks up itself

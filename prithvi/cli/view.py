@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prithvi.cli.options import listed, source_of, with_opening
+from prithvi.cli.options import source_of, with_opening, words_of
 
 
 @with_opening
@@ -31,7 +31,7 @@ def view_verb(
 
     opened = None
     if scene:
-        words = listed(bands)
+        words = words_of(bands)
         opening["bands"] = (list(map(int, words)) if all(word.isdigit() for word in words) else words) or None
         opened = open_scene(source_of(scene), **opening)
     elif bands or any(value is not None for value in opening.values()):

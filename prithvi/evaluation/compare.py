@@ -162,13 +162,14 @@ class Row:
 
     @property
     def mean(self) -> float:
-        """Mean over seeds."""
+        """Mean over seeds; NaN if the figure has no value for one of them."""
         return statistics.fmean(self.values)
 
     @property
     def spread(self) -> float:
-        """Standard deviation over seeds; NaN for a single seed."""
-        return statistics.stdev(self.values) if len(self.values) > 1 else math.nan
+        """Standard deviation over seeds; NaN for a single seed, or if the figure has no value for one of them."""
+        known = len(self.values) > 1 and all(map(math.isfinite, self.values))
+        return statistics.stdev(self.values) if known else math.nan
 
     def __str__(self) -> str:
         return f"{self.mean:.3f}" if math.isnan(self.spread) else f"{self.mean:.3f} ± {self.spread:.3f}"

@@ -19,8 +19,8 @@ from prithvi.mapping.engine import Arrays, Part, Progress, Target, as_dataset, b
 from prithvi.mapping.inference import Model, mappable, mappable_module, scoring
 from prithvi.mapping.result_files import NODATA, map_rasters
 from prithvi.mapping.sliding_window import BlendedRows, rows_of
+from prithvi.modelio.model_files import check_size
 from prithvi.modelio.predictor import ClassEntry, Predictor
-from prithvi.modelio.requirements import check_size
 from prithvi.models import PrithviMAE
 from prithvi.products.products import Products, write_products
 from prithvi.products.provenance import Provenance, can_resume, identity

@@ -25,8 +25,9 @@ from prithvi.mapping.result_files import embedding_raster
 from prithvi.mapping.sliding_window import rows_of
 from prithvi.mapping.zarrfile import ZarrWriter, zarr_writer
 from prithvi.modelio import load
+from prithvi.modelio.loader import on_disk, opened_as_it_is
+from prithvi.modelio.model_files import Requirements, check_size
 from prithvi.modelio.predictor import Predictor, Scorer
-from prithvi.modelio.requirements import Requirements, check_size
 from prithvi.models import PrithviEncoder, PrithviMAE, Standardise
 from prithvi.models.heads import tokens_to_grid
 from prithvi.products.provenance import Provenance
@@ -259,7 +260,7 @@ def _run(
     """What is run on which windows; a model that is named is laid out for the scene's number of dates."""
     found: Embeddable = model
     if isinstance(model, (str, Path)):
-        found = load(model, num_frames=None if str(model).endswith(".pt2") else scene.sizes["time"])
+        found = load(model, num_frames=None if opened_as_it_is(on_disk(model)) else scene.sizes["time"])
     encoder: PrithviEncoder | None
     if isinstance(found, Predictor):
         if not isinstance(found.module, Scorer):

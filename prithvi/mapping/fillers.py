@@ -20,6 +20,7 @@ from prithvi.mapping.methods import GAP_METHODS, Method
 from prithvi.modelio import load, record_of
 from prithvi.modelio.loader import find
 from prithvi.models import GapFiller, PrithviMAE, Standardise
+from prithvi.models.checkpoint import weight_bytes
 from prithvi.products.provenance import Provenance
 
 Pixels = npt.NDArray[np.float32]
@@ -67,8 +68,8 @@ class ModelFill:
     def facts(self) -> dict[str, Any]:
         """What tells this from another."""
         digest = hashlib.sha256()
-        for name, values in sorted(self.filler.mae.state_dict().items()):
-            digest.update(name.encode() + values.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+        for part in weight_bytes(self.filler.mae):
+            digest.update(part)
         return {"weights": digest.hexdigest(), "device": self.device.type, **self.filler.settings}
 
     @torch.inference_mode()
@@ -77,7 +78,7 @@ class ModelFill:
         images = self.standardise(torch.from_numpy(np.nan_to_num(image))[None].to(self.device), valid)
         place = torch.tensor([location], dtype=torch.float32, device=self.device)
         filled = self.filler(images, valid, torch.from_numpy(times)[None].to(self.device), place)
-        raw = filled * self.standardise.std + self.standardise.mean
+        raw = self.standardise.undo(filled)
         result: Pixels = np.where(known, image, raw[0].float().cpu().numpy())
         return result
 

@@ -17,7 +17,7 @@ _NAMES = {
     "predictor": ("Predictor",),
     "program": ("export",),
 }
-"""Names by module, which is imported when one is first used, so that `requirements` does not wait for torch."""
+"""Names by module, which is imported when one is first used, so that `model_files` does not wait for torch."""
 
 __all__ = [
     "Predictor", "contract_of", "export", "load", "load_weights", "open_folder", "record_of", "save", "save_pretrained",

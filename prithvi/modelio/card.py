@@ -124,7 +124,7 @@ def figures_of(record: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def read_figures(files: Sequence[Path]) -> dict[str, dict[str, float]]:
-    """Figures of one file or, over several runs, their mean and standard deviation.
+    """Figures of one file or, over several runs, their mean and standard deviation; without those that a run lacks.
 
     Args:
         files: tables of figures as JSON, as `prithvi test` writes them (metrics.json), or results of `prithvi compare`
@@ -138,8 +138,9 @@ def read_figures(files: Sequence[Path]) -> dict[str, dict[str, float]]:
     for file in files:
         plain = read_json(file)
         table = plain.get("figures", plain)
-        found = {key: float(value) for key, value in table.items() if isinstance(value, int | float)}
-        if not found:
+        kept = {key: value for key, value in table.items() if value is None or isinstance(value, int | float)}
+        found = {key: math.nan if value is None else float(value) for key, value in kept.items()}
+        if not any(map(math.isfinite, found.values())):
             raise ConfigError(f"{file} holds no figures: give what prithvi test or prithvi compare wrote.")
         if runs and set(found) != set(runs[0]):
             raise ConfigError(f"{file} holds other figures than {files[0]}: give runs of one experiment.")
@@ -147,6 +148,8 @@ def read_figures(files: Sequence[Path]) -> dict[str, dict[str, float]]:
     figures = {}
     for key in runs[0] if runs else {}:
         values = [run[key] for run in runs]
+        if not all(map(math.isfinite, values)):  # such as the IoU of a class that a run's test split has not
+            continue
         spread = {"std": statistics.stdev(values)} if len(values) > 1 else {}
         figures[key] = {"mean": statistics.fmean(values), **spread, "runs": len(values)}
     return figures

@@ -9,7 +9,7 @@ from prithvi.errors import CheckpointError, ConfigError, HubError, ModelError, n
 from prithvi.files import dumps, read_json, sha256_once
 from prithvi.modelio.card import Figures, with_index, with_licence, with_metadata, with_results
 from prithvi.modelio.loader import load, on_disk, published, revised
-from prithvi.modelio.requirements import WEIGHTS
+from prithvi.modelio.model_files import WEIGHTS
 from prithvi.models.zoo import VARIANTS
 
 

@@ -21,8 +21,8 @@ from prithvi.errors import CheckpointError, ConfigError, OutputError, PrithviErr
 from prithvi.files import atomic_folder, dumps, read_json, sha256_once
 from prithvi.modelio.card import figures_of, fitted_card, pretrained_card
 from prithvi.modelio.item import fitted_item, pretrained_item
+from prithvi.modelio.model_files import FORMAT, WEIGHTS
 from prithvi.modelio.predictor import ClassEntry, Predictor
-from prithvi.modelio.requirements import FORMAT, WEIGHTS
 from prithvi.models import PrithviMAE, Segmenter, checkpoint
 from prithvi.models.config import ModelConfig
 

@@ -15,8 +15,8 @@ from prithvi.errors import CheckpointError, ConfigError, HubError, ModelError, n
 from prithvi.files import read_json
 from prithvi.modelio import terratorch_checkpoint
 from prithvi.modelio.folder import open_folder
+from prithvi.modelio.model_files import SUFFIX, WEIGHTS, Trusted, is_fine_tuned
 from prithvi.modelio.predictor import Predictor
-from prithvi.modelio.requirements import SUFFIX, WEIGHTS, Trusted, is_fine_tuned
 from prithvi.modelio.terratorch_config import Given
 from prithvi.models import PrithviEncoder, PrithviMAE, checkpoint
 from prithvi.models.config import ModelConfig
@@ -65,19 +65,22 @@ def load(
         A pretrained `PrithviMAE` in evaluation mode, or a `Predictor` (a fine-tuned model or a program).
 
     Raises:
-        ModelError, CheckpointError, HubError, ConfigError: what was not found or did not fit.
+        ModelError, CheckpointError, HubError, ConfigError: what was not found or did not fit, or an option with a
+            fine-tuned model or a program, which are opened as they are.
 
     """
     path = on_disk(source, revision)
-    if is_fine_tuned(path):
-        return open_folder(path)
+    as_it_is = opened_as_it_is(path)
+    here = revision if path == Path(source) else None  # what is not of the hub has no revisions
+    changes = (architecture, here, num_frames, img_size, bands, mean, std, scale, new_bands or None, config)
+    if as_it_is and any(change is not None for change in changes):
+        raise ModelError(f"{path} is {as_it_is}, which is opened as it is: leave out all but its name.")
     if path.suffix == SUFFIX:
         from prithvi.modelio.program import open_program
 
-        changes = (architecture, revision, num_frames, img_size, bands, mean, std, scale, new_bands or None, config)
-        if any(change is not None for change in changes):
-            raise ModelError(f"{path} is an exported program, which is opened as it is: leave out all but its name.")
         return open_program(path, trust or isinstance(source, Trusted))
+    if as_it_is:
+        return open_folder(path)
     if path.is_file() and architecture is None and (path.suffix == ".ckpt" or config is not None):
         state, hyper = checkpoint.read(path)
         if config is not None or terratorch_checkpoint.is_fine_tune(hyper):
@@ -97,6 +100,13 @@ def load(
     model = PrithviMAE(dataclasses.replace(found, **changed))
     checkpoint.load(model, weights, file_bands=found.bands, new_bands=new_bands)
     return model.eval()
+
+
+def opened_as_it_is(path: Path) -> str:
+    """What a file or folder is called of which `load` changes nothing; empty of any other."""
+    if path.suffix == SUFFIX:
+        return "an exported program"
+    return "a fine-tuned model" if is_fine_tuned(path) else ""
 
 
 def contract_of(source: str, architecture: str | None = None) -> Contract:

@@ -189,7 +189,7 @@ class Predictor:
             raise ConfigError(f"the model's record is not complete: it needs {', '.join(_FACTS)} and nothing else.")
         for name, fits in _FACTS.items():
             if not fits(facts[name]):
-                raise ConfigError(f"{name} is {str(facts[name])[:80]!r}, which no model's record has.")
+                raise ConfigError(f"{name} is {str(facts[name])[:80]!r}, an invalid value.")
         plain = dict(facts)
         plain["contract"] = Contract.from_dict(plain["contract"])
         plain["classes"] = tuple(ClassEntry(**entry) for entry in plain["classes"])

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from prithvi.errors import CheckpointError, ConfigError, ModelError, OutputError, PrithviError, first_line
 from prithvi.files import atomic_file, sha256_once
+from prithvi.modelio.model_files import PROGRAM_FORMAT, RECORD, SUFFIX, read_record
 from prithvi.modelio.predictor import Predictor
-from prithvi.modelio.requirements import PROGRAM_FORMAT, RECORD, SUFFIX, read_record
 
 _exported: set[str] = set()
 """SHA-256 of the programs that this process has exported."""

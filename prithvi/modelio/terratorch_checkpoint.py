@@ -18,7 +18,7 @@ from prithvi.contract import Contract
 from prithvi.errors import CheckpointError, ConfigError, ModelError, nearest
 from prithvi.files import sha256_once
 from prithvi.modelio.predictor import Predictor, class_entries
-from prithvi.modelio.terratorch_config import Given, Run, class_name, find_run
+from prithvi.modelio.terratorch_config import Given, TerraTorchRun, class_name, find_run
 from prithvi.models import VARIANTS, Segmenter
 from prithvi.models.checkpoint import LoadReport
 from prithvi.models.zoo import configure
@@ -89,7 +89,7 @@ def open_fine_tune(
     )  # fmt: skip
 
 
-def _refuse_other_tasks(path: Path, hyper: Mapping[str, Any], run: Run) -> None:
+def _refuse_other_tasks(path: Path, hyper: Mapping[str, Any], run: TerraTorchRun) -> None:
     name = class_name(hyper.get("_class_path")) or run.task
     if not name and not {"class_names", "tiled_inference_parameters"} <= set(hyper):  # made in Python, not by the CLI
         name = "another task"

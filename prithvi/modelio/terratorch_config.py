@@ -66,7 +66,7 @@ DATA_MODULES = {
 
 
 @dataclass(frozen=True)
-class Run:
+class TerraTorchRun:
     """What a configuration says of the model and the data; all of it empty where there is none."""
 
     file: Path | None
@@ -147,7 +147,7 @@ class Run:
         return list(range(first, first + number))
 
 
-def find_run(path: Path, config: str | Path | None) -> Run:
+def find_run(path: Path, config: str | Path | None) -> TerraTorchRun:
     """The configuration of a checkpoint: the one named, the one beside it, or above Lightning's `checkpoints` folder.
 
     Raises:
@@ -156,7 +156,7 @@ def find_run(path: Path, config: str | Path | None) -> Run:
     """
     file = Path(config) if config is not None else _beside(path)
     told = read_yaml(file) if file is not None else {}
-    return Run(file, *_section(file, told, "model"), *_section(file, told, "data"))
+    return TerraTorchRun(file, *_section(file, told, "model"), *_section(file, told, "data"))
 
 
 def _beside(path: Path) -> Path | None:

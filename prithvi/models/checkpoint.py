@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from prithvi.bands import check_names
 from prithvi.errors import CheckpointError, ConfigError, first_line
@@ -191,6 +191,13 @@ def _published_names(state: Mapping[str, Tensor], path: Path) -> dict[str, Tenso
         else:
             named[f"other.{key}"] = value
     return named
+
+
+def weight_bytes(module: nn.Module) -> Iterator[bytes]:
+    """Names and values of all weights in the order of their names, for a digest."""
+    for name, values in sorted(module.state_dict().items()):
+        yield name.encode()
+        yield values.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def load(

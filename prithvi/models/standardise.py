@@ -41,3 +41,7 @@ class Standardise(nn.Module):
             x = x.clamp(*self.contract.clip)
         x = (x - self.mean) / self.std
         return torch.where(present, x, self.contract.nodata)
+
+    def undo(self, images: Tensor) -> Tensor:
+        """(B, band, T, Y, X) standardised images in the contract's units again."""
+        return images * self.std + self.mean

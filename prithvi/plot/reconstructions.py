@@ -103,5 +103,5 @@ def _run(
         out = model.eval()(images, days, mask_ratio=mask_ratio, generator=torch.Generator(device).manual_seed(seed))
     model.train(training)
     visible = patch_pixels(~out.mask, model.config.patch_size, model.encoder.grid_of(images))[0]
-    raw = (out.pred * standardise.std + standardise.mean)[0].movedim(1, 0)
+    raw = standardise.undo(out.pred)[0].movedim(1, 0)
     return visible.cpu().numpy(), raw.float().cpu().numpy()

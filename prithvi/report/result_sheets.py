@@ -22,7 +22,7 @@ from prithvi.mapping.result_files import FILLED, NOTHING, OBSERVED, STEPS
 from prithvi.plot.drawing import CONTINUOUS, class_colors
 from prithvi.plot.pictures import FALSE_COLOR, TRUE_COLOR, rgb, stretch, thinning
 from prithvi.products.provenance import Provenance, classes_of
-from prithvi.report.sheets import Entry, Picture, Probe, Sheet, opaque, origin, thinned_note
+from prithvi.report.sheets import Entry, Probe, Rgba, Sheet, opaque, origin, thinned_note
 from prithvi.scenes import crop, open_scene, transform_of
 from prithvi.scenes.grids import difference, grid_of, grid_of_array
 
@@ -129,7 +129,7 @@ def area_text(square_metres: float) -> str:
 
 def _classes(
     raster: Any, values: npt.NDArray[np.uint8], tags: dict[str, str]
-) -> tuple[list[Entry], dict[int, str], Picture]:
+) -> tuple[list[Entry], dict[int, str], Rgba]:
     told, _ = classes_of(tags)
     found = sorted({*told, *map(int, np.unique(values[values != 255]))})
     names = {value: told.get(value, f"class {value}") for value in found}
@@ -149,7 +149,7 @@ def _classes(
 
 def _quantity(
     values: npt.NDArray[Any], nodata: float | None, name: str, unit: str | None
-) -> tuple[list[Entry], list[Probe], Picture]:
+) -> tuple[list[Entry], list[Probe], Rgba]:
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
@@ -174,7 +174,7 @@ def _source(path: Path, made: Provenance) -> xr.DataArray | None:
     return open_scene(found[0]) if found else None
 
 
-def _picture_of(scene: xr.DataArray, whole: GeoBox) -> tuple[str, Picture]:
+def _picture_of(scene: xr.DataArray, whole: GeoBox) -> tuple[str, Rgba]:
     """Label and picture of the scene, on the grid of the map."""
     # A scene may be larger than a map of its part: it is cropped to the map's corner and size, and the grids must then
     # be equal.

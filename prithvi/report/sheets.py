@@ -21,7 +21,7 @@ from prithvi.products.provenance import Provenance
 _NODES = 33
 """Points per side at which longitude and latitude are computed; the page interpolates between them."""
 
-Picture = npt.NDArray[np.uint8]
+Rgba = npt.NDArray[np.uint8]
 """(y, x, 4) red, green, blue and alpha."""
 
 
@@ -62,9 +62,9 @@ class Sheet:
     """One result on the page."""
 
     title: str
-    below: tuple[str, Picture] | None
+    below: tuple[str, Rgba] | None
     """Label and picture of the input; None if it is not shown."""
-    above: tuple[str, Picture]
+    above: tuple[str, Rgba]
     """Label and picture of the result."""
     probes: Sequence[Probe]
     legend: Sequence[Entry]
@@ -92,7 +92,7 @@ class Sheet:
         }  # fmt: skip
 
 
-def opaque(picture: npt.NDArray[np.float32]) -> Picture:
+def opaque(picture: npt.NDArray[np.float32]) -> Rgba:
     """(y, x, 3) from 0 to 1, as `prithvi.plot.rgb` gives it, as a picture without holes."""
     return np.dstack([picture * 255, np.full(picture.shape[:2], 255)]).astype(np.uint8)
 
@@ -111,7 +111,7 @@ def thinned_note(step: int) -> list[str]:
     return [f"One pixel of the page is {step} x {step} of the file."] if step > 1 else []
 
 
-def source_of(picture: Picture, lossless: bool = True) -> str:
+def source_of(picture: Rgba, lossless: bool = True) -> str:
     """A picture as a data URL: PNG, or JPEG if it is opaque and need not be lossless."""
     from PIL import Image
 

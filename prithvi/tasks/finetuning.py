@@ -17,6 +17,7 @@ from prithvi.errors import ConfigError, DatasetError
 from prithvi.modelio import load_weights
 from prithvi.modelio.predictor import Predictor
 from prithvi.models import Segmenter, Standardise
+from prithvi.models.checkpoint import weight_bytes
 from prithvi.models.zoo import configure
 from prithvi.tasks.augment import flip_and_turn
 from prithvi.tasks.lora import merged, prepare
@@ -165,9 +166,8 @@ class FineTuningTask(MeasuredTask, abc.ABC):
                 "model.augment: false."
             )
         content = hashlib.sha256()
-        for name, value in sorted(encoder.state_dict().items()):
-            content.update(name.encode())
-            content.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        for part in weight_bytes(encoder):
+            content.update(part)
         model = self.model
         about = [
             self.contract.to_dict(), model.config.to_dict(), self.window, model.indices, model.detail, self.coordinates,
@@ -191,7 +191,7 @@ class FineTuningTask(MeasuredTask, abc.ABC):
             ("quantity", fitted.quantity and fitted.quantity.name, own.quantity and own.quantity.name),
         ):
             if its != ours:
-                raise ConfigError(f"the model has {_listed(its)} as {what}, and the data have {_listed(ours)}.")
+                raise ConfigError(f"the model has {_text_of(its)} as {what}, and the data have {_text_of(ours)}.")
         self.model, self.contract, self.standardise = fitted.model, fitted.contract, Standardise(fitted.contract)
         self.window, self.coordinates = fitted.window, fitted.coordinates
 
@@ -255,5 +255,5 @@ class FineTuningTask(MeasuredTask, abc.ABC):
         """Fields of `Predictor` that describe the output: the task, and classes or a quantity."""
 
 
-def _listed(found: Any) -> str:
+def _text_of(found: Any) -> str:
     return ", ".join(found) if isinstance(found, (list, tuple)) else str(found)

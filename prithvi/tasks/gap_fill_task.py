@@ -159,5 +159,4 @@ class GapFillTask(MeasuredTask):
 
     def reflectance(self, standardised: Tensor) -> Tensor:
         """Converts standardised values (B, band, T, Y, X) to reflectance (0 to 1)."""
-        raw: Tensor = standardised * self.standardise.std + self.standardise.mean
-        return raw / self.contract.scale
+        return self.standardise.undo(standardised) / self.contract.scale

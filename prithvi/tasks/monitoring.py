@@ -28,7 +28,27 @@ COMPOSITES = {
 """Band combinations to draw, of which those are used whose bands the model has."""
 
 
-class Reconstructions(L.Callback):
+class _AtSteps(L.Callback):
+    """Acts after every `every_n_steps`-th step of the optimiser, once however many batches are accumulated for it."""
+
+    def __init__(self, every_n_steps: int) -> None:
+        self.every_n_steps, self._seen = every_n_steps, 0
+
+    def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        self._seen = trainer.global_step  # a resumed run acted on this one before
+
+    def on_train_batch_end(self, trainer: L.Trainer, task: L.LightningModule, outputs: Any, batch: Any, _: int) -> None:
+        step, before = trainer.global_step, self._seen
+        self._seen = step
+        if step > before and step % self.every_n_steps == 0:
+            self.act(trainer, task)
+
+    def act(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """What is due."""
+        raise NotImplementedError
+
+
+class Reconstructions(_AtSteps):
     """Pictures of the first validation chips: input, visible patches and reconstruction, in several band combinations.
 
     They are written to DEFAULT_ROOT_DIR/pictures, and to TensorBoard if it is a logger of the run.
@@ -40,7 +60,8 @@ class Reconstructions(L.Callback):
     """
 
     def __init__(self, every_n_steps: int = 1000, samples: int = 4) -> None:
-        self.every_n_steps, self.samples = every_n_steps, samples
+        super().__init__(every_n_steps)
+        self.samples = samples
         self._batch: dict[str, Any] | None = None
 
     def on_validation_batch_start(self, trainer: L.Trainer, task: L.LightningModule, batch: Any, *_: Any) -> None:
@@ -51,15 +72,15 @@ class Reconstructions(L.Callback):
             entries = {name: value for name, value in batch.items() if isinstance(value, (Tensor, list))}
             self._batch = {name: value[: self.samples] for name, value in entries.items()}
 
-    def on_train_batch_end(self, trainer: L.Trainer, task: L.LightningModule, outputs: Any, batch: Any, _: int) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, task: L.LightningModule, batch: Any, *_: Any) -> None:
         self._keep(batch)
-        if trainer.global_step and trainer.global_step % self.every_n_steps == 0:
-            self._draw(trainer, task)
 
     def on_train_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
-        self._draw(trainer, task)
+        if trainer.global_step % self.every_n_steps:  # else it was drawn
+            self.act(trainer, task)
 
-    def _draw(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+    def act(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """Draws the kept chips."""
         if self._batch is None or trainer.world_size > 1:  # a forward pass of sharded weights needs all devices
             return
         assert isinstance(task, PretrainTask)
@@ -174,7 +195,7 @@ class LossCurve(L.Callback):
         write_text(root / "loss.csv", "\n".join(["part,step,loss", *lines]) + "\n")
 
 
-class LinearProbe(L.Callback):
+class LinearProbe(_AtSteps):
     """Logs `probe/mIoU` and `probe/mAcc` of a linear classifier on the frozen features of data.probe.
 
     Args:
@@ -186,7 +207,7 @@ class LinearProbe(L.Callback):
     """
 
     def __init__(self, every_n_steps: int = 1000) -> None:
-        self.every_n_steps = every_n_steps
+        super().__init__(every_n_steps)
 
     def on_fit_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         if trainer.world_size > 1:
@@ -197,13 +218,10 @@ class LinearProbe(L.Callback):
 
     def on_train_batch_start(self, trainer: L.Trainer, task: L.LightningModule, batch: Any, batch_idx: int) -> None:
         if trainer.global_step == 0 and batch_idx == 0:
-            self._probe(trainer, task)
+            self.act(trainer, task)
 
-    def on_train_batch_end(self, trainer: L.Trainer, task: L.LightningModule, outputs: Any, batch: Any, _: int) -> None:
-        if trainer.global_step and trainer.global_step % self.every_n_steps == 0:
-            self._probe(trainer, task)
-
-    def _probe(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+    def act(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """Fits and measures the probe."""
         assert isinstance(task, PretrainTask)
         train, val = self.loaders["train"], self.loaders["val"]
         found = linear_probe(task.mae.encoder, task.standardise, train, val, self.classes)
@@ -237,7 +255,7 @@ class Throughput(L.Callback):
     def _restart(self) -> None:
         self._began = self._waiting_since = time.perf_counter()
         self._waited = self._flops = 0.0
-        self._samples = self._steps = 0
+        self._samples = self._batches = 0
 
     def on_train_batch_start(self, trainer: L.Trainer, task: L.LightningModule, batch: Any, batch_idx: int) -> None:
         self._waited += time.perf_counter() - self._waiting_since
@@ -246,8 +264,8 @@ class Throughput(L.Callback):
         assert isinstance(task, PretrainTask)
         self._samples += len(batch["id"])
         self._flops += task.flops_of(batch)
-        self._steps += 1
-        if self._steps == self.every_n_steps:
+        self._batches += 1
+        if self._batches == self.every_n_steps * trainer.accumulate_grad_batches:
             if task.device.type == "cuda":
                 torch.cuda.synchronize(task.device)
             taken = time.perf_counter() - self._began

@@ -64,7 +64,8 @@ class PretrainTask(L.LightningModule):
         warmup: fraction of the steps in which it rises, before cosine decay.
         lr_start: initial learning rate.
         lr_end: final learning rate.
-        weight_decay: weight decay of matrices; biases, norms, tokens and scales have none.
+        weight_decay: weight decay of what has two dimensions or more, as in the published code of the autoencoder:
+            matrices, and the class and mask tokens; biases, norms and scales have none.
         betas: betas of AdamW.
         eps: epsilon of AdamW.
         compile: compile the transformer blocks; faster on a GPU, not on a CPU.
@@ -209,7 +210,7 @@ class PretrainTask(L.LightningModule):
         image, clear, valid = batch["image"], batch["clear"], batch["valid"]
         if image.is_floating_point() and not torch.isfinite(image.movedim(1, -1)[valid]).all():
             raise DatasetError(
-                f"an image of the batch {_listed(batch['id'])} holds NaN or infinity where it is marked valid: mark "
+                f"an image of the batch {_sixteen(batch['id'])} holds NaN or infinity where it is marked valid: mark "
                 "pixels without data in 'valid'."
             )
         size = len(image)
@@ -264,7 +265,7 @@ class PretrainTask(L.LightningModule):
             self._last = None
             if not torch.isfinite(loss):
                 raise TrainingError(
-                    f"the loss is {float(loss)} at step {self.global_step}, for the samples {_listed(names)}. Nothing "
+                    f"the loss is {float(loss)} at step {self.global_step}, for the samples {_sixteen(names)}. Nothing "
                     "of this step was saved: look at these samples, or lower the learning rate and resume from the "
                     "last checkpoint."
                 )
@@ -327,5 +328,5 @@ class PretrainTask(L.LightningModule):
         return int(each * self.trainer.world_size * self.trainer.accumulate_grad_batches)
 
 
-def _listed(names: list[str]) -> str:
+def _sixteen(names: list[str]) -> str:
     return ", ".join(names[:16]) + (f" and {len(names) - 16} more" if len(names) > 16 else "")

@@ -45,8 +45,8 @@ def linear_probe(
     encoder.eval()
     gram = cross = torch.zeros((), dtype=torch.float64, device=device)
     pairs = [(_features(encoder, standardise, batch, device), batch["label"].to(device)) for batch in train]
-    mean = torch.cat([f.flatten(0, 2) for f, _ in pairs]).mean(dim=0)
-    scale = torch.cat([f.flatten(0, 2) for f, _ in pairs]).std(dim=0) + 1e-6
+    spread, mean = torch.std_mean(torch.cat([features.flatten(0, 2) for features, _ in pairs]), dim=0)
+    scale = spread + 1e-6
     shares = [_shares(label, len(classes), features.shape[1:3]) for features, label in pairs]
     sizes = torch.stack([share.flatten(0, 2).sum(dim=0) for share in shares]).sum(dim=0).clamp(min=1)
     for (features, _), share in zip(pairs, shares, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,17 @@ import yaml
 
 from prithvi.catalog import config_path, dataset
 from prithvi.errors import ConfigError
-from prithvi.evaluation.compare import Comparison, Result, Trial, read_comparison, rows_of
+from prithvi.evaluation.compare import (
+    Comparison,
+    Result,
+    Trial,
+    read_comparison,
+    read_result,
+    rows_of,
+    write_report,
+    write_result,
+)
+from prithvi.modelio.card import read_figures
 from tests.conftest import Answer
 
 Cli = Callable[..., Answer]
@@ -134,6 +145,27 @@ def test_spread_is_that_of_the_seeds() -> None:
     trials = list(Comparison("f", "x", {"a": {}, "b": {}}, (0.5, 1.0), 2).trials())
     assert [trial.method for trial in trials[:2]] == ["a", "b"]
     assert len({trial.name for trial in trials}) == 8
+
+
+def test_a_seed_without_a_value_leaves_the_mean_open_and_stops_nothing(tmp_path: Path) -> None:
+    definition = Comparison("f", "IoU", {"a": {}, "b": {}}, (1.0,), 2)
+    values = {"a": (0.5, math.nan), "b": (0.25, 0.75)}
+    for trial in definition.trials():
+        figures = {"IoU": values[trial.method][trial.seed], "mAcc": 0.5}
+        write_result(tmp_path, Result(trial, figures, 2.0, 7), {"seed": trial.seed})
+    # What is read on a resumed run, as it is after the first one.
+    results = [read_result(tmp_path, trial, {"seed": trial.seed}) for trial in definition.trials()]
+    found = [result for result in results if result is not None]
+    assert [str(row) for row in rows_of(found, "IoU")] == ["nan", "0.500 ± 0.354"]
+    assert str(rows_of(found, "mAcc")[0]) == "0.500 ± 0.000"
+    write_report(tmp_path, definition, found, {})
+    assert (tmp_path / "table.md").read_text().splitlines()[2:] == ["| a | nan |", "| b | 0.500 ± 0.354 |"]
+    write_report(tmp_path, definition, [each for each in found if each.trial.method == "a"][1:], {})
+    assert (tmp_path / "table.md").read_text().splitlines()[2:] == ["| a | nan |", "| b | - |"]
+    # The card has the figures that every run has.
+    runs = [tmp_path / f"a-1-{seed}" / "result.json" for seed in range(2)]
+    assert read_figures(runs) == {"mAcc": {"mean": 0.5, "std": 0.0, "runs": 2}}
+    assert set(read_figures(runs[:1])) == {"IoU", "mAcc"}
 
 
 def test_the_command_line_goes_before_the_file_and_a_method_before_both() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 import prithvi
 from prithvi.modelio import load
 from prithvi.models import VARIANTS, PrithviMAE
-from tests.conftest import SPAIN, benchmark
+from tests.conftest import SPAIN, Answer, benchmark
 
 FOLDER = Path(prithvi.__file__).parent / "weights" / "prithvi_hls_tiny"
 CONFIG = json.loads((FOLDER / "config.json").read_text())
@@ -44,6 +45,13 @@ def test_it_loads_by_name_without_a_network(monkeypatch: pytest.MonkeyPatch) -> 
     torch.manual_seed(0)
     images = torch.randn(2, 6, 3, 64, 64)
     assert torch.isfinite(model(images).loss)
+
+
+def test_the_list_says_that_its_weights_are_in_the_package(prithvi: Callable[..., Answer]) -> None:
+    lines = {line.split()[0]: line for line in prithvi("models", "list").out.splitlines()}
+    assert lines["prithvi_hls_tiny"].endswith("; weights: in the package")
+    assert lines["prithvi_hls_small"].endswith("; weights: none published")
+    assert "; weights: ibm-nasa-geospatial/Prithvi-EO-2.0-300M" in lines["prithvi_eo_v2_300"]
 
 
 def test_it_has_the_shape_of_its_name_and_is_small() -> None:

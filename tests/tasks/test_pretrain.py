@@ -81,6 +81,50 @@ def test_training_lowers_the_validation_loss_and_leaves_pictures_curves_and_a_pr
     assert board.Tags()["images"] == ["reconstruction"]
 
 
+def test_pictures_probes_and_speeds_come_once_a_due_step_however_many_batches_it_has(
+    store: ChipStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prithvi.tasks import monitoring
+
+    made: list[str] = []
+
+    def probe(*_: object) -> dict[str, float]:
+        made.append("probe")
+        return {"mIoU": 0.5, "mAcc": 0.5}
+
+    monkeypatch.setattr(monitoring, "write_figure", lambda figure, target, dpi=90: made.append(target.name))
+    monkeypatch.setattr(monitoring, "linear_probe", probe)
+    monkeypatch.setattr(PretrainTask, "log_dict", lambda *_, **__: made.append("speed"))
+    data = PretrainDataModule([str(store.path)], batch_size=4, num_workers=0, probe=str(store.path))
+
+    def trainer(steps: int) -> L.Trainer:
+        every = [Reconstructions(2), LinearProbe(2), Throughput(2, peak_tflops=1.0)]
+        return trainer_of(tmp_path, steps, accumulate_grad_batches=4, callbacks=every)
+
+    first = trainer(4)
+    first.fit(task_of(data), datamodule=data)
+    due = ["step-0000002.png", "probe", "speed", "step-0000004.png", "probe", "speed"]
+    assert made == ["probe", *due]  # the first one is before training
+    first.save_checkpoint(tmp_path / "last.ckpt")
+    made.clear()
+    # A resumed run does not do again what was due at its checkpoint; its last step has a picture.
+    trainer(5).fit(task_of(data), datamodule=data, ckpt_path=tmp_path / "last.ckpt")
+    assert made == ["step-0000005.png"]
+
+
+def test_weights_of_two_dimensions_decay_and_no_others(store: ChipStore, tmp_path: Path) -> None:
+    data = PretrainDataModule([str(store.path)], batch_size=8, num_workers=0)
+    task = task_of(data)
+    trainer_of(tmp_path, 1).fit(task, datamodule=data)
+    optimizer = task.optimizers(use_pl_optimizer=False)
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    found = {name: decay[id(parameter)] for name, parameter in task.named_parameters() if parameter.requires_grad}
+    assert found["mae.encoder.cls_token"] == found["mae.decoder.mask_token"] == 0.05
+    assert found["mae.encoder.patch_embed.proj.weight"] == 0.05
+    assert {value for name, value in found.items() if name.endswith((".bias", "norm.weight"))} == {0.0}
+
+
 def test_the_published_recipe_is_the_default(store: ChipStore, tmp_path: Path) -> None:
     data = PretrainDataModule([str(store.path)], batch_size=8, num_workers=0)
     task = PretrainTask("prithvi_hls_tiny", data.contract.to_dict(), crop=32, model_options=SHAPE)

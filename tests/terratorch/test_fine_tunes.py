@@ -21,7 +21,7 @@ import prithvi
 from prithvi.errors import CheckpointError, ConfigError, ModelError
 from prithvi.modelio import save
 from prithvi.modelio.predictor import FittedModel
-from prithvi.modelio.terratorch_config import Run
+from prithvi.modelio.terratorch_config import TerraTorchRun
 from prithvi.models import Standardise
 from tests.terratorch.conftest import BANDS, configuration, fit, their_warnings
 from tests.terratorch.layouts import has_scale_modules
@@ -153,7 +153,7 @@ def test_class_numbers_are_those_of_the_label_files(trained: Callable[[str], Tra
         plain["data"]["init_args"] = {**plain["data"]["init_args"], **options}
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain))
         assert [entry.value for entry in opened(path).classes] == values
-    crops = Run(None, "", {}, "MultiTemporalCropClassificationDataModule", {})
+    crops = TerraTorchRun(None, "", {}, "MultiTemporalCropClassificationDataModule", {})
     assert crops.values(13) == list(range(1, 14))  # whose own default it is
     told = importlib.import_module("terratorch.datamodules.multi_temporal_crop_classification")
     default = inspect.signature(told.MultiTemporalCropClassificationDataModule).parameters["reduce_zero_label"].default

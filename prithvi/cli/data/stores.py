@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prithvi.cli.options import Frames, Json, MaxCloud, MaxGap, MinGap, Sequences, listed
+from prithvi.cli.options import Frames, Json, MaxCloud, MaxGap, MinGap, Sequences, words_of
 
 
 def build_verb(
@@ -91,8 +91,8 @@ def build_verb(
                 labels=str(labels) if labels is not None else None,
                 class_column=class_column,
                 background=background,
-                ignore=tuple(filter(None, listed(ignore))) if ignore else (),
-                keep=tuple(filter(None, listed(keep))) if keep else (),
+                ignore=tuple(filter(None, words_of(ignore))),
+                keep=tuple(filter(None, words_of(keep))),
                 label_product=label_product,
                 least_labelled=min_labelled,
                 area=str(area) if area is not None else None,

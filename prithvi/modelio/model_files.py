@@ -1,4 +1,7 @@
-"""What a model's files state about its input, read without torch: a scene is checked before the weights are opened."""
+"""A model's files read without torch: their names, what they state of the input, and a program's archive looked into.
+
+A scene is checked against them before the weights are opened.
+"""
 
 from __future__ import annotations
 

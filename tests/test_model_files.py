@@ -16,8 +16,8 @@ import pytest
 from prithvi import files, load
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.modelio import contract_of, open_folder
+from prithvi.modelio.model_files import Requirements, requirements_of
 from prithvi.modelio.predictor import FittedModel
-from prithvi.modelio.requirements import Requirements, requirements_of
 from prithvi.models import checkpoint
 from tests.conftest import Answer, small_task
 
