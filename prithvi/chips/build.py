@@ -57,7 +57,7 @@ class Running(TypedDict, total=False):
     workers: int | None
     """Threads; None takes one a core."""
     append: bool
-    """Add to the samples of an existing store, behind them."""
+    """Add to the samples of an existing store, behind them, in files of as many samples as it has."""
     progress: Callable[[str], Progress] | None
     """Called with the name of a stage of the work; returns that stage's progress function."""
 
@@ -100,24 +100,35 @@ def build(
     keys = [unit.key for unit in todo]
     if len(set(keys)) != len(keys):
         raise DatasetError(f"two parts of the source are called {next(key for key in keys if keys.count(key) > 1)}.")
-    full: dict[str, Any] = {
-        **json.loads(json.dumps(plan)),
-        "spec": spec.to_dict(),
-        "units": [len(keys), zlib.crc32("\n".join(keys).encode())],
-        "seed": seed,
-        "per_unit": per_unit,
-        "shuffle": shuffle,
-        "append_to": 0,
-    }
     append, progress = running.get("append", False), running.get("progress")
     runner = partial(run, scheduler=running.get("scheduler"), workers=running.get("workers"))
     journal = Journal(path)
     with journal.lock():
         exists = (path / "zarr.json").is_file()
-        # A build that was killed after its last file was in place left only its own folder to clear up.
-        if exists and journal.unfinished() and read_metadata(path).get("build") == journal.plan():
+        if exists and append:
+            # The store's files are as they are: new samples are packed as the old ones, whatever is asked now.
+            known = StoreSpec.from_dict(read_metadata(path)["spec"])
+            spec = dataclasses.replace(spec, shard=known.shard, codec=known.codec)
+            differ = differing(known.to_dict(), spec.to_dict())
+            if differ:
+                raise DatasetError(f"{path} holds samples of another form ({differ}): build another store.")
+        full: dict[str, Any] = {
+            **json.loads(json.dumps(plan)),
+            "spec": spec.to_dict(),
+            "units": [len(keys), zlib.crc32("\n".join(keys).encode())],
+            "seed": seed,
+            "per_unit": per_unit,
+            "shuffle": shuffle,
+            "append_to": 0,
+        }
+        # A build that was killed after its last file was in place left only its own folder to clear up. The command
+        # that it was is done then: an append must not add its samples a second time.
+        done = journal.plan()
+        if exists and done and read_metadata(path).get("build") == done:
             journal.end()
-        _refuse_other(path, spec, full, append, journal)
+            if append and not differing(done, {**full, "append_to": done.get("append_to", 0)}):
+                return
+        _refuse_other(path, full, append, journal)
         if exists and not append and not journal.unfinished():
             return
         old = read_samples(path) if exists and append else []
@@ -147,20 +158,14 @@ def build(
             ) from error
 
 
-def _refuse_other(path: Path, spec: StoreSpec, plan: dict[str, Any], append: bool, journal: Journal) -> None:
+def _refuse_other(path: Path, plan: dict[str, Any], append: bool, journal: Journal) -> None:
     """Raises DatasetError for a folder, or a finished store, that this build may not meet."""
     if not (path / "zarr.json").is_file():
         others = [entry.name for entry in path.iterdir() if entry != journal.folder]
         if others and not journal.unfinished():
             raise DatasetError(f"{path} is a folder with other files in it ({min(others)}): choose another name.")
         return
-    attributes = read_metadata(path)
-    known = StoreSpec.from_dict(attributes["spec"])
-    asked = dataclasses.replace(spec, shard=known.shard, codec=known.codec)
-    differ = differing(known.to_dict(), asked.to_dict())
-    if append and differ:
-        raise DatasetError(f"{path} holds samples of another form ({differ}): build another store.")
-    differ = differing(attributes.get("build", {}), plan)
+    differ = differing(read_metadata(path).get("build", {}), plan)
     if differ and not append and not journal.unfinished():
         raise DatasetError(
             f"{path} is a finished store that was built otherwise ({differ} differ): choose another name, append to it "

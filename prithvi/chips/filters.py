@@ -7,9 +7,7 @@ nearest neighbour. (The published code discards the result of that filling, and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -118,37 +116,3 @@ def fill_holes(image: npt.NDArray[np.int16]) -> tuple[npt.NDArray[np.int16], npt
         rows, columns = distance_transform_edt(here, return_distances=False, return_indices=True)
         result[time, band] = image[time, band][rows, columns]
     return result, filled
-
-
-def to_int16(
-    values: npt.NDArray[Any], gain: float, nodata: Sequence[float], stored_gain: float = 1e-4, bias: float = 0.0
-) -> npt.NDArray[np.int16]:
-    """Values of any type as whole numbers of `stored_gain`, `NODATA` where there is none; NaN never becomes a number.
-
-    Args:
-        values: of any shape.
-        gain: reflectance = value x gain + bias.
-        nodata: values without data beside NaN.
-        stored_gain: reflectance = result x stored_gain.
-        bias: see gain.
-
-    Raises:
-        ScaleError: a value does not fit into 16 bits.
-
-    """
-    known = np.isfinite(values)
-    for value in nodata:
-        known &= values != value
-    factor, added = gain / stored_gain, bias / stored_gain
-    scaled = values if (factor, added) == (1, 0) else np.rint(np.where(known, values, 0) * factor + added)
-    # Checked before the cast, which would wrap around without a word.
-    limits = np.iinfo(np.int16)
-    inside = scaled[known]
-    if inside.size and (inside.min() <= limits.min or inside.max() > limits.max):
-        found = f"values from {inside.min():g} to {inside.max():g} (reflectance x {1 / stored_gain:g})"
-        raise ScaleError(f"{found} do not fit into 16 bits: the scale that was stated is not the data's.")
-    result = np.full(values.shape, NODATA, np.int16)
-    result[known] = np.rint(inside).astype(np.int16)
-    if (result[known] == NODATA).any():
-        result[known & (result == NODATA)] = NODATA + 1  # a value is never lost for looking like none
-    return result

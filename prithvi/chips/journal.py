@@ -23,11 +23,16 @@ from prithvi.errors import DatasetError, OutputError
 from prithvi.files import write_text
 
 BUILD = ".build"
+CONTENTS = "contents"
+"""Key of a plan: what stands for the content of each unit's files, by the unit's key."""
+LATER = (CONTENTS, "sensor", "order", "scale", "offset", "nodata", "ignore")
+"""Keys of a dataset's plan that the plans of older stores do not have."""
 
 
-def differing(one: dict[str, Any], other: dict[str, Any]) -> str:
-    """The keys whose values differ, in words."""
-    return ", ".join(sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key)))
+def differing(known: dict[str, Any], asked: dict[str, Any]) -> str:
+    """The keys whose values differ, in words; what an older plan does not say contradicts nothing."""
+    keys = known.keys() | {key for key in asked if key not in LATER}
+    return ", ".join(sorted(key for key in keys if known.get(key) != asked.get(key)))
 
 
 class Journal:
@@ -54,21 +59,27 @@ class Journal:
     def begin(self, plan: dict[str, Any]) -> None:
         """Resumes an unfinished build of the same plan, or starts one.
 
+        Units that were cut from files that have changed since (been mended) are cut anew.
+
         Raises:
-            DatasetError: an unfinished build of another plan.
+            DatasetError: an unfinished build of another plan, or of other files whose samples are in shards already.
 
         """
         if self.unfinished():
-            differ = differing(self.plan(), plan)
+            known, contents = self.plan(), plan.get(CONTENTS, {})
+            changed = [key for key, content in known.get(CONTENTS, {}).items() if contents.get(key) != content]
+            stale = [self.staged / key for key in changed if (self.staged / key).is_dir()]
+            if CONTENTS in known and not (stale and self.entries()):
+                known[CONTENTS] = contents
+            differ = differing(known, plan)
             if differ:
                 raise DatasetError(
                     f"{self.store} holds an unfinished build that differs in {differ}: finish it with the command it "
                     f"was begun with, or delete {self.folder}."
                 )
             # What a killed writer had open under a name of its own: never read again.
-            for leftover in (*self.folder.rglob("*.partial"), *self.folder.rglob("*.tmp")):
+            for leftover in (*stale, *self.folder.rglob("*.partial"), *self.folder.rglob("*.tmp")):
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-            return
         self.new.mkdir(parents=True, exist_ok=True)
         self.staged.mkdir(exist_ok=True)
         write_text(self.folder / "plan.json", json.dumps(plan, indent=1, sort_keys=True), sync=True)

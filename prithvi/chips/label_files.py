@@ -272,17 +272,18 @@ def _open_vector(file: Path, column: str | None, background: str | None, ignore:
         raise DatasetError(f"{where} names no class.")
     # Names that are whole numbers are the classes' own values (kept in maps); if a single one is a word, or two names
     # are one number (1 and 01), classes are counted from 0 in their order instead.
-    places, words, spelled = list(kept), list(kept.values()), list(map(str, kept))
-    own = [int(word) for word in words if word.removeprefix("-").isdecimal()]
-    whole = len(set(own)) == len(words)
-    if background is not None and background not in words:
+    rows: list[tuple[Any, str, str]] = [(value, word, str(value)) for value, word in kept.items()]
+    own = [int(word) for _, word, _ in rows if word.removeprefix("-").isdecimal()]
+    whole = len(set(own)) == len(rows)
+    if background is not None and background not in kept.values():
         # The class outside every feature comes first, as land does before water.
-        places, words, spelled = [None, *places], [background, *words], [background, *spelled]
+        rows.insert(0, (None, background, background))
         free = [int(background)] if background.isdecimal() else []
-        own = [next(number for number in itertools.chain(free, itertools.count()) if number not in own), *own]
+        own.insert(0, next(number for number in itertools.chain(free, itertools.count()) if number not in own))
+    in_column, words, spelled = zip(*rows, strict=True)
     check_classes([Category(number, text, "") for number, text in enumerate(spelled)], (), where)
-    if len(words) > UNLABELLED:
-        raise DatasetError(f"{file} has {len(words)} classes; at most {UNLABELLED} can be told apart.")
+    if len(rows) > UNLABELLED:
+        raise DatasetError(f"{file} has {len(rows)} classes; at most {UNLABELLED} can be told apart.")
     classes = tuple(
         Category(own[place] if whole else place, word, PALETTE[place % len(PALETTE)])
         for place, word in enumerate(words)
@@ -290,7 +291,7 @@ def _open_vector(file: Path, column: str | None, background: str | None, ignore:
     summary = f"{file.name}: classes are {', '.join(f'{entry.value} ({entry.name})' for entry in classes)}."
     outside = words.index(background) if background is not None else None
     return VectorLabels(
-        str(file), column, tuple(places), classes, outside, features.crs.to_wkt(), tuple(names), turns, nothing, summary
+        str(file), column, in_column, classes, outside, features.crs.to_wkt(), tuple(names), turns, nothing, summary
     )
 
 

@@ -25,7 +25,7 @@ from rasterio.io import MemoryFile
 from prithvi.catalog.datasets import check_classes, folded
 from prithvi.chips.spec import UNLABELLED
 from prithvi.contract import Category
-from prithvi.errors import DatasetError, nearest
+from prithvi.errors import DatasetError, one_of
 
 PALETTE = ("0072B2", "E69F00", "009E73", "CC79A7", "56B4E9", "D55E00", "F0E442", "999999", "332288", "88CCEE", "44AA99",
            "117733", "DDCC77", "CC6677", "AA4499", "882255")  # fmt: skip
@@ -90,7 +90,7 @@ def classes_in(
     # Three sources say what a value is, in this order: the caller (ignore, keep), a published product, the file's own
     # tags and names. Whatever remains open and looks like no data is asked about.
     file = Path(raster.name)
-    silent, wanted = _numbers(ignore, "--ignore"), _numbers(keep, "--keep")
+    silent, wanted = _whole_numbers(ignore, "--ignore"), _whole_numbers(keep, "--keep")
     both = sorted(silent & wanted)
     if both:
         raise DatasetError(f"--ignore and --keep both say {both[0]}: say one.")
@@ -132,7 +132,7 @@ def classes_in(
     return classes, f"{summary}."
 
 
-def _numbers(words: Sequence[str], option: str) -> set[int]:
+def _whole_numbers(words: Sequence[str], option: str) -> set[int]:
     try:
         return {int(word) for word in words}
     except ValueError as error:
@@ -152,8 +152,8 @@ def _counted(raster: rasterio.DatasetReader) -> Counter[int]:
             values, numbers = np.unique(stored, return_counts=True)
             for value, number in zip(values.tolist(), numbers.tolist(), strict=True):
                 if value != int(value):
-                    told = "which is a measurement: labels are one band of whole numbers."
-                    raise DatasetError(f"{raster.name} holds {value:g}, {told}")
+                    message = "which is a measurement: labels are one band of whole numbers."
+                    raise DatasetError(f"{raster.name} holds {value:g}, {message}")
                 counts[int(value)] += number
             if len(counts) > 2 * UNLABELLED:  # ignored ones among them
                 raise DatasetError(f"{raster.name} has more than {UNLABELLED} values: that is no raster of classes.")
@@ -233,8 +233,8 @@ def product_of(path: Path, tags: Mapping[str, str], stated: str | None = None) -
             tags of DSWx-HLS and a name that does not say the layer.
 
     """
-    if stated is not None and stated not in LABEL_PRODUCTS:
-        raise DatasetError(f"there is no label product {stated!r}: {nearest(stated, LABEL_PRODUCTS)}")
+    if stated is not None:
+        one_of(stated, LABEL_PRODUCTS, "there is no label product", DatasetError)
     match = _LAYER.search(path.stem)
     if match is None:
         kind = tags.get("PRODUCT_TYPE", "")
@@ -246,8 +246,8 @@ def product_of(path: Path, tags: Mapping[str, str], stated: str | None = None) -
         return LABEL_PRODUCTS[stated] if stated is not None else None
     name = f"dswx-hls-{match[1].lower()}".removesuffix("-wtr")
     if name not in LABEL_PRODUCTS:
-        told = "which holds no classes of land or water: give the layer WTR (..._B01_WTR.tif)."
-        raise DatasetError(f"{path} is the layer {match[1]} of DSWx-HLS, {told}")
+        message = "which holds no classes of land or water: give the layer WTR (..._B01_WTR.tif)."
+        raise DatasetError(f"{path} is the layer {match[1]} of DSWx-HLS, {message}")
     if stated is not None and stated.replace("-0.1", "") != name:
         raise DatasetError(f"{path} is {name} by its name, and --label-product says {stated}: leave it out.")
     early = name.replace("dswx-hls", "dswx-hls-0.1")

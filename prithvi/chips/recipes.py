@@ -28,17 +28,18 @@ from prithvi.catalog import sensor as sensor_named
 from prithvi.catalog.datasets import ChipFiles, DatasetLayout
 from prithvi.chips.build import Running, build
 from prithvi.chips.date_plan import SEQUENCES, SPLIT, choose_dates
-from prithvi.chips.filters import Recipe, to_int16
+from prithvi.chips.filters import Recipe
+from prithvi.chips.journal import CONTENTS
 from prithvi.chips.label_files import RasterLabels, VectorLabels, open_labels
-from prithvi.chips.spec import UNLABELLED, Chip, Sample, StoreSpec, crs_name
+from prithvi.chips.spec import UNLABELLED, Chip, Sample, StoreSpec, crs_name, to_int16
 from prithvi.chips.splits import block_split
 from prithvi.chips.store import ChipStore
 from prithvi.chips.tile_units import tile_units
-from prithvi.errors import ConfigError, DatasetError, nearest
+from prithvi.errors import ConfigError, DatasetError, one_of
 from prithvi.files import sha256
 from prithvi.hls.items import read_items
-from prithvi.scenes.grids import difference, grid_of
-from prithvi.scenes.imagefiles import open_image
+from prithvi.scenes.grids import grid_of
+from prithvi.scenes.imagefiles import open_image, read_label, refuse_other_grid
 
 __all__ = ["Recipe", "store_of_dataset", "store_of_granules"]
 
@@ -46,6 +47,8 @@ _ADDED = ("ignore", "keep", "label_product")
 """Fields of a recipe that older stores' plans do not have: left out of the plan where they are empty."""
 _TOGETHER = 64
 """Files of a unit."""
+_END = 2**16
+"""Bytes at each end of an image that the plan knows it by."""
 
 
 def store_of_granules(
@@ -85,15 +88,15 @@ def store_of_granules(
     if column is not None:
         if not isinstance(labels, VectorLabels):
             raise ConfigError(f"--split {split} names a column of the label file: give one (--labels FILE).")
-        if column not in labels.columns:
-            raise DatasetError(f"{labels.path} has no column {column!r}: {nearest(column, labels.columns)}")
+        one_of(column, labels.columns, f"{labels.path} has no column", DatasetError)
     if not any(SEQUENCES in item.properties for item in items):
         rule = dataclasses.replace(recipe.dates, frames=recipe.frames)
         stages = running.get("progress")
         items = choose_dates(items, rule, progress=stages("looking for clear dates") if stages else None, note=note)
     units = tile_units(items, recipe, seed, labels, column)
-    # The plan is all that the bytes of the store depend on, files by their content. It is kept in the store: the same
-    # command run again finds it finished, and another one is refused instead of mixing two recipes.
+    # The plan is all that the bytes of the store depend on: granules by their names, labels and area by their content.
+    # It is kept in the store: the same command run again finds it finished, and another one is refused instead of
+    # mixing two recipes.
     known = {key: value for key, value in dataclasses.asdict(recipe).items() if value or key not in _ADDED}
     plan = {
         "recipe": {**known, "labels": _digest(recipe.labels), "area": _digest(recipe.area)},
@@ -142,11 +145,20 @@ def store_of_dataset(
     if split is not None and split.startswith("column:"):
         raise ConfigError(f"{layout.name} has official parts; --split column is for label files.")
     spec, units = layout_units(layout, Path(root), size, splits, shard=shard, codec=codec)
+    # As for granules. Chips of two folders may have the same names: what is in the files counts, and how it is read.
+    scale, offset = layout.said or (1 / layout.gain, layout.bias / layout.gain)
     plan = {
         "dataset": layout.name,
         "splits": list(splits) if splits else None,
         "split": split,
         "files": _short(f"{unit.key} {file.id}" for unit in units for file in unit.files),
+        CONTENTS: {unit.key: _short(map(_content, unit.files)) for unit in units},
+        "sensor": layout.sensor,
+        "order": layout.order if layout.frames > 1 else None,
+        "scale": None if scale is None else float(scale),
+        "offset": None if offset is None else float(offset),
+        "nodata": sorted({str(float(value)) for value in layout.nodata}),
+        "ignore": sorted({str(float(value)) for value in layout.ignore}),
     }
     parts = block_split(split, spec.height, spec.width, seed) if split is not None else None
     build(Path(output), spec, units, plan=plan, split=parts, seed=seed, **running)
@@ -168,6 +180,20 @@ def _labels(recipe: Recipe, note: Callable[[str], None]) -> VectorLabels | Raste
 def _digest(path: str | None) -> str | None:
     """Stands for a file's content, whatever its name is; for a folder that is its name."""
     return path and (Path(path).name if Path(path).is_dir() else sha256(path)[:16])
+
+
+def _content(files: ChipFiles) -> str:
+    """Stands for what a chip's files hold, at once: all of the label, the image's size and both its ends.
+
+    A GeoTIFF has its directory at one of its ends, with the length of every compressed block.
+    """
+    size = files.image.stat().st_size
+    with files.image.open("rb") as file:
+        ends = file.read(_END)
+        file.seek(max(_END, size - _END))
+        ends += file.read()
+    label = sha256(files.label) if files.label is not None else None
+    return f"{files.dates} {size} {hashlib.sha256(ends).hexdigest()} {label}"
 
 
 def _short(words: Iterable[str]) -> str:
@@ -238,6 +264,11 @@ def layout_units(
         DatasetError: no such part, or files are missing.
 
     """
+    if layout.quantity is not None and layout.label is not None:
+        raise DatasetError(
+            f"the labels of {layout.name} are a quantity ({layout.quantity.name}), and a store holds classes: train on "
+            "its files themselves (data.folder), or leave the labels out of the layout for a store of images alone."
+        )
     # Units of 64 files: enough work to be worth a task, little enough to lose when a build is killed.
     units = []
     for split in splits or layout.splits:
@@ -278,13 +309,10 @@ def _read_image(files: ChipFiles, layout: DatasetLayout, spec: StoreSpec) -> tup
 def _read_label(id: str, path: Path, layout: DatasetLayout, grid: GeoBox) -> npt.NDArray[np.uint8]:
     """(y, x) class numbers, `UNLABELLED` where the label says nothing."""
     with _opened(path) as raster:
+        here = grid_of(raster) if raster.crs is not None else GeoBox(raster.shape, grid.affine, None)
+        refuse_other_grid(id, grid, here, path)
         try:
-            stored = raster.read(1)
+            classes = read_label(raster, layout)
         except RasterioError as error:
             raise DatasetError(f"{path} is damaged or cut short.") from error
-        here = grid_of(raster) if raster.crs is not None else GeoBox(raster.shape, grid.affine, None)
-        differs = difference(grid, here)
-        if differs is not None:
-            raise DatasetError(f"chip {id}: image and label do not lie on one grid: {differs} ({path}).")
-        classes = layout.class_numbers(stored, raster.nodata, path)
     return np.where(classes < 0, UNLABELLED, classes).astype(np.uint8)

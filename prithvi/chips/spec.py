@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from affine import Affine
 from prithvi.bands import PRITHVI_BANDS, check_names
 from prithvi.contract import Category
 from prithvi.coords import latitude_longitude
-from prithvi.errors import DatasetError, nearest
+from prithvi.errors import DatasetError, ScaleError, one_of
 
 if TYPE_CHECKING:
     from rasterio.crs import CRS
@@ -62,8 +62,7 @@ class StoreSpec:
         if min(self.height, self.width, self.frames, self.shard) < 1:
             form = f"{self.height} x {self.width} pixels, {self.frames} dates and {self.shard} samples a shard"
             raise DatasetError(f"a store of {form} was asked for: each is at least 1.")
-        if self.codec not in CODECS:
-            raise DatasetError(f"there is no codec {self.codec!r}: {nearest(self.codec, CODECS)}")
+        one_of(self.codec, CODECS, "there is no codec", DatasetError)
         if len(self.classes) > UNLABELLED:
             raise DatasetError(f"{len(self.classes)} classes were given; a label holds at most {UNLABELLED}.")
         values = [entry.value for entry in self.classes]
@@ -187,7 +186,7 @@ class Chip:
 
 
 @dataclass
-class Tally:
+class PixelSums:
     """Exact sums over pixels, so that their order does not matter: of each band's values, and of each class."""
 
     bands: list[list[int]] = field(default_factory=list)
@@ -214,16 +213,50 @@ class Tally:
             rows.append([values.size, int(values.sum()), int((values * values).sum())])
         many = len(spec.classes)
         counts = np.bincount(pixels["label"].ravel(), minlength=256)[:many].tolist() if many else []
-        self.merge(Tally(rows, counts))
+        self.merge(PixelSums(rows, counts))
 
-    def merge(self, other: Tally) -> None:
-        """Adds another tally."""
+    def merge(self, other: PixelSums) -> None:
+        """Adds the sums of other pixels."""
         if other.bands:
             mine = self.bands or [[0, 0, 0] for _ in other.bands]
             self.bands = [[a + b for a, b in zip(x, y, strict=True)] for x, y in zip(mine, other.bands, strict=True)]
         if other.classes:
             ours = self.classes or [0] * len(other.classes)
             self.classes = [a + b for a, b in zip(ours, other.classes, strict=True)]
+
+
+def to_int16(
+    values: npt.NDArray[Any], gain: float, nodata: Sequence[float], stored_gain: float = 1e-4, bias: float = 0.0
+) -> npt.NDArray[np.int16]:
+    """Values of any type as whole numbers of `stored_gain`, `NODATA` where there is none; NaN never becomes a number.
+
+    Args:
+        values: of any shape.
+        gain: reflectance = value x gain + bias.
+        nodata: values without data beside NaN.
+        stored_gain: reflectance = result x stored_gain.
+        bias: see gain.
+
+    Raises:
+        ScaleError: a value does not fit into 16 bits.
+
+    """
+    known = np.isfinite(values)
+    for value in nodata:
+        known &= values != value
+    factor, added = gain / stored_gain, bias / stored_gain
+    scaled = values if (factor, added) == (1, 0) else np.rint(np.where(known, values, 0) * factor + added)
+    # Checked before the cast, which would wrap around without a word.
+    limits = np.iinfo(np.int16)
+    inside = scaled[known]
+    if inside.size and (inside.min() <= limits.min or inside.max() > limits.max):
+        found = f"values from {inside.min():g} to {inside.max():g} (reflectance x {1 / stored_gain:g})"
+        raise ScaleError(f"{found} do not fit into 16 bits: the scale that was stated is not the data's.")
+    result = np.full(values.shape, NODATA, np.int16)
+    result[known] = np.rint(inside).astype(np.int16)
+    if (result[known] == NODATA).any():
+        result[known & (result == NODATA)] = NODATA + 1  # a value is never lost for looking like none
+    return result
 
 
 def crs_name(crs: CRS | None) -> str:
@@ -234,18 +267,18 @@ def crs_name(crs: CRS | None) -> str:
     return f"EPSG:{code}" if code else str(crs.to_wkt())
 
 
-def statistics_of(tallies: Mapping[str, Tally], of: str | None = None) -> dict[str, Any]:
+def statistics_of(tallies: Mapping[str, PixelSums], of: str | None = None) -> dict[str, Any]:
     """Mean and population standard deviation of each band in stored units, and the pixels of each class.
 
     Both are None for a band without any pixel.
 
     Args:
-        tallies: of each part.
+        tallies: the sums of each part.
         of: a part; None takes the training part where there is one, else everything.
 
     """
     part = of or ("train" if "train" in tallies else "all")
-    whole = Tally()
+    whole = PixelSums()
     for name, tally in tallies.items():
         if part in (name, "all"):
             whole.merge(tally)

@@ -55,7 +55,7 @@ class BlockSplit:
         nowhere = next((sample.name for sample in samples if not sample.crs), None)
         if nowhere is not None:
             raise ConfigError(f"{nowhere} has no place, so it cannot be split by blocks: split by a column.")
-        shapes = [footprint(sample, self.height, self.width) for sample in samples]
+        shapes = [ground_of(sample, self.height, self.width) for sample in samples]
         blocks = self._blocks(samples, shapes)
         wanted = {part for part, share in (("val", self.validation), ("test", self.test)) if share > 0} | {"train"}
         # A draw may leave a part empty, where its few blocks lie beside those of a heavier part: draw again then.
@@ -123,7 +123,7 @@ def _metres(text: str) -> float:
     return float(match[1]) * (1000 if match[2] == "km" else 1)
 
 
-def footprint(sample: Sample, height: int, width: int) -> Polygon:
+def ground_of(sample: Sample, height: int, width: int) -> Polygon:
     """The square of ground a sample covers, in its own CRS."""
     corners = ((0, 0), (width, 0), (width, height), (0, height))
     return Polygon([Affine(*sample.affine) * corner for corner in corners])

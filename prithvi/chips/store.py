@@ -25,10 +25,11 @@ import numpy.typing as npt
 import xarray as xr
 from shapely.geometry import Point
 
+from prithvi.catalog.datasets import HALVES, in_half
 from prithvi.chips.build import build
 from prithvi.chips.journal import Journal
 from prithvi.chips.shards import ShardedArray
-from prithvi.chips.spec import Chip, StoreSpec, Tally, statistics_of
+from prithvi.chips.spec import Chip, PixelSums, StoreSpec, statistics_of
 from prithvi.chips.store_files import read_metadata, read_samples
 from prithvi.chips.verify import Report, verify
 from prithvi.errors import DatasetError, nearest
@@ -50,10 +51,11 @@ class ChipStore:
         try:
             self.attributes = read_metadata(self.path)
         except FileNotFoundError as error:
-            told = f"there is no chip store at {self.path}."
+            message = f"there is no chip store at {self.path}."
             if Journal(self.path).unfinished():
-                told = f"{self.path} is unfinished: run the command that builds it again, and it goes on where it was."
-            raise DatasetError(told) from error
+                state = "unfinished: run the command that builds it again, and it goes on where it was."
+                message = f"{self.path} is {state}"
+            raise DatasetError(message) from error
         self.spec = StoreSpec.from_dict(self.attributes["spec"])
         self._arrays: dict[str, ShardedArray] = {}
 
@@ -124,18 +126,27 @@ class ChipStore:
         """Compares every file with its checksum; see `prithvi.chips.verify.verify`."""
         return verify(self.path)
 
+    @property
+    def parts(self) -> list[str]:
+        """The names of its parts, with `prithvi.catalog.datasets.HALVES` of `val` where there is no `test`."""
+        parts = list(self.attributes["samples"])
+        return [*parts, *HALVES] if "val" in parts and "test" not in parts else parts
+
     def indices(self, split: str) -> list[int]:
-        """The samples of one part.
+        """The samples of one part; halves of `val` are divided by a checksum of the chips' names, as for files.
 
         Raises:
             DatasetError: the store has no such part.
 
         """
-        parts = self.attributes["samples"]
-        if split not in parts:
-            told = nearest(split, parts) if any(parts) else "it is whole."
-            raise DatasetError(f"{self.path} has no part {split!r}: {told}")
-        return np.flatnonzero(self.samples["split"].to_numpy() == split).tolist()
+        stored = self.attributes["samples"]
+        if split not in self.parts:
+            known = nearest(split, stored) if any(stored) else "it is whole."
+            raise DatasetError(f"{self.path} has no part {split!r}: {known}")
+        if split in stored:
+            return np.flatnonzero(self.samples["split"].to_numpy() == split).tolist()
+        names = self.samples["name"].tolist()
+        return [row for row in self.indices("val") if in_half(names[row], split)]
 
     @property
     def moments(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -163,7 +174,7 @@ class ChipStore:
 
         """
         # One sample at a time: sums of whole numbers need no second pass, and memory stays that of one chip.
-        tally = Tally()
+        tally = PixelSums()
         for index in self.indices(split) if split is not None else range(len(self)):
             tally.add_sample({name: values[0] for name, values in self.read([index]).items()}, self.spec)
         return statistics_of({split or "all": tally}, split or "all")

@@ -24,7 +24,7 @@ from zarr.errors import ZarrUserWarning
 import prithvi
 from prithvi.chips.journal import Journal
 from prithvi.chips.shards import ShardedArray, empty_shard
-from prithvi.chips.spec import CODECS, COORDINATE_CHUNK, FORMAT, ArraySpec, Sample, StoreSpec, Tally, statistics_of
+from prithvi.chips.spec import CODECS, COORDINATE_CHUNK, FORMAT, ArraySpec, PixelSums, Sample, StoreSpec, statistics_of
 from prithvi.errors import DatasetError
 from prithvi.files import sha256
 
@@ -259,10 +259,10 @@ def write_shard(store: Path, spec: StoreSpec, shard: int, old: int, rows: Sequen
         with file.open("rb") as written:
             os.fsync(written.fileno())
         files[file.relative_to(journal.new).as_posix()] = [sha256(file), file.stat().st_size]
-    tallies: dict[str, Tally] = {}
+    tallies: dict[str, PixelSums] = {}
     for position, (_, _, part) in enumerate(rows, start=old):
         sample = {name: values[position] for name, values in pixels.items()}
-        tallies.setdefault(part, Tally()).add_sample(sample, spec)
+        tallies.setdefault(part, PixelSums()).add_sample(sample, spec)
     return {"shard": shard, "files": files, "tallies": _plain(tallies)}
 
 
@@ -286,10 +286,10 @@ def commit(journal: Journal, spec: StoreSpec, samples: Sequence[Sample], plan: d
     write_samples(new, spec, samples)
     parts = [sample.split for sample in samples]
     old = read_metadata(store)["tallies"] if (store / "zarr.json").is_file() else {}
-    tallies = {part: Tally(**plain) for part, plain in old.items()}
+    tallies = {part: PixelSums(**plain) for part, plain in old.items()}
     for entry in entries.values():
         for part, plain in entry["tallies"].items():
-            tallies.setdefault(part, Tally()).merge(Tally(**plain))
+            tallies.setdefault(part, PixelSums()).merge(PixelSums(**plain))
     attributes = {
         "software": f"prithvi {prithvi.__version__}",
         "spec": spec.to_dict(),
@@ -314,5 +314,5 @@ def commit(journal: Journal, spec: StoreSpec, samples: Sequence[Sample], plan: d
     journal.end()
 
 
-def _plain(tallies: dict[str, Tally]) -> dict[str, Any]:
+def _plain(tallies: dict[str, PixelSums]) -> dict[str, Any]:
     return {part: dataclasses.asdict(tally) for part, tally in tallies.items()}

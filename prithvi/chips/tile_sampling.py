@@ -20,7 +20,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from scipy.cluster.vq import kmeans2
 
 from prithvi.chips.splits import EQUAL_AREA
-from prithvi.errors import ConfigError, DatasetError, nearest
+from prithvi.errors import ConfigError, DatasetError, one_of
 from prithvi.hls.items import table
 from prithvi.scenes.polygons import read_vectors
 
@@ -136,8 +136,7 @@ def _check(
     if not strata:
         raise ConfigError(f"no stratum column was named; the tiles have {', '.join(map(str, tiles.columns))}.")
     for name in strata:
-        if name not in tiles.columns:
-            raise ConfigError(f"the tiles have no column {name!r}: {nearest(name, map(str, tiles.columns))}")
+        one_of(name, list(map(str, tiles.columns)), "the tiles have no column")
         if tiles[name].isna().any():
             raise ConfigError(f"column {name} is empty for {int(tiles[name].isna().sum())} tiles: fill or drop these.")
     numeric = [name for name in strata if _is_number(tiles[name])]

@@ -25,9 +25,9 @@ from shapely.geometry import box, shape
 from shapely.geometry.base import BaseGeometry
 
 from prithvi.chips.date_plan import SEQUENCES, SPLIT
-from prithvi.chips.filters import Recipe, fill_holes, shares, to_int16
+from prithvi.chips.filters import Recipe, fill_holes, shares
 from prithvi.chips.label_files import RasterLabels, VectorLabels
-from prithvi.chips.spec import NO_FMASK, UNLABELLED, Chip, Sample, StoreSpec, crs_name
+from prithvi.chips.spec import NO_FMASK, UNLABELLED, Chip, Sample, StoreSpec, crs_name, to_int16
 from prithvi.errors import DatasetError, ScaleError, SceneError
 from prithvi.hls.granules import Granule
 from prithvi.hls.items import asset_href, by_tile
@@ -274,7 +274,7 @@ class _Layers:
             strange, numbers = np.unique(held[where], return_counts=True)
             if numbers.sum() - numbers.max() > max(known - numbers.max(), 0) / 2:
                 raise ScaleError(
-                    f"{self.granule} has values such as {strange[numbers.argmin()]:g} from row {row} on, which are no "
+                    f"{self.granule} has values such as {strange[numbers.argmax()]:g} from row {row} on, which are no "
                     "HLS (reflectance x 10,000): leave it out, or bring it to that scale."
                 )
         return to_int16(values, 1e-4, ()), fmask

@@ -25,8 +25,8 @@ from torch.utils.data import Dataset
 from prithvi.catalog import DatasetLayout
 from prithvi.coords import latitude_longitude, year_and_day
 from prithvi.errors import DatasetError, SceneError
-from prithvi.scenes.grids import difference, grid_of
-from prithvi.scenes.imagefiles import ImageFile, open_image
+from prithvi.scenes.grids import grid_of
+from prithvi.scenes.imagefiles import ImageFile, open_image, read_label, refuse_other_grid
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,11 @@ class ChipDataset(Dataset[dict[str, Any]]):
         """The image of a chip, whose header is read only once; its label must have the same grid."""
         if number not in self._images:
             chip, bands = self.chips[number], self.layout.contract.bands
-            check = None if label is None else lambda image: _refuse_other_grid(chip, image, label)
+
+            def check(image: rasterio.DatasetReader) -> None:
+                if label is not None:
+                    refuse_other_grid(chip.id, grid_of(image), grid_of(label), label.name)
+
             self._images[number] = open_image(chip.image, self.layout, bands, chip.dates, check)
         return self._images[number]
 
@@ -122,14 +126,8 @@ class ChipDataset(Dataset[dict[str, Any]]):
         if label is None:
             return sample
         # Labels are read with the same window as the image; `_image` has checked that both have the same grid.
-        stored = label.read(1, window=window)
-        if self.layout.quantity is not None:
-            silent = np.isin(stored, self.layout.ignore)
-            if label.nodata is not None:
-                silent |= stored == label.nodata
-            target = np.where(silent, np.nan, stored).astype(np.float32)
-            return sample | {"target": torch.from_numpy(target)}
-        return sample | {"label": torch.from_numpy(self.layout.class_numbers(stored, label.nodata, label.name))}
+        name = "label" if self.layout.quantity is None else "target"
+        return sample | {name: torch.from_numpy(read_label(label, self.layout, window))}
 
     def _window(self, chip: Chip, size: tuple[int, int]) -> Window:
         top, bottom = chip.rows or (0, size[0])
@@ -187,12 +185,6 @@ class LayoutSource:
             label = files.label if files.label is not None else cast("int", files.number)
             chips.append(Chip(files.id, files.image, label, dates=files.dates))
         return ChipDataset(chips, layout, crop)
-
-
-def _refuse_other_grid(chip: Chip, image: rasterio.DatasetReader, label: rasterio.DatasetReader) -> None:
-    differs = difference(grid_of(image), grid_of(label))
-    if differs is not None:
-        raise DatasetError(f"chip {chip.id}: image and label do not lie on one grid: {differs} ({chip.label}).")
 
 
 def _middle(image: ImageFile, window: Window) -> Tensor:

@@ -14,9 +14,10 @@ import torch
 import zarr
 from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset, default_collate
+from torch.utils.data import DataLoader, Dataset, Subset
 
-_NOT_KEPT = ("image", "clear", "temporal_coords", "location_coords")
+NOT_KEPT = ("image", "clear", "temporal_coords", "location_coords")
+"""What a sample with features has no longer."""
 
 
 class Frozen(Protocol):
@@ -74,22 +75,6 @@ class Features:
         rank_zero_info(f"features of {len(kept.forms)} of {len(kept)} {part} chips are kept in {kept.folder}")
         return kept
 
-    @staticmethod
-    def joined(samples: list[dict[str, Any]]) -> dict[str, Any]:
-        """Collates samples; if only some have features, `cached` (B) is True for them, and images are of the rest."""
-        # Labels and ids are common to both kinds and stay in the samples' order; features and images are stacked for
-        # their own kind only, and `FineTuningTask.forward` puts them back into that order.
-        cached = [sample for sample in samples if "features" in sample]
-        others = [sample for sample in samples if "features" not in sample]
-        if not cached or not others:
-            batch: dict[str, Any] = default_collate(samples)
-            return batch
-        batch = {name: default_collate([sample[name] for sample in others]) for name in _NOT_KEPT if name in others[0]}
-        both = set(cached[0]) & set(others[0])
-        batch |= {name: default_collate([sample[name] for sample in samples]) for name in both}
-        batch |= {name: default_collate([sample[name] for sample in cached]) for name in ("features", "size")}
-        return batch | {"cached": torch.tensor(["features" in sample for sample in samples])}
-
 
 class FeatureDataset(Dataset[dict[str, Any]]):
     """Samples of a dataset with `features` (windows, layers*T*D, h, w) and `size` (rows, columns) instead of images.
@@ -140,7 +125,7 @@ class FeatureDataset(Dataset[dict[str, Any]]):
             for index, batch in zip(todo, batches, strict=True):
                 tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
                 here = {**batch, **{name: value.to(task.device) for name, value in tensors.items()}}
-                kept = {name: value[0] for name, value in tensors.items() if name not in (*_NOT_KEPT, "place")}
+                kept = {name: value[0] for name, value in tensors.items() if name not in (*NOT_KEPT, "place")}
                 kept["features"] = torch.stack(task.encode(here), dim=1)[0].float().cpu()
                 kept["size"] = torch.tensor(batch["image"].shape[-2:])
                 entries = {_entry(name, value): value for name, value in kept.items()}

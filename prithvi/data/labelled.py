@@ -10,13 +10,13 @@ from typing import Any, cast
 import lightning as L
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, Subset
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset, default_collate
 
 from prithvi.catalog import dataset as dataset_named
 from prithvi.catalog.folders import folder_of
 from prithvi.contract import IGNORE, Contract
 from prithvi.data.chips import ChipDataset, LayoutSource
-from prithvi.data.features import Features, Frozen
+from prithvi.data.features import NOT_KEPT, Features, Frozen
 from prithvi.data.order import subset
 from prithvi.data.stores import StoreDataset, StoreSource
 from prithvi.errors import ConfigError, DatasetError
@@ -183,7 +183,7 @@ class ChipDataModule(L.LightningDataModule):
         return DataLoader(
             dataset, batch_size=batch_size, shuffle=training and sampler is None, sampler=sampler,
             drop_last=training and len(cast("Any", dataset)) > batch_size, num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0, collate_fn=Features.joined,
+            persistent_workers=self.num_workers > 0, collate_fn=collate,
         )  # fmt: skip
 
     def on_before_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
@@ -216,6 +216,22 @@ def _source(
     if not (root / "zarr.json").is_file():
         raise DatasetError(f"{root} is no chip store: say what it holds, by data.dataset (a name) or data.folder.")
     return StoreSource(root)
+
+
+def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """Collates samples; if only some have features, `cached` (B) is True for them, and images are of the rest."""
+    # Labels and ids are common to both kinds and stay in the samples' order; features and images are stacked for
+    # their own kind only, and `FineTuningTask.forward` puts them back into that order.
+    cached = [sample for sample in samples if "features" in sample]
+    others = [sample for sample in samples if "features" not in sample]
+    if not cached or not others:
+        batch: dict[str, Any] = default_collate(samples)
+        return batch
+    batch = {name: default_collate([sample[name] for sample in others]) for name in NOT_KEPT if name in others[0]}
+    both = set(cached[0]) & set(others[0])
+    batch |= {name: default_collate([sample[name] for sample in samples]) for name in both}
+    batch |= {name: default_collate([sample[name] for sample in cached]) for name in ("features", "size")}
+    return batch | {"cached": torch.tensor(["features" in sample for sample in samples])}
 
 
 class Crops(Dataset[dict[str, Any]]):

@@ -88,10 +88,15 @@ class Mixture:
         if len(weights) > _SLOTS or min(weights) <= 0:
             found = f"{len(weights)} sources with weights from {min(weights):g}"
             raise ConfigError(f"{found} were given: at most {_SLOTS}, each above 0.")
-        # Rounding goes down, and the remainder to the largest source, so that slots add up and none is empty.
+        # Rounding goes down, and what remains to the largest sources, one slot each, so that slots add up and none is
+        # empty. Where many small sources are raised to one slot, the others share what these leave.
         share = np.asarray(weights, float) / sum(weights)
         counts = np.maximum(1, np.floor(share * _SLOTS).astype(int))
-        counts[np.argmax(counts)] += _SLOTS - counts.sum()
+        while counts.sum() > _SLOTS:
+            larger = counts > 1
+            left = _SLOTS - np.count_nonzero(~larger)
+            counts[larger] = np.maximum(1, np.floor(share[larger] / share[larger].sum() * left).astype(int))
+        counts[np.argsort(-counts, kind="stable")[: _SLOTS - counts.sum()]] += 1
         self.counts = counts
         self.seed = seed
         self._laid: tuple[int, Indices, Indices] | None = None

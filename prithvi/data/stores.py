@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from prithvi.catalog.datasets import HALVES, in_half
 from prithvi.chips import ChipStore
 from prithvi.chips.spec import NO_FMASK, NODATA, UNLABELLED
 from prithvi.contract import IGNORE, Category, Contract, Quantity
@@ -49,7 +48,7 @@ class StoreDataset(Dataset[dict[str, Any]]):
     def __init__(self, store: ChipStore | str | Path, split: str | None = None) -> None:
         self.store = store if isinstance(store, ChipStore) else ChipStore(store)
         samples = self.store.samples
-        self.indices = part_of(self.store, split) if split is not None else list(range(len(self.store)))
+        self.indices = self.store.indices(split) if split is not None else list(range(len(self.store)))
         if not self.indices:
             raise DatasetError(f"{self.store.path} holds no sample.")
         self.names: list[str] = samples["name"].tolist()
@@ -166,25 +165,6 @@ def contract_of(stores: Sequence[ChipStore], weights: Sequence[float]) -> Contra
         resolution=sizes.pop() if len(sizes) == 1 else None,
         level=levels.pop() if len(levels) == 1 else None,
     )
-
-
-def has_part(store: ChipStore, split: str) -> bool:
-    """Whether a store has a split; halves of `val` exist if there is a `val` and no `test`."""
-    parts = store.attributes["samples"]
-    return split in parts or (split in HALVES and "val" in parts and "test" not in parts)
-
-
-def part_of(store: ChipStore, split: str) -> list[int]:
-    """Rows of a split; halves of `val` are divided by a checksum of the chips' names, as for files.
-
-    Raises:
-        DatasetError: the store has no such split.
-
-    """
-    if split in store.attributes["samples"] or not has_part(store, split):
-        return store.indices(split)
-    names = store.samples["name"].tolist()
-    return [row for row in store.indices("val") if in_half(names[row], split)]
 
 
 def with_frames(batch: dict[str, Any], dates: Tensor) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from prithvi.chips import ChipStore
 from prithvi.chips.spec import UNLABELLED
 from prithvi.contract import Contract
 from prithvi.data.order import subset
-from prithvi.data.stores import StoreDataset, contract_of, has_part, with_frames
+from prithvi.data.stores import StoreDataset, contract_of, with_frames
 from prithvi.data.streaming import ChipStream, Source, StreamLoader, cloud_masks, same_form
 from prithvi.errors import ConfigError, DatasetError, nearest
 
@@ -84,8 +84,8 @@ class PretrainDataModule(L.LightningDataModule):
         self.frames, self.balance, self.seed = frames, balance, seed
         levels = {store.spec.level for store in self.stores}
         if len(levels) > 1 and "level" not in (accept or []):
-            told = "; ".join(f"{store.path.name} {store.spec.level}" for store in self.stores)
-            raise ConfigError(f"the stores are of different levels ({told}): mixing them takes data.accept: [level].")
+            named = "; ".join(f"{store.path.name} {store.spec.level}" for store in self.stores)
+            raise ConfigError(f"the stores are of different levels ({named}): mixing them takes data.accept: [level].")
 
     @property
     def contract(self) -> Contract:
@@ -131,7 +131,7 @@ class PretrainDataModule(L.LightningDataModule):
         return StreamLoader(self.stream, rank, ranks, self.num_workers, pin)
 
     def val_dataloader(self) -> list[DataLoader[dict[str, Any]]]:
-        watched = [StoreDataset(store, self.val_split) for store in self.stores if has_part(store, self.val_split)]
+        watched = [StoreDataset(store, self.val_split) for store in self.stores if self.val_split in store.parts]
         return [DataLoader(dataset, self.batch_size, collate_fn=joined) for dataset in watched]
 
     def probe_dataloader(self, part: str) -> DataLoader[dict[str, Any]]:
@@ -272,7 +272,7 @@ class GapDataModule(PretrainDataModule):
         return self._measured(self.test_split)
 
     def _measured(self, split: str) -> list[DataLoader[dict[str, Any]]]:
-        stores = [store for store in self.stores if has_part(store, split)]
+        stores = [store for store in self.stores if split in store.parts]
         if not stores:
             parts = sorted({part for store in self.stores for part in store.attributes["samples"]})
             raise DatasetError(f"no store has a part {split!r}: they have {', '.join(parts)}.")

@@ -13,12 +13,15 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 from affine import Affine
+from odc.geo.geobox import GeoBox
 from rasterio.errors import NotGeoreferencedWarning
+from rasterio.windows import Window
 
 from prithvi.catalog import DatasetLayout
 from prithvi.catalog import sensor as sensor_named
 from prithvi.errors import BandError, DatasetError
 from prithvi.scenes.band_naming import are_unnamed, read_names
+from prithvi.scenes.grids import difference
 from prithvi.scenes.info import ask_for_offset, settle
 from prithvi.scenes.layout import Layout
 from prithvi.scenes.names import read_file_name, split_description
@@ -136,3 +139,29 @@ def _numbers(
         raise BandError(f"{layout.name} has no {', '.join(lacking)}; its bands are {', '.join(layout.bands)}.")
     rows = [[layout.file_band(time, band) for band in bands] for time in range(layout.frames)]
     return rows, (named,) if named else None
+
+
+def read_label(
+    raster: rasterio.DatasetReader, layout: DatasetLayout, window: Window | None = None
+) -> npt.NDArray[np.int64] | npt.NDArray[np.float32]:
+    """(y, x) class numbers of an open label file, `prithvi.contract.IGNORE` where it says nothing; or the values of its
+    quantity, NaN there.
+
+    Raises:
+        DatasetError: see `DatasetLayout.class_numbers`.
+
+    """
+    stored = raster.read(1, window=window)
+    if layout.quantity is None:
+        return layout.class_numbers(stored, raster.nodata, raster.name)
+    silent = np.isin(stored, layout.ignore)
+    if raster.nodata is not None:
+        silent |= stored == raster.nodata
+    return np.where(silent, np.nan, stored).astype(np.float32)
+
+
+def refuse_other_grid(id: str, image: GeoBox, label: GeoBox, path: Path | str) -> None:
+    """Raises DatasetError where the label of a chip, at `path`, lies on another grid than its image."""
+    differs = difference(image, label)
+    if differs is not None:
+        raise DatasetError(f"chip {id}: image and label do not lie on one grid: {differs} ({path}).")

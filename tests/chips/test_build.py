@@ -234,6 +234,20 @@ def test_a_damaged_granule_costs_its_tile_and_is_named(archive: Archive, tmp_pat
     assert content(store.path) == content(whole.path)
 
 
+def test_a_granule_of_another_scale_is_named_with_its_commonest_value(archive: Archive, tmp_path: Path) -> None:
+    root = tmp_path / "granules"
+    shutil.copytree(archive.root, root, ignore=shutil.ignore_patterns("catalog", "truth", "items.json", "*T32ULC*"))
+    victim = next(root.glob("HLS.S30*/*B11.tif"))
+    with rasterio.open(victim) as raster:
+        pixels, profile = raster.read(), raster.profile
+    pixels[:, :, :200], pixels[:, :, 200:300], pixels[:, :, 300] = 30_000, 25_000, 21_000
+    victim.unlink()
+    with rasterio.open(victim, "w", **{**profile, "driver": "GTiff"}) as raster:
+        raster.write(pixels)
+    with pytest.raises(DatasetError, match=r"has values such as 30000 from row 0 on, which are no HLS"):
+        store_of_granules(root, tmp_path / "s.zarr", RECIPE)
+
+
 def test_a_granule_on_another_grid_is_refused_and_named(archive: Archive, tmp_path: Path) -> None:
     root = tmp_path / "granules"
     shutil.copytree(archive.root, root, ignore=shutil.ignore_patterns("catalog", "truth", "items.json", "*T32ULC*"))

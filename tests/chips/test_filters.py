@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prithvi.chips import Filters
-from prithvi.chips.filters import fill_holes, shares, to_int16
+from prithvi.chips.filters import fill_holes, shares
+from prithvi.chips.spec import to_int16
 from prithvi.errors import ConfigError, ScaleError
 
 

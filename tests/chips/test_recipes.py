@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,11 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
-from prithvi.catalog import LabelClass, data_catalog, dataset, folder_layout
+from prithvi.catalog import DatasetLayout, LabelClass, data_catalog, dataset, folder_layout
 from prithvi.chips import verify
 from prithvi.chips.recipes import store_of_dataset
+from prithvi.contract import Quantity
+from prithvi.data import StoreDataset
 from prithvi.errors import BandError, DatasetError
 
 SIX = ("blue", "green", "red", "nir_narrow", "swir_1", "swir_2")
@@ -187,3 +191,119 @@ def test_what_does_not_follow_the_layout_is_named(tmp_path: Path, six_bands: np.
     assert unnamed.contract.bands[3] == "nir_broad"
     with pytest.raises(BandError, match="there is no band"):
         folder_layout("{id}_img.tif", bands=("blu",), sensor="hls-s30")
+
+
+def plots(root: Path, six_bands: np.ndarray, added: int = 0, count: int = 3) -> Path:
+    """A folder of images of 32 x 32 pixels, moved up by a number, with masks of one class."""
+    for number in range(count):
+        write(root / f"plot{number}_img.tif", six_bands[:, :32, number * 32 : number * 32 + 32] + np.int16(added))
+        write(root / f"plot{number}_lab.tif", np.full((1, 32, 32), 4, np.uint8))
+    return root
+
+
+def layout_of(**more: object) -> DatasetLayout:
+    options = {"bands": SIX, "sensor": "sentinel-2-l2a", "classes": [LabelClass(4, "vine", "882255")], "offset": 0}
+    return folder_layout("{id}_img.tif", "{id}_lab.tif", **{**options, **more})
+
+
+def test_what_is_appended_lies_in_files_of_as_many_samples_as_the_store_has(
+    tmp_path: Path, six_bands: np.ndarray
+) -> None:
+    one, other = plots(tmp_path / "one", six_bands), plots(tmp_path / "other", six_bands, 500)
+    store = store_of_dataset(layout_of(), one, tmp_path / "s.zarr", size=16, shard=5, codec="lz4")
+    first = store.read(range(12))
+    longer = store_of_dataset(layout_of(), other, tmp_path / "s.zarr", size=16, shard=64, append=True)
+    assert (len(longer), longer.spec.shard, longer.spec.codec) == (24, 5, "lz4")
+    assert longer.verify().problems == []
+    found = longer.read(range(24))
+    for name, values in first.items():
+        np.testing.assert_array_equal(found[name][:12], values)
+    for row in longer.samples.iloc[12:].itertuples():
+        plot, line, column = row.name.removeprefix("plot").split("_")
+        left = int(plot) * 32 + int(column)
+        expected = six_bands[:, int(line) : int(line) + 16, left : left + 16] + 500
+        np.testing.assert_array_equal(found["image"][row.Index, 0], expected)
+
+
+def test_a_finished_store_is_refused_to_a_command_that_means_something_else(
+    tmp_path: Path, six_bands: np.ndarray
+) -> None:
+    root, other = plots(tmp_path / "one", six_bands), plots(tmp_path / "other", six_bands, 500)
+    path = store_of_dataset(layout_of(), root, tmp_path / "s.zarr").path
+    before = (path / "zarr.json").stat().st_mtime_ns
+    shutil.copytree(root, tmp_path / "copy")
+    for same in (root, tmp_path / "copy"):  # a copy holds the same
+        assert len(store_of_dataset(layout_of(), same, path)) == 3
+    for changed, told in (
+        ({"offset": -1000}, "offset"), ({"scale": 5000.0}, "scale"), ({"nodata": [7.0]}, "nodata"),
+        ({"ignore": [9]}, "ignore"), ({"sensor": "hls-s30"}, "sensor"),
+        ({"classes": [LabelClass(4, "olive", "882255")]}, "spec"),
+    ):  # fmt: skip
+        with pytest.raises(DatasetError, match=rf"is a finished store that was built otherwise \(.*{told}.* differ\)"):
+            store_of_dataset(layout_of(**changed), root, path)
+    with pytest.raises(DatasetError, match=r"built otherwise \(contents differ\): choose another name, append to it"):
+        store_of_dataset(layout_of(), other, path)
+    write(root / "plot1_lab.tif", np.where(np.arange(1024) == 500, 0, 4).astype(np.uint8).reshape(1, 32, 32))
+    with pytest.raises(DatasetError, match=r"built otherwise \(contents differ\)"):
+        store_of_dataset(layout_of(), root, path)
+    assert (path / "zarr.json").stat().st_mtime_ns == before
+    stacks = tmp_path / "stacks"
+    for number in range(2):
+        write(stacks / f"plot{number}_img.tif", np.concatenate([six_bands[:, :32, :32]] * 2))
+        write(stacks / f"plot{number}_lab.tif", np.full((1, 32, 32), 4, np.uint8))
+    store_of_dataset(layout_of(frames=2, order="time-major"), stacks, tmp_path / "t.zarr")
+    with pytest.raises(DatasetError, match=r"built otherwise \(order differ\)"):
+        store_of_dataset(layout_of(frames=2, order="band-major"), stacks, tmp_path / "t.zarr")
+
+
+def test_a_store_of_an_earlier_version_is_finished_to_its_command(tmp_path: Path, six_bands: np.ndarray) -> None:
+    """Its plan says neither how its files are read nor what is in them."""
+    root = plots(tmp_path / "one", six_bands)
+    path = store_of_dataset(layout_of(), root, tmp_path / "s.zarr").path
+    metadata = json.loads((path / "zarr.json").read_text())
+    plan = metadata["attributes"]["build"]
+    for key in ("contents", "sensor", "order", "scale", "offset", "nodata", "ignore"):
+        del plan[key]
+    (path / "zarr.json").write_text(json.dumps(metadata))
+    before = (path / "zarr.json").stat().st_mtime_ns
+    store = store_of_dataset(layout_of(), root, path)
+    assert (path / "zarr.json").stat().st_mtime_ns == before
+    assert StoreDataset(store)[0]["image"].shape == (6, 1, 32, 32)
+    with pytest.raises(DatasetError, match=r"built otherwise \(seed differ\)"):
+        store_of_dataset(layout_of(), root, path, seed=1)
+
+
+def test_a_mended_file_lets_the_same_command_go_on(tmp_path: Path, six_bands: np.ndarray) -> None:
+    """Of what was cut before, only what has changed since is cut anew."""
+    root = plots(tmp_path / "one", six_bands)
+    for part, names in {"train": "plot0\n", "val": "plot1\n", "test": "plot2\n"}.items():
+        (root / f"{part}.txt").write_text(names)
+    layout = layout_of(lists={part: root / f"{part}.txt" for part in ("train", "val", "test")})
+    (root / "plot2_img.tif").write_bytes(b"II*")
+    with pytest.raises(DatasetError, match=r"1 of 3 parts failed, folder-test-00000 with: .* others are kept: mend"):
+        store_of_dataset(layout, root, tmp_path / "s.zarr")
+    staged = tmp_path / "s.zarr/.build/staged"
+    kept = (staged / "folder-train-00000").stat().st_ino
+    (root / "plot2_img.tif").unlink()
+    write(root / "plot2_img.tif", six_bands[:, :32, 64:96])
+    write(root / "plot1_img.tif", six_bands[:, :32, 32:64] + np.int16(500))
+    seen: list[int] = []
+    store = store_of_dataset(
+        layout, root, tmp_path / "s.zarr",
+        progress=lambda _: lambda *_: seen.append((staged / "folder-train-00000").stat().st_ino),
+    )  # fmt: skip
+    assert set(seen) == {kept}
+    found = store.read(range(3))["image"][:, 0]
+    for number, part, added in ((0, "train", 0), (1, "val", 500), (2, "test", 0)):
+        expected = six_bands[:, :32, number * 32 : number * 32 + 32] + added
+        np.testing.assert_array_equal(found[store.indices(part)[0]], expected)
+    assert store.verify().problems == []
+
+
+def test_labels_that_are_a_quantity_are_refused_for_a_store(tmp_path: Path, six_bands: np.ndarray) -> None:
+    root = plots(tmp_path / "one", six_bands)
+    biomass = layout_of(classes=(), quantity=Quantity("biomass", 50.0, 25.0, "t"))
+    with pytest.raises(DatasetError, match=r"labels of folder are a quantity \(biomass\), and a store holds classes: "):
+        store_of_dataset(biomass, root, tmp_path / "s.zarr")
+    images = folder_layout("{id}_img.tif", bands=SIX, sensor="sentinel-2-l2a", offset=0)
+    assert set(store_of_dataset(images, root, tmp_path / "s.zarr").read([0])) == {"image"}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pyproj import Geod, Transformer
 
 from prithvi.chips import Sample
-from prithvi.chips.splits import BUFFER, block_split, footprint
+from prithvi.chips.splits import BUFFER, block_split, ground_of
 from prithvi.errors import ConfigError
 
 SIZE = 224
@@ -39,7 +39,7 @@ def nearest_metres(one: Sample, other: Sample) -> float:
     """Ground distance between the edges of two chips, on the ellipsoid, by densely walking along both."""
     places = []
     for sample in (one, other):
-        edge = footprint(sample, SIZE, SIZE).exterior
+        edge = ground_of(sample, SIZE, SIZE).exterior
         points = [edge.interpolate(share, normalized=True) for share in np.linspace(0, 1, 97)]
         back = Transformer.from_crs(sample.crs, "EPSG:4326", always_xy=True)
         places.append(np.array([back.transform(point.x, point.y) for point in points]))

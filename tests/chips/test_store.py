@@ -220,6 +220,29 @@ def test_an_append_that_dies_while_it_moves_its_files_loses_nothing(
     np.testing.assert_array_equal(longer.read([14])["image"][0], chips(15)[14].image)
 
 
+def test_an_append_that_dies_while_it_clears_up_is_not_repeated(
+    store: ChipStore, chips: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rmtree = shutil.rmtree
+
+    def die(path: Path, *more: object, **options: object) -> None:
+        rmtree(path, *more, **options)
+        if Path(path).name in ("new", "staged"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("prithvi.chips.journal.shutil.rmtree", die)
+    with pytest.raises(KeyboardInterrupt):
+        store.append(chips(15)[11:])
+    monkeypatch.undo()
+    assert len(ChipStore(store.path)) == 15
+    assert "unfinished" in verify(store.path).unfinished
+    again = store.append(chips(15)[11:])
+    assert again.samples["name"].tolist() == [f"c{number}" for number in range(15)]
+    assert again.verify().problems == []
+    assert again.verify().unfinished == ""
+    assert len(again.append(chips(16)[15:])) == 16  # what comes next is added
+
+
 def test_samples_and_shards_of_nothing_but_fill_come_back_as_they_were(six_bands: np.ndarray, tmp_path: Path) -> None:
     """An unlabelled chip, or a whole shard of them: zarr writes no chunk for either."""
     chips = sample_chips(six_bands, 10)

@@ -67,3 +67,19 @@ def test_a_mixture_draws_by_weight() -> None:
     assert drawn[2] > 0
     with pytest.raises(ConfigError, match="each above 0"):
         Mixture([1.0, 0.0], (0,))
+
+
+def test_a_mixture_of_many_small_sources_shares_what_they_leave_by_weight() -> None:
+    """As `balance` by a column of many values makes them: each gets a position, which weighs more than it should."""
+    many = Mixture([3.0, 1.0, *[1e-4] * 3000], (0,))
+    drawn = np.bincount([many.at(position)[0] for position in range(4096)], minlength=3002)
+    assert (drawn[2:] == 1).all()
+    assert abs(drawn[:2] - [822, 274]).max() <= 1  # of the 1,096 that are left
+    for small in (1e-5, 1e-3, 0.5, 1.0):
+        for count in (1, 7, 500, 4094):
+            counts = Mixture([2.0, 1.0, *[small] * count], (0,)).counts
+            assert counts.sum() == 4096
+            assert counts.min() >= 1
+            assert counts[0] >= counts[1] >= counts[2:].max()
+    alike = Mixture([1.0] * 500, (0,)).counts  # 8.192 each
+    assert (alike.min(), alike.max(), alike.sum()) == (8, 9, 4096)
