@@ -38,7 +38,7 @@ ReadRows = Callable[[int, int], Pixels]
 """First and last (not counted in) row to their (T, band, rows, width) pixels, NaN where there is no data."""
 
 SLAB = 16
-"""ReadRows that are read, or handed on when they are finished, at once."""
+"""Rows that are read, or handed on when they are finished, at once."""
 Predict = Callable[[torch.Tensor, list[tuple[float, float]]], Iterable[torch.Tensor]]
 """(B, band, T, y, x) pixels of windows, NaN where there is no data, and the row and column of each window's centre, to
 (outputs, y, x) scores of each: a (B, outputs, y, x) tensor, or one after the other."""
@@ -89,7 +89,7 @@ def blend(
         ModelError: scores of another size than the windows.
 
     """
-    # ReadRows and columns of the result count cells (scores); those of the plan count pixels.
+    # Rows and columns of the result count cells (scores); those of the plan count pixels.
     height, width = -(-size[0] // cell), -(-size[1] // cell)
     down, along = part if part is not None else (slice(0, height), slice(0, width))
     used = [row for row in plan.rows if row // cell < down.stop and (row + plan.window) // cell > down.start]
@@ -103,7 +103,7 @@ def blend(
                 images = np.empty((batch_size, *pixels.shape[:3], plan.window), np.float32)
             for first in range(0, len(columns), batch_size):
                 batch = columns[first : first + batch_size]
-                for image, column in zip(images, batch, strict=False):
+                for image, column in zip(images[: len(batch)], batch, strict=True):
                     image[:] = pixels[..., column : column + plan.window]
                 centres = [(row + plan.window / 2, column + plan.window / 2) for column in batch]
                 windows = torch.from_numpy(images[: len(batch)]).transpose(1, 2)

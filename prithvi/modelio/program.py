@@ -50,11 +50,11 @@ class Program(nn.Module):
             ModelError: inputs of another shape, or dates and places that the program does not take.
 
         """
-        given = {"images": images, "dates": temporal_coords, "places": location_coords}
         if len(self.shapes) == 1 and (temporal_coords is not None or location_coords is not None):
             raise ModelError("this exported program takes neither dates nor places: it was trained without them.")
+        given = [("images", images), ("dates", temporal_coords), ("places", location_coords)][: len(self.shapes)]
         inputs = []
-        for (name, value), shape in zip(given.items(), self.shapes, strict=False):
+        for (name, value), shape in zip(given, self.shapes, strict=True):
             if value is None:  # NaN counts as unknown, and adds nothing
                 value = images.new_full((len(images), *shape), math.nan)
             if value.ndim == 0 or len(value) < 1 or value.shape != (len(images), *shape):

@@ -113,7 +113,8 @@ class TerraTorchHead(nn.Module):
         layers = [features[:, first : first + self.channels] for first in range(0, features.shape[1], self.channels)]
         layers = list(self.neck(layers, image_size=size))
         if self.scale_modules:
-            layers = [getattr(self.decoder, name)(layer) for name, layer in zip(PYRAMID, layers, strict=False)]
+            pyramid = [getattr(self.decoder, name) for name in PYRAMID]  # of the first four blocks, as it was built
+            layers = [resized(layer) for resized, layer in zip(pyramid, layers[: len(PYRAMID)], strict=True)]
         scores: Tensor = self.head(self.decoder(layers))
         if scores.shape[-2:] != size:
             scores = F.interpolate(scores, size=size, mode="bilinear", align_corners=False)

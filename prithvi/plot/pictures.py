@@ -231,7 +231,7 @@ def compare(
     steps = [loaded(step, (*bands, *more)) for step in originals]
     limits = stretch(*steps, bands=bands)
     found = several(axes, 1, 2 if difference is None else 3, "this comparison", side=3.6).ravel()
-    for number, (ax, step, original) in enumerate(zip(found, steps, originals, strict=False)):
+    for number, (ax, step, original) in enumerate(zip(found[:2], steps, originals, strict=True)):
         picture = rgb(step, bands, limits=limits, gamma=gamma)
         draw(ax, picture, ground_of(original), ticks=ticks, bar=number == 0)
         ax.set_title(date_of(original) or ("before", "after")[number])
@@ -287,7 +287,7 @@ def strip(
     found = several(axes, -(-len(original) // width), width, f"a strip of {len(original)} dates", side=1.9).ravel()
     for ax in found[len(original) :]:
         ax.set_axis_off()
-    for number, (step, ax) in enumerate(zip(dates(image), found, strict=False)):
+    for number, (step, ax) in enumerate(zip(dates(image), found[: len(original)], strict=True)):
         ground = ground_of(original[number])
         draw(ax, rgb(step, bands, limits=limits, gamma=gamma), ground, bar=number == 0)
         ax.set_title(date_of(step) or f"date {number + 1}", fontsize=9)

@@ -59,7 +59,7 @@ def without_shared_words(names: Sequence[str]) -> list[str]:
 
 
 def _shared_words(words: Sequence[Sequence[str]]) -> int:
-    """How many words all begin with."""
+    """How many words all begin with; they may be of different lengths."""
     return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*words, strict=False)))
 
 

@@ -214,7 +214,7 @@ def _dimensions(array: xr.DataArray, where: str) -> xr.DataArray:
             f"({', '.join(map(str, spatial))}), and a scene has two, those of rows and of columns: name these two in "
             "it, or leave it out."
         )
-    names = {**_CALLED, **dict(zip(spatial or (), ("y", "x"), strict=False))}
+    names = _CALLED if spatial is None else {**_CALLED, **dict(zip(spatial, ("y", "x"), strict=True))}
     meant = {name: names.get(str(name), name) for name in array.dims}
     renamed = {name: other for name, other in meant.items() if other not in array.dims}
     # A date of an array without a time axis is called so, too.

@@ -27,7 +27,7 @@ from prithvi.tasks.sliding import blended, windows_of
 _SAID_ELSEWHERE = {"num_frames", "img_size", "bands", "in_chans", "mean", "std"}
 
 
-class FineTuningTask(MeasuredTask, abc.ABC):
+class FineTuningTask(MeasuredTask):
     """An encoder and a head. A task says what its outputs mean: `loss_of`, `labelled`, `evaluate` and `predicts`.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ from prithvi.models import Standardise
 from prithvi.tasks.optimizer import fine_tuning
 
 
-class MeasuredTask(L.LightningModule):
+class MeasuredTask(L.LightningModule, ABC):
     """A task that validates and tests alike, and sums up the figures of each part at its end.
 
     A task sets the attributes below, and says in `_evaluate` what a batch adds to the metric of its part.
@@ -66,9 +67,9 @@ class MeasuredTask(L.LightningModule):
         """(B, T, 2) year and day and (B, 2) latitude and longitude of a batch; None where the model is given none."""
         return (batch.get("temporal_coords"), batch.get("location_coords")) if self.coordinates else (None, None)
 
+    @abstractmethod
     def _evaluate(self, batch: dict[str, Any], batch_idx: int, part: str) -> None:
         """Adds a batch to the metric of a part, and logs its loss."""
-        raise NotImplementedError
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         self._evaluate(batch, batch_idx, "val")

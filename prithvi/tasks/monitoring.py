@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ COMPOSITES = {
 """Band combinations to draw, of which those are used whose bands the model has."""
 
 
-class _AtSteps(L.Callback):
+class _AtSteps(L.Callback, ABC):
     """Acts after every `every_n_steps`-th step of the optimiser, once however many batches are accumulated for it."""
 
     def __init__(self, every_n_steps: int) -> None:
@@ -43,9 +44,9 @@ class _AtSteps(L.Callback):
         if step > before and step % self.every_n_steps == 0:
             self.act(trainer, task)
 
+    @abstractmethod
     def act(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """What is due."""
-        raise NotImplementedError
 
 
 class Reconstructions(_AtSteps):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from shapely.geometry import LineString, Point, Polygon, box
 
 from prithvi.errors import SceneError
 from prithvi.scenes import Area, crop, open_scene, transform_of
+from tests.scenes.test_remedies import command
 
 Write = Callable[..., Path]
 GRIDS = {
@@ -323,3 +325,15 @@ def test_a_crop_can_be_written_and_opened_again(tmp_path: Path, write_tif: Write
     part.isel(time=0).rio.to_raster(tmp_path / "part.tif", recalc_transform=False)
     with rasterio.open(tmp_path / "part.tif") as raster:
         assert raster.transform.almost_equals(transform_of(part), precision=1e-6)
+
+
+def test_an_area_is_mended_as_is_printed(tmp_path: Path) -> None:
+    bare = tmp_path / "bare.gpkg"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # pyogrio's about what this file is for
+        gpd.GeoDataFrame(geometry=[box(0, 0, 1, 1)]).to_file(bare)
+    with pytest.raises(SceneError) as failure:
+        Area.from_file(bare)
+    placed = tmp_path / "placed.gpkg"
+    command(str(failure.value), "ogr2ogr", **{"EPSG:...": "EPSG:32630", "OUT": str(placed), "IN": str(bare)})
+    assert Area.from_file(placed).crs.to_epsg() == 32630

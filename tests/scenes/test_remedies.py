@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import geopandas as gpd
 import numpy as np
 import pystac
 import pytest
@@ -25,14 +24,12 @@ import rioxarray  # noqa: F401  (the .rio accessor)
 import xarray as xr
 from affine import Affine
 from rasterio.errors import NotGeoreferencedWarning
-from shapely.geometry import box
 
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.catalog import SENSORS, dataset
 from prithvi.cli.options import band_numbers
 from prithvi.errors import BandError, ConfigError, PrithviError, ScaleError, SceneError
 from prithvi.scenes import open_scene
-from prithvi.scenes.area import Area
 from prithvi.scenes.conform import conform, read
 from tests.conftest import SPAIN
 from tests.scenes.test_stac_items import sentinel, spain
@@ -427,18 +424,6 @@ def test_what_items_do_not_say_is_said_beside_them(tmp_path: Path) -> None:
                                blue[20:], atol=0.01)  # fmt: skip
     with pytest.raises(BandError, match="name the bands"):
         open_scene(late, bands=[1, 2, 3, 4, 5, 6], offset=-1000)
-
-
-def test_an_area_is_mended_as_is_printed(tmp_path: Path) -> None:
-    bare = tmp_path / "bare.gpkg"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # pyogrio's about what this file is for
-        gpd.GeoDataFrame(geometry=[box(0, 0, 1, 1)]).to_file(bare)
-    with pytest.raises(SceneError) as failure:
-        Area.from_file(bare)
-    placed = tmp_path / "placed.gpkg"
-    command(str(failure.value), "ogr2ogr", **{"EPSG:...": "EPSG:32630", "OUT": str(placed), "IN": str(bare)})
-    assert Area.from_file(placed).crs.to_epsg() == 32630
 
 
 def test_every_option_that_is_printed_exists(prithvi: Callable[..., Any]) -> None:
