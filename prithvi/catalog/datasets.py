@@ -20,6 +20,8 @@ from prithvi.errors import DatasetError, nearest
 
 HALVES = ("val_half", "test_half")
 """Fixed halves of val where there is no test split: val_half selects, test_half reports."""
+PLUS = "+"
+"""Joins parts: `fold2+fold3+fold4` is all their chips."""
 
 
 LabelClass = Category
@@ -114,7 +116,8 @@ class DatasetLayout:
         """The ids of one split, whole names, in the order of the list.
 
         Args:
-            split: a key of `splits`; or, for a dataset without a test split, one of `HALVES`.
+            split: a key of `splits`; or, for a dataset without a test split, one of `HALVES`; or several, joined by
+                `PLUS`.
             folder: a folder with lists of the same file names, to use instead of the official ones.
             root: where the archive was unpacked, for datasets that list their chips there.
 
@@ -122,6 +125,8 @@ class DatasetLayout:
             DatasetError: no such split, no such list, or an empty one.
 
         """
+        if PLUS in split:
+            return [id for part in split.split(PLUS) for id in self.chip_ids(part, folder, root)]
         if split in HALVES and "test" not in self.splits and "val" in self.splits:
             return [id for id in self.chip_ids("val", folder, root) if in_half(id, split)]
         if split not in self.splits:
