@@ -211,8 +211,8 @@ def build(root: Path, out: Path, without_fold: int | None = None) -> None:
         ChipStore.create(out / f"{name}.zarr", spec, chips)
         places = sorted({chip.sample.tile for chip in chips})
         print(f"{name:16} {len(chips):6} chips of {', '.join(places)}", flush=True)
-        counts = sum(np.bincount(chip.label.ravel(), minlength=256) for chip in chips if chip.label is not None)
-        if name != "clouds":
+        if spec.classes:
+            counts = np.bincount(np.array([chip.label for chip in chips], np.uint8).ravel(), minlength=256)
             print(" " * 16, ", ".join(f"{entry.name} {counts[entry.value]:,}" for entry in LEGEND), flush=True)
     probe = StoreSpec(SIZE, SIZE, 1, level="TOA", codec="lz4", classes=PROBE_CLASSES)
     ChipStore.create(out / "probe.zarr", probe, probe_chips(root))

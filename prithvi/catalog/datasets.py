@@ -125,7 +125,7 @@ class DatasetLayout:
             DatasetError: no such split, no such list, or an empty one.
 
         """
-        if PLUS in split:
+        if PLUS in split and split not in self.splits:
             return [id for part in split.split(PLUS) for id in self.chip_ids(part, folder, root)]
         if split in HALVES and "test" not in self.splits and "val" in self.splits:
             return [id for id in self.chip_ids("val", folder, root) if in_half(id, split)]
@@ -161,7 +161,7 @@ class DatasetLayout:
 
         Args:
             root: folder that the archive was unpacked into.
-            split: a key of `splits`.
+            split: as for `chip_ids`.
             folder: see `chip_ids`.
 
         Raises:
@@ -173,6 +173,8 @@ class DatasetLayout:
         twice = [id for id, count in Counter(ids).items() if count > 1]
         if twice:
             raise DatasetError(f"the {split} split of {self.name} names {', '.join(twice)} more than once.")
+        if PLUS in split and split not in self.splits:  # each part has its own folder
+            return [chip for part in split.split(PLUS) for chip in self.chips(root, part, folder)]
         dates, numbers = self._dates(root), self._class_of_each_chip(root)
         image, label = self._patterns(split)
         patterns = [pattern for pattern in (image, label) if pattern is not None]
