@@ -108,7 +108,7 @@ def by_network(image: Image, level: str, factor: int = 1) -> Mask | None:
         return None
     height, width = image.shape[1:]
     padding = [(0, 0), (0, -height % factor), (0, -width % factor)]
-    padded = np.pad(image, padding, mode="edge").astype(np.float32) / 10_000
+    padded = np.pad(image, padding, mode="edge").clip(0).astype(np.float32) / 10_000  # nodata is far below 0
     rows, columns = padded.shape[1] // factor, padded.shape[2] // factor
     coarse = padded.reshape(6, rows, factor, columns, factor).mean(axis=(2, 4)).transpose(1, 2, 0)
     with warnings.catch_warnings():
@@ -122,7 +122,9 @@ def by_network(image: Image, level: str, factor: int = 1) -> Mask | None:
     label, (mndwi, _, _) = by_index(image), signs(image)
     cloud = (answer == 1) & (image[0] > 2000)
     shadow = (answer == 2) & (mndwi < 0) & (cloud.mean() > 0.01)
-    return np.select([cloud, shadow, answer > 0], [CLOUD, SHADOW, UNLABELLED], label).astype(np.uint8)
+    label[answer > 0] = UNLABELLED
+    label[cloud], label[shadow] = CLOUD, SHADOW
+    return label
 
 
 @cache
