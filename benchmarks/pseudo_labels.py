@@ -62,6 +62,7 @@ def by_fmask(fmask: Mask, image: Image) -> Mask:
     silent |= (label == SNOW) & ~((mndwi > 0.4) & bright)
     silent |= (label == WATER) & (mndwi < -0.2) & (ndvi > 0.3)
     silent |= (label == LAND) & (mndwi > 0.2)
+    silent |= (label == SHADOW) & (mndwi > 0)  # lakes, as often as not
     return np.where(silent, UNLABELLED, label).astype(np.uint8)
 
 
