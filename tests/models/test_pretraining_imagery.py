@@ -42,7 +42,7 @@ def label_of(fmask: int, *pixel: int) -> str:
     [
         (64, GRASS, "land"), (64 | 32, WATER, "water"), (64 | 16, SNOW, "snow"), (192 | 2, GRASS, "cloud"),
         (64 | 8, GRASS, "shadow"), (255, GRASS, "none"),
-        (64 | 2 | 8 | 32, WATER, "cloud"), (64 | 8 | 32, WATER, "shadow"), (64 | 16 | 32, SNOW, "snow"),
+        (64 | 2 | 8 | 32, WATER, "cloud"), (64 | 8 | 32, WATER, "none"), (64 | 16 | 32, SNOW, "snow"),
         (64 | 4, GRASS, "none"), (64 | 32 | 4, WATER, "none"), (64 | 2 | 4, GRASS, "cloud"),
         (64 | 32, GRASS, "none"), (64 | 16, WATER, "none"), (64, WATER, "none"),
     ],
