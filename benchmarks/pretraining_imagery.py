@@ -168,7 +168,7 @@ def probe_chips(root: Path) -> Iterator[Chip]:
 
 
 def places_of_fold(fold: int) -> set[str]:
-    """The places of hls_water whose chips a model that is measured on a fold has not seen."""
+    """The places of hls_water that a model which is measured on a fold has not seen."""
     folder = data_catalog() / "hls_water" / "splits"
     lines = [line for file in folder.glob(f"fold{fold}*.txt") for line in file.read_text(encoding="utf-8").split()]
     return {line.split(",")[1] for line in lines}

@@ -1,4 +1,4 @@
-"""hls_water by folds of its places, and agrifieldnet by groups of chips: no place and no field on both sides."""
+"""hls_water by folds of its sites, and agrifieldnet by groups of chips: no ground and no field on both sides."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import json
 import warnings
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -21,17 +21,18 @@ from prithvi.chips.spec import Chip, Sample
 from prithvi.data import ChipDataModule
 from prithvi.errors import DatasetError
 from tests.catalog.test_layouts import burn_scars
+from tests.conftest import benchmark
 
 FOLDS = range(5)
 
 
-def listed(part: str) -> dict[str, str]:
-    """Chip to place."""
-    text = (data_catalog() / "hls_water" / "splits" / f"{part}.txt").read_text()
-    return dict(line.split(",") for line in text.split())
+def listed(part: str) -> dict[str, tuple[str, str]]:
+    """Chip to place and site."""
+    lines = (data_catalog() / "hls_water" / "splits" / f"{part}.txt").read_text().split()
+    return {chip: (place, site) for chip, place, site in (line.split(",") for line in lines)}
 
 
-def chips_of(fold: int) -> dict[str, str]:
+def chips_of(fold: int) -> dict[str, tuple[str, str]]:
     return listed(f"fold{fold}") | listed(f"fold{fold}_rough")
 
 
@@ -44,46 +45,73 @@ def pixels(path: Path) -> np.ndarray:
     return values
 
 
-def test_every_place_of_hls_water_is_in_one_fold() -> None:
+def test_every_place_and_every_site_of_hls_water_is_in_one_fold() -> None:
     layout = dataset("hls_water")
-    places = [set(chips_of(fold).values()) for fold in FOLDS]
-    assert [len(found) for found in places] == [20] * 5
-    assert len(set.union(*places)) == 100
-    good, rough = (["+".join(f"fold{fold}{kind}" for fold in FOLDS)][0] for kind in ("", "_rough"))
+    for kind, many in enumerate((100, 57)):
+        found = [{facts[kind] for facts in chips_of(fold).values()} for fold in FOLDS]
+        assert sum(len(names) for names in found) == len(set.union(*found)) == many
+    good, rough = ("+".join(f"fold{fold}{kind}" for fold in FOLDS) for kind in ("", "_rough"))
     assert len(layout.chip_ids(good)) == 66
     assert len(set(layout.chip_ids(f"{good}+{rough}"))) == 152
 
 
-def test_the_folds_follow_the_rule_that_the_catalog_says(shared: Path) -> None:
+@pytest.fixture(scope="module")
+def index(shared: Path) -> dict[str, dict[str, str]]:
     with (shared / "hls_water" / "index.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    water = defaultdict(list)
-    for row in rows:
-        water[row["place"]].append(float(row["label_water"]))
-    order = sorted(water, key=lambda place: (np.mean(water[place]), place))
-    dealt = [*FOLDS, *reversed(FOLDS)] * 10
+        return {row["id"]: row for row in csv.DictReader(file)}
+
+
+def test_sites_are_dealt_as_the_catalog_says(index: dict[str, dict[str, str]]) -> None:
+    facts = {chip: (*names, fold) for fold in FOLDS for chip, names in chips_of(fold).items()}
+    site = {place: site for place, site, _ in facts.values()}
+    fold_of = benchmark("hls_water_folds").dealt(list(index.values()), site)
+    assert fold_of == {site: fold for _, site, fold in facts.values()}
+
+
+@pytest.mark.slow
+def test_the_lists_are_those_of_the_script_that_the_catalog_names(shared: Path) -> None:
+    for part, lines in benchmark("hls_water_folds").lists(shared / "hls_water").items():
+        assert (data_catalog() / "hls_water" / "splits" / f"{part}.txt").read_text().split() == lines
+
+
+def test_chips_are_usable_by_their_agreement_with_fmask_or_as_dry(index: dict[str, dict[str, str]]) -> None:
     for fold in FOLDS:
         found = chips_of(fold)
-        assert set(found.values()) == {place for place, to in zip(order, dealt, strict=True) if to == fold}
-        assert found == {row["id"]: row["place"] for row in rows if row["place"] in found.values()}
-        usable = {r["id"] for r in rows if float(r["iou_label_fmask"]) > 0.7 or float(r["label_water"]) < 0.001}
-        assert set(listed(f"fold{fold}")) == set(found) & usable
+        assert {chip: place for chip, (place, _) in found.items()} == {
+            chip: row["place"] for chip, row in index.items() if chip in found
+        }
+        usable = {
+            chip for chip in found
+            if float(index[chip]["iou_label_fmask"]) > 0.7 or float(index[chip]["label_water"]) < 0.001
+        }  # fmt: skip
+        assert set(listed(f"fold{fold}")) == usable
 
 
 def test_the_folds_have_alike_shares_of_water(shared: Path) -> None:
-    root = shared / "hls_water"
-    by_place, by_chip, good = [], [], []
-    for fold in FOLDS:
-        shares = defaultdict(list)
-        for chip, place in chips_of(fold).items():
-            shares[place].append(pixels(root / "labels" / f"{chip}.png").mean())
-            if chip in listed(f"fold{fold}"):
-                good.append((fold, shares[place][-1]))
-        by_place.append(np.mean([np.mean(found) for found in shares.values()]))
-        by_chip.append(np.mean(np.concatenate(list(shares.values()))))
-    assert np.ptp(by_place) < 0.02
-    assert np.ptp(by_chip) < 0.08
-    assert np.ptp([np.mean([share for to, share in good if to == fold]) for fold in FOLDS]) < 0.08
+    shares = [
+        [pixels(shared / "hls_water" / "labels" / f"{chip}.png").mean() for chip in chips_of(fold)] for fold in FOLDS
+    ]
+    assert np.ptp([len(found) for found in shares]) <= 3
+    assert np.ptp([np.mean(found) for found in shares]) < 0.07
+    assert min(sum(share < 0.001 for share in found) for found in shares) >= 2
+
+
+def test_chips_of_two_folds_share_no_ground_but_the_strip_of_their_grid(shared: Path) -> None:
+    """Pixels of one date tell it exactly: the values of six bands seldom meet by chance."""
+    key = np.random.default_rng(1).integers(1, 2**62, 6)
+    fold_of = {chip: fold for fold in FOLDS for chip in chips_of(fold)}
+    keys = {
+        chip: key @ pixels(shared / "hls_water" / "images" / f"{chip}.tif")[:6].reshape(6, -1).astype(np.int64)
+        for chip in fold_of
+    }
+    values = np.concatenate(list(keys.values()))
+    owners = np.repeat(np.array([int(chip) for chip in keys]), 128 * 128)[np.argsort(values, kind="stable")]
+    same = np.flatnonzero(np.diff(np.sort(values)) == 0)
+    pairs = Counter(zip(owners[same].tolist(), owners[same + 1].tolist(), strict=True))
+    across = {pair: count for pair, count in pairs.items() if len({fold_of[str(chip)] for chip in pair}) > 1}
+    assert across
+    assert max(across.values()) <= 0.1 * 128 * 128
+    assert max(pairs.values()) > 0.5 * 128 * 128  # which places of the index, not kept together, would share
 
 
 def test_images_without_a_place_are_read_as_they_are(shared: Path) -> None:
@@ -94,7 +122,7 @@ def test_images_without_a_place_are_read_as_they_are(shared: Path) -> None:
     )  # fmt: skip
     part.setup("fit")
     part.setup("test")
-    assert [len(part.datasets[name]) for name in ("train", "val", "test")] == [39, 10, 30]  # type: ignore[arg-type]
+    assert [len(part.datasets[name]) for name in ("train", "val", "test")] == [37, 12, 29]  # type: ignore[arg-type]
     sample = part.datasets["test"][0]
     np.testing.assert_array_equal(sample["image"][:, 0], pixels(root / "images" / f"{sample['id']}.tif")[:6])
     np.testing.assert_array_equal(sample["label"], pixels(root / "labels" / f"{sample['id']}.png")[0])
