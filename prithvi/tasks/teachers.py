@@ -96,7 +96,7 @@ def check_data(teacher: OpenedTeacher, data: Contract, accept: Sequence[str] = (
             f"the stores hold {data.level}, and {name} was trained on {known.level}, so that its features may mean "
             "little there: take stores of its level, or say model.accept: [level]."
         )
-    if data.resolution and known.resolution and data.resolution != known.resolution:
+    if data.resolution and known.resolution and not 2 / 3 < data.resolution / known.resolution < 1.5:
         warnings.warn(
             f"the stores have pixels of {data.resolution:g} m, and {name} was trained on {known.resolution:g} m.",
             stacklevel=3,
