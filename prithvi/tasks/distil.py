@@ -23,7 +23,7 @@ from prithvi.models.codes import Coordinates
 from prithvi.models.flops import encoder_flops
 from prithvi.models.teacher import Targets, Teacher, on_grid, pooled
 from prithvi.tasks.augment import views
-from prithvi.tasks.pretrain import PretrainTask
+from prithvi.tasks.pretrain import FLIPS, PretrainTask
 from prithvi.tasks.teachers import check_data, open_teacher
 
 
@@ -111,7 +111,8 @@ class DistilTask(PretrainTask):
         self.kind = one_of(loss, ("smooth_l1", "cosine"), "loss has no")
         if statistics_batches < 1:
             raise ConfigError(f"statistics_batches is {statistics_batches}; it takes one at least.")
-        self.statistics_batches = statistics_batches
+        self.statistics_batches, self.symmetries, self.counted = statistics_batches, FLIPS[flips], loss_pixels
+        self.left_out = torch.tensor([drop_time, drop_location])
         data, opened = Contract.from_dict(contract or {}), open_teacher(teacher, architecture, teacher_bands)
         check_data(opened, data, accept or [])
         self._check_patches(teacher, opened.encoder, crop)
@@ -189,12 +190,12 @@ class DistilTask(PretrainTask):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Crops of the pixels (B, band, T, Y, X), of those with data and of those that count (B, T, Y, X) bool."""
         image, valid = batch["image"], batch["valid"]
-        counts = {"clear": batch["clear"], "valid": valid, "all": torch.ones_like(valid)}[self.loss_pixels]
+        counts = {"clear": batch["clear"], "valid": valid, "all": torch.ones_like(valid)}[self.counted]
         draws = None
         if training:  # for the batch of all devices, of which this one takes its part
             size = len(image)
             draws = torch.rand(size * ranks, 3, generator=generator)[rank * size : (rank + 1) * size]
-        image, valid, counts = views([image, valid, counts], self.crop, draws, self.flips)
+        image, valid, counts = views([image, valid, counts], self.crop, draws, self.symmetries)
         return image, valid, counts
 
     def features(self, images: Tensor, valid: Tensor, coordinates: Coordinates) -> Tensor:
@@ -233,9 +234,10 @@ class DistilTask(PretrainTask):
         torch.manual_seed((self.seed * 1_000_003 + number) * 4_096 + rank)  # stochastic depth draws from it
         generator, size = self.generator_of(number), len(batch["id"])
         cut = self.cropped(batch, generator, rank, ranks, training=True)
-        left_out = torch.rand(size * ranks, 2, generator=generator)[rank * size : (rank + 1) * size].to(self.device)
-        dates = torch.where(left_out[:, 0, None, None] < self.drop_time, torch.nan, batch["temporal_coords"])
-        place = torch.where(left_out[:, 1, None] < self.drop_location, torch.nan, batch["location_coords"])
+        drawn = torch.rand(size * ranks, 2, generator=generator)[rank * size : (rank + 1) * size]
+        no_date, no_place = (drawn < self.left_out).to(self.device).unbind(dim=1)
+        dates = batch["temporal_coords"].masked_fill(no_date[:, None, None], torch.nan)
+        place = batch["location_coords"].masked_fill(no_place[:, None], torch.nan)
         found, target, weight = self.compared(batch, cut, (dates, place))
         total = weight.sum()
         if ranks > 1:  # each patch has the same weight on all devices
