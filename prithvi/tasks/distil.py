@@ -23,7 +23,8 @@ from prithvi.models.codes import Coordinates
 from prithvi.models.flops import encoder_flops
 from prithvi.models.teacher import Targets, Teacher, on_grid, pooled
 from prithvi.tasks.augment import views
-from prithvi.tasks.pretrain import FLIPS, PretrainTask
+from prithvi.tasks.pretrain import PretrainTask
+from prithvi.tasks.pretrain_views import FLIPS
 from prithvi.tasks.teachers import check_data, open_teacher
 
 
