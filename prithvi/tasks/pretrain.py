@@ -148,7 +148,8 @@ class PretrainTask(L.LightningModule):
                 raise ConfigError("label_weight learns the labels of the stores: say data.labels: true.")
             if not options.get("pixel_width", config.pixel_width):
                 raise ConfigError(
-                    f"labels are learned by the per-pixel branch, and this {model} has none: model_options.pixel_width: 32."
+                    f"labels are learned by the per-pixel branch, and this {model} has none: "
+                    "model_options.pixel_width: 32."
                 )
             options["labels"] = label_names(classes, label_groups or {})
         config = configure(model, num_frames=num_frames, img_size=crop, **options)
