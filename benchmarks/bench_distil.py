@@ -22,7 +22,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from prithvi.data.unlabelled import joined
+from prithvi.data.pretraining import joined
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
