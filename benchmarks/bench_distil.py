@@ -22,12 +22,12 @@ from typing import Any
 
 import lightning as L
 import torch
-from prithvi.data.pretraining import joined
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from prithvi.chips import ChipStore
 from prithvi.data import PretrainDataModule, StoreDataset
+from prithvi.data.pretraining import joined
 from prithvi.models import PrithviEncoder, Standardise
 from prithvi.models.teacher import pooled
 from prithvi.tasks import DistilTask, PretrainTask
