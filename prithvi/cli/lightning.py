@@ -70,10 +70,6 @@ class PrithviCLI(LightningCLI):
             save_pretrained(task.mae, folder, self._record(task.init, figures) | more)
         else:
             step, figures = self.best()
-            if isinstance(task, SegmentationTask):
-                # Lightning has moved the model off the device that it was trained on.
-                task.to(self.trainer.strategy.root_device).calibrate(self.datamodule.val_dataloader())
-                task.cpu()
             settings = {key: task.hparams[key] for key in ("model", "init", "finetune", "head", "lr")}
             record = {**self._record(None, figures), **settings, "steps": step}
             fitted = task.fitted(**record, seed=self._get(self.config, "seed_everything"))
