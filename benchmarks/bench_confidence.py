@@ -15,6 +15,7 @@ import csv
 import sys
 import tempfile
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,6 +105,7 @@ def cost(model: Predictor, folder: Path, runs: int = 5) -> None:
 
 def main(model_folder: str, water: str | None = None) -> None:
     torch.set_num_threads(1)
+    warnings.simplefilter("ignore")  # hls_water's files state no place, and are coarser than the demo's chip
     model = prithvi.load(model_folder)
     assert isinstance(model, Predictor)
     print(f"{model_folder}: temperature {model.temperature:g}, weights {model.sha256[:12]}")
