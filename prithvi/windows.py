@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,12 @@ class WindowPlan:
 
     def __len__(self) -> int:
         return len(self.rows) * len(self.columns)
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether there is a pixel under more than one window."""
+        steps = [after - before for starts in (self.rows, self.columns) for before, after in pairwise(starts)]
+        return min(steps, default=self.window) < self.window
 
     def over(self, rows: slice, columns: slice) -> tuple[WindowPlan, slice, slice]:
         """The windows that overlap a part of the scene, and the part of the scene that they cover.

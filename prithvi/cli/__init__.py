@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,7 +49,7 @@ def main() -> None:
     """Runs the command line: a user's mistake is one sentence and status 2."""
     debug = "--debug" in sys.argv
     if not debug:
-        warnings.showwarning = _say_warning
+        warnings.showwarning = partial(_say_warning, set())
     try:
         app()
     except PrithviError as error:
@@ -67,7 +68,10 @@ def _sentence(error: PrithviError) -> str:
     return text.rstrip().rpartition(f"{name}: ")[2].partition("\n")[0]
 
 
-def _say_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-    # Ours are for the user; those of libraries are for developers, who have --debug.
-    if category is UserWarning and Path(str(place[0] if place else "")).is_relative_to(_PACKAGE):
+def _say_warning(said: set[str], message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+    # Ours are for the user; those of libraries are for developers, who have --debug. Where several steps of a verb give
+    # the same, one is enough.
+    ours = category is UserWarning and Path(str(place[0] if place else "")).is_relative_to(_PACKAGE)
+    if ours and str(message) not in said:
+        said.add(str(message))
         print(f"Note: {message}", file=sys.stderr)  # noqa: T201

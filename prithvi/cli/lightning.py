@@ -28,6 +28,7 @@ from prithvi.evaluation.baseline_trials import gap_trial, pixel_trial
 from prithvi.files import dumps, write_text
 from prithvi.modelio import load, record_of, save, save_pretrained
 from prithvi.modelio.loader import published
+from prithvi.modelio.model_files import shipped
 from prithvi.modelio.predictor import LARGEST, Predictor
 from prithvi.models import PrithviMAE
 from prithvi.tasks import DistilTask, GapFillTask, PretrainTask, SegmentationTask
@@ -72,10 +73,6 @@ class PrithviCLI(LightningCLI):
             save_pretrained(task.mae, folder, self._record(task.init, figures) | more)
         else:
             step, figures = self.best()
-            if isinstance(task, SegmentationTask):
-                # Lightning has moved the model off the device that it was trained on.
-                task.to(self.trainer.strategy.root_device).calibrate(self.datamodule.val_dataloader())
-                task.cpu()
             settings = {key: task.hparams[key] for key in ("model", "init", "finetune", "head", "lr")}
             record = {**self._record(None, figures), **settings, "steps": step}
             fitted = task.fitted(**record, seed=self._get(self.config, "seed_everything"))
@@ -159,7 +156,7 @@ def _model_in(arguments: list[str]) -> tuple[str | None, list[str]]:
     for at, (word, named) in enumerate(itertools.pairwise(arguments)):
         if word != "--ckpt_path" or not named or Path(named).is_file():
             continue
-        if Path(named).is_dir() or re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?(?<!\.ckpt)", named):
+        if Path(named).is_dir() or shipped(named) or re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?(?<!\.ckpt)", named):
             return named, [*arguments[:at], *arguments[at + 2 :]]
     return None, arguments
 

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 @shared.with_opening
 def map_verb(
-    model: Annotated[str, typer.Argument(help="Folder of a fitted model, or an exported program.")],
+    model: Annotated[
+        str,
+        typer.Argument(help="A fitted model: a name of 'prithvi models list', folder or hub id; or a program."),
+    ],
     scene: Annotated[
         list[str], typer.Argument(help="Rasters, folders of single bands, STAC items or addresses, each a scene.")
     ],
@@ -42,6 +45,9 @@ def map_verb(
         Path | None, typer.Option(help="Vector file: areas of each class in each of its features.")
     ] = None,
     confidence: Annotated[bool, typer.Option("--confidence", help="Write the chosen class's probability.")] = False,
+    disagreement: Annotated[
+        bool, typer.Option("--disagreement", help="Write how far overlapping windows differ, a sign without labels.")
+    ] = False,
     probabilities: Annotated[
         str | None, typer.Option(help="Write those of every class, as uint8 (0 to 250) or float32.")
     ] = None,
@@ -85,7 +91,7 @@ def map_verb(
     opening.setdefault("bands", shared.band_numbers(bands, fitted.contract))
     area = Area.box(*bbox) if bbox is not None else Area.from_file(aoi) if aoi is not None else None
     form = None if polygons == "none" or not fitted.classes else polygons
-    products = Products(confidence, probabilities, form, min_area, simplify, zones, item=True, style=True)
+    products = Products(confidence, probabilities, form, min_area, simplify, zones, True, True, disagreement)
     options: dict[str, Any] = {
         "products": products, "area": area, "stride": stride, "batch_size": batch_size, "device": device,
         "compile": compile, "accept": tuple(accept or ()), "resume": resume, "command": shared.typed(),

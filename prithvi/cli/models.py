@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,19 +22,24 @@ Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the
 def list_models(as_json: Json = False) -> None:
     """Every model that can be built, where its weights are, if there are any, and whether they are here."""
     from prithvi.hub import is_cached
-    from prithvi.modelio.loader import SHIPPED
+    from prithvi.modelio.model_files import shipped, task_models
     from prithvi.models.zoo import VARIANTS
 
     here = {name: bool(v.hub_id and v.filename and is_cached(v.hub_id, v.filename)) for name, v in VARIANTS.items()}
     if as_json:
         facts = {name: {"summary": v.summary, "hub_id": v.hub_id, "cached": here[name]} for name, v in VARIANTS.items()}
         rows = {name: {**facts[name], **v.config.to_dict()} for name, v in VARIANTS.items()}
+        for name, plain in task_models().items():
+            _, told = _described(name, plain)
+            rows[name] = {"summary": _summary(plain), "hub_id": None, "cached": False, **told}
         typer.echo(json.dumps(rows, indent=2))
         return
     for name, variant in VARIANTS.items():
-        unpublished = "in the package" if (SHIPPED / name).is_dir() else "none published"
+        unpublished = "in the package" if shipped(name) else "none published"
         where = f"{variant.hub_id or unpublished}{' (in the cache)' if here[name] else ''}"
         typer.echo(f"{name:22} {variant.summary}; weights: {where}")
+    for name, plain in task_models().items():
+        typer.echo(f"{name:22} {_summary(plain)}; weights: in the package")
 
 
 @app.command("show")
@@ -41,9 +47,10 @@ def show(name: Model, as_json: Json = False) -> None:
     """The shape of one model, its parameters and what it expects of its input; of a fine-tuned one what it tells."""
     from prithvi.files import dumps
     from prithvi.modelio.loader import published
+    from prithvi.modelio.model_files import found_here
 
     known = published(name)
-    told = "/" in name or Path(name).exists()
+    told = "/" in name or found_here(name) is not None
     title, plain = _variant(known.config.architecture if known else name) if known or not told else _folder(name)
     if as_json:
         typer.echo(dumps(plain, indent=2))
@@ -102,7 +109,18 @@ def _variant(name: str) -> tuple[str, dict[str, Any]]:
 def _folder(source: str) -> tuple[str, dict[str, Any]]:
     from prithvi.modelio.model_files import config_of
 
-    plain = config_of(source)
+    return _described(source, config_of(source))
+
+
+def _summary(plain: Mapping[str, Any]) -> str:
+    """What a fine-tuned model does in a line: as its record says, or its task and what it predicts."""
+    told = plain.get("provenance", {}).get("summary")
+    names = ", ".join(entry["name"] for entry in plain["classes"]) or (plain.get("quantity") or {}).get("name", "")
+    return str(told or f"{plain['task']}: {names}")
+
+
+def _described(source: str, config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    plain = dict(config)
     nested = [dict(plain.pop(key, None) or {}) for key in ("pretrained_cfg", "contract", "provenance", "training")]
     classes = [f"{entry['value']} {entry['name']} {entry['color']}".strip() for entry in plain.pop("classes", [])]
     for part in ({"classes": classes} if classes else {}, *nested):

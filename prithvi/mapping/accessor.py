@@ -40,7 +40,7 @@ class PrithviAccessor:
         """
         return result_files.classes_of_result(self.result)
 
-    def to_cog(self, path: str | Path, confidence: bool = False) -> Path:
+    def to_cog(self, path: str | Path, confidence: bool = False, disagreement: bool = False) -> Path:
         """Writes a Cloud-Optimized GeoTIFF: the classes with names and colours, or the quantity, or the embeddings.
 
         A filled series becomes a folder with DATE.tif, DATE_filled.tif and DATE_uncertainty.tif.
@@ -48,6 +48,7 @@ class PrithviAccessor:
         Args:
             path: the file (.tif), or the folder of a filled series.
             confidence: whether to write STEM_confidence.tif beside a class map, too.
+            disagreement: whether to write STEM_disagreement.tif beside a map that was made with it, too.
 
         Raises:
             OutputError: it cannot be written.
@@ -74,7 +75,8 @@ class PrithviAccessor:
         elif "embedding" in result:
             folder, rasters = path.parent, [result_files.embedding_raster(check_geotiff(path).name, result)]
         elif {"class", "value"} & set(result):
-            folder, rasters = path.parent, result_files.map_rasters(result, check_geotiff(path), confidence)
+            wanted: dict[str, Any] = {"confidence": confidence, "disagreement": disagreement}
+            folder, rasters = path.parent, result_files.map_rasters(result, check_geotiff(path), **wanted)
         else:
             raise ConfigError(f"none of {', '.join(map(str, result.data_vars))} is a map, a series or an embedding.")
         with RasterWriter(folder, result[next(iter(result.data_vars))], rasters) as writer:
@@ -113,7 +115,7 @@ class PrithviAccessor:
         return path
 
     def to_stac(self, path: str | Path) -> pystac.Item:
-        """Writes the STAC item of a map beside its file, which `to_cog` has written, and of its confidence.
+        """Writes the STAC item of a map beside the files of it that `to_cog` has written.
 
         Args:
             path: the file.
@@ -133,8 +135,8 @@ class PrithviAccessor:
         dates = [dt.datetime.fromisoformat(day) for day in self.result.attrs.get("dates", ())]
         if not dates:
             raise SceneError("a STAC item needs a date, and the scene has none: prithvi.open_scene(..., dates=[...]).")
-        beside = path.with_name(f"{path.stem}_confidence.tif")
-        assets = {"confidence": beside} if beside.is_file() else {}
+        beside = {name: path.with_name(f"{path.stem}_{name}.tif") for name in ("confidence", "disagreement")}
+        assets = {name: file for name, file in beside.items() if file.is_file()}
         item = map_item(path, provenance=self._origin(), dates=dates, assets=assets)
         save_item(item)
         return item

@@ -18,6 +18,7 @@ from prithvi.errors import ConfigError, ModelError, SceneError
 from prithvi.files import atomic_file, fingerprint, refuse_overwrite
 from prithvi.mapping.class_maps import MapResult, map_scene
 from prithvi.mapping.inference import mappable
+from prithvi.modelio.model_files import found_here
 from prithvi.modelio.predictor import Predictor
 from prithvi.parallel import run
 from prithvi.scenes import open_scene
@@ -38,8 +39,8 @@ _GRANULE = re.compile(
 """What the names of a granule's single-band files have in common: HLS, Sentinel-2, Landsat Collection 2 and 1."""
 _PRODUCT = re.compile(r"\.(safe|zip)", re.IGNORECASE)
 """Paths that may lead to a product of Sentinel-2's archive, or into one."""
-_BESIDE = (".tif", ".tif.aux.xml", "_confidence.tif", "_probabilities.tif", ".parquet", ".gpkg", "_zones.csv",
-           "_zones.parquet", ".qml", ".json")  # fmt: skip
+_BESIDE = (".tif", ".tif.aux.xml", "_confidence.tif", "_disagreement.tif", "_probabilities.tif", ".parquet",
+           ".gpkg", "_zones.csv", "_zones.parquet", ".qml", ".json")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def map_file(model: str, job: Job, opening: Mapping[str, Any], options: Mapping[
 
 def opened(model: str) -> Predictor:
     """What a map can be made with, loaded once a process; see `prithvi.mapping.mappable`."""
-    path = Path(model)
+    path = found_here(model) or Path(model)
     files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
     return _opened(model, tuple(tuple(fingerprint(file)) for file in files))
 

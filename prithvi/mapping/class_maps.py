@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ def map(
     stride: int | None = None,
     area: Area | None = None,
     probabilities: bool = False,
+    disagreement: bool = False,
     batch_size: int = 8,
     device: str | torch.device | None = None,
     accept: Sequence[str] = (),
@@ -58,16 +60,19 @@ def map(
         stride: pixels between windows; default half a window.
         area: map this part only.
         probabilities: give those of every class, too.
+        disagreement: give how far overlapping windows differ, too; see `Products.disagreement`.
         batch_size: windows predicted at once.
         device: torch device; default a GPU where there is one.
         accept: see `prithvi.scenes.conform`.
 
     Returns:
         `class` (y, x) uint8, 255 where there is no data; `confidence` (y, x) and on request `probability` (category, y,
-        x), float32 with NaN; of a quantity `value` (y, x) float32. `.prithvi.to_cog(...)` and others write it.
+        x), float32 with NaN; of a quantity `value` (y, x) float32; on request `disagreement` (y, x) float32.
+        `.prithvi.to_cog(...)` and others write it.
 
     Raises:
         SceneError, BandError, ScaleError: the scene does not fit the model.
+        ConfigError: `disagreement` of windows that do not overlap.
 
     Warns:
         UserWarning: pixels of an array in memory are treated as nodata because they cannot be reflectance; the
@@ -89,8 +94,10 @@ def map(
     check_size(found, scene)
     scene = conform(scene, found.contract, accept)
     origin = Provenance.of(found, scene, "prithvi.map")
-    run = MapRun(found, origin, batch_size, device, probabilities=probabilities)
-    return as_dataset(run, Target.of(scene, found.window if window is None else window, stride, area))
+    run = MapRun(found, origin, batch_size, device, probabilities=probabilities, disagreement=disagreement)
+    target = Target.of(scene, found.window if window is None else window, stride, area)
+    _check_overlap(target, disagreement)
+    return as_dataset(run, target)
 
 
 @dataclass(frozen=True)
@@ -145,7 +152,7 @@ def map_scene(
 
     Raises:
         SceneError, BandError, ScaleError: the scene does not fit the model; nothing is written.
-        ConfigError: `resume` of a lazy scene that was calculated.
+        ConfigError: `resume` of a lazy scene that was calculated; a disagreement of windows that do not overlap.
         OutputError: a file cannot be written. The finished rows are kept.
 
     """
@@ -155,6 +162,7 @@ def map_scene(
     scene = conform(scene, model.contract, accept)
     known = can_resume(scene, resume)
     target = Target.of(scene, model.window, stride, area)
+    _check_overlap(target, products.disagreement)
     origin, inputs = Provenance.of(model, scene, command), identity(scene)
     zones = str(products.zones or "")
     # What the rows depend on: an interrupted run is resumed only if all of it is the same.
@@ -174,9 +182,11 @@ def map_scene(
     sidecars = products.files(path, model, "time" in scene.coords)
     refuse_overwrite((path, *sidecars), [*inputs["states"], zones])
     run = MapRun(
-        model, origin, batch_size, device, compile, products.needs_confidence, products.probabilities is not None
-    )
-    rasters = map_rasters(run.outputs(target), path, products.needs_confidence, products.probabilities)
+        model, origin, batch_size, device, compile, products.needs_confidence, products.probabilities is not None,
+        products.disagreement,
+    )  # fmt: skip
+    wanted = products.needs_confidence, products.probabilities, products.disagreement
+    rasters = map_rasters(run.outputs(target), path, *wanted)
     notes: tuple[str, ...] = ()
     # The rasters and all that is made of them appear under their names together, when the last of them is whole.
     with RasterWriter(path.parent, target.grid, rasters, key if known else None, resume) as writer:
@@ -203,6 +213,7 @@ class MapRun:
     compile: bool = False
     confidence: bool = True
     probabilities: bool = False
+    disagreement: bool = False
 
     @property
     def contract(self) -> Contract:
@@ -229,6 +240,9 @@ class MapRun:
             if self.probabilities:
                 result["probability"] = (("category", "y", "x"), blank((len(classes), *size), "float32"))
                 result = result.assign_coords(category=[entry.name for entry in classes])
+        if self.disagreement:
+            unit = quantity.unit if quantity is not None else "1"
+            result["disagreement"] = (("y", "x"), blank(size, "float32"), {"units": unit})
         result = result.assign_attrs(self.origin.tags())
         if self.model.folder:
             result.attrs["model_folder"] = self.model.folder
@@ -240,8 +254,27 @@ class MapRun:
         """See `prithvi.mapping.engine.Run`."""
         model, options = self.model, {"compile": self.compile, "concurrent": self.model.concurrent}
         with scoring(model.module, part.place, model.coordinates, self.batch_size, self.device, **options) as predict:
-            for rows in part.blend(rows_of(scene, self.contract, part.tally), scene, predict, self.batch_size):
-                yield rows.start, values_of(self.model, rows, self.confidence, self.probabilities)
+            compared = partial(_compared, model) if self.disagreement else None
+            pixels = rows_of(scene, self.contract, part.tally)
+            for rows in part.blend(pixels, scene, predict, self.batch_size, compared):
+                yield rows.start, values_of(model, rows, self.confidence, self.probabilities)
+
+
+def _check_overlap(target: Target, disagreement: bool) -> None:
+    plan = target.part.plan
+    if disagreement and not plan.overlaps:
+        raise ConfigError(
+            f"windows of {plan.window} pixels every {plan.stride} over {plan.height} x {plan.width} pixels do not "
+            "overlap, so that none can disagree with another: leave out the disagreement, or say a smaller stride "
+            "where the scene is larger than a window."
+        )
+
+
+def _compared(model: Predictor, scores: torch.Tensor) -> torch.Tensor:
+    """What windows are compared in: the probabilities of classes, or a quantity in its unit."""
+    if model.quantity is not None:
+        return scores * model.quantity.std + model.quantity.mean
+    return (scores / model.temperature).softmax(dim=0)
 
 
 def values_of(model: Predictor, rows: BlendedRows, confidence: bool = True, probabilities: bool = True) -> Arrays:
@@ -256,7 +289,7 @@ def values_of(model: Predictor, rows: BlendedRows, confidence: bool = True, prob
     Returns:
         `value` (rows, width) float32 of a quantity; else `class` (rows, width) uint8, each a `ClassEntry.value`,
         `probability` (classes, rows, width) and `confidence` (rows, width), both float32. Where there is no data they
-        are NaN, the class 255.
+        are NaN, the class 255. Where windows were compared `disagreement` (rows, width), too.
 
     Raises:
         ModelError: another number of scores than there are classes.
@@ -269,14 +302,17 @@ def values_of(model: Predictor, rows: BlendedRows, confidence: bool = True, prob
     if len(scores) != number:
         told = ", ".join(names) or "a quantity"
         raise ModelError(f"the model gave {len(scores)} scores a pixel; expected {number} ({told}).")
+    found: Arrays = {}
+    if rows.deviation is not None:
+        found["disagreement"] = np.where(valid, rows.deviation.cpu().numpy(), nan)
     if model.quantity is not None:
         values = (scores[0] * model.quantity.std + model.quantity.mean).cpu().numpy()
-        return {"value": np.where(valid, values, nan)}
+        return {"value": np.where(valid, values, nan), **found}
     best = first_best(scores).cpu().numpy()
     numbers = [entry.value for entry in model.classes]
     if numbers != list(range(number)):  # the one place where a model's outputs become class numbers
         best = np.array(numbers, np.uint8)[best]
-    found: Arrays = {"class": np.where(valid, best, np.uint8(NODATA))}
+    found["class"] = np.where(valid, best, np.uint8(NODATA))
     if confidence or probabilities:
         chances = (scores / model.temperature).softmax(dim=0)
         if confidence:

@@ -24,6 +24,7 @@ from prithvi import windows
 from prithvi.contract import Contract
 from prithvi.mapping.inference import PlaceAndDates
 from prithvi.mapping.sliding_window import SLAB, BlendedRows, Mask, Predict, ReadRows, blend, rows_of
+from prithvi.mapping.window_sums import Compared
 from prithvi.products.provenance import LEFT_OUT
 from prithvi.scenes.area import Area, crop
 from prithvi.scenes.conform import units_of
@@ -62,10 +63,18 @@ class Part:
     count: Callable[[int], None] | None = None
     """Called with the number of windows done since the last call."""
 
-    def blend(self, rows: ReadRows, scene: xr.DataArray, predict: Predict, batch_size: int) -> Iterator[BlendedRows]:
-        """The blended scores of a part of a scene, whose pixels come from `rows`."""
+    def blend(
+        self,
+        rows: ReadRows,
+        scene: xr.DataArray,
+        predict: Predict,
+        batch_size: int,
+        compared: Compared | None = None,
+    ) -> Iterator[BlendedRows]:
+        """The blended scores of a part of a scene, whose pixels come from `rows`; see `sliding_window.blend`."""
         size, inside = (scene.sizes["y"], scene.sizes["x"]), (self.rows, self.columns)
         options: dict[str, Any] = {"wanted": self.mask, "cell": self.cell, "progress": self.count}
+        options["compared"] = compared
         return blend(rows, size, predict, self.plan, batch_size=batch_size, part=inside, **options)
 
 

@@ -56,7 +56,11 @@ class Raster:
 
 
 def map_rasters(
-    result: xr.Dataset, path: Path, confidence: bool = False, probabilities: str | None = None
+    result: xr.Dataset,
+    path: Path,
+    confidence: bool = False,
+    probabilities: str | None = None,
+    disagreement: bool = False,
 ) -> list[Raster]:
     """The files of a map, the map first.
 
@@ -65,13 +69,23 @@ def map_rasters(
         path: of the map.
         confidence: whether the probability of the chosen class is one of them.
         probabilities: `uint8` or `float32` for those of every class.
+        disagreement: whether that between windows is one of them.
+
+    Raises:
+        ConfigError: the disagreement is asked for and not in the result.
 
     """
-    tags, nan = tags_of(result), float("nan")
+    tags, nan, apart = tags_of(result), float("nan"), f"{path.stem}_disagreement.tif"
+    if disagreement and "disagreement" not in result:
+        raise ConfigError("this map has no disagreement between windows: make it with prithvi.map(disagreement=True).")
     if "value" in result:
         about = result["value"].attrs
         title, unit = str(about.get("long_name", "value")), str(about.get("units", ""))
-        return [Raster(path.name, (title,), "float32", nan, itemgetter("value"), tags, unit=unit)]
+        found = [Raster(path.name, (title,), "float32", nan, itemgetter("value"), tags, unit=unit)]
+        if disagreement:
+            values = itemgetter("disagreement")
+            found.append(Raster(apart, ("disagreement",), "float32", nan, values, tags, unit=unit))
+        return found
     classes = classes_of_result(result)
     found = [
         Raster(path.name, ("class",), "uint8", NODATA, itemgetter("class"), tags, classes=classes, resampling="MODE")
@@ -79,6 +93,9 @@ def map_rasters(
     if confidence:
         name = f"{path.stem}_confidence.tif"
         found.append(Raster(name, ("confidence",), "uint8", NODATA, partial(_in_steps, "confidence"), tags, 1 / STEPS))
+    if disagreement:
+        steps = partial(_in_steps, "disagreement")
+        found.append(Raster(apart, ("disagreement",), "uint8", NODATA, steps, tags, 1 / STEPS))
     if probabilities is not None:
         name, names = f"{path.stem}_probabilities.tif", tuple(entry.name for entry in classes)
         if probabilities == "uint8":

@@ -2,8 +2,8 @@
 
 Windows are taken row by row. Two strips of memory roll down the scene: the pixels under the present row of windows
 (`_strips`, read ahead on a thread, each row of the scene once), and the sums of weighted scores that later windows
-may still add to (`_Sums`). When a row of windows is done, the rows above the next one are final and leave. Memory
-depends on the width of the scene and never on its height.
+may still add to (`prithvi.mapping.window_sums`). When a row of windows is done, the rows above the next one are final
+and leave. Memory depends on the width of the scene and never on its height.
 
 Which windows are predicted together depends on the plan alone, so that any part of a scene comes out the same whether
 what lies above it was computed before or not.
@@ -25,12 +25,12 @@ import torch
 import xarray as xr
 
 from prithvi.contract import Contract
-from prithvi.errors import ModelError
+from prithvi.mapping.window_sums import Compared, Sums
 from prithvi.scenes import read
 from prithvi.scenes.conform import units_of
 from prithvi.scenes.pixels import source_of
 from prithvi.scenes.validity import Tally
-from prithvi.windows import WindowPlan, blend_weights, reflected
+from prithvi.windows import WindowPlan, reflected
 
 Pixels = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -42,9 +42,6 @@ SLAB = 16
 Predict = Callable[[torch.Tensor, list[tuple[float, float]]], Iterable[torch.Tensor]]
 """(B, band, T, y, x) pixels of windows, NaN where there is no data, and the row and column of each window's centre, to
 (outputs, y, x) scores of each: a (B, outputs, y, x) tensor, or one after the other."""
-
-_MANY = 64
-"""Windows over a pixel from which on their sums are kept in float64."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +55,8 @@ class BlendedRows:
     first window with data."""
     valid: npt.NDArray[np.bool_]
     """(rows, width) True where an answer is asked for and all bands have data on at least one date."""
+    deviation: torch.Tensor | None = None
+    """(rows, width) how far the windows over a pixel differ, if they are compared; NaN where fewer than two were."""
 
 
 def blend(
@@ -70,6 +69,7 @@ def blend(
     part: tuple[slice, slice] | None = None,
     wanted: Callable[[int, int], Mask] | None = None,
     cell: int = 1,
+    compared: Compared | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[BlendedRows]:
     """Predicts the windows of `plan` and yields finished rows from top to bottom.
@@ -83,6 +83,7 @@ def blend(
         part: rows and columns to yield; windows that do not touch these rows are left out. None yields all.
         wanted: (rows, width) bool of rows; a window without any that is wanted is left out.
         cell: pixels along the side of one score; the plan's rows, columns and window are multiples of it.
+        compared: what of their scores is compared between windows, see `prithvi.mapping.window_sums.Spread`.
         progress: called with the number of windows done since the last call.
 
     Raises:
@@ -93,7 +94,7 @@ def blend(
     height, width = -(-size[0] // cell), -(-size[1] // cell)
     down, along = part if part is not None else (slice(0, height), slice(0, width))
     used = [row for row in plan.rows if row // cell < down.stop and (row + plan.window) // cell > down.start]
-    sums = _Sums(plan, cell)
+    sums = Sums(plan, cell, compared)
     images: npt.NDArray[np.float32] | None = None
     with closing(_strips(rows, size, plan, used, wanted)) as strips:
         for row, following, pixels, seen in strips:
@@ -118,47 +119,9 @@ def blend(
             for start in range(max(top, down.start), bottom, SLAB):
                 end = min(start + SLAB, bottom)
                 slab = slice(start - top, end - top)
-                yield BlendedRows(start - down.start, sums.mean(slab, along), answered[slab, along])
+                apart = sums.spread.deviation(slab, along) if sums.spread is not None else None
+                yield BlendedRows(start - down.start, sums.mean(slab, along), answered[slab, along], apart)
             sums.move(bottom - top if following is None else following // cell - top)
-
-
-class _Sums:
-    """Weighted scores under a row of windows, and the weights."""
-
-    def __init__(self, plan: WindowPlan, cell: int) -> None:
-        self.window = plan.window // cell
-        self.width = (plan.columns[-1] + plan.window) // cell
-        many = (plan.window / plan.stride) ** 2 > _MANY
-        self.dtype = torch.float64 if many else torch.float32
-        self.weights = torch.from_numpy(blend_weights(self.window)).to(self.dtype)
-        self.weight = torch.zeros(self.window, self.width, dtype=self.dtype)
-        self.total: torch.Tensor | None = None
-
-    def add(self, scores: Iterable[torch.Tensor], columns: list[int]) -> None:
-        for column, score in zip(columns, scores, strict=True):
-            if score.ndim != 3 or score.shape[1:] != (self.window, self.window):
-                given, side = " x ".join(map(str, score.shape[1:])), self.window
-                raise ModelError(f"the model gave {given} scores for a window; expected {side} x {side}.")
-            if self.total is None:
-                self.total = torch.zeros(len(score), self.window, self.width, dtype=self.dtype, device=score.device)
-                self.weights, self.weight = self.weights.to(score.device), self.weight.to(score.device)
-            part = slice(column, column + self.window)
-            self.total[..., part].addcmul_(score.to(self.dtype), self.weights)
-            self.weight[:, part] += self.weights
-
-    def mean(self, rows: slice, columns: slice) -> torch.Tensor:
-        weight = self.weight[rows, columns]
-        if self.total is None:  # how many outputs there are is not known before the first window with data
-            return torch.zeros(0, *weight.shape)
-        return (self.total[:, rows, columns] / torch.where(weight > 0, weight, 1)).float()
-
-    def move(self, done: int) -> None:
-        """Drops the first rows and adds as many of zeros below, in place."""
-        kept = self.window - done
-        for plane in (*(() if self.total is None else self.total), self.weight):
-            if kept > 0:
-                plane[:kept] = plane[done:].clone()
-            plane[max(kept, 0) :] = 0
 
 
 def _in_cells(seen: Mask, cell: int) -> Mask:

@@ -1,12 +1,12 @@
 """Metrics over all labelled pixels, each counted once."""
 
 from prithvi.contract import IGNORE
-from prithvi.metrics.calibration import CalibrationMetric, Reliability, fit_temperature
+from prithvi.metrics.calibration import CalibrationMetric, Reliability, TemperatureMetric, fit_temperature
 from prithvi.metrics.gap_metrics import GapMetrics, ssim_map
 from prithvi.metrics.regression_metrics import RegressionMetrics
 from prithvi.metrics.segmentation_metrics import SegmentationMetrics
 
 __all__ = [
     "IGNORE", "CalibrationMetric", "GapMetrics", "RegressionMetrics", "Reliability", "SegmentationMetrics",
-    "fit_temperature", "ssim_map",
+    "TemperatureMetric", "fit_temperature", "ssim_map",
 ]  # fmt: skip

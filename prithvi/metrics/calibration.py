@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -61,8 +62,61 @@ class CalibrationMetric(Metric):
         return Reliability(confidence / pixels, right / pixels, pixels)
 
 
+class TemperatureMetric(Metric):
+    """Temperature scaling: the divisor of logits at which their cross-entropy is least. It changes no predicted class.
+
+    The cross-entropy is summed up at temperatures from 0.05 to 20, and a parabola through the least three of them gives
+    the result. So batches may come one by one and from several devices, and none of them is kept.
+
+    Args:
+        pixels: number of labelled pixels of a batch to use, about, evenly spaced.
+
+    """
+
+    full_state_update = False
+    losses: Tensor
+    pixels: Tensor
+    wrong: Tensor
+
+    def __init__(self, pixels: int = 4096) -> None:
+        super().__init__()
+        self.most = pixels
+        for name, size in (("losses", len(_LOG_TEMPERATURES)), ("pixels", 1), ("wrong", 1)):
+            self.add_state(name, torch.zeros(size, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, scores: Tensor, label: Tensor) -> None:
+        """Adds (B, classes, ...) logits of pixels that were not trained on and (B, ...) labels, `IGNORE` where none."""
+        counted = label != IGNORE
+        step = max(1, int(counted.sum()) // self.most)
+        scores, label = scores.movedim(1, -1)[counted][::step].double(), label[counted][::step]
+        for number, log_temperature in enumerate(_LOG_TEMPERATURES):
+            scaled = scores / math.exp(log_temperature)
+            self.losses[number] += torch.nn.functional.cross_entropy(scaled, label, reduction="sum")
+        self.pixels += len(label)
+        self.wrong += (scores.argmax(dim=1) != label).sum()
+
+    def compute(self) -> Tensor:
+        """The temperature; 1 where no pixel is labelled, or none of them is predicted wrongly.
+
+        Without a mistake the cross-entropy has no minimum: it falls until every confidence is 1, which such pixels do
+        not show.
+        """
+        if not self.wrong:
+            return torch.ones((), dtype=torch.float64)
+        best = int(self.losses.argmin())
+        position = _LOG_TEMPERATURES[best]
+        if 0 < best < len(_LOG_TEMPERATURES) - 1:
+            before, least, after = self.losses[best - 1 : best + 2].tolist()
+            position += 0.5 * (before - after) / (before - 2 * least + after) * _STEP
+        return torch.tensor(math.exp(position), dtype=torch.float64)
+
+
+_STEP = 2 * math.log(20) / 60
+_LOG_TEMPERATURES = tuple(_STEP * number for number in range(-30, 31))
+
+
 def fit_temperature(scores: Tensor, label: Tensor) -> float:
-    """Temperature scaling: the divisor of logits that minimises the cross-entropy. It changes no predicted class.
+    """The temperature of some pixels, see `TemperatureMetric`.
 
     Args:
         scores: (N, classes) logits, blended as in mapping, of pixels that were not trained on.
@@ -72,21 +126,8 @@ def fit_temperature(scores: Tensor, label: Tensor) -> float:
         DatasetError: there is no labelled pixel.
 
     """
-    counted = label != IGNORE
-    scores, label = scores[counted].double(), label[counted]
-    if not len(label):
+    metric = TemperatureMetric(pixels=len(label) or 1)
+    metric.update(scores, label)
+    if not metric.pixels:
         raise DatasetError("a temperature is fitted on labelled pixels, and there is none.")
-    # The logarithm keeps the temperature positive, and the problem has a single variable, so LBFGS converges fast.
-    log_temperature = torch.zeros(1, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([log_temperature], max_iter=100, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(scores / log_temperature.exp(), label)
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    with torch.enable_grad():
-        optimizer.step(closure)  # type: ignore[no-untyped-call]
-    # Without any error, cross-entropy has no minimum (the temperature tends to 0), so the result is bounded.
-    return float(log_temperature.detach().exp().clamp(0.05, 20.0))
+    return float(metric.compute())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import re
 import statistics
@@ -114,6 +115,37 @@ def with_licence(card: str, licence: str) -> str:
     return _with_section(with_metadata(card, {"license": licence}), "Licence", f"{licence}.")
 
 
+def with_evaluation(
+    card: str, places: Path | Sequence[Mapping[str, Any]], truth: str, confusion: Path | Sequence[Mapping[str, Any]]
+) -> str:
+    """A card that says how good a model is by place, how that truth was chosen, and what the model confuses.
+
+    Args:
+        card: the card.
+        places: a row for each place, as a CSV file or as mappings: what is known of it in words, and its figures.
+        truth: how the truth was chosen and what that leaves out, in sentences.
+        confusion: a row for each true class, likewise: its name, and the number of its pixels that the model called
+            each class, by the class's name.
+
+    Raises:
+        ConfigError: no rows, rows of different columns, or a confusion without numbers.
+
+    """
+    rows = _rows(places)
+    means = [_mean_of([row[name] for row in rows]) for name in rows[0]]
+    means[0] = f"mean of {len(rows)} places"
+    by_place = _table(
+        f"| {' | '.join(rows[0])} |", [*([_short(value) for value in row.values()] for row in rows), means]
+    )
+    for title, text in (
+        ("How good it is by place", by_place),
+        ("How the truth was chosen", truth),
+        ("What it confuses", _confusion(_rows(confusion))),
+    ):
+        card = _with_section(card, title, text, before="Limits")
+    return card
+
+
 def figures_of(record: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """The figures in a record of how a model was made: those with a / in their name, of one run."""
     return {
@@ -200,9 +232,64 @@ def _in_cell(value: Any) -> str:
     return str(value)
 
 
-def _with_section(card: str, title: str, text: str) -> str:
-    """A card with one section (## TITLE) replaced, or put at its end."""
+def _rows(table: Path | Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A table as rows; words that are numbers become numbers."""
+    if isinstance(table, Path):
+        try:
+            with table.open(newline="", encoding="utf-8") as file:
+                rows: list[dict[str, Any]] = list(csv.DictReader(file))
+        except OSError as error:
+            raise ConfigError(f"{table} cannot be read ({error.strerror}).") from error
+    else:
+        rows = [dict(row) for row in table]
+    if not rows or any(list(row) != list(rows[0]) or None in row.values() for row in rows):
+        raise ConfigError(
+            f"a table of the card has {len(rows)} rows: it needs one at least, and the same columns in all."
+        )
+    return [{name: _number(value) for name, value in row.items()} for row in rows]
+
+
+def _number(value: Any) -> Any:
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
+def _mean_of(values: Sequence[Any]) -> str:
+    """The mean of a column of figures; empty of words, and of what was not measured everywhere."""
+    return _short(statistics.fmean(values)) if all(isinstance(value, float) for value in values) else ""
+
+
+def _short(value: Any) -> str:
+    return "-" if value != value else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _confusion(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Shares of each true class, and the largest of those that are wrong."""
+    (first, *called), found, wrong = rows[0], [], []
+    for row in rows:
+        counts = [row[name] for name in called]
+        if not all(isinstance(count, float) and count >= 0 for count in counts):
+            raise ConfigError(f"the confusion of {row[first]} must be numbers of pixels; found {counts}.")
+        total = sum(counts)
+        shares = [count / total if total else math.nan for count in counts]
+        found.append([row[first], *(f"{share:.1%}" if total else "-" for share in shares), f"{total:,.0f}"])
+        wrong += [
+            (share, f"{share:.1%} of {row[first]} is called {name}")
+            for name, share in zip(called, shares, strict=True)
+            if name != row[first] and share > 0
+        ]
+    worst = "; ".join(text for _, text in sorted(wrong, reverse=True)[:3])
+    table = _table(f"| truly | {' | '.join(f'called {name}' for name in called)} | pixels |", found)
+    return f"{table}\n\n{f'Most of all: {worst}.' if worst else 'No pixel was called another class.'}"
+
+
+def _with_section(card: str, title: str, text: str, before: str = "") -> str:
+    """A card with one section (## TITLE) replaced, or put before another one, or at its end."""
     section, whole = re.compile(rf"^## {title}\n.*?(?=^## |\Z)", flags=re.S | re.M), f"## {title}\n\n{text}\n\n"
     if section.search(card):
         return section.sub(lambda _: whole, card).rstrip("\n") + "\n"
+    if before and (found := re.search(rf"^## {before}\n", card, flags=re.M)):
+        return f"{card[: found.start()]}{whole}{card[found.start() :]}"
     return f"{card.rstrip()}\n\n{whole}".rstrip("\n") + "\n"

@@ -17,16 +17,12 @@ from prithvi.errors import CheckpointError, ConfigError, HubError, ModelError, n
 from prithvi.files import read_json
 from prithvi.modelio import terratorch_checkpoint
 from prithvi.modelio.folder import open_folder
-from prithvi.modelio.model_files import SUFFIX, WEIGHTS, Trusted, is_fine_tuned
+from prithvi.modelio.model_files import SUFFIX, SUFFIXES, WEIGHTS, Trusted, found_here, is_fine_tuned, task_models
 from prithvi.modelio.predictor import Predictor
 from prithvi.modelio.terratorch_config import Given
 from prithvi.models import PrithviEncoder, PrithviMAE, Segmenter, checkpoint
 from prithvi.models.config import ModelConfig
 from prithvi.models.zoo import VARIANTS, Variant, variant
-
-SHIPPED = Path(__file__).parents[1] / "weights"
-"""Models that come with the package, each a folder of its name."""
-_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
 
 
 def load(
@@ -180,21 +176,20 @@ def on_disk(source: str | Path, revision: str | None = None) -> Path:
         HubError: it cannot be fetched, or its weights are not those that its config.json names.
 
     """
-    path = Path(source)
-    if path.exists():
-        return path
-    name, revision = revised(str(source), revision)
+    here = found_here(source)
+    if here is not None:
+        return here
+    path, (name, revision) = Path(source), revised(str(source), revision)
     known = published(name)
-    if known is not None and known.hub_id is None and (SHIPPED / name / "config.json").is_file():
-        return SHIPPED / name
     if known is not None:
         if known.hub_id is None or known.filename is None:
             raise ModelError(
                 f"no weights of {name} are published: prithvi.models.build({name!r}) makes one with random weights."
             )
         return hub.fetch(known.hub_id, known.filename, revision)
-    if hub.split_id(name) is None or path.suffix in (*_SUFFIXES, SUFFIX):
-        raise ModelError(f"there is no model, file, folder or hub id {str(source)!r}: {nearest(str(source), VARIANTS)}")
+    if hub.split_id(name) is None or path.suffix in (*SUFFIXES, SUFFIX):
+        told = nearest(str(source), [*VARIANTS, *task_models()])
+        raise ModelError(f"there is no model, file, folder or hub id {str(source)!r}: {told}")
     config = hub.fetch(name, "config.json", revision)
     plain, revision = read_json(config), config.parent.name  # the rest of the same commit
     if "format" not in plain and plain.get("architecture", next(iter(VARIANTS))) not in VARIANTS:
@@ -226,7 +221,7 @@ def find(source: str | Path, architecture: str | None = None, revision: str | No
                 f"{path} holds weights but not their shape: say architecture= (a name of 'prithvi models list')."
             )
         return (known or variant(str(architecture))).config, path
-    files = [file for file in sorted(path.iterdir()) if file.suffix in _SUFFIXES]
+    files = [file for file in sorted(path.iterdir()) if file.suffix in SUFFIXES]
     if len(files) != 1:
         names = ", ".join(file.name for file in files)
         found = f"several weights files ({names}); name one of them" if files else "no weights file"

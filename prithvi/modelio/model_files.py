@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,11 @@ SUFFIX = ".pt2"
 RECORD = "prithvi.json"
 """Name of this package's record among a program's extra files."""
 
+SHIPPED = Path(__file__).parents[1] / "weights"
+"""Models that come with the package, each a folder of its name."""
+SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
+"""Of files of weights."""
+
 _RECORD_BYTES = 64_000_000
 """At most; that of a model with a hundred classes has some ten thousand."""
 _MEMBERS = 100_000
@@ -42,6 +48,42 @@ class Trusted(str):
     """Path of a program whose maker the user trusts (`--trust`); it travels to other processes as it is."""
 
     __slots__ = ()
+
+
+def shipped(name: str | Path) -> Path | None:
+    """The folder of a model that comes with the package, by its name; None of any other name, and of a path."""
+    folder = SHIPPED / name
+    named = isinstance(name, str) and Path(name).name == name
+    return folder if named and (folder / "config.json").is_file() else None
+
+
+def task_models() -> dict[str, dict[str, Any]]:
+    """The fine-tuned models that come with the package: name to what its config.json says."""
+    folders = [folder for folder in sorted(SHIPPED.iterdir()) if is_fine_tuned(folder)]
+    return {folder.name: read_json(folder / "config.json") for folder in folders}
+
+
+def found_here(source: str | Path) -> Path | None:
+    """The file or folder of a source (see `prithvi.load`) that is on this machine without the hub; None if none is.
+
+    A name of the package's own models is that model, and a path (`./water`, or a `Path`) what lies there. Where a
+    folder of that very name lies in the working directory and holds a model, it is taken, as any folder always was.
+
+    Warns:
+        UserWarning: both are there.
+
+    """
+    path, own = Path(source), shipped(source)
+    if own is None:
+        return path if path.exists() else None
+    if not path.is_dir() or not any(file.name == "config.json" or file.suffix in SUFFIXES for file in path.iterdir()):
+        return own
+    warnings.warn(
+        f"{source} is taken to be the folder here ({path.resolve()}), and not the model of that name that comes with "
+        f"prithvi: that is {own}; ./{source} means the folder without this note.",
+        stacklevel=1,
+    )
+    return path
 
 
 @dataclass(frozen=True)
@@ -99,14 +141,14 @@ def requirements_of(source: str) -> Requirements | None:
 
 
 def config_of(source: str) -> dict[str, Any]:
-    """What the config.json of a folder or of a model on the hub says; no weights are fetched for it.
+    """What the config.json of a folder, of one of the package's models or of one on the hub says, without its weights.
 
     Raises:
         ConfigError, HubError: there is none.
 
     """
-    folder = Path(source)
-    known = hub.split_id(source) if "/" in source and not folder.exists() else None
+    here = found_here(source)
+    folder, known = here or Path(source), hub.split_id(source) if "/" in source and here is None else None
     if known is not None:
         folder = hub.fetch(known[0], "config.json", known[1]).parent
     return read_json(folder / "config.json")

@@ -38,6 +38,7 @@ ASSETS = {
     "classes": ("Most likely class", "data"),
     "value": ("Predicted quantity", "data"),
     "confidence": ("Confidence in the class", "data"),
+    "disagreement": ("Disagreement between overlapping windows", "data"),
     "probabilities": ("Probability of every class", "data"),
     "polygons": ("Areas of the classes as polygons", "data"),
     "zones": ("Areas by zone", "data"),

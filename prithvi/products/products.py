@@ -1,4 +1,4 @@
-"""The products that go with a map: confidence, probabilities, polygons, zones, a STAC item, a QGIS style.
+"""The products that go with a map: confidence, disagreement, probabilities, polygons, zones, a STAC item, a QGIS style.
 
 QGIS applies a .qml sidecar with the map's stem by itself.
 """
@@ -48,6 +48,11 @@ class Products:
     """Write STEM.json, a STAC item."""
     style: bool = False
     """Write STEM.qml, a QGIS style."""
+    disagreement: bool = False
+    """Write STEM_disagreement.tif: how far the overlapping windows over a pixel differ, each of which sees it with
+    other surroundings; a sign that needs no label. Of classes the root of half the sum of the variances of their
+    probabilities (0: all windows say the same; with two classes the standard deviation of either's probability); of a
+    quantity its standard deviation. No data where fewer than two windows see a pixel, as in the corners of a scene."""
 
     @property
     def needs_confidence(self) -> bool:
@@ -88,7 +93,8 @@ class Products:
         """
         ends = {
             f"{path.suffix}.aux.xml": bool(model.classes),
-            "_confidence.tif": self.confidence, "_probabilities.tif": self.probabilities is not None,
+            "_confidence.tif": self.confidence, "_disagreement.tif": self.disagreement,
+            "_probabilities.tif": self.probabilities is not None,
             f".{self.polygons}": self.polygons is not None, "_zones.csv": self.zones is not None,
             "_zones.parquet": self.zones is not None, ".qml": self.style, ".json": self.item and dated,
         }  # fmt: skip

@@ -84,7 +84,8 @@ def _sheets(paths: Sequence[Path], scene: xr.DataArray | None, scenes: Mapping[P
             found += sheets_of_series(path)
         elif path.is_dir():
             rasters = sorted(path.glob("*.tif"))
-            files += [file for file in rasters if not file.stem.endswith(("_confidence", "_probabilities"))]
+            beside = ("_confidence", "_disagreement", "_probabilities")
+            files += [file for file in rasters if not file.stem.endswith(beside)]
         elif path.is_file():
             files.append(path)
         else:

@@ -34,7 +34,7 @@ def sheet_of_map(path: Path, scene: xr.DataArray | None) -> Sheet:
     """The sheet of a map written by `prithvi map`.
 
     Args:
-        path: the GeoTIFF; a confidence raster beside it is shown too.
+        path: the GeoTIFF; rasters of confidence and disagreement beside it are shown too.
         scene: the scene that was mapped; None for the input named in the tags, if it exists.
 
     Raises:
@@ -54,12 +54,11 @@ def sheet_of_map(path: Path, scene: xr.DataArray | None) -> Sheet:
             if classes:
                 legend, names, above = _classes(raster, values, tags)
                 probes = [Probe("class", values, 255, names)]
-                if (beside := path.with_name(f"{path.stem}_confidence.tif")).is_file():
-                    with rasterio.open(beside) as other:
-                        sure = other.read(1, out_shape=size, resampling=Resampling.nearest)
-                    probes.append(Probe("confidence", sure, 255, factor=1 / STEPS))
             else:
                 legend, probes, above = _quantity(values, nodata, raster.descriptions[0] or "value", raster.units[0])
+        for name in ("confidence", "disagreement"):
+            if (beside := path.with_name(f"{path.stem}_{name}.tif")).is_file():
+                probes += _beside(beside, name, size)
     except RasterioError as error:
         raise SceneError(f"{path} is no map that can be shown ({error}).") from error
     made, item, below, notes = Provenance.from_tags(tags), _item(path), None, []
@@ -164,6 +163,15 @@ def _quantity(
     says = {level: f"{low + span * level / STEPS:.4g}{f' {unit}' if unit else ''}" for level in range(STEPS + 1)}
     legend = [Entry(says[at], to_hex(colors(at / STEPS))[1:].upper(), "") for at in (0, STEPS // 2, STEPS)]
     return legend, [Probe(name, levels, 255, says)], picture
+
+
+def _beside(path: Path, name: str, size: tuple[int, int]) -> list[Probe]:
+    """Values to show of a raster beside a map: of 0 to 1 in steps, or of a quantity."""
+    with rasterio.open(path) as raster:
+        values = raster.read(1, out_shape=size, resampling=Resampling.nearest)
+        if raster.dtypes[0] == "uint8":
+            return [Probe(name, values, 255, factor=1 / STEPS)]
+        return _quantity(values, raster.nodata, name, raster.units[0])[1]
 
 
 def _source(path: Path, made: Provenance) -> xr.DataArray | None:

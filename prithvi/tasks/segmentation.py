@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from prithvi.errors import ConfigError, one_of
-from prithvi.metrics import IGNORE, CalibrationMetric, SegmentationMetrics, fit_temperature
+from prithvi.metrics import IGNORE, CalibrationMetric, SegmentationMetrics, TemperatureMetric
 from prithvi.modelio.loader import labels_of
 from prithvi.modelio.predictor import Predictor, class_entries
 from prithvi.models.heads import FusedHead
@@ -68,7 +68,26 @@ class SegmentationTask(FineTuningTask):
         self.register_buffer("seen", torch.zeros(len(classes) + 1, dtype=torch.bool), persistent=False)
         self.metrics = nn.ModuleDict({part: SegmentationMetrics(self.classes) for part in ("val_", "test_")})
         self.calibration = nn.ModuleDict({part: CalibrationMetric() for part in ("val_", "test_")})
-        self.temperature = 1.0
+        self.scaling = TemperatureMetric()
+        # Saved with the weights that it was fitted for, so that a checkpoint's confidences are calibrated, too.
+        self.temperature_: Tensor
+        self.register_buffer("temperature_", torch.ones(()))
+
+    @property
+    def temperature(self) -> float:
+        """What scores are divided by before their softmax is read as confidence; 1 until it is fitted.
+
+        Every validation of a fit fits it to the weights of that moment, and checkpoints keep it beside these.
+        """
+        return round(float(self.temperature_), 4)
+
+    @temperature.setter
+    def temperature(self, value: float) -> None:
+        self.temperature_.fill_(value)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """See `torch.nn.Module`; a checkpoint of an older version has no temperature, and is not calibrated."""
+        return super().load_state_dict({"temperature_": torch.ones(()), **state_dict}, strict, assign)
 
     def loss(self, scores: Tensor, label: Tensor) -> Tensor:
         """Sum of the chosen losses, each a mean over labelled pixels; 0 (with a gradient) if none is labelled.
@@ -111,10 +130,23 @@ class SegmentationTask(FineTuningTask):
             )
 
     def evaluate(self, batch: Mapping[str, Any], scores: Tensor, part: str) -> None:
-        """Adds (B, classes, Y, X) logits of a batch to the metrics of a part."""
+        """Adds (B, classes, Y, X) logits of a batch to the metrics of a part.
+
+        Validation fits the temperature, so that its confidences are those before it, and those of a test after it.
+        """
         label = self.label_of(batch)
         self.metric(part).update(scores.argmax(dim=1), label)
+        if part == "val":
+            self.scaling.update(scores, label)
+        else:
+            scores = scores / self.temperature
         self.calibration[f"{part}_"].update(scores, label)  # type: ignore[operator]
+
+    def on_validation_epoch_end(self) -> None:
+        super().on_validation_epoch_end()
+        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+            self.temperature = float(self.scaling.compute())
+        self.scaling.reset()
 
     def report(self, part: str) -> dict[str, Tensor]:
         """IoU, F1 and accuracy of each class and their means, and the expected calibration error (ECE)."""
@@ -131,28 +163,23 @@ class SegmentationTask(FineTuningTask):
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[dict[str, Any]], pixels: int = 4096) -> float:
-        """Fits the temperature of the confidences on logits of whole images, blended as in mapping.
+        """Fits the temperature as a validation does; for models that were trained elsewhere (`adopt`).
 
         Args:
             batches: batches of chips that were not trained on.
-            pixels: approximate number of labelled pixels per batch to use, evenly spaced.
+            pixels: number of labelled pixels of a batch to use, about, evenly spaced.
 
         Returns:
-            The temperature, which `fitted` records; 1 if no pixel is labelled.
+            The temperature, which `fitted` records; 1 if no pixel is labelled, or none of them is predicted wrongly.
 
         """
-        # Logits go to the CPU, a few thousand pixels a batch, so that memory is bounded however many batches there are.
-        training, found = self.training, []
+        training, scaling = self.training, TemperatureMetric(pixels).to(self.device)
         self.eval()
         for batch in batches:
             here = {key: value.to(self.device) if isinstance(value, Tensor) else value for key, value in batch.items()}
-            scores, label = self(here).float().movedim(1, -1), self.label_of(here)
-            counted = label != IGNORE
-            step = max(1, int(counted.sum()) // pixels)
-            found.append((scores[counted][::step].cpu(), label[counted][::step].cpu()))
+            scaling.update(self(here), self.label_of(here))
         self.train(training)
-        scores, label = (torch.cat(parts) for parts in zip(*found, strict=True))
-        self.temperature = fit_temperature(scores, label) if len(label) else 1.0
+        self.temperature = float(scaling.compute())
         return self.temperature
 
     def predicts(self) -> dict[str, Any]:

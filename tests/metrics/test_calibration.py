@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from prithvi.errors import DatasetError
-from prithvi.metrics import IGNORE, CalibrationMetric, fit_temperature
+from prithvi.metrics import IGNORE, CalibrationMetric, TemperatureMetric, fit_temperature
 
 
 def drawn(temperature: float, count: int = 40_000) -> tuple[torch.Tensor, torch.Tensor]:
@@ -55,8 +55,39 @@ def test_the_temperature_is_found_and_leaves_nothing_to_mend(temperature: float)
     assert torch.equal(scores.argmax(1), (scores / found).argmax(1))
 
 
-def test_scores_without_a_mistake_and_without_a_label() -> None:
-    scores = torch.tensor([[5.0, 0.0], [0.0, 5.0]])
-    assert 0.05 <= fit_temperature(scores, torch.tensor([0, 1])) <= 20
+def test_batches_and_devices_add_up_to_the_temperature_of_all_pixels() -> None:
+    scores, label = drawn(2.0, 6000)
+    label[::5] = IGNORE
+    one, other = TemperatureMetric(), TemperatureMetric()
+    for number, metric in enumerate((one, other, one)):
+        part = slice(2000 * number, 2000 * number + 2000)
+        metric.update(scores[part].T.reshape(1, 3, 40, 50), label[part].reshape(1, 40, 50))
+    for name in ("losses", "pixels", "wrong"):  # what torchmetrics sums over devices
+        getattr(one, name).add_(getattr(other, name))
+    assert float(one.compute()) == pytest.approx(fit_temperature(scores, label), rel=1e-9)
+    assert float(one.pixels) == 4800
+
+
+def test_a_large_batch_is_thinned_evenly() -> None:
+    scores, label = drawn(2.0)
+    metric = TemperatureMetric(pixels=10_000)
+    metric.update(scores, label)
+    assert float(metric.pixels) == 10_000
+    assert float(metric.compute()) == pytest.approx(fit_temperature(scores, label), rel=0.05)
+
+
+def test_pixels_without_a_mistake_make_no_confidence_surer() -> None:
+    scores = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    assert fit_temperature(scores, torch.tensor([0, 1])) == 1.0
+    assert fit_temperature(scores[:1], torch.tensor([0])) == 1.0  # a single class, and right
     with pytest.raises(DatasetError, match="labelled pixels, and there is none"):
         fit_temperature(scores, torch.tensor([IGNORE, IGNORE]))
+
+
+def test_temperatures_stay_between_a_twentieth_and_twenty() -> None:
+    sure = torch.tensor([[1.0, 0.0]]).repeat(1000, 1)
+    often, never = torch.zeros(1000, dtype=torch.int64), torch.ones(1000, dtype=torch.int64)
+    often[0] = 1  # right 999 times of 1000: softmax(1 / T) = .999 at T = 1 / ln 999
+    assert fit_temperature(sure, often) == pytest.approx(1 / np.log(999), rel=0.01)
+    assert fit_temperature(sure, never) == pytest.approx(20)
+    assert fit_temperature(0.001 * sure, often) == pytest.approx(0.05)
