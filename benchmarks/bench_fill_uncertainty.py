@@ -32,7 +32,7 @@ from prithvi.mapping.methods import GAP_METHODS, days_of
 
 sys.path.insert(0, str(Path(__file__).parent))
 from bench_gap_filling import MODEL, Case, is_test, sites
-from pretraining_imagery import GUARD, TEST_DATES
+from pretraining_sources import GUARD, TEST_DATES
 
 SCALE = np.float32(1e4)
 

@@ -40,7 +40,7 @@ from prithvi.models.gapfill import GapFiller
 from prithvi.tasks import GapFillTask
 
 sys.path.insert(0, str(Path(__file__).parent))
-from pretraining_imagery import GUARD, SITE, TEST_DATES, worldcereal_sentinel2, worldcereal_training
+from pretraining_sources import GUARD, SITE, TEST_DATES, worldcereal_sentinel2, worldcereal_training
 
 MODEL = "prithvi_hls_tiny"
 BANDS = ("blue", "green", "red", "nir_narrow", "swir_1", "swir_2")
@@ -83,12 +83,12 @@ def cases_of(image: Any, bad: Any, dates: list[Any], place: tuple[float, float],
 def sites(root: Path) -> tuple[list[Case], list[Case]]:
     """Cases of the first site and of the second."""
     image, fmask, dates, _ = worldcereal_sentinel2(root)
-    bad = fmask != 64
+    bad = fmask & 10 > 0
     share = bad.mean(axis=(1, 2))
     shapes = bad[(share >= 0.1) & (share <= 0.9)]
     first = cases_of(image, bad, dates, (50.9, 3.5), shapes)
     (second,) = (scene for scene in worldcereal_training(root) if scene.source.endswith("000028085BF08E7E/L8"))
-    cloudy = (second.quality() != 64) | (second.image <= 0).any(axis=1)
+    cloudy = (second.quality() & 10 > 0) | (second.image <= 0).any(axis=1)
     size = second.image.shape[-1] // 64
     assert size == 1, "the second site is of the first one's size"
     return first, cases_of(second.image, cloudy, list(second.dates), second.place, shapes)

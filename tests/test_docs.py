@@ -24,7 +24,7 @@ from prithvi.cli import app
 from prithvi.mapping import Products, vectorise
 from tests.pages import PAGES, ROOT
 
-PASSED_ON = ("fit", "test", "compare")
+PASSED_ON = ("fit", "test", "compare", "distil")
 """Verbs whose options are those of classes; configurations are tested in tests/end_to_end/test_presets.py."""
 
 

@@ -20,6 +20,8 @@ from prithvi.errors import DatasetError, nearest
 
 HALVES = ("val_half", "test_half")
 """Fixed halves of val where there is no test split: val_half selects, test_half reports."""
+PLUS = "+"
+"""Joins parts: `fold2+fold3+fold4` is all their chips."""
 
 
 LabelClass = Category
@@ -114,7 +116,8 @@ class DatasetLayout:
         """The ids of one split, whole names, in the order of the list.
 
         Args:
-            split: a key of `splits`; or, for a dataset without a test split, one of `HALVES`.
+            split: a key of `splits`; or, for a dataset without a test split, one of `HALVES`; or several, joined by
+                `PLUS`.
             folder: a folder with lists of the same file names, to use instead of the official ones.
             root: where the archive was unpacked, for datasets that list their chips there.
 
@@ -122,6 +125,8 @@ class DatasetLayout:
             DatasetError: no such split, no such list, or an empty one.
 
         """
+        if PLUS in split and split not in self.splits:
+            return [id for part in split.split(PLUS) for id in self.chip_ids(part, folder, root)]
         if split in HALVES and "test" not in self.splits and "val" in self.splits:
             return [id for id in self.chip_ids("val", folder, root) if in_half(id, split)]
         if split not in self.splits:
@@ -156,7 +161,7 @@ class DatasetLayout:
 
         Args:
             root: folder that the archive was unpacked into.
-            split: a key of `splits`.
+            split: as for `chip_ids`.
             folder: see `chip_ids`.
 
         Raises:
@@ -168,6 +173,8 @@ class DatasetLayout:
         twice = [id for id, count in Counter(ids).items() if count > 1]
         if twice:
             raise DatasetError(f"the {split} split of {self.name} names {', '.join(twice)} more than once.")
+        if PLUS in split and split not in self.splits:  # each part has its own folder
+            return [chip for part in split.split(PLUS) for chip in self.chips(root, part, folder)]
         dates, numbers = self._dates(root), self._class_of_each_chip(root)
         image, label = self._patterns(split)
         patterns = [pattern for pattern in (image, label) if pattern is not None]

@@ -25,7 +25,7 @@ import numpy.typing as npt
 import xarray as xr
 from shapely.geometry import Point
 
-from prithvi.catalog.datasets import HALVES, in_half
+from prithvi.catalog.datasets import HALVES, PLUS, in_half
 from prithvi.chips.build import build
 from prithvi.chips.journal import Journal
 from prithvi.chips.shards import ShardedArray
@@ -135,11 +135,19 @@ class ChipStore:
     def indices(self, split: str) -> list[int]:
         """The samples of one part; halves of `val` are divided by a checksum of the chips' names, as for files.
 
+        Args:
+            split: one of `parts`, or several joined by `prithvi.catalog.datasets.PLUS`, in this order.
+
         Raises:
-            DatasetError: the store has no such part.
+            DatasetError: the store has no such part, or the parts share a chip.
 
         """
         stored = self.attributes["samples"]
+        if PLUS in split and split not in stored:
+            rows = [row for part in split.split(PLUS) for row in self.indices(part)]
+            if len(set(rows)) < len(rows):
+                raise DatasetError(f"{self.path}: {split} names chips more than once.")
+            return rows
         if split not in self.parts:
             known = nearest(split, stored) if any(stored) else "it is whole."
             raise DatasetError(f"{self.path} has no part {split!r}: {known}")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prithvi.cli import area, compare, data, demo, doctor, embed, export, fill, fit, map, models, view
+from prithvi.cli import area, compare, data, demo, distil, doctor, embed, export, fill, fit, map, models, view
 from prithvi.errors import PrithviError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 app.command("fit", context_settings=_PASS_ON, add_help_option=False)(fit.fit)
 app.command("test", context_settings=_PASS_ON, add_help_option=False)(fit.test)
+app.command("distil", context_settings=_MORE)(distil.distil)
 app.command("compare", context_settings=_MORE)(compare.compare)
 app.command("map")(map.map_verb)
 app.command("embed")(embed.embed_verb)

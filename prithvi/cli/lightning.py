@@ -30,7 +30,7 @@ from prithvi.modelio import load, record_of, save, save_pretrained
 from prithvi.modelio.loader import published
 from prithvi.modelio.predictor import LARGEST, Predictor
 from prithvi.models import PrithviMAE
-from prithvi.tasks import GapFillTask, PretrainTask, SegmentationTask
+from prithvi.tasks import DistilTask, GapFillTask, PretrainTask, SegmentationTask
 from prithvi.tasks.finetuning import FineTuningTask
 from prithvi.tasks.monitoring import write_figure
 
@@ -63,7 +63,9 @@ class PrithviCLI(LightningCLI):
             model = PrithviMAE(task.mae.config)
             model.load_state_dict(state)
             more: dict[str, Any] = {"samples": task.samples, "batch": task.global_batch, "seed": task.seed}
-            save_pretrained(model, folder, self._record(task.init, self._figures()) | more)
+            card = task.card if isinstance(task, DistilTask) else ""
+            more |= task.record if isinstance(task, DistilTask) else {}
+            save_pretrained(model, folder, self._record(task.init, self._figures()) | more, card)
         elif isinstance(task, GapFillTask):
             step, figures = self.best()
             more = {"steps": step, "seed": task.seed, "gap filling": task.filler.settings}

@@ -142,14 +142,12 @@ def contract_of(stores: Sequence[ChipStore], weights: Sequence[float]) -> Contra
         DatasetError: a store has no mean and standard deviation.
 
     """
-    # Statistics of stores are in stored units; gain x 10,000 converts them to contract units.
     share = np.asarray(weights) / sum(weights)
     moments, spec = [store.moments for store in stores], stores[0].spec
     # The mixture's second moment is the weighted mean of the stores' second moments: Var = E[x^2] - E[x]^2.
     mean = sum(w * m for w, (m, _) in zip(share, moments, strict=True))
     square = sum(w * (s**2 + m**2) for w, (m, s) in zip(share, moments, strict=True))
     std = np.sqrt(square - mean**2)
-    scale = spec.gain * 10_000.0
     sizes = {
         round(abs(affine[0]), 3)
         for store in stores
@@ -157,11 +155,13 @@ def contract_of(stores: Sequence[ChipStore], weights: Sequence[float]) -> Contra
         if crs.startswith(("EPSG:326", "EPSG:327"))  # UTM, whose units are metres
     }
     levels = {store.spec.level for store in stores}
+    scale = round(1 / spec.gain, 6)  # contract units are the stored ones, in which the statistics are
     return Contract(
         spec.bands,
-        tuple(np.round(mean * scale, 4)),
-        tuple(np.round(std * scale, 4)),
-        clip=(0.0, 10_000.0),
+        tuple(np.round(mean, 4)),
+        tuple(np.round(std, 4)),
+        scale=scale,
+        clip=(0.0, scale),
         resolution=sizes.pop() if len(sizes) == 1 else None,
         level=levels.pop() if len(levels) == 1 else None,
     )

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from prithvi.chips import ChipStore
+from prithvi.contract import IGNORE
 from prithvi.data.order import Mixture, ShuffledShards
 from prithvi.data.stores import StoreDataset, with_frames
 from prithvi.errors import ConfigError, DatasetError, PrithviError
@@ -63,9 +64,9 @@ class _Kind:
 class ChipStream:
     """Batches of samples drawn from sources.
 
-    A batch holds what `StoreDataset` describes, with a batch axis and without labels; `number`, its position in the
-    stream; and `complete`, whether all pixels are valid. All samples of a batch are from stores with the same number of
-    dates, which avoids padding; dates that a sample lacks are nodata.
+    A batch holds what `StoreDataset` describes, with a batch axis; `label` only if `labels` is set; `number`, its
+    position in the stream; and `complete`, whether all pixels are valid. All samples of a batch are from stores with
+    the same number of dates, which avoids padding; dates that a sample lacks are nodata.
 
     Args:
         sources: at least one source; all with the same height, width and bands.
@@ -76,6 +77,7 @@ class ChipStream:
         clouds: (N, Y, X) bool masks of real clouds; batches then hold `clouds` (B, T, Y, X), randomly drawn and
             flipped.
         seed: seed of all draws.
+        labels: give labels, which are all IGNORE for samples of stores without them.
 
     Raises:
         DatasetError: no source, an empty source, or stores whose samples cannot share a batch.
@@ -88,6 +90,7 @@ class ChipStream:
     frames: Sequence[int] | None = None
     clouds: npt.NDArray[np.bool_] | None = None
     seed: int = 0
+    labels: bool = False
     _kinds: list[_Kind] = field(init=False, repr=False)
     _readers: dict[str, StoreDataset] = field(init=False, repr=False, default_factory=dict)
 
@@ -136,7 +139,10 @@ class ChipStream:
         read, places = [], []
         for path, some in parts.items():
             batch = self._readers[path].read([rows[place][1] for place in some])
-            batch.pop("label", None)
+            label = batch.pop("label", None)
+            if self.labels:
+                empty = torch.full(batch["image"].shape[:1] + batch["image"].shape[-2:], IGNORE, dtype=torch.int16)
+                batch["label"] = empty if label is None else label
             dates = [self._dates(batch, row, start + place, frames) for row, place in enumerate(some)]
             read.append(with_frames(batch, torch.from_numpy(np.stack(dates))))
             places += some

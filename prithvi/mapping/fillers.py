@@ -105,8 +105,14 @@ def with_model(
     if isinstance(loaded, GapFiller):
         settings, loaded = loaded.settings, loaded.mae
     elif isinstance(model, (str, Path)):
-        name = str(model)
-        settings = dict(record_of(name).get("gap filling", {}))
+        name, record = str(model), record_of(str(model))
+        settings = dict(record.get("gap filling", {}))
+        if record.get("decoder") == "not trained":
+            raise ModelError(
+                f"{name} was distilled, and its decoder is not trained, so that it fills nothing: train one under its "
+                f"encoder (prithvi fit -c configs/pretrain_tiny.yaml --model.init {name} --model.freeze_encoder true, "
+                "with its --model.model and --model.model_options)."
+            )
     if not isinstance(loaded, PrithviMAE):
         called = name or type(loaded).__name__
         raise ModelError(f"{called} is made for something else; gaps are filled by a pretrained model or a gap filler.")

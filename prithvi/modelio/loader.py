@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from prithvi import hub
 from prithvi.bands import check_names
 from prithvi.contract import Contract
@@ -18,7 +20,7 @@ from prithvi.modelio.folder import open_folder
 from prithvi.modelio.model_files import SUFFIX, WEIGHTS, Trusted, is_fine_tuned
 from prithvi.modelio.predictor import Predictor
 from prithvi.modelio.terratorch_config import Given
-from prithvi.models import PrithviEncoder, PrithviMAE, checkpoint
+from prithvi.models import PrithviEncoder, PrithviMAE, Segmenter, checkpoint
 from prithvi.models.config import ModelConfig
 from prithvi.models.zoo import VARIANTS, Variant, variant
 
@@ -128,11 +130,13 @@ def record_of(source: str) -> dict[str, Any]:
     return dict(read_json(path).get("training", {})) if path.is_file() else {}
 
 
-def load_weights(model: PrithviMAE | PrithviEncoder, source: str, new_bands: bool = False) -> checkpoint.LoadReport:
+def load_weights(
+    model: PrithviMAE | PrithviEncoder | Segmenter, source: str, new_bands: bool = False
+) -> checkpoint.LoadReport:
     """Loads the weights of a source (see `load`) into a model of the same shape, and says what fitted.
 
     Args:
-        model: an autoencoder, or an encoder alone.
+        model: an autoencoder, an encoder alone, or an encoder and a head, whose per-pixel branch is then loaded too.
         source: see `load`.
         new_bands: allow bands that the weights do not know, with the model's random weights.
 
@@ -148,6 +152,22 @@ def load_weights(model: PrithviMAE | PrithviEncoder, source: str, new_bands: boo
     else:
         config, weights = find(source, model.config.architecture)
     return checkpoint.load(model, weights, file_bands=config.bands, new_bands=new_bands)
+
+
+def labels_of(source: str) -> tuple[tuple[str, ...], Tensor, Tensor] | None:
+    """Names, weight and bias of the labels that a source's autoencoder learned beside the reconstruction, if it did.
+
+    Raises:
+        CheckpointError, ModelError, HubError: see `load`.
+
+    """
+    path = on_disk(source)
+    if not (path / WEIGHTS).is_file() or is_fine_tuned(path):
+        return None
+    names = _published_config(path / "config.json", None).labels
+    state, _ = checkpoint.read(path / WEIGHTS)
+    weight, bias = (state.get(f"pixel_decoder.labels.{name}") for name in ("weight", "bias"))
+    return None if not names or weight is None or bias is None else (names, weight, bias)
 
 
 def on_disk(source: str | Path, revision: str | None = None) -> Path:
@@ -236,7 +256,8 @@ def _published_config(path: Path, architecture: str | None) -> ModelConfig:
     if name is None:
         raise ModelError(f"{path} does not say its architecture: say architecture= (a name of 'prithvi models list').")
     try:
-        given = {**plain.get("pretrained_cfg", plain), "architecture": name}
+        # A file that does not mention the branch was written before there was one.
+        given = {"pixel_width": 0, **plain.get("pretrained_cfg", plain), "architecture": name}
         return ModelConfig.from_dict({**variant(str(name)).config.to_dict(), **given})
     except (TypeError, AttributeError, IndexError) as error:
         raise ConfigError(f"{path} holds a value of another kind than its field: {error}.") from error

@@ -18,9 +18,11 @@ from torch import Tensor, nn
 
 from prithvi.bands import check_names
 from prithvi.errors import CheckpointError, ConfigError, first_line
+from prithvi.models.branch import channels_of
 from prithvi.models.config import ModelConfig
 from prithvi.models.encoder import PrithviEncoder
 from prithvi.models.mae import PrithviMAE
+from prithvi.models.segmenter import Segmenter
 
 
 class InertName(str):
@@ -50,7 +52,8 @@ class LoadReport:
     recomputed: list[str] = field(default_factory=list)
     """Position codes of a different grid, recomputed for the model's grid."""
     fresh: list[str] = field(default_factory=list)
-    """Newly initialised parameters: bands that the caller allowed, and the gate of `blend_fill`."""
+    """Newly initialised parameters: bands that the caller allowed, and what published files have not:
+    the gate of `blend_fill` and the per-pixel branch."""
     unused: list[str] = field(default_factory=list)
     """Tensors that this model does not need, such as the decoder when only an encoder is loaded."""
     left_over: list[str] = field(default_factory=list)
@@ -179,9 +182,12 @@ def _published_names(state: Mapping[str, Tensor], path: Path) -> dict[str, Tenso
     encoder = class_tokens[0].removesuffix("cls_token")
     mask_tokens = [key for key in plain if key.split(".")[-1] == "mask_token"]
     decoder = mask_tokens[0].removesuffix("mask_token") if mask_tokens else None
-    named = {}
+    # The branch of our own models lies beside the encoder.
+    root, named = encoder.removesuffix("encoder."), {}
     for key, value in plain.items():
-        if encoder != decoder and decoder is not None and key.startswith(decoder) and not encoder.startswith(key):
+        if key.startswith(tuple(root + part for part in _BESIDE)):
+            named[key.removeprefix(root)] = value
+        elif encoder != decoder and decoder is not None and key.startswith(decoder) and not encoder.startswith(key):
             inside = key.startswith(encoder) and len(encoder) > len(decoder)
             named[f"encoder.{key[len(encoder) :]}" if inside else f"decoder.{key[len(decoder) :]}"] = value
         elif key.startswith(encoder):
@@ -201,7 +207,7 @@ def weight_bytes(module: nn.Module) -> Iterator[bytes]:
 
 
 def load(
-    model: PrithviMAE | PrithviEncoder,
+    model: PrithviMAE | PrithviEncoder | Segmenter,
     path: str | Path,
     file_bands: Sequence[str] | None = None,
     new_bands: bool = False,
@@ -209,7 +215,8 @@ def load(
     """Loads a weights file into a model, completely or not at all.
 
     Args:
-        model: an autoencoder, or an encoder alone (then the file's decoder and heads are not needed).
+        model: an autoencoder, or an encoder alone (then the file's decoder and heads are not needed); or an encoder
+            with its head, whose per-pixel branch is loaded too if both have one.
         path: the weights file.
         file_bands: common names of the bands the file was trained on, used if the file does not record them; default
             the model's bands.
@@ -225,8 +232,9 @@ def load(
     state, hyper = read(path)
     config = model.config
     file_bands = _stated_bands(hyper) or file_bands
+    parts = _parts_of(model)
+    wanted = {f"{prefix}{key}": value for prefix, part in parts.items() for key, value in part.state_dict().items()}
     whole = isinstance(model, PrithviMAE)
-    wanted = model.state_dict() if whole else {f"encoder.{key}": value for key, value in model.state_dict().items()}
     known = check_names(file_bands) if file_bands is not None else config.bands
     fresh = [band for band in config.bands if band not in known]
     if fresh and not new_bands:
@@ -237,23 +245,40 @@ def load(
     report = LoadReport(str(path), fresh=fresh)
     for key, own in wanted.items():
         if key not in state:
-            if key in _GATE:  # published files have no gate; a newly initialised one leaves interpolation as it is
+            # Published files have no gate and no branch; newly initialised, a gate leaves interpolation as it is, and a
+            # correction is 0.
+            if key in _GATE or key.startswith(_BESIDE):
                 state[key] = own
                 report.fresh.append(key)
         elif key in _BY_BAND and known != config.bands:
             state[key] = _map_bands(key, state[key], own, known, config.bands, report)
+        elif key == _BRANCH_INPUT and known != config.bands:
+            inputs = channels_of(known), channels_of(config.bands)
+            state[key] = _map_bands(key, state[key], own, *inputs, report)
         elif key.endswith("pos_embed") and state[key].shape != own.shape and state[key].shape[-1] == own.shape[-1]:
             state[key] = own
             report.recomputed.append(key)
     for key in list(state):
-        if key not in wanted and (key in _GATE or not (whole or key.startswith("encoder."))):
+        if key not in wanted and (key.startswith((*_GATE, *_BESIDE)) or not (whole or key.startswith("encoder."))):
             report.unused.append(key)
             del state[key]
     report.compare(wanted, state)
     if not report.complete:
         raise CheckpointError(f"{path} does not fit {config.architecture}, and nothing was loaded: {report}.")
-    model.load_state_dict(state if whole else {key.removeprefix("encoder."): value for key, value in state.items()})
+    for prefix, part in parts.items():
+        part.load_state_dict({key.removeprefix(prefix): state[key] for key in wanted if key.startswith(prefix)})
     return report
+
+
+def _parts_of(model: PrithviMAE | PrithviEncoder | Segmenter) -> dict[str, nn.Module]:
+    """Prefix of tensors in a file to the part of a model that they belong to."""
+    if isinstance(model, PrithviMAE):
+        return {"": model}
+    if isinstance(model, PrithviEncoder):
+        return {"encoder.": model}
+    encoder, branch = model.encoder, getattr(model.head, "branch", None)
+    found: dict[str, nn.Module] = {} if encoder is None else {"encoder.": encoder}
+    return found if branch is None else {**found, "branch.": branch}
 
 
 def _stated_bands(hyper: Mapping[str, Any]) -> tuple[str, ...] | None:
@@ -266,14 +291,18 @@ def _stated_bands(hyper: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 
 _GATE = ("decoder.decoder_gate.weight", "decoder.decoder_gate.bias")
-_BY_BAND = ("encoder.patch_embed.proj.weight", "decoder.decoder_pred.weight", "decoder.decoder_pred.bias", *_GATE)
+_CORRECTION = ("pixel_decoder.correct.weight", "pixel_decoder.correct.bias")
+_BESIDE = ("branch.", "pixel_decoder.")
+_BRANCH_INPUT = "branch.pixels.convolutions.0.weight"
+_PREDICTION = ("decoder.decoder_pred.weight", "decoder.decoder_pred.bias")
+_BY_BAND = ("encoder.patch_embed.proj.weight", *_PREDICTION, *_GATE, *_CORRECTION)
 
 
 def _map_bands(
     key: str, value: Tensor, own: Tensor, known: Sequence[str], wanted: Sequence[str], report: LoadReport
 ) -> Tensor:
     """`value` with the file's bands in the model's order; new bands keep the model's weights (`own`)."""
-    in_embedding = key.startswith("encoder.")
+    in_embedding = key.startswith(("encoder.", "branch."))
     if value.shape[1] != len(known) if in_embedding else value.shape[0] % len(known):
         return value  # other bands than stated: the caller reports a wrong shape
     result = own.clone()

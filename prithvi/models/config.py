@@ -70,6 +70,10 @@ class ModelConfig:
     """Whether the loss compares patches that are each standardised by their own mean and standard deviation."""
     blend_fill: bool = False
     """Whether a learned gate mixes predictions with the interpolation of `prithvi.models.interpolation.fill`."""
+    pixel_width: int = 0
+    """Channels of the per-pixel branch (`prithvi.models.branch`); 0 for none."""
+    labels: tuple[str, ...] = ()
+    """Classes that a model with a branch learned beside the reconstruction; `land/trees` is a kind of `land`."""
     bands: tuple[str, ...] = PRITHVI_BANDS
     """Common band names, in the order of the model's input."""
     mean: tuple[float, ...] = V2_MEAN
@@ -94,7 +98,7 @@ class ModelConfig:
         object.__setattr__(self, "patch_size", (1, patch, patch) if isinstance(patch, int) else tuple(patch))
         # Published files may name the bands by the numbers of HLS L30 (B02, ...).
         object.__setattr__(self, "bands", check_names([common_name(band, "hls-l30") or band for band in self.bands]))
-        for field in ("coords_encoding", "mean", "std", "paper_ids"):
+        for field in ("coords_encoding", "mean", "std", "paper_ids", "labels"):
             object.__setattr__(self, field, tuple(getattr(self, field) or ()))
         if self.clip is not None:
             object.__setattr__(self, "clip", tuple(self.clip))
@@ -104,6 +108,8 @@ class ModelConfig:
         for field in ("depth", "decoder_depth"):
             if not 0 <= getattr(self, field) <= _MOST_BLOCKS:
                 raise ModelError(f"{field} is {getattr(self, field)}; at most {_MOST_BLOCKS} blocks are built.")
+        if self.pixel_width < 0 or (self.labels and not self.pixel_width):
+            raise ModelError(f"pixel_width is {self.pixel_width}; it is 0 or more, and above 0 to learn labels.")
         if self.in_chans != len(self.bands):
             named = f"{len(self.bands)} bands are named: {', '.join(self.bands)}"
             raise ModelError(f"in_chans is {self.in_chans}, but {named}.")

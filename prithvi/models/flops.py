@@ -25,13 +25,23 @@ def training_flops(config: ModelConfig, frames: int, size: int, decode_fraction:
     seen = int(patches * (1 - config.mask_ratio))
     asked = math.ceil((patches - seen) * decode_fraction)
     values = config.in_chans * math.prod(config.patch_size)
-    encoder: float = seen * values * config.embed_dim + config.depth * _block(
-        seen + 1, seen + 1, config.embed_dim, config
-    )
+    encoder = _encoder(config, seen)
     dim, tokens = config.decoder_embed_dim, seen + asked + 1
     decoder: float = (seen + 1) * config.embed_dim * dim + asked * dim * values
     decoder += (config.decoder_depth - 1) * _block(tokens, tokens, dim, config) + _block(asked, tokens, dim, config)
     return 3 * 2 * (encoder + decoder)
+
+
+def encoder_flops(config: ModelConfig, frames: int, size: int) -> float:
+    """Operations per sample for the forward pass of the encoder over all patches; arguments as of `training_flops`."""
+    return 2 * _encoder(config, math.prod(config.grid(frames, size, size)))
+
+
+def _encoder(config: ModelConfig, patches: int) -> float:
+    """Multiply-adds of the encoder over some patches."""
+    values = config.in_chans * math.prod(config.patch_size)
+    embedding: float = patches * values * config.embed_dim
+    return embedding + config.depth * _block(patches + 1, patches + 1, config.embed_dim, config)
 
 
 def _block(queries: int, tokens: int, dim: int, config: ModelConfig) -> float:

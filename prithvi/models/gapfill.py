@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from prithvi.errors import ModelError, one_of
 from prithvi.models.interpolation import fill
-from prithvi.models.layers import to_images, to_patches
+from prithvi.models.layers import to_images
 from prithvi.models.mae import PrithviMAE
 from prithvi.models.masking import pixel_patches
 
@@ -70,6 +70,6 @@ class GapFiller(nn.Module):
             visible = visible & ~pixel_patches(~known, config.patch_size, grid)
         encoded = mae.encoder(filled, temporal_coords, location_coords, visible)
         tokens = mae.decoder.tokens(encoded, grid, (temporal_coords, location_coords))
-        patches = mae.decoder.patches(tokens, to_patches(filled, config.patch_size, band_last=True))
+        patches = mae.decoded(tokens, encoded, filled, grid, temporal_coords)
         predicted = to_images(patches, config.patch_size, grid)
         return torch.where(known.unsqueeze(1), filled, predicted)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from prithvi.contract import Contract
 from prithvi.errors import ModelError
+from prithvi.models.branch import FusedBranch, PixelDecoder, date_planes
 from prithvi.models.codes import Coordinates, coordinate_codes, patch_codes, position_code
 from prithvi.models.config import Grid, ModelConfig
 from prithvi.models.encoder import Encoded, PrithviEncoder
@@ -130,6 +131,10 @@ class PrithviMAE(nn.Module):
         self.config = config
         self.encoder = PrithviEncoder(config)
         self.decoder = MAEDecoder(config)
+        # A branch learns from corrections of the interpolation and from labels: without either it has no use.
+        learns = config.pixel_width > 0 and (config.blend_fill or bool(config.labels))
+        self.branch = FusedBranch(config, config.embed_dim) if learns else None
+        self.pixel_decoder = PixelDecoder(config) if learns else None
 
     @property
     def contract(self) -> Contract:
@@ -172,7 +177,7 @@ class PrithviMAE(nn.Module):
         encoded = self.encoder(images, temporal_coords, location_coords, visible, count)
         tokens = self.decoder.tokens(encoded, grid, (temporal_coords, location_coords))
         filled = self._filled(images, visible, temporal_coords, known) if self.config.blend_fill else None
-        pred = self.decoder.patches(tokens, filled)
+        pred = self.decoded(tokens, encoded, filled, grid, temporal_coords)
         mask = ~visible
         weight = mask.unsqueeze(-1).expand(-1, -1, math.prod(self.config.patch_size))
         error = self._error(pred, to_patches(images, self.config.patch_size, band_last=True), weight)
@@ -209,8 +214,8 @@ class PrithviMAE(nn.Module):
         tokens = self.decoder.tokens(encoded, grid, (temporal_coords, location_coords), hidden)
         filled = None
         if self.config.blend_fill:
-            visible = flags(masking.visible, math.prod(grid))
-            filled = take(self._filled(images, visible, temporal_coords, known), hidden.index)
+            filled = self._filled(images, flags(masking.visible, math.prod(grid)), temporal_coords, known)
+        pred = self.decoded(tokens, encoded, filled, grid, temporal_coords, hidden.index)
         target = take(to_patches(images, self.config.patch_size, band_last=True), hidden.index)
         # A pixel counts if the caller says so and its patch is not padding. Without either condition, all pixels count
         # and the faster mean reduction gives the same result.
@@ -220,7 +225,78 @@ class PrithviMAE(nn.Module):
         if hidden.present is not None:
             there = hidden.present.unsqueeze(-1).expand(-1, -1, math.prod(self.config.patch_size))
             weight = there if weight is None else weight & there
-        return self._error(self.decoder.patches(tokens, filled), target, weight, absolute)
+        return self._error(pred, target, weight, absolute)
+
+    def decoded(
+        self,
+        tokens: Tensor,
+        encoded: Encoded,
+        filled: Tensor | None,
+        grid: Grid,
+        temporal_coords: Tensor | None = None,
+        index: Tensor | None = None,
+    ) -> Tensor:
+        """(B, H, values) predicted patches, in the order of the decoder (t, y, x, band).
+
+        Args:
+            tokens: (B, H, D) decoded tokens.
+            encoded: the visible patches.
+            filled: (B, band, T, Y, X) interpolated images; None without `blend_fill`.
+            grid: number of patches along (time, y, x).
+            temporal_coords: (B, T, 2) year and day of year.
+            index: (B, H) numbers of the decoded patches; None for all.
+
+        """
+
+        def cut(images: Tensor) -> Tensor:
+            patches = to_patches(images, self.config.patch_size, band_last=True)
+            return patches if index is None else take(patches, index)
+
+        if filled is None:
+            return self.decoder.patches(tokens, None)
+        pred = self.decoder.patches(tokens, cut(filled))
+        if self.branch is None or self.pixel_decoder is None or self.pixel_decoder.correct is None:
+            return pred
+        # The decoder mixes a whole patch's prediction with the interpolation; the branch sees each interpolated pixel
+        # in its surroundings and on the other dates, and corrects it.
+        pixels = torch.cat([filled, date_planes(filled, temporal_coords)], dim=1).transpose(1, 2)
+        features = self.branch(pixels, _on_grid(encoded, grid))
+        correction: Tensor = self.pixel_decoder.correct(features.flatten(0, 1))
+        batch, dates, _, *size = features.shape
+        return pred + cut(correction.reshape(batch, dates, -1, *size).transpose(1, 2))
+
+    def pixel_features(
+        self, images: Tensor, temporal_coords: Tensor | None = None, location_coords: Tensor | None = None
+    ) -> Tensor:
+        """(B, T, pixel_width, Y, X) features of the branch, fused with the tokens of all patches.
+
+        Raises:
+            ModelError: the model has no branch, or shapes that do not fit it.
+
+        """
+        if self.branch is None:
+            raise ModelError(
+                f"{self.config.architecture} has no per-pixel branch: pixel_width is 0, or nothing taught it."
+            )
+        encoded = self.encoder(images, temporal_coords, location_coords)
+        pixels = torch.cat([images, date_planes(images, temporal_coords)], dim=1).transpose(1, 2)
+        features: Tensor = self.branch(pixels, _on_grid(encoded, self.encoder.grid_of(images)))
+        return features
+
+    def label_scores(
+        self, images: Tensor, temporal_coords: Tensor | None = None, location_coords: Tensor | None = None
+    ) -> Tensor:
+        """(B, label, Y, X) scores of the classes in `config.labels`, the mean over all dates.
+
+        Raises:
+            ModelError: the model learned no labels, or shapes that do not fit it.
+
+        """
+        if self.pixel_decoder is None or self.pixel_decoder.labels is None:
+            raise ModelError(f"{self.config.architecture} learned no labels beside the reconstruction.")
+        features = self.pixel_features(images, temporal_coords, location_coords).mean(dim=1)
+        scores: Tensor = self.pixel_decoder.labels(features)
+        return scores
 
     def _error(self, pred: Tensor, target: Tensor, weight: Tensor | None, absolute: bool = False) -> HiddenError:
         """Error of (B, H, values) patches over the pixels in `weight` (B, H, pixel) bool; None for all."""
@@ -236,11 +312,20 @@ class PrithviMAE(nn.Module):
         return HiddenError((error * weight).sum(), weight.sum())
 
     def _filled(self, images: Tensor, visible: Tensor, temporal_coords: Tensor | None, known: Tensor | None) -> Tensor:
-        """(B, L, values) patches of the image interpolated from the known pixels."""
+        """(B, band, T, Y, X) images interpolated from the known pixels."""
         if known is None:
             known = patch_pixels(visible, self.config.patch_size, self.encoder.grid_of(images))
-        filled = fill(images, known, temporal_coords)
-        return to_patches(filled, self.config.patch_size, band_last=True)
+        return fill(images, known, temporal_coords)
+
+
+def _on_grid(encoded: Encoded, grid: Grid) -> Tensor:
+    """(B, t, D, h, w) tokens of the visible patches in place, 0 at hidden ones."""
+    seen, kept = encoded.tokens[:, 1:], encoded.kept
+    if kept.present is not None:  # padding points at hidden patches
+        seen = seen * kept.present.unsqueeze(-1)
+    index = kept.index.unsqueeze(-1).expand_as(seen)
+    every = seen.new_zeros(seen.shape[0], math.prod(grid), seen.shape[-1]).scatter(1, index, seen)
+    return every.reshape(len(every), *grid, -1).movedim(-1, 2)
 
 
 def _by_patch(target: Tensor, weight: Tensor | None) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prithvi.errors import ModelError
+from prithvi.models.branch import date_planes
 from prithvi.models.config import ModelConfig
 from prithvi.models.encoder import PrithviEncoder
 from prithvi.models.heads import build_head, has_trait, tokens_to_grid
@@ -34,12 +35,14 @@ class Segmenter(nn.Module):
         self.config = config
         frames, options = config.num_frames // config.patch_size[0], head_options or {}
         self.encoder: PrithviEncoder | None = None
-        self.detail = has_trait(head, "detail")
+        self.detail, self.dated = has_trait(head, "detail"), has_trait(head, "dated")
         if has_trait(head, "pixels"):
             self.head = build_head(head, len(config.bands), config.num_frames, 1, num_classes, **options)
         else:
             self.encoder = PrithviEncoder(config)
-            if self.detail:
+            if has_trait(head, "dated"):
+                options = {"config": config, **options}
+            elif self.detail:
                 options = {"pixel_channels": len(config.bands) * config.num_frames, **options}
             self.head = build_head(head, config.embed_dim, frames, config.patch_size[1], num_classes, **options)
         self.indices: tuple[int, ...] = tuple(getattr(self.head, "indices", ()))
@@ -74,6 +77,8 @@ class Segmenter(nn.Module):
             parts = [tokens_to_grid(self.encoder(images, temporal_coords, location_coords).tokens, grid)]
         if self.detail:
             # pixel_unshuffle moves the pixels of each patch into channels, so that they fit the patch grid.
+            if self.dated:
+                images = torch.cat([images, date_planes(images, temporal_coords)], dim=1)
             pixels = images.transpose(1, 2).flatten(1, 2)
             parts.append(F.pixel_unshuffle(pixels, self.config.patch_size[1]))
         return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]

@@ -45,12 +45,14 @@ _CLIP = (0.0, 10_000.0)
 _TL: dict[str, Any] = {"coords_encoding": ("time", "location"), "coords_scale_learn": True}
 _300: dict[str, Any] = {"embed_dim": 1024, "depth": 24, "num_heads": 16}
 _600: dict[str, Any] = {"embed_dim": 1280, "depth": 32, "num_heads": 16, "patch_size": (1, 14, 14)}
-_OURS: dict[str, Any] = {"img_size": (64, 64), "num_frames": 1, "patch_size": (1, 4, 4), "blend_fill": True, **_TL}
+_OURS: dict[str, Any] = {
+    "img_size": (64, 64), "num_frames": 1, "patch_size": (1, 8, 8), "blend_fill": True, "pixel_width": 32, **_TL
+}  # fmt: skip
 
 _VARIANTS = (
     _variant(
-        "prithvi_hls_tiny", "ours, for CPUs: fine patches, few blocks; its weights come with the package",
-        embed_dim=128, depth=4, num_heads=4, decoder_embed_dim=64, decoder_depth=2, decoder_num_heads=4, clip=_CLIP,
+        "prithvi_hls_tiny", "ours, for CPUs: pixels beside few coarse tokens; its weights come with the package",
+        embed_dim=96, depth=4, num_heads=3, decoder_embed_dim=64, decoder_depth=2, decoder_num_heads=4, clip=_CLIP,
         **_OURS,
     ),
     _variant(

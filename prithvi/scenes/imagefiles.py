@@ -17,6 +17,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
+from prithvi.bands import read_name
 from prithvi.catalog import DatasetLayout
 from prithvi.catalog import sensor as sensor_named
 from prithvi.errors import BandError, DatasetError
@@ -120,7 +121,13 @@ def _band_numbers(
     if layout.frames == 1:
         split = [split_description(text or "") for text in file.descriptions]
         texts = [text for text, _ in split]
-        names = [] if are_unnamed(texts) else read_names(texts, sensor_named(layout.sensor), file.path)
+        product = sensor_named(layout.sensor)
+        names = [] if are_unnamed(texts) else read_names(texts, product, file.path)
+        # What a name leaves open (NIR of Sentinel-2), the dataset's bands decide if they have one of what it may be.
+        for place, text in enumerate(texts):
+            meant = read_name(text).candidates(product.product) & set(layout.bands) - set(names)
+            if names and names[place] is None and len(meant) == 1:
+                names[place] = next(iter(meant))
         if any(names):
             missing = [band for band in bands if band not in names]
             if missing:

@@ -1,6 +1,7 @@
 """Lightning modules of all tasks: models, losses and metrics."""
 
 from prithvi.tasks.classification import ClassificationTask
+from prithvi.tasks.distil import DistilTask
 from prithvi.tasks.gap_fill_task import GapFillTask
 from prithvi.tasks.monitoring import LinearProbe, LossCurve, Reconstructions, Throughput
 from prithvi.tasks.pretrain import PretrainTask
@@ -9,6 +10,7 @@ from prithvi.tasks.segmentation import SegmentationTask
 
 __all__ = [
     "ClassificationTask",
+    "DistilTask",
     "GapFillTask",
     "LinearProbe",
     "LossCurve",

@@ -38,9 +38,10 @@ class FineTuningTask(MeasuredTask):
         init: initial weights of the encoder: a name or hub id of published weights, or a file; null for random ones.
         statistics: `data` to standardise by the mean and standard deviation of the data; `init` by those that the
             weights were pretrained with.
-        head: `fcn` (the paper's neck and head), `light`, `detail` (tokens and pixels) or `pooled` (one output vector
-            per chip); `unet` (without the encoder, as a baseline); the class name of a TerraTorch decoder such as
-            UperNetDecoder; or any registered head.
+        head: `fcn` (the paper's neck and head), `light`, `fused` (a branch of pixels and indices, with the tokens
+            through a gate), `detail` (tokens and pixels) or `pooled` (one output vector per chip); `unet` (without the
+            encoder, as a baseline); the class name of a TerraTorch decoder such as UperNetDecoder; or any registered
+            head.
         head_options: options of the head.
         model_options: other fields of the model's configuration, such as depth.
         num_frames: number of dates of the input.
@@ -99,7 +100,7 @@ class FineTuningTask(MeasuredTask):
         encoder = self.model.encoder
         if encoder is None and (init is not None or finetune != "full"):
             raise ConfigError(f"head {head!r} works on pixels: without init, and with finetune: full.")
-        self.init_report = load_weights(encoder, init) if encoder is not None and init is not None else None
+        self.init_report = load_weights(self.model, init) if encoder is not None and init is not None else None
         if encoder is not None:
             prepare(encoder, finetune, lora_rank)
         self.frozen = finetune == "frozen"

@@ -15,7 +15,7 @@ from prithvi.models.gapfill import LANDMARKS, GapFiller
 from prithvi.models.zoo import configure
 from prithvi.tasks.augment import views
 from prithvi.tasks.measured_task import MeasuredTask
-from prithvi.tasks.pretrain import FLIPS
+from prithvi.tasks.pretrain_views import FLIPS
 
 HIDE = ("middle", "any")
 

@@ -100,10 +100,11 @@ def picture(task: PretrainTask, batch: dict[str, Any]) -> Any:
 
     training = task.training
     task.eval()
-    images, _, known, masking, coordinates = task.prepare(batch, torch.Generator().manual_seed(task.seed))
+    view = task.prepare(batch, torch.Generator().manual_seed(task.seed))
+    images = view.images
     grid = task.mae.encoder.grid_of(images)
-    visible = flags(masking.visible, math.prod(grid))
-    out = task.mae(images, *coordinates, visible=visible, known=known)
+    visible = flags(view.masking.visible, math.prod(grid))
+    out = task.mae(images, *view.coordinates, visible=visible, known=view.known)
     task.train(training)
     shown = patch_pixels(visible, task.mae.config.patch_size, grid).unsqueeze(1)
     columns = [images, torch.where(shown, images, torch.nan), torch.where(shown, images, out.pred)]

@@ -7,7 +7,6 @@ resumes bit for bit, and two devices compute what one device does with twice the
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import lightning as L
@@ -15,21 +14,19 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from prithvi.contract import Contract
-from prithvi.errors import BandError, ConfigError, DatasetError, TrainingError, one_of
+from prithvi.contract import IGNORE, Contract
+from prithvi.errors import BandError, ConfigError, TrainingError, one_of
 from prithvi.modelio import load_weights
 from prithvi.models import PrithviMAE, Standardise
 from prithvi.models.flops import training_flops
-from prithvi.models.masking import Masking, flags, hide, patch_pixels, pixel_patches, split
+from prithvi.models.mae import HiddenError
 from prithvi.models.zoo import configure
-from prithvi.tasks.augment import views
 from prithvi.tasks.optimizer import with_schedule
+from prithvi.tasks.pretrain_views import FLIPS, MASKS, PIXELS, View, Views, sixteen
+from prithvi.tasks.pseudo_labels import label_loss, label_names
 
 PUBLISHED_BATCH = 3840
 """Global batch size of Prithvi-EO-2.0, which the published learning rates refer to."""
-MASKS = ("random", "tube", "cloud")
-FLIPS = {"none": 1, "horizontal": 2, "all": 8}
-PIXELS = ("clear", "valid", "all")
 LOSSES = ("mse", "l1")
 
 
@@ -69,6 +66,14 @@ class PretrainTask(L.LightningModule):
         betas: betas of AdamW.
         eps: epsilon of AdamW.
         compile: compile the transformer blocks; faster on a GPU, not on a CPU.
+        label_weight: weight of the cross-entropy of the stores' labels (data.labels), which a model with a per-pixel
+            branch then learns beside the reconstruction; 0 for none.
+        label_groups: classes that are kinds of another class, such as `land: [trees, grass]`. Each pixel's class is
+            learned among those that are kinds of none, and its kind among those of its class; where a label says `land`
+            alone, nothing is learned of the kinds.
+        label_jitter: standard deviation of a random offset of each band, in standardised units, of the images whose
+            labels are learned.
+        classes: names of the classes of the labels; `prithvi fit` takes them from the data.
         seed: seed of all draws in a step; the order of samples has its own (data.seed).
 
     Raises:
@@ -102,6 +107,10 @@ class PretrainTask(L.LightningModule):
         betas: tuple[float, float] = (0.9, 0.95),
         eps: float = 1e-8,
         compile: bool = False,
+        label_weight: float = 0.0,
+        label_groups: dict[str, list[str]] | None = None,
+        label_jitter: float = 0.05,
+        classes: list[str] | None = None,
         seed: int = 2022,
     ) -> None:
         super().__init__()
@@ -134,9 +143,16 @@ class PretrainTask(L.LightningModule):
         if mask_ratio is not None:
             options["mask_ratio"] = mask_ratio
         options |= {"level": self.contract.level, "resolution": self.contract.resolution}
+        if label_weight > 0:
+            if not classes:
+                raise ConfigError("label_weight learns the labels of the stores: say data.labels: true.")
+            options["labels"] = label_names(classes, label_groups or {})
         config = configure(model, num_frames=num_frames, img_size=crop, **options)
         self.contract = config.contract
+        if config.labels and not config.pixel_width:
+            raise ConfigError(f"{model} has no per-pixel branch to learn labels with: model_options.pixel_width: 32.")
         self.mae = PrithviMAE(config)
+        self.label_weight, self.label_jitter = label_weight, label_jitter
         self.standardise = Standardise(self.contract)
         if freeze_encoder and init is None:
             raise ConfigError("freeze_encoder keeps the encoder of init: say init.")
@@ -144,9 +160,10 @@ class PretrainTask(L.LightningModule):
         if init is not None:
             self.report = str(load_weights(self.mae, init))
         self.mae.encoder.requires_grad_(not freeze_encoder)
-        self.crop, self.flips, self.decode_fraction, self.loss_pixels = crop, FLIPS[flips], decode_fraction, loss_pixels
-        self.absolute = loss == "l1"
-        self.drop_time, self.drop_location = drop_time, drop_location
+        self.views = Views(
+            config, crop, FLIPS[flips], self.masks, loss_pixels, decode_fraction, drop_time, drop_location
+        )
+        self.crop, self.decode_fraction, self.absolute = crop, decode_fraction, loss == "l1"
         self.lr, self.warmup, self.lr_start, self.lr_end = lr, warmup, lr_start, lr_end
         self.weight_decay, self.betas, self.eps = weight_decay, betas, eps
         self.compile_blocks, self.seed = compile, seed
@@ -165,7 +182,8 @@ class PretrainTask(L.LightningModule):
             mesh = self.device_mesh["data_parallel"]
             for part in (*blocks, self.mae):
                 fully_shard(part, mesh=mesh)
-            register_fsdp_forward_method(self.mae, "hidden_error")
+            for method in ("hidden_error", "label_scores"):
+                register_fsdp_forward_method(self.mae, method)
         if self.compile_blocks:
             self.compile_blocks = False
             for block in blocks:
@@ -181,82 +199,51 @@ class PretrainTask(L.LightningModule):
         # Layers such as stochastic depth draw from torch's default generator, so it is seeded per step and rank too.
         torch.manual_seed((self.seed * 1_000_003 + number) * 4_096 + rank)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
-        images, counts, known, masking, coordinates = self.prepare(batch, generator, rank, ranks, training=True)
-        error = self.mae.hidden_error(images, masking, counts, *coordinates, known, self.absolute)
-        pixels = error.pixels
-        if ranks > 1:  # each hidden pixel has the same weight on all devices, whatever their own counts
-            pixels = pixels.clone().float()
-            torch.distributed.all_reduce(pixels)
-            pixels = pixels / ranks
-        loss = error.total / pixels.clamp(min=1)
+        view = self.prepare(batch, generator, rank, ranks, training=True)
+        error = self.error_of(view)
+        loss = error.total / _mean_over(ranks, error.pixels).clamp(min=1)
+        if self.label_weight > 0:
+            learned = self.label_loss(view, training=True)
+            self.log("train/label_loss", learned, batch_size=len(view.images), sync_dist=True)
+            loss = loss + self.label_weight * learned
         self._last = (loss.detach(), list(batch["id"]))
         if loss.device.type == "cpu":
             self._stop_if_not_finite()
-        self.samples += len(images) * ranks
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(images), sync_dist=True)
+        self.samples += len(view.images) * ranks
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(view.images), sync_dist=True)
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
-        generator = torch.Generator().manual_seed(self.seed + 7 * batch_idx)
-        images, counts, known, masking, coordinates = self.prepare(batch, generator)
-        error = self.mae.hidden_error(images, masking, counts, *coordinates, known, self.absolute)
-        several, size = dataloader_idx > 0, len(images)
-        self.log("val/loss", error.loss, prog_bar=True, batch_size=size, sync_dist=True, add_dataloader_idx=several)
+        view = self.prepare(batch, torch.Generator().manual_seed(self.seed + 7 * batch_idx))
+        more: dict[str, Any] = {"batch_size": len(view.images), "sync_dist": True}
+        more["add_dataloader_idx"] = dataloader_idx > 0
+        self.log("val/loss", self.error_of(view).loss, prog_bar=True, **more)
+        if self.label_weight > 0 and view.label is not None:
+            self.log("val/label_loss", self.label_loss(view), **more)
+
+    def error_of(self, view: View) -> HiddenError:
+        """Error of the reconstruction at the hidden pixels."""
+        return self.mae.hidden_error(
+            view.images, view.masking, view.counts, *view.coordinates, view.known, self.absolute
+        )
+
+    def label_loss(self, view: View, training: bool = False) -> Tensor:
+        """Cross-entropy of the labels; 0 (with a gradient) in a batch without any."""
+        # Samples without labels are left out of the second pass, except for one where none has any: on several devices
+        # each parameter needs a gradient in every step.
+        assert view.label is not None
+        some = (view.label != IGNORE).flatten(1).any(dim=1)
+        some[0] |= not some.any()
+        images, dates, place = view.images[some], view.coordinates[0][some], view.coordinates[1][some]
+        if training and self.label_jitter > 0:
+            images = images + self.label_jitter * torch.randn(*images.shape[:2], 1, 1, 1, device=images.device)
+        return label_loss(self.mae.label_scores(images, dates, place), view.label[some], self.mae.config.labels)
 
     def prepare(
         self, batch: dict[str, Any], generator: torch.Generator, rank: int = 0, ranks: int = 1, training: bool = False
-    ) -> tuple[Tensor, Tensor | None, Tensor, Masking, tuple[Tensor, Tensor]]:
-        """Standardised crops, pixels that count (B, T, Y, X), valid visible pixels, masking, dates and locations."""
-        image, clear, valid = batch["image"], batch["clear"], batch["valid"]
-        if image.is_floating_point() and not torch.isfinite(image.movedim(1, -1)[valid]).all():
-            raise DatasetError(
-                f"an image of the batch {_sixteen(batch['id'])} holds NaN or infinity where it is marked valid: mark "
-                "pixels without data in 'valid'."
-            )
-        size = len(image)
-        part = slice(rank * size, (rank + 1) * size)
-
-        def draw(*shape: int) -> Tensor:
-            """Draws uniform numbers for the global batch, and returns this rank's part."""
-            return torch.rand(size * ranks, *shape, generator=generator)[part]
-
-        given = [image, valid, clear, *([batch["clouds"]] if batch.get("clouds") is not None else [])]
-        image, valid, clear, *clouds = views(given, self.crop, draw(3) if training else None, self.flips)
-        images = self.standardise(image, valid)
-        counts = {"clear": clear, "valid": valid, "all": None}[self.loss_pixels]
-        dates, place = batch["temporal_coords"], batch["location_coords"]
-        if training:
-            left_out = draw(2).to(image.device)
-            dates = torch.where(left_out[:, 0, None, None] < self.drop_time, torch.nan, dates)
-            place = torch.where(left_out[:, 1, None] < self.drop_location, torch.nan, place)
-        kind = self._kind(generator) if training else "random"
-        shapes = clouds[0] if clouds else None
-        masking = self._masking(kind, images, None if batch.get("complete") else valid, shapes, draw)
-        if training:
-            masking = masking.fewer(self.decode_fraction)
-        grid = self.mae.encoder.grid_of(images)
-        visible = flags(masking.visible, math.prod(grid))
-        known = patch_pixels(visible, self.mae.config.patch_size, grid) & valid
-        return images, counts, known, masking, (dates, place)
-
-    def _kind(self, generator: torch.Generator) -> str:
-        """Draws the kind of masks of a batch."""
-        names = list(self.masks)
-        weights = torch.tensor([float(self.masks[name]) for name in names])
-        return names[int(torch.multinomial(weights, 1, generator=generator))]
-
-    def _masking(self, kind: str, images: Tensor, valid: Tensor | None, clouds: Tensor | None, draw: Any) -> Masking:
-        config = self.mae.config
-        grid = self.mae.encoder.grid_of(images)
-        with_data = valid if self.loss_pixels != "all" else None
-        present = pixel_patches(with_data, config.patch_size, grid) if with_data is not None else None
-        noise = draw(grid[1] * grid[2]).repeat(1, grid[0]) if kind == "tube" else draw(math.prod(grid))
-        noise = noise.to(images.device)
-        if kind != "cloud":
-            return hide(noise, config.mask_ratio, present)
-        if clouds is None:
-            raise ConfigError("masks asks for the shapes of clouds, and no store gives any: data.clouds.")
-        return split(~pixel_patches(clouds, config.patch_size, grid), noise, present)
+    ) -> View:
+        """Standardised crops of a batch with their masks, dates and places; see `prithvi.tasks.pretrain_views`."""
+        return self.views.of(batch, generator, self.standardise, rank, ranks, training)
 
     def _stop_if_not_finite(self) -> None:
         """Raises TrainingError if the last loss was not finite; on a GPU one step late, to avoid a synchronisation."""
@@ -265,7 +252,7 @@ class PretrainTask(L.LightningModule):
             self._last = None
             if not torch.isfinite(loss):
                 raise TrainingError(
-                    f"the loss is {float(loss)} at step {self.global_step}, for the samples {_sixteen(names)}. Nothing "
+                    f"the loss is {float(loss)} at step {self.global_step}, for the samples {sixteen(names)}. Nothing "
                     "of this step was saved: look at these samples, or lower the learning rate and resume from the "
                     "last checkpoint."
                 )
@@ -328,5 +315,10 @@ class PretrainTask(L.LightningModule):
         return int(each * self.trainer.world_size * self.trainer.accumulate_grad_batches)
 
 
-def _sixteen(names: list[str]) -> str:
-    return ", ".join(names[:16]) + (f" and {len(names) - 16} more" if len(names) > 16 else "")
+def _mean_over(ranks: int, pixels: Tensor) -> Tensor:
+    """Number of counted pixels, averaged over devices: each hidden pixel has the same weight on all of them."""
+    if ranks == 1:
+        return pixels
+    pixels = pixels.clone().float()
+    torch.distributed.all_reduce(pixels)
+    return pixels / ranks

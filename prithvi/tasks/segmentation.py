@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from prithvi.errors import ConfigError, one_of
 from prithvi.metrics import IGNORE, CalibrationMetric, SegmentationMetrics, fit_temperature
+from prithvi.modelio.loader import labels_of
 from prithvi.modelio.predictor import Predictor, class_entries
+from prithvi.models.heads import FusedHead
 from prithvi.tasks.finetuning import FineTuningTask
 from prithvi.tasks.losses import SEGMENTATION_LOSSES
 
@@ -52,6 +54,10 @@ class SegmentationTask(FineTuningTask):
         for name in loss.split("+"):
             one_of(name, SEGMENTATION_LOSSES, "there is no loss")
         super().__init__(outputs=len(classes), **options)
+        head, learned = self.model.head, labels_of(options["init"]) if options.get("init") else None
+        if isinstance(head, FusedHead) and learned is not None:
+            names, weight, bias = learned
+            head.start_from(weight, bias, names, classes)
         self.losses = loss.split("+")
         self.entries = class_entries(classes, colors or (), values)
         self.classes = list(classes)

@@ -15,6 +15,7 @@ from prithvi.cli.data.stores import describe
 from prithvi.errors import BandError, ConfigError, DatasetError
 
 FILES = sorted(data_catalog().rglob("*.json"))
+NAMES = ["agrifieldnet", "cloud_gaps", "hls_burn_scars", "hls_water", "multi_temporal_crops", "sen1floods11"]
 CLASSIFICATION = "https://stac-extensions.github.io/classification/v1.1.0/schema.json"
 
 
@@ -44,7 +45,7 @@ def test_every_link_and_asset_leads_somewhere() -> None:
 
 
 def test_names_are_found_or_the_nearest_are_told() -> None:
-    assert dataset_names() == ["cloud_gaps", "hls_burn_scars", "multi_temporal_crops", "sen1floods11"]
+    assert dataset_names() == NAMES
     with pytest.raises(DatasetError, match="no dataset 'sen1flood': did you mean sen1floods11"):
         dataset("sen1flood")
     with pytest.raises(ConfigError, match=r"no sensor 'sentinel2-l1c': did you mean sentinel-2-l1c"):
@@ -91,7 +92,7 @@ def test_official_lists_have_their_published_lengths() -> None:
     assert (dataset("multi_temporal_crops").frames, dataset("multi_temporal_crops").order) == (3, "time-major")
 
 
-@pytest.mark.parametrize("name", ["cloud_gaps", "hls_burn_scars", "multi_temporal_crops", "sen1floods11"])
+@pytest.mark.parametrize("name", NAMES)
 def test_every_dataset_is_described_in_words(name: str) -> None:
     rows = describe(name)
     assert rows["dataset"].startswith(name)

@@ -10,9 +10,9 @@ import pytest
 import rasterio
 import torch
 
-from prithvi.catalog import data_catalog, dataset
+from prithvi.catalog import data_catalog, dataset, folder_layout
 from prithvi.data import Chip, ChipDataModule, ChipDataset
-from prithvi.errors import DatasetError
+from prithvi.errors import BandError, DatasetError
 from prithvi.metrics import IGNORE
 from tests.conftest import SPAIN, SPAIN_LABEL
 
@@ -126,3 +126,21 @@ def test_the_shipped_files_are_what_the_catalog_says() -> None:
     for asset in item["assets"].values():
         digest = hashlib.sha256((data_catalog() / "sen1floods11" / asset["href"]).read_bytes()).hexdigest()
         assert asset["file:checksum"] == "1220" + digest
+
+
+def test_the_datasets_bands_settle_what_a_name_leaves_open(
+    write_tif: Callable[..., Path], six_bands: np.ndarray
+) -> None:
+    names = ("Blue", "Green", "Red", "NIR", "SWIR1", "SWIR2")
+    path = write_tif(six_bands[:, :64, :64], "image.tif", names=names)
+
+    def read(*bands: str) -> np.ndarray:
+        layout = folder_layout("{id}.tif", bands=bands, sensor="sentinel-2-l1c", scale=10_000, offset=0)
+        pixels: np.ndarray = ChipDataset([Chip("image", path, 0)], layout)[0]["image"][:, 0].numpy()
+        return pixels
+
+    six = ("blue", "green", "red", "nir_narrow", "swir_1", "swir_2")
+    np.testing.assert_array_equal(read(*six), six_bands[:, :64, :64])
+    np.testing.assert_array_equal(read(*six[:3], "nir_broad", *six[4:]), six_bands[:, :64, :64])
+    with pytest.raises(BandError, match="lacks nir_broad, nir_narrow"):  # both: nothing is settled
+        read(*six[:3], "nir_broad", "nir_narrow", *six[4:])

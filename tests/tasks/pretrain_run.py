@@ -19,7 +19,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from prithvi.data import PretrainDataModule
-from prithvi.tasks import PretrainTask
+from prithvi.tasks import DistilTask, PretrainTask
 
 SHAPE = {"patch_size": (1, 8, 8), "embed_dim": 32, "depth": 2, "num_heads": 2, "decoder_embed_dim": 32,
          "decoder_depth": 2, "decoder_num_heads": 2}  # fmt: skip
@@ -60,6 +60,7 @@ def main() -> None:
     parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--strategy", default="auto")
     parser.add_argument("--devices", type=int, default=1)
+    parser.add_argument("--teacher", help="distil from it")
     parser.add_argument("--ckpt")
     parser.add_argument("--stop", type=int, help="end early, in the schedule of all steps")
     parser.add_argument("--every", type=int, default=7)
@@ -71,10 +72,14 @@ def main() -> None:
         [options.store], batch_size=options.batch, num_workers=options.workers, buffer=16, clouds=[options.store],
         frames=[1, 2],
     )  # fmt: skip
-    task = PretrainTask(
-        "prithvi_hls_tiny", data.contract.to_dict(), model_options={**SHAPE, "drop_path": 0.1}, crop=24, flips="all",
-        masks={"random": 1, "tube": 1, "cloud": 1}, lr=1e-3, drop_time=0.3, drop_location=0.3,
-    )  # fmt: skip
+    fields: dict[str, Any] = {
+        "model": "prithvi_hls_tiny", "contract": data.contract.to_dict(), "model_options": {**SHAPE, "drop_path": 0.1},
+        "crop": 24, "flips": "all", "lr": 1e-3, "drop_time": 0.3, "drop_location": 0.3,
+    }  # fmt: skip
+    if options.teacher:
+        task: PretrainTask = DistilTask(options.teacher, statistics_batches=2, **fields)
+    else:
+        task = PretrainTask(masks={"random": 1, "tube": 1, "cloud": 1}, **fields)
     if options.devices > 1 or options.batch > 8:
         # Stochastic depth draws on each device for itself, so that only without it two devices do what one does.
         for block in task.mae.encoder.blocks:

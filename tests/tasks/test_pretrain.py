@@ -155,13 +155,13 @@ def test_coordinates_are_left_out_at_random_and_apart(store: ChipStore) -> None:
     dates, places = 0, 0
     for number in range(60):
         batch = data.stream.batch(number)
-        *_, (time, place) = task.prepare(batch, torch.Generator().manual_seed(number), training=True)
+        time, place = task.prepare(batch, torch.Generator().manual_seed(number), training=True).coordinates
         assert (time[:, 0].isnan().any(dim=1) == time[:, 0].isnan().all(dim=1)).all()
         dates += int(time[:, 0].isnan().any(dim=1).sum())
         places += int(place.isnan().any(dim=1).sum())
     assert abs(dates / 480 - 0.5) < 0.08
     assert abs(places / 480 - 0.25) < 0.08
-    *_, (time, place) = task.prepare(data.stream.batch(0), torch.Generator(), training=False)
+    time, place = task.prepare(data.stream.batch(0), torch.Generator(), training=False).coordinates
     assert not time[:, 0].isnan().any()
     assert not place.isnan().any()
 
@@ -187,7 +187,8 @@ def test_cloudy_pixels_count_only_where_that_is_asked_for(store: ChipStore) -> N
         losses = []
         for value in (100, 9000):
             generator = torch.Generator().manual_seed(1)
-            images, counts, _, masking, coordinates = task.prepare(batch, generator)
+            view = task.prepare(batch, generator)
+            images, counts, masking, coordinates = view.images, view.counts, view.masking, view.coordinates
             # Only what is compared is changed, not what the encoder sees.
             shown = flags(masking.visible, 16).view(2, 4, 4).repeat_interleave(8, 1).repeat_interleave(8, 2)
             images = torch.where(
@@ -204,7 +205,7 @@ def test_masks_of_clouds_hide_every_patch_that_a_cloud_touches(store: ChipStore)
     batch["clouds"][0, 0, 9, 9] = True
     batch["clouds"][1, 0, :, :17] = True
     task = task_of(data, masks={"cloud": 1.0}, flips="none")
-    masking: Masking = task.prepare(batch, torch.Generator().manual_seed(0), training=True)[3]
+    masking: Masking = task.prepare(batch, torch.Generator().manual_seed(0), training=True).masking
     hidden = ~flags(masking.visible, 16).view(2, 4, 4)
     assert hidden[0].nonzero().tolist() == [[1, 1]]
     assert hidden[1].all(dim=0).tolist() == [True, True, True, False]
@@ -253,7 +254,7 @@ def test_a_nan_in_a_float_image_is_refused_unless_it_is_marked(store: ChipStore)
     with pytest.raises(DatasetError, match=r"an image of the batch one, two holds NaN or infinity"):
         task.prepare(batch, torch.Generator())
     batch["valid"][1, 0, 5, 5] = False
-    images, *_ = task.prepare(batch, torch.Generator())
+    images = task.prepare(batch, torch.Generator()).images
     assert images.isfinite().all()
 
 

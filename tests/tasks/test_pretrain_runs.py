@@ -16,7 +16,10 @@ import pytest
 import torch
 
 from prithvi.chips import ChipStore, StoreSpec
+from prithvi.modelio import save_pretrained
+from prithvi.models import build
 from tests.chips.conftest import sample_chips
+from tests.tasks.pretrain_run import SHAPE
 
 ROOT = Path(__file__).parents[2]
 
@@ -138,6 +141,17 @@ def test_two_devices_do_what_one_does_with_the_same_global_batch(
     expected = torch.load(single / "weights.pt", weights_only=True)
     for name, value in torch.load(tmp_path / "weights.pt", weights_only=True).items():
         torch.testing.assert_close(value, expected[name], rtol=1e-2, atol=2e-4, msg=name)
+
+
+@pytest.mark.slow
+def test_two_devices_learn_from_a_teacher_what_one_learns(store: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    options = ["--steps", "8", "--teacher", str(save_pretrained(build("prithvi_eo_tiny", **SHAPE), tmp_path / "t", {}))]
+    run(store, tmp_path / "one", *options, "--batch", "16")
+    run(store, tmp_path / "two", *options, "--strategy", "ddp", "--devices", "2")
+    losses = [float.fromhex(line["loss"]) for line in lines(tmp_path / "one")]
+    both = [[float.fromhex(line["loss"]) for line in lines(tmp_path / "two", rank)] for rank in (0, 1)]
+    np.testing.assert_allclose(np.mean(both, axis=0), losses, rtol=2e-4)
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fully_shard"])
