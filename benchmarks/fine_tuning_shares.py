@@ -26,10 +26,11 @@ from trials import Trial
 from prithvi.contract import IGNORE, Contract
 from prithvi.evaluation import IndexThreshold, PixelTrees, normalised_difference
 from prithvi.metrics.segmentation_metrics import figures
-from prithvi.modelio.loader import find
+from prithvi.modelio.loader import contract_of, find
 from prithvi.models.config import ModelConfig
 from prithvi.models.zoo import configure
 from prithvi.tasks import SegmentationTask
+from prithvi.tasks.measured_task import rescaled
 
 SHARES = (0.1, 0.3, 1.0)
 DATA = ("floods", "water", "worldcereal", "agrifieldnet")
@@ -40,6 +41,8 @@ INDEX = {"floods": (1, 4, True), "water": (1, 4, True), "burn": (3, 5, False)}
 WINDOW = {"worldcereal": 32}
 PIXELS, BATCH, CHECKS, RATE = 100_000, 8, 6, 1e-3
 NETWORKS = ("pretrained", "random weights", "branch alone", "U-Net")
+ON_REQUEST = ("random, its statistics",)
+"""Random weights whose input is standardised as the pretrained model's is, so that this is not what differs."""
 PIXEL_METHODS = ("trees", "trees + indices", "linear", "index")
 SHAPE = "prithvi_hls_tiny"
 """The shape of networks where no weights are given."""
@@ -139,10 +142,13 @@ def task_of(method: str, imagery: Imagery, contract: Contract, weights: str, hea
     }  # fmt: skip
     if method == "pretrained":
         return SegmentationTask(**plain, init=weights, statistics="init", head=head)
-    if method == "branch alone":
-        from pixel_branch import HEAD, options_of
-
-        return SegmentationTask(**plain, head=HEAD, head_options=options_of(config, contract))
+    if method == "branch alone":  # no blocks, and a gate that stays shut
+        plain["model_options"] = {**plain["model_options"], "depth": 0}
+        task = SegmentationTask(**plain, head="fused")
+        task.model.head.branch.fusion.gate.requires_grad_(False)
+        return task
+    if method == "random, its statistics":
+        plain["contract"] = rescaled(contract_of(weights), contract).to_dict()
     return SegmentationTask(**plain, head="unet" if method == "U-Net" else head)
 
 
@@ -242,7 +248,7 @@ def confusion(found: Any, chip: LabelledChip, classes: int) -> list[list[int]]:
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes).tolist()
 
 
-def run(trial: Trial, root: Path, head: str = "detail") -> dict[str, Any]:
+def run(trial: Trial, root: Path, head: str = "fused") -> dict[str, Any]:
     """One training and its test."""
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
@@ -252,7 +258,7 @@ def run(trial: Trial, root: Path, head: str = "detail") -> dict[str, Any]:
     whole = parts(imagery, trial.fold)
     part = Parts(share_of(imagery, whole.train, trial.share, trial.seed), whole.val, whole.test)
     curve = None
-    if trial.method in NETWORKS:
+    if trial.method in (*NETWORKS, *ON_REQUEST):
         steps = int(trial.settings.split()[0])
         weights = of_fold(trial.weights, trial.fold) or ""
         found, curve = network(trial.method, imagery, part, trial.seed, steps, weights, head)
@@ -288,14 +294,15 @@ def trials(data: str, seeds: int, weights: str | None, digest: Callable[[str, bo
     """
     found = []
     for method in methods or methods_of(data):
-        if method not in methods_of(data) or (method == "pretrained" and weights is None):
+        if method not in (*methods_of(data), *ON_REQUEST) or (method == "pretrained" and weights is None):
             continue
-        shape = (weights or SHAPE) if method in NETWORKS else ""
+        networks = method in (*NETWORKS, *ON_REQUEST)
+        shape = (weights or SHAPE) if networks else ""
         settings = {"U-Net": f"{steps} steps", "branch alone": f"{steps} steps"}.get(method, f"{steps} steps {head}")
         for share in shares if method not in FIXED else shares[-1:]:
             for fold in range(5) if data == "water" else (-1,):
                 known = ""
-                if method in NETWORKS and method != "U-Net":
+                if networks and method != "U-Net":
                     known = digest(of_fold(shape, fold) or "", method == "pretrained")
                 found += [
                     Trial("fine-tuned", data, method, share, seed, fold, shape, known, settings * bool(shape))

@@ -47,7 +47,7 @@ BASELINES = (
     "raw", "raw + indices", "raw + statistics + indices", "random patches", "random gaussian filters",
     *(f"context {sigma}" for sigma in (1, 2, 4)), *(f"spectral + context {sigma}" for sigma in (1, 2, 4)),
 )  # fmt: skip
-OF_MODELS = ("tokens", "tokens of all layers", "branch", "fused", "fused in equal parts")
+OF_MODELS = ("tokens", "tokens of all layers", "branch", "branch with tokens", "fused", "fused in equal parts")
 """Kinds of features of a model; each is also measured with random weights of the same shape (`random: tokens`)."""
 
 
@@ -183,11 +183,14 @@ def convolved(imagery: Imagery, pixels: Pixels, kind: str, seed: int) -> Feature
     return np.concatenate(found)
 
 
+PART = {"tokens": "last", "tokens of all layers": "all", "branch": "branch", "branch with tokens": "fused"}
+"""Kinds that are one part of `model_features`."""
+
+
 def of_model(model: PrithviMAE, imagery: Imagery, pixels: Pixels, kind: str) -> Features:
     """(pixel, F) features of a model; what is fused in equal parts is weighted by the size of its part."""
-    parts = {"tokens": ["last"], "tokens of all layers": ["all"], "branch": ["branch"]}.get(kind)
-    if parts is not None:
-        return at(imagery, pixels, lambda image, days: model_features(model, image, days, parts))
+    if kind in PART:
+        return at(imagery, pixels, lambda image, days: model_features(model, image, days, [PART[kind]]))
     names = [*(["branch"] if has_branch(model) else []), "last"]
     each = [at(imagery, pixels, lambda image, days, n=name: model_features(model, image, days, [n])) for name in names]
     return np.concatenate([*each, at(imagery, pixels, lambda image, days: spectral(image))], axis=1)
@@ -285,7 +288,7 @@ def trials(
     folds = range(5) if data == "water" else (-1,)
     if weights is not None:
         branch = getattr(find(of_fold(weights, 0) or "")[0], "pixel_width", 0)
-        own = [kind for kind in OF_MODELS if kind != "branch" or branch]
+        own = [kind for kind in OF_MODELS if "branch" not in kind or branch]
         methods += [f"{of}{kind}" for kind in own for of in ("", "random: ")]
     found = []
     for method in methods:

@@ -145,14 +145,14 @@ def _one_band(path: Path) -> Values:
 
 
 def _sharing(owned: list[tuple[str, set[int]]]) -> dict[str, str]:
-    """The same place for names that own something in common, directly or through others."""
+    """Place of each name: the first of those that own something in common, directly or through others."""
     place: dict[str, str] = {}
     first: dict[int, str] = {}
     for name, things in owned:
         place[name] = name
         for thing in things:
-            old, new = place[first.setdefault(thing, name)], place[name]
-            place = {key: new if value == old else value for key, value in place.items()}
+            pair = {place[first.setdefault(thing, name)], place[name]}
+            place = {key: min(pair) if value in pair else value for key, value in place.items()}
     return place
 
 
@@ -177,12 +177,13 @@ def water(root: Path) -> Imagery:
 
 
 def water_folds(rows: list[dict[str, str]]) -> dict[str, int]:
-    """Fold of each place: places in the order of their mean water share, dealt out in turn."""
+    """Fold of each place: places in the order of their mean water share, dealt out forwards and backwards."""
     shares: dict[str, list[float]] = {}
     for row in rows:
         shares.setdefault(row["place"], []).append(float(row["label_water"]))
     order = sorted(shares, key=lambda place: (float(np.mean(shares[place])), place))
-    return {place: number % FOLDS for number, place in enumerate(order)}
+    deal = [*range(FOLDS), *reversed(range(FOLDS))]
+    return {place: deal[number % len(deal)] for number, place in enumerate(order)}
 
 
 @lru_cache(maxsize=1)

@@ -17,6 +17,7 @@ from scipy.ndimage import gaussian_filter
 from torch.nn import functional as F
 
 from prithvi.models import PrithviMAE, Standardise
+from prithvi.models.branch import date_planes
 from prithvi.models.heads import tokens_to_grid
 
 Features = npt.NDArray[np.float32]
@@ -82,7 +83,8 @@ def model_features(
         image: (time, band, y, x) reflectance.
         days: date of each image, None if unknown.
         parts: `last` for the tokens after the last block and `all` for those after each block, both brought to the
-            pixels by bilinear interpolation; `branch` for the features of the branch of pixels, if the model has one.
+            pixels by bilinear interpolation; `branch` for the features of the branch of pixels, if the model has one,
+            and `fused` for these with tokens added through the gate.
 
     """
     result: list[Features] = []
@@ -94,7 +96,9 @@ def model_features(
         whole: Any = None
         for square in in_squares(image, min(*model.config.img_size, *image.shape[2:])):
             piece = standardise(images[(..., *square)])
-            features = (branch_features if part == "branch" else token_features)(model, piece, times, part)[0].numpy()
+            features = (token_features if part in ("last", "all") else branch_features)(model, piece, times, part)[
+                0
+            ].numpy()
             if whole is None:
                 whole = np.empty((len(features), *image.shape[2:]), np.float32)
             whole[(..., *square)] = features
@@ -111,14 +115,18 @@ def token_features(model: PrithviMAE, images: torch.Tensor, times: torch.Tensor,
 
 
 def branch_features(model: PrithviMAE, images: torch.Tensor, times: torch.Tensor, part: str) -> torch.Tensor:
-    """(1, F, y, x) of the branch of pixels."""
-    found: torch.Tensor = model.branch(images, times)  # type: ignore[operator, union-attr]
+    """(1, F, y, x) of all dates by the branch of pixels, without tokens (`branch`) or with them (`fused`)."""
+    if part == "fused":
+        return model.pixel_features(images, times).flatten(1, 2)
+    assert model.branch is not None
+    pixels = torch.cat([images, date_planes(images, times)], dim=1).transpose(1, 2)
+    found: torch.Tensor = model.branch.pixels(pixels).flatten(1, 2)
     return found
 
 
 def has_branch(model: PrithviMAE) -> bool:
     """Whether a model has a branch of pixels."""
-    return getattr(model, "branch", None) is not None
+    return model.branch is not None
 
 
 def random_filters(images: Sequence[Features], size: int, number: int, kind: str, seed: int) -> Features:
