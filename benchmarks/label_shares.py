@@ -1,21 +1,21 @@
 """Parts of labelled imagery to train on, to choose the best step by, and to test on; and shares of the labels.
 
 A share of the labels is a share of units: squares of 32 pixels of the flood chip's training columns, squares of 4 of
-the WorldCereal site's, fields of AgriFieldNet, places of hls_water. Of the units of each class (that of most of their
+the WorldCereal site's, fields of AgriFieldNet, chips of hls_water. Of the units of each class (that of most of their
 pixels) the share is drawn by seed, at least one, spread over how much of that class they hold. All methods see the same
-units. The validation part is the same at every share.
+units. The validation part is the same at every share: columns of the chip, the catalog's list, or of hls_water the good
+chips of the fold after the one that is tested on.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from labelled_imagery import Imagery, LabelledChip, without_label
+from labelled_imagery import FOLDS, Imagery, LabelledChip, without_label
 
 from prithvi.cli.demo import PARTS
 from prithvi.contract import IGNORE
@@ -48,20 +48,13 @@ def parts(imagery: Imagery, fold: int = -1) -> Parts:
                 cut[name] = without_label(imagery.chips[0], inside)
         return Parts([cut["train"]], [cut["val"]], [cut["test"]])
     if imagery.name == "water":
-        rest = [chip for chip in imagery.chips if chip.fold != fold and chip.good]
-        shares: dict[str, list[float]] = {}
-        for chip in rest:
-            shares.setdefault(chip.place, []).append(float((chip.label == 1).mean()))
-        order = sorted(shares, key=lambda place: (float(np.mean(shares[place])), place))
-        kept_back = set(order[2::5])
+        kept_back = (fold + 1) % FOLDS
         return Parts(
-            [chip for chip in rest if chip.place not in kept_back], [chip for chip in rest if chip.place in kept_back],
+            [chip for chip in imagery.chips if chip.good and chip.fold not in (fold, kept_back)],
+            [chip for chip in imagery.chips if chip.good and chip.fold == kept_back],
             [chip for chip in imagery.chips if chip.fold == fold],
-        )  # fmt: skip
-    by_part: list[list[LabelledChip]] = [[], [], []]
-    for chip in imagery.chips:  # test, val and three fifths to train on, as in the catalog
-        by_part[min(zlib.crc32(chip.place.encode()) % 5, 2)].append(chip)
-    test, val, train = by_part
+        )
+    train, val, test = ([chip for chip in imagery.chips if chip.part == part] for part in ("train", "val", "test"))
     return Parts(train, list(_squares(val)), list(_squares(test)))
 
 
@@ -86,11 +79,11 @@ def _squares(chips: Sequence[LabelledChip]) -> Iterator[LabelledChip]:
 
 
 def units_of(imagery: Imagery, chip: LabelledChip) -> npt.NDArray[Any]:
-    """(y, x) the unit of each pixel: a square, field or place."""
+    """(y, x) the unit of each pixel: a square, field or chip."""
     if imagery.name in UNIT:
         rows, columns = (np.arange(length) // UNIT[imagery.name] for length in chip.label.shape)
         return rows[:, None] * 1000 + columns
-    return np.full(chip.label.shape, chip.place) if chip.fields is None else chip.fields
+    return np.full(chip.label.shape, chip.name) if chip.fields is None else chip.fields
 
 
 def share_of(imagery: Imagery, train: Sequence[LabelledChip], share: float, seed: int) -> list[LabelledChip]:

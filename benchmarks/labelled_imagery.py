@@ -6,7 +6,6 @@ Each reader takes the folder with all sources (each with its own README and lice
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
 import re
 import sys
@@ -25,18 +24,18 @@ import xarray as xr
 from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning
 
+from prithvi.catalog import data_catalog
+from prithvi.chips.spec import NODATA
 from prithvi.contract import IGNORE
 
 sys.path.insert(0, str(Path(__file__).parent))
-from pretraining_imagery import SITE, TEST_DATES, worldcereal_sentinel2
+from pretraining_sources import SITE, TEST_DATES, worldcereal_sentinel2
 
 BANDS = ("blue", "green", "red", "nir_narrow", "swir_1", "swir_2")
 FOLDS = 5
 CROP_DATES = (dt.date(2018, 6, 28), dt.date(2018, 7, 18), dt.date(2018, 8, 7))
 FIELDS_AT_LEAST = 50
 """Crop codes of AgriFieldNet with fewer fields are left out."""
-GOOD_AGREEMENT, DRY = 0.7, 0.001
-"""Chips of hls_water are good where their label agrees with Fmask's water (IoU above), or has hardly any water."""
 
 Values = npt.NDArray[Any]
 Labels = npt.NDArray[np.int64]
@@ -60,6 +59,8 @@ class LabelledChip:
     """(y, x) numbers of fields, 0 outside of them."""
     fmask: npt.NDArray[np.uint8] | None = None
     fold: int = -1
+    part: str = ""
+    """train, val or test, where the catalog fixes it."""
     good: bool = True
     """Whether its label is good enough to learn from."""
 
@@ -126,6 +127,7 @@ def agrifieldnet(root: Path) -> Imagery:
     number_of = np.full(256, IGNORE, np.int64)
     number_of[kept] = np.arange(len(kept))
     places = _sharing([(name, set(np.unique(field[code > 0]).tolist())) for name, code, field in raw])
+    part_of = {name: part for part in ("train", "val", "test") for (name,) in listed("agrifieldnet", part)}
     chips = []
     for name, code, field in raw:
         label = number_of[code]
@@ -133,10 +135,10 @@ def agrifieldnet(root: Path) -> Imagery:
             continue
         with rasterio.open(root / "agrifieldnet_india" / f"{name}.tif") as raster:
             image = raster.read()[None]
-        chips.append(
-            LabelledChip(name, image, (image > 0).all(axis=1), label, places[name], (None,), field.astype(np.int64))
-        )
-    return Imagery("agrifieldnet", tuple(chips), tuple(f"code {code}" for code in kept), 255.0, None)
+        fields = np.where(label != IGNORE, field, 0).astype(np.int64)
+        valid = (image > 0).all(axis=1)
+        chips.append(LabelledChip(name, image, valid, label, places[name], (None,), fields, part=part_of[name]))
+    return Imagery("agrifieldnet", tuple(chips), tuple(f"code {code}" for code in kept), 255.0, "TOA")
 
 
 def _one_band(path: Path) -> Values:
@@ -158,32 +160,24 @@ def _sharing(owned: list[tuple[str, set[int]]]) -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def water(root: Path) -> Imagery:
-    """hls_water: land and water, by place in five folds that are balanced by water share."""
-    with (root / "hls_water" / "index.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    folds = water_folds(rows)
-    chips = []
-    for row in rows:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(root / "hls_water" / "images" / f"{row['id']}.tif") as raster:
-                image, fmask = raster.read(range(1, 7))[None], raster.read(7).astype(np.uint8)
-        label = np.array(Image.open(root / "hls_water" / "labels" / f"{row['id']}.png")).astype(np.int64)
-        good = float(row["iou_label_fmask"] or "nan") > GOOD_AGREEMENT or float(row["label_water"]) < DRY
-        valid = (image != -9999).all(axis=1) & (fmask != 255)[None]
-        chips.append(LabelledChip(row["id"], image, valid, label, row["place"], (None,), fmask=fmask,
-                                  fold=folds[row["place"]], good=good))  # fmt: skip
+    """hls_water: land and water, in the catalog's five folds of sites (grounds that do not overlap)."""
+    files, chips = root / "hls_water", []
+    for fold in range(FOLDS):
+        for good in (True, False):
+            for name, _, site in listed("hls_water", f"fold{fold}" if good else f"fold{fold}_rough"):
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                    with rasterio.open(files / "images" / f"{name}.tif") as raster:
+                        image, fmask = raster.read(range(1, 7))[None], raster.read(7).astype(np.uint8)
+                label = np.array(Image.open(files / "labels" / f"{name}.png")).astype(np.int64)
+                valid = (image != NODATA).all(axis=1) & (fmask != 255)[None]
+                chips.append(LabelledChip(name, image, valid, label, site, (None,), fmask=fmask, fold=fold, good=good))
     return Imagery("water", tuple(chips), ("land", "water"), 10_000.0, "SR")
 
 
-def water_folds(rows: list[dict[str, str]]) -> dict[str, int]:
-    """Fold of each place: places in the order of their mean water share, dealt out forwards and backwards."""
-    shares: dict[str, list[float]] = {}
-    for row in rows:
-        shares.setdefault(row["place"], []).append(float(row["label_water"]))
-    order = sorted(shares, key=lambda place: (float(np.mean(shares[place])), place))
-    deal = [*range(FOLDS), *reversed(range(FOLDS))]
-    return {place: deal[number % len(deal)] for number, place in enumerate(order)}
+def listed(name: str, part: str) -> list[list[str]]:
+    """Lines of a list of the catalog, split at commas."""
+    return [line.split(",") for line in (data_catalog() / name / "splits" / f"{part}.txt").read_text().split()]
 
 
 @lru_cache(maxsize=1)

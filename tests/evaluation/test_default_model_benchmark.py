@@ -20,16 +20,16 @@ import frozen_features
 import label_shares
 import trials
 import water_by_place
-from labelled_imagery import Imagery, LabelledChip, _sharing, floods, water_folds
+from labelled_imagery import Imagery, LabelledChip, _sharing, floods
 
 SEEDS = range(3)
 
 
-def chip(name: str, place: str, label: Any, fields: Any = None, fold: int = -1, good: bool = True) -> LabelledChip:
+def chip(name: str, place: str, label: Any, fields: Any = None, **facts: Any) -> LabelledChip:
     label = np.asarray(label, np.int64)
     image = np.random.default_rng(len(name)).integers(100, 4000, (1, 6, *label.shape)).astype(np.int16)
     valid = np.ones((1, *label.shape), bool)
-    return LabelledChip(name, image, valid, label, place, (None,), fields, fold=fold, good=good)
+    return LabelledChip(name, image, valid, label, place, (None,), fields, **facts)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,8 @@ def farms() -> Imagery:
     for number in range(48):
         fields = np.kron(np.arange(1, 17).reshape(4, 4) + 100 * (number // 2), np.ones((20, 20), int))
         label = np.where(fields % 4 == 0, IGNORE, fields % 2)
-        chips.append(chip(f"farm{number}", f"place{number // 2}", label, fields))
+        part = ("train", "train", "train", "val", "test")[number // 2 % 5]
+        chips.append(chip(f"farm{number}", f"place{number // 2}", label, fields, part=part))
     return Imagery("agrifieldnet", tuple(chips), ("a", "b"), 10_000.0, None)
 
 
@@ -78,14 +79,6 @@ def test_labels_come_from_as_many_fields_as_there_are(farms: Imagery) -> None:
 def test_chips_that_share_a_field_are_one_place() -> None:
     found = _sharing([("a", {1}), ("b", {2}), ("c", {2, 3}), ("d", {1, 3}), ("e", {4})])
     assert found == {**dict.fromkeys("abcd", "a"), "e": "e"}
-
-
-def test_folds_of_water_are_balanced_and_whole() -> None:
-    rows = [{"place": str(n // 2), "label_water": str(n / 100)} for n in range(100)]
-    folds = water_folds(rows)
-    assert sorted(np.bincount(list(folds.values()))) == [10] * 5
-    means = [np.mean([float(row["label_water"]) for row in rows if folds[row["place"]] == f]) for f in range(5)]
-    assert max(means) - min(means) < 0.01
 
 
 @pytest.mark.parametrize("fold", range(5))
