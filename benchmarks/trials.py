@@ -58,8 +58,9 @@ def keep(trial: Trial, out: Path, run: Run) -> dict[str, Any]:
     known = found(trial, out)
     if known is not None:
         return known
-    started = time.monotonic()
-    result = {"trial": asdict(trial), **run(trial), "seconds": round(time.monotonic() - started, 1)}
+    started, cpu = time.monotonic(), time.process_time()
+    result = {"trial": asdict(trial), **run(trial)}
+    result |= {"seconds": round(time.monotonic() - started, 1), "cpu_seconds": round(time.process_time() - cpu, 1)}
     trial.file(out).parent.mkdir(parents=True, exist_ok=True)
     write_text(trial.file(out), dumps(result, indent=1) + "\n")
     return result
@@ -95,7 +96,9 @@ def run_all(trials: Sequence[Trial], out: Path, run: Run, workers: int = 1) -> l
             for future in as_completed(futures):
                 result, done = future.result(), done + 1
                 tell(futures[future], result)
-    return [result for trial in trials if (result := found(trial, out)) is not None]
+    results = [result for trial in trials if (result := found(trial, out)) is not None]
+    print(f"these took {sum(result['cpu_seconds'] for result in results) / 3600:.2f} hours of one core", flush=True)
+    return results
 
 
 def _name(trial: Trial) -> str:
