@@ -186,7 +186,7 @@ def floods(root: Path | None = None) -> Imagery:
     from prithvi.cli.demo import DATE, _Chip
 
     demo = _Chip()
-    image = demo.scene.values.astype(np.float32)
+    image = demo.scene.sel(band=list(BANDS)).values.astype(np.float32)
     chip = LabelledChip("Spain", image, np.isfinite(image).all(axis=1), demo.label.astype(np.int64), "Spain",
                         (dt.date.fromisoformat(DATE),))  # fmt: skip
     return Imagery("floods", (chip,), tuple(demo.names), demo.layout.contract.scale, "TOA")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -202,3 +203,59 @@ def test_what_is_left_out_where_there_are_no_data_comes_from_the_other_dates() -
     assert np.isfinite(spectral(image)).all()
     assert spectral(image).shape == (3 * 12 + 4 * 12, 2, 2)
     assert spectral(image[:1]).shape == (12, 2, 2)
+
+
+def test_features_of_a_model_are_of_every_pixel_and_date() -> None:
+    import torch
+    from model_features import model_features
+
+    from prithvi.models import build
+
+    torch.manual_seed(0)
+    model = build("prithvi_hls_tiny", num_frames=2, img_size=32).eval()
+    image = np.random.default_rng(0).uniform(0, 0.5, (2, 6, 40, 48)).astype(np.float32)
+    days = (None, dt.date(2018, 7, 1))
+    sizes = {"last": 2 * 96, "all": 4 * 2 * 96, "branch": 2 * 32, "fused": 2 * 32}
+    found = {part: model_features(model, image, days, [part]) for part in sizes}
+    assert {part: len(features) for part, features in found.items()} == sizes
+    assert all(features.shape[1:] == (40, 48) and np.isfinite(features).all() for features in found.values())
+    np.testing.assert_array_equal(found["fused"], found["branch"])  # the gate begins shut
+    np.testing.assert_array_equal(found["all"][-2 * 96 :], found["last"])
+
+
+def test_the_branch_alone_knows_nothing_of_the_tokens() -> None:
+    import torch
+
+    imagery = floods()
+    contract = fine_tuning_shares.contract_of_pixels(imagery, imagery.chips)
+    task = fine_tuning_shares.task_of("branch alone", imagery, contract, "prithvi_hls_tiny", "fused").eval()
+    assert not [name for name, value in task.named_parameters() if "gate" in name and value.requires_grad]
+    batch = {"image": torch.rand(1, 6, 1, 64, 64) * 3000, "valid": torch.ones(1, 1, 64, 64, dtype=torch.bool)}
+    with torch.no_grad():
+        before = task(batch)
+        for value in task.model.encoder.parameters():
+            value.add_(1.0)
+        torch.testing.assert_close(task(batch), before, rtol=0, atol=0)
+
+
+def test_trials_of_other_weights_are_others_and_baselines_the_same() -> None:
+    def files(digest: str) -> set[str]:
+        found = fine_tuning_shares.trials("water", 1, "DIR/fold{fold}", lambda *_: digest, 300, "fused")
+        return {trial.file(Path("out")).as_posix() for trial in found}
+
+    both = files("a") & files("b")
+    assert {path.split("/")[-1].split("_")[0] for path in both} == {
+        "U-Net", "trees", "trees-+-indices", "linear", "index", "MNDWI->-0", "Fmask",
+    }  # fmt: skip
+
+
+def test_a_share_is_lost_where_the_best_other_is_further_than_a_deviation() -> None:
+    import bench_default_model
+
+    def said(own: list[float]) -> str:
+        values = {"pretrained": {0.1: own}, "trees": {0.1: [0.80, 0.82]}, "U-Net": {0.1: [0.7, 0.7]}}
+        return bench_default_model.verdict(values, 0.1)
+
+    assert said([0.83, 0.85]) == "+0.030 (trees): won"
+    assert said([0.80, 0.80]) == "-0.010 (trees): reached"
+    assert said([0.78, 0.78]) == "-0.030 (trees): lost"
