@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS[:-1])
     parser.add_argument("--methods", nargs="+", default=(), help="of fine-tuning; all by default")
     parser.add_argument("--shares", nargs="+", type=float, default=SHARES)
-    parser.add_argument("--steps", type=int, default=300, help="of each fine-tuning")
+    parser.add_argument("--steps", type=int, help="of each fine-tuning; default 300 or 200 by task")
     parser.add_argument("--head", default="fused", help="of the pretrained model and of random weights")
     parser.add_argument("--workers", type=int, default=2, help="processes at once, a thread each")
     parser.add_argument("--left-out", nargs="+", default=(), metavar="NAME=FOLDER")

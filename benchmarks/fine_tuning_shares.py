@@ -39,6 +39,8 @@ FIGURE = {"floods": "IoU_water", "water": "IoU_water", "burn": "IoU_burn scar"}
 INDEX = {"floods": (1, 4, True), "water": (1, 4, True), "burn": (3, 5, False)}
 """Bands of the index of data with two classes, and whether the second class lies above the threshold."""
 WINDOW = {"worldcereal": 32}
+STEPS = {"floods": 300, "worldcereal": 300}
+"""Of every network; else 200, so that five seeds on two cores end within a working day."""
 PIXELS, BATCH, CHECKS, RATE = 100_000, 8, 6, 1e-3
 NETWORKS = ("pretrained", "random weights", "branch alone", "U-Net")
 ON_REQUEST = ("random, its statistics",)
@@ -181,7 +183,7 @@ def _together(chips: Sequence[LabelledChip]) -> int:
 def bands_of(chip: LabelledChip, scale: float, indices: bool) -> npt.NDArray[np.float32]:
     """(date * (band + index), y, x) reflectance and normalised differences, NaN where there are no data."""
     values = chip.reflectance(scale)
-    pairs = [normalised_difference(values[:, a], values[:, b]) for a, b in PAIRS] if indices else []
+    pairs = [normalised_difference(values[:, a], values[:, b]).clip(-1, 1) for a, b in PAIRS] if indices else []
     both = np.concatenate([values, np.stack(pairs, axis=1)], axis=1) if indices else values
     return np.where(np.isfinite(both), both, np.nan).reshape(-1, *chip.label.shape).astype(np.float32)
 
@@ -277,7 +279,7 @@ def run(trial: Trial, root: Path, head: str = "fused") -> dict[str, Any]:
     return {"figures": {name: every[name], "mAcc": every["mAcc"]}, "chips": chips, "curve": curve, "pixels": labelled}
 
 
-def trials(data: str, seeds: int, weights: str | None, digest: Callable[[str, bool], str], steps: int, head: str,
+def trials(data: str, seeds: int, weights: str | None, digest: Callable[[str, bool], str], steps: int | None, head: str,
            shares: Sequence[float] = SHARES, methods: Sequence[str] = ()) -> list[Trial]:  # fmt: skip
     """All trials on some data.
 
@@ -286,13 +288,13 @@ def trials(data: str, seeds: int, weights: str | None, digest: Callable[[str, bo
         seeds: number of seeds.
         weights: of the pretrained model, or one for each fold (`{fold}`); None for all methods but that.
         digest: of a source's weights, or of its shape alone (False), so that others are other trials.
-        steps: of each network.
+        steps: of each network; None for those of `STEPS`.
         head: of the pretrained and the random model.
         shares: of the labels.
         methods: those of `methods_of` that are wanted; all by default.
 
     """
-    found = []
+    found, steps = [], steps or STEPS.get(data, 200)
     for method in methods or methods_of(data):
         if method not in (*methods_of(data), *ON_REQUEST) or (method == "pretrained" and weights is None):
             continue
