@@ -1,6 +1,6 @@
 """How much of a teacher's features does a student learn, and what are they worth to a linear probe?
 
-    python benchmarks/bench_distil.py STORES [--teacher prithvi_hls_tiny] [--steps 600] [--seeds 2]
+    python benchmarks/bench_distil.py STORES [--teacher prithvi_hls_tiny] [--steps 300] [--seeds 2]
 
 STORES is what pretraining_imagery.py wrote; without published weights the teacher is the shipped model. R2 is over
 the patches of held_out_sr.zarr, whose sources nothing was trained on, beside what the means of the bands in a patch
@@ -22,19 +22,19 @@ from typing import Any
 
 import lightning as L
 import torch
-from prithvi.data.unlabelled import joined
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from prithvi.chips import ChipStore
 from prithvi.data import PretrainDataModule, StoreDataset
+from prithvi.data.pretraining import joined
 from prithvi.models import PrithviEncoder, Standardise
 from prithvi.models.teacher import pooled
 from prithvi.tasks import DistilTask, PretrainTask
 from prithvi.tasks.probe import linear_probe
 
 PATCH = 8
-SHAPES = [("64 x 2", 64, 2, 4), ("128 x 4", 128, 4, 4)]
+SHAPES = [("64 x 2", 64, 2, 4), ("96 x 4", 96, 4, 3)]
 
 
 class Means(nn.Module):
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("stores", type=Path)
     parser.add_argument("--teacher", default="prithvi_hls_tiny")
     parser.add_argument("--architecture")
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=2)
     options = parser.parse_args()
     warnings.filterwarnings("ignore")

@@ -17,6 +17,7 @@ def embed_verb(
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write: NAME.tif or NAME.zarr.")],
     layer: Annotated[int, typer.Option(help="Block of the encoder, from 0, or from -1 (the last) backwards.")] = -1,
     pooled: Annotated[bool, typer.Option("--pooled", help="One vector a window instead of one a patch.")] = False,
+    pixels: Annotated[bool, typer.Option("--pixels", help="One vector a pixel, of a model with a branch.")] = False,
     bands: shared.Bands = None,
     accept: shared.Accept = None,
     *,
@@ -53,7 +54,8 @@ def embed_verb(
     keep_windows()
     with bar(f"{Path(scene[0]).name} {opened.sizes['y']} x {opened.sizes['x']}") as progress:
         path = embed_scene(
-            given, opened, output, layer=layer, pooled=pooled, window=window, stride=stride, batch_size=batch_size,
-            device=device, accept=accept or (), command=shared.typed(), progress=progress,
+            given, opened, output, layer=layer, pooled=pooled, pixels=pixels, window=window, stride=stride,
+            batch_size=batch_size, device=device, accept=accept or (), command=shared.typed(), progress=progress,
         )  # fmt: skip
-    typer.echo(f"{path}: layer {layer} of {model}, a vector a {'window' if pooled else 'patch'}")
+    each = "pixel" if pixels else "window" if pooled else "patch"
+    typer.echo(f"{path}: layer {layer} of {model}, a vector a {each}")

@@ -29,6 +29,7 @@ from prithvi.modelio.loader import on_disk, opened_as_it_is
 from prithvi.modelio.model_files import Requirements, check_size
 from prithvi.modelio.predictor import Predictor, Scorer
 from prithvi.models import PrithviEncoder, PrithviMAE, Standardise
+from prithvi.models.branch import FusedBranch, pixel_features
 from prithvi.models.heads import tokens_to_grid
 from prithvi.products.provenance import Provenance
 from prithvi.scenes import conform
@@ -44,6 +45,7 @@ def embed(
     *,
     layer: int = -1,
     pooled: bool = False,
+    pixels: bool = False,
     window: int | None = None,
     stride: int | None = None,
     batch_size: int = 8,
@@ -59,6 +61,8 @@ def embed(
             for as many dates as the scene has.
         layer: which block of the encoder, counted from 0, or from -1 (the last, normalised) backwards.
         pooled: one vector a window, the mean of its tokens, instead of one a patch (16 x 16 pixels, mostly).
+        pixels: one vector a pixel instead, of the per-pixel branch with the tokens that it is fused with; our own small
+            models and those with the head `fused` have one.
         window: side of the squares that are looked at, in pixels; default the one that the model was trained on.
         stride: pixels between them; default half a window, where tokens of several windows are blended; pooled ones
             stand side by side.
@@ -73,12 +77,15 @@ def embed(
 
     Raises:
         SceneError, BandError, ScaleError: the scene does not fit the model.
-        ModelError: the model has no encoder.
-        ConfigError: no such layer, or a window or a stride that patches do not divide.
+        ModelError: the model has no encoder, or for `pixels` no branch.
+        ConfigError: no such layer, a window or a stride that patches do not divide, or `pixels` beside `pooled` or a
+            layer.
         CheckpointError, HubError: see `prithvi.load`.
 
     """
-    run, target = _run(model, scene, layer, pooled, window, stride, batch_size, device, accept, "prithvi.embed")
+    run, target = _run(
+        model, scene, (layer, pooled, pixels), window, stride, batch_size, device, accept, "prithvi.embed"
+    )
     return as_dataset(run, target)
 
 
@@ -89,6 +96,7 @@ def embed_scene(
     *,
     layer: int = -1,
     pooled: bool = False,
+    pixels: bool = False,
     window: int | None = None,
     stride: int | None = None,
     batch_size: int = 8,
@@ -106,6 +114,7 @@ def embed_scene(
             what `embed` gives). It appears when it is whole, and an older one stays until then.
         layer: which block of the encoder.
         pooled: one vector a window instead of one a patch.
+        pixels: one vector a pixel instead of one a patch.
         window: side of the squares that are looked at, in pixels.
         stride: pixels between them.
         batch_size: windows at once.
@@ -123,7 +132,7 @@ def embed_scene(
     path = Path(path)
     if path.suffix.lower() not in (".tif", ".tiff", ".zarr"):
         raise ConfigError(f"embeddings are written as .tif or .zarr, and {path} is neither.")
-    run, target = _run(model, scene, layer, pooled, window, stride, batch_size, device, accept, command)
+    run, target = _run(model, scene, (layer, pooled, pixels), window, stride, batch_size, device, accept, command)
     result = run.outputs(target)
     made: AbstractContextManager[ZarrWriter | RasterWriter] = zarr_writer(path, result, "embedding")
     if path.suffix.lower() != ".zarr":
@@ -143,26 +152,36 @@ class Embedder(nn.Module):
         contract: units and statistics of the pixels.
         layer: which block, counted from 0, or from -1 (the last, normalised) backwards.
         pooled: one mean over all places instead of each place's token.
+        branch: give its features of each pixel instead, fused with the last tokens.
 
     Raises:
         ConfigError: there is no such block.
 
     """
 
-    def __init__(self, encoder: PrithviEncoder, contract: Contract, layer: int = -1, pooled: bool = False) -> None:
+    def __init__(
+        self,
+        encoder: PrithviEncoder,
+        contract: Contract,
+        layer: int = -1,
+        pooled: bool = False,
+        branch: FusedBranch | None = None,
+    ) -> None:
         super().__init__()
         depth = encoder.config.depth
         if not -depth <= layer < depth:
             told = f"the encoder has {depth}, 0 to {depth - 1} (or -1 backwards)"
             raise ConfigError(f"there is no layer {layer}: {told}.")
         self.encoder, self.standardise = encoder, Standardise(contract)
-        self.layer, self.pooled = layer % depth, pooled
+        self.layer, self.pooled, self.branch = layer % depth, pooled, branch
 
     def forward(
         self, images: Tensor, temporal_coords: Tensor | None = None, location_coords: Tensor | None = None
     ) -> Tensor:
         """(B, band, T, Y, X) in the contract's units, NaN without data, to (B, t*D, y, x) of t steps of time."""
         images = self.standardise(images)
+        if self.branch is not None:
+            return pixel_features(self.encoder, self.branch, images, temporal_coords, location_coords).flatten(1, 2)
         layers = self.encoder.forward_features(images, temporal_coords, location_coords)
         grid = tokens_to_grid(layers[self.layer], self.encoder.grid_of(images))
         return grid.mean(dim=(2, 3), keepdim=True) if self.pooled else grid
@@ -185,12 +204,16 @@ class EmbedRun:
     @property
     def cell(self) -> int:
         """Pixels along the side of one vector."""
+        if self.module.branch is not None:
+            return 1
         return self.window if self.module.pooled else max(self.module.encoder.config.patch_size[1:])
 
     @property
     def shape(self) -> tuple[int, int]:
         """Steps of time and features of a vector."""
         config = self.module.encoder.config
+        if self.module.branch is not None:
+            return config.num_frames, self.module.branch.width
         return config.num_frames // config.patch_size[0], config.embed_dim
 
     def target(self, scene: xr.DataArray, stride: int | None) -> Target:
@@ -228,6 +251,8 @@ class EmbedRun:
         if "time" in scene.coords and self.shape[0] == scene.sizes["time"]:  # else a step is several dates
             result = result.assign_coords(time=("step", scene["time"].values))
         more = {"LAYER": self.module.layer, "POOLED": self.module.pooled, "WINDOW": self.window}
+        if self.module.branch is not None:
+            more["PIXELS"] = True
         tags = {f"PRITHVI_{key}": str(value) for key, value in more.items()}
         return result.assign_attrs({**self.origin.tags(), **tags})
 
@@ -248,8 +273,7 @@ class EmbedRun:
 def _run(
     model: Embeddable,
     scene: xr.DataArray,
-    layer: int,
-    pooled: bool,
+    what: tuple[int, bool, bool],
     window: int | None,
     stride: int | None,
     batch_size: int,
@@ -261,23 +285,33 @@ def _run(
     found: Embeddable = model
     if isinstance(model, (str, Path)):
         found = load(model, num_frames=None if opened_as_it_is(on_disk(model)) else scene.sizes["time"])
+    layer, pooled, pixels = what
+    if pixels and (pooled or layer != -1):
+        raise ConfigError("vectors of pixels are of the branch and the last layer: leave out layer and pooled.")
     encoder: PrithviEncoder | None
     if isinstance(found, Predictor):
         if not isinstance(found.module, Scorer):
             raise ModelError(f"{found.name} is an exported program, which gives no embeddings: take its model folder.")
         encoder, contract, coordinates, side = found.model.encoder, found.contract, found.coordinates, found.window
         origin = Provenance(found.model.config.architecture, found.sha256, model_folder=found.folder)
+        branch = getattr(found.model.head, "branch", None)
     elif isinstance(found, PrithviMAE):
         encoder, contract, coordinates = found.encoder, found.contract, bool(found.config.coords_encoding)
         side, origin = max(found.config.img_size), Provenance(found.config.architecture)
+        branch = found.branch
     else:
         raise ModelError(f"a {type(found).__name__} gives no embeddings: take what prithvi.load gives.")
     if encoder is None:
         raise ModelError(f"{origin.model} has no encoder to embed with: take a pretrained or a fine-tuned Prithvi.")
+    if pixels and branch is None:
+        raise ModelError(
+            f"{origin.model} has no per-pixel branch: take a vector a patch (without pixels), prithvi_hls_tiny, or a "
+            "model that was fine-tuned with the head fused."
+        )
     patch, size = max(encoder.config.patch_size[1:]), side if window is None else window
     if size % patch:
         raise ConfigError(f"a window of {size} pixels is no whole number of patches of {patch}.")
-    module = Embedder(encoder, contract, layer, pooled).eval()
+    module = Embedder(encoder, contract, layer, pooled, branch if pixels else None).eval()
     run = EmbedRun(module, contract, coordinates, size, origin, batch_size, device)
     check_size(Requirements(contract, encoder.config.num_frames, patch), scene)
     target = run.target(scene, stride)  # a stride that does not fit is said before any pixel is looked at

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prithvi.models.config import ModelConfig
+from prithvi.models.encoder import PrithviEncoder
 
 _NIR = ("nir_narrow", "nir_broad")
 INDICES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
@@ -89,6 +90,11 @@ def date_planes(images: Tensor, temporal_coords: Tensor | None) -> Tensor:
     angle = temporal_coords[..., 1].to(images.dtype) * (2 * math.pi / 365.25)
     codes = torch.stack([angle.sin(), angle.cos()], dim=1)
     return torch.nan_to_num(codes)[..., None, None].expand(-1, -1, -1, height, width)
+
+
+def with_dates(images: Tensor, temporal_coords: Tensor | None) -> Tensor:
+    """(B, T, band + 2, Y, X) the pixels of each date with its codes, of (B, band, T, Y, X) images."""
+    return torch.cat([images, date_planes(images, temporal_coords)], dim=1).transpose(1, 2)
 
 
 class PixelBranch(nn.Module):
@@ -165,6 +171,7 @@ class FusedBranch(nn.Module):
 
     def __init__(self, config: ModelConfig, dim: int) -> None:
         super().__init__()
+        self.width = config.pixel_width
         self.pixels = PixelBranch(config)
         self.fusion = Fusion(dim, config.pixel_width)
 
@@ -172,6 +179,32 @@ class FusedBranch(nn.Module):
         """(B, T, band + 2, Y, X) pixels with date codes and (B, t, D, h, w) tokens to (B, T, width, Y, X) features."""
         fused: Tensor = self.fusion(self.pixels(pixels), tokens)
         return fused
+
+
+def pixel_features(
+    encoder: PrithviEncoder,
+    branch: FusedBranch,
+    images: Tensor,
+    temporal_coords: Tensor | None = None,
+    location_coords: Tensor | None = None,
+) -> Tensor:
+    """(B, T, width, Y, X) features of each pixel, fused with the tokens of all patches.
+
+    Args:
+        encoder: of the tokens.
+        branch: of the pixels.
+        images: (B, band, T, Y, X), standardised.
+        temporal_coords: (B, T, 2) year and day of year from 0; NaN or None where unknown.
+        location_coords: (B, 2) latitude and longitude in degrees; NaN or None where unknown.
+
+    Raises:
+        ModelError: shapes that do not fit the encoder.
+
+    """
+    tokens = encoder(images, temporal_coords, location_coords).tokens[:, 1:]
+    tokens = tokens.reshape(len(tokens), *encoder.grid_of(images), -1).movedim(-1, 2)
+    features: Tensor = branch(with_dates(images, temporal_coords), tokens)
+    return features
 
 
 class PixelDecoder(nn.Module):

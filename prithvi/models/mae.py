@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from prithvi.contract import Contract
 from prithvi.errors import ModelError
-from prithvi.models.branch import FusedBranch, PixelDecoder, date_planes
+from prithvi.models.branch import FusedBranch, PixelDecoder, pixel_features, with_dates
 from prithvi.models.codes import Coordinates, coordinate_codes, patch_codes, position_code
 from prithvi.models.config import Grid, ModelConfig
 from prithvi.models.encoder import Encoded, PrithviEncoder
@@ -259,8 +259,7 @@ class PrithviMAE(nn.Module):
             return pred
         # The decoder mixes a whole patch's prediction with the interpolation; the branch sees each interpolated pixel
         # in its surroundings and on the other dates, and corrects it.
-        pixels = torch.cat([filled, date_planes(filled, temporal_coords)], dim=1).transpose(1, 2)
-        features = self.branch(pixels, _on_grid(encoded, grid))
+        features = self.branch(with_dates(filled, temporal_coords), _on_grid(encoded, grid))
         correction: Tensor = self.pixel_decoder.correct(features.flatten(0, 1))
         batch, dates, _, *size = features.shape
         return pred + cut(correction.reshape(batch, dates, -1, *size).transpose(1, 2))
@@ -278,10 +277,7 @@ class PrithviMAE(nn.Module):
             raise ModelError(
                 f"{self.config.architecture} has no per-pixel branch: pixel_width is 0, or nothing taught it."
             )
-        encoded = self.encoder(images, temporal_coords, location_coords)
-        pixels = torch.cat([images, date_planes(images, temporal_coords)], dim=1).transpose(1, 2)
-        features: Tensor = self.branch(pixels, _on_grid(encoded, self.encoder.grid_of(images)))
-        return features
+        return pixel_features(self.encoder, self.branch, images, temporal_coords, location_coords)
 
     def label_scores(
         self, images: Tensor, temporal_coords: Tensor | None = None, location_coords: Tensor | None = None

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prithvi.errors import ModelError
-from prithvi.models.branch import date_planes
+from prithvi.models.branch import with_dates
 from prithvi.models.config import ModelConfig
 from prithvi.models.encoder import PrithviEncoder
 from prithvi.models.heads import build_head, has_trait, tokens_to_grid
@@ -77,10 +77,8 @@ class Segmenter(nn.Module):
             parts = [tokens_to_grid(self.encoder(images, temporal_coords, location_coords).tokens, grid)]
         if self.detail:
             # pixel_unshuffle moves the pixels of each patch into channels, so that they fit the patch grid.
-            if self.dated:
-                images = torch.cat([images, date_planes(images, temporal_coords)], dim=1)
-            pixels = images.transpose(1, 2).flatten(1, 2)
-            parts.append(F.pixel_unshuffle(pixels, self.config.patch_size[1]))
+            pixels = with_dates(images, temporal_coords) if self.dated else images.transpose(1, 2)
+            parts.append(F.pixel_unshuffle(pixels.flatten(1, 2), self.config.patch_size[1]))
         return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
     def forward(

@@ -18,7 +18,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
 from prithvi.bands import read_name
-from prithvi.catalog import DatasetLayout
+from prithvi.catalog import DatasetLayout, Sensor
 from prithvi.catalog import sensor as sensor_named
 from prithvi.errors import BandError, DatasetError
 from prithvi.scenes.band_naming import are_unnamed, read_names
@@ -123,11 +123,7 @@ def _band_numbers(
         texts = [text for text, _ in split]
         product = sensor_named(layout.sensor)
         names = [] if are_unnamed(texts) else read_names(texts, product, file.path)
-        # What a name leaves open (NIR of Sentinel-2), the dataset's bands decide if they have one of what it may be.
-        for place, text in enumerate(texts):
-            meant = read_name(text).candidates(product.product) & set(layout.bands) - set(names)
-            if names and names[place] is None and len(meant) == 1:
-                names[place] = next(iter(meant))
+        names = _settled(names, texts, product, layout.bands) if any(names) else names
         if any(names):
             missing = [band for band in bands if band not in names]
             if missing:
@@ -146,6 +142,23 @@ def _band_numbers(
         raise BandError(f"{layout.name} has no {', '.join(lacking)}; its bands are {', '.join(layout.bands)}.")
     rows = [[layout.file_band(time, band) for band in bands] for time in range(layout.frames)]
     return rows, (named,) if named else None
+
+
+def _settled(
+    names: Sequence[str | None], texts: Sequence[str], product: Sensor, bands: Sequence[str]
+) -> list[str | None]:
+    """`names`, and for a text that leaves open what it is (NIR of Sentinel-2) the one of a dataset's bands that it, and
+    no other text, may mean.
+    """
+    free = set(bands) - set(names)
+    meant = [
+        read_name(text).candidates(product.product) & free if name is None else frozenset[str]()
+        for name, text in zip(names, texts, strict=True)
+    ]
+    once = {band for band in free if sum(band in some for some in meant) == 1}
+    return [
+        next(iter(some)) if len(some) == 1 and some <= once else name for name, some in zip(names, meant, strict=True)
+    ]
 
 
 def read_label(

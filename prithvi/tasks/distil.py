@@ -1,8 +1,8 @@
 """Distillation: one of our encoders learns to predict the features of a larger one that stays as it is.
 
 The idea of feature distillation with a projection is that of FitNets (arXiv 1412.6550). Both encoders see the same
-crop; what they give is compared on the coarser of their patch grids, since nothing is made up there: finer tokens are
-averaged by area.
+crop; what they give is compared on the coarser of their patch grids, since nothing is made up there: finer tokens, and
+the pixels of a student's branch, are averaged by area.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from prithvi.contract import Contract
 from prithvi.errors import ConfigError, one_of
 from prithvi.models import PrithviEncoder
+from prithvi.models.branch import date_planes
 from prithvi.models.codes import Coordinates
 from prithvi.models.flops import encoder_flops
 from prithvi.models.teacher import Targets, Teacher, on_grid, pooled
@@ -120,9 +121,13 @@ class DistilTask(PretrainTask):
         # In a list, so that neither checkpoints nor the optimiser hold it.
         self._teacher = [Teacher(opened.encoder, opened.contract, data, layers or (-1,), opened.coordinates)]
         self.targets = Targets(self.teacher.width, target_width, seed)
-        self.mae.decoder.requires_grad_(False)
-        width = self.targets.width
-        self.predictors = nn.ModuleDict({"tokens": nn.Linear(self.mae.config.embed_dim, width)})
+        width, config = self.targets.width, self.mae.config
+        self.predictors = nn.ModuleDict({"tokens": nn.Linear(config.embed_dim, width)})
+        if self.mae.branch is not None:
+            self.predictors["pixels"] = nn.Linear(config.pixel_width, width)
+        for part in (self.mae.decoder, self.mae.pixel_decoder):
+            if part is not None:
+                part.requires_grad_(False)
         self.record: dict[str, Any] = {
             "teacher": teacher,
             "teacher_sha256": opened.sha256,
@@ -209,8 +214,18 @@ class DistilTask(PretrainTask):
         return min(maps.shape[2], grid[1]), min(maps.shape[3], grid[2])
 
     def student_maps(self, images: Tensor, coordinates: Coordinates) -> dict[str, Tensor]:
-        """(B, t, h, w, D) what the student gives of standardised images; each is compared by itself."""
-        return {"tokens": on_grid(self.mae.encoder(images, *coordinates).tokens, self.mae.encoder.grid_of(images))}
+        """(B, t, y, x, D) what the student gives of standardised images; each is compared by itself.
+
+        `tokens` are those of its patches, and `pixels` the features of its per-pixel branch, where it has one, with
+        the tokens in them.
+        """
+        tokens = on_grid(self.mae.encoder(images, *coordinates).tokens, self.mae.encoder.grid_of(images))
+        if self.mae.branch is None:
+            return {"tokens": tokens}
+        seen = torch.cat([images, date_planes(images, coordinates[0])], dim=1).transpose(1, 2)
+        fused = self.mae.branch(seen, tokens.movedim(-1, 2)).movedim(2, -1)
+        batch, steps = tokens.shape[:2]  # a token may be of several dates
+        return {"tokens": tokens, "pixels": fused.reshape(batch, steps, -1, *fused.shape[2:]).mean(dim=2)}
 
     def compared(
         self, batch: dict[str, Any], views_: tuple[Tensor, Tensor, Tensor], coordinates: Coordinates
@@ -309,10 +324,11 @@ class DistilTask(PretrainTask):
     def card(self) -> str:
         """What the model's card says beside its record."""
         size = sum(parameter.numel() for parameter in self.teacher.encoder.parameters()) / 1e6
+        learner = "Its encoder" if self.mae.branch is None else "Its encoder and its per-pixel branch"
         return (
             "## What it was taught\n\n"
-            f"Its encoder learnt to predict the features of {self.record['teacher']} (an encoder of {size:.1f} million "
-            f"parameters, blocks {', '.join(map(str, self.teacher.layers))}) by a linear map, which is not kept. "
+            f"{learner} learnt to predict the features of {self.record['teacher']} (an encoder of {size:.1f} million "
+            f"parameters, blocks {', '.join(map(str, self.teacher.layers))}) by linear maps, which are not kept. "
             "`val/r2` is the share of their variance that it predicts on chips held out; 0 is as good as the mean.\n\n"
             "**The decoder was not trained**: the model embeds (`prithvi embed`) and is fine-tuned from "
             "(`--model.init`), and it neither reconstructs nor fills gaps. What the features are worth for a task "

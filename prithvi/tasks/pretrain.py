@@ -146,11 +146,14 @@ class PretrainTask(L.LightningModule):
         if label_weight > 0:
             if not classes:
                 raise ConfigError("label_weight learns the labels of the stores: say data.labels: true.")
+            if not options.get("pixel_width", config.pixel_width):
+                raise ConfigError(
+                    f"labels are learned by the per-pixel branch, and this {model} has none: "
+                    "model_options.pixel_width: 32."
+                )
             options["labels"] = label_names(classes, label_groups or {})
         config = configure(model, num_frames=num_frames, img_size=crop, **options)
         self.contract = config.contract
-        if config.labels and not config.pixel_width:
-            raise ConfigError(f"{model} has no per-pixel branch to learn labels with: model_options.pixel_width: 32.")
         self.mae = PrithviMAE(config)
         self.label_weight, self.label_jitter = label_weight, label_jitter
         self.standardise = Standardise(self.contract)
@@ -204,7 +207,8 @@ class PretrainTask(L.LightningModule):
         loss = error.total / _mean_over(ranks, error.pixels).clamp(min=1)
         if self.label_weight > 0:
             learned = self.label_loss(view, training=True)
-            self.log("train/label_loss", learned, batch_size=len(view.images), sync_dist=True)
+            if view.label is not None and (view.label != IGNORE).any():
+                self.log("train/label_loss", learned, batch_size=len(view.images), rank_zero_only=True)
             loss = loss + self.label_weight * learned
         self._last = (loss.detach(), list(batch["id"]))
         if loss.device.type == "cpu":

@@ -144,3 +144,7 @@ def test_the_datasets_bands_settle_what_a_name_leaves_open(
     np.testing.assert_array_equal(read(*six[:3], "nir_broad", *six[4:]), six_bands[:, :64, :64])
     with pytest.raises(BandError, match="lacks nir_broad, nir_narrow"):  # both: nothing is settled
         read(*six[:3], "nir_broad", "nir_narrow", *six[4:])
+    two = write_tif(six_bands[[0, 1, 2, 3, 3, 4, 5], :64, :64], "two.tif", names=(*names[:4], "NIR", *names[4:]))
+    layout = folder_layout("{id}.tif", bands=six, sensor="sentinel-2-l1c", scale=10_000, offset=0)
+    with pytest.raises(BandError, match="lacks nir_narrow"):  # which of the two?
+        ChipDataset([Chip("two", two, 0)], layout)[0]

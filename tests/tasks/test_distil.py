@@ -156,6 +156,22 @@ def test_losses_weights_and_coarser_students_train(store: Path, teacher: str, tm
     assert ("val/r2" in trainer.callback_metrics) == (options.get("loss") != "cosine")
 
 
+def test_the_per_pixel_branch_learns_too_where_the_student_has_one(store: Path, teacher: str, tmp_path: Path) -> None:
+    task = task_of(store, teacher, model_options={**SHAPE, "pixel_width": 16})
+    data = data_of(store)
+    trainer = trainer_of(tmp_path, 30)
+    (before,) = trainer.validate(task, datamodule=data, verbose=False)
+    branch = {name: value.clone() for name, value in task.mae.branch.state_dict().items()}
+    trainer.fit(task, datamodule=data)
+    assert float(trainer.callback_metrics["val/r2_pixels"]) > before["val/r2_pixels"] + 0.1
+    moved = [name for name, value in task.mae.branch.state_dict().items() if not torch.equal(value, branch[name])]
+    assert sorted(moved) == sorted(branch)  # the gate too
+    assert "Its encoder and its per-pixel branch" in task.card
+    without = task_of(store, teacher, model_options={**SHAPE, "pixel_width": 0})
+    assert list(without.predictors) == ["tokens"]
+    assert "Its encoder learnt" in without.card
+
+
 def test_a_fine_tuned_model_teaches(store: Path, model_folder: Path, tmp_path: Path) -> None:
     """The flood model's was trained on reflectance at the top of the atmosphere, with pixels of 10 m."""
     with pytest.warns(UserWarning, match=r"the stores have pixels of 30 m, and .* was trained on 10 m"):
