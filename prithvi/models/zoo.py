@@ -45,8 +45,10 @@ _CLIP = (0.0, 10_000.0)
 _TL: dict[str, Any] = {"coords_encoding": ("time", "location"), "coords_scale_learn": True}
 _300: dict[str, Any] = {"embed_dim": 1024, "depth": 24, "num_heads": 16}
 _600: dict[str, Any] = {"embed_dim": 1280, "depth": 32, "num_heads": 16, "patch_size": (1, 14, 14)}
+# Ours have no code of the location: trained on a few dozen places, they would know these by heart.
 _OURS: dict[str, Any] = {
-    "img_size": (64, 64), "num_frames": 1, "patch_size": (1, 8, 8), "blend_fill": True, "pixel_width": 32, **_TL
+    "img_size": (64, 64), "num_frames": 1, "patch_size": (1, 8, 8), "blend_fill": True, "pixel_width": 32,
+    "coords_encoding": ("time",), "coords_scale_learn": True,
 }  # fmt: skip
 
 _VARIANTS = (
