@@ -31,7 +31,8 @@ def tiny(frames: int = 1, **options: Any) -> PrithviMAE:
     """A small autoencoder with random weights and loud codes of date and place."""
     torch.manual_seed(1)
     shape = {"img_size": 32, "embed_dim": 64, "depth": 3, "num_heads": 2, "decoder_embed_dim": 32, "decoder_depth": 1,
-             "decoder_num_heads": 2, "patch_size": (1, 4, 4), "resolution": None}  # fmt: skip
+             "decoder_num_heads": 2, "patch_size": (1, 4, 4),
+             "coords_encoding": ("time", "location"), "resolution": None}  # fmt: skip
     model = build("prithvi_hls_tiny", frames, **{**shape, **options})
     with torch.no_grad():
         for name, parameter in model.named_parameters():
