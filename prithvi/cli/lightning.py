@@ -21,7 +21,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from prithvi import __version__
-from prithvi.cli.settings import check, with_shipped
+from prithvi.cli.settings import check, with_own_head_options, with_shipped
 from prithvi.data import ChipDataModule, GapDataModule
 from prithvi.errors import ConfigError, PrithviError
 from prithvi.evaluation.baseline_trials import gap_trial, pixel_trial
@@ -30,7 +30,7 @@ from prithvi.modelio import load, record_of, save, save_pretrained
 from prithvi.modelio.loader import published
 from prithvi.modelio.predictor import LARGEST, Predictor
 from prithvi.models import PrithviMAE
-from prithvi.tasks import GapFillTask, PretrainTask, SegmentationTask
+from prithvi.tasks import GapFillTask, PretrainTask, SegmentationTask, Trainer
 from prithvi.tasks.finetuning import FineTuningTask
 from prithvi.tasks.monitoring import write_figure
 
@@ -74,8 +74,11 @@ class PrithviCLI(LightningCLI):
                 # Lightning has moved the model off the device that it was trained on.
                 task.to(self.trainer.strategy.root_device).calibrate(self.datamodule.val_dataloader())
                 task.cpu()
-            settings = {key: task.hparams[key] for key in ("model", "init", "finetune", "head", "lr")}
-            record = {**self._record(None, figures), **settings, "steps": step}
+            named: tuple[str, ...] = ("model", "init", "finetune", "head", "lr")
+            if task.fitted_at_once:  # no gradient step, and an encoder only as it is
+                named = ("head",) if task.model.encoder is None else ("model", "init", "head")
+            settings = {key: task.hparams[key] for key in named}
+            record = {**self._record(None, figures), **settings, **task.found, "steps": step}
             fitted = task.fitted(**record, seed=self._get(self.config, "seed_everything"))
             save(fitted, folder)
             moved = (entry for entry in fitted.classes if entry.label is not None)
@@ -141,7 +144,7 @@ def run(verb: str, arguments: Sequence[str]) -> None:
         ConfigError: a file, key or value that does not fit, in one line.
 
     """
-    arguments = with_shipped(arguments)
+    arguments = with_own_head_options(with_shipped(arguments))
     model, arguments = _model_in(arguments) if verb == "test" else (None, arguments)
     if not any(argument in ("-h", "--help", "--print_config") for argument in arguments):
         check(arguments)
@@ -189,7 +192,7 @@ def run_trial(arguments: Sequence[str], method: Mapping[str, Any], seed: int) ->
         ConfigError: see `run`; or the baseline is not for these data.
 
     """
-    arguments = with_shipped(arguments)
+    arguments = with_own_head_options(with_shipped(arguments))
     check(arguments)
     kind = method.get("baseline")
     with _one_sentence():
@@ -214,6 +217,7 @@ def _cli(arguments: Sequence[str], run: bool = True) -> PrithviCLI:
     sys.argv = [sys.argv[0], *arguments]  # where LightningCLI looks
     return PrithviCLI(
         datamodule_class=L.LightningDataModule,
+        trainer_class=Trainer,
         subclass_mode_data=True,
         seed_everything_default=0,
         save_config_kwargs={"overwrite": True},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,8 @@ class SegmentationTask(FineTuningTask):
         ConfigError: incompatible options.
 
     """
+
+    takes_baselines: ClassVar[bool] = True
 
     def __init__(
         self,
