@@ -64,6 +64,12 @@ def head_of(arguments: Sequence[str]) -> str:
     return found
 
 
+def without_head(arguments: Sequence[str]) -> list[str]:
+    """Some options without the head that they name; files stay as they are."""
+    words = [part for argument in arguments for part in _in_two(argument)]
+    return [word for before, word in itertools.pairwise(["", *words]) if word not in _HEAD and before not in _HEAD]
+
+
 def _in_two(argument: str) -> list[str]:
     name, sign, value = argument.partition("=")
     return [name, value] if sign and name in _HEAD else [argument]
