@@ -29,7 +29,7 @@ from prithvi.tasks import SegmentationTask
 AUTO = "auto"
 TREES = "token_trees"
 FUSED = "detail"
-"""The head that joins tokens and pixels."""
+"""The head that joins tokens and pixels, each of these two names a key of `prithvi.models.HEADS`."""
 _RESAMPLES = 1000
 
 
@@ -95,6 +95,8 @@ def fit_best(arguments: Sequence[str]) -> None:
         keeper = cli.trainer.checkpoint_callback
         monitor = (keeper.monitor if isinstance(keeper, ModelCheckpoint) else None) or "val/mIoU"
         smaller = isinstance(keeper, ModelCheckpoint) and keeper.monitor is not None and keeper.mode == "min"
+        nothing = torch.zeros(1, len(task.classes), len(task.classes), dtype=torch.float64)
+        Measured(nothing, torch.zeros(1), task.classes).figure(monitor.removeprefix("val/"))  # refused before any fit
         root = Path(cli.trainer.default_root_dir)
         data.setup("validate")
         found, seconds = {}, {}

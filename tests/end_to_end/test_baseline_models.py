@@ -141,6 +141,9 @@ def test_auto_keeps_the_head_that_validation_says_is_best(prithvi: Cli, squares:
     assert json.loads((runs / "choice.json").read_text())["candidates"]["fcn"]["figure"] == values["fcn"]
     refused = prithvi("fit", *settings, "--model.head", "auto", "--ckpt_path", "last")
     assert "goes on by itself from those that are done" in refused.err
+    monitor = ["--trainer.callbacks.init_args.monitor", "val/ECE"]
+    refused = prithvi("fit", *settings, "--model.head", "auto", *monitor)
+    assert "val/ECE is none" in refused.err
 
 
 def measured(hits: list[float]) -> Measured:

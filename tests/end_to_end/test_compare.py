@@ -38,7 +38,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The number of training batches")
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     plain = {
-        "title": "a < b", "fit": "flood.yaml", "figure": "mIoU", "fractions": [0.5, 1.0], "seeds": 2,
+        "baselines": False, "because": "this is quick", "title": "a < b", "fit": "flood.yaml", "figure": "mIoU", "fractions": [0.5, 1.0], "seeds": 2,
         "options": {
             "trainer.max_epochs": -1, "trainer.max_steps": 2, "trainer.accelerator": "cpu", "data.crop": 32,
             "data.num_workers": 0, "model.window": 32, "data.batch_size": 2,
@@ -62,18 +62,19 @@ def test_methods_are_compared_resumed_and_reported(prithvi: Cli, squares: Path, 
     options = ("-c", config, "-o", out, "--data.root", squares, "--data.splits", squares)
     answer = prithvi("compare", *options)
     assert answer.code == 0, answer.err
-    assert "25/28 MNDWI, 100 % of the labels, seed 1: mIoU 1.000" in answer.out  # the label is that index
+    assert "16/16 MNDWI, 100 % of the labels, seed 1: mIoU 1.000" in answer.out  # the label is that index
     table = (out / "table.md").read_text()
     assert table.splitlines()[0] == "| mIoU | 50 % | 100 % |"
     assert re.search(r"\| random \| 0\.\d{3} ± 0\.\d{3} \| 0\.\d{3} ± 0\.\d{3} \|", table)
     with (out / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 28
+    assert len(rows) == 16
     assert {(row["fraction"], row["chips"]) for row in rows} == {("0.5", "2"), ("1.0", "4")}
     assert all(0 <= float(row["IoU_water"]) <= 1 for row in rows)
     page = (out / "index.html").read_text()
     assert "<h1>a &lt; b</h1>" in page
-    assert "28 of 28 trials are done" in page
+    assert "16 of 16 trials are done" in page
+    assert "Without the simple baselines: this is quick" in page
     assert "http" not in page.replace("http-equiv", "")  # it needs no network
     assert not [path for path in (out / "runs").rglob("*") if path.is_file() and path.name != "result.json"]
 
@@ -105,7 +106,7 @@ def test_what_does_not_fit_is_said_at_once(prithvi: Cli, squares: Path, config: 
         ("above: true", "abov: true", "a baseline index has the settings above, bands, baseline, positive"),
         ("positive: water", "positive: watr", "there is no class 'watr': did you mean water"),
         ("seeds: 2", "seeds: none", "seeds must be a number of 1 and more; it is 'none'"),
-        ("seeds: 2", "seeds: 2\nbaselines: false", "baselines: false stands beside because: a reason"),
+        ("because: this is quick", "because: ''", "baselines: false stands beside because: a reason"),
         ("trees:", "U_Net:", "two methods differ in signs alone"),
         ("fit: flood.yaml", "fti: flood.yaml", "there is no setting 'fti': did you mean fit"),
         ("model.head: unet", "model.haed: unet", "--model.haed: there is no setting 'haed'; did you mean head"),
@@ -124,6 +125,7 @@ def test_simple_baselines_are_always_there_and_what_cannot_be_is_told(
 ) -> None:
     plain = yaml.safe_load(config.read_text())
     plain |= {"methods": {"MNDWI": plain["methods"]["MNDWI"]}, "seeds": 1, "fractions": [1.0]}
+    del plain["baselines"], plain["because"]
     config.write_text(yaml.safe_dump(plain))
     options = ["compare", "-c", config, "-o", tmp_path / "out", "--data.root", squares, "--data.splits", squares]
     monkeypatch.setitem(sys.modules, "sklearn", None)
