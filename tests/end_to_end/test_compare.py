@@ -38,7 +38,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:The number of training batches")
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     plain = {
-        "baselines": False, "because": "this is quick", "title": "a < b", "fit": "flood.yaml", "figure": "mIoU", "fractions": [0.5, 1.0], "seeds": 2,
+        "baselines": False, "because": "this is quick",
+        "title": "a < b", "fit": "flood.yaml", "figure": "mIoU", "fractions": [0.5, 1.0], "seeds": 2,
         "options": {
             "trainer.max_epochs": -1, "trainer.max_steps": 2, "trainer.accelerator": "cpu", "data.crop": 32,
             "data.num_workers": 0, "model.window": 32, "data.batch_size": 2,
