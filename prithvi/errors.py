@@ -54,6 +54,10 @@ class TrainingError(PrithviError, RuntimeError):
     """Training cannot continue, for example because the loss is NaN."""
 
 
+class InapplicableError(ConfigError):
+    """A baseline that cannot be made of these data, such as an index of thirteen classes."""
+
+
 class MissingExtraError(PrithviError, ImportError):
     """An optional feature needs packages that are not installed."""
 

@@ -104,6 +104,26 @@ def write_tif(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
+@pytest.fixture
+def squares(six_bands: np.ndarray, tmp_path: Path, write_tif) -> Path:  # type: ignore[no-untyped-def]
+    """Eight squares in the layout of Sen1Floods11: four to train on, two to choose by, two to test."""
+    for kind in ("S2Hand", "LabelHand"):
+        (tmp_path / kind).mkdir()
+    names = []
+    for number in range(8):
+        part = np.zeros((13, 32, 32), np.int16)
+        part[[1, 2, 3, 8, 11, 12]] = six_bands[:, 48 * number : 48 * number + 32, 350:382]
+        label = (part[2].astype(float) > part[11]).astype(np.int16)
+        write_tif(part, f"S2Hand/c{number}_S2Hand.tif", names=None)
+        write_tif(label[None], f"LabelHand/c{number}_LabelHand.tif", names=None)
+        names.append(f"c{number}")
+    for split, chips in (("train", names[:4]), ("val", names[4:6]), ("test", names[6:])):
+        path = dataset("sen1floods11").splits[split].list
+        assert path is not None
+        (tmp_path / path.name).write_text("\n".join(chips))
+    return tmp_path
+
+
 def small_task(**options: Any) -> SegmentationTask:
     """A flood task small enough for every test."""
     layout = dataset("sen1floods11")

@@ -22,6 +22,9 @@ def compare(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write into.")],
     seeds: Annotated[int | None, typer.Option(help="Fewer or more than the file says.", min=1)] = None,
     fractions: Annotated[str | None, typer.Option(help="Shares of the labels, such as 0.1,0.5,1.")] = None,
+    baselines: Annotated[
+        bool, typer.Option("--baselines/--no-baselines", help="The simple methods that every table has.")
+    ] = True,
     report: Report = None,
 ) -> None:
     """Compares methods; further options are those of 'prithvi fit', such as --data.root DIR.
@@ -29,8 +32,15 @@ def compare(
     Trials that are done are not run again. After each, table.md, results.csv, curve.png and index.html are rewritten.
     """
     from prithvi.cli.settings import check, config_files, shipped
-    from prithvi.errors import ConfigError
-    from prithvi.evaluation.compare import read_comparison, read_result, rows_of, write_report, write_result
+    from prithvi.errors import ConfigError, InapplicableError, MissingExtraError
+    from prithvi.evaluation.compare import (
+        read_comparison,
+        read_result,
+        rows_of,
+        with_baselines,
+        write_report,
+        write_result,
+    )
     from prithvi.files import read_yaml
 
     path = shipped(config)
@@ -41,9 +51,14 @@ def compare(
         except ValueError as error:
             raise ConfigError(f"--fractions {fractions!r} is no list of numbers such as 0.1,0.5,1.") from error
     comparison = dataclasses.replace(read_comparison(path), **changes)
-    record = _record(typed(), comparison)
     beside, more = path.parent / comparison.fit, [argument for argument in context.args if argument != "--debug"]
     fit = beside if beside.is_file() else shipped(Path(comparison.fit))
+    if not baselines:
+        comparison = dataclasses.replace(comparison, because=comparison.because or "--no-baselines")
+    if not comparison.because:
+        comparison = with_baselines(comparison, str((read_yaml(fit).get("model") or {}).get("class_path")))
+    record = _record(typed(), comparison)
+    impossible: dict[str, str] = {}
     trials = [(trial, _arguments(fit, comparison, trial, more)) for trial in comparison.trials()]
     results: list[Result] = []
     for _, arguments in trials[: len(comparison.methods)]:
@@ -52,9 +67,20 @@ def compare(
         method, files = comparison.methods[trial.method], [read_yaml(file) for file in config_files(arguments)]
         settings = {"method": method, "arguments": arguments, "files": files}
         result = read_result(output / "runs", trial, settings)
+        if trial.method in impossible:
+            continue
         if result is None:
             result = _reused_result(trial, method, results)
-            result = result or _run(trial, method, arguments, output / "runs" / trial.name)
+            try:
+                result = result or _run(trial, method, arguments, output / "runs" / trial.name)
+            except (InapplicableError, MissingExtraError) as error:
+                if trial.method not in comparison.added:
+                    raise
+                # Said in the table and not kept: what is missing may be installed before the comparison is resumed.
+                impossible[trial.method] = str(error).rstrip(".")
+                typer.echo(f"{number}/{len(trials)} {trial.method} is not possible: {error}")
+                write_report(output, comparison, results, record, impossible)
+                continue
             write_result(output / "runs", result, settings)
         results.append(result)
         rows_of([result], comparison.figure)  # an unknown figure ends it here, not after the last
@@ -63,7 +89,7 @@ def compare(
             f"{number}/{len(trials)} {trial.method}, {share}, seed {trial.seed}: {comparison.figure} "
             f"{result.figures[comparison.figure]:.3f} ({result.seconds:.0f} s)"
         )
-        write_report(output, comparison, results, record)
+        write_report(output, comparison, results, record, impossible)
     typer.echo((output / "table.md").read_text(encoding="utf-8"))
     typer.echo(f"Written to {output}: index.html, table.md, results.csv, curve.png")
     if report is not None:
@@ -74,8 +100,9 @@ def compare(
 
 def _arguments(fit: Path, comparison: Comparison, trial: Trial, more: list[str]) -> list[str]:
     """What 'prithvi fit' is called with."""
-    method = comparison.methods[trial.method]
-    own = {} if "baseline" in method else method
+    from prithvi.evaluation.compare import as_options
+
+    own = {key: value for key, value in as_options(comparison.methods[trial.method]).items() if "." in key}
     this = {**own, "data.fraction": trial.fraction, "data.subset_seed": trial.seed, "seed_everything": trial.seed}
     return ["-c", str(fit), *_words(dict(comparison.options)), *more, *_words(this)]
 
@@ -110,7 +137,7 @@ def _run(trial: Trial, method: Mapping[str, Any], arguments: list[str], folder: 
     quiet: dict[str, Any] = {"default_root_dir": str(folder), "devices": 1, "num_nodes": 1}
     quiet |= dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
     more = _words({f"trainer.{key}": value for key, value in quiet.items()})
-    figures, chips = run_trial([*arguments, *more], method, trial.seed)
+    figures, chips = run_trial([*arguments, *more], method)
     shutil.rmtree(folder, ignore_errors=True)  # checkpoints of trials are nobody's model
     return Result(trial, figures, time.perf_counter() - began, chips)
 

@@ -7,6 +7,13 @@ import typer
 
 def fit(context: typer.Context) -> None:
     """Trains from a configuration: prithvi fit -c configs/flood.yaml --data.root DIR --model.lr 1e-4"""
+    from prithvi.cli.settings import head_of, with_shipped
+
+    if head_of(with_shipped(context.args)) == "auto":
+        from prithvi.cli.auto_head import fit_best
+
+        fit_best(context.args)
+        return
     from prithvi.cli.lightning import run
 
     run("fit", context.args)

@@ -21,17 +21,17 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from prithvi import __version__
-from prithvi.cli.settings import check, with_shipped
+from prithvi.cli.settings import check, head_of, with_own_head_options, with_shipped, without_head
 from prithvi.data import ChipDataModule, GapDataModule
-from prithvi.errors import ConfigError, PrithviError
-from prithvi.evaluation.baseline_trials import gap_trial, pixel_trial
+from prithvi.errors import ConfigError, InapplicableError, PrithviError
+from prithvi.evaluation.baseline_trials import gap_trial
 from prithvi.files import dumps, write_text
 from prithvi.modelio import load, record_of, save, save_pretrained
 from prithvi.modelio.loader import published
 from prithvi.modelio.model_files import shipped
 from prithvi.modelio.predictor import LARGEST, Predictor
 from prithvi.models import PrithviMAE
-from prithvi.tasks import DistilTask, GapFillTask, PretrainTask, SegmentationTask
+from prithvi.tasks import DistilTask, GapFillTask, PretrainTask, SegmentationTask, Trainer
 from prithvi.tasks.finetuning import FineTuningTask
 from prithvi.tasks.monitoring import write_figure
 
@@ -73,8 +73,11 @@ class PrithviCLI(LightningCLI):
             save_pretrained(task.mae, folder, self._record(task.init, figures) | more)
         else:
             step, figures = self.best()
-            settings = {key: task.hparams[key] for key in ("model", "init", "finetune", "head", "lr")}
-            record = {**self._record(None, figures), **settings, "steps": step}
+            named: tuple[str, ...] = ("model", "init", "finetune", "head", "lr")
+            if task.fitted_at_once:  # no gradient step, and an encoder only as it is
+                named = ("head",) if task.model.encoder is None else ("model", "init", "head")
+            settings = {key: task.hparams[key] for key in named}
+            record = {**self._record(None, figures), **settings, **task.found, "steps": step}
             fitted = task.fitted(**record, seed=self._get(self.config, "seed_everything"))
             save(fitted, folder)
             moved = (entry for entry in fitted.classes if entry.label is not None)
@@ -140,13 +143,13 @@ def run(verb: str, arguments: Sequence[str]) -> None:
         ConfigError: a file, key or value that does not fit, in one line.
 
     """
-    arguments = with_shipped(arguments)
+    arguments = with_own_head_options(with_shipped(arguments))
     model, arguments = _model_in(arguments) if verb == "test" else (None, arguments)
     if not any(argument in ("-h", "--help", "--print_config") for argument in arguments):
         check(arguments)
-    with _one_sentence():
+    with one_sentence():
         if model is None:
-            _cli([verb, *arguments])
+            parsed([verb, *arguments])
         else:
             _test(model, arguments)
 
@@ -166,7 +169,9 @@ def _test(model: str, arguments: Sequence[str]) -> None:
     fitted = load(model)
     if not isinstance(fitted, Predictor):
         raise ConfigError(f"{model} is no fine-tuned model, so that there is nothing to measure on labels.")
-    cli = _cli(arguments, run=False)
+    if head_of(arguments) == "auto":  # whatever was chosen is in the folder
+        arguments = [*without_head(arguments), "--model.head", "light", "--model.head_options", "{}"]
+    cli = parsed(arguments, run=False)
     if not isinstance(cli.model, FineTuningTask):
         raise ConfigError(f"{type(cli.model).__name__} does not measure model folders: give a checkpoint.")
     cli.model.adopt(fitted)
@@ -174,29 +179,29 @@ def _test(model: str, arguments: Sequence[str]) -> None:
     cli.after_test()
 
 
-def run_trial(arguments: Sequence[str], method: Mapping[str, Any], seed: int) -> tuple[dict[str, float], int]:
+def run_trial(arguments: Sequence[str], method: Mapping[str, Any]) -> tuple[dict[str, float], int]:
     """One trial of a comparison: its figures on the test split, and the number of training chips.
 
-    A method is trained, and the best checkpoint measured; a baseline needs no training by gradients.
+    A method is trained, and the best checkpoint measured; one that fills gaps without weights is measured alone.
 
     Args:
         arguments: options of `prithvi fit`, those of the method among them.
         method: its settings, see `prithvi.evaluation.compare`.
-        seed: of what a baseline draws.
 
     Raises:
-        ConfigError: see `run`; or the baseline is not for these data.
+        ConfigError: see `run`; or the method is not for these data.
+        InapplicableError: such a baseline cannot be made of these data.
 
     """
-    arguments = with_shipped(arguments)
+    arguments = with_own_head_options(with_shipped(arguments))
     check(arguments)
     kind = method.get("baseline")
-    with _one_sentence():
-        cli = _cli(arguments, run=False)
+    with one_sentence():
+        cli = parsed(arguments, run=False)
         task, data = cli.model, cli.datamodule
         if not isinstance(data, ChipDataModule | GapDataModule):
             raise ConfigError(f"shares of {type(data).__name__} cannot be compared: it has no data.fraction.")
-        if kind is None:
+        if kind != "gaps":
             cli.trainer.fit(task, datamodule=data)
             cli.best()
             parts = cli.trainer.test(task, datamodule=data, verbose=False)  # one for each loader
@@ -204,15 +209,15 @@ def run_trial(arguments: Sequence[str], method: Mapping[str, Any], seed: int) ->
             return found, data.training_chips
     if kind == "gaps" and isinstance(task, GapFillTask) and isinstance(data, GapDataModule):
         return gap_trial(task, data, str(method["method"])), data.training_chips
-    if kind != "gaps" and isinstance(data, ChipDataModule):
-        return pixel_trial(data, method, seed), data.training_chips
-    raise ConfigError(f"a baseline {kind} is not for {type(task).__name__} with {type(data).__name__}.")
+    raise InapplicableError(f"a baseline {kind} is not for {type(task).__name__} with {type(data).__name__}.")
 
 
-def _cli(arguments: Sequence[str], run: bool = True) -> PrithviCLI:
+def parsed(arguments: Sequence[str], run: bool = True) -> PrithviCLI:
+    """Task, data and trainer that some options say; with `run`, a verb goes before the options and is run."""
     sys.argv = [sys.argv[0], *arguments]  # where LightningCLI looks
     return PrithviCLI(
         datamodule_class=L.LightningDataModule,
+        trainer_class=Trainer,
         subclass_mode_data=True,
         seed_everything_default=0,
         save_config_kwargs={"overwrite": True},
@@ -222,7 +227,7 @@ def _cli(arguments: Sequence[str], run: bool = True) -> PrithviCLI:
 
 
 @contextlib.contextmanager
-def _one_sentence() -> Iterator[None]:
+def one_sentence() -> Iterator[None]:
     """Turns what jsonargparse and Lightning raise of a configuration into a ConfigError of one line."""
     try:
         yield

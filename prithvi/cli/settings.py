@@ -17,6 +17,7 @@ from prithvi.errors import ConfigError, nearest
 from prithvi.files import read_yaml, table
 
 _CONFIG = ("-c", "--config")
+_HEAD = ("--model.head", "--model.init_args.head")
 _CHECKPOINTS = ("best", "last", "hpc", "registry")  # words that Lightning knows
 _SECTIONS = ("trainer", "model", "data", "optimizer", "lr_scheduler")
 _TOP = (*_SECTIONS, "seed_everything", "ckpt_path", "weights_only", "verbose")
@@ -32,6 +33,46 @@ def with_shipped(arguments: Iterable[str]) -> list[str]:
         words += [name, value] if sign and name in (*_CONFIG, "--ckpt_path") else [argument]
     pairs = itertools.pairwise(["", *(word for word in words if word != "--debug")])
     return [str(shipped(Path(word))) if before in _CONFIG else word for before, word in pairs]
+
+
+def with_own_head_options(arguments: Sequence[str]) -> list[str]:
+    """Some options, with `--model.head_options {}` after a `--model.head` that is another than the files' head.
+
+    Options of a head in a file are of the head that the file names. Those that are given after the head stay.
+    """
+    words = [part for argument in arguments for part in _in_two(argument)]
+    at = [number for number, word in enumerate(words) if word in _HEAD]
+    if not at or at[-1] + 1 == len(words):
+        return list(arguments)
+    before, after = words[: at[-1] + 2], words[at[-1] + 2 :]
+    given = any(word.startswith(tuple(f"{name}_options" for name in _HEAD)) for word in after)
+    if given or head_of(before) == head_of(words[: at[-1]]):
+        return list(arguments)
+    return [*before, "--model.head_options", "{}", *after]
+
+
+def head_of(arguments: Sequence[str]) -> str:
+    """The head that some options and their configuration files name; the task's own default if none does."""
+    found = "fcn"
+    words = [part for argument in arguments for part in _in_two(argument)]
+    for word, after in itertools.pairwise(words):
+        if word in _CONFIG:
+            model = table(f"{after}, model", read_yaml(after).get("model"))
+            found = str(table(f"{after}, model", model.get("init_args")).get("head", found))
+        elif word in _HEAD:
+            found = after
+    return found
+
+
+def without_head(arguments: Sequence[str]) -> list[str]:
+    """Some options without the head that they name; files stay as they are."""
+    words = [part for argument in arguments for part in _in_two(argument)]
+    return [word for before, word in itertools.pairwise(["", *words]) if word not in _HEAD and before not in _HEAD]
+
+
+def _in_two(argument: str) -> list[str]:
+    name, sign, value = argument.partition("=")
+    return [name, value] if sign and name in _HEAD else [argument]
 
 
 def shipped(named: Path) -> Path:

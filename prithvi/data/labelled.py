@@ -118,7 +118,12 @@ class ChipDataModule(L.LightningDataModule):
     @property
     def training_chips(self) -> int:
         """Number of training chips."""
-        return len(subset(len(self.source.dataset(self.names["train"])), self.fraction, self.subset_seed))
+        return len(self.training_samples())
+
+    def training_samples(self) -> Subset[dict[str, Any]]:
+        """The training chips as they are: whole, in their order, each once."""
+        whole = self.source.dataset(self.names["train"])
+        return Subset(whole, list(subset(len(whole), self.fraction, self.subset_seed)))
 
     @property
     def described(self) -> str:

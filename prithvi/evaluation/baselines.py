@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prithvi.errors import DatasetError, MissingExtraError
+from prithvi.models.baseline_heads import best_threshold
 
 Pixels = npt.NDArray[np.floating[Any]]
 Flags = npt.NDArray[np.bool_]
@@ -47,20 +48,11 @@ class IndexThreshold:
             DatasetError: none or all of the labelled pixels are of the class.
 
         """
-        # Pixels are sorted by decreasing index, so that each prefix is the set predicted by one threshold, and its IoU
-        # follows from a running count of hits.
         use = labelled & np.isfinite(index)
-        values, truth = index[use] if above else -index[use], positive[use]
+        truth = positive[use]
         if not truth.any() or truth.all():
             raise DatasetError("a threshold needs labelled pixels of the class and of what it is not.")
-        order = np.argsort(values)[::-1]
-        hits = np.cumsum(truth[order])
-        iou = hits / (np.arange(1, len(order) + 1) + truth.sum() - hits)
-        iou[:-1][np.diff(values[order]) == 0] = 0  # no threshold separates equal values
-        best = int(iou.argmax())
-        below = values[order[best + 1]] if best + 1 < len(order) else values[order[best]] - 1e-6
-        threshold = float((values[order[best]] + below) / 2)
-        return cls(threshold if above else -threshold, above)
+        return cls(best_threshold(index[use], truth, above)[0], above)
 
     def predict(self, index: Pixels) -> Flags:
         """True at pixels predicted as the class; False where the index is NaN."""

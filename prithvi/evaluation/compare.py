@@ -11,29 +11,48 @@ A comparison is defined by a YAML file:
       pretrained: {model.init: prithvi_hls_tiny, model.statistics: init}
       random: {model.init: null}
       U-Net: {model.head: unet}
-      trees: {baseline: trees}
       MNDWI: {baseline: index, bands: [green, swir_1], positive: water, above: true}
+
+Beside the methods of the file there are always the simple ones of `ALWAYS`, unless the file says `baselines: false`
+and, by `because`, for what reason.
 """
 
 from __future__ import annotations
 
 import base64
 import csv
+import dataclasses
 import json
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from prithvi.errors import ConfigError, nearest, one_of
 from prithvi.files import dumps, read_yaml, write_text
 
-_KEYS = ("fit", "figure", "smaller", "fractions", "seeds", "options", "methods", "title")
+_KEYS = ("fit", "figure", "smaller", "fractions", "seeds", "options", "methods", "title", "baselines", "because")
 _PAGE = Path(__file__).with_name("comparison.html.jinja")
 BASELINES = {"trees": (), "index": ("bands", "positive", "above"), "gaps": ("method",)}
 """Settings of each baseline (a method not trained by gradient descent), by name."""
+ALWAYS: dict[str, dict[str, dict[str, Any]]] = {
+    "segmentation": {
+        "image statistics": {"model.head": "image_statistics"},
+        "index": {"model.head": "index"},
+        "random features": {"model.head": "random_features"},
+        "trees": {"model.head": "trees"},
+    },
+    "gap filling": {
+        "nearest date": {"baseline": "gaps", "method": "nearest"},
+        "linear in time": {"baseline": "gaps", "method": "linear"},
+        "regression": {"baseline": "gaps", "method": "regression"},
+        "filling": {"baseline": "gaps", "method": "filling"},
+    },
+}
+"""Methods that every comparison has, by kind of task."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +96,10 @@ class Comparison:
     smaller: bool = False
     """Whether smaller values of the metric are better."""
     title: str = ""
+    added: tuple[str, ...] = ()
+    """Those of the methods that the file does not name."""
+    because: str = ""
+    """Why the baselines of `ALWAYS` were left out; empty where they were not."""
 
     def trials(self) -> Iterator[Trial]:
         """All trials: all methods with one seed and fraction before the next, so that an early stop leaves pairs."""
@@ -107,6 +130,9 @@ def read_comparison(path: Path) -> Comparison:
         raise ConfigError(f"{path}: two methods differ in signs alone ({', '.join(map(str, methods))}): rename one.")
     for name, settings in methods.items():
         _check_baseline(path, name, settings)
+    wanted, because = plain.get("baselines", True), str(plain.get("because") or "")
+    if not isinstance(wanted, bool) or wanted == bool(because):
+        raise ConfigError(f"{path}: the simple baselines stay, or baselines: false stands beside because: a reason.")
     shares = fractions if isinstance(fractions, list) else []
     if not shares or not all(isinstance(value, int | float) and 0 < value <= 1 for value in shares):
         raise ConfigError(f"{path}: fractions must be a list of shares above 0 and at most 1; it is {fractions!r}.")
@@ -115,7 +141,39 @@ def read_comparison(path: Path) -> Comparison:
     named = {str(name): dict(entry) for name, entry in methods.items()}
     options, title = tuple((plain.get("options") or {}).items()), str(plain.get("title", path.stem))
     smaller, fractions = bool(plain.get("smaller", False)), tuple(map(float, shares))
-    return Comparison(str(plain["fit"]), str(plain["figure"]), named, fractions, seeds, options, smaller, title)
+    return Comparison(
+        str(plain["fit"]), str(plain["figure"]), named, fractions, seeds, options, smaller, title, because=because
+    )
+
+
+def with_baselines(comparison: Comparison, task: str) -> Comparison:
+    """A comparison with those methods of `ALWAYS` that its file does not have.
+
+    Args:
+        comparison: as its file defines it.
+        task: class of the task that the configuration of `fit` names.
+
+    """
+    always = ALWAYS["gap filling" if task.rpartition(".")[2] == "GapFillTask" else "segmentation"]
+    there = [as_options(settings) for settings in comparison.methods.values()]
+    taken = {Trial(name, 1.0, 0).name for name in comparison.methods}
+    added = {
+        name if Trial(name, 1.0, 0).name not in taken else f"{name} (always)": settings
+        for name, settings in always.items()
+        if settings not in there
+    }
+    return dataclasses.replace(comparison, methods={**comparison.methods, **added}, added=tuple(added))
+
+
+def as_options(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of `prithvi fit` that a method stands for; those of methods that fill gaps stay as they are."""
+    kind = settings.get("baseline")
+    if kind == "trees":
+        return {"model.head": "trees"}
+    if kind == "index":
+        options = {"pair": settings["bands"], "positive": settings["positive"], "above": settings["above"]}
+        return {"model.head": "index", "model.head_options": options}
+    return dict(settings)
 
 
 def _check_baseline(path: Path, name: str, settings: Mapping[str, Any]) -> None:
@@ -190,7 +248,13 @@ def rows_of(results: Sequence[Result], figure: str) -> list[Row]:
     return [Row(*group, tuple(each.figures[figure] for each in some)) for group, some in groups.items()]
 
 
-def write_report(folder: Path, comparison: Comparison, results: Sequence[Result], record: Mapping[str, Any]) -> None:
+def write_report(
+    folder: Path,
+    comparison: Comparison,
+    results: Sequence[Result],
+    record: Mapping[str, Any],
+    impossible: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Writes results.csv (all metrics of all trials), table.md, curve.png and index.html.
 
     Args:
@@ -198,6 +262,7 @@ def write_report(folder: Path, comparison: Comparison, results: Sequence[Result]
         comparison: definition of the comparison.
         results: results so far.
         record: how they were made (command, versions, machine), by name.
+        impossible: why a method cannot be applied to these data, by its name.
 
     """
     import jinja2
@@ -206,7 +271,12 @@ def write_report(folder: Path, comparison: Comparison, results: Sequence[Result]
     from prithvi.plot import label_efficiency
 
     found = {(row.method, row.fraction): str(row) for row in rows_of(results, comparison.figure)}
-    table = {name: [found.get((name, share), "-") for share in comparison.fractions] for name in comparison.methods}
+    table = {
+        f"{name}: not possible, {impossible[name]}" if name in impossible else name: [
+            found.get((name, share), "-") for share in comparison.fractions
+        ]
+        for name in comparison.methods
+    }
     with (folder / "results.csv").open("w", newline="", encoding="utf-8") as file:
         names = sorted({name for result in results for name in result.figures})
         writer = csv.writer(file)
@@ -217,6 +287,8 @@ def write_report(folder: Path, comparison: Comparison, results: Sequence[Result]
     heads = [f"{100 * fraction:g} %" for fraction in comparison.fractions]
     lines = [f"| {comparison.figure} | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     lines += [f"| {method} | {' | '.join(cells)} |" for method, cells in table.items()]
+    if comparison.because:
+        lines += ["", f"Without the simple baselines: {comparison.because}"]
     (folder / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     # The chart has a line per method over the number of labelled chips, or bars for a single fraction.
     figure = Figure(figsize=(8, 4.5), layout="constrained")

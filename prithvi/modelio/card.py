@@ -16,6 +16,7 @@ from prithvi.errors import ConfigError
 from prithvi.files import read_json
 from prithvi.modelio.predictor import Predictor
 from prithvi.models import PrithviMAE
+from prithvi.models.heads import has_trait
 from prithvi.models.zoo import VARIANTS
 
 _PIPELINES = {"segmentation": "image-segmentation", "classification": "image-classification"}
@@ -37,7 +38,7 @@ def fitted_card(fitted: Predictor) -> str:
         metadata["base_model"] = base.hub_id
     subject = str(fitted.quantity) if fitted.quantity is not None else ", ".join(c.name for c in fitted.classes)
     parts = [
-        f"# {fitted.name}, fine-tuned: {subject}",
+        f"# {fitted.name}, {'fitted' if has_trait(fitted.head, 'fitted') else 'fine-tuned'}: {subject}",
         f"Input: {', '.join(contract.bands)}; reflectance x {contract.scale:g}"
         + (f", {contract.level}" if contract.level else "")
         + (f", {contract.resolution:g} m" if contract.resolution else "")

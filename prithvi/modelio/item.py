@@ -71,7 +71,8 @@ def _item(
     config, bands = model.config, [{"name": band} for band in image["bands"]]
     created, data = _day(record.get("date")), record.get("data")
     version = re.match(rf"({_NUMBER})\.({_NUMBER})\.({_NUMBER})", torch.__version__)
-    shape = {key: getattr(config, key) for key in ("embed_dim", "depth", "num_heads")}
+    sizes = ("patch_size", "embed_dim", "depth", "num_heads") if model.encoder is not None else ()
+    shape = {key: config.to_dict()[key] for key in sizes}
     run = {key: record[key] for key in ("steps", "seed") if isinstance(record.get(key), int)}
     return {
         "type": "Feature",
@@ -88,13 +89,13 @@ def _item(
             "mlm:tasks": output["tasks"],
             "mlm:framework": "PyTorch",
             **({"mlm:framework_version": version[0]} if version else {}),
-            "mlm:total_parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "mlm:total_parameters": sum(tensor.numel() for tensor in list(model.parameters()) or model.buffers()),
             "mlm:pretrained": True,  # in MLM's sense: the weights lie beside the item
             **({"mlm:pretrained_source": data} if isinstance(data, str) and data else {}),
             "mlm:accelerator": None,
             "mlm:input": [image],
             "mlm:output": [output],
-            "mlm:hyperparameters": {"patch_size": list(config.patch_size), **shape, **hyper, **run},
+            "mlm:hyperparameters": {**shape, **hyper, **run},
             "bands": bands,  # MLM looks for them here, and STAC allows them here where an asset has them too
             "prithvi:weights_sha256": sha256,
         },

@@ -141,7 +141,7 @@ class Predictor:
         config = model.config
         return cls(
             module=Scorer(model, contract), contract=contract, frames=config.num_frames,
-            patch=max(config.patch_size[1:]), name=config.architecture,
+            patch=max(config.patch_size[1:]), name=config.architecture if model.encoder is not None else facts["head"],
             concurrent=has_trait(facts["head"], "concurrent"), **facts,
         )  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Lightning modules of all tasks: models, losses and metrics."""
 
+from prithvi.tasks.baseline_fit import Trainer, fit_head
 from prithvi.tasks.classification import ClassificationTask
 from prithvi.tasks.distil import DistilTask
 from prithvi.tasks.gap_fill_task import GapFillTask
@@ -19,4 +20,6 @@ __all__ = [
     "RegressionTask",
     "SegmentationTask",
     "Throughput",
+    "Trainer",
+    "fit_head",
 ]

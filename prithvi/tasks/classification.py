@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -23,6 +23,8 @@ class ClassificationTask(SegmentationTask):
         ConfigError: incompatible options.
 
     """
+
+    takes_baselines: ClassVar[bool] = False
 
     def __init__(self, head: str = "pooled", loss: str = "ce", **options: Any) -> None:
         if not set(loss.split("+")) <= {"ce", "focal"}:

@@ -13,11 +13,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from prithvi.errors import ConfigError, DatasetError
+from prithvi.errors import ConfigError, DatasetError, InapplicableError
 from prithvi.modelio import load_weights
 from prithvi.modelio.predictor import Predictor
 from prithvi.models import Segmenter, Standardise
+from prithvi.models.baseline import BaselineHead
 from prithvi.models.checkpoint import weight_bytes
+from prithvi.models.heads import has_trait
 from prithvi.models.zoo import configure
 from prithvi.tasks.augment import flip_and_turn
 from prithvi.tasks.lora import merged, prepare
@@ -40,8 +42,9 @@ class FineTuningTask(MeasuredTask):
             weights were pretrained with.
         head: `fcn` (the paper's neck and head), `light`, `fused` (a branch of pixels and indices, with the tokens
             through a gate), `detail` (tokens and pixels) or `pooled` (one output vector per chip); `unet` (without the
-            encoder, as a baseline); the class name of a TerraTorch decoder such as UperNetDecoder; or any registered
-            head.
+            encoder, as a baseline); the class name of a TerraTorch decoder such as UperNetDecoder; a baseline that is
+            fitted without gradient steps (`prithvi.models.baseline`), which takes nothing from `init` but its
+            statistics, or its encoder as it is; or any registered head.
         head_options: options of the head.
         model_options: other fields of the model's configuration, such as depth.
         num_frames: number of dates of the input.
@@ -63,6 +66,10 @@ class FineTuningTask(MeasuredTask):
 
     not_its_own: ClassVar[tuple[str, ...]] = ("quantity",)
     """Options that the command line passes to every task and this one does not use."""
+    takes_baselines: ClassVar[bool] = False
+    """Whether heads that are fitted without gradient steps can be its own."""
+    found: dict[str, Any]
+    """What such a fit found, for the record (`prithvi.tasks.baseline_fit`)."""
 
     def __init__(
         self,
@@ -95,21 +102,28 @@ class FineTuningTask(MeasuredTask):
             model, num_frames, window, self.contract.bands,
             mean=self.contract.mean, std=self.contract.std, **(model_options or {}),
         )  # fmt: skip
-        self.model = Segmenter(config, outputs, head, head_options)
+        self.fitted_at_once = has_trait(head, "fitted")
+        if self.fitted_at_once and not self.takes_baselines:
+            raise InapplicableError(f"the baseline {head!r} tells classes of pixels; {type(self).__name__} does not.")
         self.head_name, self.head_options = head, dict(head_options or {})
+        if self.fitted_at_once:
+            stated = ("bands", "mean", "std", "nodata")
+            self.head_options["input"] = {key: self.contract.to_dict()[key] for key in stated}
+        self.model = Segmenter(config, outputs, head, self.head_options)
         encoder = self.model.encoder
-        if encoder is None and (init is not None or finetune != "full"):
+        if encoder is None and not self.fitted_at_once and (init is not None or finetune != "full"):
             raise ConfigError(f"head {head!r} works on pixels: without init, and with finetune: full.")
         self.init_report = load_weights(self.model, init) if encoder is not None and init is not None else None
         if encoder is not None:
-            prepare(encoder, finetune, lora_rank)
-        self.frozen = finetune == "frozen"
+            prepare(encoder, "frozen" if self.fitted_at_once else finetune, lora_rank)
+        self.frozen = finetune == "frozen" or self.fitted_at_once
         if self.frozen and encoder is not None:  # intended here, though Lightning warns about it
             encoder.eval()
             warnings.filterwarnings("ignore", "Found .* in eval mode at the start of training")
         self.window, self.coordinates, self.augment = window, coordinates, augment
         self.schedule = {"lr": lr, "weight_decay": weight_decay, "warmup": warmup, "layer_decay": layer_decay}
         self.counted = torch.zeros((), dtype=torch.int64)
+        self.found = {}
 
     def train(self, mode: bool = True) -> FineTuningTask:
         """Sets training mode; a frozen encoder stays in evaluation mode."""
@@ -244,10 +258,20 @@ class FineTuningTask(MeasuredTask):
                     "val/loss."
                 )
 
+    def configure_optimizers(self) -> Any:
+        if self.fitted_at_once:
+            raise ConfigError(
+                f"head {self.head_name!r} is fitted without gradient steps: prithvi.tasks.fit_head(task, chips), or "
+                "prithvi fit."
+            )
+        return super().configure_optimizers()
+
     def fitted(self, **provenance: Any) -> Predictor:
         """The trained model with everything needed to apply it, for `prithvi.modelio.save`."""
+        head = self.model.head
+        options = head.options if isinstance(head, BaselineHead) else self.head_options
         return Predictor.fine_tuned(
-            merged(self.model), self.contract, head=self.head_name, head_options=self.head_options,
+            merged(self.model), self.contract, head=self.head_name, head_options=options,
             window=self.window, coordinates=self.coordinates, provenance=provenance, **self.predicts(),
         )  # fmt: skip
 

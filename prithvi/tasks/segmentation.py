@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,8 @@ class SegmentationTask(FineTuningTask):
         ConfigError: incompatible options.
 
     """
+
+    takes_baselines: ClassVar[bool] = True
 
     def __init__(
         self,

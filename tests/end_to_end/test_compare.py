@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import math
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 import yaml
 
-from prithvi.catalog import config_path, dataset
+from prithvi.catalog import config_path
 from prithvi.errors import ConfigError
 from prithvi.evaluation.compare import (
     Comparison,
@@ -22,6 +24,7 @@ from prithvi.evaluation.compare import (
     read_comparison,
     read_result,
     rows_of,
+    with_baselines,
     write_report,
     write_result,
 )
@@ -33,28 +36,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:The number of training batches")
 
 
 @pytest.fixture
-def root(six_bands: np.ndarray, tmp_path: Path, write_tif) -> Path:  # type: ignore[no-untyped-def]
-    """Eight squares in the layout of Sen1Floods11: four to train on, two to choose by, two to test."""
-    for kind in ("S2Hand", "LabelHand"):
-        (tmp_path / kind).mkdir()
-    names = []
-    for number in range(8):
-        part = np.zeros((13, 32, 32), np.int16)
-        part[[1, 2, 3, 8, 11, 12]] = six_bands[:, 48 * number : 48 * number + 32, 350:382]
-        label = (part[2].astype(float) > part[11]).astype(np.int16)
-        write_tif(part, f"S2Hand/c{number}_S2Hand.tif", names=None)
-        write_tif(label[None], f"LabelHand/c{number}_LabelHand.tif", names=None)
-        names.append(f"c{number}")
-    for split, chips in (("train", names[:4]), ("val", names[4:6]), ("test", names[6:])):
-        path = dataset("sen1floods11").splits[split].list
-        assert path is not None
-        (tmp_path / path.name).write_text("\n".join(chips))
-    return tmp_path
-
-
-@pytest.fixture
 def config(tmp_path: Path) -> Path:
     plain = {
+        "baselines": False, "because": "this is quick",
         "title": "a < b", "fit": "flood.yaml", "figure": "mIoU", "fractions": [0.5, 1.0], "seeds": 2,
         "options": {
             "trainer.max_epochs": -1, "trainer.max_steps": 2, "trainer.accelerator": "cpu", "data.crop": 32,
@@ -63,7 +47,7 @@ def config(tmp_path: Path) -> Path:
         },
         "methods": {
             "random": {"model.init": None},
-            "U-Net": {"model.head": "unet", "model.head_options": {}},
+            "U-Net": {"model.head": "unet"},
             "trees": {"baseline": "trees"},
             "MNDWI": {"baseline": "index", "bands": ["green", "swir_1"], "positive": "water", "above": True},
         },
@@ -73,10 +57,10 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def test_methods_are_compared_resumed_and_reported(prithvi: Cli, root: Path, config: Path, tmp_path: Path) -> None:
+def test_methods_are_compared_resumed_and_reported(prithvi: Cli, squares: Path, config: Path, tmp_path: Path) -> None:
     pytest.importorskip("segmentation_models_pytorch", reason="the U-Net needs the terratorch extra")
     out = tmp_path / "out"
-    options = ("-c", config, "-o", out, "--data.root", root, "--data.splits", root)
+    options = ("-c", config, "-o", out, "--data.root", squares, "--data.splits", squares)
     answer = prithvi("compare", *options)
     assert answer.code == 0, answer.err
     assert "16/16 MNDWI, 100 % of the labels, seed 1: mIoU 1.000" in answer.out  # the label is that index
@@ -91,6 +75,7 @@ def test_methods_are_compared_resumed_and_reported(prithvi: Cli, root: Path, con
     page = (out / "index.html").read_text()
     assert "<h1>a &lt; b</h1>" in page
     assert "16 of 16 trials are done" in page
+    assert "Without the simple baselines: this is quick" in page
     assert "http" not in page.replace("http-equiv", "")  # it needs no network
     assert not [path for path in (out / "runs").rglob("*") if path.is_file() and path.name != "result.json"]
 
@@ -114,7 +99,7 @@ def test_methods_are_compared_resumed_and_reported(prithvi: Cli, root: Path, con
     assert "was made with other settings" in prithvi("compare", *options).err
 
 
-def test_what_does_not_fit_is_said_at_once(prithvi: Cli, root: Path, config: Path, tmp_path: Path) -> None:
+def test_what_does_not_fit_is_said_at_once(prithvi: Cli, squares: Path, config: Path, tmp_path: Path) -> None:
     text = config.read_text()
     for old, new, told in (
         ("figure: mIoU", "figure: IoU_watr", "no figure 'IoU_watr' was measured: did you mean IoU_water"),
@@ -122,18 +107,56 @@ def test_what_does_not_fit_is_said_at_once(prithvi: Cli, root: Path, config: Pat
         ("above: true", "abov: true", "a baseline index has the settings above, bands, baseline, positive"),
         ("positive: water", "positive: watr", "there is no class 'watr': did you mean water"),
         ("seeds: 2", "seeds: none", "seeds must be a number of 1 and more; it is 'none'"),
+        ("because: this is quick", "because: ''", "baselines: false stands beside because: a reason"),
         ("trees:", "U_Net:", "two methods differ in signs alone"),
         ("fit: flood.yaml", "fti: flood.yaml", "there is no setting 'fti': did you mean fit"),
         ("model.head: unet", "model.haed: unet", "--model.haed: there is no setting 'haed'; did you mean head"),
     ):
         assert old in text
         config.write_text(text.replace(old, new))
-        answer = prithvi(
-            "compare", "-c", config, "-o", tmp_path / old[:4], "--data.root", root, "--data.splits", root, "--seeds",
-            "1", "--fractions", "1",
-        ) if "seeds" not in old else prithvi("compare", "-c", config, "-o", tmp_path / "out")  # fmt: skip
+        options = ["--data.root", squares, "--data.splits", squares, "--seeds", "1", "--fractions", "1"]
+        out = tmp_path / old[:4]
+        answer = prithvi("compare", "-c", config, "-o", out, *(options if "seeds" not in old else []))
         assert answer.code == 2, answer
         assert told in answer.err
+
+
+def test_simple_baselines_are_always_there_and_what_cannot_be_is_told(
+    prithvi: Cli, squares: Path, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = yaml.safe_load(config.read_text())
+    plain |= {"methods": {"MNDWI": plain["methods"]["MNDWI"]}, "seeds": 1, "fractions": [1.0]}
+    del plain["baselines"], plain["because"]
+    config.write_text(yaml.safe_dump(plain))
+    options = ["compare", "-c", config, "-o", tmp_path / "out", "--data.root", squares, "--data.splits", squares]
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)
+    answer = prithvi(*options)
+    assert answer.code == 0, answer.err
+    table = (tmp_path / "out" / "table.md").read_text()
+    rows = [line.split("|")[1].strip() for line in table.splitlines()[2:]]
+    assert rows[:4] == ["MNDWI", "image statistics", "index", "random features"]
+    assert rows[4].startswith("trees: not possible, gradient boosting needs packages that are not installed")
+    assert "trees: not possible" in (tmp_path / "out" / "index.html").read_text()
+    monkeypatch.undo()
+    if importlib.util.find_spec("sklearn"):  # once it is installed, the comparison goes on with it
+        assert prithvi(*options).code == 0
+        assert re.search(r"\| trees \| 0\.\d{3} \|", (tmp_path / "out" / "table.md").read_text())
+    answer = prithvi(*options, "--no-baselines")
+    assert answer.code == 0, answer.err
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert "random features" not in table
+    assert "Without the simple baselines: --no-baselines" in table
+
+
+def test_baselines_are_those_of_the_task_and_none_stands_twice() -> None:
+    floods = with_baselines(Comparison("f", "x", {"mine": {"baseline": "trees"}}), "prithvi.tasks.SegmentationTask")
+    assert list(floods.methods) == ["mine", "image statistics", "index", "random features"]
+    own = with_baselines(Comparison("f", "x", {"index": {"model.lr": 0.1}}), "prithvi.tasks.SegmentationTask")
+    assert own.methods["index"] == {"model.lr": 0.1}
+    assert own.methods["index (always)"] == {"model.head": "index"}
+    gaps = with_baselines(read_comparison(config_path("compare_cloud_gaps")), "prithvi.tasks.GapFillTask")
+    assert list(gaps.methods)[2:] == ["nearest date", "linear in time", "regression", "filling"]
 
 
 def test_spread_is_that_of_the_seeds() -> None:
