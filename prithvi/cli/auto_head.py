@@ -28,7 +28,7 @@ from prithvi.tasks import SegmentationTask
 
 AUTO = "auto"
 TREES = "token_trees"
-FUSED = "detail"
+FUSED = "fused"
 """The head that joins tokens and pixels, each of these two names a key of `prithvi.models.HEADS`."""
 _RESAMPLES = 1000
 

@@ -17,29 +17,11 @@ from torch.nn import functional as F
 
 from prithvi.models.config import ModelConfig
 from prithvi.models.encoder import PrithviEncoder
+from prithvi.models.pixel_features import pairs_of
 
-_NIR = ("nir_narrow", "nir_broad")
-INDICES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
-    ("ndvi", _NIR, ("red",)),
-    ("ndwi", ("green",), _NIR),
-    ("mndwi", ("green",), ("swir_1",)),
-    ("ndmi", _NIR, ("swir_1",)),
-    ("nbr", _NIR, ("swir_2",)),
-)
-"""Normalised differences (first - second) / (first + second): name, and the bands that either may be."""
 DATE_CODES = ("date_sin", "date_cos")
 KERNELS = (3, 3)
 """Sides of the branch's convolutions; a linear layer over dates and channels follows."""
-
-
-def pairs_of(bands: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Index name to the positions of its two bands, for the indices that the bands allow."""
-    found = {}
-    for name, *sides in INDICES:
-        at = [next((bands.index(band) for band in side if band in bands), None) for side in sides]
-        if at[0] is not None and at[1] is not None:
-            found[name] = (at[0], at[1])
-    return found
 
 
 def channels_of(bands: Sequence[str]) -> tuple[str, ...]:

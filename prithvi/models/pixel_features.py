@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 INDICES = {
-    "ndvi": ("nir", "red"), "ndwi": ("green", "nir"), "mndwi": ("green", "swir_1"), "nbr": ("nir", "swir_2"),
-    "ndmi": ("nir", "swir_1"),
+    "ndvi": ("nir", "red"), "ndwi": ("green", "nir"), "mndwi": ("green", "swir_1"), "ndmi": ("nir", "swir_1"),
+    "nbr": ("nir", "swir_2"),
 }  # fmt: skip
 """Normalised differences (first - second) / (first + second) by name; `nir` is the narrow band, else the broad one."""
 

@@ -115,7 +115,7 @@ def test_auto_keeps_the_head_that_validation_says_is_best(prithvi: Cli, squares:
     answer = prithvi("fit", *settings, "--model.head", "auto")
     assert answer.code == 0, answer.err
     choice = json.loads((runs / "choice.json").read_text())
-    assert list(choice["candidates"]) == ["token_trees", "detail", "fcn"]
+    assert list(choice["candidates"]) == ["token_trees", "fused", "fcn"]
     values = {head: entry["figure"] for head, entry in choice["candidates"].items()}
     assert choice["chosen"] == max(values, key=values.__getitem__) == "token_trees"  # 2 steps train no network
     assert "Candidates for the head, by val/mIoU on 2 validation chips:" in answer.out

@@ -14,7 +14,8 @@ from prithvi.contract import Contract
 from prithvi.errors import CheckpointError, ModelError
 from prithvi.modelio import save_pretrained
 from prithvi.models import Segmenter, build, checkpoint
-from prithvi.models.branch import Indices, PixelBranch, channels_of, date_planes, pairs_of
+from prithvi.models.branch import Indices, PixelBranch, channels_of, date_planes
+from prithvi.models.pixel_features import pairs_of
 from prithvi.models.zoo import configure
 from prithvi.tasks import SegmentationTask
 
