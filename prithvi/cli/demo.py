@@ -21,7 +21,7 @@ DATE = "2019-09-18"
 PARTS = {"train": (0, 224), "val": (256, 320), "test": (352, 512)}
 """Columns of the chip, 32 pixels apart, so that no part is a neighbour of another."""
 MODEL = "prithvi_hls_tiny"
-WINDOW, BATCH, CHECKS = 64, 8, 12
+WINDOW, BATCH, CHECKS, LR = 64, 8, 12, 1e-3
 
 
 def demo(
@@ -144,7 +144,7 @@ def _train(chip: _Chip, steps: int, seed: int, init: str | None) -> tuple[Segmen
     L.seed_everything(seed, verbose=False)
     task = SegmentationTask(
         chip.names, chip.colors, model=MODEL, contract=chip.layout.contract.to_dict(), init=init,
-        statistics="data" if init is None else "init", head="detail", window=WINDOW, lr=1e-3,
+        statistics="data" if init is None else "init", head="fused", window=WINDOW, lr=LR,
     )  # fmt: skip
     title = f"fine-tuning {MODEL}, {'random' if init is None else 'pretrained'} weights"
     with tempfile.TemporaryDirectory() as work, bar(title) as progress, warnings.catch_warnings():
