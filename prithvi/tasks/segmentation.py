@@ -56,10 +56,7 @@ class SegmentationTask(FineTuningTask):
         for name in loss.split("+"):
             one_of(name, SEGMENTATION_LOSSES, "there is no loss")
         super().__init__(outputs=len(classes), **options)
-        head, learned = self.model.head, labels_of(options["init"]) if options.get("init") else None
-        if isinstance(head, FusedHead) and learned is not None:
-            names, weight, bias = learned
-            head.start_from(weight, bias, names, classes)
+        self._start_from_labels(self.hparams.get("init"), classes)
         self.losses = loss.split("+")
         self.entries = class_entries(classes, colors or (), values)
         self.classes = list(classes)
@@ -74,6 +71,13 @@ class SegmentationTask(FineTuningTask):
         # Saved with the weights that it was fitted for, so that a checkpoint's confidences are calibrated, too.
         self.temperature_: Tensor
         self.register_buffer("temperature_", torch.ones(()))
+
+    def _start_from_labels(self, init: str | None, classes: list[str]) -> None:
+        """Lets a fused head's classes begin as the labels of the same names that the initial weights learned."""
+        head, learned = self.model.head, labels_of(init) if init is not None else None
+        if isinstance(head, FusedHead) and learned is not None:
+            names, weight, bias = learned
+            head.start_from(weight, bias, names, classes)
 
     @property
     def temperature(self) -> float:
