@@ -107,7 +107,8 @@ class BaselineHead(nn.Module, ABC):
         """(B, outputs, *size) logits of what the head gets (see `prithvi.models.heads`)."""
         described = self.describe(features, size)
         scores = self.classify(described.movedim(1, -1).flatten(0, 2))
-        return scores.reshape(len(features), *size, self.num_outputs).movedim(-1, 1)
+        # Not `len`, by which an exported program would be for this number of windows alone.
+        return scores.reshape(features.shape[0], *size, self.num_outputs).movedim(-1, 1)
 
 
 def check_classes(label: Tensor) -> None:

@@ -194,10 +194,10 @@ class BoostedTrees(nn.Module):
         # Each round has a tree for each class, in their order.
         classes = len(self.baseline)
         leaves = torch.cat(found, dim=1)[:, : len(self.first)]
-        scores = leaves.reshape(len(values), -1, classes).sum(dim=1) + self.baseline
+        scores = leaves.reshape(values.shape[0], len(self.first) // classes, classes).sum(dim=1) + self.baseline
         if classes < len(self.present):  # two classes: one score, of the second
             scores = torch.cat([torch.zeros_like(scores), scores], dim=1)
-        logits = scores.new_full((len(values), self.outputs), _ABSENT)
+        logits = scores.new_full((values.shape[0], self.outputs), _ABSENT)
         return logits.index_copy(1, self.present.long(), scores)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,13 @@ import torch
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.errors import DatasetError, InapplicableError, ModelError
 from prithvi.evaluation import IndexThreshold, normalised_difference
+from prithvi.modelio import export, load, save
 from prithvi.models import HEADS, Segmenter
 from prithvi.models.boosted_trees import BoostedTrees
 from prithvi.models.pixel_features import over_time, pairs_of
 from prithvi.models.zoo import configure
+from prithvi.tasks import fit_head
+from tests.conftest import small_task
 
 INPUT = {"bands": list(PRITHVI_BANDS), "mean": [500.0] * 6, "std": [250.0] * 6, "nodata": 0.0}
 
@@ -122,6 +126,23 @@ def test_a_date_without_data_counts_as_missing_and_not_as_the_mean(name: str) ->
         described = made.describe(images, (32, 32))
         assert described[0, :, 3, 3].isnan().any()
         assert not described[1].isnan().any()
+
+
+@pytest.mark.parametrize("name", ["index", "image_statistics", "random_features", "trees", "token_trees"])
+def test_a_baseline_can_be_exported(name: str, tmp_path: Path) -> None:
+    if "trees" in name:
+        pytest.importorskip("sklearn")
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(200, 4000, (6, 1, 32, 32), generator=generator, dtype=torch.int16)
+    label = (image[1, 0] > image[4, 0]).long()
+    task = small_task(head=name, **({"head_options": {"rounds": 10}} if "trees" in name else {}))
+    fit_head(task, [{"image": image, "valid": torch.ones(1, 32, 32, dtype=torch.bool), "label": label}])
+    model = load(save(task.fitted(), tmp_path / "model"))
+    program = load(export(model, tmp_path / "model.pt2"))
+    images = torch.rand(3, 6, 1, 32, 32, generator=generator) * 3000  # another number of windows than was traced
+    images[0, :, 0, :4] = torch.nan
+    with torch.no_grad():
+        torch.testing.assert_close(program.module(images), model.module(images))
 
 
 def test_statistics_over_time_are_of_the_dates_with_data() -> None:
