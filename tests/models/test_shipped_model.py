@@ -59,7 +59,7 @@ def test_it_has_the_shape_of_its_name_and_is_small() -> None:
     shape = {
         key: value for key, value in VARIANTS["prithvi_hls_tiny"].config.to_dict().items() if key != "architecture"
     }
-    of_data = ("mean", "std", "level", "resolution")
+    of_data = ("mean", "std", "level", "resolution", "labels")
     assert {k: v for k, v in CONFIG["pretrained_cfg"].items() if k not in of_data} == {
         k: v for k, v in shape.items() if k not in of_data
     }
