@@ -133,7 +133,7 @@ def main() -> None:
 LIMITS = """
 ## The run
 
-One run on one CPU core: masked reconstruction, and labels of open masks and maps beside it (`configs/pretrain_tiny.yaml`,
+One run on one CPU core: masked reconstruction, and labels of open masks and maps beside it (`configs/pretrain_tiny_labels.yaml`,
 `benchmarks/pseudo_labels.py`): no person drew them. One number, what is added to the gate's bias, was then chosen on
 every second chip of scikit_eo and eolearn (above), so that the rows of these two are not wholly unseen.
 

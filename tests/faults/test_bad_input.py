@@ -54,7 +54,7 @@ def scenes(six: np.ndarray) -> dict[str, tuple[dict[str, Any], tuple[str, ...]]]
             ("B05", "--sensor hls-l30"),
         ),
         "reflectance": ({"pixels": (six / 1e4).astype(np.float32), "scale": None}, ("too small", "--scale 1")),
-        "smaller than a patch": ({"pixels": six[:, :3, :50]}, ("3 x 50 pixels", "one patch of the model (4 x 4)")),
+        "smaller than a patch": ({"pixels": six[:, :3, :50]}, ("3 x 50 pixels", "one patch of the model (8 x 8)")),
         "no CRS": ({"pixels": six, "crs": None}, ("no coordinate reference system", "rio edit-info")),
         "all nodata": ({"pixels": holes, "nodata": -9999}, ("no pixel with data",)),
     }

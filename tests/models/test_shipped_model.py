@@ -89,7 +89,7 @@ def test_the_record_says_how_it_was_made() -> None:
     training = CONFIG["training"]
     for key in ("date", "command", "data", "steps", "samples", "seed", "sources"):
         assert training[key], key
-    assert training["command"].startswith("prithvi fit -c configs/pretrain_tiny.yaml")
+    assert training["command"].startswith("prithvi fit -c configs/pretrain_tiny_labels.yaml")
     card = (FOLDER / "README.md").read_text()
     for word in ("interpolation from the visible patches", "Limits", "broad", "WorldCereal", training["command"]):
         assert word in card
