@@ -134,7 +134,7 @@ def small_task(**options: Any) -> SegmentationTask:
         "colors": ["E8E4D0", "2B6CB0"],
         "head": "light",
         "window": 32,
-        "model_options": {"embed_dim": 64, "depth": 2, "num_heads": 2},
+        "model_options": {"embed_dim": 64, "depth": 2, "num_heads": 2, "coords_encoding": ["time", "location"]},
     }
     return SegmentationTask(**{**settings, **options})
 

@@ -184,7 +184,7 @@ def pixel_features(
 
     """
     tokens = encoder(images, temporal_coords, location_coords).tokens[:, 1:]
-    tokens = tokens.reshape(len(tokens), *encoder.grid_of(images), -1).movedim(-1, 2)
+    tokens = tokens.reshape(tokens.shape[0], *encoder.grid_of(images), -1).movedim(-1, 2)
     features: Tensor = branch(with_dates(images, temporal_coords), tokens)
     return features
 

@@ -296,10 +296,10 @@ class FusedHead(nn.Module):
 
     def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """(B, t*D + T*(band + 2)*patch**2, h, w) to (B, outputs, *size)."""
-        count = self.steps * self.dim
-        tokens = features[:, :count].reshape(len(features), self.steps, self.dim, *features.shape[2:])
+        count, batch = self.steps * self.dim, features.shape[0]  # len() would fix the batch of an exported program
+        tokens = features[:, :count].reshape(batch, self.steps, self.dim, *features.shape[2:])
         pixels = F.pixel_shuffle(features[:, count:], self.patch)
-        x = self.branch(pixels.reshape(len(pixels), self.dates, -1, *pixels.shape[2:]), tokens).flatten(1, 2)
+        x = self.branch(pixels.reshape(batch, self.dates, -1, *pixels.shape[2:]), tokens).flatten(1, 2)
         if self.several is not None:
             x = F.gelu(self.several(x))
         scores: Tensor = self.classifier(x)

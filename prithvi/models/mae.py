@@ -321,7 +321,7 @@ def _on_grid(encoded: Encoded, grid: Grid) -> Tensor:
         seen = seen * kept.present.unsqueeze(-1)
     index = kept.index.unsqueeze(-1).expand_as(seen)
     every = seen.new_zeros(seen.shape[0], math.prod(grid), seen.shape[-1]).scatter(1, index, seen)
-    return every.reshape(len(every), *grid, -1).movedim(-1, 2)
+    return every.reshape(every.shape[0], *grid, -1).movedim(-1, 2)
 
 
 def _by_patch(target: Tensor, weight: Tensor | None) -> Tensor:

@@ -108,7 +108,7 @@ def test_pixels_without_data_are_without_class(
     assert result.without_data == expected.sum()
 
 
-@pytest.mark.parametrize("size", [(20, 20), (32, 32), (33, 90), (4, 200)])
+@pytest.mark.parametrize("size", [(20, 20), (32, 32), (33, 90), (8, 200)])
 def test_scenes_of_any_size_are_mapped(
     size: tuple[int, int], fitted: FittedModel, write_tif: Write, six_bands: np.ndarray, tmp_path: Path
 ) -> None:

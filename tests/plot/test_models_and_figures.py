@@ -61,7 +61,7 @@ def test_a_model_that_gives_no_pixels_and_a_scene_without_a_patch_are_refused(
     relative = build("prithvi_hls_tiny", norm_pix_loss=True, blend_fill=False)
     with pytest.raises(ModelError, match="units of their own mean and deviation"):
         plot.reconstruction(scene, relative)
-    with pytest.raises(SceneError, match="3 pixels along y, and a patch has 4"):
+    with pytest.raises(SceneError, match="3 pixels along y, and a patch has 8"):
         plot.reconstruction(scene.isel(y=slice(20, 23)), tiny)
 
 

@@ -92,11 +92,11 @@ def test_kept_features_change_no_figure_and_the_encoder_sees_each_window_once(ro
 
 def test_what_does_not_fit_into_the_limit_is_encoded_each_time(root: Path, tmp_path: Path) -> None:
     plain, windows, _ = run(root, None)
-    some, partly, data = run(root, tmp_path / "features", features_gb=2e-4)
+    some, partly, data = run(root, tmp_path / "features", features_gb=1e-4)
     assert data.features is not None
     kept = next(ready for name, ready in data.features._ready.items() if name.startswith("train")).forms
     assert 0 < len(kept) < 4
-    assert data.features.used <= 200_000
+    assert data.features.used <= 100_000
     assert partly < windows
     for name, value in plain.items():
         assert some[name] == pytest.approx(value, abs=1e-6, nan_ok=True), name
