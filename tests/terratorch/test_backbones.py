@@ -65,13 +65,13 @@ def test_shipped_weights_come_by_band_name_from_their_enum_and_from_strings() ->
 @pytest.mark.parametrize("frames", [1, 2])
 def test_it_gives_the_tokens_of_every_block_and_lays_out_rectangles(frames: int) -> None:
     encoder = BACKBONE_REGISTRY.build("hlsvit_hls_tiny", num_frames=frames).eval()
-    assert encoder.out_channels == [128 * frames] * 4
-    assert encoder.patch_size == [1, 4, 4]
-    images = torch.randn(2, 6, frames, 16, 36)  # 4 x 9 patches: a perfect square that is none
+    assert encoder.out_channels == [96 * frames] * 4
+    assert encoder.patch_size == [1, 8, 8]
+    images = torch.randn(2, 6, frames, 32, 72)  # 4 x 9 patches: a perfect square that is none
     times, places = torch.tensor([[[2020.0, 100.0]] * frames] * 2), torch.tensor([[40.0, -3.0]] * 2)
     with torch.no_grad():
         layers = encoder(images, temporal_coords=times, location_coords=places, filename=["a", "b"])
-        assert [tuple(tokens.shape) for tokens in layers] == [(2, 1 + frames * 36, 128)] * 4
+        assert [tuple(tokens.shape) for tokens in layers] == [(2, 1 + frames * 36, 96)] * 4
         expected = encoder.forward_features(images, times, places)
         assert all(torch.equal(a, b) for a, b in zip(layers, expected, strict=True))
         laid_out = encoder.prepare_features_for_image_model(layers)
@@ -87,9 +87,9 @@ def test_without_necks_a_rectangle_keeps_its_shape_in_their_model() -> None:
         model = EncoderDecoderFactory().build_model(
             "segmentation", "hlsvit_hls_tiny", "FCNDecoder", decoder_channels=8, decoder_num_convs=2, num_classes=2
         ).eval()  # fmt: skip
-    image = torch.zeros(1, 6, 16, 144)  # 4 x 36 patches, which a square root would make 12 x 12
+    image = torch.zeros(1, 6, 32, 288)  # 4 x 36 patches, which a square root would make 12 x 12
     changed = image.clone()
-    changed[..., 140:] = 5.0
+    changed[..., 280:] = 5.0
     layers = [model.encoder.prepare_features_for_image_model(model.encoder(x))[0] for x in (image, changed)]
     assert layers[0].shape[-2:] == (4, 36)
     where = (layers[0] - layers[1]).abs().sum(dim=(0, 1, 2)).argmax()
@@ -119,7 +119,7 @@ def test_bands_without_weights_start_anew_where_that_is_asked_for() -> None:
     encoder = BACKBONE_REGISTRY.build(
         "hlsvit_hls_tiny", pretrained=True, bands=["RED", "COASTAL_AEROSOL"], new_bands=True
     )
-    assert encoder(torch.randn(1, 2, 16, 16))[-1].shape == (1, 17, 128)
+    assert encoder(torch.randn(1, 2, 16, 16))[-1].shape == (1, 5, 96)
 
 
 def test_their_command_line_trains_our_encoder(floods: Path, tmp_path: Path) -> None:

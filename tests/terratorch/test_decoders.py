@@ -133,7 +133,7 @@ def test_a_task_of_ours_trains_with_a_decoder_of_theirs() -> None:
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < losses[0] - 0.3
+    assert losses[-1] < losses[0] - 0.2
     assert all(weight.grad is not None for name, weight in task.model.named_parameters() if name.startswith("head."))
 
 
