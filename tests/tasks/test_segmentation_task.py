@@ -212,7 +212,7 @@ def test_a_temperature_is_fitted_kept_and_changes_no_class(tmp_path: Path) -> No
 
 def test_a_task_starts_from_given_weights(tmp_path: Path) -> None:
     torch.manual_seed(7)
-    source = build("prithvi_hls_tiny", embed_dim=64, depth=2, num_heads=2)
+    source = build("prithvi_hls_tiny", embed_dim=64, depth=2, num_heads=2, coords_encoding=("time", "location"))
     torch.save(source.state_dict(), tmp_path / "w.pt")
     task = small_task(init=str(tmp_path / "w.pt"))
     assert task.init_report is not None
