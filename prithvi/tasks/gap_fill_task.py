@@ -15,7 +15,7 @@ from prithvi.models.gapfill import LANDMARKS, GapFiller
 from prithvi.models.zoo import configure
 from prithvi.tasks.augment import views
 from prithvi.tasks.measured_task import MeasuredTask
-from prithvi.tasks.pretrain_views import FLIPS
+from prithvi.tasks.pretrain_views import FLIPS, check_unit
 
 HIDE = ("middle", "any")
 
@@ -79,6 +79,7 @@ class GapFillTask(MeasuredTask):
         super().__init__(contract, statistics, init, model)
         for name, value, known in (("flips", flips, FLIPS), ("hide", hide, HIDE), ("loss", loss, ("l1", "mse"))):
             one_of(value, known, f"{name} has no")
+        check_unit(self.contract)
         config = configure(
             model, num_frames, crop, self.contract.bands, mean=self.contract.mean, std=self.contract.std,
             clip=self.contract.clip, level=self.contract.level, resolution=self.contract.resolution,

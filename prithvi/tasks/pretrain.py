@@ -22,7 +22,7 @@ from prithvi.models.flops import training_flops
 from prithvi.models.mae import HiddenError
 from prithvi.models.zoo import configure
 from prithvi.tasks.optimizer import with_schedule
-from prithvi.tasks.pretrain_views import FLIPS, MASKS, PIXELS, View, Views, sixteen
+from prithvi.tasks.pretrain_views import FLIPS, MASKS, PIXELS, View, Views, check_unit, sixteen
 from prithvi.tasks.pseudo_labels import label_loss, label_names
 
 PUBLISHED_BATCH = 3840
@@ -117,6 +117,7 @@ class PretrainTask(L.LightningModule):
         if contract is None:
             raise ConfigError("PretrainTask needs contract=: bands and statistics of its input.")
         self.contract = Contract.from_dict(contract)
+        check_unit(self.contract)
         self.masks = dict(masks or {"random": 1.0})
         for name, value, known in (
             ("statistics", statistics, ("data", "model")),

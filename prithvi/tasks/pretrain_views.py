@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prithvi.contract import IGNORE
+from prithvi.contract import IGNORE, Contract
 from prithvi.errors import ConfigError, DatasetError
 from prithvi.models import ModelConfig, Standardise
 from prithvi.models.masking import Masking, flags, hide, patch_pixels, pixel_patches, split
@@ -129,6 +129,20 @@ class Views:
         if clouds is None:
             raise ConfigError("masks asks for the shapes of clouds, and no store gives any: data.clouds.")
         return split(~pixel_patches(clouds, config.patch_size, grid), noise, present)
+
+
+def check_unit(contract: Contract) -> None:
+    """Whether pixels are in the unit that an autoencoder's weights are saved for.
+
+    Raises:
+        ConfigError: they are not.
+
+    """
+    if contract.scale != 10_000:
+        raise ConfigError(
+            f"the stores hold reflectance x {contract.scale:g}, and models are pretrained on reflectance x 10000: "
+            "build the stores again with 'prithvi data build', which writes that."
+        )
 
 
 def sixteen(names: list[str]) -> str:

@@ -76,10 +76,11 @@ class SegmentationTask(FineTuningTask):
 
     def _start_from_labels(self, init: str | None, classes: list[str]) -> None:
         """Lets a fused head's classes begin as the labels of the same names that the initial weights learned."""
-        head, learned = self.model.head, labels_of(init) if init is not None else None
-        if isinstance(head, FusedHead) and learned is not None:
+        head = self.model.head
+        learned = labels_of(init) if init is not None and isinstance(head, FusedHead) else None
+        if learned is not None:
             names, weight, bias = learned
-            head.start_from(weight, bias, names, classes)
+            head.start_from(weight, bias, names, classes)  # type: ignore[operator]
 
     @property
     def temperature(self) -> float:
@@ -130,7 +131,7 @@ class SegmentationTask(FineTuningTask):
 
     def on_train_end(self) -> None:
         """Warns of classes without any training pixel, which the model cannot predict."""
-        unseen = [name for name, seen in zip(self.classes, self.seen.tolist(), strict=False) if not seen]
+        unseen = [name for name, seen in zip(self.classes, self.seen[:-1].tolist(), strict=True) if not seen]
         if unseen:
             warnings.warn(
                 f"no pixel of the training chips was {' or '.join(unseen)}, so that the model cannot know it.",

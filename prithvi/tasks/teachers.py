@@ -15,9 +15,6 @@ from prithvi.modelio.model_files import WEIGHTS
 from prithvi.modelio.predictor import Scorer
 from prithvi.models import PrithviEncoder, PrithviMAE
 
-UNIT = 10_000.0
-"""Stores hold reflectance times this, as all models that are pretrained here expect it."""
-
 
 @dataclass(frozen=True)
 class OpenedTeacher:
@@ -69,7 +66,7 @@ def check_data(teacher: OpenedTeacher, data: Contract, accept: Sequence[str] = (
 
     Raises:
         BandError: they lack bands.
-        ConfigError: another scale or level.
+        ConfigError: another level.
 
     Warns:
         UserWarning: another pixel size than it was trained on.
@@ -85,11 +82,6 @@ def check_data(teacher: OpenedTeacher, data: Contract, accept: Sequence[str] = (
         raise BandError(
             f"{name} sees {', '.join(known.bands)}, and the stores lack {', '.join(missing)}: build stores with all "
             f"of them, {way}."
-        )
-    if data.scale != UNIT:
-        raise ConfigError(
-            f"the stores hold reflectance x {data.scale:g}, and models are pretrained on reflectance x {UNIT:g}: "
-            "build the stores again with 'prithvi data build', which writes that."
         )
     if data.level and known.level and data.level != known.level and "level" not in accept:
         raise ConfigError(

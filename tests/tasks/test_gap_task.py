@@ -18,7 +18,7 @@ from prithvi.errors import ConfigError, DatasetError
 from prithvi.models import build
 from prithvi.models.gapfill import TOUCHED, GapFiller
 from prithvi.models.interpolation import fill
-from prithvi.tasks import GapFillTask
+from prithvi.tasks import GapFillTask, PretrainTask
 from tests.data.conftest import store  # noqa: F401
 from tests.tasks.pretrain_run import SHAPE
 
@@ -156,3 +156,11 @@ def test_what_cannot_be_is_refused_in_a_sentence(store: Make, tmp_path: Path) ->
             task_of(good, **dict([option]))
     with pytest.raises(ConfigError, match="statistics are those of init"):
         task_of(good, statistics="init")
+
+
+def test_stores_of_another_unit_are_refused_before_weights_are_saved_for_the_usual_one() -> None:
+    """A saved autoencoder says reflectance x 10,000 of its input."""
+    contract = build("prithvi_hls_tiny").contract.to_dict() | {"scale": 1000.0}
+    for task in (PretrainTask, GapFillTask):
+        with pytest.raises(ConfigError, match=r"hold reflectance x 1000, .*x 10000: build the stores again"):
+            task(contract=contract)
