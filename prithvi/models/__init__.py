@@ -1,6 +1,7 @@
 """Models on tensors alone: the masked autoencoder, heads for downstream tasks, and reading of weights files."""
 
 from prithvi.models import baseline_heads as _baselines  # noqa: F401  they register heads
+from prithvi.models import branch_heads as _branches  # noqa: F401
 from prithvi.models import tree_heads as _trees  # noqa: F401
 from prithvi.models.config import ModelConfig
 from prithvi.models.encoder import PrithviEncoder

@@ -129,13 +129,16 @@ class Fusion(nn.Module):
         self.project = nn.Linear(dim, width)
         self.gate = nn.Parameter(torch.zeros(width))
 
-    def forward(self, features: Tensor, tokens: Tensor) -> Tensor:
+    def forward(self, features: Tensor, tokens: Tensor, shut: Tensor | None = None) -> Tensor:
         """(B, T, width, Y, X) features of the branch and (B, t, D, h, w) tokens to (B, T, width, Y, X).
 
-        The T dates may be more than the t steps of the tokens: a token then serves all dates of its patch.
+        The T dates may be more than the t steps of the tokens: a token then serves all dates of its patch. `shut` is
+        (B,) bool, True for samples that are to get nothing of the tokens.
         """
         x = self.project(self.norm(tokens.movedim(2, -1))).movedim(-1, 2)
         x = x * self.gate[:, None, None]
+        if shut is not None:
+            x = x * (~shut)[:, None, None, None, None]
         (batch, steps), size = x.shape[:2], features.shape[-2:]
         x = F.interpolate(x.flatten(0, 1), size=size, mode="bilinear", align_corners=False)
         x = x.reshape(batch, steps, *x.shape[1:])
@@ -157,9 +160,9 @@ class FusedBranch(nn.Module):
         self.pixels = PixelBranch(config)
         self.fusion = Fusion(dim, config.pixel_width)
 
-    def forward(self, pixels: Tensor, tokens: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor, tokens: Tensor, shut: Tensor | None = None) -> Tensor:
         """(B, T, band + 2, Y, X) pixels with date codes and (B, t, D, h, w) tokens to (B, T, width, Y, X) features."""
-        fused: Tensor = self.fusion(self.pixels(pixels), tokens)
+        fused: Tensor = self.fusion(self.pixels(pixels), tokens, shut)
         return fused
 
 
@@ -169,6 +172,7 @@ def pixel_features(
     images: Tensor,
     temporal_coords: Tensor | None = None,
     location_coords: Tensor | None = None,
+    shut: Tensor | None = None,
 ) -> Tensor:
     """(B, T, width, Y, X) features of each pixel, fused with the tokens of all patches.
 
@@ -178,6 +182,7 @@ def pixel_features(
         images: (B, band, T, Y, X), standardised.
         temporal_coords: (B, T, 2) year and day of year from 0; NaN or None where unknown.
         location_coords: (B, 2) latitude and longitude in degrees; NaN or None where unknown.
+        shut: (B,) bool, True for samples whose features are those of the branch alone; None for none.
 
     Raises:
         ModelError: shapes that do not fit the encoder.
@@ -185,7 +190,7 @@ def pixel_features(
     """
     tokens = encoder(images, temporal_coords, location_coords).tokens[:, 1:]
     tokens = tokens.reshape(tokens.shape[0], *encoder.grid_of(images), -1).movedim(-1, 2)
-    features: Tensor = branch(with_dates(images, temporal_coords), tokens)
+    features: Tensor = branch(with_dates(images, temporal_coords), tokens, shut)
     return features
 
 

@@ -234,7 +234,6 @@ def load(
     file_bands = _stated_bands(hyper) or file_bands
     parts = _parts_of(model)
     wanted = {f"{prefix}{key}": value for prefix, part in parts.items() for key, value in part.state_dict().items()}
-    whole = isinstance(model, PrithviMAE)
     known = check_names(file_bands) if file_bands is not None else config.bands
     fresh = [band for band in config.bands if band not in known]
     if fresh and not new_bands:
@@ -259,7 +258,7 @@ def load(
             state[key] = own
             report.recomputed.append(key)
     for key in list(state):
-        if key not in wanted and (key.startswith((*_GATE, *_BESIDE)) or not (whole or key.startswith("encoder."))):
+        if key not in wanted and (key.startswith((*_GATE, *_BESIDE)) or not key.startswith(tuple(parts))):
             report.unused.append(key)
             del state[key]
     report.compare(wanted, state)

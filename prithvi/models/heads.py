@@ -9,12 +9,13 @@ as a whole. Class attributes request other inputs:
 - `pixels = True`: no encoder. The head gets images (B, T*band, Y, X), and the number of bands as `embed_dim`.
 - `detail = True`: the pixels of each patch as additional channels, (B, T*D + T*band*patch**2, h, w), which
   `torch.nn.functional.pixel_shuffle` turns back into an image; the head is built with `pixel_channels` = T*band.
+- `dated = True`, with one of these two: the pixels have the sine and cosine of their day of year as two more bands,
+  and the head is built with the model's configuration (`config`).
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,8 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prithvi.errors import ModelError, nearest, needs
-from prithvi.models.branch import FusedBranch
-from prithvi.models.config import Grid, ModelConfig
+from prithvi.models.config import Grid
 
 HEADS: dict[str, Callable[..., nn.Module]] = {}
 """Classes (or functions) that build a head, by name."""
@@ -260,70 +260,3 @@ class DetailHead(nn.Module):
         seen = self.from_pixels(F.pixel_shuffle(pixels, self.patch))
         scores: Tensor = self.head(known + seen)
         return scores
-
-
-@register_head("fused")
-class FusedHead(nn.Module):
-    """The per-pixel branch, with the tokens added through a gate that begins shut, and a classifier of each pixel.
-
-    Where the encoder's weights come from an autoencoder with a branch, branch and gate begin as they were pretrained.
-
-    Args:
-        config: the model; of published shapes, which have no branch, one of `width` channels is added.
-        width: channels of the branch; None for the model's, or 32.
-
-    """
-
-    detail = dated = concurrent = True
-
-    def __init__(
-        self,
-        embed_dim: int,
-        num_frames: int,
-        patch: int,
-        num_outputs: int,
-        config: ModelConfig | None = None,
-        width: int | None = None,
-    ) -> None:
-        super().__init__()
-        if config is None:
-            raise ModelError("the head fused is built with the model's configuration (config=).")
-        width = width or config.pixel_width or 32
-        self.patch, self.steps, self.dates, self.dim = patch, num_frames, config.num_frames, embed_dim
-        self.branch = FusedBranch(dataclasses.replace(config, pixel_width=width), embed_dim)
-        self.several = nn.Conv2d(self.dates * width, 2 * width, 1) if self.dates > 1 else None
-        self.classifier = nn.Conv2d(2 * width if self.dates > 1 else width, num_outputs, 1)
-
-    def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
-        """(B, t*D + T*(band + 2)*patch**2, h, w) to (B, outputs, *size)."""
-        count, batch = self.steps * self.dim, features.shape[0]  # len() would fix the batch of an exported program
-        tokens = features[:, :count].reshape(batch, self.steps, self.dim, *features.shape[2:])
-        pixels = F.pixel_shuffle(features[:, count:], self.patch)
-        x = self.branch(pixels.reshape(batch, self.dates, -1, *pixels.shape[2:]), tokens).flatten(1, 2)
-        if self.several is not None:
-            x = F.gelu(self.several(x))
-        scores: Tensor = self.classifier(x)
-        return scores
-
-    @torch.no_grad()
-    def start_from(self, weight: Tensor, bias: Tensor, labels: Sequence[str], classes: Sequence[str]) -> list[str]:
-        """Lets classes begin as the pretrained labels of the same name.
-
-        Args:
-            weight: (labels, width, 1, 1) of the pretrained classifier.
-            bias: (labels,) of it.
-            labels: their names; of `land/trees` the last part.
-            classes: names of the head's outputs.
-
-        Returns:
-            The classes that did: all of them or none, since scores of one and the other cannot be compared.
-
-        """
-        rows = {name.rpartition("/")[2].casefold(): row for row, name in enumerate(labels)}
-        found = [rows.get(name.strip().casefold()) for name in classes]
-        if self.several is not None or None in found or weight.shape[1] != self.classifier.in_channels:
-            return []
-        chosen = torch.tensor(found)
-        self.classifier.weight.copy_(weight[chosen])
-        self.classifier.bias.copy_(bias[chosen])  # type: ignore[union-attr]
-        return list(classes)

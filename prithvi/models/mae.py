@@ -265,9 +265,15 @@ class PrithviMAE(nn.Module):
         return pred + cut(correction.reshape(batch, dates, -1, *size).transpose(1, 2))
 
     def pixel_features(
-        self, images: Tensor, temporal_coords: Tensor | None = None, location_coords: Tensor | None = None
+        self,
+        images: Tensor,
+        temporal_coords: Tensor | None = None,
+        location_coords: Tensor | None = None,
+        shut: Tensor | None = None,
     ) -> Tensor:
         """(B, T, pixel_width, Y, X) features of the branch, fused with the tokens of all patches.
+
+        Samples that are True in `shut`, (B,) bool, have features of the branch alone.
 
         Raises:
             ModelError: the model has no branch, or shapes that do not fit it.
@@ -277,12 +283,18 @@ class PrithviMAE(nn.Module):
             raise ModelError(
                 f"{self.config.architecture} has no per-pixel branch: pixel_width is 0, or nothing taught it."
             )
-        return pixel_features(self.encoder, self.branch, images, temporal_coords, location_coords)
+        return pixel_features(self.encoder, self.branch, images, temporal_coords, location_coords, shut)
 
     def label_scores(
-        self, images: Tensor, temporal_coords: Tensor | None = None, location_coords: Tensor | None = None
+        self,
+        images: Tensor,
+        temporal_coords: Tensor | None = None,
+        location_coords: Tensor | None = None,
+        shut: Tensor | None = None,
     ) -> Tensor:
         """(B, label, Y, X) scores of the classes in `config.labels`, the mean over all dates.
+
+        Samples that are True in `shut`, (B,) bool, are scored by the branch alone.
 
         Raises:
             ModelError: the model learned no labels, or shapes that do not fit it.
@@ -290,7 +302,7 @@ class PrithviMAE(nn.Module):
         """
         if self.pixel_decoder is None or self.pixel_decoder.labels is None:
             raise ModelError(f"{self.config.architecture} learned no labels beside the reconstruction.")
-        features = self.pixel_features(images, temporal_coords, location_coords).mean(dim=1)
+        features = self.pixel_features(images, temporal_coords, location_coords, shut).mean(dim=1)
         scores: Tensor = self.pixel_decoder.labels(features)
         return scores
 

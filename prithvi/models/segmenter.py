@@ -36,13 +36,13 @@ class Segmenter(nn.Module):
         frames, options = config.num_frames // config.patch_size[0], head_options or {}
         self.encoder: PrithviEncoder | None = None
         self.detail, self.dated = has_trait(head, "detail"), has_trait(head, "dated")
+        if self.dated:
+            options = {"config": config, **options}
         if has_trait(head, "pixels"):
             self.head = build_head(head, len(config.bands), config.num_frames, 1, num_classes, **options)
         else:
             self.encoder = PrithviEncoder(config)
-            if has_trait(head, "dated"):
-                options = {"config": config, **options}
-            elif self.detail:
+            if self.detail and not self.dated:
                 options = {"pixel_channels": len(config.bands) * config.num_frames, **options}
             self.head = build_head(head, config.embed_dim, frames, config.patch_size[1], num_classes, **options)
         self.indices: tuple[int, ...] = tuple(getattr(self.head, "indices", ()))
@@ -52,7 +52,7 @@ class Segmenter(nn.Module):
     def features(
         self, images: Tensor, temporal_coords: Tensor | None = None, location_coords: Tensor | None = None
     ) -> Tensor:
-        """Features for the head: (B, layers*T*D, h, w), or (B, T*band, Y, X) for a head that works on pixels.
+        """Features for the head: (B, layers*T*D, h, w), or (B, T*band, Y, X) for a head of pixels.
 
         Args:
             images: (B, band, T, Y, X), standardised.
@@ -67,8 +67,9 @@ class Segmenter(nn.Module):
             raise ModelError(
                 f"the images have {images.shape[2]} dates; this model was made for {self.config.num_frames}."
             )
+        pixels = with_dates(images, temporal_coords) if self.dated else images.transpose(1, 2)
         if self.encoder is None:
-            return images.transpose(1, 2).flatten(1, 2)
+            return pixels.flatten(1, 2)
         grid = self.encoder.grid_of(images)
         if self.indices:
             layers = self.encoder.forward_features(images, temporal_coords, location_coords)
@@ -77,7 +78,6 @@ class Segmenter(nn.Module):
             parts = [tokens_to_grid(self.encoder(images, temporal_coords, location_coords).tokens, grid)]
         if self.detail:
             # pixel_unshuffle moves the pixels of each patch into channels, so that they fit the patch grid.
-            pixels = with_dates(images, temporal_coords) if self.dated else images.transpose(1, 2)
             parts.append(F.pixel_unshuffle(pixels.flatten(1, 2), self.config.patch_size[1]))
         return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 

@@ -41,10 +41,10 @@ class FineTuningTask(MeasuredTask):
         statistics: `data` to standardise by the mean and standard deviation of the data; `init` by those that the
             weights were pretrained with.
         head: `fcn` (the paper's neck and head), `light`, `fused` (a branch of pixels and indices, with the tokens
-            through a gate), `detail` (tokens and pixels) or `pooled` (one output vector per chip); `unet` (without the
-            encoder, as a baseline); the class name of a TerraTorch decoder such as UperNetDecoder; a baseline that is
-            fitted without gradient steps (`prithvi.models.baseline`), which takes nothing from `init` but its
-            statistics, or its encoder as it is; or any registered head.
+            through a gate), `detail` (tokens and pixels) or `pooled` (one output vector per chip); without the encoder
+            `branch` (that branch alone) and `unet` (a baseline); the class name of a TerraTorch decoder such as
+            UperNetDecoder; a baseline that is fitted without gradient steps (`prithvi.models.baseline`), which takes
+            nothing from `init` but its statistics, or its encoder as it is; or any registered head.
         head_options: options of the head.
         model_options: other fields of the model's configuration, such as depth.
         num_frames: number of dates of the input.
@@ -111,9 +111,14 @@ class FineTuningTask(MeasuredTask):
             self.head_options["input"] = {key: self.contract.to_dict()[key] for key in stated}
         self.model = Segmenter(config, outputs, head, self.head_options)
         encoder = self.model.encoder
-        if encoder is None and not self.fitted_at_once and (init is not None or finetune != "full"):
-            raise ConfigError(f"head {head!r} works on pixels: without init, and with finetune: full.")
-        self.init_report = load_weights(self.model, init) if encoder is not None and init is not None else None
+        branched = hasattr(self.model.head, "branch")
+        if encoder is None and not self.fitted_at_once and ((init is not None and not branched) or finetune != "full"):
+            more = "" if branched else "without init, and "
+            raise ConfigError(f"head {head!r} works on pixels: {more}with finetune: full.")
+        loads = init is not None and (encoder is not None or branched)
+        self.init_report = load_weights(self.model, init) if init is not None and loads else None
+        if encoder is None and self.init_report is not None and self.init_report.fresh:
+            raise ConfigError(f"{init} has no per-pixel branch, and the head {head} is nothing else: leave out init.")
         if encoder is not None:
             prepare(encoder, "frozen" if self.fitted_at_once else finetune, lora_rank)
         self.frozen = finetune == "frozen" or self.fitted_at_once

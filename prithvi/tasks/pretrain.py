@@ -73,6 +73,8 @@ class PretrainTask(L.LightningModule):
             alone, nothing is learned of the kinds.
         label_jitter: standard deviation of a random offset of each band, in standardised units, of the images whose
             labels are learned.
+        label_drop_tokens: fraction of the samples whose labels are learned by the branch alone, so that it is as good
+            by itself as it can be, and the tokens add to it rather than take its place.
         classes: names of the classes of the labels; `prithvi fit` takes them from the data.
         seed: seed of all draws in a step; the order of samples has its own (data.seed).
 
@@ -110,6 +112,7 @@ class PretrainTask(L.LightningModule):
         label_weight: float = 0.0,
         label_groups: dict[str, list[str]] | None = None,
         label_jitter: float = 0.05,
+        label_drop_tokens: float = 0.0,
         classes: list[str] | None = None,
         seed: int = 2022,
     ) -> None:
@@ -130,6 +133,8 @@ class PretrainTask(L.LightningModule):
         for name, share in (("decode_fraction", decode_fraction), ("mask_ratio", mask_ratio)):
             if share is not None and not 0.0 < share <= 1.0:
                 raise ConfigError(f"{name} is {share}; it is a share of the patches, above 0 and at most 1.")
+        if not 0.0 <= label_drop_tokens <= 1.0:
+            raise ConfigError(f"label_drop_tokens is {label_drop_tokens}; it is a share of the samples, from 0 to 1.")
         if min(self.masks.values()) < 0 or sum(self.masks.values()) <= 0:
             raise ConfigError(f"masks {self.masks}: weights are 0 or more, and one is above 0.")
         options = dict(model_options or {})
@@ -156,7 +161,7 @@ class PretrainTask(L.LightningModule):
         config = configure(model, num_frames=num_frames, img_size=crop, **options)
         self.contract = config.contract
         self.mae = PrithviMAE(config)
-        self.label_weight, self.label_jitter = label_weight, label_jitter
+        self.label_weight, self.label_jitter, self.label_drop_tokens = label_weight, label_jitter, label_drop_tokens
         self.standardise = Standardise(self.contract)
         if freeze_encoder and init is None:
             raise ConfigError("freeze_encoder keeps the encoder of init: say init.")
@@ -242,7 +247,8 @@ class PretrainTask(L.LightningModule):
         images, dates, place = view.images[some], view.coordinates[0][some], view.coordinates[1][some]
         if training and self.label_jitter > 0:
             images = images + self.label_jitter * torch.randn(*images.shape[:2], 1, 1, 1, device=images.device)
-        return label_loss(self.mae.label_scores(images, dates, place), view.label[some], self.mae.config.labels)
+        shut = torch.rand(len(images), device=images.device) < self.label_drop_tokens if training else None
+        return label_loss(self.mae.label_scores(images, dates, place, shut), view.label[some], self.mae.config.labels)
 
     def prepare(
         self, batch: dict[str, Any], generator: torch.Generator, rank: int = 0, ranks: int = 1, training: bool = False

@@ -13,7 +13,7 @@ from prithvi.errors import ConfigError, one_of
 from prithvi.metrics import IGNORE, CalibrationMetric, SegmentationMetrics, TemperatureMetric
 from prithvi.modelio.loader import labels_of
 from prithvi.modelio.predictor import Predictor, class_entries
-from prithvi.models.heads import FusedHead
+from prithvi.models.branch_heads import BranchClassifier
 from prithvi.tasks.finetuning import FineTuningTask
 from prithvi.tasks.losses import SEGMENTATION_LOSSES
 
@@ -75,9 +75,9 @@ class SegmentationTask(FineTuningTask):
         self.register_buffer("temperature_", torch.ones(()))
 
     def _start_from_labels(self, init: str | None, classes: list[str]) -> None:
-        """Lets a fused head's classes begin as the labels of the same names that the initial weights learned."""
+        """Lets classes of a head with a branch begin as the labels of the same names that `init` learned."""
         head = self.model.head
-        learned = labels_of(init) if init is not None and isinstance(head, FusedHead) else None
+        learned = labels_of(init) if init is not None and isinstance(head, BranchClassifier) else None
         if learned is not None:
             names, weight, bias = learned
             head.start_from(weight, bias, names, classes)  # type: ignore[operator]

@@ -133,6 +133,39 @@ def test_training_learns_the_labels_beside_the_reconstruction(six_bands: np.ndar
     assert right > 0.9
 
 
+def test_labels_of_a_share_of_the_samples_are_learned_by_the_branch_alone(
+    six_bands: np.ndarray, tmp_path: Path
+) -> None:
+    """All, none, and half of them: the token part of the model gets a gradient from the rest alone."""
+    store = labelled(six_bands, tmp_path / "one.zarr")
+    data = PretrainDataModule([str(store.path)], batch_size=16, num_workers=0, labels=True)
+    data.setup("fit")
+    found = {}
+    for share in (0.0, 0.5, 1.0):
+        task = task_of(data, label_drop_tokens=share, label_jitter=0.0)
+        assert task.mae.branch is not None
+        torch.nn.init.ones_(task.mae.branch.fusion.gate)  # shut, nothing of the tokens would be seen in any case
+        view = task.prepare(data.stream.batch(0), torch.Generator().manual_seed(0), training=True)
+        torch.manual_seed(0)
+        loss = task.label_loss(view, training=True)
+        loss.backward()
+        tokens, pixels = (
+            sum(float(p.grad.abs().sum()) for p in part.parameters() if p.grad is not None)
+            for part in (task.mae.encoder, task.mae.branch.pixels)
+        )
+        assert pixels > 0
+        found[share] = (loss.detach(), tokens, task.label_loss(view).detach())
+    assert found[0.0][1] > 0
+    assert found[0.5][1] > 0
+    assert found[1.0][1] == 0
+    # Without training nothing is dropped.
+    torch.testing.assert_close(found[0.0][0], found[0.0][2])
+    torch.testing.assert_close(found[1.0][2], found[0.0][2])
+    assert not torch.equal(found[1.0][0], found[1.0][2])
+    with pytest.raises(ConfigError, match=r"label_drop_tokens is 1\.5; it is a share of the samples"):
+        task_of(data, label_drop_tokens=1.5)
+
+
 def test_samples_of_stores_without_labels_stand_in_the_same_batch(six_bands: np.ndarray, tmp_path: Path) -> None:
     with_labels = labelled(six_bands, tmp_path / "one.zarr")
     without = ChipStore.create(tmp_path / "two.zarr", StoreSpec(32, 32, 1, shard=16), [
