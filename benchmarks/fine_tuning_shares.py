@@ -50,12 +50,34 @@ SHAPE = "prithvi_hls_tiny"
 """The shape of networks where no weights are given."""
 FIXED = ("MNDWI > 0", "Fmask")
 """Rules that learn nothing, of water alone."""
+AS_PRETRAINED = {"pseudo-labels": "fused", "pseudo-labels, branch alone": "branch"}
+"""Heads of a pretrained model's own classifier of water, which sees no label of the task."""
+CLASSES = ("land", "water", "snow", "cloud", "shadow")
+COLOURS = ("a9a27d", "2166ac", "f7f7f7", "bdbdbd", "525252")
+WATER = CLASSES.index("water")
 
 
 def methods_of(data: str) -> list[str]:
     """What is compared on some data."""
-    fixed = {"floods": FIXED[:1], "water": FIXED}.get(data, ())
+    fixed = {"floods": FIXED[:1], "water": (*FIXED, *AS_PRETRAINED)}.get(data, ())
     return [*NETWORKS, *(m for m in PIXEL_METHODS if m != "index" or data in INDEX), *fixed]
+
+
+def as_pretrained(weights: str, head: str) -> SegmentationTask:
+    """The model as pretraining left it, its classes told by the labels that it learned there."""
+    config, _ = find(weights)
+    task = SegmentationTask(
+        list(CLASSES), contract=config.contract.to_dict(), model=config.architecture, init=weights, statistics="init",
+        head=head, window=64, colors=list(COLOURS), model_options=model_options(config),
+    )  # fmt: skip
+    return task.eval()
+
+
+@torch.no_grad()
+def classes_of(task: SegmentationTask, chips: Sequence[LabelledChip]) -> list[Any]:
+    """(y, x) class numbers of each chip."""
+    batches = DataLoader(Whole(chips), _together(chips))
+    return [classes for batch in batches for classes in task(batch).argmax(dim=1).numpy()]
 
 
 class Crops(Dataset[dict[str, Any]]):
@@ -144,14 +166,9 @@ def task_of(method: str, imagery: Imagery, contract: Contract, weights: str, hea
     }  # fmt: skip
     if method == "pretrained":
         return SegmentationTask(**plain, init=weights, statistics="init", head=head)
-    if method == "branch alone":  # no blocks, and a gate that stays shut
-        plain["model_options"] = {**plain["model_options"], "depth": 0}
-        task = SegmentationTask(**plain, head="fused")
-        task.model.head.branch.fusion.gate.requires_grad_(False)
-        return task
     if method == "random, its statistics":
         plain["contract"] = rescaled(contract_of(weights), contract).to_dict()
-    return SegmentationTask(**plain, head="unet" if method == "U-Net" else head)
+    return SegmentationTask(**plain, head={"U-Net": "unet", "branch alone": "branch"}.get(method, head))
 
 
 def network(method: str, imagery: Imagery, part: Parts, seed: int, steps: int, weights: str, head: str) -> Any:
@@ -168,11 +185,7 @@ def network(method: str, imagery: Imagery, part: Parts, seed: int, steps: int, w
     train = Crops(part.train, WINDOW.get(imagery.name, 64), steps * BATCH)
     trainer.fit(task, DataLoader(train, BATCH), DataLoader(Whole(part.val), _together(part.val)))
     task.load_state_dict(best.state)
-    task.eval()
-    with torch.no_grad():
-        batches = DataLoader(Whole(part.test), _together(part.test))
-        found = [classes for batch in batches for classes in task(batch).argmax(dim=1).numpy()]
-    return found, best.points
+    return classes_of(task.eval(), part.test), best.points
 
 
 def _together(chips: Sequence[LabelledChip]) -> int:
@@ -260,7 +273,10 @@ def run(trial: Trial, root: Path, head: str = "fused") -> dict[str, Any]:
     whole = parts(imagery, trial.fold)
     part = Parts(share_of(imagery, whole.train, trial.share, trial.seed), whole.val, whole.test)
     curve = None
-    if trial.method in (*NETWORKS, *ON_REQUEST):
+    if trial.method in AS_PRETRAINED:
+        task = as_pretrained(of_fold(trial.weights, trial.fold) or "", AS_PRETRAINED[trial.method])
+        found = [classes == WATER for classes in classes_of(task, part.test)]
+    elif trial.method in (*NETWORKS, *ON_REQUEST):
         steps = int(trial.settings.split()[0])
         weights = of_fold(trial.weights, trial.fold) or ""
         found, curve = network(trial.method, imagery, part, trial.seed, steps, weights, head)
@@ -296,18 +312,22 @@ def trials(data: str, seeds: int, weights: str | None, digest: Callable[[str, bo
     """
     found, steps = [], steps or STEPS.get(data, 200)
     for method in methods or methods_of(data):
-        if method not in (*methods_of(data), *ON_REQUEST) or (method == "pretrained" and weights is None):
+        pretrained = method == "pretrained" or method in AS_PRETRAINED
+        if method not in (*methods_of(data), *ON_REQUEST) or (pretrained and weights is None):
             continue
-        networks = method in (*NETWORKS, *ON_REQUEST)
+        networks = method in (*NETWORKS, *ON_REQUEST, *AS_PRETRAINED)
         shape = (weights or SHAPE) if networks else ""
         settings = {"U-Net": f"{steps} steps", "branch alone": f"{steps} steps"}.get(method, f"{steps} steps {head}")
-        for share in shares if method not in FIXED else shares[-1:]:
+        unlabelled = method in (*FIXED, *AS_PRETRAINED)
+        if method in AS_PRETRAINED:
+            settings = AS_PRETRAINED[method]
+        for share in shares if not unlabelled else shares[-1:]:
             for fold in range(5) if data == "water" else (-1,):
                 known = ""
                 if networks and method != "U-Net":
-                    known = digest(of_fold(shape, fold) or "", method == "pretrained")
+                    known = digest(of_fold(shape, fold) or "", pretrained)
                 found += [
                     Trial("fine-tuned", data, method, share, seed, fold, shape, known, settings * bool(shape))
-                    for seed in range(seeds if method not in FIXED else 1)
+                    for seed in range(seeds if not unlabelled else 1)
                 ]
     return found

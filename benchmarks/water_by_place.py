@@ -63,7 +63,9 @@ PAIRED = (
     ("pretrained", "branch alone"), ("random weights", "branch alone"), ("pretrained", "random weights"),
     ("pretrained", "trees"), ("pretrained", "trees + indices"), ("pretrained", "U-Net"), ("pretrained", "MNDWI > 0"),
     ("pretrained", "index"), ("branch alone", "trees + indices"), ("branch alone", "MNDWI > 0"),
-    ("branch alone", "Fmask"),
+    ("branch alone", "Fmask"), ("pseudo-labels", "pseudo-labels, branch alone"),
+    ("pseudo-labels, branch alone", "Fmask"), ("pseudo-labels, branch alone", "MNDWI > 0"),
+    ("pseudo-labels, branch alone", "trees + indices"),
 )  # fmt: skip
 """Differences that are reported, where both were run."""
 

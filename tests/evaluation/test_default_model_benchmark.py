@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from prithvi.contract import IGNORE
+from prithvi.models import Standardise
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 pytest.importorskip("h5py")
@@ -223,19 +224,31 @@ def test_features_of_a_model_are_of_every_pixel_and_date() -> None:
     np.testing.assert_array_equal(found["all"][-2 * 96 :], found["last"])
 
 
-def test_the_branch_alone_knows_nothing_of_the_tokens() -> None:
-    import torch
-
+def test_the_branch_alone_has_no_encoder() -> None:
     imagery = floods()
     contract = fine_tuning_shares.contract_of_pixels(imagery, imagery.chips)
     task = fine_tuning_shares.task_of("branch alone", imagery, contract, "prithvi_hls_tiny", "fused").eval()
-    assert not [name for name, value in task.named_parameters() if "gate" in name and value.requires_grad]
-    batch = {"image": torch.rand(1, 6, 1, 64, 64) * 3000, "valid": torch.ones(1, 1, 64, 64, dtype=torch.bool)}
-    with torch.no_grad():
-        before = task(batch)
-        for value in task.model.encoder.parameters():
-            value.add_(1.0)
-        torch.testing.assert_close(task(batch), before, rtol=0, atol=0)
+    assert task.model.encoder is None
+    assert task.head_name == "branch"
+
+
+def test_water_of_the_pseudo_labels_is_what_pretraining_scored_highest() -> None:
+    import torch
+
+    import prithvi
+
+    mae: Any = prithvi.load("prithvi_hls_tiny")
+    values = np.random.default_rng(0).integers(100, 4000, (1, 6, 64, 64)).astype(np.int16)
+    made = replace(chip("a", "a", np.zeros((64, 64), np.int64)), image=values)
+    standardised = Standardise(mae.contract)(torch.from_numpy(values.swapaxes(0, 1))[None])
+    names = list(mae.config.labels)
+    rows = [names.index(name) for name in fine_tuning_shares.CLASSES]
+    for head, shut in (("fused", False), ("branch", True)):
+        task = fine_tuning_shares.as_pretrained("prithvi_hls_tiny", head)
+        (found,) = fine_tuning_shares.classes_of(task, [made])
+        with torch.no_grad():
+            scores = mae.label_scores(standardised, shut=torch.tensor([shut]))[0, rows]
+        np.testing.assert_array_equal(found, scores.argmax(dim=0).numpy())
 
 
 def test_trials_of_other_weights_are_others_and_baselines_the_same() -> None:
@@ -244,6 +257,9 @@ def test_trials_of_other_weights_are_others_and_baselines_the_same() -> None:
         return {trial.file(Path("out")).as_posix() for trial in found}
 
     both = files("a") & files("b")
+    assert {path.split("/")[-1].split("_")[0] for path in files("a") - both} == {
+        "pretrained", "random-weights", "branch-alone", "pseudo-labels", "pseudo-labels,-branch-alone",
+    }  # fmt: skip
     assert {path.split("/")[-1].split("_")[0] for path in both} == {
         "U-Net", "trees", "trees-+-indices", "linear", "index", "MNDWI->-0", "Fmask",
     }  # fmt: skip
@@ -259,3 +275,30 @@ def test_a_share_is_lost_where_the_best_other_is_further_than_a_deviation() -> N
     assert said([0.83, 0.85]) == "+0.030 (trees): won"
     assert said([0.80, 0.80]) == "-0.010 (trees): reached"
     assert said([0.78, 0.78]) == "-0.030 (trees): lost"
+
+
+def test_sites_of_water_are_pooled_over_their_pixels() -> None:
+    import water_model
+
+    label = np.zeros((64, 64), np.int64)
+    label[:, :32] = 1
+    values = np.full((1, 6, 64, 64), 1000, np.int16)
+    values[0, 1, :, :16] = 3000  # green above SWIR 1: MNDWI finds a half of the water
+    fmask = np.where(np.arange(64) < 48, 32, 0).astype(np.uint8)[None].repeat(64, axis=0)
+    made = replace(chip("a", "site", label), image=values, fmask=fmask)
+    dry = replace(chip("b", "dry", np.zeros((64, 64), np.int64)), image=values[..., ::-1].copy(), fmask=fmask * 0)
+    rough = replace(made, name="c", good=False)
+    imagery = Imagery("water", (made, dry, rough), ("land", "water"), 10_000.0, "SR")
+    called = {name: np.where(np.arange(64) < 40, 1, 4)[None].repeat(64, axis=0) for name in ("a", "c")}
+    called["b"] = np.zeros((64, 64), np.int64)
+    first, second = water_model.by_site(imagery, called, good=True)
+    assert (first["site"], first["chips"], first["water"], second["water"]) == ("site", "1", 0.5, 0.0)
+    assert first["IoU"] == pytest.approx(32 / 40)
+    assert first["Fmask's IoU"] == pytest.approx(32 / 48)
+    assert first["MNDWI's IoU"] == pytest.approx(16 / 32)
+    assert np.isnan(second["IoU"])
+    assert water_model.pooled([first, second], "MNDWI's IoU") == pytest.approx(16 / (32 + 16))
+    assert [row["chips"] for row in water_model.by_site(imagery, called, good=False)] == ["2", "1"]
+    land, water = water_model.confused(imagery, called)
+    assert land == {"class": "land", "land": 4096, "water": 8 * 64, "snow": 0, "cloud": 0, "shadow": 24 * 64}
+    assert water == {"class": "water", "land": 0, "water": 32 * 64, "snow": 0, "cloud": 0, "shadow": 0}
