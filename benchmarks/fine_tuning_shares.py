@@ -26,7 +26,7 @@ from trials import Trial
 from prithvi.contract import IGNORE, Contract
 from prithvi.evaluation import IndexThreshold, PixelTrees, normalised_difference
 from prithvi.metrics.segmentation_metrics import figures
-from prithvi.modelio.loader import contract_of, find
+from prithvi.modelio.loader import contract_of, find, load_weights
 from prithvi.models.config import ModelConfig
 from prithvi.models.zoo import configure
 from prithvi.tasks import SegmentationTask
@@ -70,6 +70,8 @@ def as_pretrained(weights: str, head: str) -> SegmentationTask:
         list(CLASSES), contract=config.contract.to_dict(), model=config.architecture, init=weights, statistics="init",
         head=head, window=64, colors=list(COLOURS), model_options=model_options(config),
     )  # fmt: skip
+    if head == "fused":  # fine-tuning begins with a shut gate; this is the model before it
+        load_weights(task.model, weights)
     return task.eval()
 
 

@@ -113,7 +113,8 @@ class BranchHead(BranchClassifier):
 class FusedHead(BranchClassifier):
     """The per-pixel branch, with the tokens added through a gate that begins shut, and a classifier of each pixel.
 
-    Where the encoder's weights come from an autoencoder with a branch, branch and gate begin as they were pretrained.
+    Where the encoder's weights come from an autoencoder with a branch, the branch begins as it was pretrained. The gate
+    begins shut there, too (`shut`): how far tokens help is learned anew for each task.
 
     Args:
         config: the model; of published shapes, which have no branch, one of `width` channels is added.
@@ -143,3 +144,8 @@ class FusedHead(BranchClassifier):
         tokens = features[:, :count].reshape(batch, self.steps, self.dim, *features.shape[2:])
         pixels = F.pixel_shuffle(features[:, count:], self.patch)
         return self.classify(self.branch(pixels.reshape(batch, self.dates, -1, *pixels.shape[2:]), tokens))
+
+    @torch.no_grad()
+    def shut(self) -> None:
+        """Shuts the gate, so that training starts from what the branch alone answers."""
+        self.branch.fusion.gate.zero_()

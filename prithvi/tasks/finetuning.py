@@ -18,6 +18,7 @@ from prithvi.modelio import load_weights
 from prithvi.modelio.predictor import Predictor
 from prithvi.models import Segmenter, Standardise
 from prithvi.models.baseline import BaselineHead
+from prithvi.models.branch_heads import FusedHead
 from prithvi.models.checkpoint import weight_bytes
 from prithvi.models.heads import has_trait
 from prithvi.models.zoo import configure
@@ -117,6 +118,8 @@ class FineTuningTask(MeasuredTask):
             raise ConfigError(f"head {head!r} works on pixels: {more}with finetune: full.")
         loads = init is not None and (encoder is not None or branched)
         self.init_report = load_weights(self.model, init) if init is not None and loads else None
+        if isinstance(self.model.head, FusedHead):
+            self.model.head.shut()
         if encoder is None and self.init_report is not None and self.init_report.fresh:
             raise ConfigError(f"{init} has no per-pixel branch, and the head {head} is nothing else: leave out init.")
         if encoder is not None:

@@ -243,11 +243,11 @@ def test_water_of_the_pseudo_labels_is_what_pretraining_scored_highest() -> None
     standardised = Standardise(mae.contract)(torch.from_numpy(values.swapaxes(0, 1))[None])
     names = list(mae.config.labels)
     rows = [names.index(name) for name in fine_tuning_shares.CLASSES]
-    for head, shut in (("fused", False), ("branch", True)):
+    for head in ("fused", "branch"):
         task = fine_tuning_shares.as_pretrained("prithvi_hls_tiny", head)
         (found,) = fine_tuning_shares.classes_of(task, [made])
         with torch.no_grad():
-            scores = mae.label_scores(standardised, shut=torch.tensor([shut]))[0, rows]
+            scores = mae.label_scores(standardised, shut=torch.tensor([head == "branch"]))[0, rows]
         np.testing.assert_array_equal(found, scores.argmax(dim=0).numpy())
 
 
