@@ -113,6 +113,7 @@ def main() -> None:
         if options.weights is None:
             parser.error("--ship writes the model of --weights: say it too")
         made = {
+            "summary": "land, water, snow, cloud and shadow of one date, by the per-pixel branch alone",
             "init": "prithvi_hls_tiny", "head": options.head, "labels of hls_water": "never read",
             "classes taught by": "open masks and maps (benchmarks/pseudo_labels.py)",
         }  # fmt: skip

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import xarray as xr
 
 import prithvi as package
 from prithvi.errors import ConfigError, ModelError
@@ -20,7 +21,7 @@ from prithvi.modelio import model_files, save
 from prithvi.modelio.card import with_evaluation
 from prithvi.modelio.predictor import Predictor
 from prithvi.scenes import open_scene
-from tests.conftest import Answer, small_task
+from tests.conftest import SPAIN, Answer, small_task
 
 Write = Callable[..., Path]
 Cli = Callable[..., Answer]
@@ -142,3 +143,26 @@ def test_the_card_says_how_good_it_is_where_and_what_it_confuses(shipped: Path, 
     for places, wrong in (([], confusion), (table, [{"true": "land", "land": "many"}]), (tmp_path / "none.csv", [])):
         with pytest.raises(ConfigError):
             with_evaluation(card, places, "", wrong)
+
+
+def test_the_water_model_that_comes_along_finds_the_flood(six_bands: np.ndarray) -> None:
+    """It never saw this chip, nor any label of water that a person drew."""
+    with rasterio.open(str(SPAIN).replace("S2Hand", "LabelHand")) as raster:
+        flood_label = raster.read(1)
+    fitted = package.load("water")
+    assert isinstance(fitted, Predictor)
+    assert fitted.model.encoder is None
+    assert [entry.name for entry in fitted.classes] == ["land", "water", "snow", "cloud", "shadow"]
+    scene = xr.DataArray(
+        six_bands[None].astype(np.float32), dims=("time", "band", "y", "x"),
+        coords={"band": list(fitted.contract.bands)}, attrs={"gain": 1e-4, "bias": 0.0},
+    )  # fmt: skip
+    found = package.map(scene, fitted)["class"].values
+    known = flood_label >= 0
+    water, truth = (found == 1)[known], (flood_label == 1)[known]
+    assert (water & truth).sum() / (water | truth).sum() > 0.65
+    assert np.isin(found[known], (2, 3, 4)).mean() < 0.03
+    card = (model_files.SHIPPED / "water" / "README.md").read_text(encoding="utf-8")
+    for title in ("How good it is by place", "How the truth was chosen", "What it confuses"):
+        assert f"## {title}" in card
+    assert "license: apache-2.0" in card
