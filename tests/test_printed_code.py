@@ -164,7 +164,7 @@ def test_the_readme_s_commands_on_maps_and_its_error_are_as_printed(desk: Path, 
     for name in ("scene.tif", "next.tif"):
         (desk / name).rename(desk / "scenes" / name)
     commands = [shlex.split(line) for line in lines if line.startswith("    prithvi map ")]
-    assert len(commands) == 2
+    assert len(commands) == 3
     for _, *words in commands:
         scenes = sorted(map(str, Path().glob("scenes/*.tif")))
         answer = prithvi(*[each for word in words for each in (scenes if word == "scenes/*.tif" else [word])])
