@@ -26,7 +26,7 @@ from labelled_imagery import FOLDS, READERS, Imagery, LabelledChip, of_fold
 from prithvi.contract import IGNORE
 from prithvi.files import write_text
 from prithvi.modelio import save
-from prithvi.modelio.card import with_evaluation, with_licence
+from prithvi.modelio.card import with_evaluation, with_licence, with_results
 
 
 def by_site(imagery: Imagery, found: dict[str, Any], good: bool) -> list[dict[str, Any]]:
@@ -119,8 +119,13 @@ def main() -> None:
         }  # fmt: skip
         fitted = as_pretrained(options.weights, options.head).fitted(**made)
         folder = save(fitted, options.ship)
-        card = folder / "README.md"
-        write_text(card, with_evaluation(with_licence(card.read_text(), "apache-2.0"), places, truth, confusion))
+        file = folder / "README.md"
+        card = file.read_text().replace(f"# {fitted.name}, fine-tuned:", "# water:", 1)
+        card = with_results(with_licence(card, "apache-2.0"), {
+            f"IoU of water, {name} chips, by folds of sites": {"mean": pooled(rows), "runs": 1}
+            for name, rows in (("good", good), ("all", every))
+        })  # fmt: skip
+        write_text(file, with_evaluation(card, places, truth, confusion))
 
 
 if __name__ == "__main__":

@@ -173,7 +173,11 @@ def _published_names(state: Mapping[str, Tensor], path: Path) -> dict[str, Tenso
     # - nested prefixes (an encoder inside of the decoder's prefix): the longer prefix decides;
     # - one common prefix (version 1, flat): the decoder's tensors are recognised by "decoder", "_dec." or mask_token.
     plain = {re.sub(r"(^module\.|_timm_module\.|_orig_mod\.)", "", key): value for key, value in state.items()}
+    # The branch of our own models lies beside the encoder; of a fine-tuned one in its head, and it may be all there is.
+    plain = {re.sub(r"(^|\.)head\.branch\.", r"\1branch.", key): value for key, value in plain.items()}
     class_tokens = [key for key in plain if key.split(".")[-1] == "cls_token"]
+    if not class_tokens and _BRANCH_INPUT in plain:
+        return {key if key.startswith("branch.") else f"other.{key}": value for key, value in plain.items()}
     if len(class_tokens) != 1:
         raise CheckpointError(
             f"{path} holds {len(class_tokens)} class tokens (cls_token) among its {len(plain)} tensors; "
@@ -182,7 +186,6 @@ def _published_names(state: Mapping[str, Tensor], path: Path) -> dict[str, Tenso
     encoder = class_tokens[0].removesuffix("cls_token")
     mask_tokens = [key for key in plain if key.split(".")[-1] == "mask_token"]
     decoder = mask_tokens[0].removesuffix("mask_token") if mask_tokens else None
-    # The branch of our own models lies beside the encoder.
     root, named = encoder.removesuffix("encoder."), {}
     for key, value in plain.items():
         if key.startswith(tuple(root + part for part in _BESIDE)):

@@ -18,7 +18,7 @@ from prithvi.modelio import load_weights
 from prithvi.modelio.predictor import Predictor
 from prithvi.models import Segmenter, Standardise
 from prithvi.models.baseline import BaselineHead
-from prithvi.models.branch_heads import FusedHead
+from prithvi.models.branch_heads import BranchClassifier, FusedHead
 from prithvi.models.checkpoint import weight_bytes
 from prithvi.models.heads import has_trait
 from prithvi.models.zoo import configure
@@ -112,16 +112,17 @@ class FineTuningTask(MeasuredTask):
             self.head_options["input"] = {key: self.contract.to_dict()[key] for key in stated}
         self.model = Segmenter(config, outputs, head, self.head_options)
         encoder = self.model.encoder
-        branched = hasattr(self.model.head, "branch")
+        branched = isinstance(self.model.head, BranchClassifier)
         if encoder is None and not self.fitted_at_once and ((init is not None and not branched) or finetune != "full"):
             more = "" if branched else "without init, and "
             raise ConfigError(f"head {head!r} works on pixels: {more}with finetune: full.")
-        loads = init is not None and (encoder is not None or branched)
-        self.init_report = load_weights(self.model, init) if init is not None and loads else None
+        self.init_report = None
+        if init is not None and (encoder is not None or branched):
+            self.init_report = load_weights(self.model, init)
+            if encoder is None and self.init_report.fresh:
+                raise ConfigError(f"{init} has no per-pixel branch, and head {head!r} is nothing else: leave out init.")
         if isinstance(self.model.head, FusedHead):
             self.model.head.shut()
-        if encoder is None and self.init_report is not None and self.init_report.fresh:
-            raise ConfigError(f"{init} has no per-pixel branch, and the head {head} is nothing else: leave out init.")
         if encoder is not None:
             prepare(encoder, "frozen" if self.fitted_at_once else finetune, lora_rank)
         self.frozen = finetune == "frozen" or self.fitted_at_once

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 import prithvi
-from prithvi.errors import ConfigError, ModelError
+from prithvi.errors import CheckpointError, ConfigError, ModelError
 from prithvi.modelio import open_folder, save
 from prithvi.models import Segmenter, build
 from prithvi.models.zoo import configure
@@ -64,6 +64,21 @@ def test_its_model_folder_maps_as_the_task_does(tmp_path: Path) -> None:
     assert weights.stat().st_size < 100_000
     with pytest.raises(ModelError, match="has no encoder to embed with"):
         prithvi.embed(scene(), fitted)
+
+
+def test_a_fine_tuned_model_s_branch_is_gone_on_with(tmp_path: Path) -> None:
+    """From a model of the branch alone, and from a fused one into either head; nothing of it begins at random."""
+    alone = save(task_of(None, ["water", "land"]).fitted(), tmp_path / "alone")
+    fused = save(task_of(None, ["water", "land"], head="fused").fitted(), tmp_path / "fused")
+    for source, head in ((alone, "branch"), (fused, "branch"), (fused, "fused")):
+        task = task_of(str(source), ["burnt", "not burnt"], head=head)
+        assert task.init_report is not None
+        assert not task.init_report.fresh, (source.name, head)
+        its = open_folder(source).model.head.branch.state_dict()  # type: ignore[union-attr]
+        for name, values in task.model.head.branch.state_dict().items():  # type: ignore[union-attr]
+            torch.testing.assert_close(values, its[name])
+    with pytest.raises(CheckpointError, match=r"does not fit .*, and nothing was loaded: .*encoder\."):
+        task_of(str(alone), ["water", "land"], head="fused")
 
 
 def scene() -> object:
