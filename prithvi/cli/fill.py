@@ -30,6 +30,14 @@ def fill_verb(
             "dswx_cloud, cloud (your own, 0 is clear) or clear (your own, 1 is clear)."
         ),
     ] = None,
+    only: Annotated[
+        str | None, typer.Option(help="Fill and write these dates alone, from all: 2022-06-01,2022-06-17.")
+    ] = None,
+    on: Annotated[
+        str | None, typer.Option(help="Write these days; those on which nothing was observed are filled whole.")
+    ] = None,
+    every: Annotated[str | None, typer.Option(help="Write a day every so many days, likewise: 16d.")] = None,
+    start: Annotated[str | None, typer.Option(help="The first of these days; that of the series by default.")] = None,
     together: Annotated[
         int | None, typer.Option(help="Dates seen together to fill one; what the model was made for, or 3.", min=2)
     ] = None,
@@ -53,9 +61,9 @@ def fill_verb(
     from prithvi.cli.progress import bar, keep_windows
     from prithvi.errors import SceneError
     from prithvi.mapping.fillers import as_fill
-    from prithvi.mapping.gap_filling import fill_series
     from prithvi.mapping.masks import clear_of_sources, masks_beside
     from prithvi.mapping.methods import Method
+    from prithvi.mapping.series_files import fill_series
     from prithvi.scenes import open_scene
 
     series = sources if method is not None else sources[1:]
@@ -71,7 +79,8 @@ def fill_verb(
     how = Method(method) if method is not None else as_fill(sources[0], device)
     with bar(f"{opened.sizes['time']} dates of {opened.sizes['y']} x {opened.sizes['x']}") as progress:
         result = fill_series(
-            opened, output, how, clear=clear, together=together, window=window, stride=stride, uncertainty=uncertainty,
+            opened, output, how, clear=clear, only=words_of(only) or None, on=words_of(on) or None, every=every,
+            start=start, together=together, window=window, stride=stride, uncertainty=uncertainty,
             resume=resume, inputs=[*series, *(mask for mask in masks if mask is not None)], command=typed(),
             progress=progress,
         )  # fmt: skip

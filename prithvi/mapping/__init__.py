@@ -4,9 +4,10 @@ from prithvi.mapping.accessor import PrithviAccessor
 from prithvi.mapping.class_maps import MapResult, map, map_scene
 from prithvi.mapping.embeddings import embed, embed_scene
 from prithvi.mapping.fillers import with_model
-from prithvi.mapping.gap_filling import FillResult, fill, fill_series
+from prithvi.mapping.gap_filling import fill
 from prithvi.mapping.inference import mappable, mappable_module
 from prithvi.mapping.masks import clear_of
+from prithvi.mapping.series_files import FillResult, fill_series
 from prithvi.mapping.sliding_window import BlendedRows, blend
 from prithvi.products.class_polygons import class_polygons, vectorise
 from prithvi.products.map_item import map_item, times_of, write_item
