@@ -7,7 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from prithvi.cli.options import Device, Report, Stride, source_of, typed, with_opening, words_of
+from prithvi.cli.options import (
+    Clouds,
+    CloudsAre,
+    Device,
+    Report,
+    Stride,
+    series_with_masks,
+    typed,
+    with_opening,
+    words_of,
+)  # fmt: skip
 
 
 @with_opening
@@ -19,17 +29,8 @@ def fill_verb(
     method: Annotated[
         str | None, typer.Option(help="Instead of a model: nearest, linear, regression or filling.")
     ] = None,
-    clouds: Annotated[
-        list[str] | None,
-        typer.Option(help="Cloud mask of each date, in the order of the dates; none for a date without one."),
-    ] = None,
-    clouds_are: Annotated[
-        str | None,
-        typer.Option(
-            help="What the masks are, where their names do not say it: fmask, scl, qa_pixel, pixel_qa, cfmask, "
-            "dswx_cloud, cloud (your own, 0 is clear) or clear (your own, 1 is clear)."
-        ),
-    ] = None,
+    clouds: Clouds = None,
+    clouds_are: CloudsAre = None,
     only: Annotated[
         str | None, typer.Option(help="Fill and write these dates alone, from all: 2022-06-01,2022-06-17.")
     ] = None,
@@ -61,28 +62,22 @@ def fill_verb(
     from prithvi.cli.progress import bar, keep_windows
     from prithvi.errors import SceneError
     from prithvi.mapping.fillers import as_fill
-    from prithvi.mapping.masks import clear_of_sources, masks_beside
+    from prithvi.mapping.masks import clear_of
     from prithvi.mapping.methods import Method
     from prithvi.mapping.series_files import fill_series
-    from prithvi.scenes import open_scene
 
     series = sources if method is not None else sources[1:]
     if not series:
         raise SceneError("no series was given: prithvi fill MODEL SERIES... -o DIR, or --method linear SERIES...")
     opening["bands"] = words_of(bands) or None
-    opened = open_scene(source_of(series), **opening)
-    masks = [None if mask == "none" else mask for mask in clouds or ()] or masks_beside(series, opened.sizes["time"])
-    clear = clear_of_sources(series, opened, masks, clouds_are, opening)
-    told = ["No cloud mask: all that has data counts as clear."] if clear is None else clear.attrs["masks"]
-    typer.echo("\n".join(told), err=True)
+    opened, clear, files = series_with_masks(series, opening, clouds, clouds_are, clear_of)
     keep_windows()
     how = Method(method) if method is not None else as_fill(sources[0], device)
     with bar(f"{opened.sizes['time']} dates of {opened.sizes['y']} x {opened.sizes['x']}") as progress:
         result = fill_series(
             opened, output, how, clear=clear, only=words_of(only) or None, on=words_of(on) or None, every=every,
             start=start, together=together, window=window, stride=stride, uncertainty=uncertainty,
-            resume=resume, inputs=[*series, *(mask for mask in masks if mask is not None)], command=typed(),
-            progress=progress,
+            resume=resume, inputs=files, command=typed(), progress=progress,
         )  # fmt: skip
     total = max(1, result.observed + result.filled + result.empty)
     typer.echo(

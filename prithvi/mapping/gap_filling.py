@@ -145,11 +145,11 @@ def fill(
     return result
 
 
-def in_order(series: xr.DataArray) -> xr.DataArray:
+def in_order(series: xr.DataArray, least: int = 2) -> xr.DataArray:
     """The series as (time, band, y, x), its dates as datetime64.
 
     Raises:
-        SceneError: no DataArray, other dimensions, or fewer than two dates.
+        SceneError: no DataArray, other dimensions, or fewer dates than `least`.
 
     """
     if not isinstance(series, xr.DataArray):
@@ -157,7 +157,7 @@ def in_order(series: xr.DataArray) -> xr.DataArray:
     if set(series.dims) != {"time", "band", "y", "x"}:
         dims = ", ".join(map(str, series.dims))
         raise SceneError(f"{_name(series)} has the dimensions ({dims}); a series has (time, band, y, x).")
-    if series.sizes["time"] < 2:
+    if series.sizes["time"] < least:
         told = f"{_name(series)} has {series.sizes['time']} dates, and a gap is filled from others"
         raise SceneError(f"{told}: give two dates or more (files with their --date).")
     return dated(series.transpose("time", "band", "y", "x"))

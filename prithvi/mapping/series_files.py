@@ -127,7 +127,7 @@ def fill_series(
     series = conform(series, contract)
     origin = origin_of(filler).of_scene(series, command, tuple(map(str, inputs)))
     # What the rows depend on: an interrupted run is resumed only if all of it is the same.
-    facts: dict[str, Any] = {"input": _state(series, origin.inputs), **content_of(series)}
+    facts: dict[str, Any] = {"input": state_of(series, origin.inputs), **content_of(series)}
     series = without_clouds(series, clear)
     notes: tuple[str, ...] = ()
     if clear is not None:
@@ -171,7 +171,7 @@ def fill_series(
     return FillResult(paths, observed, filled, empty, notes)
 
 
-def _state(series: xr.DataArray, inputs: Sequence[str]) -> dict[str, Any]:
+def state_of(series: xr.DataArray, inputs: Sequence[str]) -> dict[str, Any]:
     """What tells a series from another: its files by size and time, its size, place and units. Plain JSON values."""
     found, pixels = [Path(name) for name in inputs], source_of(series)
     files = [file for path in found for file in (sorted(path.iterdir()) if path.is_dir() else [path]) if file.is_file()]
