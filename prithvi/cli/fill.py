@@ -25,7 +25,9 @@ def fill_verb(
     sources: Annotated[
         list[str], typer.Argument(help="MODEL SERIES...: a model, then a file or granule for each date.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write into.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder to write into; NAME.zarr writes one Zarr cube.")
+    ],
     method: Annotated[
         str | None, typer.Option(help="Instead of a model: nearest, linear, regression or filling.")
     ] = None,
@@ -57,10 +59,10 @@ def fill_verb(
     """Fills the holes and clouds of every date from the other dates.
 
     Writes DATE.tif (reflectance x 10,000), DATE_filled.tif (0 observed, 1 filled, 255 nothing) and DATE_uncertainty.tif
-    (the standard error like DATE.tif, 0 where observed) for each.
+    (the standard error like DATE.tif, 0 where observed) for each; or all dates into one Zarr store (-o NAME.zarr).
     """
     from prithvi.cli.progress import bar, keep_windows
-    from prithvi.errors import SceneError
+    from prithvi.errors import ConfigError, SceneError
     from prithvi.mapping.fillers import as_fill
     from prithvi.mapping.masks import clear_of
     from prithvi.mapping.methods import Method
@@ -69,6 +71,8 @@ def fill_verb(
     series = sources if method is not None else sources[1:]
     if not series:
         raise SceneError("no series was given: prithvi fill MODEL SERIES... -o DIR, or --method linear SERIES...")
+    if report is not None and output.suffix == ".zarr":
+        raise ConfigError("--report shows folders of files, and a .zarr is none: leave one of the two out.")
     opening["bands"] = words_of(bands) or None
     opened, clear, files = series_with_masks(series, opening, clouds, clouds_are, clear_of)
     keep_windows()
@@ -81,7 +85,7 @@ def fill_verb(
         )  # fmt: skip
     total = max(1, result.observed + result.filled + result.empty)
     typer.echo(
-        f"{output}: {len(result.paths)} dates; {result.observed / total:.1%} observed, "
+        f"{output}: {len(result.dates)} dates; {result.observed / total:.1%} observed, "
         f"{result.filled / total:.1%} filled, {result.empty / total:.1%} left empty"
     )
     for note in result.notes:

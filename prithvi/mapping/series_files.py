@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from prithvi.errors import SceneError
 from prithvi.files import fingerprint, refuse_overwrite
 from prithvi.mapping.asked_dates import AskedDates, refuse_unfillable
 from prithvi.mapping.cog import RasterWriter, count_values, left_out_of
+from prithvi.mapping.cubes import SeriesCube
 from prithvi.mapping.engine import Progress, Target, write
 from prithvi.mapping.fillers import Fillable, ModelFill, as_fill, origin_of
 from prithvi.mapping.gap_filling import in_order, reflectance, rounds_of
@@ -35,7 +37,9 @@ class FillResult:
     """What was written."""
 
     paths: tuple[Path, ...]
-    """A file for each date, in order."""
+    """A file for each date, in order; or the one cube."""
+    dates: list[str]
+    """What the dates are called."""
     observed: int
     """Pixels and dates that were there."""
     filled: int
@@ -79,7 +83,9 @@ def fill_series(
 
     Args:
         series: (time, band, y, x), what `prithvi.open_scene` gives for several dates.
-        folder: where to.
+        folder: where to; with the suffix `.zarr` the dates become one Zarr store instead of files, see
+            `prithvi.mapping.cubes`: `image` and `uncertainty` (time, band, y, x) int16 with scale and nodata as in the
+            files, `filled` (time, y, x) uint8. It appears when it is whole.
         model: as of `prithvi.fill`; a function gets reflectance x 10,000.
         bands: common names; default the model's, or all of the series.
         clear: (time, y, x) True where clear, False under clouds, see `prithvi.fill`; what `prithvi.mapping.clear_of`
@@ -137,38 +143,55 @@ def fill_series(
             facts["clear"] = checksum(clear)
     plan = plan_of(filler, series.sizes["y"], series.sizes["x"], window, stride)
     (seen, rounds), folder = rounds_of(asked, filler, together), Path(folder)
-    files = [f"{label}{end}.tif" for label in labels for end in ("", "_filled", "_uncertainty")]
-    refuse_overwrite((folder / name for name in files), inputs)
+    as_cube = folder.suffix == ".zarr"
+    files = [folder / f"{label}{end}.tif" for label in labels for end in ("", "_filled", "_uncertainty")]
+    refuse_overwrite([folder] if as_cube else files, inputs)
     facts |= {
         "clouds": list(notes) or clear is not None, "windows": [plan.window, plan.stride], "bands": names,
         "together": seen, "uncertainty": uncertainty, "fill": getattr(filler, "facts", origin.model),
         "software": origin.software,
     }  # fmt: skip
-    for number, turn in enumerate(rounds):
-        target = Target.whole(asked.part(series, turn.dates_read), plan)
-        days = [every_label[place] for place in turn.dates_read]
-        wanted = [days[place] for place in turn.dates_filled]
-        rasters = series_rasters(wanted, names, uncertainty, origin.tags())
-        key = {**facts, "dates": days, "wanted": wanted} if known else None
-        with RasterWriter(folder, series, rasters, key, resume) as writer:
-            if writer.made:
-                continue
-            run = FillRun(filler, turn, seen, uncertainty, contract)
-            tally = write(run, target, writer, progress, (number, len(rounds)))
-            for place in turn.dates_filled:
-                missing = tally.sentence(*units_of(series, contract), place)
-                writer.tag(replace(origin, left_out=missing).tags(), days[place])
-            writer.publish()
-    counts = np.array([count_values(folder / f"{label}_filled.tif") for label in labels])
-    paths = tuple(folder / f"{label}.tif" for label in labels)
-    notes += tuple(f"{label}: {text}" for label, path in zip(labels, paths, strict=True) for text in left_out_of(path))
+
+    def fill_turns(make: Callable[..., RasterWriter]) -> None:
+        for number, turn in enumerate(rounds):
+            target = Target.whole(asked.part(series, turn.dates_read), plan)
+            days = [every_label[place] for place in turn.dates_read]
+            wanted = [days[place] for place in turn.dates_filled]
+            rasters = series_rasters(wanted, names, uncertainty, origin.tags())
+            key = {**facts, "dates": days, "wanted": wanted} if known else None
+            with make(rasters, key, resume) as writer:
+                if writer.made:
+                    continue
+                run = FillRun(filler, turn, seen, uncertainty, contract)
+                tally = write(run, target, writer, progress, (number, len(rounds)))
+                for place in turn.dates_filled:
+                    missing = tally.sentence(*units_of(series, contract), place)
+                    writer.tag(replace(origin, left_out=missing).tags(), days[place])
+                writer.publish()
+
+    paths: tuple[Path, ...] = (folder,)
+    if as_cube:
+        assert asked.times is not None
+        key = {**facts, "dates": every_label, "wanted": labels} if known else None
+        form = series, asked.times[list(asked.wanted)], labels, names, uncertainty
+        with SeriesCube(folder, *form, key, resume) as cube:
+            if not cube.made:
+                fill_turns(cube.writer)
+                cube.publish(origin.tags())
+        counts, left_out = cube.counts(), cube.left_out
+        notes += (left_out,) if left_out else ()
+    else:
+        fill_turns(partial(RasterWriter, folder, series))
+        counts = np.array([count_values(folder / f"{label}_filled.tif") for label in labels])
+        paths = tuple(folder / f"{label}.tif" for label in labels)
+        notes += tuple(f"{path.stem}: {text}" for path in paths for text in left_out_of(path))
     notes += tuple(
         f"{label}: nothing of it is known, and nothing could be filled (by {origin.model})."
         for label, count in zip(labels, counts, strict=True)
         if count[NOTHING] == count.sum()
     )
     observed, filled, empty = (int(counts[:, kind].sum()) for kind in (OBSERVED, FILLED, NOTHING))
-    return FillResult(paths, observed, filled, empty, notes)
+    return FillResult(paths, labels, observed, filled, empty, notes)
 
 
 def state_of(series: xr.DataArray, inputs: Sequence[str]) -> dict[str, Any]:
