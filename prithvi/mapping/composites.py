@@ -192,7 +192,8 @@ def composite_series(
                 done += series.sizes["y"] * len(period.places)
                 continue
             tallies = {place: Tally(1, series.sizes["y"]) for place in period.places}
-            first = 0
+            # Of a run that was killed while it made its files all rows are there: they are read for the tally alone.
+            first, begin = 0, writer.start
             for height in heights:
                 last = min(first + height, series.sizes["y"])
                 best = Best.empty(len(names), last - first, series.sizes["x"])
@@ -205,7 +206,8 @@ def composite_series(
                     done += last - first
                     if progress is not None:
                         progress(done, total)
-                writer.write({"image": best.image[None], "date": best.date[None]})
+                if first >= begin:
+                    writer.write({"image": best.image[None], "date": best.date[None]})
                 first = last
             said = {place: tally.sentence(*units_of(series, contract)) for place, tally in tallies.items()}
             left_out = " ".join(f"{days[place]}: {said[place]}" for place in sorted(said) if said[place])

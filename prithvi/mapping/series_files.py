@@ -21,7 +21,8 @@ from prithvi.mapping.cubes import SeriesCube
 from prithvi.mapping.engine import Progress, Target, write
 from prithvi.mapping.fillers import Fillable, ModelFill, as_fill, origin_of
 from prithvi.mapping.gap_filling import in_order, reflectance, rounds_of
-from prithvi.mapping.masks import Masks, clear_by, of_files, refuse_nothing_left, without_clouds
+from prithvi.mapping.gap_progress import by_gaps
+from prithvi.mapping.masks import Masks, clear_by, laid_over, of_files, refuse_nothing_left, without_clouds
 from prithvi.mapping.result_files import FILLED, NOTHING, OBSERVED, series_rasters
 from prithvi.mapping.window_filling import FillRun, plan_of
 from prithvi.products.provenance import can_resume, checksum, content_of, layout_of
@@ -106,7 +107,7 @@ def fill_series(
         inputs: files or folders of the series and its masks, for the record in every file, and so that a run that is
             gone on with is one of the same; default what the series names as its source.
         command: written to the files as the command that made them.
-        progress: called with the windows done and their number in all.
+        progress: called with the work done and the whole of it, as windows with gaps tell; see `gap_progress`.
 
     Raises:
         SceneError: fewer than two dates, a date twice, dates that are not known, or other dimensions; masks that are
@@ -134,7 +135,7 @@ def fill_series(
     origin = origin_of(filler).of_scene(series, command, tuple(map(str, inputs)))
     # What the rows depend on: an interrupted run is resumed only if all of it is the same.
     facts: dict[str, Any] = {"input": state_of(series, origin.inputs), **content_of(series)}
-    series = without_clouds(series, clear)
+    unmasked, series = series, without_clouds(series, clear)
     notes: tuple[str, ...] = ()
     if clear is not None:
         notes = tuple(map(str, clear.attrs.get("masks", ())))
@@ -151,6 +152,9 @@ def fill_series(
         "together": seen, "uncertainty": uncertainty, "fill": getattr(filler, "facts", origin.model),
         "software": origin.software,
     }  # fmt: skip
+
+    if progress is not None:
+        progress = by_gaps(progress, unmasked, None if clear is None else laid_over(clear, unmasked), rounds, plan)
 
     def fill_turns(make: Callable[..., RasterWriter]) -> None:
         for number, turn in enumerate(rounds):

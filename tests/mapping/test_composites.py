@@ -19,6 +19,7 @@ import xarray as xr
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.errors import ConfigError, SceneError
 from prithvi.mapping import composite, composite_series, ranks_of
+from prithvi.mapping.cog import RasterWriter
 from prithvi.mapping.maskproducts import MASK_PRODUCTS, NOT_CLEAR
 from prithvi.scenes import open_scene
 from tests.conftest import Answer
@@ -242,3 +243,20 @@ def test_finished_periods_are_kept_and_those_of_other_masks_are_not(real, tmp_pa
     assert again(ranks=ranks_of(masks, series) * 0)
     assert again()
     assert not again()
+
+
+def test_a_run_that_died_while_it_made_its_files_goes_on(real, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    files, masks, values, chosen = real
+    series, publish = open_scene(files, sensor="hls-s30", dates=DAYS), RasterWriter.publish
+
+    def dies(writer: RasterWriter) -> None:
+        writer.make()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RasterWriter, "publish", dies)
+    with pytest.raises(KeyboardInterrupt):
+        composite_series(series, tmp_path, masks=masks, inputs=[*files, *masks])
+    monkeypatch.setattr(RasterWriter, "publish", publish)
+    made = composite_series(series, tmp_path, masks=masks, inputs=[*files, *masks], resume=True)
+    with rasterio.open(made.paths[0]) as image, rasterio.open(tmp_path / f"{made.paths[0].stem}_date.tif") as date:
+        check(image.read(), date.read(1), values, chosen, -9999)
