@@ -260,3 +260,16 @@ def test_a_run_that_died_while_it_made_its_files_goes_on(real, tmp_path: Path, m
     made = composite_series(series, tmp_path, masks=masks, inputs=[*files, *masks], resume=True)
     with rasterio.open(made.paths[0]) as image, rasterio.open(tmp_path / f"{made.paths[0].stem}_date.tif") as date:
         check(image.read(), date.read(1), values, chosen, -9999)
+
+
+def test_arrays_become_the_same_files(real, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    files, masks, *_ = real
+    series = open_scene(files, sensor="hls-s30", dates=DAYS)
+    composite(series, masks=masks, every=16).prithvi.to_cog(tmp_path / "arrays")
+    composite_series(series, tmp_path / "files", masks=masks, every=16)
+    names = sorted(path.name for path in (tmp_path / "files").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "arrays").iterdir())
+    assert len(names) == 4
+    for name in names:
+        with rasterio.open(tmp_path / "files" / name) as one, rasterio.open(tmp_path / "arrays" / name) as other:
+            np.testing.assert_array_equal(one.read(), other.read())
