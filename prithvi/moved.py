@@ -70,7 +70,7 @@ MOVED = {
     "mapping.provenance": "products.provenance",
     "mapping.rasters": "mapping.cog",
     "mapping.scoring": "mapping.inference",
-    "mapping.series": "mapping.gap_filling",
+    "mapping.series": "mapping.series_files",
     "mapping.stac": "products.map_item",
     "mapping.strips": "mapping.sliding_window",
     "mapping.style": "products.products",

@@ -2,8 +2,8 @@
 
     python tests/kill_runs.py WORK COUNT SEED ARGUMENTS...
 
-ARGUMENTS are those of `prithvi`, without -o. Prints one JSON object. Importing is done once: every run is a fork
-of this process.
+ARGUMENTS are those of `prithvi`, without -o, which is `out` or what KILLED_OUT names in it. Prints one JSON object.
+Importing is done once: every run is a fork of this process.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def start(folder: Path, words: list[str]) -> int:
     if child:
         return child
     os.chdir(folder)  # a command of the same words everywhere, because it stands in the files
-    sys.argv = ["prithvi", *words, "-o", "out"]
+    sys.argv = ["prithvi", *words, "-o", os.environ.get("KILLED_OUT", "out")]
     os.dup2(os.open("told", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     os.dup2(2, 1)
     code: object = 1

@@ -10,7 +10,22 @@ from typing import Annotated, Any
 
 import typer
 
-from prithvi.cli import area, compare, data, demo, distil, doctor, embed, export, fill, fit, map, models, view
+from prithvi.cli import (
+    area,
+    compare,
+    composite,
+    data,
+    demo,
+    distil,
+    doctor,
+    embed,
+    export,
+    fill,
+    fit,
+    map,
+    models,
+    view,
+)
 from prithvi.errors import PrithviError
 
 app = typer.Typer(
@@ -34,6 +49,7 @@ app.command("compare", context_settings=_MORE)(compare.compare)
 app.command("map")(map.map_verb)
 app.command("embed")(embed.embed_verb)
 app.command("fill")(fill.fill_verb)
+app.command("composite")(composite.composite_verb)
 app.command("area")(area.area)
 app.command("view")(view.view_verb)
 app.command("export")(export.export_verb)

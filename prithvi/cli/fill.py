@@ -7,7 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from prithvi.cli.options import Device, Report, Stride, source_of, typed, with_opening, words_of
+from prithvi.cli.options import (
+    Clouds,
+    CloudsAre,
+    Device,
+    Report,
+    Stride,
+    series_with_masks,
+    typed,
+    with_opening,
+    words_of,
+)  # fmt: skip
 
 
 @with_opening
@@ -15,21 +25,22 @@ def fill_verb(
     sources: Annotated[
         list[str], typer.Argument(help="MODEL SERIES...: a model, then a file or granule for each date.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write into.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder to write into; NAME.zarr writes one Zarr cube.")
+    ],
     method: Annotated[
         str | None, typer.Option(help="Instead of a model: nearest, linear, regression or filling.")
     ] = None,
-    clouds: Annotated[
-        list[str] | None,
-        typer.Option(help="Cloud mask of each date, in the order of the dates; none for a date without one."),
+    clouds: Clouds = None,
+    clouds_are: CloudsAre = None,
+    only: Annotated[
+        str | None, typer.Option(help="Fill and write these dates alone, from all: 2022-06-01,2022-06-17.")
     ] = None,
-    clouds_are: Annotated[
-        str | None,
-        typer.Option(
-            help="What the masks are, where their names do not say it: fmask, scl, qa_pixel, pixel_qa, cfmask, "
-            "dswx_cloud, cloud (your own, 0 is clear) or clear (your own, 1 is clear)."
-        ),
+    on: Annotated[
+        str | None, typer.Option(help="Write these days; those on which nothing was observed are filled whole.")
     ] = None,
+    every: Annotated[str | None, typer.Option(help="Write a day every so many days, likewise: 16d.")] = None,
+    start: Annotated[str | None, typer.Option(help="The first of these days; that of the series by default.")] = None,
     together: Annotated[
         int | None, typer.Option(help="Dates seen together to fill one; what the model was made for, or 3.", min=2)
     ] = None,
@@ -48,36 +59,33 @@ def fill_verb(
     """Fills the holes and clouds of every date from the other dates.
 
     Writes DATE.tif (reflectance x 10,000), DATE_filled.tif (0 observed, 1 filled, 255 nothing) and DATE_uncertainty.tif
-    (the standard error like DATE.tif, 0 where observed) for each.
+    (the standard error like DATE.tif, 0 where observed) for each; or all dates into one Zarr store (-o NAME.zarr).
     """
     from prithvi.cli.progress import bar, keep_windows
-    from prithvi.errors import SceneError
+    from prithvi.errors import ConfigError, SceneError
     from prithvi.mapping.fillers import as_fill
-    from prithvi.mapping.gap_filling import fill_series
-    from prithvi.mapping.masks import clear_of_sources, masks_beside
+    from prithvi.mapping.masks import clear_of
     from prithvi.mapping.methods import Method
-    from prithvi.scenes import open_scene
+    from prithvi.mapping.series_files import fill_series
 
     series = sources if method is not None else sources[1:]
     if not series:
         raise SceneError("no series was given: prithvi fill MODEL SERIES... -o DIR, or --method linear SERIES...")
+    if report is not None and output.suffix == ".zarr":
+        raise ConfigError("--report shows folders of files, and a .zarr is none: leave one of the two out.")
     opening["bands"] = words_of(bands) or None
-    opened = open_scene(source_of(series), **opening)
-    masks = [None if mask == "none" else mask for mask in clouds or ()] or masks_beside(series, opened.sizes["time"])
-    clear = clear_of_sources(series, opened, masks, clouds_are, opening)
-    told = ["No cloud mask: all that has data counts as clear."] if clear is None else clear.attrs["masks"]
-    typer.echo("\n".join(told), err=True)
+    opened, clear, files = series_with_masks(series, opening, clouds, clouds_are, clear_of)
     keep_windows()
     how = Method(method) if method is not None else as_fill(sources[0], device)
     with bar(f"{opened.sizes['time']} dates of {opened.sizes['y']} x {opened.sizes['x']}") as progress:
         result = fill_series(
-            opened, output, how, clear=clear, together=together, window=window, stride=stride, uncertainty=uncertainty,
-            resume=resume, inputs=[*series, *(mask for mask in masks if mask is not None)], command=typed(),
-            progress=progress,
+            opened, output, how, clear=clear, only=words_of(only) or None, on=words_of(on) or None, every=every,
+            start=start, together=together, window=window, stride=stride, uncertainty=uncertainty,
+            resume=resume, inputs=files, command=typed(), progress=progress,
         )  # fmt: skip
     total = max(1, result.observed + result.filled + result.empty)
     typer.echo(
-        f"{output}: {len(result.paths)} dates; {result.observed / total:.1%} observed, "
+        f"{output}: {len(result.dates)} dates; {result.observed / total:.1%} observed, "
         f"{result.filled / total:.1%} filled, {result.empty / total:.1%} left empty"
     )
     for note in result.notes:

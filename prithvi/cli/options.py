@@ -28,6 +28,18 @@ Stride = Annotated[
     int | None, typer.Option("--stride", help="Pixels between windows; half a window by default.", min=1)
 ]
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Windows predicted at once.", min=1)]
+Clouds = Annotated[
+    list[str] | None,
+    typer.Option("--clouds", help="Cloud mask of each date, in the order of the dates; none for a date without one."),
+]
+CloudsAre = Annotated[
+    str | None,
+    typer.Option(
+        "--clouds-are",
+        help="What the masks are, where their names do not say it: fmask, scl, qa_pixel, pixel_qa, cfmask, "
+        "dswx_cloud, cloud (your own, 0 is clear) or clear (your own, 1 is clear).",
+    ),
+]
 Report = Annotated[Path | None, typer.Option("--report", help="Write a page to look at, too: report.html.")]
 Device = Annotated[str | None, typer.Option("--device", help="Torch device; a GPU where there is one.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -107,6 +119,40 @@ def open_and_check(
         warnings.simplefilter("ignore")  # they are shown when the scene is conformed to the opened model
         conform(scene, contract, tuple(accept or ()))
     return scene
+
+
+def series_with_masks(
+    sources: Sequence[str],
+    opening: dict[str, Any],
+    clouds: Sequence[str] | None,
+    clouds_are: str | None,
+    read: Callable[..., xr.DataArray],
+) -> tuple[xr.DataArray, xr.DataArray | None, list[str]]:
+    """A series of several dates and its cloud masks, told on stderr.
+
+    Args:
+        sources: files or granule folders.
+        opening: of `prithvi.open_scene`, with its bands.
+        clouds: a mask for each source, `none` for one without; None takes those that lie beside the sources.
+        clouds_are: what they hold, see `prithvi.mapping.clear_of`.
+        read: what makes an array of them, `prithvi.mapping.clear_of` or `prithvi.mapping.ranks_of`.
+
+    Returns:
+        The series, the masks laid over it (None without any), and the files of both.
+
+    Raises:
+        SceneError, ConfigError: see `prithvi.open_scene` and `clear_of`.
+
+    """
+    from prithvi.mapping.mask_sources import clear_of_sources, masks_beside
+    from prithvi.scenes import open_scene
+
+    opened = open_scene(source_of(sources), **opening)
+    masks = [None if mask == "none" else mask for mask in clouds or ()] or masks_beside(sources, opened.sizes["time"])
+    laid = clear_of_sources(sources, opened, masks, clouds_are, opening, read)
+    told = ["No cloud mask: all that has data counts as clear."] if laid is None else laid.attrs["masks"]
+    typer.echo("\n".join(told), err=True)
+    return opened, laid, [*sources, *(str(mask) for mask in masks if mask is not None)]
 
 
 def typed() -> str:

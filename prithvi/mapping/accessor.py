@@ -43,7 +43,8 @@ class PrithviAccessor:
     def to_cog(self, path: str | Path, confidence: bool = False, disagreement: bool = False) -> Path:
         """Writes a Cloud-Optimized GeoTIFF: the classes with names and colours, or the quantity, or the embeddings.
 
-        A filled series becomes a folder with DATE.tif, DATE_filled.tif and DATE_uncertainty.tif.
+        A filled series becomes a folder with DATE.tif, DATE_filled.tif and DATE_uncertainty.tif; composites one with
+        FIRST_LAST.tif and FIRST_LAST_date.tif.
 
         Args:
             path: the file (.tif), or the folder of a filled series.
@@ -71,7 +72,15 @@ class PrithviAccessor:
             labels, tags = result_files.date_labels(result), result_files.tags_of(result)
             bands = [str(band) for band in result["band"].values]
             units = float(image["gain"]), float(image.get("bias") or 0.0)
-            rasters = result_files.series_rasters(labels, bands, "uncertainty" in result, tags, units)
+            if "last_day" in result.coords:  # composites
+                ends = result["last_day"].dt.strftime("%Y-%m-%d").values
+                made = [
+                    result_files.composite_rasters(f"{label}_{end}", bands, tags, units, place)
+                    for place, (label, end) in enumerate(zip(labels, ends, strict=True))
+                ]
+                rasters = [raster for pair in made for raster in pair]
+            else:
+                rasters = result_files.series_rasters(labels, bands, "uncertainty" in result, tags, units)
         elif "embedding" in result:
             folder, rasters = path.parent, [result_files.embedding_raster(check_geotiff(path).name, result)]
         elif {"class", "value"} & set(result):

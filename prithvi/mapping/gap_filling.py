@@ -1,33 +1,26 @@
-"""`prithvi.fill` and `prithvi.mapping.fill_series`: a series with gaps to one without, as arrays and as files."""
+"""`prithvi.fill`: a series with gaps to one without, as arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 import xarray as xr
 
-from prithvi.bands import WAVELENGTHS, check_names
+from prithvi.bands import WAVELENGTHS
 from prithvi.contract import Contract
 from prithvi.errors import BandError, SceneError
-from prithvi.files import fingerprint, refuse_overwrite
-from prithvi.mapping.cog import RasterWriter, count_values, left_out_of
-from prithvi.mapping.engine import Progress, Target, as_dataset, left_out, write
+from prithvi.mapping.asked_dates import AskedDates, refuse_unfillable
+from prithvi.mapping.engine import Target, as_dataset, left_out
 from prithvi.mapping.fillers import Fill, Fillable, ModelFill, as_fill, dates_of, origin_of
-from prithvi.mapping.inference import has_dates
-from prithvi.mapping.masks import Masks, clear_by, of_files, refuse_nothing_left, without_clouds
+from prithvi.mapping.masks import Masks, clear_by, refuse_nothing_left, without_clouds
 from prithvi.mapping.methods import Method
-from prithvi.mapping.result_files import FILLED, NOTHING, OBSERVED, date_labels, series_rasters
 from prithvi.mapping.window_filling import FillRun, Turn, plan_of, turns
-from prithvi.products.provenance import can_resume, checksum, content_of, layout_of
 from prithvi.scenes import conform
 from prithvi.scenes.conform import units_of, without_impossible
-from prithvi.scenes.names import dated, days_of
-from prithvi.scenes.pixels import source_of
+from prithvi.scenes.names import Date, dated
 from prithvi.scenes.validity import Tally
 
 
@@ -38,6 +31,10 @@ def fill(
     clear: xr.DataArray | None = None,
     masks: Masks | None = None,
     masks_are: str | None = None,
+    only: Iterable[Date] | Date | None = None,
+    on: Iterable[Date] | Date | None = None,
+    every: int | str | None = None,
+    start: Date | None = None,
     together: int | None = None,
     window: int | None = None,
     stride: int | None = None,
@@ -65,6 +62,10 @@ def fill(
             `prithvi.mapping.clear_of` makes it of files.
         masks: instead of `clear`: cloud masks by date (`{"2022-05-31": "clouds.tif"}`) or in the order of the dates.
         masks_are: what the masks hold, where their names do not say it; see `prithvi.mapping.clear_of`.
+        only: dates of the series, if only these are wanted; they are filled from all.
+        on: days, if these are wanted: those on which nothing was observed are filled whole.
+        every: `16d` or 16: a day every 16 days, likewise. With several of the three, the dates of all are wanted.
+        start: the first of these days; default the first of the series.
         together: number of dates given to the filler at once (temporal context), the filled one included; by default
             as many as the model was made for, all for `nearest` and `linear`, or three. In each window they are those
             next in time, within eight dates, that know something there.
@@ -75,17 +76,20 @@ def fill(
         device: torch device; default a GPU where there is one.
 
     Returns:
-        With the dimensions and coordinates of `series`: `image`, observed values bit for bit and NaN where nothing can
+        With the dimensions and coordinates of `series`, and where dates are asked for these alone, in the order of
+        time: `image`, observed values bit for bit and NaN where nothing can
         be said (float32, or float64 where the input's type does not fit into that); `filled` bool without `band`, True
         for pixels that were unknown, in a band or more, and are no longer; `uncertainty` float32 like `image`, the
         standard error, 0 where observed, above 0 where filled, NaN where nothing can be said.
 
     Raises:
         SceneError: fewer than two dates, other dimensions, or smaller than a patch; no pixel has data; masks that are
-            not of these dates and this grid, or leave nothing (of a lazy series that is not looked at).
-        ConfigError: windows that are not whole patches.
+            not of these dates and this grid, or leave nothing (of a lazy series that is not looked at); dates that are
+            asked for and not there, outside of the series, or twice.
+        ConfigError: windows that are not whole patches; `every` is no number of days.
         BandError: other bands than the model's.
         ScaleError: values that are not reflectance as stated, or not in the model's units where nothing is stated.
+        ModelError: the method cannot fill a day on which nothing was observed, and such are asked for.
         ModelError, CheckpointError: see `prithvi.load`.
 
     Warns:
@@ -93,15 +97,17 @@ def fill(
 
     """
     given, series = series, in_order(series)
+    asked = AskedDates.of(series, only, on, every, start)
     clear = clear_by(clear, masks, masks_are, series)
     # The values are brought to what the filler takes, in this order: the model's bands; NaN for what cannot be
     # reflectance, which is judged in the units that the series states; the model's units; NaN under clouds.
     filler = as_fill(model, device)
+    refuse_unfillable(filler, asked)
     tally = Tally(series.sizes["time"], series.sizes["y"]) if series.chunks is None else None
     contract = filler.contract if isinstance(filler, ModelFill) else None
     if isinstance(filler, Method):  # its bands are those of the series
         names = series["band"].values.tolist() if _has_names(series) else list(WAVELENGTHS)[: series.sizes["band"]]
-        contract = _reflectance(names)
+        contract = reflectance(names)
     if contract is not None:
         series = _bands_of(series, contract)
     stated = series
@@ -118,10 +124,10 @@ def fill(
     if clear is not None and series.chunks is None:
         refuse_nothing_left(series)
     # A long series is filled by several runs, each of a few dates with the neighbours they may need.
-    seen, rounds = _rounds(series, filler, together)
+    seen, rounds = rounds_of(asked, filler, together)
     parts = []
     for turn in rounds:
-        target = Target.whole(series.isel(time=list(turn.dates_read)), plan)
+        target = Target.whole(asked.part(series, turn.dates_read), plan)
         parts.append(as_dataset(FillRun(filler, turn, seen, uncertainty), target))
     result = parts[0]
     if len(parts) > 1:
@@ -130,8 +136,8 @@ def fill(
             combine_attrs="override",
         )  # fmt: skip
     filled = [turn.dates_read[place] for turn in rounds for place in turn.dates_filled]
-    if filled != sorted(filled):
-        result = result.isel(time=np.argsort(filled))
+    if tuple(filled) != asked.wanted:
+        result = result.isel(time=[filled.index(place) for place in asked.wanted])
     result = result.transpose(*given.dims)
     result.attrs = origin_of(filler).of_scene(series, "prithvi.fill").tags()
     if tally is not None and tally.found:
@@ -139,146 +145,11 @@ def fill(
     return result
 
 
-@dataclass(frozen=True)
-class FillResult:
-    """What was written."""
-
-    paths: tuple[Path, ...]
-    """A file for each date, in order."""
-    observed: int
-    """Pixels and dates that were there."""
-    filled: int
-    empty: int
-    """Those that could not be filled."""
-    notes: tuple[str, ...] = ()
-    """How each date's mask was read and what it leaves; which pixels were treated as nodata because they cannot be
-    reflectance, by date.
-    """
-
-
-def fill_series(
-    series: xr.DataArray,
-    folder: str | Path,
-    model: Fillable,
-    *,
-    bands: Sequence[str] | None = None,
-    clear: xr.DataArray | None = None,
-    masks: Masks | None = None,
-    masks_are: str | None = None,
-    together: int | None = None,
-    window: int | None = None,
-    stride: int | None = None,
-    uncertainty: bool = True,
-    resume: bool = False,
-    device: str | torch.device | None = None,
-    inputs: Sequence[str | Path] = (),
-    command: str = "prithvi.mapping.fill_series",
-    progress: Progress | None = None,
-) -> FillResult:
-    """Fills every date from the others and writes DATE.tif (int16, reflectance x 10,000, nodata -9999),
-    DATE_filled.tif (0 observed, 1 filled, 255 nothing) and DATE_uncertainty.tif (as DATE.tif: the standard error, 0
-    where observed).
-
-    The values are those of `prithvi.fill`, rounded; uncertainty is rounded up. Pixels are held for a row of windows of
-    the dates that are filled at once and the neighbours that may be of use to them, never for the whole height.
-
-    Args:
-        series: (time, band, y, x), what `prithvi.open_scene` gives for several dates.
-        folder: where to.
-        model: as of `prithvi.fill`; a function gets reflectance x 10,000.
-        bands: common names; default the model's, or all of the series.
-        clear: (time, y, x) True where clear, False under clouds, see `prithvi.fill`; what `prithvi.mapping.clear_of`
-            makes of files. None where clouds are holes already.
-        masks: instead of `clear`, files; see `prithvi.fill`.
-        masks_are: what the masks hold; see `prithvi.fill`.
-        together: see `prithvi.fill`.
-        window: side of the squares that are filled one by one, in pixels; default that of the model, 224 of any other.
-        stride: pixels between them; default half a window, so that overlaps blend.
-        uncertainty: whether to write it; it takes two more runs of every window with gaps.
-        resume: keep the rows that an interrupted run with the same inputs and options has finished. Not of a lazy
-            series that was calculated (`series.where(...)`), which cannot be told from another.
-        device: torch device; default a GPU where there is one.
-        inputs: files or folders of the series and its masks, for the record in every file, and so that a run that is
-            gone on with is one of the same; default what the series names as its source.
-        command: written to the files as the command that made them.
-        progress: called with the windows done and their number in all.
-
-    Raises:
-        SceneError: fewer than two dates, a date twice, dates that are not known, or other dimensions; masks that are
-            not of these dates and this grid, or leave nothing.
-        BandError, ScaleError: see `prithvi.scenes.conform`.
-        ModelError, CheckpointError: see `prithvi.load`.
-        ConfigError: `resume` of a lazy series that was calculated.
-        OutputError: a file cannot be written. The finished rows are kept.
-
-    """
-    filler = as_fill(model, device)
-    if bands is None:
-        bands = filler.contract.bands if isinstance(filler, ModelFill) else series["band"].values.tolist()
-    names = check_names([str(name) for name in bands])
-    contract, series = _reflectance(names), in_order(series)
-    known = can_resume(series, resume)
-    if days_of(series) is None:
-        raise SceneError(f"the dates of {_name(series)} are not known: give files with their dates (--date).")
-    labels = date_labels(series)
-    clear = clear_by(clear, masks, masks_are, series)
-    series = conform(series, contract)
-    origin = origin_of(filler).of_scene(series, command, tuple(map(str, inputs)))
-    # What the rows depend on: an interrupted run is resumed only if all of it is the same.
-    facts: dict[str, Any] = {"input": _state(series, origin.inputs), **content_of(series)}
-    series = without_clouds(series, clear)
-    notes: tuple[str, ...] = ()
-    if clear is not None:
-        notes = tuple(map(str, clear.attrs.get("masks", ())))
-        refuse_nothing_left(series)
-        if not inputs or not of_files(clear):
-            facts["clear"] = checksum(clear)
-    plan = plan_of(filler, series.sizes["y"], series.sizes["x"], window, stride)
-    (seen, rounds), folder = _rounds(series, filler, together), Path(folder)
-    files = [f"{label}{end}.tif" for label in labels for end in ("", "_filled", "_uncertainty")]
-    refuse_overwrite((folder / name for name in files), inputs)
-    facts |= {
-        "clouds": list(notes) or clear is not None, "windows": [plan.window, plan.stride], "bands": names,
-        "together": seen, "uncertainty": uncertainty, "fill": getattr(filler, "facts", origin.model),
-        "software": origin.software,
-    }  # fmt: skip
-    for number, turn in enumerate(rounds):
-        held = list(turn.dates_read)
-        target = Target.whole(series.isel(time=held), plan)
-        days = [labels[date] for date in held]
-        wanted = [days[place] for place in turn.dates_filled]
-        rasters = series_rasters(wanted, names, uncertainty, origin.tags())
-        key = {**facts, "dates": days, "wanted": wanted} if known else None
-        with RasterWriter(folder, series, rasters, key, resume) as writer:
-            if writer.made:
-                continue
-            run = FillRun(filler, turn, seen, uncertainty, contract)
-            tally = write(run, target, writer, progress, (number, len(rounds)))
-            for place in turn.dates_filled:
-                missing = tally.sentence(*units_of(series, contract), place)
-                writer.tag(replace(origin, left_out=missing).tags(), days[place])
-            writer.publish()
-    counts = np.sum([count_values(folder / f"{label}_filled.tif") for label in labels], axis=0)
-    paths = tuple(folder / f"{label}.tif" for label in labels)
-    notes += tuple(f"{label}: {text}" for label, path in zip(labels, paths, strict=True) for text in left_out_of(path))
-    return FillResult(paths, int(counts[OBSERVED]), int(counts[FILLED]), int(counts[NOTHING]), notes)
-
-
-def _state(series: xr.DataArray, inputs: Sequence[str]) -> dict[str, Any]:
-    """What tells a series from another: its files by size and time, its size, place and units. Plain JSON values."""
-    found, pixels = [Path(name) for name in inputs], source_of(series)
-    files = [file for path in found for file in (sorted(path.iterdir()) if path.is_dir() else [path]) if file.is_file()]
-    if not files and pixels is not None:  # several, which the source does not name one by one
-        paths = dict.fromkeys(Path(plane.path) for step in pixels.planes for plane in step)
-        files = [path for path in paths if fingerprint(path)]
-    return {"inputs": list(inputs), "files": [[str(file), *fingerprint(file)] for file in files], **layout_of(series)}
-
-
-def in_order(series: xr.DataArray) -> xr.DataArray:
+def in_order(series: xr.DataArray, least: int = 2) -> xr.DataArray:
     """The series as (time, band, y, x), its dates as datetime64.
 
     Raises:
-        SceneError: no DataArray, other dimensions, or fewer than two dates.
+        SceneError: no DataArray, other dimensions, or fewer dates than `least`.
 
     """
     if not isinstance(series, xr.DataArray):
@@ -286,7 +157,7 @@ def in_order(series: xr.DataArray) -> xr.DataArray:
     if set(series.dims) != {"time", "band", "y", "x"}:
         dims = ", ".join(map(str, series.dims))
         raise SceneError(f"{_name(series)} has the dimensions ({dims}); a series has (time, band, y, x).")
-    if series.sizes["time"] < 2:
+    if series.sizes["time"] < least:
         told = f"{_name(series)} has {series.sizes['time']} dates, and a gap is filled from others"
         raise SceneError(f"{told}: give two dates or more (files with their --date).")
     return dated(series.transpose("time", "band", "y", "x"))
@@ -296,15 +167,13 @@ def _name(series: xr.DataArray) -> str:
     return str(series.attrs.get("source", "the series"))
 
 
-def _rounds(series: xr.DataArray, fill: Fill, together: int | None) -> tuple[int, list[Turn]]:
+def rounds_of(asked: AskedDates, fill: Fill, together: int | None) -> tuple[int, list[Turn]]:
     """How many dates are seen together, and which are filled in one pass after another."""
-    seen, order = min(together or dates_of(fill), series.sizes["time"]), range(series.sizes["time"])
-    if has_dates(series):
-        order = np.argsort(series["time"].values, kind="stable").tolist()
-    return seen, turns(order, seen)
+    seen = min(together or dates_of(fill), asked.observed + bool(asked.added))
+    return seen, turns(asked.order, seen, frozenset(asked.wanted), range(asked.observed))
 
 
-def _reflectance(bands: Sequence[str]) -> Contract:
+def reflectance(bands: Sequence[str]) -> Contract:
     """What is asked of a series where no model does: its bands as reflectance x 10,000."""
     return Contract(tuple(map(str, bands)), (0.0,) * len(bands), (1.0,) * len(bands))
 

@@ -26,6 +26,12 @@ Values = npt.NDArray[np.generic]
 Flags = npt.NDArray[np.bool_]
 
 
+NOT_CLEAR = 255
+"""Rank of what is under clouds or was not seen."""
+_HAZE = np.array([0, 0, 1, 2], np.uint8)
+"""Rank of the aerosol levels climatology, low, moderate and high."""
+
+
 @dataclass(frozen=True)
 class MaskProduct:
     """A kind of cloud mask. What is neither cloud (or its shadow) nor unobserved is clear."""
@@ -41,6 +47,10 @@ class MaskProduct:
     """Values that do."""
     clear: tuple[int, ...] = ()
     """Where given: every other value is cloud."""
+    doubt_bits: tuple[int, ...] = ()
+    """Bits of which any makes a clear pixel a worse one than the others."""
+    aerosol_bit: int | None = None
+    """The first of two bits with the aerosol level, as in HLS: climatology, low, moderate, high."""
     fill_bits: tuple[int, ...] = ()
     fill: tuple[int, ...] = ()
     """Values of pixels of which nothing is known."""
@@ -69,6 +79,16 @@ class MaskProduct:
             cloudy = ~np.isin(whole, self.clear)
         return self.observed(values, nodata) & ~cloudy
 
+    def rank(self, values: Values, nodata: float | None = None) -> npt.NDArray[np.uint8]:
+        """How good an observation is, 0 the best: below 3 plainly clear, from 3 on in doubt, and in each of the two
+        low aerosol (or climatology, where none was found) before moderate and high; `NOT_CLEAR` under clouds, and where
+        nothing was seen. Same shape; see `observed`.
+        """
+        whole, _ = _whole(values)
+        level = np.zeros(whole.shape, np.uint8) if self.aerosol_bit is None else _HAZE[whole >> self.aerosol_bit & 3]
+        found = level + np.uint8(len(set(_HAZE.tolist()))) * _any_bit(whole, self.doubt_bits)
+        return np.where(self.is_clear(values, nodata), found, NOT_CLEAR).astype(np.uint8)
+
     def strange(self, values: Values, nodata: float | None = None) -> list[int]:
         """Those of the values that this product does not have."""
         whole, there = _whole(values)
@@ -94,7 +114,8 @@ OWN, OWN_CLEAR = "cloud", "clear"
 MASK_PRODUCTS = {
     "fmask": MaskProduct(
         "HLS Fmask", "HLS v2.0 user guide, quality layer", r"^hls\..*\.fmask",
-        cloud_bits=tuple(map(BITS.__getitem__, BAD)), fill=(FILL,), values=range(256),
+        cloud_bits=tuple(map(BITS.__getitem__, BAD)), doubt_bits=(BITS["adjacent"], BITS["snow"]), aerosol_bit=6,
+        fill=(FILL,), values=range(256),
     ),
     "scl": MaskProduct(
         "Sentinel-2 SCL", "Sentinel-2 Level-2A product specification, scene classification", r"\bscl\b",
@@ -192,8 +213,8 @@ def _words(path: object) -> str:
 class ReadMask:
     """A mask that was looked through."""
 
-    clear: da.Array
-    """(y, x) bool on the series' grid."""
+    rank: da.Array
+    """(y, x) uint8 on the series' grid; see `MaskProduct.rank`."""
     told: str
     some_clear: bool
 
@@ -243,19 +264,19 @@ def read_mask(path: Path, series: xr.DataArray, product: MaskProduct | None) -> 
     told += f": {clear:.1%} clear, {1 - clear - lost:.1%} cloud or shadow" + (f", {lost:.1%} not seen" if lost else "")
     if nodata is not None and nodata in kind.clear:
         told += f"; its {nodata:g} is tagged as no data, and counts as clear"
-    flags = da.map_blocks(partial(_clear, product=kind, nodata=nodata), pixels.data[0], dtype=bool)
+    ranks = da.map_blocks(partial(_rank, product=kind, nodata=nodata), pixels.data[0], dtype=np.uint8)
     for axis in (0, 1) if repeat > 1 else ():
-        flags = da.repeat(flags, repeat, axis=axis)
-    return ReadMask(flags[: series.sizes["y"], : series.sizes["x"]], f"{told}.", bool(is_clear.any()))
+        ranks = da.repeat(ranks, repeat, axis=axis)
+    return ReadMask(ranks[: series.sizes["y"], : series.sizes["x"]], f"{told}.", bool(is_clear.any()))
 
 
-def _clear(values: npt.NDArray[np.generic], product: MaskProduct, nodata: float | None) -> npt.NDArray[np.bool_]:
-    """`MaskProduct.is_clear`, of small numbers by a table of all of them."""
+def _rank(values: npt.NDArray[np.generic], product: MaskProduct, nodata: float | None) -> npt.NDArray[np.uint8]:
+    """`MaskProduct.rank`, of small numbers by a table of all of them."""
     if values.dtype not in (np.uint8, np.uint16):
-        return product.is_clear(values, nodata)
-    table = product.is_clear(np.arange(256**values.dtype.itemsize), nodata)
-    flags: npt.NDArray[np.bool_] = table[values]
-    return flags
+        return product.rank(values, nodata)
+    table = product.rank(np.arange(256**values.dtype.itemsize), nodata)
+    ranks: npt.NDArray[np.uint8] = table[values]
+    return ranks
 
 
 def _counts(raster: rasterio.DatasetReader) -> Counter[float]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -13,9 +12,16 @@ import numpy.typing as npt
 import xarray as xr
 
 from prithvi.errors import ConfigError, SceneError
-from prithvi.mapping.maskproducts import MASK_PRODUCTS, ReadMask, product_called, product_named, read_mask, some
-from prithvi.scenes.names import Date, as_days, as_time, dated, day_in_name, days_of, hls_granule_of, moments
-from prithvi.scenes.opening import open_scene
+from prithvi.mapping.maskproducts import (
+    MASK_PRODUCTS,
+    NOT_CLEAR,
+    ReadMask,
+    product_called,
+    product_named,
+    read_mask,
+    some,
+)  # fmt: skip
+from prithvi.scenes.names import Date, as_days, as_time, dated, day_in_name, days_of, hls_granule_of
 
 Mask = str | Path | None
 """A raster; None where a date has no mask, and all that was observed counts as clear."""
@@ -54,6 +60,19 @@ def clear_of(
         ConfigError: there is no such product.
 
     """
+    ranks = ranks_of(masks, series, dates=dates, product=product)
+    clear: xr.DataArray = ranks != NOT_CLEAR
+    return clear.assign_attrs(masks=ranks.attrs["masks"], dask_name=clear.data.name)
+
+
+def ranks_of(
+    masks: Masks,
+    series: xr.DataArray,
+    *,
+    dates: Iterable[Date] | None = None,
+    product: str | None = None,
+) -> xr.DataArray:
+    """(time, y, x) lazy uint8 as `clear_of` has bool: `MaskProduct.rank`, 0 the best and 255 what is not clear."""
     kind = product_called(product) if product is not None else None
     number, days = series.sizes["time"], days_of(series)
     if isinstance(masks, Mapping):
@@ -64,7 +83,7 @@ def clear_of(
     paths = given
     if days is not None:
         paths = [given[place] for place in np.argsort(_date_of_each(given, series, dates))]
-    whole = da.ones((series.sizes["y"], series.sizes["x"]), bool, chunks=(512, -1))
+    whole = da.zeros((series.sizes["y"], series.sizes["x"]), np.uint8, chunks=(512, -1))
     none = ReadMask(whole, "no mask, so that all that was observed counts as clear.", True)
     read = [none if path is None else read_mask(path, series, kind) for path in paths]
     labels = [f"{day}" for day in days] if days is not None else [f"Date {place + 1}" for place in range(number)]
@@ -75,9 +94,8 @@ def clear_of(
             f"(product=): {', '.join(MASK_PRODUCTS)}."
         )
     coords = {name: series[name] for name in ("time", "y", "x") if name in series.coords}
-    clear = da.stack([mask.clear for mask in read])
-    attrs = {"masks": told, "dask_name": clear.name}
-    return xr.DataArray(clear, dims=("time", "y", "x"), coords=coords, attrs=attrs)
+    ranks = da.stack([mask.rank for mask in read])
+    return xr.DataArray(ranks, dims=("time", "y", "x"), coords=coords, attrs={"masks": told, "dask_name": ranks.name})
 
 
 def of_files(clear: xr.DataArray) -> bool:
@@ -100,66 +118,6 @@ def clear_by(
     if clear is not None:
         raise ConfigError("clear= and masks= both say where a series is clear: give one of them.")
     return clear_of(masks, series, product=masks_are)
-
-
-def clear_of_sources(
-    sources: Sequence[str], series: xr.DataArray, masks: Sequence[Mask], product: str | None, opening: Mapping[str, Any]
-) -> xr.DataArray | None:
-    """`clear_of` for a series that was opened from several sources, whose masks are in the order of these.
-
-    Args:
-        sources: files or granule folders.
-        series: what `prithvi.open_scene` gives for them: its dates are in the order of time.
-        masks: a raster for each source, None for one without.
-        product: see `clear_of`.
-        opening: how the sources are opened, see `prithvi.open_scene`; with the day of each where these do not state it.
-
-    Returns:
-        What `clear_of` gives; None where there is no mask.
-
-    Raises:
-        SceneError: see `clear_of`.
-        ConfigError: a product is named, and there are no masks.
-
-    """
-    number, dates = series.sizes["time"], opening["dates"]
-    if not masks:
-        if product is not None:
-            raise ConfigError("--clouds-are says what masks hold, and there are none: give them by --clouds.")
-        return None
-    if len(sources) == len(masks) == number > 1:
-        # Two granules of a day are told apart by the times in their names.
-        dates = dates or [open_scene(source, **opening)["time"].values[0] for source in sources]
-        times = moments(sources)
-        dates = [times.get(source, date) for source, date in zip(sources, dates, strict=True)]
-    return clear_of(masks, series, dates=dates, product=product)
-
-
-def masks_beside(sources: Sequence[str], dates: int) -> list[Mask]:
-    """The masks that lie in granule folders (HLS, Landsat, Sentinel-2) or were given among their files.
-
-    Args:
-        sources: what a series is opened from.
-        dates: how many it has. As many sources have a mask each, or None.
-
-    Returns:
-        As many as there are dates, None where there is no mask for one; empty where there is none at all.
-
-    Raises:
-        SceneError: a source has several masks of a date.
-
-    """
-    found = [_masks_in(Path(source)) for source in sources]
-    if not any(found):
-        return []
-    if len(sources) == dates:
-        for source, masks in zip(sources, found, strict=True):
-            if len(masks) > 1:
-                names = ", ".join(mask.name for mask in masks)
-                raise SceneError(f"{source} has several masks ({names}): choose by --clouds.")
-        return [masks[0] if masks else None for masks in found]
-    every: list[Mask] = [mask for masks in found for mask in masks]
-    return every + [None] * (dates - len(every))
 
 
 def _by_day(masks: Mapping[Date, Mask], days: Sequence[dt.date] | None) -> list[Mask]:
@@ -231,14 +189,6 @@ def _said(masks: Sequence[Path | None], days: Sequence[dt.date]) -> list[dt.date
     return [day if of_product else None for day, of_product in zip(said, own, strict=True)]
 
 
-def _masks_in(source: Path) -> list[Path]:
-    """Masks of a granule's own product: DSWx is made of granules later."""
-    files = sorted(source.iterdir()) if source.is_dir() else [source]
-    rasters = [file for file in files if file.suffix.lower() in (".tif", ".tiff", ".jp2", ".vrt") and file.is_file()]
-    named = [file for file in rasters if product_named(file) not in (None, "dswx_cloud")]
-    return named or sorted(source.rglob("*_SCL_20m.jp2") if source.is_dir() else ())
-
-
 def listed(days: Iterable[object]) -> str:
     """Days, for a message."""
     return ", ".join(map(str, days))
@@ -258,6 +208,20 @@ def without_clouds(series: xr.DataArray, clear: xr.DataArray | None) -> xr.DataA
     """
     if clear is None:
         return series
+    clear = laid_over(clear, series)
+    flags = clear if clear.dtype == bool else xr.apply_ufunc(_flags, clear, dask="parallelized", output_dtypes=[bool])
+    mask = xr.DataArray(flags.data, dims=("time", "y", "x"))
+    hidden: xr.DataArray = series.where(mask).transpose("time", "band", "y", "x").assign_attrs(series.attrs)
+    return hidden
+
+
+def laid_over(clear: xr.DataArray, series: xr.DataArray) -> xr.DataArray:
+    """Masks (time, y, x) of the series' dates, in their order.
+
+    Raises:
+        SceneError: see `without_clouds`.
+
+    """
     if not isinstance(clear, xr.DataArray):
         raise SceneError(f"the masks are a {type(clear).__name__}; they are to be a DataArray (time, y, x).")
     if set(clear.dims) == {"time", "y", "x"}:
@@ -268,10 +232,7 @@ def without_clouds(series: xr.DataArray, clear: xr.DataArray | None) -> xr.DataA
             f"the masks have the shape {tuple(clear.sizes.values())} ({', '.join(map(str, clear.dims))}){_from(clear)} "
             f"and the series {tuple(sizes.values())} (time, y, x){_from(series)}: they do not lie on one grid."
         )
-    flags = clear if clear.dtype == bool else xr.apply_ufunc(_flags, clear, dask="parallelized", output_dtypes=[bool])
-    mask = xr.DataArray(flags.data, dims=("time", "y", "x"))
-    hidden: xr.DataArray = series.where(mask).transpose("time", "band", "y", "x").assign_attrs(series.attrs)
-    return hidden
+    return clear
 
 
 def refuse_nothing_left(series: xr.DataArray) -> None:

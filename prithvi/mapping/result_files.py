@@ -29,7 +29,7 @@ INT16_NODATA, SCALE = -9999, 1e-4
 """Of reflectance and its standard error in files of int16: reflectance = value x SCALE."""
 OBSERVED, FILLED, NOTHING = 0, 1, 255
 """Values of the mask beside each date."""
-_TYPES = {"uint8": "Byte", "int16": "Int16", "uint16": "UInt16", "float32": "Float32"}
+_TYPES = {"uint8": "Byte", "int16": "Int16", "uint16": "UInt16", "int32": "Int32", "float32": "Float32"}
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,27 @@ def series_rasters(
         if uncertainty:
             found.append(Raster(f"{label}_uncertainty.tif", tuple(bands), "int16", INT16_NODATA, unsure, tags, SCALE))
     return found
+
+
+def composite_rasters(
+    label: str, bands: Sequence[str], tags: dict[str, str], units: tuple[float, float] = (SCALE, 0.0), place: int = 0
+) -> list[Raster]:
+    """The files of a composite: its bands, and the date of each pixel.
+
+    Args:
+        label: what it is called.
+        bands: names of the bands.
+        tags: of both files.
+        units: gain and bias of the values: reflectance = value x gain + bias.
+        place: of the composite among several.
+
+    """
+    image = partial(_of_date, place, units, "image")
+    return [
+        Raster(f"{label}.tif", tuple(bands), "int16", INT16_NODATA, image, tags, SCALE),
+        Raster(f"{label}_date.tif", ("date",), "int32", 0, lambda values: values["date"][place], tags,
+               resampling="NEAREST"),
+    ]  # fmt: skip
 
 
 def _of_date(

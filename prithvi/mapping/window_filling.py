@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -39,28 +40,54 @@ class Turn:
     """Indices into the series of all dates that are read, in the order of time."""
     dates_filled: tuple[int, ...]
     """Indices into `dates_read` of those that are filled."""
+    near: tuple[tuple[int, ...], ...]
+    """For each date that is filled the indices into `dates_read` of those that it may be filled from, and its own."""
 
 
-def turns(order: Sequence[int], together: int) -> list[Turn]:
-    """The passes that fill every date of a series once.
+def turns(
+    order: Sequence[int],
+    together: int,
+    wanted: Collection[int] | None = None,
+    observed: Collection[int] | None = None,
+) -> list[Turn]:
+    """The passes that fill every wanted date of a series once.
+
+    What a date is filled from does not depend on which other dates are wanted: it is looked for among the observed
+    dates in its reach, and never among dates that were added and hold nothing.
 
     Args:
         order: places in the series in the order of time.
         together: how many are seen together.
+        wanted: the places that are filled; default all.
+        observed: the places that hold anything; default all.
 
     Raises:
         ConfigError: fewer than two together.
 
     """
-    number = len(order)
     if together < 2:
         raise ConfigError(f"{together} dates together: a gap is filled from at least one other.")
-    found = []
-    for first in range(0, number, AT_ONCE):
-        last, reach = min(first + AT_ONCE, number), max(REACH, together)
-        begin, end = max(0, first - reach), min(number, last + reach)
-        found.append(Turn(tuple(order[begin:end]), tuple(range(first - begin, last - begin))))
-    return found
+    reach, found = max(REACH, together), []
+    seen = [at for at, place in enumerate(order) if observed is None or place in observed]
+
+    def around(at: int) -> set[int]:
+        return {at, *seen[max(0, bisect_left(seen, at) - reach) : bisect_right(seen, at) + reach]}
+
+    def turn(filled: Sequence[int], read: Collection[int]) -> Turn:
+        """Of places in the order of time."""
+        index = {at: number for number, at in enumerate(sorted(read))}
+        near = tuple(tuple(index[other] for other in sorted(around(at))) for at in filled)
+        return Turn(tuple(order[at] for at in index), tuple(index[at] for at in filled), near)
+
+    filled: list[int] = []
+    read: set[int] = set()
+    for at in (at for at, place in enumerate(order) if wanted is None or place in wanted):
+        # Dates that lie far apart would bring too many neighbours into memory at once.
+        if len(filled) == AT_ONCE or (filled and len(read | around(at)) > AT_ONCE + 2 * reach):
+            found.append(turn(filled, read))
+            filled, read = [], set()
+        filled, read = [*filled, at], read | around(at)
+    return [*found, turn(filled, read)] if filled else found
 
 
 def neighbours(known: npt.NDArray[np.bool_], date: int, together: int) -> list[int]:
@@ -155,8 +182,8 @@ class FillRun:
         # Dates with the same neighbours are filled by one call, which gives the answer for each of them.
         found: dict[tuple[int, ...], Filled] = {}
         outputs = []
-        for date in self.turn.dates_filled:
-            group = neighbours(known, date, self.together)
+        for date, near in zip(self.turn.dates_filled, self.turn.near, strict=True):
+            group = [near[place] for place in neighbours(known[list(near)], near.index(date), self.together)]
             key, index = tuple(group), group.index(date)
             if key not in found:
                 part = image[:, group], known[group], times[group], (latitude, longitude)

@@ -38,8 +38,7 @@ def zarr_writer(path: Path, blank: xr.Dataset, name: str) -> Iterator[ZarrWriter
         OutputError: it cannot be written, or something else is there.
 
     """
-    if path.exists() and not any((path / file).exists() for file in (".zgroup", "zarr.json")):
-        raise OutputError(f"{path} is there and is no Zarr store: choose another name.")
+    refuse_other(path)
     with atomic_folder(path) as work:
         blank, shape = blank.copy(), blank[name].shape
         chunks = (*shape[:-2], *(min(CHUNK, size) for size in shape[-2:]))
@@ -49,6 +48,12 @@ def zarr_writer(path: Path, blank: xr.Dataset, name: str) -> Iterator[ZarrWriter
             blank.to_zarr(work, compute=False, consolidated=True, zarr_format=2)
             array = zarr.open_array(work / name, mode="r+")
         yield ZarrWriter(work, name, array)
+
+
+def refuse_other(path: Path) -> None:
+    """Raises OutputError where something is at the path of a store that is no store."""
+    if path.exists() and not any((path / file).exists() for file in (".zgroup", "zarr.json")):
+        raise OutputError(f"{path} is there and is no Zarr store: choose another name.")
 
 
 @dataclass

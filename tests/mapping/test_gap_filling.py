@@ -431,13 +431,16 @@ def test_the_documented_code_runs(real, write_tif, tmp_path: Path, monkeypatch: 
         write_tif((~there[None]).astype(np.uint8), f"{letter}_clouds.tif", names=None, scale=None)
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     found: list[dict[str, Any]] = []
     for block in blocks:
         names: dict[str, Any] = {}
         exec(block, names)
         found.append(names)
+        if "series" in names:  # what the command before the last block writes
+            fill_series(names["series"], "filled.zarr", "linear", masks=names["clouds"])
     filled = found[0]["filled"].compute()
     assert (filled["filled"].values == ~known).all()
     assert len(list((tmp_path / "filled").glob("*.tif"))) == 9
     assert found[1]["filled"].shape == (1, 6, 3, 64, 64)
+    assert found[2]["cube"]["image"].sizes == {"time": 3, "band": 6, "y": 40, "x": 40}

@@ -19,7 +19,8 @@ import prithvi as library
 from prithvi.catalog import data_catalog
 from prithvi.errors import ConfigError, ModelError, ScaleError, SceneError
 from prithvi.mapping import clear_of, fill_series
-from prithvi.mapping.masks import masks_beside, without_clouds
+from prithvi.mapping.mask_sources import masks_beside
+from prithvi.mapping.masks import without_clouds
 from tests.conftest import Answer
 
 Cli = Callable[..., Answer]
