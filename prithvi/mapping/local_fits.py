@@ -1,0 +1,250 @@
+"""Fits of one date of a window on features of its pixels: over the whole window, place by place, and a smooth rest.
+
+All arrays are float32; a pixel's weight is 0 where its value is unknown, and what stands there does not matter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Pixels = npt.NDArray[np.float32]
+
+HINGES = 128
+"""Kinks of the features that the fit over the whole window knows."""
+FITTED_ON = 4096
+"""Pixels that it is fitted on at most, spread evenly over those known."""
+RIDGE, HINGE_RIDGE = 0.02, 100.0
+"""Penalties: of the linear coefficients by known pixel, and of the hinges over all."""
+PRIOR = 16.0
+"""Pixels' worth of prior that hold an offset at 0, so that a handful of pixels does not set a date's level."""
+PIXELS_A_DEVIATION = 60.0
+"""Distance that counts as much as a difference of one standard deviation in a feature."""
+TILE = 16
+"""Side of the squares whose corners have coefficients of their own."""
+REACH, WINDOW_PRIOR = 14.0, 60.0
+"""Standard deviation in pixels of the weights of a corner's fit, and how many pixels the window's own fit counts in it."""
+SMOOTHING = 0.5
+"""Pixels' worth of prior that holds the smooth rest at 0 where few pixels are known."""
+
+
+@dataclass
+class WindowFit:
+    """A ridge regression on features, on hinges (rectified random projections) of them and of the place.
+
+    Hinges make it nonlinear at the price of a matrix product. What may be fitted several times on the same features,
+    with other weights, is computed once.
+
+    Args:
+        features: (feature, y, x).
+        weight: (y, x) of the first fit, which the hinges' kinks are taken from.
+
+    """
+
+    features: Pixels
+    weight: Pixels
+    design: Pixels = field(init=False)
+    """(feature + hinge, pixel)."""
+
+    def __post_init__(self) -> None:
+        count, height, width = self.features.shape
+        flat = self.features.reshape(count, -1)
+        on = _spread(self.weight)
+        mean = flat[:, on].mean(axis=1, keepdims=True)
+        deviation = np.maximum(flat[:, on].std(axis=1, keepdims=True), np.float32(1e-2))
+        y, x = np.indices((height, width), np.float32).reshape(2, -1)
+        place = np.stack([y - height / 2, x - width / 2]) / np.float32(PIXELS_A_DEVIATION)
+        directions, draws = _directions(count + 2)
+        # Each hinge has its kink at a known pixel, so that all of them bend where there is data.
+        scaled = directions / np.concatenate([deviation.T, np.ones((1, 2), np.float32)], axis=1)
+        at = on[(draws * len(on)).astype(int)]
+        self.design = np.empty((count + HINGES, flat.shape[1]), np.float32)
+        np.subtract(flat, mean, out=self.design[:count])
+        hinges = self.design[count:]
+        np.matmul(scaled[:, :count], self.design[:count], out=hinges)
+        hinges += scaled[:, count:] @ place
+        hinges -= hinges[np.arange(HINGES), at][:, None]
+        np.maximum(hinges, 0, out=hinges)
+
+    def __call__(self, target: Pixels, weight: Pixels) -> tuple[Pixels, Pixels]:
+        """(band, y, x) fit of a target, and how far off it is at such pixels: a fit of its absolute errors.
+
+        Args:
+            target: (band, y, x).
+            weight: (y, x); somewhere above 0.
+
+        """
+        bands, count, linear = len(target), len(self.design), len(self.features)
+        on = _spread(weight)
+        some, there = self.design[:, on], weight.ravel()[on]
+        mean = some.mean(axis=1, keepdims=True)
+        some = some - mean
+        weighted = some * there
+        penalty = np.full(count, HINGE_RIDGE)
+        penalty[:linear] = RIDGE * (len(on) + PRIOR)
+        normal = (weighted @ some.T).astype(np.float64) + np.diag(penalty)
+        values = target.reshape(bands, -1)[:, on]
+        offset = (values * there).sum(axis=1, keepdims=True) / (there.sum() + PRIOR)
+        inverse = np.linalg.inv(normal)
+        coefficients = inverse @ (weighted @ (values - offset).T)
+        errors = np.abs(values - offset - coefficients.T.astype(np.float32) @ some)
+        usual = np.average(errors, axis=1, weights=there)[:, None]
+        of_errors = inverse @ (weighted @ (errors - usual).T)
+        both = np.concatenate([coefficients, of_errors], axis=1).T.astype(np.float32)
+        found = both @ self.design + (np.concatenate([offset, usual]) - both @ mean)
+        floor = np.maximum(found[bands:], np.float32(0.3) * usual)
+        shape = (bands, *weight.shape)
+        return found[:bands].reshape(shape).astype(np.float32), floor.reshape(shape).astype(np.float32)
+
+
+def _spread(weight: Pixels) -> npt.NDArray[np.intp]:
+    """Pixels of a weight above 0, `FITTED_ON` at most: evenly spread by multiples of the golden ratio."""
+    known = np.flatnonzero(weight)
+    if len(known) <= FITTED_ON:
+        return known
+    return np.sort(known[np.argsort((np.arange(len(known)) * 0.6180339887498949) % 1, kind="stable")[:FITTED_ON]])
+
+
+@lru_cache(maxsize=64)
+def _directions(count: int) -> tuple[Pixels, npt.NDArray[np.float64]]:
+    """(hinge, count) random directions of about unit length, and (hinge,) numbers in [0, 1); always the same."""
+    random = np.random.default_rng(0)
+    directions = random.standard_normal((HINGES, count)) / np.sqrt(count)
+    return directions.astype(np.float32), random.random(HINGES)
+
+
+@dataclass
+class LocalFit:
+    """Ridge regressions at the corners of a grid of tiles, each on the pixels around it, blended in between.
+
+    A corner's coefficients are held at those of the whole window by a prior that counts as `WINDOW_PRIOR` pixels, in the
+    metric of the features themselves: where few pixels are known around a corner, the window's own fit stands.
+
+    Args:
+        features: (feature, y, x), means near 0.
+
+    """
+
+    features: Pixels
+    blocks: Pixels = field(init=False)
+    """(row, column, pixel, feature + 1): squares of half a tile; the last feature is 1."""
+
+    def __post_init__(self) -> None:
+        count, height, width = self.features.shape
+        self.blocks = self._cut(np.concatenate([self.features, np.ones((1, height, width), np.float32)]))
+
+    def _cut(self, image: Pixels) -> Pixels:
+        """(band, y, x) to (row, column, pixel, band) of half tiles, zeros beyond the edges."""
+        bands, height, width = image.shape
+        down, along, half = -(-height // TILE) * 2, -(-width // TILE) * 2, TILE // 2
+        if (height, width) != (down * half, along * half):
+            image = np.pad(image, ((0, 0), (0, down * half - height), (0, along * half - width)))
+        cut = image.reshape(bands, down, half, along, half).transpose(1, 3, 2, 4, 0)
+        return np.ascontiguousarray(cut).reshape(down, along, half * half, bands)
+
+    def __call__(self, target: Pixels, weight: Pixels) -> Pixels:
+        """(band, y, x) fit of a target.
+
+        Args:
+            target: (band, y, x), finite.
+            weight: (y, x); somewhere above 0.
+
+        """
+        bands, height, width = target.shape
+        down, along, size, count = self.blocks.shape
+        half = TILE // 2
+        weighted = (self.blocks * self._cut(weight[None])).swapaxes(2, 3)
+        normal, right = weighted @ self.blocks, weighted @ self._cut(target)
+        total = float(weight.sum())
+        whole = normal.sum(axis=(0, 1))
+        whole[np.arange(count), np.arange(count)] += np.append(np.full(count - 1, RIDGE * (total + PRIOR)), PRIOR)
+        common = np.linalg.solve(whole.astype(np.float64), right.sum(axis=(0, 1)).astype(np.float64)).astype(np.float32)
+        # The sums of all half tiles around a corner, nearer ones weighing more: two products with matrices of weights.
+        vertical, horizontal = _gaussian(down), _gaussian(along)
+
+        def around(sums: Pixels) -> Pixels:
+            rows = (vertical @ sums.reshape(down, -1)).reshape(-1, along, sums[0, 0].size)
+            return (horizontal @ rows).reshape(-1, *sums.shape[2:])
+
+        near, rest = around(normal), around(right)
+        own = np.linalg.solve(near + whole * np.float32(WINDOW_PRIOR / total), rest - near @ common) + common
+        corners = own.reshape(down // 2 + 1, along // 2 + 1, count, bands)
+        # A half tile lies between the same four corners as the other three of its tile.
+        tiles = np.stack([corners[:-1, :-1], corners[:-1, 1:], corners[1:, :-1], corners[1:, 1:]], axis=3)
+        tiles = tiles.reshape(down // 2, along // 2, count, 4 * bands).repeat(2, axis=0).repeat(2, axis=1)
+        four = (self.blocks @ tiles).reshape(down // 2, 2, along // 2, 2, size, 4, bands)
+        found = (four * _between()[None, :, None, :, :, :, None]).sum(axis=5, dtype=np.float32)
+        found = found.reshape(down, along, half, half, bands).transpose(4, 0, 2, 1, 3)
+        return found.reshape(bands, down * half, along * half)[:, :height, :width]
+
+
+def _gaussian(blocks: int) -> Pixels:
+    """(corner, block) weights of half tiles in the sums of a corner, along one axis."""
+    corners, middles = np.arange(blocks // 2 + 1) * TILE, (np.arange(blocks) + 0.5) * TILE / 2
+    return np.exp(-0.5 * ((corners[:, None] - middles) / REACH) ** 2).astype(np.float32)
+
+
+@lru_cache(maxsize=1)
+def _between() -> Pixels:
+    """(2, 2, pixel, corner) bilinear weights of a tile's four corners in each of its half tiles."""
+    share = (np.arange(TILE) + 0.5) / TILE
+    y, x = np.broadcast_arrays(share[:, None], share[None])
+    weights = np.stack([(1 - y) * (1 - x), (1 - y) * x, y * (1 - x), y * x], axis=-1)
+    half = TILE // 2
+    cut = weights.reshape(2, half, 2, half, 4).transpose(0, 2, 1, 3, 4)
+    return np.ascontiguousarray(cut, np.float32).reshape(2, 2, half * half, 4)
+
+
+def smooth(values: Pixels, weight: Pixels, prior: float | None = None) -> Pixels:
+    """A smooth (band, y, x) surface near weighted values, by corrections from coarse to fine; 0 far from all of them.
+
+    Args:
+        values: (band, y, x), finite.
+        weight: (y, x).
+        prior: how many pixels' worth holds each correction at 0; default `SMOOTHING`.
+
+    """
+    # Levels of a pyramid hold sums of values and of weights, so that a level's mean is right however few it knows. Each
+    # level, from the coarsest, corrects the surface by the smoothed mean of what it still misses.
+    levels: list[Any] = [np.concatenate([values * weight, weight[None]])]
+    while max(levels[-1].shape[1:]) > 4:
+        fine = levels[-1]
+        if fine.shape[1] % 2 or fine.shape[2] % 2:
+            fine = np.pad(fine, ((0, 0), (0, fine.shape[1] % 2), (0, fine.shape[2] % 2)))
+        pairs = fine[:, ::2] + fine[:, 1::2]
+        levels.append(pairs[:, :, ::2] + pairs[:, :, 1::2])
+    surface = np.zeros_like(levels[-1][:-1])
+    for level in reversed(levels):
+        if surface.shape[1:] != level.shape[1:]:
+            surface = _twice(_twice(surface, 1), 2)[:, : level.shape[1], : level.shape[2]]
+        missed = level.copy()
+        missed[:-1] -= level[-1] * surface
+        missed = _blur(_blur(missed, 1), 2)
+        surface = surface + missed[:-1] / (missed[-1] + np.float32(SMOOTHING if prior is None else prior))
+    return np.asarray(surface, np.float32)
+
+
+def _blur(image: Pixels, axis: int) -> Pixels:
+    """Weights 1/4, 1/2, 1/4 along an axis, zeros beyond the edges."""
+    out = image * np.float32(0.5)
+    first, last = [slice(None)] * 3, [slice(None)] * 3
+    first[axis], last[axis] = slice(1, None), slice(None, -1)
+    quarter = image * np.float32(0.25)
+    out[tuple(first)] += quarter[tuple(last)]
+    out[tuple(last)] += quarter[tuple(first)]
+    return out
+
+
+def _twice(image: Pixels, axis: int) -> Pixels:
+    """Twice as many pixels along an axis, linear in between, the edge's value beyond the edges."""
+    image = np.moveaxis(image, axis, -1)
+    beyond = np.concatenate([image[..., :1], image, image[..., -1:]], axis=-1) * np.float32(0.25)
+    out = np.empty((*image.shape[:-1], 2 * image.shape[-1]), np.float32)
+    main = image * np.float32(0.75)
+    np.add(main, beyond[..., :-2], out=out[..., ::2])
+    np.add(main, beyond[..., 2:], out=out[..., 1::2])
+    return np.moveaxis(out, -1, axis)
