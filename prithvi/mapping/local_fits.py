@@ -5,6 +5,7 @@ All arrays are float32; a pixel's weight is 0 where its value is unknown, and wh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -22,83 +23,88 @@ RIDGE, HINGE_RIDGE = 0.02, 100.0
 """Penalties: of the linear coefficients by known pixel, and of the hinges over all."""
 PRIOR = 16.0
 """Pixels' worth of prior that hold an offset at 0, so that a handful of pixels does not set a date's level."""
-PIXELS_A_DEVIATION = 60.0
+PIXELS_A_DEVIATION = 120.0
 """Distance that counts as much as a difference of one standard deviation in a feature."""
+PIECE = 2048
+"""Pixels that hinges are computed of at once."""
+LEAST_OF_USUAL = 0.3
+"""A pixel's usual error is at least this share of the window's."""
 TILE = 16
 """Side of the squares whose corners have coefficients of their own."""
-REACH, WINDOW_PRIOR = 14.0, 60.0
-"""Standard deviation in pixels of the weights of a corner's fit, and how many pixels the window's own fit counts in it."""
+REACH, WINDOW_PRIOR = 14.0, 25.0
+"""Of a corner's fit: standard deviation of the weights in pixels; what the window's own fit counts in it, in pixels."""
 SMOOTHING = 0.5
 """Pixels' worth of prior that holds the smooth rest at 0 where few pixels are known."""
 
 
-@dataclass
-class WindowFit:
-    """A ridge regression on features, on hinges (rectified random projections) of them and of the place.
+def fit_window(features: Pixels, target: Pixels, weights: Sequence[Pixels]) -> list[tuple[Pixels, Pixels]]:
+    """Ridge regressions of a target on features and on hinges (rectified random projections) of them and of the place.
 
-    Hinges make it nonlinear at the price of a matrix product. What may be fitted several times on the same features,
-    with other weights, is computed once.
+    Hinges make it nonlinear at the price of a matrix product.
 
     Args:
         features: (feature, y, x).
-        weight: (y, x) of the first fit, which the hinges' kinks are taken from.
+        target: (band, y, x), finite.
+        weights: (y, x) of each fit, somewhere above 0; the kinks of the hinges are taken from the first.
+
+    Returns:
+        For each of the weights: (band, y, x) the fit, and how far off it usually is at such a pixel, which is a fit of
+        its absolute errors on the same features and hinges.
 
     """
+    bands, height, width = target.shape
+    count, flat = len(features), features.reshape(len(features), -1)
+    # The place and a constant go with the features into one product, which makes the hinges.
+    y, x = np.indices((height, width), np.float32).reshape(2, -1)
+    place = np.stack([y - height / 2, x - width / 2]).astype(np.float32) / np.float32(PIXELS_A_DEVIATION)
+    on = _spread(weights[0])
+    mean = flat[:, on].mean(axis=1, keepdims=True)
+    directions, draws = _directions(count + 2)
+    deviation = np.maximum(flat[:, on].std(axis=1), np.float32(1e-2))
+    directions = directions / np.concatenate([deviation, np.ones(2, np.float32)])
+    # Each hinge has its kink at a known pixel, so that all of them bend where there is data.
+    kinks = on[(draws * len(on)).astype(int)]
+    at = np.concatenate([flat[:, kinks] - mean, place[:, kinks]])
+    start = np.einsum("hf,fh->h", directions, at)[:, None]
 
-    features: Pixels
-    weight: Pixels
-    design: Pixels = field(init=False)
-    """(feature + hinge, pixel)."""
+    def design(pixels: npt.NDArray[np.intp] | slice) -> Pixels:
+        """(feature + hinge, pixel)."""
+        found = np.empty((count + HINGES, len(place[0, pixels])), np.float32)
+        np.subtract(flat[:, pixels], mean, out=found[:count])
+        hinges = found[count:]
+        np.matmul(directions, np.concatenate([found[:count], place[:, pixels]]), out=hinges)
+        np.maximum(np.subtract(hinges, start, out=hinges), 0, out=hinges)
+        return found
 
-    def __post_init__(self) -> None:
-        count, height, width = self.features.shape
-        flat = self.features.reshape(count, -1)
-        on = _spread(self.weight)
-        mean = flat[:, on].mean(axis=1, keepdims=True)
-        deviation = np.maximum(flat[:, on].std(axis=1, keepdims=True), np.float32(1e-2))
-        y, x = np.indices((height, width), np.float32).reshape(2, -1)
-        place = np.stack([y - height / 2, x - width / 2]) / np.float32(PIXELS_A_DEVIATION)
-        directions, draws = _directions(count + 2)
-        # Each hinge has its kink at a known pixel, so that all of them bend where there is data.
-        scaled = directions / np.concatenate([deviation.T, np.ones((1, 2), np.float32)], axis=1)
-        at = on[(draws * len(on)).astype(int)]
-        self.design = np.empty((count + HINGES, flat.shape[1]), np.float32)
-        np.subtract(flat, mean, out=self.design[:count])
-        hinges = self.design[count:]
-        np.matmul(scaled[:, :count], self.design[:count], out=hinges)
-        hinges += scaled[:, count:] @ place
-        hinges -= hinges[np.arange(HINGES), at][:, None]
-        np.maximum(hinges, 0, out=hinges)
-
-    def __call__(self, target: Pixels, weight: Pixels) -> tuple[Pixels, Pixels]:
-        """(band, y, x) fit of a target, and how far off it is at such pixels: a fit of its absolute errors.
-
-        Args:
-            target: (band, y, x).
-            weight: (y, x); somewhere above 0.
-
-        """
-        bands, count, linear = len(target), len(self.design), len(self.features)
+    penalty = np.full(count + HINGES, HINGE_RIDGE)
+    coefficients, offsets, usuals = [], [], []
+    for weight in weights:
         on = _spread(weight)
-        some, there = self.design[:, on], weight.ravel()[on]
-        mean = some.mean(axis=1, keepdims=True)
-        some = some - mean
+        some, there, values = design(on), weight.ravel()[on], target.reshape(bands, -1)[:, on]
+        middle = some.mean(axis=1, keepdims=True)
+        some -= middle
         weighted = some * there
-        penalty = np.full(count, HINGE_RIDGE)
-        penalty[:linear] = RIDGE * (len(on) + PRIOR)
-        normal = (weighted @ some.T).astype(np.float64) + np.diag(penalty)
-        values = target.reshape(bands, -1)[:, on]
+        penalty[:count] = RIDGE * (len(on) + PRIOR)
+        inverse = np.linalg.inv((weighted @ some.T).astype(np.float64) + np.diag(penalty))
         offset = (values * there).sum(axis=1, keepdims=True) / (there.sum() + PRIOR)
-        inverse = np.linalg.inv(normal)
-        coefficients = inverse @ (weighted @ (values - offset).T)
-        errors = np.abs(values - offset - coefficients.T.astype(np.float32) @ some)
+        of_target = (inverse @ (weighted @ (values - offset).T)).T
+        errors = np.abs(values - offset - of_target.astype(np.float32) @ some)
         usual = np.average(errors, axis=1, weights=there)[:, None]
-        of_errors = inverse @ (weighted @ (errors - usual).T)
-        both = np.concatenate([coefficients, of_errors], axis=1).T.astype(np.float32)
-        found = both @ self.design + (np.concatenate([offset, usual]) - both @ mean)
-        floor = np.maximum(found[bands:], np.float32(0.3) * usual)
-        shape = (bands, *weight.shape)
-        return found[:bands].reshape(shape).astype(np.float32), floor.reshape(shape).astype(np.float32)
+        both = np.concatenate([of_target, (inverse @ (weighted @ (errors - usual).T)).T]).astype(np.float32)
+        coefficients.append(both)
+        usuals.append(usual)
+        offsets.append(np.concatenate([offset, usual]) - both @ middle)
+    # All fits in one pass, in pieces whose hinges stay in the processor's cache.
+    stacked, constant = np.concatenate(coefficients), np.concatenate(offsets)
+    found = np.empty((len(stacked), height * width), np.float32)
+    for first in range(0, height * width, PIECE):
+        piece = slice(first, first + PIECE)
+        np.matmul(stacked, design(piece), out=found[:, piece])
+    found += constant
+    found = found.reshape(len(weights), 2, bands, height, width)
+    for (_, off), usual in zip(found, usuals, strict=True):
+        np.maximum(off, np.float32(LEAST_OF_USUAL) * usual[..., None], out=off)
+    return [(fit, off) for fit, off in found]
 
 
 def _spread(weight: Pixels) -> npt.NDArray[np.intp]:
@@ -121,11 +127,11 @@ def _directions(count: int) -> tuple[Pixels, npt.NDArray[np.float64]]:
 class LocalFit:
     """Ridge regressions at the corners of a grid of tiles, each on the pixels around it, blended in between.
 
-    A corner's coefficients are held at those of the whole window by a prior that counts as `WINDOW_PRIOR` pixels, in the
-    metric of the features themselves: where few pixels are known around a corner, the window's own fit stands.
+    A corner's coefficients are held at those of the whole window by a prior that counts as `WINDOW_PRIOR` pixels, in
+    the metric of the features themselves: where few pixels are known around a corner, the window's own fit stands.
 
     Args:
-        features: (feature, y, x), means near 0.
+        features: (feature, y, x), with means near 0 where the target is known.
 
     """
 
@@ -134,7 +140,7 @@ class LocalFit:
     """(row, column, pixel, feature + 1): squares of half a tile; the last feature is 1."""
 
     def __post_init__(self) -> None:
-        count, height, width = self.features.shape
+        _, height, width = self.features.shape
         self.blocks = self._cut(np.concatenate([self.features, np.ones((1, height, width), np.float32)]))
 
     def _cut(self, image: Pixels) -> Pixels:
@@ -226,6 +232,12 @@ def smooth(values: Pixels, weight: Pixels, prior: float | None = None) -> Pixels
         missed = _blur(_blur(missed, 1), 2)
         surface = surface + missed[:-1] / (missed[-1] + np.float32(SMOOTHING if prior is None else prior))
     return np.asarray(surface, np.float32)
+
+
+def blurred(image: Pixels) -> Pixels:
+    """(band, y, x) means over 3 x 3 pixels with weights 1 2 1 along each axis, the edge's values beyond the edges."""
+    padded = np.pad(image, ((0, 0), (1, 1), (1, 1)), "edge")
+    return _blur(_blur(padded, 1), 2)[:, 1:-1, 1:-1]
 
 
 def _blur(image: Pixels, axis: int) -> Pixels:
