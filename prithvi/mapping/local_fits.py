@@ -53,7 +53,7 @@ def fit_window(features: Pixels, target: Pixels, weights: Sequence[Pixels]) -> l
 
     """
     bands, height, width = target.shape
-    count, flat = len(features), features.reshape(len(features), -1)
+    count, flat = len(features), features.reshape(len(features), height * width)
     # The place and a constant go with the features into one product, which makes the hinges.
     y, x = np.indices((height, width), np.float32).reshape(2, -1)
     place = np.stack([y - height / 2, x - width / 2]).astype(np.float32) / np.float32(PIXELS_A_DEVIATION)

@@ -28,16 +28,16 @@ NO_SHARE = 1.5
 """What a pixel counts that another date does not know, where 1 is one that it knows and says nothing of."""
 SURFACE = 2.0
 """Pixels' worth of prior in the smooth surface that completes a date other dates are filled from."""
+LEAST = 1e-4
+"""Below this, in standard deviations of a band, nothing is taken to be known."""
 FEW = 32
 """Pixels below which a date's own errors are not taken for it."""
 SQUARE = 32
 """Side of the squares that are hidden where a date's own gaps hide too little of it or too much."""
-# Standard errors: exponents of the fitted error of like pixels and of the distance to known ones, the rate by the share
-# of other dates that do not know the pixel, and the factor with which 1.645 standard errors hold 90 % of the errors.
-# Fitted on the series that the method was developed on.
-LIKE, DISTANCE, UNKNOWN, DAYS, WIDTH = 0.57, 0.26, 0.6, 0.3, 1.41
-CYCLE = 16.0
-"""Days of Landsat's cycle, over which the time to the next known date begins to count."""
+# Standard errors, fitted on the development series: exponents of the usual error at like pixels and of the distance to
+# known ones, the rate by the share of the date that is unknown, how much the error of interpolation in time counts
+# where other dates have gaps, and the factor with which 1.645 standard errors hold 90 % of the errors.
+LIKE, DISTANCE, SHARE, INTERPOLATED, WIDTH = 0.59, 0.27, 0.3, 0.8, 1.17
 
 
 def fill_dates(
@@ -93,6 +93,8 @@ class _Window:
     deviation: Pixels
     completed: dict[int, Pixels]
     """Dates without gaps, (band, y, x), as others are filled from them."""
+    off: dict[int, Pixels]
+    """Of these, (band,) the mean absolute error of the interpolation in time that fills their gaps."""
 
     @classmethod
     def of(cls, image: npt.NDArray[np.floating], known: Known, days: Days) -> _Window:
@@ -103,7 +105,7 @@ class _Window:
         deviation = np.sqrt(np.maximum(squares - mean**2, 1e-12 + 1e-10 * squares))
         middle, scale = (of.astype(np.float32)[:, None, None] for of in (mean, deviation))
         values = np.where(known, (values - middle[:, None]) / scale[:, None], np.float32(0))
-        return cls(values, known, np.asarray(days, np.float64), middle, scale, {})
+        return cls(values, known, np.asarray(days, np.float64), middle, scale, {}, {})
 
     def filled(self, date: int, together: int, uncertainty: bool) -> tuple[Pixels, Pixels]:
         """(band, y, x) of a date in the units of the image, and standard errors."""
@@ -142,10 +144,12 @@ class _Window:
         """(band, y, x) a date without its gaps: interpolated in time, plus a surface through what that misses."""
         if date not in self.completed:
             own, known = self.image[:, date], self.known[date]
+            self.off[date] = np.zeros(len(own), np.float32)
             if not known.all():
                 line = self.between(date)
-                line += smooth(np.where(known, own - line, np.float32(0)), known.astype(np.float32), SURFACE)
-                own = np.where(known, own, line)
+                missed = np.where(known, own - line, np.float32(0))
+                self.off[date] = np.abs(missed).sum(axis=(1, 2)) / np.float32(np.count_nonzero(known))
+                own = np.where(known, own, line + smooth(missed, known.astype(np.float32), SURFACE))
             self.completed[date] = own
         return self.completed[date]
 
@@ -158,18 +162,11 @@ class _Window:
         for side in (order[apart[order] < 0], order[(apart[order] >= 0) & (order != date)]):
             missing = np.ones(len(total), bool)
             for other in side:
-                there = missing & self.known[other].ravel()
-                if there.all():
-                    weight = np.float32(1 / max(abs(apart[other]), 1.0))
-                    sums += weight * self.image[:, other].reshape(bands, -1)
-                    total += weight
-                    break
-                pixels = np.flatnonzero(there)
-                if len(pixels):
-                    weight = np.float32(1 / max(abs(apart[other]), 1.0))
-                    sums[:, pixels] += weight * self.image[:, other].reshape(bands, -1)[:, pixels]
-                    total[pixels] += weight
-                    missing[pixels] = False
+                pixels = np.flatnonzero(missing & self.known[other].ravel())
+                weight = np.float32(1 / max(abs(apart[other]), 1.0))
+                sums[:, pixels] += weight * self.image[:, other].reshape(bands, -1)[:, pixels]
+                total[pixels] += weight
+                missing[pixels] = False
                 if not missing.any():
                     break
         sums /= np.where(total > 0, total, np.float32(1))
@@ -184,11 +181,12 @@ class _DateFit:
         self.image, self.known = window.image[:, date], window.known[date]
         bands, *shape = self.image.shape
         self.mean = np.zeros((bands, *shape), np.float32)
-        self.missing = np.zeros(shape, np.float32)
+        self.unsure = np.zeros((bands, *shape), np.float32)
         near = 1 / np.maximum(np.abs(window.days[others] - window.days[date]), 1.0)
         for other, weight in zip(others, near / max(near.sum(), 1e-12), strict=True):
             self.mean += np.float32(weight) * window.complete(other)
-            self.missing += ~window.known[other] * np.float32(1 / len(others))
+            if not window.known[other].all():
+                self.unsure += ~window.known[other] * (window.off[other] / np.float32(len(others)))[:, None, None]
 
     def __call__(self, parts: Sequence[Known]) -> list[tuple[Pixels, Pixels]]:
         """(band, y, x) the date fitted to each of some parts of its known pixels, and how far off that usually is."""
@@ -219,28 +217,16 @@ class _DateFit:
         hidden = _hidden(self.known)
         left = self.known & ~hidden
         (found, usual), (without, of_less) = self([self.known, left])
-        missed = np.abs(without - self.image)[:, hidden]
-        expected = self.shape_of_errors(of_less, left)[:, hidden]
-        # What one band tells little of, all bands do.
-        ratios = missed.sum(axis=1) / np.maximum(expected.sum(axis=1), 1e-12)
+        missed = np.abs(without - self.image)[:, hidden] - INTERPOLATED * self.unsure[:, hidden]
+        expected = _shape_of_errors(of_less, left)[:, hidden]
+        # Pixels that other dates know tell how well these are fitted; what one band tells little of, all bands do.
+        weight = 1 / (1 + 20 * self.unsure[:, hidden])
+        ratios = (np.maximum(missed, 0) * weight).sum(axis=1) / np.maximum((expected * weight).sum(axis=1), 1e-12)
         count = missed.shape[1]
-        level = (ratios * count + ratios.mean() * FEW) / (count + FEW)
-        return found, WIDTH * level[:, None, None].astype(np.float32) * self.shape_of_errors(usual, self.known)
-
-    def shape_of_errors(self, usual: Pixels, known: Known) -> Pixels:
-        """(band, y, x) what errors are in proportion to."""
-        distance = np.asarray(distance_transform_edt(~known), np.float32)
-        of_place = DISTANCE * np.log1p(distance) + UNKNOWN * self.missing + DAYS * np.log1p(self._days_apart() / CYCLE)
-        return np.exp(LIKE * np.log(np.maximum(usual, np.float32(1e-4))) + of_place)
-
-    def _days_apart(self) -> Pixels:
-        """(y, x) days to the nearest other date that knows a pixel; of all dates the span where none does."""
-        apart = np.abs(self.window.days - self.window.days[self.date]).astype(np.float32)
-        found = np.full(self.known.shape, apart.max())
-        for other in np.argsort(-apart, kind="stable"):
-            if other != self.date:
-                found[self.window.known[other]] = apart[other]
-        return found
+        level = np.maximum((ratios * count + ratios.mean() * FEW) / (count + FEW), LEAST)
+        level *= np.exp(SHARE * (1 - self.known.mean()))
+        error = level[:, None, None].astype(np.float32) * _shape_of_errors(usual, self.known)
+        return found, WIDTH * (error + INTERPOLATED * self.unsure)
 
     def _of_others(self) -> Pixels:
         """Errors of a date that knows next to nothing: those of the other dates' means, had they known nothing."""
@@ -251,13 +237,18 @@ class _DateFit:
             if not rest or not known.any():
                 continue
             near = 1 / np.maximum(np.abs(self.window.days[rest] - self.window.days[other]), 1.0)
-            mean = sum(
-                np.float32(w) * self.window.complete(date) for w, date in zip(near / near.sum(), rest, strict=True)
-            )
-            squares += np.square((mean - self.window.image[:, other])[:, known], dtype=np.float64).sum(axis=1)
+            dates = np.stack([self.window.complete(date)[:, known] for date in rest])
+            mean = np.tensordot(near / near.sum(), dates, 1)
+            squares += np.square(mean - self.window.image[:, other][:, known]).sum(axis=1)
             count += np.count_nonzero(known)
         error = np.sqrt(squares / count) if count else np.full(len(squares), np.nan)
         return np.broadcast_to(error.astype(np.float32)[:, None, None], self.image.shape)
+
+
+def _shape_of_errors(usual: Pixels, known: Known) -> Pixels:
+    """(band, y, x) what errors are in proportion to where the other dates have no gaps."""
+    distance = np.asarray(distance_transform_edt(~known), np.float32)
+    return np.exp(LIKE * np.log(np.maximum(usual, np.float32(LEAST))) + DISTANCE * np.log1p(distance))
 
 
 def _hidden(known: Known) -> Known:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from prithvi.mapping.local_fits import LocalFit, WindowFit, smooth
-from prithvi.mapping.local_regression import TOGETHER, _hidden, _Window, fill_dates
+from prithvi.mapping.local_fits import LocalFit, fit_window, smooth
+from prithvi.mapping.local_regression import FEW, TOGETHER, _hidden, _Window, fill_dates
 from prithvi.mapping.methods import filling
 
 DAYS = np.array([100.0, 110.0, 130.0, 150.0, 160.0, 190.0])
@@ -162,11 +162,11 @@ def test_a_flat_series_is_filled_flat_and_never_said_to_be_certain() -> None:
 
 
 def test_pixels_are_hidden_under_the_dates_own_gaps_or_in_squares() -> None:
-    for gaps in (hole()[2], np.arange(64 * 64).reshape(64, 64) % 50 > 0, np.arange(64 * 64).reshape(64, 64) > 3000):
-        hidden = _hidden(gaps)
-        assert not (hidden & ~gaps).any()
-        assert 0.05 < hidden.sum() / gaps.sum() <= 0.6
-    np.testing.assert_array_equal(_hidden(hole()[2]) & hole()[2], _hidden(hole()[2]))
+    number = np.arange(64 * 64).reshape(64, 64)
+    for known in (hole()[2], number % 50 > 0, number > 3000, number > 4000, number > 20):
+        hidden = _hidden(known)
+        assert not (hidden & ~known).any()
+        assert FEW <= hidden.sum() <= 0.6 * known.sum()
 
 
 def test_fits_find_what_they_are_made_for() -> None:
@@ -174,7 +174,7 @@ def test_fits_find_what_they_are_made_for() -> None:
     features = random.standard_normal((2, 96, 96)).astype(np.float32)
     weight = np.ones((96, 96), np.float32)
     bent = np.abs(features[:1]) + 0.5 * features[1:]
-    found, spread = WindowFit(features, weight)(bent, weight)
+    ((found, spread),) = fit_window(features, bent, [weight])
     assert np.abs(found - bent).mean() < 0.1  # a plane is off by .5
     assert spread.shape == bent.shape
     assert (spread > 0).all()
