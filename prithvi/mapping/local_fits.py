@@ -163,7 +163,7 @@ class LocalFit:
         bands, height, width = target.shape
         down, along, size, count = self.blocks.shape
         half = TILE // 2
-        weighted = (self.blocks * self._cut(weight[None])).swapaxes(2, 3)
+        weighted: Any = (self.blocks * self._cut(weight[None])).swapaxes(2, 3)
         normal, right = weighted @ self.blocks, weighted @ self._cut(target)
         total = float(weight.sum())
         whole = normal.sum(axis=(0, 1))
@@ -185,7 +185,8 @@ class LocalFit:
         four = (self.blocks @ tiles).reshape(down // 2, 2, along // 2, 2, size, 4, bands)
         found = (four * _between()[None, :, None, :, :, :, None]).sum(axis=5, dtype=np.float32)
         found = found.reshape(down, along, half, half, bands).transpose(4, 0, 2, 1, 3)
-        return found.reshape(bands, down * half, along * half)[:, :height, :width]
+        image: Pixels = found.reshape(bands, down * half, along * half)[:, :height, :width]
+        return image
 
 
 def _gaussian(blocks: int) -> Pixels:

@@ -18,7 +18,7 @@ from prithvi.mapping.local_fits import LocalFit, blurred, fit_window, smooth
 
 Pixels = npt.NDArray[np.float32]
 Known = npt.NDArray[np.bool_]
-Days = npt.NDArray[np.float64]
+Days = npt.NDArray[np.floating]
 
 TOGETHER = 5
 """Dates that are seen together to fill one; nine were 1 % better on the development series, at half the cost again."""
@@ -69,14 +69,11 @@ def fill_dates(
     found = np.empty((len(image), len(dates), *known.shape[1:]), np.float32)
     errors = np.empty_like(found)
     for place, date in enumerate(dates):
-        if known[date].all():
-            filled, error = found[:, place], np.float32(0)
-        elif not known.any():
-            filled, error = np.float32(np.nan), np.float32(np.nan)
-        else:
-            filled, error = window.filled(date, together, uncertainty)
-        found[:, place] = np.where(known[date], image[:, date], filled)
-        errors[:, place] = np.where(known[date], np.float32(0), error)
+        found[:, place], errors[:, place] = np.nan, np.nan
+        if known.any() and not known[date].all():
+            found[:, place], errors[:, place] = window.filled(date, together, uncertainty)
+        found[:, place] = np.where(known[date], image[:, date], found[:, place])
+        errors[:, place] = np.where(known[date], np.float32(0), errors[:, place])
     return found, errors
 
 
@@ -121,7 +118,7 @@ class _Window:
             return candidates
         costs = []
         for other in candidates:
-            share = np.count_nonzero(known[other] & gap) / max(np.count_nonzero(gap), 1)
+            share = float(known[other][gap].mean())
             costs.append(self._unexplained(date, other) * share + NO_SHARE * (1 - share))
         # Of dates that cost the same, the nearest in time.
         apart = np.abs(self.days[candidates] - self.days[date])
@@ -240,7 +237,7 @@ class _DateFit:
             dates = np.stack([self.window.complete(date)[:, known] for date in rest])
             mean = np.tensordot(near / near.sum(), dates, 1)
             squares += np.square(mean - self.window.image[:, other][:, known]).sum(axis=1)
-            count += np.count_nonzero(known)
+            count += int(known.sum())
         error = np.sqrt(squares / count) if count else np.full(len(squares), np.nan)
         return np.broadcast_to(error.astype(np.float32)[:, None, None], self.image.shape)
 
@@ -252,15 +249,17 @@ def _shape_of_errors(usual: Pixels, known: Known) -> Pixels:
 
 
 def _hidden(known: Known) -> Known:
-    """Known pixels to hide, about a third of them: under the date's own gaps, mirrored, or else in squares."""
+    """Known pixels to hide, about a third: under the date's own gaps, mirrored, else in squares, else every third."""
     gaps, total = ~known, np.count_nonzero(known)
     tries = [known & mirrored for mirrored in (gaps[::-1], gaps[:, ::-1], gaps[::-1, ::-1])]
-    best = min(tries, key=lambda hidden: abs(np.count_nonzero(hidden) / total - 1 / 3))
+    best: Known = min(tries, key=lambda hidden: abs(np.count_nonzero(hidden) / total - 1 / 3))
     if FEW <= np.count_nonzero(best) <= 0.6 * total:
         return best
     y, x = np.indices(known.shape)
-    for side in (SQUARE, SQUARE // 4, 2, 1):
-        squares: Known = known & ((y // side + x // side) % 3 == 0)
-        if FEW <= 2 * int(squares.sum()) <= 1.2 * total:
-            return squares
-    return squares
+    for side in (SQUARE, SQUARE // 4):
+        best = known & ((y // side + x // side) % 3 == 0)
+        if FEW <= np.count_nonzero(best) <= 0.6 * total:
+            return best
+    best = np.zeros_like(known)
+    best.flat[np.flatnonzero(known)[::3]] = True
+    return best
