@@ -17,7 +17,7 @@ def fill_verb(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write into.")],
     method: Annotated[
-        str | None, typer.Option(help="Instead of a model: nearest, linear, regression or filling.")
+        str | None, typer.Option(help="Instead of a model: nearest, linear, regression, filling or local_regression.")
     ] = None,
     clouds: Annotated[
         list[str] | None,
@@ -31,7 +31,10 @@ def fill_verb(
         ),
     ] = None,
     together: Annotated[
-        int | None, typer.Option(help="Dates seen together to fill one; what the model was made for, or 3.", min=2)
+        int | None,
+        typer.Option(
+            help="Dates seen together to fill one; what the model was made for, 5 of local_regression, or 3.", min=2
+        ),
     ] = None,
     window: Annotated[int | None, typer.Option(help="Side of the squares that are filled, in pixels.", min=8)] = None,
     stride: Stride = None,
