@@ -58,8 +58,8 @@ def fill(
             of where they are there. Where it is lazy the answer is, and is computed by rows when asked for.
         model: name or folder of a pretrained model or of a gap filler that `prithvi fit` wrote, what `prithvi.load`
             gives for one; a method without weights by its name: `nearest`, `linear`, `regression`, `filling` or
-            `local_regression` (see `prithvi.mapping.methods`); or any function (see `prithvi.mapping.fillers.Fill`), which gets the values as
-            they are.
+            `local_regression` (see `prithvi.mapping.methods`); or any function (see `prithvi.mapping.fillers.Fill`),
+            which gets the values as they are.
         clear: (time, y, x) True or 1 where clear, False or 0 under clouds; None where clouds are NaN already. Where it
             states dates each date gets its own, in whatever order; without, they are taken in order.
             `prithvi.mapping.clear_of` makes it of files.
