@@ -35,9 +35,10 @@ FEW = 32
 SQUARE = 32
 """Side of the squares that are hidden where a date's own gaps hide too little of it or too much."""
 # Standard errors, fitted on the development series: exponents of the usual error at like pixels and of the distance to
-# known ones, the rate by the share of the date that is unknown, how much the error of interpolation in time counts
-# where other dates have gaps, and the factor with which 1.645 standard errors hold 90 % of the errors.
-LIKE, DISTANCE, SHARE, INTERPOLATED, WIDTH = 0.59, 0.27, 0.3, 0.8, 1.17
+# known ones; how much more uncertain dates are of which nearly nothing is known, or nearly all (small gaps are often
+# bright ground that a mask takes for cloud, which is hard to fill); how much the error of interpolation in time counts
+# where other dates have gaps; and the factor with which 1.645 standard errors hold 90 % of the errors.
+LIKE, DISTANCE, SHARE, INTERPOLATED, WIDTH = 0.59, 0.27, 0.5, 0.8, 1.26
 
 
 def fill_dates(
@@ -221,7 +222,7 @@ class _DateFit:
         ratios = (np.maximum(missed, 0) * weight).sum(axis=1) / np.maximum((expected * weight).sum(axis=1), 1e-12)
         count = missed.shape[1]
         level = np.maximum((ratios * count + ratios.mean() * FEW) / (count + FEW), LEAST)
-        level *= np.exp(SHARE * (1 - self.known.mean()))
+        level *= np.exp(SHARE * (2 * self.known.mean() - 1) ** 2)
         error = level[:, None, None].astype(np.float32) * _shape_of_errors(usual, self.known)
         return found, WIDTH * (error + INTERPOLATED * self.unsure)
 
