@@ -160,7 +160,9 @@ def seasons(data: Path, development: bool) -> dict[str, list[Case]]:
     share = bad.mean(axis=(1, 2))
     own = bad[(share >= 0.1) & (share <= 0.9)]
     part = np.flatnonzero([(day < EARLY) == development for day in dates])
-    found["Romania"] = seasons_of(image[part], bad[part], [dates[day] for day in part], (45.5, 25.0), own, granules)
+    found["Romania"] = seasons_of(
+        image[part], bad[part], [dates[day] for day in part], (float("nan"), float("nan")), own, granules
+    )
     return found
 
 
