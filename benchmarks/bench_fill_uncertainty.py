@@ -31,8 +31,8 @@ from prithvi.mapping.fillers import Fill, fill_window, with_model
 from prithvi.mapping.methods import GAP_METHODS, days_of
 
 sys.path.insert(0, str(Path(__file__).parent))
-from bench_gap_filling import MODEL, Case, is_test, sites
-from pretraining_sources import GUARD, TEST_DATES
+from bench_gap_filling import MODEL
+from gap_cases import Case, is_development, is_test, sites
 
 SCALE = np.float32(1e4)
 
@@ -40,12 +40,6 @@ SCALE = np.float32(1e4)
 def by_filling(image: Any, known: Any, times: Any, where: tuple[float, float]) -> Any:
     """`filling` on reflectance x 10,000."""
     return (SCALE * GAP_METHODS["filling"](image / SCALE, known, days_of(times))).astype(np.float32)
-
-
-def is_validation(case: Case) -> bool:
-    """Whether all of a case lies before or after the test dates and their guard."""
-    first, last = TEST_DATES[0] - GUARD, TEST_DATES[1] + GUARD
-    return all(date < first for date in case.dates) or all(date > last for date in case.dates)
 
 
 def whole(cases: list[Case]) -> list[Case]:
@@ -94,7 +88,7 @@ def main() -> None:
     first, second = sites(options.data / "worldcereal_training")
     test = [case for case in first if is_test(case)]
     parts = {
-        "validation": [case for case in first if is_validation(case)], "test": test, "second site": second,
+        "validation": [case for case in first if is_development(case)], "test": test, "second site": second,
         "test, whole": whole(test), "second site, whole": whole(second),
     }  # fmt: skip
     print(f"{'':38} {'cases':>6} {'in 1 s':>7} {'in 2 s':>7} {'real/stated':>12} {'rank':>6} {'rank of bands':>14}")

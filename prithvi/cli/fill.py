@@ -29,7 +29,7 @@ def fill_verb(
         Path, typer.Option("--output", "-o", help="Folder to write into; NAME.zarr writes one Zarr cube.")
     ],
     method: Annotated[
-        str | None, typer.Option(help="Instead of a model: nearest, linear, regression or filling.")
+        str | None, typer.Option(help="Instead of a model: nearest, linear, regression, filling or local_regression.")
     ] = None,
     clouds: Clouds = None,
     clouds_are: CloudsAre = None,
@@ -42,7 +42,10 @@ def fill_verb(
     every: Annotated[str | None, typer.Option(help="Write a day every so many days, likewise: 16d.")] = None,
     start: Annotated[str | None, typer.Option(help="The first of these days; that of the series by default.")] = None,
     together: Annotated[
-        int | None, typer.Option(help="Dates seen together to fill one; what the model was made for, or 3.", min=2)
+        int | None,
+        typer.Option(
+            help="Dates seen together to fill one; what the model was made for, 5 of local_regression, or 3.", min=2
+        ),
     ] = None,
     window: Annotated[int | None, typer.Option(help="Side of the squares that are filled, in pixels.", min=8)] = None,
     stride: Stride = None,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,8 @@ longitude), to the same pixels filled; NaN where nothing can be said, or where d
 
 TOGETHER = 3
 """Dates that are seen together where neither the user nor the model says."""
+ENOUGH = 0.05
+"""Share of a window that a date knows to be of use to another."""
 FEW = 32
 """Pixels below which a date's own errors are not taken for it."""
 LEAST = np.float32(1e-3)
@@ -200,6 +204,82 @@ def fill_window(
     unknown = np.broadcast_to(~known, image.shape)
     deviation = np.where(unknown, np.maximum(errors, LEAST)[:, :, None, None], zero).astype(np.float32)
     return Filled(filled, np.where(np.isfinite(filled), deviation, np.float32(np.nan)))
+
+
+def fill_dates(
+    fill: Fill,
+    image: Pixels,
+    known: Known,
+    times: Pixels,
+    location: tuple[float, float],
+    wanted: Sequence[int],
+    together: int,
+    uncertainty: bool = True,
+    near: Sequence[tuple[int, ...]] | None = None,
+) -> Iterator[tuple[Pixels, Pixels]]:
+    """Fills some dates of a window, each from those that are most use to it.
+
+    Args:
+        fill: how.
+        image: (band, T, y, x) pixels, in the order of time.
+        known: (T, y, x) which of them are.
+        times: (T, 2) year and day of the year from 0.
+        location: latitude and longitude.
+        wanted: the dates to fill.
+        together: how many dates are seen together to fill one.
+        uncertainty: see `fill_window`.
+        near: for each wanted date those that it may be filled from, in the order of time, itself among them; None for
+            all.
+
+    Yields:
+        (band, y, x) of each wanted date, filled, and standard errors, as in `Filled`.
+
+    """
+    near = [tuple(range(len(known)))] * len(wanted) if near is None else near
+    if isinstance(fill, Method) and fill.chooses:
+        for of, both in groupby(zip(near, wanted, strict=True), key=itemgetter(0)):
+            places = [of.index(date) for _, date in both]
+            part = _of_dates(image, of), known[list(of)], times[list(of)]
+            filled, errors = fill.fill_dates(*part, places, together, uncertainty)
+            yield from zip(filled.swapaxes(0, 1), errors.swapaxes(0, 1), strict=True)
+        return
+    # Dates with the same neighbours are filled by one call, which gives the answer for each of them.
+    found: dict[tuple[int, ...], Filled] = {}
+    for date, of in zip(wanted, near, strict=True):
+        group = [of[place] for place in neighbours(known[list(of)], of.index(date), together)]
+        key, index = tuple(group), group.index(date)
+        if key not in found:
+            found[key] = fill_window(fill, image[:, group], known[group], times[group], location, uncertainty)
+        yield found[key].image[:, index], found[key].uncertainty[:, index]
+
+
+def _of_dates(image: Pixels, dates: tuple[int, ...]) -> Pixels:
+    """(band, T, y, x) of some dates; the image itself if these are all."""
+    return image if dates == tuple(range(image.shape[1])) else image[:, list(dates)]
+
+
+def neighbours(known: Known, date: int, together: int) -> list[int]:
+    """The dates that one is filled with in a window, itself among them: those next to it that know enough there.
+
+    Where too few do, those next to it come in that know little or nothing, so that they are always as many.
+
+    Args:
+        known: (T, y, x) what each date knows in the window, in the order of time.
+        date: the one.
+        together: how many.
+
+    """
+    number = len(known)
+    if together >= number:
+        return list(range(number))
+    shares = known.mean(axis=(1, 2))
+    others = [other for other in range(number) if other != date]
+    useful = [other for other in others if shares[other] >= ENOUGH] or [other for other in others if shares[other] > 0]
+    line = sorted([*useful, date])
+    start = min(max(line.index(date) - together // 2, 0), max(len(line) - together, 0))
+    chosen = line[start : start + together]
+    rest = sorted((other for other in others if other not in chosen), key=lambda other: abs(other - date))
+    return sorted(chosen + rest[: together - len(chosen)])
 
 
 def _errors(

@@ -54,9 +54,9 @@ def fill(
             from it; without, it has to have just these. Dates in `time` and a coordinate reference system are made use
             of where they are there. Where it is lazy the answer is, and is computed by rows when asked for.
         model: name or folder of a pretrained model or of a gap filler that `prithvi fit` wrote, what `prithvi.load`
-            gives for one; a method without weights by its name: `nearest`, `linear`, `regression` or `filling` (see
-            `prithvi.mapping.methods`); or any function (see `prithvi.mapping.fillers.Fill`), which gets the values as
-            they are.
+            gives for one; a method without weights by its name: `nearest`, `linear`, `regression`, `filling` or
+            `local_regression` (see `prithvi.mapping.methods`); or any function (see `prithvi.mapping.fillers.Fill`),
+            which gets the values as they are.
         clear: (time, y, x) True or 1 where clear, False or 0 under clouds; None where clouds are NaN already. Where it
             states dates each date gets its own, in whatever order; without, they are taken in order.
             `prithvi.mapping.clear_of` makes it of files.
@@ -67,12 +67,14 @@ def fill(
         every: `16d` or 16: a day every 16 days, likewise. With several of the three, the dates of all are wanted.
         start: the first of these days; default the first of the series.
         together: number of dates given to the filler at once (temporal context), the filled one included; by default
-            as many as the model was made for, all for `nearest` and `linear`, or three. In each window they are those
-            next in time, within eight dates, that know something there.
+            as many as the model was made for, all for `nearest` and `linear`, five for `local_regression`, or three. In
+            each window they are those next in time, within eight dates, that know something there; of
+            `local_regression` those, within eight dates, that tell most of it.
         window: side of the squares that are filled one by one, in pixels; default that of the model, or less where the
             series is smaller than that.
-        stride: pixels between them; default half a window.
-        uncertainty: whether to give it; it takes two more runs of every window with gaps.
+        stride: pixels between them; default half a window, three quarters for `local_regression`.
+        uncertainty: whether to give it; it takes two more runs of every window with gaps, and about half as much again
+            for `local_regression`.
         device: torch device; default a GPU where there is one.
 
     Returns:

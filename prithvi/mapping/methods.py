@@ -8,7 +8,7 @@ Known pixels stay as they are.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 
 from prithvi.errors import ConfigError, nearest
+from prithvi.mapping import local_regression as local
 from prithvi.models.gapfill import LANDMARKS
 from prithvi.models.interpolation import fill
 
@@ -96,11 +97,18 @@ def filling(image: Pixels, known: Known, days: Days) -> Pixels:
     return np.where(known, image, filled)
 
 
+def local_regression(image: Pixels, known: Known, days: Days) -> Pixels:
+    """`prithvi.mapping.local_regression.fill_dates`: regressions on the dates most like each, and a smooth rest."""
+    filled, _ = local.fill_dates(image, known, days, uncertainty=False)
+    return np.where(known, image, filled)
+
+
 GAP_METHODS: dict[str, Callable[[Pixels, Known, Days], Pixels]] = {
     "nearest": nearest_date,
     "linear": linear_in_time,
     "regression": regression,
     "filling": filling,
+    "local_regression": local_regression,
 }
 """Name to method, as `prithvi.fill` and `prithvi fill --method` take them."""
 _OF_ALL_DATES = ("nearest", "linear")
@@ -126,8 +134,30 @@ class Method:
 
     @property
     def dates(self) -> int:
-        """How many it sees together where nobody says: all, or 0 where it leaves that open."""
+        """How many it sees together where nobody says: all, what was found best, or 0 where it leaves that open."""
+        if self.chooses:
+            return local.TOGETHER
         return sys.maxsize if self.name in _OF_ALL_DATES else 0
+
+    @property
+    def chooses(self) -> bool:
+        """Whether it chooses itself, of all dates at hand, those that it fills one with; see `fill_dates`."""
+        return self.name == "local_regression"
+
+    @property
+    def step(self) -> float:
+        """From one window to the next where nobody says, as a share of the window."""
+        return 0.75 if self.chooses else 0.5
+
+    def fill_dates(
+        self, image: Pixels, known: Known, times: npt.NDArray[np.float32], wanted: Sequence[int], together: int,
+        uncertainty: bool,
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:  # fmt: skip
+        """(band, date, y, x) the wanted dates filled, and their standard errors, by a method that `chooses`.
+
+        See `prithvi.mapping.local_regression.fill_dates`; `times` are (T, 2) year and day of the year.
+        """
+        return local.fill_dates(image, known, days_of(times), wanted, together, uncertainty)
 
     def __call__(
         self, image: Pixels, known: Known, times: npt.NDArray[np.float32], location: tuple[float, float]

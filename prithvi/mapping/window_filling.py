@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +17,7 @@ from prithvi import windows
 from prithvi.contract import Contract
 from prithvi.errors import ConfigError, SceneError
 from prithvi.mapping.engine import Arrays, Part, Target, blank
-from prithvi.mapping.fillers import Fill, Filled, Known, fill_window
+from prithvi.mapping.fillers import Fill, Known, fill_dates
 from prithvi.mapping.inference import PlaceAndDates
 from prithvi.mapping.sliding_window import BlendedRows, ReadRows, rows_of
 from prithvi.windows import WindowPlan
@@ -25,11 +25,9 @@ from prithvi.windows import WindowPlan
 SIDE = 224
 """Of the squares that a function fills which does not say what it was made for, in pixels."""
 AT_ONCE = 4
-"""Dates that are filled in one pass over a scene."""
+"""Dates that are filled in one pass over a scene, and in blocks of which the dates have the same neighbours."""
 REACH = 8
-"""Dates before and after among which a date's neighbours are looked for."""
-ENOUGH = 0.05
-"""Share of a window that a date knows to be of use to another."""
+"""Dates before and after its block among which a date's neighbours are looked for."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,9 @@ def turns(
     seen = [at for at, place in enumerate(order) if observed is None or place in observed]
 
     def around(at: int) -> set[int]:
-        return {at, *seen[max(0, bisect_left(seen, at) - reach) : bisect_right(seen, at) + reach]}
+        # Dates of one block are filled from the same ones, so that a method can share what it knows of these.
+        block = bisect_left(seen, at) // AT_ONCE * AT_ONCE
+        return {at, *seen[max(0, block - reach) : block + AT_ONCE + reach]}
 
     def turn(filled: Sequence[int], read: Collection[int]) -> Turn:
         """Of places in the order of time."""
@@ -90,30 +90,6 @@ def turns(
     return [*found, turn(filled, read)] if filled else found
 
 
-def neighbours(known: npt.NDArray[np.bool_], date: int, together: int) -> list[int]:
-    """The dates that one is filled with in a window, itself among them: those next to it that know enough there.
-
-    Where too few do, those next to it come in that know little or nothing, so that they are always as many.
-
-    Args:
-        known: (T, y, x) what each date knows in the window, in the order of time.
-        date: the one.
-        together: how many.
-
-    """
-    number = len(known)
-    if together >= number:
-        return list(range(number))
-    shares = known.mean(axis=(1, 2))
-    others = [other for other in range(number) if other != date]
-    useful = [other for other in others if shares[other] >= ENOUGH] or [other for other in others if shares[other] > 0]
-    line = sorted([*useful, date])
-    start = min(max(line.index(date) - together // 2, 0), max(len(line) - together, 0))
-    chosen = line[start : start + together]
-    rest = sorted((other for other in others if other not in chosen), key=lambda other: abs(other - date))
-    return sorted(chosen + rest[: together - len(chosen)])
-
-
 def plan_of(fill: Fill, height: int, width: int, window: int | None = None, stride: int | None = None) -> WindowPlan:
     """The squares that a scene is filled in.
 
@@ -122,7 +98,7 @@ def plan_of(fill: Fill, height: int, width: int, window: int | None = None, stri
         height: rows of the scene.
         width: columns.
         window: side of a square; default the model's, or less where the scene is smaller than that.
-        stride: pixels between squares; default half a square.
+        stride: pixels between squares; default half a square, or what the method says.
 
     Raises:
         SceneError: the scene is smaller than a patch of the model.
@@ -135,6 +111,8 @@ def plan_of(fill: Fill, height: int, width: int, window: int | None = None, stri
     size = int(min(side, -(-max(height, width) // patch) * patch)) if window is None else window
     if size % patch:
         raise ConfigError(f"windows of {size} pixels are not whole patches of the model ({patch}): choose a multiple.")
+    if stride is None:
+        stride = max(1, int(size * getattr(fill, "step", 0.5)))
     return windows.plan(height, width, size, stride)
 
 
@@ -179,19 +157,13 @@ class FillRun:
         dates = place.dates()
         times = np.full((image.shape[1], 2), np.nan, np.float32) if dates is None else dates[0].numpy()
         known: Known = np.asarray(np.isfinite(image[0]))
-        # Dates with the same neighbours are filled by one call, which gives the answer for each of them.
-        found: dict[tuple[int, ...], Filled] = {}
         outputs = []
-        for date, near in zip(self.turn.dates_filled, self.turn.near, strict=True):
-            group = [near[place] for place in neighbours(known[list(near)], near.index(date), self.together)]
-            key, index = tuple(group), group.index(date)
-            if key not in found:
-                part = image[:, group], known[group], times[group], (latitude, longitude)
-                found[key] = fill_window(self.fill, *part, self.uncertainty)
-            kinds = [found[key].image, found[key].uncertainty] if self.uncertainty else [found[key].image]
-            for values in kinds:
-                there = np.asarray(np.isfinite(values[:, index]).all(axis=0))
-                outputs += [np.where(there, values[:, index], np.float32(0)), there[None].astype(np.float32)]
+        window = image, known, times, (latitude, longitude)
+        turn = self.turn
+        for kinds in fill_dates(self.fill, *window, turn.dates_filled, self.together, self.uncertainty, turn.near):
+            for values in kinds[: 1 + self.uncertainty]:
+                there = np.asarray(np.isfinite(values).all(axis=0))
+                outputs += [np.where(there, values, np.float32(0)), there[None].astype(np.float32)]
         return torch.from_numpy(np.concatenate(outputs))[None]
 
     def _finished(self, rows: BlendedRows, observed: npt.NDArray[Any]) -> Arrays:

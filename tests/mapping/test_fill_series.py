@@ -99,6 +99,7 @@ def test_filling_and_a_model_are_nearer_than_the_nearest_date(prithvi: Cli, seri
         ("nearest", ["--method=nearest"]),
         ("regression", ["--method=regression", "--window", 96]),
         ("filling", ["--method=filling", "--window", 96]),
+        ("local", ["--method=local_regression", "--window", 96]),
         ("model", ["prithvi_hls_tiny", "--window", 64]),
     ):
         answer = run(prithvi, series, tmp_path / name, *words)
@@ -111,6 +112,7 @@ def test_filling_and_a_model_are_nearer_than_the_nearest_date(prithvi: Cli, seri
         errors[name] = difference[gaps].mean()
     assert errors["filling"] < 0.5 * errors["nearest"]
     assert errors["model"] < 0.5 * errors["nearest"]
+    assert errors["local"] < 1.1 * errors["filling"]
     assert errors["regression"] < errors["nearest"]
 
 

@@ -294,7 +294,7 @@ def test_masks_are_found_in_granule_folders(tmp_path: Path) -> None:
     assert [mask and Path(mask).name[-12:] for mask in masks_beside(folders[:1], 2)] == ["QA_PIXEL.TIF", None]
 
 
-@pytest.mark.parametrize("method", ["nearest", "linear", "regression", "filling"])
+@pytest.mark.parametrize("method", ["nearest", "linear", "regression", "filling", "local_regression"])
 def test_a_method_is_called_by_its_name(method: str, real: Any, tmp_path: Path) -> None:
     """In Python as in the files; nearest and linear see all dates."""
     series, clear, _ = real

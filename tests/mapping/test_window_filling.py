@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prithvi.errors import ConfigError
-from prithvi.mapping.window_filling import ENOUGH, _KeptRows, neighbours, turns
+from prithvi.mapping.fillers import ENOUGH, neighbours
+from prithvi.mapping.window_filling import _KeptRows, turns
 
 
 @given(st.permutations(range(20)), st.integers(1, 20), st.integers(2, 25))
