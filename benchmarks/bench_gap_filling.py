@@ -18,6 +18,8 @@ developed.
 CPU seconds are of filling alone, by date and megapixel of a window, without and with standard errors; coverage is the
 share of hidden pixels and bands within 1.645 standard errors, means over cases, with bootstrap intervals by case.
 
+Beside our methods stand well-known simple ones (gap_peers.py), whose constants were chosen on the development cases.
+
 With STORES (of pretraining_imagery.py) `prithvi_hls_tiny` is fine-tuned on series.zarr from the shipped weights and
 from random ones, with patches that a cloud touches hidden and visible; nothing is chosen by a figure printed here.
 """
@@ -50,6 +52,7 @@ from prithvi.tasks import GapFillTask
 
 sys.path.insert(0, str(Path(__file__).parent))
 from gap_cases import Case, is_development, is_test, seasons, sites
+from gap_peers import PEERS, Peer
 from pretraining_sources import GUARD, SITE
 
 MODEL = "prithvi_hls_tiny"
@@ -107,6 +110,18 @@ def by_class(cases: list[Case], values: list[float]) -> dict[str, Any]:
 def by_name(name: str) -> Answer:
     """A method of `GAP_METHODS`, as `prithvi fill` runs it in a window."""
     return _in_window(Method(name))
+
+
+def by_peer(peer: Peer) -> Answer:
+    """A method of `gap_peers`, on all dates of a case."""
+
+    def answer(case: Case, errors: bool) -> tuple[Any, Any]:
+        image = np.where(case.known, case.image, np.float32(np.nan))
+        found = peer(image, case.known, case.days, case.target)
+        means = np.nanmean(image, axis=(1, 2, 3))[:, None, None]
+        return np.where(np.isfinite(found), found, means), np.full_like(found, np.nan)
+
+    return answer
 
 
 def by_model(filler: GapFiller) -> Answer:
@@ -184,9 +199,10 @@ def main() -> None:
             options.out.write_text(json.dumps(results, indent=1) + "\n")
 
     # Errors by refilling windows cost three times the filling: of `filling` they are measured on the triplets alone.
-    for name in options.methods or GAP_METHODS:
+    for name in options.methods or (*GAP_METHODS, *PEERS):
         has_errors = parts if name == "local_regression" else triplets if name == "filling" else {}
-        report(name, {part: measure(by_name(name), cases, part in has_errors) for part, cases in parts.items()})
+        answer = by_peer(PEERS[name]) if name in PEERS else by_name(name)
+        report(name, {part: measure(answer, cases, part in has_errors) for part, cases in parts.items()})
     six = {part: cases for part, cases in parts.items() if "Romania" not in part}
     parts = triplets
     for touched in () if options.methods else options.touched:

@@ -19,6 +19,7 @@ import prithvi as package
 from prithvi.errors import ConfigError, ModelError
 from prithvi.modelio import model_files, save
 from prithvi.modelio.card import with_evaluation
+from prithvi.modelio.loader import names_model
 from prithvi.modelio.predictor import Predictor
 from prithvi.scenes import open_scene
 from tests.conftest import SPAIN, Answer, small_task
@@ -166,3 +167,22 @@ def test_the_water_model_that_comes_along_finds_the_flood(six_bands: np.ndarray)
     for title in ("How good it is by place", "How the truth was chosen", "What it confuses"):
         assert f"## {title}" in card
     assert "license: apache-2.0" in card
+
+
+@pytest.mark.parametrize(
+    ("word", "model"),
+    [
+        ("prithvi_hls_tiny", True), ("prithvi_hls_tyny", True), ("owner/name", True), ("owner/name@v1.0", True),
+        ("owner/Model-2.0-300M", True), ("weights.safetensors", True), ("model", True), ("weights/a.ckpt", True),
+        ("a.tif", False), ("scenes/a.tif", False), ("granules", False), ("HLS.L30.T31TDF.2022123T104029.v2.0", False),
+        ("https://host.example/a.tif", False), ("s3://bucket/item.json", False), ("cube.zarr", False),
+    ],
+)  # fmt: skip
+def test_a_model_is_told_from_a_scene_by_its_name(
+    word: str, model: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder, file in (("model", "config.json"), ("granules", "B02.tif"), ("weights", "a.ckpt")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / file).write_bytes(b"")
+    assert names_model(word) is model

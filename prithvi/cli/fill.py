@@ -23,13 +23,20 @@ from prithvi.cli.options import (
 @with_opening
 def fill_verb(
     sources: Annotated[
-        list[str], typer.Argument(help="MODEL SERIES...: a model, then a file or granule for each date.")
+        list[str],
+        typer.Argument(
+            help="[MODEL] SERIES...: a file or granule for each date, a model before them if one is to fill."
+        ),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder to write into; NAME.zarr writes one Zarr cube.")
     ],
     method: Annotated[
-        str | None, typer.Option(help="Instead of a model: nearest, linear, regression, filling or local_regression.")
+        str | None,
+        typer.Option(
+            help="Instead of a model: nearest, linear, regression, filling or local_regression, which auto and the "
+            "default are."
+        ),
     ] = None,
     clouds: Clouds = None,
     clouds_are: CloudsAre = None,
@@ -44,13 +51,13 @@ def fill_verb(
     together: Annotated[
         int | None,
         typer.Option(
-            help="Dates seen together to fill one; what the model was made for, 5 of local_regression, or 3.", min=2
+            help="Dates seen together to fill one; 5 by default, of a model what it was made for, of others 3.", min=2
         ),
     ] = None,
     window: Annotated[int | None, typer.Option(help="Side of the squares that are filled, in pixels.", min=8)] = None,
     stride: Stride = None,
     uncertainty: Annotated[
-        bool, typer.Option(help="Write DATE_uncertainty.tif; it takes two more runs of every window with gaps.")
+        bool, typer.Option(help="Write DATE_uncertainty.tif; without, filling takes two thirds of the time or less.")
     ] = True,
     resume: Annotated[bool, typer.Option(help="Continue from the rows that an interrupted run has finished.")] = False,
     bands: Annotated[str | None, typer.Option(help="Names of all bands of a file, in order.")] = None,
@@ -68,18 +75,22 @@ def fill_verb(
     from prithvi.errors import ConfigError, SceneError
     from prithvi.mapping.fillers import as_fill
     from prithvi.mapping.masks import clear_of
-    from prithvi.mapping.methods import Method
+    from prithvi.mapping.methods import AUTO, Method
     from prithvi.mapping.series_files import fill_series
+    from prithvi.modelio.loader import names_model
 
-    series = sources if method is not None else sources[1:]
+    with_model = method is None and names_model(sources[0])
+    series = sources[1:] if with_model else sources
     if not series:
-        raise SceneError("no series was given: prithvi fill MODEL SERIES... -o DIR, or --method linear SERIES...")
+        raise SceneError("no series was given: prithvi fill SERIES... -o DIR, or with a model: MODEL SERIES...")
     if report is not None and output.suffix == ".zarr":
         raise ConfigError("--report shows folders of files, and a .zarr is none: leave one of the two out.")
     opening["bands"] = words_of(bands) or None
     opened, clear, files = series_with_masks(series, opening, clouds, clouds_are, clear_of)
     keep_windows()
-    how = Method(method) if method is not None else as_fill(sources[0], device)
+    how = as_fill(sources[0], device) if with_model else Method(method or AUTO)
+    if method is None and not with_model:
+        typer.echo(f"Filled by {AUTO}; a model before the series, or --method, is another way.", err=True)
     with bar(f"{opened.sizes['time']} dates of {opened.sizes['y']} x {opened.sizes['x']}") as progress:
         result = fill_series(
             opened, output, how, clear=clear, only=words_of(only) or None, on=words_of(on) or None, every=every,
@@ -91,7 +102,8 @@ def fill_verb(
         f"{output}: {len(result.dates)} dates; {result.observed / total:.1%} observed, "
         f"{result.filled / total:.1%} filled, {result.empty / total:.1%} left empty"
     )
-    for note in result.notes:
+    told = [] if clear is None else clear.attrs["masks"]
+    for note in (note for note in result.notes if note not in told):
         typer.echo(f"Note: {note}", err=True)
     if report is not None:
         from prithvi.report import view

@@ -131,13 +131,13 @@ Fillable = str | Path | PrithviMAE | GapFiller | Fill
 
 
 def as_fill(model: Fillable, device: str | torch.device | None = None) -> Fill:
-    """A function as it is, a name of `GAP_METHODS` as that method, and anything else by `with_model`.
+    """A function as it is, `auto` or a name of `GAP_METHODS` as that method, and anything else by `with_model`.
 
     Raises:
         ModelError, CheckpointError, ConfigError, HubError: see `with_model`.
 
     """
-    if isinstance(model, str) and model in GAP_METHODS:
+    if isinstance(model, str) and model in ("auto", *GAP_METHODS):
         return Method(model)
     if callable(model) and not isinstance(model, (PrithviMAE, GapFiller)):
         return model

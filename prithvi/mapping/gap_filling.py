@@ -26,7 +26,7 @@ from prithvi.scenes.validity import Tally
 
 def fill(
     series: xr.DataArray,
-    model: Fillable = "prithvi_hls_tiny",
+    model: Fillable = "auto",
     *,
     clear: xr.DataArray | None = None,
     masks: Masks | None = None,
@@ -53,10 +53,10 @@ def fill(
             to see that they are in them, of a lazy series too. With the names of bands in `band` the model's are taken
             from it; without, it has to have just these. Dates in `time` and a coordinate reference system are made use
             of where they are there. Where it is lazy the answer is, and is computed by rows when asked for.
-        model: name or folder of a pretrained model or of a gap filler that `prithvi fit` wrote, what `prithvi.load`
-            gives for one; a method without weights by its name: `nearest`, `linear`, `regression`, `filling` or
-            `local_regression` (see `prithvi.mapping.methods`); or any function (see `prithvi.mapping.fillers.Fill`),
-            which gets the values as they are.
+        model: a method without weights by its name: `nearest`, `linear`, `regression`, `filling` or `local_regression`
+            (see `prithvi.mapping.methods`), which `auto` is; name or folder of a pretrained model or of a gap filler
+            that `prithvi fit` wrote, what `prithvi.load` gives for one; or any function (see
+            `prithvi.mapping.fillers.Fill`), which gets the values as they are.
         clear: (time, y, x) True or 1 where clear, False or 0 under clouds; None where clouds are NaN already. Where it
             states dates each date gets its own, in whatever order; without, they are taken in order.
             `prithvi.mapping.clear_of` makes it of files.

@@ -212,7 +212,7 @@ class _DateFit:
         if np.count_nonzero(self.known) < 2 * FEW:
             ((found, _),) = self([self.known])
             return found, self._of_others()
-        hidden = _hidden(self.known)
+        hidden = part_to_hide(self.known)
         left = self.known & ~hidden
         (found, usual), (without, of_less) = self([self.known, left])
         missed = np.abs(without - self.image)[:, hidden] - INTERPOLATED * self.unsure[:, hidden]
@@ -249,7 +249,7 @@ def _shape_of_errors(usual: Pixels, known: Known) -> Pixels:
     return np.exp(LIKE * np.log(np.maximum(usual, np.float32(LEAST))) + DISTANCE * np.log1p(distance))
 
 
-def _hidden(known: Known) -> Known:
+def part_to_hide(known: Known) -> Known:
     """Known pixels to hide, about a third: under the date's own gaps, mirrored, else in squares, else every third."""
     gaps, total = ~known, np.count_nonzero(known)
     tries = [known & mirrored for mirrored in (gaps[::-1], gaps[:, ::-1], gaps[::-1, ::-1])]

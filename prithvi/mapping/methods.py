@@ -111,6 +111,8 @@ GAP_METHODS: dict[str, Callable[[Pixels, Known, Days], Pixels]] = {
     "local_regression": local_regression,
 }
 """Name to method, as `prithvi.fill` and `prithvi fill --method` take them."""
+AUTO = "local_regression"
+"""What fills where nobody says how, and what the name `auto` stands for: the best on average of what was measured."""
 _OF_ALL_DATES = ("nearest", "linear")
 
 
@@ -119,7 +121,7 @@ class Method:
     """A method by its name, on reflectance x 10,000; a `prithvi.mapping.fillers.Fill`.
 
     Args:
-        name: of `GAP_METHODS`.
+        name: of `GAP_METHODS`, or `auto`.
 
     Raises:
         ConfigError: there is no such method.
@@ -129,8 +131,10 @@ class Method:
     name: str
 
     def __post_init__(self) -> None:
+        if self.name == "auto":
+            object.__setattr__(self, "name", AUTO)
         if self.name not in GAP_METHODS:
-            raise ConfigError(f"there is no method {self.name!r}: {nearest(self.name, GAP_METHODS)}")
+            raise ConfigError(f"there is no method {self.name!r}: {nearest(self.name, ('auto', *GAP_METHODS))}")
 
     @property
     def dates(self) -> int:

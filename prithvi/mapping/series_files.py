@@ -55,7 +55,7 @@ class FillResult:
 def fill_series(
     series: xr.DataArray,
     folder: str | Path,
-    model: Fillable,
+    model: Fillable = "auto",
     *,
     bands: Sequence[str] | None = None,
     clear: xr.DataArray | None = None,

@@ -24,6 +24,9 @@ from prithvi.models import PrithviEncoder, PrithviMAE, Segmenter, checkpoint
 from prithvi.models.config import ModelConfig
 from prithvi.models.zoo import VARIANTS, Variant, variant
 
+_OF_SCENES = (".tif", ".tiff", ".jp2", ".vrt", ".hdf", ".h5", ".nc", ".zarr", ".json", ".safe")
+"""Suffixes that the name of a model on the hub does not end in."""
+
 
 def load(
     source: str | Path,
@@ -98,6 +101,23 @@ def load(
     model = PrithviMAE(dataclasses.replace(found, **changed))
     checkpoint.load(model, weights, file_bands=found.bands, new_bands=new_bands)
     return model.eval()
+
+
+def names_model(source: str) -> bool:
+    """Whether a word means a model and not a scene, by its form and what lies here; nothing is opened or fetched.
+
+    A model is a name without a suffix that is no file or folder here, a folder with a config.json or weights, a file of
+    weights or a program, or a hub id (owner/name) that has no suffix of a scene.
+    """
+    if "://" in source:
+        return False
+    here, path = found_here(source), Path(source)
+    if here is not None:
+        files = list(here.iterdir()) if here.is_dir() else [here]
+        return any(file.name == "config.json" or file.suffix in (*SUFFIXES, SUFFIX) for file in files)
+    if len(path.parts) == 1:
+        return not Path(revised(source, None)[0]).suffix or path.suffix in (*SUFFIXES, SUFFIX)
+    return hub.split_id(source) is not None and path.suffix.lower() not in _OF_SCENES
 
 
 def opened_as_it_is(path: Path) -> str:

@@ -173,6 +173,8 @@ def test_what_does_not_fit_is_one_sentence(prithvi: Cli, series, write_tif, tmp_
     other = write_tif(np.zeros((1, 70, 80), np.uint8), "other.tif", names=None, scale=None)
     refused("do not lie on one grid", "--method", "linear", *files[:2], *two, "--clouds", masks[0], "--clouds", other)
     refused("no series was given", "prithvi_hls_tiny")
+    refused("there is no model, file, folder or hub id 'prithvi_hls_tyny'", "prithvi_hls_tyny", *files[:2], *two)
+    refused("there is no file nosuch.tif", "nosuch.tif", files[0], *two)
     assert not list(out.glob("*.tif"))
 
 
@@ -192,6 +194,28 @@ def test_granules_bring_their_fmask(prithvi: Cli, archive: Archive, tmp_path: Pa
         assert (state[~clear] != 0).all()
         hidden += int((~clear).sum())
     assert hidden > 1000
+
+
+def test_without_a_model_the_best_method_fills_and_says_so(prithvi: Cli, series, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """The same files as by its name, in Python as well; each mask is told once."""
+    words = [*words_of(series), "--window", "96"]
+    plain = prithvi("fill", *words, "-o", tmp_path / "plain")
+    named = prithvi("fill", "--method", "local_regression", *words, "-o", tmp_path / "named")
+    assert plain.code == named.code == 0, plain.err + named.err
+    assert "Filled by local_regression; a model before the series, or --method, is another way." in plain.err
+    assert "Filled by" not in named.err
+    assert plain.err.count("read as") == len(DAYS)
+    opened = open_scene(series[0], sensor="hls-s30", dates=DAYS)
+    by_default = fill_series(opened, tmp_path / "python", masks=series[1], window=96)
+    assert len(by_default.dates) == len(DAYS)
+    for day in DAYS:
+        for name in (f"{day}.tif", f"{day}_filled.tif", f"{day}_uncertainty.tif"):
+            with rasterio.open(tmp_path / "plain" / name) as raster:
+                values, tags = raster.read(), raster.tags()
+            assert tags["PRITHVI_MODEL"] == "local_regression"
+            for other in ("named", "python"):
+                with rasterio.open(tmp_path / other / name) as raster:
+                    np.testing.assert_array_equal(raster.read(), values)
 
 
 def words_of(series: tuple[list[Path], ...]) -> list[str]:

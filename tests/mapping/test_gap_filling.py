@@ -306,11 +306,12 @@ def test_bands_are_found_by_name(real) -> None:  # type: ignore[no-untyped-def]
     image, known = real(3, 32, 32)
     series = named(image, known)
     more = xr.concat([series.sel(band=["swir_1"]).assign_coords(band=["thermal"]), series[:, ::-1]], dim="band")
-    xr.testing.assert_equal(prithvi.fill(more), prithvi.fill(series))
+    model = "prithvi_hls_tiny"
+    xr.testing.assert_equal(prithvi.fill(more, model), prithvi.fill(series, model))
     with pytest.raises(BandError, match="the series lacks red, swir_2; it has blue, "):
-        prithvi.fill(series.sel(band=["blue", "green", "nir_narrow", "swir_1"]))
+        prithvi.fill(series.sel(band=["blue", "green", "nir_narrow", "swir_1"]), model)
     with pytest.raises(BandError, match="5 bands without names"):
-        prithvi.fill(series_of(image, known)[:, :5])
+        prithvi.fill(series_of(image, known)[:, :5], model)
 
 
 def test_dates_and_place_are_used_where_they_are_there(real) -> None:  # type: ignore[no-untyped-def]
@@ -341,7 +342,7 @@ def test_dates_and_place_are_used_where_they_are_there(real) -> None:  # type: i
 def test_a_model_comes_by_name_folder_object_or_function(real, small: Path, fitted: FittedModel) -> None:  # type: ignore[no-untyped-def]
     image, known = real(3, 32, 32)
     series = series_of(image, known)
-    by_name = prithvi.fill(series)
+    by_name = prithvi.fill(series, "prithvi_hls_tiny")
     for model in (prithvi.load("prithvi_hls_tiny"), prithvi.load("prithvi_hls_tiny", num_frames=3)):
         xr.testing.assert_equal(prithvi.fill(series, model), by_name)
     xr.testing.assert_equal(prithvi.fill(series, with_model("prithvi_hls_tiny")), by_name)
@@ -387,9 +388,9 @@ def test_what_does_not_fit_is_one_sentence(real) -> None:  # type: ignore[no-unt
     with pytest.raises(ModelError, match=r"the method gave the shape \(6, 2, 32, 32\) for pixels of \(6, 3, 32, 32\)"):
         prithvi.fill(series, lambda image, *_: image[:, :2])
     with pytest.raises(SceneError, match=r"32 x 3 pixels, fewer than one patch of the model \(8\)"):
-        prithvi.fill(series[..., :3])
+        prithvi.fill(series[..., :3], "prithvi_hls_tiny")
     with pytest.raises(ConfigError, match=r"windows of 30 pixels are not whole patches of the model \(8\)"):
-        prithvi.fill(series, window=30)
+        prithvi.fill(series, "prithvi_hls_tiny", window=30)
     with pytest.raises(ConfigError, match="at least one other"):
         prithvi.fill(series, together=1)
 

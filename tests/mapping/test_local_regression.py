@@ -9,7 +9,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from prithvi.mapping.local_fits import LocalFit, fit_window, smooth
-from prithvi.mapping.local_regression import FEW, TOGETHER, _hidden, _Window, fill_dates
+from prithvi.mapping.local_regression import FEW, TOGETHER, _Window, fill_dates, part_to_hide
 from prithvi.mapping.methods import filling
 
 DAYS = np.array([100.0, 110.0, 130.0, 150.0, 160.0, 190.0])
@@ -164,7 +164,7 @@ def test_a_flat_series_is_filled_flat_and_never_said_to_be_certain() -> None:
 def test_pixels_are_hidden_under_the_dates_own_gaps_or_in_squares() -> None:
     number = np.arange(64 * 64).reshape(64, 64)
     for known in (hole()[2], number % 50 > 0, number > 3000, number > 4000, number > 20):
-        hidden = _hidden(known)
+        hidden = part_to_hide(known)
         assert not (hidden & ~known).any()
         assert min(FEW, known.sum() // 3) <= hidden.sum() <= 0.6 * known.sum()
 
