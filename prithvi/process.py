@@ -1,4 +1,4 @@
-"""Preserving process-wide settings of the caller."""
+"""Settings of the whole process: the caller's are preserved, or changed for a block alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Event, Lock, Thread
 from typing import Any
+
+from threadpoolctl import ThreadpoolController
 
 _BACKENDS = (
     ("mkldnn", "matmul"), ("mkldnn", "conv"), ("mkldnn", "rnn"),
@@ -39,6 +43,54 @@ def settings_kept() -> Iterator[None]:
         for key in os.environ.keys() - environment.keys():
             del os.environ[key]
         os.environ.update(environment)
+
+
+@dataclass
+class _Holder:
+    """The thread that holds BLAS at one thread, and how many blocks want that."""
+
+    lock: Lock = field(default_factory=Lock)
+    blocks: int = 0
+    ended: Event = field(default_factory=Event)
+    thread: Thread | None = None
+
+    def hold(self, entered: Event) -> None:
+        """Until the last block ends."""
+        with ThreadpoolController().limit(limits=1, user_api="blas"):
+            entered.set()
+            self.ended.wait()
+
+
+_holder = _Holder()
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """In the block NumPy's matrix products run in the thread that asks for them.
+
+    For many small ones: OpenBLAS's threads wait for each other in busy loops, and beside any other work on the machine
+    that takes several times the CPU time of the products. The setting is the whole process's. It is the caller's again
+    when the last of the blocks ends that several threads may be in; one that the caller holds in a thread of its own
+    (threadpoolctl 3.8 and later) stays as it is.
+    """
+    # Limits of several threads that overlap leave the process at one thread for good (threadpoolctl 3.5 to 3.8): each
+    # puts back what it found. So one thread sets and restores it for all of them.
+    with _holder.lock:
+        if _holder.blocks == 0:
+            entered = Event()
+            _holder.ended = Event()
+            _holder.thread = Thread(target=_holder.hold, args=(entered,), name="one BLAS thread", daemon=True)
+            _holder.thread.start()
+            entered.wait()
+        _holder.blocks += 1
+    try:
+        yield
+    finally:
+        with _holder.lock:
+            _holder.blocks -= 1
+            if _holder.blocks == 0 and _holder.thread is not None:
+                _holder.ended.set()
+                _holder.thread.join()
 
 
 def _overall(apart: Sequence[tuple[Any, str]]) -> str:

@@ -7,13 +7,16 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 
 from prithvi.modelio.predictor import FittedModel
-from prithvi.process import settings_kept
+from prithvi.process import one_blas_thread, settings_kept
 from tests.conftest import SPAIN, small_task
 
 needs_terratorch = pytest.mark.skipif(
@@ -190,3 +193,27 @@ def test_settings_come_back_after_an_error(monkeypatch: pytest.MonkeyPatch) -> N
     assert torch.get_float32_matmul_precision() == before
     assert "ADDED" not in os.environ
     assert os.environ["KEPT"] == "1"
+
+
+def test_blas_has_its_threads_again_when_the_last_of_overlapping_blocks_ends() -> None:
+    """Two threads are in such a block at once, and the one that entered first leaves first."""
+
+    def threads() -> list[int]:
+        return [part["num_threads"] for part in threadpool_info() if part["user_api"] == "blas"]
+
+    before, first_left, second_in = threads(), Event(), Event()
+
+    def second() -> None:
+        with one_blas_thread():
+            second_in.set()
+            assert first_left.wait(10)
+            assert set(threads()) == {1}
+
+    with ThreadPoolExecutor(1) as pool:
+        with one_blas_thread():
+            later = pool.submit(second)
+            assert second_in.wait(10)
+            assert set(threads()) == {1}
+        first_left.set()
+        later.result()
+    assert threads() == before

@@ -149,6 +149,11 @@ class Method:
         return self.name == "local_regression"
 
     @property
+    def in_numpy(self) -> bool:
+        """Whether it computes in the thread that calls it, so that several windows are filled by as many threads."""
+        return self.name != "filling"
+
+    @property
     def step(self) -> float:
         """From one window to the next where nobody says, as a share of the window."""
         return 0.75 if self.chooses else 0.5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -17,9 +18,11 @@ from prithvi import windows
 from prithvi.contract import Contract
 from prithvi.errors import ConfigError, SceneError
 from prithvi.mapping.engine import Arrays, Part, Target, blank
-from prithvi.mapping.fillers import Fill, Known, fill_dates
+from prithvi.mapping.fillers import Fill, Known, Pixels, fill_dates
 from prithvi.mapping.inference import PlaceAndDates
+from prithvi.mapping.methods import Method
 from prithvi.mapping.sliding_window import BlendedRows, ReadRows, rows_of
+from prithvi.process import one_blas_thread
 from prithvi.windows import WindowPlan
 
 SIDE = 224
@@ -140,31 +143,41 @@ class FillRun:
     def rows(self, scene: xr.DataArray, part: Part) -> Iterator[tuple[int, Arrays]]:
         """See `prithvi.mapping.engine.Run`."""
         kept = _KeptRows(rows_of(scene, self.contract, part.tally), list(self.turn.dates_filled))
-        for rows in part.blend(kept, scene, partial(self._predict, part.place), 1):
-            first = part.rows.start + rows.start
-            yield rows.start, self._finished(rows, kept.take(first, first + rows.valid.shape[0]))
+        # Torch has threads of its own, and of a user's function nobody knows whether it may be called twice at once.
+        cores = torch.get_num_threads() if isinstance(self.fill, Method) and self.fill.in_numpy else 1
+        with ThreadPoolExecutor(cores, "filling") as pool:
+            predict = partial(self._predict, part.place, pool)
+            for rows in part.blend(kept, scene, predict, cores):
+                first = part.rows.start + rows.start
+                yield rows.start, self._finished(rows, kept.take(first, first + rows.valid.shape[0]))
 
-    def _predict(self, place: PlaceAndDates, pixels: torch.Tensor, centres: list[tuple[float, float]]) -> torch.Tensor:
-        """The dates of the turn filled in a window; a `prithvi.mapping.sliding_window.Predict`.
+    def _predict(
+        self, place: PlaceAndDates, pool: ThreadPoolExecutor, pixels: torch.Tensor, centres: list[tuple[float, float]]
+    ) -> torch.Tensor:
+        """The dates of the turn filled in some windows; a `prithvi.mapping.sliding_window.Predict`."""
+        places = place.places(centres).tolist()
+        dates = place.dates()
+        times = np.full((pixels.shape[2], 2), np.nan, np.float32) if dates is None else dates[0].numpy()
+        with one_blas_thread():
+            found = list(pool.map(partial(self._filled, times), pixels.numpy(), places))
+        return torch.from_numpy(np.stack(found))
+
+    def _filled(self, times: Pixels, image: Pixels, where: list[float]) -> Pixels:
+        """The dates of the turn filled in one window.
 
         Its outputs are, date by date: the bands and their weight, with `uncertainty` also the bands' standard errors
         and the weight of these. The weight is 1 where a value is valid. Invalid values are 0 with weight 0, so that
         overlapping windows average the valid ones only.
         """
-        assert len(pixels) == 1
-        latitude, longitude = place.places(centres)[0].tolist()
-        image = pixels[0].numpy()
-        dates = place.dates()
-        times = np.full((image.shape[1], 2), np.nan, np.float32) if dates is None else dates[0].numpy()
         known: Known = np.asarray(np.isfinite(image[0]))
         outputs = []
-        window = image, known, times, (latitude, longitude)
+        window = image, known, times, (where[0], where[1])
         turn = self.turn
         for kinds in fill_dates(self.fill, *window, turn.dates_filled, self.together, self.uncertainty, turn.near):
             for values in kinds[: 1 + self.uncertainty]:
                 there = np.asarray(np.isfinite(values).all(axis=0))
                 outputs += [np.where(there, values, np.float32(0)), there[None].astype(np.float32)]
-        return torch.from_numpy(np.concatenate(outputs))[None]
+        return np.concatenate(outputs)
 
     def _finished(self, rows: BlendedRows, observed: npt.NDArray[Any]) -> Arrays:
         """Finished rows out of the blended answers.
@@ -184,7 +197,7 @@ class FillRun:
         kinds = 1 + self.uncertainty
         if len(scores) == 0:  # no window with data was seen yet
             scores = np.zeros((dates * (bands + 1) * kinds, *shape), np.float32)
-        # The order of outputs is that of `_predict`: date, then image or uncertainty, then bands and their weight.
+        # The order of outputs is that of `_filled`: date, then image or uncertainty, then bands and their weight.
         answers = scores.reshape(dates, kinds, bands + 1, *shape)
         weight = answers[:, :, -1:]
         means = np.where(weight > 0, answers[:, :, :-1] / np.where(weight > 0, weight, 1), np.float32(np.nan))

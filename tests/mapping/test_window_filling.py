@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
 
 from prithvi.errors import ConfigError
+from prithvi.mapping import fill
 from prithvi.mapping.fillers import ENOUGH, neighbours
 from prithvi.mapping.window_filling import _KeptRows, turns
 
@@ -92,3 +96,24 @@ def test_rows_that_are_read_while_others_are_taken_are_kept() -> None:
     kept(32, 48)
     np.testing.assert_array_equal(kept.take(8, 40), every[[1], :, 8:40])
     np.testing.assert_array_equal(kept.take(40, 48), every[[1], :, 40:])
+
+
+@pytest.mark.filterwarnings("ignore:the scene does not state its scale")
+def test_windows_filled_at_once_are_the_same_to_the_bit_and_blas_has_its_threads_again() -> None:
+    random, side = np.random.default_rng(0), 70
+    ground = np.abs(random.normal(0, 300, (1, 6, side, side))) + 100 * np.arange(1, 7)[:, None, None]
+    image = (ground * random.uniform(0.8, 1.2, (4, 1, 1, 1)) + random.normal(0, 9, (4, 6, side, side))).astype("f4")
+    for date in range(4):
+        image[date, :, 9 * date : 9 * date + 30, 20:50] = np.nan
+    series = xr.DataArray(image, dims=("time", "band", "y", "x"))
+    threads, blas = torch.get_num_threads(), threadpool_info()
+    found = []
+    try:
+        for number in (1, 3):
+            torch.set_num_threads(number)
+            found.append(fill(series, window=32, stride=24))
+    finally:
+        torch.set_num_threads(threads)
+    xr.testing.assert_identical(*found)
+    assert np.isfinite(found[0]["image"]).all()
+    assert threadpool_info() == blas
