@@ -90,7 +90,7 @@ def fill_verb(
     keep_windows()
     how = as_fill(sources[0], device) if with_model else Method(method or AUTO)
     if method is None and not with_model:
-        typer.echo(f"Filled by {AUTO}; a model before the series, or --method, is another way.", err=True)
+        typer.echo(f"Filling by {AUTO}; a model before the series, or --method, is another way.", err=True)
     with bar(f"{opened.sizes['time']} dates of {opened.sizes['y']} x {opened.sizes['x']}") as progress:
         result = fill_series(
             opened, output, how, clear=clear, only=words_of(only) or None, on=words_of(on) or None, every=every,

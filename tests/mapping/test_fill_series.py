@@ -202,8 +202,8 @@ def test_without_a_model_the_best_method_fills_and_says_so(prithvi: Cli, series,
     plain = prithvi("fill", *words, "-o", tmp_path / "plain")
     named = prithvi("fill", "--method", "local_regression", *words, "-o", tmp_path / "named")
     assert plain.code == named.code == 0, plain.err + named.err
-    assert "Filled by local_regression; a model before the series, or --method, is another way." in plain.err
-    assert "Filled by" not in named.err
+    assert "Filling by local_regression; a model before the series, or --method, is another way." in plain.err
+    assert "Filling by" not in named.err
     assert plain.err.count("read as") == len(DAYS)
     opened = open_scene(series[0], sensor="hls-s30", dates=DAYS)
     by_default = fill_series(opened, tmp_path / "python", masks=series[1], window=96)
