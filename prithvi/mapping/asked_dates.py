@@ -112,13 +112,19 @@ class AskedDates:
         named = xr.Dataset(coords={"time": self.times}, attrs={"source": series.attrs.get("source", "the series")})
         return date_labels(named)
 
-    def part(self, series: xr.DataArray, places: Sequence[int]) -> xr.DataArray:
+    def part(self, series: xr.DataArray, places: Sequence[int], beside: Sequence[int] = ()) -> xr.DataArray:
         """The dates at these places; those that are added are NaN, and lazy where the series is.
 
         Where one is added, the other coordinates of `time` are dropped: of an added date nobody knows them.
+
+        Args:
+            series: the observed dates, and behind them those of `beside`.
+            places: of dates, as they are counted here.
+            beside: places in the series alone of dates that come behind the others.
+
         """
         own = [place for place in places if place < self.observed]
-        found = series.isel(time=own)
+        found = series.isel(time=[*own, *beside])
         if len(own) == len(places):
             return found
         assert self.times is not None
@@ -130,9 +136,10 @@ class AskedDates:
             blank = da.full(shape, np.nan, dtype=series.dtype, chunks=((1,) * len(more), *series.chunks[1:]))
             data = da.concatenate([found.data, blank])
         coords = {name: values for name, values in series.coords.items() if "time" not in values.dims}
-        coords["time"] = ("time", self.times[[*own, *more]])
+        coords["time"] = ("time", np.concatenate([found["time"].values, self.times[more]]))
         whole = xr.DataArray(data, dims=series.dims, coords=coords, attrs=series.attrs)
-        return whole.isel(time=[[*own, *more].index(place) for place in places])
+        order = [*own, *(-1 - place for place in range(len(beside))), *more]
+        return whole.isel(time=[*map(order.index, places), *range(len(own), len(own) + len(beside))])
 
 
 def _day_of(date: Any) -> dt.datetime:

@@ -17,9 +17,11 @@ from prithvi import windows
 from prithvi.contract import Contract
 from prithvi.errors import ConfigError, SceneError
 from prithvi.mapping.engine import Arrays, Part, Target, blank
-from prithvi.mapping.fillers import Fill, Known, fill_dates
+from prithvi.mapping.fillers import Fill, Known, Pixels, fill_dates
 from prithvi.mapping.inference import PlaceAndDates
+from prithvi.mapping.result_files import NOTHING, SOURCE_FILLED, SourceLayer
 from prithvi.mapping.sliding_window import BlendedRows, ReadRows, rows_of
+from prithvi.mapping.two_sensors import SensorsOfWindow
 from prithvi.windows import WindowPlan
 
 SIDE = 224
@@ -125,6 +127,8 @@ class FillRun:
     together: int
     uncertainty: bool = True
     contract: Contract | None = None
+    sensors: SensorsOfWindow | None = None
+    """Where the series has several; the dates that become part of others stand behind all that the turn reads."""
 
     def outputs(self, target: Target) -> xr.Dataset:
         """What `fill` gives of the turn's dates, blank."""
@@ -135,11 +139,14 @@ class FillRun:
         result["filled"] = (("time", "y", "x"), blank((dates, *size), bool))
         if self.uncertainty:
             result["uncertainty"] = (dims, blank(series.shape, np.float32))
+        if self.sensors is not None:
+            layer = SourceLayer(self.sensors.names, self.sensors.dates)
+            result["source"] = (("time", "y", "x"), blank((dates, *size), np.uint8), layer.flags)
         return result
 
     def rows(self, scene: xr.DataArray, part: Part) -> Iterator[tuple[int, Arrays]]:
         """See `prithvi.mapping.engine.Run`."""
-        kept = _KeptRows(rows_of(scene, self.contract, part.tally), list(self.turn.dates_filled))
+        kept = _KeptRows(rows_of(scene, self.contract, part.tally), list(self.turn.dates_filled), self.sensors)
         for rows in part.blend(kept, scene, partial(self._predict, part.place), 1):
             first = part.rows.start + rows.start
             yield rows.start, self._finished(rows, kept.take(first, first + rows.valid.shape[0]))
@@ -156,29 +163,48 @@ class FillRun:
         image = pixels[0].numpy()
         dates = place.dates()
         times = np.full((image.shape[1], 2), np.nan, np.float32) if dates is None else dates[0].numpy()
+        times = times[: image.shape[1]]  # dates that became part of others stand behind these
         known: Known = np.asarray(np.isfinite(image[0]))
         outputs = []
-        window = image, known, times, (latitude, longitude)
-        turn = self.turn
-        for kinds in fill_dates(self.fill, *window, turn.dates_filled, self.together, self.uncertainty, turn.near):
+        for kinds in self._filled(image, known, times, (latitude, longitude)):
             for values in kinds[: 1 + self.uncertainty]:
                 there = np.asarray(np.isfinite(values).all(axis=0))
                 outputs += [np.where(there, values, np.float32(0)), there[None].astype(np.float32)]
         return torch.from_numpy(np.concatenate(outputs))[None]
+
+    def _filled(
+        self, image: Pixels, known: Known, times: Pixels, location: tuple[float, float]
+    ) -> Iterator[tuple[Pixels, Pixels]]:
+        """The dates of the turn, see `fill_dates`; those of each sensor from all dates as it would have seen them."""
+        turn, sensors, options = self.turn, self.sensors, (self.together, self.uncertainty)
+        if sensors is None:
+            yield from fill_dates(self.fill, image, known, times, location, turn.dates_filled, *options, turn.near)
+            return
+        found: dict[int, tuple[Pixels, Pixels]] = {}
+        for sensor in dict.fromkeys(sensors.dates[date] for date in turn.dates_filled):
+            places = [place for place, date in enumerate(turn.dates_filled) if sensors.dates[date] == sensor]
+            wanted, near = [turn.dates_filled[place] for place in places], [turn.near[place] for place in places]
+            seen = sensors.brought(image, sensor)
+            answers = fill_dates(self.fill, seen, known, times, location, wanted, *options, near)
+            found.update(zip(places, answers, strict=True))
+        yield from (found[place] for place in range(len(found)))
 
     def _finished(self, rows: BlendedRows, observed: npt.NDArray[Any]) -> Arrays:
         """Finished rows out of the blended answers.
 
         Args:
             rows: the answers.
-            observed: (date, band, rows, width) what was there.
+            observed: (date, band, rows, width) what was there; see `_KeptRows.take`.
 
         Returns:
             `image` (date, band, rows, width): observed values as they were, NaN where nothing can be said; `filled`
             (date, rows, width): True for pixels of which a band or more was unknown, and none is any more;
-            `uncertainty` (date, band, rows, width): standard error, 0 where observed, NaN where nothing can be said.
+            `uncertainty` (date, band, rows, width): standard error, 0 where observed, NaN where nothing can be said;
+            of several sensors also `source` (date, rows, width), see `prithvi.mapping.result_files.SourceLayer`.
 
         """
+        sources = observed[:, -1] if self.sensors is not None else None
+        observed = observed if sources is None else observed[:, :-1]
         known, scores = np.isfinite(observed), rows.scores.numpy()
         dates, bands, *shape = observed.shape
         kinds = 1 + self.uncertainty
@@ -193,6 +219,11 @@ class FillRun:
         if self.uncertainty:
             unsure = np.where(np.isfinite(image), means[:, 1], np.float32(np.nan))
             found["uncertainty"] = np.where(known, np.float32(0), unsure)
+        if sources is not None:
+            nothing = ~np.isfinite(image).all(axis=1)
+            found["source"] = np.where(nothing, NOTHING, np.where(found["filled"], SOURCE_FILLED, sources)).astype(
+                np.uint8
+            )
         return found
 
 
@@ -203,22 +234,30 @@ class _KeptRows:
     Args:
         rows: where pixels come from; asked for rows once and from top to bottom.
         dates: those that are kept.
+        sensors: what makes one of the dates of one day; None where there is one sensor.
 
     """
 
     rows: ReadRows
     dates: list[int]
+    sensors: SensorsOfWindow | None = None
     parts: list[tuple[int, npt.NDArray[np.float32]]] = field(default_factory=list)
 
     def __call__(self, first: int, last: int) -> npt.NDArray[np.float32]:
         """(T, band, rows, width) of all dates; see `ReadRows`."""
         pixels = self.rows(first, last)
         kept = pixels[self.dates]
+        if self.sensors is not None:
+            pixels, sources = self.sensors.merged(pixels)
+            kept = np.concatenate([pixels[self.dates], sources[self.dates, None].astype(pixels.dtype)], axis=1)
         self.parts.append((first, kept))
         return pixels
 
     def take(self, first: int, last: int) -> npt.NDArray[np.float32]:
-        """(dates, band, rows, width) of rows that were read; what lies above them is kept no longer."""
+        """(dates, band, rows, width) of rows that were read; what lies above them is kept no longer.
+
+        Of several sensors there is one band more, which of them saw a pixel, see `SensorsOfWindow.merged`.
+        """
         # This list is only changed in place, since the thread that reads appends to it meanwhile.
         while self.parts[0][0] + self.parts[0][1].shape[2] <= first:
             self.parts.pop(0)
