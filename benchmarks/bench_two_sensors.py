@@ -13,9 +13,9 @@ every other date keeps its own. Then `prithvi.fill` is asked for that date alone
     both           from all, as they are
     with gains     from all, those of the other sensor brought to its own first
 
-Last, what becomes of a pixel that the other sensor alone saw, on the same day or the next: its values as they are, its
-values brought to the sensor of the date (as `--target` does it on the same day), and the date filled from all (as
-without `--target`), where the other sensor's date is not hidden.
+Last, what a pixel should become that the other sensor alone saw, on the same day or the next: its values as they are,
+its values brought to the sensor of the date by the gains, or the date filled from all (as `prithvi.fill` does it),
+where the other sensor's date is not hidden; of a date hidden in part, and of one that is hidden whole.
 
 Errors are means over hidden pixels and bands in reflectance, then over the cases; gains are fitted anew for each case,
 to the series in which that date is hidden. Results are of the dates of the first site between 2018-06-01 and
@@ -167,16 +167,18 @@ def measure(cases: list[Case], method: str) -> dict[str, Any]:
 
 
 def neighbours(series: xr.DataArray, wanted: Any, shapes: Any) -> dict[str, list[float]]:
-    """MAE of each way to a pixel that another sensor saw within a day; both sensors' dates are hidden in turn."""
+    """MAE of each way to a pixel that another sensor saw within a day; both sensors' dates are hidden in turn, in part
+    and whole (as beside a swath).
+    """
     random, sensors = np.random.default_rng(3), series["sensor"].values
     known = np.isfinite(series.values).all(axis=1)
-    found: dict[str, list[float]] = {"as it is": [], "brought": [], "filled": []}
+    found: dict[str, list[float]] = {}
     bands = [str(band) for band in series["band"].values]
     apart = np.abs(series["time"].values[:, None] - series["time"].values) <= np.timedelta64(26, "h")
     for date, other in np.argwhere(apart & (sensors[:, None] != sensors)):
         if not wanted[date] or known[date].mean() < 0.95 or known[other].mean() < 0.95:
             continue
-        for shape in shapes[random.choice(len(shapes), 4)]:
+        for shape in (*shapes[random.choice(len(shapes), 4)], np.ones_like(shapes[0])):
             values = series.values.copy()
             values[date] = np.where(shape, np.nan, values[date])
             hidden = shape & known[date] & known[other]
@@ -188,7 +190,8 @@ def neighbours(series: xr.DataArray, wanted: Any, shapes: Any) -> dict[str, list
                 "filled": filled(case, "local_regression", "with gains")[0],
             }
             for name, way in ways.items():
-                found[name].append(float(np.abs(way - case.truth)[:, hidden].mean()) * 1e-4)
+                kind = f"{name}{', whole date' if shape.all() else ''}"
+                found.setdefault(kind, []).append(float(np.abs(way - case.truth)[:, hidden].mean()) * 1e-4)
     return found
 
 
@@ -242,7 +245,7 @@ def main() -> None:
         for part in series:
             for name, of in neighbours(*part, shapes).items():
                 ways.setdefault(name, []).extend(of)
-        if ways["filled"]:
+        if ways:
             found = results[f"{site}, seen by the other sensor"] = {
                 name: round(statistics.mean(of), 5) for name, of in ways.items()
             }

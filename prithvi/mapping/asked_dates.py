@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,24 +107,21 @@ class AskedDates:
         """All places in the order of time."""
         return list(range(self.observed)) if self.times is None else np.argsort(self.times, kind="stable").tolist()
 
-    def labels(self, series: xr.DataArray) -> list[str]:
-        """What the files of all dates are called; see `date_labels`."""
-        named = xr.Dataset(coords={"time": self.times}, attrs={"source": series.attrs.get("source", "the series")})
-        return date_labels(named)
+    def labels(self, series: xr.DataArray, without: Collection[int] = ()) -> list[str]:
+        """What the files of all dates are called; see `date_labels`; some have none, and are called by their time."""
+        assert self.times is not None
+        named = [place for place in range(len(self.times)) if place not in without]
+        coords, attrs = {"time": self.times[named]}, {"source": series.attrs.get("source", "the series")}
+        found = dict(zip(named, date_labels(xr.Dataset(coords=coords, attrs=attrs)), strict=True))
+        return [found.get(place, str(time)) for place, time in enumerate(self.times)]
 
-    def part(self, series: xr.DataArray, places: Sequence[int], beside: Sequence[int] = ()) -> xr.DataArray:
+    def part(self, series: xr.DataArray, places: Sequence[int]) -> xr.DataArray:
         """The dates at these places; those that are added are NaN, and lazy where the series is.
 
         Where one is added, the other coordinates of `time` are dropped: of an added date nobody knows them.
-
-        Args:
-            series: the observed dates, and behind them those of `beside`.
-            places: of dates, as they are counted here.
-            beside: places in the series alone of dates that come behind the others.
-
         """
         own = [place for place in places if place < self.observed]
-        found = series.isel(time=[*own, *beside])
+        found = series.isel(time=own)
         if len(own) == len(places):
             return found
         assert self.times is not None
@@ -136,10 +133,9 @@ class AskedDates:
             blank = da.full(shape, np.nan, dtype=series.dtype, chunks=((1,) * len(more), *series.chunks[1:]))
             data = da.concatenate([found.data, blank])
         coords = {name: values for name, values in series.coords.items() if "time" not in values.dims}
-        coords["time"] = ("time", np.concatenate([found["time"].values, self.times[more]]))
+        coords["time"] = ("time", self.times[[*own, *more]])
         whole = xr.DataArray(data, dims=series.dims, coords=coords, attrs=series.attrs)
-        order = [*own, *(-1 - place for place in range(len(beside))), *more]
-        return whole.isel(time=[*map(order.index, places), *range(len(own), len(own) + len(beside))])
+        return whole.isel(time=[[*own, *more].index(place) for place in places])
 
 
 def _day_of(date: Any) -> dt.datetime:

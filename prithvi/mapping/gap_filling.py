@@ -68,9 +68,9 @@ def fill(
         on: days, if these are wanted: those on which nothing was observed are filled whole.
         every: `16d` or 16: a day every 16 days, likewise. With several of the three, the dates of all are wanted.
         start: the first of these days; default the first of the series.
-        target: of a series of several sensors (which states them in the coordinate `sensor` along `time`) the one in
-            whose values dates of one day become one, and days are filled on which nothing was observed: `hls-s30`, or
-            S30. Without it every date stays a date of its own. See `prithvi.mapping.two_sensors`.
+        target: of a series of several sensors (which states them in the coordinate `sensor` along `time`) the one
+            whose date is written of a day of several, and in whose values days are filled on which nothing was
+            observed: `hls-s30`, or S30. Without it every date is written. See `prithvi.mapping.two_sensors`.
         together: number of dates given to the filler at once (temporal context), the filled one included; by default
             as many as the model was made for, all for `nearest` and `linear`, five for `local_regression`, or three. In
             each window they are those next in time, within eight dates, that know something there; of
@@ -109,7 +109,8 @@ def fill(
     """
     given, series = series, in_order(series)
     sensors = Sensors.of(series, target)
-    asked = AskedDates.of(sensors.stay(series) if sensors is not None else series, only, on, every, start)
+    asked = AskedDates.of(series, only, on, every, start)
+    asked = sensors.written(asked) if sensors is not None else asked
     clear = clear_by(clear, masks, masks_are, series)
     # The values are brought to what the filler takes, in this order: the model's bands; NaN for what cannot be
     # reflectance, which is judged in the units that the series states; the model's units; NaN under clouds.
@@ -137,16 +138,14 @@ def fill(
         refuse_nothing_left(series)
     if sensors is not None:
         bands = contract.bands if contract is not None else [str(number) for number in range(series.sizes["band"])]
-        sensors, series = sensors.fitted(series, bands, len(asked.added))
+        sensors = sensors.fitted(series, bands, asked)
     # A long series is filled by several runs, each of a few dates with the neighbours they may need.
     seen, rounds = rounds_of(asked, filler, together)
     parts = []
     for turn in rounds:
-        read = turn.dates_read
-        scene = asked.part(series, read, sensors.beside(read) if sensors is not None else ())
-        own = sensors.of_window(read) if sensors is not None else None
-        run = FillRun(filler, turn, seen, uncertainty, sensors=own)
-        parts.append(as_dataset(run, Target.whole(scene, plan)))
+        of_turn = sensors.of_turn(turn.dates_read) if sensors is not None else None
+        run = FillRun(filler, turn, seen, uncertainty, sensors=of_turn)
+        parts.append(as_dataset(run, Target.whole(asked.part(series, turn.dates_read), plan)))
     result = parts[0]
     if len(parts) > 1:
         result = xr.concat(

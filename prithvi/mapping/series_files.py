@@ -135,9 +135,10 @@ def fill_series(
     if days_of(series) is None:
         raise SceneError(f"the dates of {name_of(series)} are not known: give files with their dates (--date).")
     sensors = Sensors.of(series, target)
-    asked = AskedDates.of(sensors.stay(series) if sensors is not None else series, only, on, every, start)
+    asked = AskedDates.of(series, only, on, every, start)
+    asked = sensors.written(asked) if sensors is not None else asked
     refuse_unfillable(filler, asked)
-    every_label = asked.labels(series)
+    every_label = asked.labels(series, sensors.one_with if sensors is not None else ())
     labels = [every_label[place] for place in asked.wanted]
     clear = clear_by(clear, masks, masks_are, series)
     series = conform(series, contract)
@@ -151,11 +152,9 @@ def fill_series(
         refuse_nothing_left(series)
         if not inputs or not of_files(clear):
             facts["clear"] = checksum(clear)
-    looked_at = unmasked, None if clear is None else laid_over(clear, unmasked)
     tags, layer = origin.tags(), None
     if sensors is not None:
-        sensors, series = sensors.fitted(series, names, len(asked.added), contract)
-        looked_at = sensors.stay(unmasked), None if clear is None else sensors.stay(laid_over(clear, unmasked))
+        sensors = sensors.fitted(series, names, asked, contract)
         tags, layer = tags | sensors.tags(), sensors.layer(asked.wanted)
         facts["sensors"] = sensors.facts()
     plan = plan_of(filler, series.sizes["y"], series.sizes["x"], window, stride)
@@ -171,30 +170,27 @@ def fill_series(
     notes += sensors.notes if sensors is not None else ()
 
     if progress is not None:
-        progress = by_gaps(progress, *looked_at, rounds, plan)
+        progress = by_gaps(progress, unmasked, None if clear is None else laid_over(clear, unmasked), rounds, plan)
 
     def fill_turns(make: Callable[..., RasterWriter]) -> None:
         for number, turn in enumerate(rounds):
-            read = turn.dates_read
-            scene = asked.part(series, read, sensors.beside(read) if sensors is not None else ())
-            own = sensors.of_window(read) if sensors is not None else None
-            days = [every_label[place] for place in read]
+            target = Target.whole(asked.part(series, turn.dates_read), plan)
+            days = [every_label[place] for place in turn.dates_read]
             wanted = [days[place] for place in turn.dates_filled]
-            sources = sensors.layer([read[place] for place in turn.dates_filled]) if sensors is not None else None
+            of_turn = sources = None
+            if sensors is not None:
+                of_turn = sensors.of_turn(turn.dates_read)
+                sources = sensors.layer([turn.dates_read[place] for place in turn.dates_filled])
             rasters = series_rasters(wanted, names, uncertainty, tags, sources=sources)
             key = {**facts, "dates": days, "wanted": wanted} if known else None
             with make(rasters, key, resume) as writer:
                 if writer.made:
                     continue
-                run = FillRun(filler, turn, seen, uncertainty, contract, own)
-                tally = write(run, Target.whole(scene, plan), writer, progress, (number, len(rounds)))
+                run = FillRun(filler, turn, seen, uncertainty, contract, of_turn)
+                tally = write(run, target, writer, progress, (number, len(rounds)))
                 for place in turn.dates_filled:
-                    # Of a date that others became part of, theirs are told too.
-                    others = [
-                        len(read) + other for other, (date, _) in enumerate(own.others if own else ()) if date == place
-                    ]
-                    told = [tally.sentence(*units_of(series, contract), date) for date in (place, *others)]
-                    writer.tag(replace(origin, left_out=" ".join(filter(None, told))).tags(), days[place])
+                    missing = tally.sentence(*units_of(series, contract), place)
+                    writer.tag(replace(origin, left_out=missing).tags(), days[place])
                 writer.publish()
 
     paths: tuple[Path, ...] = (folder,)

@@ -1,9 +1,11 @@
-"""A series of several sensors: which date is whose, and which dates of one day become one.
+"""A series of several sensors: which date is whose, and which dates of one day are written as one.
 
 What sensor a date is of stands in the coordinate `sensor` along `time`. A date is filled in its own sensor's values:
 the dates of the others, which it is filled from, are brought to these first (`prithvi.mapping.sensor_gains`). With a
-target sensor the dates of one day become one, in the target's values: where the target saw a pixel it is what the
-target saw, bit for bit, else what another sensor saw, brought to the target.
+target sensor one date is written of a day of several: the target's, whose pixels are what the target saw, bit for bit.
+What another sensor alone saw on that day is filled from its date among the others, and not copied: a fit on the pixels
+that both saw that day is nearer to what the target would have seen than gains of all days are, and has an error that is
+known. A layer of sources says who saw a pixel.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import xarray as xr
 
 from prithvi.contract import Contract
 from prithvi.errors import SceneError, one_of
+from prithvi.mapping.asked_dates import AskedDates
 from prithvi.mapping.inference import has_dates
 from prithvi.mapping.result_files import SOURCE_FILLED, SourceLayer
 from prithvi.mapping.sensor_gains import SensorGains, fit_gains
@@ -33,40 +36,33 @@ SENSOR = "sensor"
 
 
 @dataclass(frozen=True)
-class SensorsOfWindow:
-    """The sensors of the dates that a pass over a series reads, as `prithvi.mapping.window_filling` needs them.
-
-    The dates that become part of another stand behind all others.
-    """
+class SensorsOfTurn:
+    """The sensors of the dates that a pass over a series reads; see `prithvi.mapping.window_filling.Turn`."""
 
     names: tuple[str, ...]
     """Of all sensors of the series, sorted: those that a layer of sources tells apart."""
     dates: tuple[str, ...]
-    """The sensor of each date that stays one."""
-    others: tuple[tuple[int, str], ...]
-    """Of each date that does not: the index of the date that it becomes part of, and its sensor; the first to be taken
-    from first."""
+    """The sensor of each date that is read."""
+    beside: tuple[tuple[int, ...], ...]
+    """For each date that is read the indices of the dates of other sensors on its day that are written as one with it,
+    the nearest in time first.
+    """
     gains: SensorGains
 
-    def merged(self, pixels: Pixels) -> tuple[Pixels, Codes]:
-        """(date, band, y, x) of the dates that stay, and (date, y, x) which sensor each pixel is of, 0 for none.
+    def sources(self, pixels: Pixels, dates: Sequence[int]) -> Codes:
+        """(date, y, x) of some dates which sensor saw each pixel on its day: its own, else another, else none.
 
         Args:
-            pixels: (T, band, y, x) of all dates that were read.
+            pixels: (T, band, y, x) of all dates that are read.
+            dates: some of them.
 
         """
-        number = len(self.dates)
-        found = pixels[:number] if not self.others else pixels[:number].copy()
-        known = np.asarray(np.isfinite(found).all(axis=1))
-        codes = np.array([self.names.index(name) + 1 for name in self.dates], np.uint8)
-        sources: Codes = np.where(known, codes[:, None, None], np.uint8(SOURCE_FILLED))
-        for (date, name), values in zip(self.others, pixels[number:], strict=True):
-            taken = np.asarray(~known[date] & np.isfinite(values).all(axis=0))
-            own, more = found[date][:, taken], self.gains.brought(values[:, taken], name, self.dates[date])
-            found[date][:, taken] = np.where(np.isfinite(own), own, more)
-            sources[date][taken] = self.names.index(name) + 1
-            known[date] |= taken
-        return found, sources
+        found = np.full((len(dates), *pixels.shape[2:]), SOURCE_FILLED, np.uint8)
+        for source, date in zip(found, dates, strict=True):
+            for other in (*reversed(self.beside[date]), date):  # the later ones count more
+                known = np.isfinite(pixels[other]).all(axis=0)
+                source[known] = self.names.index(self.dates[other]) + 1
+        return found
 
     def brought(self, image: Pixels, wanted: str) -> Pixels:
         """(band, T, y, x) with the dates of all other sensors as the wanted one would have seen them."""
@@ -76,19 +72,15 @@ class SensorsOfWindow:
 
 @dataclass(frozen=True)
 class Sensors:
-    """The sensors of a series of several, and the order in which its dates are to stand for it."""
+    """The sensors of a series of several."""
 
     dates: tuple[str, ...]
-    """The sensor of each date that stays one."""
-    others: tuple[tuple[int, str], ...]
-    """Of each date behind these: which of them it becomes part of, and its sensor."""
-    order: tuple[int, ...]
-    """The places in the series of the dates that stay and of those behind them."""
+    """The sensor of each date."""
+    one_with: dict[int, int]
+    """Of each date that is not written: the date of the target, of the same day, that is."""
     target: str | None = None
     notes: tuple[str, ...] = ()
     gains: SensorGains | None = None
-    added: int = 0
-    """Days on which nothing was observed."""
 
     @classmethod
     def of(cls, series: xr.DataArray, target: str | None = None) -> Sensors | None:
@@ -96,7 +88,7 @@ class Sensors:
 
         Args:
             series: (time, band, y, x), its dates as datetime64.
-            target: the sensor in whose values the dates of one day become one.
+            target: the sensor whose date is written of a day of several.
 
         Raises:
             SceneError: a date whose sensor is not known, among others; no dates; two sensors at one time without a
@@ -125,83 +117,72 @@ class Sensors:
             )
         times = series["time"].values
         days = times.astype("datetime64[D]")
-        own = [place for place, word in enumerate(words) if word == target]
-        becomes: list[tuple[int, np.timedelta64, int]] = []  # the date of the target, how far from it, the other date
+        one_with = {}
         for place, word in enumerate(words):
-            beside = [date for date in own if days[date] == days[place]]
-            if word != target and beside:
-                apart, date = min((abs(times[date] - times[place]), date) for date in beside)
-                becomes.append((date, apart, place))
-        becomes.sort()
-        away = {place for *_, place in becomes}
-        stay = [place for place in range(len(words)) if place not in away]
-        _refuse_one_time(series, stay, words)
-        both = sorted({str(day) for day in days if len({words[place] for place in stay if days[place] == day}) > 1})
+            same = [date for date in np.flatnonzero(days == days[place]).tolist() if words[date] == target]
+            if word != target and same:
+                one_with[place] = min(same, key=lambda date: (abs(times[date] - times[place]), date))
+        rest = [place for place in range(len(words)) if place not in one_with]
+        _refuse_one_time(series, rest, words)
+        both = sorted({str(day) for day in days if len({words[place] for place in rest if days[place] == day}) > 1})
         notes: tuple[str, ...] = ()
         if both and target is None:
             notes = (
                 f"{both[0]}{f' and {len(both) - 1} more days have' if both[1:] else ' has'} dates of "
-                f"{' and '.join(names)}, which stay apart, each under its time: --target {names[-1]} (target=) makes "
-                "one of them.",
+                f"{' and '.join(names)}, which are written apart, each under its time: --target {names[-1]} (target=) "
+                "makes one of them.",
             )
-        others = tuple((stay.index(date), words[place]) for date, _, place in becomes)
-        order = (*stay, *(place for *_, place in becomes))
-        return cls(tuple(words[place] for place in stay), others, order, target, notes)
+        return cls(tuple(words), one_with, target, notes)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Of all sensors, sorted."""
-        return tuple(sorted({*self.dates, *(name for _, name in self.others)}))
+        return tuple(sorted(set(self.dates)))
 
     @property
     def usual(self) -> str:
         """In whose values a day is filled on which nothing was observed."""
-        counts = Counter([*self.dates, *(name for _, name in self.others)])
+        counts = Counter(self.dates)
         return self.target or max(self.names, key=lambda name: counts[name])
 
-    def stay(self, series: xr.DataArray) -> xr.DataArray:
-        """The dates of a series (or masks) that stay one."""
-        return series.isel(time=list(self.order[: len(self.dates)]))
+    def written(self, asked: AskedDates) -> AskedDates:
+        """The dates that are asked for, those of one day that are written as one being one."""
+        wanted = dict.fromkeys(self.one_with.get(place, place) for place in asked.wanted)
+        return replace(asked, wanted=tuple(wanted))
 
     def fitted(
-        self, series: xr.DataArray, bands: Sequence[str], added: int, contract: Contract | None = None
-    ) -> tuple[Sensors, xr.DataArray]:
-        """With gains fitted to the series, and the series in the order for it.
+        self, series: xr.DataArray, bands: Sequence[str], asked: AskedDates, contract: Contract | None = None
+    ) -> Sensors:
+        """With gains that are fitted to the series.
 
         Args:
-            series: (time, band, y, x) in its own order, NaN where unknown and under clouds.
+            series: (time, band, y, x), NaN where unknown and under clouds.
             bands: what its bands are called.
-            added: days on which nothing was observed that are filled, too.
+            asked: the dates that are asked for.
             contract: whose units the values are to have where they are filled; None takes them as they are.
 
         """
-        words = [
-            word for _, word in sorted(zip(self.order, [*self.dates, *(name for _, name in self.others)], strict=True))
-        ]
-        gains = fit_gains(series, words, bands, contract)
+        gains = fit_gains(series, self.dates, bands, contract)
         notes = (*self.notes, *gains.notes)
-        if added and self.target is None:
+        if asked.added and self.target is None:
             notes += (
                 f"Days on which nothing was observed are filled as {self.usual} would have seen them, of which the "
                 "series has the most dates: --target (target=) chooses another.",
             )
-        # The coordinate is of the dates that are read; what is written has its own.
-        ordered = series.isel(time=list(self.order)).drop_vars(SENSOR, errors="ignore")
-        return replace(self, gains=gains, notes=notes, added=added), ordered
+        return replace(self, gains=gains, notes=notes)
 
     def sensor_of(self, date: int) -> str:
-        """The sensor in whose values a date is, counted as `prithvi.mapping.asked_dates.AskedDates` does."""
+        """The sensor in whose values a date is; one at a place behind the observed ones is an added day."""
         return self.dates[date] if date < len(self.dates) else self.usual
 
-    def beside(self, dates: Sequence[int]) -> list[int]:
-        """The places of the others that become part of some dates."""
-        return [len(self.dates) + number for number, (date, _) in enumerate(self.others) if date in dates]
-
-    def of_window(self, dates: Sequence[int]) -> SensorsOfWindow:
-        """Those of the dates at some places, and of the others that are read with them."""
+    def of_turn(self, read: Sequence[int]) -> SensorsOfTurn:
+        """Those of the dates at some places, which are read together."""
         assert self.gains is not None
-        others = tuple((dates.index(date), name) for date, name in self.others if date in dates)
-        return SensorsOfWindow(self.names, tuple(map(self.sensor_of, dates)), others, self.gains)
+        beside = tuple(
+            tuple(read.index(other) for other, date in self.one_with.items() if date == place and other in read)
+            for place in read
+        )
+        return SensorsOfTurn(self.names, tuple(map(self.sensor_of, read)), beside, self.gains)
 
     def layer(self, dates: Sequence[int]) -> SourceLayer:
         """What layers of sources of some dates are to say."""
@@ -210,8 +191,8 @@ class Sensors:
     def facts(self) -> dict[str, Any]:
         """What the result depends on, as plain JSON values."""
         assert self.gains is not None
-        dates = [self.sensor_of(date) for date in range(len(self.dates) + self.added)]
-        return {"dates": dates, "others": [list(of) for of in self.others], "gains": self.gains.facts()}
+        one_with = [[other, date] for other, date in self.one_with.items()]
+        return {"dates": self.dates, "one with": one_with, "usual": self.usual, "gains": self.gains.facts()}
 
     def tags(self) -> dict[str, str]:
         """What files and results say of it."""
@@ -244,10 +225,10 @@ def _sensor_of_each(series: xr.DataArray) -> list[str]:
     return words
 
 
-def _refuse_one_time(series: xr.DataArray, stay: Sequence[int], words: Sequence[str]) -> None:
+def _refuse_one_time(series: xr.DataArray, written: Sequence[int], words: Sequence[str]) -> None:
     times = series["time"].values
-    for place, date in enumerate(stay):
-        for other in stay[:place]:
+    for place, date in enumerate(written):
+        for other in written[:place]:
             if times[date] == times[other] and words[date] != words[other]:
                 raise SceneError(
                     f"{name_of(series)} has a date of {words[other]} and one of {words[date]} on "

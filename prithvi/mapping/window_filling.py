@@ -19,9 +19,9 @@ from prithvi.errors import ConfigError, SceneError
 from prithvi.mapping.engine import Arrays, Part, Target, blank
 from prithvi.mapping.fillers import Fill, Known, Pixels, fill_dates
 from prithvi.mapping.inference import PlaceAndDates
-from prithvi.mapping.result_files import NOTHING, SOURCE_FILLED, SourceLayer
+from prithvi.mapping.result_files import NOTHING, SourceLayer
 from prithvi.mapping.sliding_window import BlendedRows, ReadRows, rows_of
-from prithvi.mapping.two_sensors import SensorsOfWindow
+from prithvi.mapping.two_sensors import SensorsOfTurn
 from prithvi.windows import WindowPlan
 
 SIDE = 224
@@ -127,8 +127,8 @@ class FillRun:
     together: int
     uncertainty: bool = True
     contract: Contract | None = None
-    sensors: SensorsOfWindow | None = None
-    """Where the series has several; the dates that become part of others stand behind all that the turn reads."""
+    sensors: SensorsOfTurn | None = None
+    """Where the series has several."""
 
     def outputs(self, target: Target) -> xr.Dataset:
         """What `fill` gives of the turn's dates, blank."""
@@ -140,7 +140,7 @@ class FillRun:
         if self.uncertainty:
             result["uncertainty"] = (dims, blank(series.shape, np.float32))
         if self.sensors is not None:
-            layer = SourceLayer(self.sensors.names, self.sensors.dates)
+            layer = SourceLayer(self.sensors.names, ())
             result["source"] = (("time", "y", "x"), blank((dates, *size), np.uint8), layer.flags)
         return result
 
@@ -163,7 +163,6 @@ class FillRun:
         image = pixels[0].numpy()
         dates = place.dates()
         times = np.full((image.shape[1], 2), np.nan, np.float32) if dates is None else dates[0].numpy()
-        times = times[: image.shape[1]]  # dates that became part of others stand behind these
         known: Known = np.asarray(np.isfinite(image[0]))
         outputs = []
         for kinds in self._filled(image, known, times, (latitude, longitude)):
@@ -221,9 +220,7 @@ class FillRun:
             found["uncertainty"] = np.where(known, np.float32(0), unsure)
         if sources is not None:
             nothing = ~np.isfinite(image).all(axis=1)
-            found["source"] = np.where(nothing, NOTHING, np.where(found["filled"], SOURCE_FILLED, sources)).astype(
-                np.uint8
-            )
+            found["source"] = np.where(nothing, NOTHING, sources).astype(np.uint8)
         return found
 
 
@@ -234,13 +231,13 @@ class _KeptRows:
     Args:
         rows: where pixels come from; asked for rows once and from top to bottom.
         dates: those that are kept.
-        sensors: what makes one of the dates of one day; None where there is one sensor.
+        sensors: what tells which sensor saw a pixel; None where there is one.
 
     """
 
     rows: ReadRows
     dates: list[int]
-    sensors: SensorsOfWindow | None = None
+    sensors: SensorsOfTurn | None = None
     parts: list[tuple[int, npt.NDArray[np.float32]]] = field(default_factory=list)
 
     def __call__(self, first: int, last: int) -> npt.NDArray[np.float32]:
@@ -248,15 +245,15 @@ class _KeptRows:
         pixels = self.rows(first, last)
         kept = pixels[self.dates]
         if self.sensors is not None:
-            pixels, sources = self.sensors.merged(pixels)
-            kept = np.concatenate([pixels[self.dates], sources[self.dates, None].astype(pixels.dtype)], axis=1)
+            sources = self.sensors.sources(pixels, self.dates).astype(pixels.dtype)
+            kept = np.concatenate([kept, sources[:, None]], axis=1)
         self.parts.append((first, kept))
         return pixels
 
     def take(self, first: int, last: int) -> npt.NDArray[np.float32]:
         """(dates, band, rows, width) of rows that were read; what lies above them is kept no longer.
 
-        Of several sensors there is one band more, which of them saw a pixel, see `SensorsOfWindow.merged`.
+        Of several sensors there is one band more, which of them saw a pixel, see `SensorsOfTurn.sources`.
         """
         # This list is only changed in place, since the thread that reads appends to it meanwhile.
         while self.parts[0][0] + self.parts[0][1].shape[2] <= first:
