@@ -140,7 +140,7 @@ def fill(
         bands = contract.bands if contract is not None else [str(number) for number in range(series.sizes["band"])]
         sensors = sensors.fitted(series, bands, asked)
     # A long series is filled by several runs, each of a few dates with the neighbours they may need.
-    seen, rounds = rounds_of(asked, filler, together)
+    seen, rounds = rounds_of(asked, filler, together, sensors.of_all(asked) if sensors is not None else None)
     parts = []
     for turn in rounds:
         of_turn = sensors.of_turn(turn.dates_read) if sensors is not None else None
@@ -187,10 +187,12 @@ def _name(series: xr.DataArray) -> str:
     return str(series.attrs.get("source", "the series"))
 
 
-def rounds_of(asked: AskedDates, fill: Fill, together: int | None) -> tuple[int, list[Turn]]:
+def rounds_of(
+    asked: AskedDates, fill: Fill, together: int | None, sensors: Sequence[str] | None = None
+) -> tuple[int, list[Turn]]:
     """How many dates are seen together, and which are filled in one pass after another."""
     seen = min(together or dates_of(fill), asked.observed + bool(asked.added))
-    return seen, turns(asked.order, seen, frozenset(asked.wanted), range(asked.observed))
+    return seen, turns(asked.order, seen, frozenset(asked.wanted), range(asked.observed), sensors)
 
 
 def reflectance(bands: Sequence[str]) -> Contract:

@@ -158,7 +158,8 @@ def fill_series(
         tags, layer = tags | sensors.tags(), sensors.layer(asked.wanted)
         facts["sensors"] = sensors.facts()
     plan = plan_of(filler, series.sizes["y"], series.sizes["x"], window, stride)
-    (seen, rounds), folder = rounds_of(asked, filler, together), Path(folder)
+    seen, rounds = rounds_of(asked, filler, together, sensors.of_all(asked) if sensors is not None else None)
+    folder = Path(folder)
     as_cube = folder.suffix == ".zarr"
     files = [folder / f"{label}{end}.tif" for label in labels for end in _ENDS]
     refuse_overwrite([folder] if as_cube else files, inputs)

@@ -175,6 +175,10 @@ class Sensors:
         """The sensor in whose values a date is; one at a place behind the observed ones is an added day."""
         return self.dates[date] if date < len(self.dates) else self.usual
 
+    def of_all(self, asked: AskedDates) -> list[str]:
+        """`sensor_of` all dates, the added ones too."""
+        return [self.sensor_of(date) for date in range(asked.observed + len(asked.added))]
+
     def of_turn(self, read: Sequence[int]) -> SensorsOfTurn:
         """Those of the dates at some places, which are read together."""
         assert self.gains is not None

@@ -49,6 +49,7 @@ def turns(
     together: int,
     wanted: Collection[int] | None = None,
     observed: Collection[int] | None = None,
+    sensors: Sequence[str] | None = None,
 ) -> list[Turn]:
     """The passes that fill every wanted date of a series once.
 
@@ -60,6 +61,8 @@ def turns(
         together: how many are seen together.
         wanted: the places that are filled; default all.
         observed: the places that hold anything; default all.
+        sensors: of all places, where there are several. A date sees no fewer dates of its own sensor than it would if
+            there were no other.
 
     Raises:
         ConfigError: fewer than two together.
@@ -69,11 +72,17 @@ def turns(
         raise ConfigError(f"{together} dates together: a gap is filled from at least one other.")
     reach, found = max(REACH, together), []
     seen = [at for at, place in enumerate(order) if observed is None or place in observed]
+    # Each date's sensor, by its place in the order of time.
+    own = dict.fromkeys(range(len(order)), "") if sensors is None else {at: sensors[of] for at, of in enumerate(order)}
 
     def around(at: int) -> set[int]:
         # Dates of one block are filled from the same ones, so that a method can share what it knows of these.
         block = bisect_left(seen, at) // AT_ONCE * AT_ONCE
-        return {at, *seen[max(0, block - reach) : block + AT_ONCE + reach]}
+        before, after = seen[:block], seen[block + AT_ONCE :]
+        near = {at, *before[-reach:], *seen[block : block + AT_ONCE], *after[:reach]}
+        for side in (before[::-1], after):
+            near.update([date for date in side if own[date] == own[at]][:reach])
+        return near
 
     def turn(filled: Sequence[int], read: Collection[int]) -> Turn:
         """Of places in the order of time."""
@@ -85,7 +94,9 @@ def turns(
     read: set[int] = set()
     for at in (at for at, place in enumerate(order) if wanted is None or place in wanted):
         # Dates that lie far apart would bring too many neighbours into memory at once.
-        if len(filled) == AT_ONCE or (filled and len(read | around(at)) > AT_ONCE + 2 * reach):
+        if len(filled) == AT_ONCE or (
+            filled and len(read | around(at)) > AT_ONCE + 2 * reach * (1 + (sensors is not None))
+        ):
             found.append(turn(filled, read))
             filled, read = [], set()
         filled, read = [*filled, at], read | around(at)

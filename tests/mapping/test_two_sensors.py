@@ -59,7 +59,7 @@ def test_what_is_filled_is_in_the_values_of_the_dates_own_sensor(lazy: bool) -> 
     truth = np.where((np.array(SENSORS) == S30)[:, None, None, None], truth * 1.1 + 50, truth)
     inner = slice(2, 6)
     off = np.abs(found["image"].values - truth)[inner][~known[inner]]
-    assert np.median(off) < 6
+    assert np.median(off) < 12  # of these the gains have 10: see below
     plain = prithvi.fill(series.drop_vars("sensor"), "linear", window=24)
     assert np.median(np.abs(plain["image"].values - truth)[inner][~known[inner]]) > 40
     assert "source" not in plain
@@ -111,10 +111,9 @@ def test_a_day_of_both_is_the_targets_and_filled_from_what_the_other_saw_that_da
     apart = prithvi.fill(series, "linear", window=24).isel(time=[at for at in range(8) if at != other])
     for layer in ("image", "filled", "uncertainty"):
         np.testing.assert_array_equal(found[layer].values, apart[layer].values)
-    (alone,) = prithvi.fill(series, "linear", target=target, window=24, only=series["time"].values[other])[
-        "image"
-    ].values
-    np.testing.assert_array_equal(alone, image)  # the other's date is asked for, and is one with this
+    options: dict[str, Any] = {"target": target, "window": 24}
+    alone = prithvi.fill(series, "linear", **options, only=series["time"].values[other])  # which is one with this
+    np.testing.assert_array_equal(alone["image"].values[0], image)
 
 
 @pytest.mark.parametrize("method", ["nearest", "linear", "local_regression"])
