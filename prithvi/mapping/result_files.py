@@ -69,7 +69,7 @@ class SourceLayer:
     @classmethod
     def of(cls, result: xr.Dataset) -> SourceLayer | None:
         """Of what `prithvi.fill` gives; None where it has no such layer."""
-        if "source" not in result:
+        if "source" not in result or "sensor" not in result.coords:
             return None
         names = str(result["source"].attrs["flag_meanings"]).split()[1:-1]
         return cls(tuple(names), tuple(map(str, result["sensor"].values)))

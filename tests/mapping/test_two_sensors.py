@@ -19,7 +19,7 @@ from prithvi.hls import Granule
 from prithvi.mapping import fill_series
 from prithvi.mapping.asked_dates import AskedDates
 from prithvi.mapping.two_sensors import Sensors
-from tests.conftest import Answer
+from tests.conftest import Answer, benchmark
 from tests.mapping.test_asked_dates import made
 
 Cli = Callable[..., Answer]
@@ -322,3 +322,29 @@ def test_the_command_line_makes_one_date_of_a_day_and_says_who_saw_it(
     wrong = prithvi("fill", "--method", "linear", *folders, "-o", tmp_path / "out", "--target", "landsat")
     assert wrong.code == 2
     assert "the series has no sensor 'landsat'" in wrong.err
+
+
+def test_real_dates_of_landsat_are_filled_better_from_sentinel_too(shared: Path) -> None:
+    """Two winters' dates of Landsat 8, half of each hidden, from its own dates and from those of both."""
+    root = shared / "worldcereal_training"
+    benchmark("pseudo_labels")
+    benchmark("pretraining_sources")
+    sources = benchmark("bench_two_sensors")
+    series = sources.both_of(root, sources.SITE).sel(time=slice("2018-01-20", "2018-03-20"))
+    landsat = np.flatnonzero(series["sensor"].values == "landsat-8")
+    known = np.isfinite(series.values).all(axis=1)
+    errors: dict[str, list[float]] = {"own": [], "both": []}
+    for date in (at for at in landsat if known[at].all()):
+        values = series.values.copy()
+        values[date, :, :, :32] = np.nan
+        hidden = series.copy(data=values)
+        for name, part in (("own", hidden.isel(time=landsat)), ("both", hidden)):
+            found = prithvi.fill(part, "local_regression", only=series["time"].values[date], uncertainty=False)
+            image = found["image"].values[0]
+            np.testing.assert_array_equal(image[:, :, 32:], series.values[date, :, :, 32:])
+            errors[name].append(float(np.abs(image - series.values[date])[:, :, :32].mean()))
+            assert ("source" in found) == (name == "both")
+    assert len(errors["own"]) == 2
+    assert np.mean(errors["both"]) < 0.9 * np.mean(errors["own"])
+    assert found["source"].attrs["flag_meanings"] == "filled landsat-8 sentinel-2 nothing"
+    assert set(np.unique(found["source"].values)) == {FILLED, 1}
