@@ -43,7 +43,7 @@ def fill_verb(
     start: Annotated[str | None, typer.Option(help="The first of these days; that of the series by default.")] = None,
     target: Annotated[
         str | None,
-        typer.Option(help="Of two sensors the one in whose values dates of one day become one: hls-s30, or S30."),
+        typer.Option(help="Of two sensors the one whose date is written of a day of both: hls-s30, or S30."),
     ] = None,
     together: Annotated[
         int | None,
