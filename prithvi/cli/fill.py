@@ -48,6 +48,10 @@ def fill_verb(
     ] = None,
     every: Annotated[str | None, typer.Option(help="Write a day every so many days, likewise: 16d.")] = None,
     start: Annotated[str | None, typer.Option(help="The first of these days; that of the series by default.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="Of two sensors the one whose date is written of a day of both: hls-s30, or S30."),
+    ] = None,
     together: Annotated[
         int | None,
         typer.Option(
@@ -69,7 +73,8 @@ def fill_verb(
     """Fills the holes and clouds of every date from the other dates.
 
     Writes DATE.tif (reflectance x 10,000), DATE_filled.tif (0 observed, 1 filled, 255 nothing) and DATE_uncertainty.tif
-    (the standard error like DATE.tif, 0 where observed) for each; or all dates into one Zarr store (-o NAME.zarr).
+    (the standard error like DATE.tif, 0 where observed) for each, of L30 and S30 together also DATE_source.tif (which
+    of them saw a pixel); or all dates into one Zarr store (-o NAME.zarr).
     """
     from prithvi.cli.progress import bar, keep_windows
     from prithvi.errors import ConfigError, SceneError
@@ -94,7 +99,7 @@ def fill_verb(
     with bar(f"{opened.sizes['time']} dates of {opened.sizes['y']} x {opened.sizes['x']}") as progress:
         result = fill_series(
             opened, output, how, clear=clear, only=words_of(only) or None, on=words_of(on) or None, every=every,
-            start=start, together=together, window=window, stride=stride, uncertainty=uncertainty,
+            start=start, target=target, together=together, window=window, stride=stride, uncertainty=uncertainty,
             resume=resume, inputs=files, command=typed(), progress=progress,
         )  # fmt: skip
     total = max(1, result.observed + result.filled + result.empty)

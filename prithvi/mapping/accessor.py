@@ -43,8 +43,8 @@ class PrithviAccessor:
     def to_cog(self, path: str | Path, confidence: bool = False, disagreement: bool = False) -> Path:
         """Writes a Cloud-Optimized GeoTIFF: the classes with names and colours, or the quantity, or the embeddings.
 
-        A filled series becomes a folder with DATE.tif, DATE_filled.tif and DATE_uncertainty.tif; composites one with
-        FIRST_LAST.tif and FIRST_LAST_date.tif.
+        A filled series becomes a folder with DATE.tif, DATE_filled.tif and DATE_uncertainty.tif, of several sensors
+        also DATE_source.tif; composites one with FIRST_LAST.tif and FIRST_LAST_date.tif.
 
         Args:
             path: the file (.tif), or the folder of a filled series.
@@ -80,7 +80,9 @@ class PrithviAccessor:
                 ]
                 rasters = [raster for pair in made for raster in pair]
             else:
-                rasters = result_files.series_rasters(labels, bands, "uncertainty" in result, tags, units)
+                rasters = result_files.series_rasters(
+                    labels, bands, "uncertainty" in result, tags, units, result_files.SourceLayer.of(result)
+                )
         elif "embedding" in result:
             folder, rasters = path.parent, [result_files.embedding_raster(check_geotiff(path).name, result)]
         elif {"class", "value"} & set(result):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,10 +107,13 @@ class AskedDates:
         """All places in the order of time."""
         return list(range(self.observed)) if self.times is None else np.argsort(self.times, kind="stable").tolist()
 
-    def labels(self, series: xr.DataArray) -> list[str]:
-        """What the files of all dates are called; see `date_labels`."""
-        named = xr.Dataset(coords={"time": self.times}, attrs={"source": series.attrs.get("source", "the series")})
-        return date_labels(named)
+    def labels(self, series: xr.DataArray, without: Collection[int] = ()) -> list[str]:
+        """What the files of all dates are called; see `date_labels`; some have none, and are called by their time."""
+        assert self.times is not None
+        named = [place for place in range(len(self.times)) if place not in without]
+        coords, attrs = {"time": self.times[named]}, {"source": series.attrs.get("source", "the series")}
+        found = dict(zip(named, date_labels(xr.Dataset(coords=coords, attrs=attrs)), strict=True))
+        return [found.get(place, str(time)) for place, time in enumerate(self.times)]
 
     def part(self, series: xr.DataArray, places: Sequence[int]) -> xr.DataArray:
         """The dates at these places; those that are added are NaN, and lazy where the series is.

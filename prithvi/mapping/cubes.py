@@ -26,7 +26,7 @@ from pyproj import CRS
 
 from prithvi.errors import OutputError
 from prithvi.mapping.cog import RasterWriter
-from prithvi.mapping.result_files import FILLED, INT16_NODATA, NOTHING, OBSERVED, SCALE, Raster
+from prithvi.mapping.result_files import FILLED, INT16_NODATA, NOTHING, OBSERVED, SCALE, Raster, SourceLayer
 from prithvi.mapping.zarrfile import refuse_other
 from prithvi.products.provenance import LEFT_OUT
 from prithvi.scenes.grids import grid_of_array, is_turned, write_grid
@@ -55,6 +55,7 @@ class SeriesCube:
         uncertainty: whether it has any.
         key: what it depends on; None if it cannot be resumed.
         resume: keep what a run of the same key has finished.
+        sources: of its dates, where the series has several sensors.
 
     Attributes:
         made: whether the finished store of this key is there.
@@ -74,12 +75,13 @@ class SeriesCube:
         uncertainty: bool,
         key: Mapping[str, Any] | None,
         resume: bool,
+        sources: SourceLayer | None = None,
     ) -> None:
         refuse_other(path)
         self.path, self.grid, self.labels = path, series, list(labels)
         self.work = path.parent / f".{path.name}.partial"
         self.store, self.journal = self.work / "store", self.work / "run.json"
-        self.kinds = ("image", "filled", "uncertainty")[: 2 + uncertainty]
+        self.kinds = ("image", "filled", "uncertainty")[: 2 + uncertainty] + ("source",) * (sources is not None)
         self.run = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16] if key else ""
         self.lock = FileLock(path.parent / f".{path.name}.lock", blocking=False)
         try:
@@ -89,7 +91,7 @@ class SeriesCube:
             begun = self.journal.is_file() and json.loads(self.journal.read_text(encoding="utf-8")) == self.run
             if not (self.made or (resume and self.run and begun)):
                 shutil.rmtree(self.work, ignore_errors=True)
-                _blank(series, times, bands, self.kinds).to_zarr(
+                _blank(series, times, bands, self.kinds, sources).to_zarr(
                     self.store, compute=False, consolidated=False, zarr_format=2
                 )
                 self.journal.write_text(json.dumps(self.run), encoding="utf-8")  # last: the store is laid out
@@ -191,7 +193,7 @@ class CubeWriter(RasterWriter):
                     array: Any = zarr.open_array(self.cube.store / kind, mode="r+")
                 for first in range(0, height, CHUNK):
                     part = rows[:, first : first + CHUNK]
-                    array[place, ..., first : first + CHUNK, :] = part[0] if kind == "filled" else part
+                    array[place, ..., first : first + CHUNK, :] = part[0] if kind in ("filled", "source") else part
             left_out = {
                 raster.name.removesuffix(".tif"): raster.tags[LEFT_OUT]
                 for raster in self.rasters[:: len(self.cube.kinds)]
@@ -202,7 +204,11 @@ class CubeWriter(RasterWriter):
 
 
 def _blank(
-    series: xr.DataArray, times: npt.NDArray[np.datetime64], bands: Sequence[str], kinds: Sequence[str]
+    series: xr.DataArray,
+    times: npt.NDArray[np.datetime64],
+    bands: Sequence[str],
+    kinds: Sequence[str],
+    sources: SourceLayer | None,
 ) -> xr.Dataset:
     """The cube's layout, with nothing in it."""
     sizes = {"time": len(times), "band": len(bands), "y": series.sizes["y"], "x": series.sizes["x"]}
@@ -213,6 +219,7 @@ def _blank(
         "image": (("time", "band", "y", "x"), "int16", {"long_name": "surface reflectance", **stored}),
         "filled": (("time", "y", "x"), "uint8", {"long_name": "what a pixel is", **flags}),
         "uncertainty": (("time", "band", "y", "x"), "int16", {"long_name": "standard error of reflectance", **stored}),
+        "source": (("time", "y", "x"), "uint8", sources.flags if sources is not None else {}),
     }
     cube = xr.Dataset()
     for kind in kinds:
@@ -222,6 +229,8 @@ def _blank(
         cube[kind].encoding["chunks"] = tuple(chunks[name] for name in dims)
     coords = {name: series.coords[name] for name in ("y", "x") if name in series.coords}
     cube = cube.assign_coords(time=times, band=list(bands), **coords)
+    if sources is not None:
+        cube = cube.assign_coords(sensor=("time", list(sources.dates)))
     cube["time"].encoding = {"units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian", "dtype": "int64"}
     if series.rio.crs is not None:
         cube = cube.rio.write_crs(series.rio.crs)

@@ -17,6 +17,7 @@ from prithvi.mapping.engine import Target, as_dataset, left_out
 from prithvi.mapping.fillers import Fill, Fillable, ModelFill, as_fill, dates_of, origin_of
 from prithvi.mapping.masks import Masks, clear_by, refuse_nothing_left, without_clouds
 from prithvi.mapping.methods import Method
+from prithvi.mapping.two_sensors import SENSOR, Sensors
 from prithvi.mapping.window_filling import FillRun, Turn, plan_of, turns
 from prithvi.scenes import conform
 from prithvi.scenes.conform import units_of, without_impossible
@@ -35,6 +36,7 @@ def fill(
     on: Iterable[Date] | Date | None = None,
     every: int | str | None = None,
     start: Date | None = None,
+    target: str | None = None,
     together: int | None = None,
     window: int | None = None,
     stride: int | None = None,
@@ -66,6 +68,9 @@ def fill(
         on: days, if these are wanted: those on which nothing was observed are filled whole.
         every: `16d` or 16: a day every 16 days, likewise. With several of the three, the dates of all are wanted.
         start: the first of these days; default the first of the series.
+        target: of a series of several sensors (which states them in the coordinate `sensor` along `time`) the one
+            whose date is written of a day of several, and in whose values days are filled on which nothing was
+            observed: `hls-s30`, or S30. Without it every date is written. See `prithvi.mapping.two_sensors`.
         together: number of dates given to the filler at once (temporal context), the filled one included; by default
             as many as the model was made for, all for `nearest` and `linear`, five for `local_regression`, or three. In
             each window they are those next in time, within eight dates, that know something there; of
@@ -82,7 +87,10 @@ def fill(
         time: `image`, observed values bit for bit and NaN where nothing can
         be said (float32, or float64 where the input's type does not fit into that); `filled` bool without `band`, True
         for pixels that were unknown, in a band or more, and are no longer; `uncertainty` float32 like `image`, the
-        standard error, 0 where observed, above 0 where filled, NaN where nothing can be said.
+        standard error, 0 where observed, above 0 where filled, NaN where nothing can be said. Of a series of several
+        sensors also `source` uint8 without `band`: which of them saw a pixel, by its `flag_values` and
+        `flag_meanings`. What is filled is in the values of the date's own sensor, which the coordinate `sensor` names;
+        a sample of the pixels is read for the gains between them, of a lazy series too.
 
     Raises:
         SceneError: fewer than two dates, other dimensions, or smaller than a patch; no pixel has data; masks that are
@@ -93,13 +101,16 @@ def fill(
         ScaleError: values that are not reflectance as stated, or not in the model's units where nothing is stated.
         ModelError: the method cannot fill a day on which nothing was observed, and such are asked for.
         ModelError, CheckpointError: see `prithvi.load`.
+        SceneError, ConfigError: sensors or a target that are not clear, see `prithvi.mapping.two_sensors`.
 
     Warns:
         UserWarning: the series does not state its scale.
 
     """
     given, series = series, in_order(series)
+    sensors = Sensors.of(series, target)
     asked = AskedDates.of(series, only, on, every, start)
+    asked = sensors.written(asked) if sensors is not None else asked
     clear = clear_by(clear, masks, masks_are, series)
     # The values are brought to what the filler takes, in this order: the model's bands; NaN for what cannot be
     # reflectance, which is judged in the units that the series states; the model's units; NaN under clouds.
@@ -125,12 +136,16 @@ def fill(
     series = without_clouds(series, clear)
     if clear is not None and series.chunks is None:
         refuse_nothing_left(series)
+    if sensors is not None:
+        bands = contract.bands if contract is not None else [str(number) for number in range(series.sizes["band"])]
+        sensors = sensors.fitted(series, bands, asked)
     # A long series is filled by several runs, each of a few dates with the neighbours they may need.
-    seen, rounds = rounds_of(asked, filler, together)
+    seen, rounds = rounds_of(asked, filler, together, sensors.of_all(asked) if sensors is not None else None)
     parts = []
     for turn in rounds:
-        target = Target.whole(asked.part(series, turn.dates_read), plan)
-        parts.append(as_dataset(FillRun(filler, turn, seen, uncertainty), target))
+        of_turn = sensors.of_turn(turn.dates_read) if sensors is not None else None
+        run = FillRun(filler, turn, seen, uncertainty, sensors=of_turn)
+        parts.append(as_dataset(run, Target.whole(asked.part(series, turn.dates_read), plan)))
     result = parts[0]
     if len(parts) > 1:
         result = xr.concat(
@@ -142,6 +157,9 @@ def fill(
         result = result.isel(time=[filled.index(place) for place in asked.wanted])
     result = result.transpose(*given.dims)
     result.attrs = origin_of(filler).of_scene(series, "prithvi.fill").tags()
+    if sensors is not None:
+        result = result.assign_coords({SENSOR: ("time", list(sensors.layer(asked.wanted).dates))})
+        result.attrs |= sensors.tags()
     if tally is not None and tally.found:
         result.attrs |= left_out(tally, stated, contract)
     return result
@@ -169,10 +187,12 @@ def _name(series: xr.DataArray) -> str:
     return str(series.attrs.get("source", "the series"))
 
 
-def rounds_of(asked: AskedDates, fill: Fill, together: int | None) -> tuple[int, list[Turn]]:
+def rounds_of(
+    asked: AskedDates, fill: Fill, together: int | None, sensors: Sequence[str] | None = None
+) -> tuple[int, list[Turn]]:
     """How many dates are seen together, and which are filled in one pass after another."""
     seen = min(together or dates_of(fill), asked.observed + bool(asked.added))
-    return seen, turns(asked.order, seen, frozenset(asked.wanted), range(asked.observed))
+    return seen, turns(asked.order, seen, frozenset(asked.wanted), range(asked.observed), sensors)
 
 
 def reflectance(bands: Sequence[str]) -> Contract:

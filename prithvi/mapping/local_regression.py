@@ -28,6 +28,8 @@ NO_SHARE = 1.5
 """What a pixel counts that another date does not know, where 1 is one that it knows and says nothing of."""
 SURFACE = 2.0
 """Pixels' worth of prior in the smooth surface that completes a date other dates are filled from."""
+SAME_DAY = 0.05
+"""Days that two dates of one day are apart: what another sensor saw that day tells far more than other days do."""
 LEAST = 1e-4
 """Below this, in standard deviations of a band, nothing is taken to be known."""
 FEW = 32
@@ -161,7 +163,7 @@ class _Window:
             missing = np.ones(len(total), bool)
             for other in side:
                 pixels = np.flatnonzero(missing & self.known[other].ravel())
-                weight = np.float32(1 / max(abs(apart[other]), 1.0))
+                weight = np.float32(1 / max(abs(apart[other]), SAME_DAY))
                 sums[:, pixels] += weight * self.image[:, other].reshape(bands, -1)[:, pixels]
                 total[pixels] += weight
                 missing[pixels] = False
@@ -180,7 +182,7 @@ class _DateFit:
         bands, *shape = self.image.shape
         self.mean = np.zeros((bands, *shape), np.float32)
         self.unsure = np.zeros((bands, *shape), np.float32)
-        near = 1 / np.maximum(np.abs(window.days[others] - window.days[date]), 1.0)
+        near = 1 / np.maximum(np.abs(window.days[others] - window.days[date]), SAME_DAY)
         for other, weight in zip(others, near / max(near.sum(), 1e-12), strict=True):
             self.mean += np.float32(weight) * window.complete(other)
             if not window.known[other].all():
@@ -234,7 +236,7 @@ class _DateFit:
             rest = [date for date in self.others if date != other]
             if not rest or not known.any():
                 continue
-            near = 1 / np.maximum(np.abs(self.window.days[rest] - self.window.days[other]), 1.0)
+            near = 1 / np.maximum(np.abs(self.window.days[rest] - self.window.days[other]), SAME_DAY)
             dates = np.stack([self.window.complete(date)[:, known] for date in rest])
             mean = np.tensordot(near / near.sum(), dates, 1)
             squares += np.square(mean - self.window.image[:, other][:, known]).sum(axis=1)

@@ -43,7 +43,7 @@ def linear_in_time(image: Pixels, known: Known, days: Days) -> Pixels:
     for date in order:
         before, after = (np.full(image.shape[2:], -1) for _ in range(2))
         for other in order:
-            if days[other] < days[date]:
+            if days[other] <= days[date] and other != date:  # another of the same day tells all of it
                 before[known[other]] = other
         for other in order[::-1]:
             if days[other] > days[date]:

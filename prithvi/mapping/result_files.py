@@ -18,7 +18,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from prithvi.errors import ConfigError, SceneError
-from prithvi.modelio.predictor import ClassEntry
+from prithvi.modelio.predictor import ClassEntry, distinct_color
 from prithvi.scenes import transform_of
 
 NODATA = 255
@@ -29,6 +29,8 @@ INT16_NODATA, SCALE = -9999, 1e-4
 """Of reflectance and its standard error in files of int16: reflectance = value x SCALE."""
 OBSERVED, FILLED, NOTHING = 0, 1, 255
 """Values of the mask beside each date."""
+SOURCE_FILLED = 0
+"""In a layer of sources: what no sensor saw. Sensors, in the order of their names, are 1, 2, ..., `NOTHING` is none."""
 _TYPES = {"uint8": "Byte", "int16": "Int16", "uint16": "UInt16", "int32": "Int32", "float32": "Float32"}
 
 
@@ -53,6 +55,37 @@ class Raster:
     """Of the overviews."""
     half: bool = False
     """Store float32 with 16 bits."""
+
+
+@dataclass(frozen=True)
+class SourceLayer:
+    """What the layer of sources of a series of several sensors tells apart: which of them saw a pixel."""
+
+    sensors: tuple[str, ...]
+    """All of them, sorted."""
+    dates: tuple[str, ...]
+    """The sensor in whose values each date is."""
+
+    @classmethod
+    def of(cls, result: xr.Dataset) -> SourceLayer | None:
+        """Of what `prithvi.fill` gives; None where it has no such layer."""
+        if "source" not in result or "sensor" not in result.coords:
+            return None
+        names = str(result["source"].attrs["flag_meanings"]).split()[1:-1]
+        return cls(tuple(names), tuple(map(str, result["sensor"].values)))
+
+    @property
+    def flags(self) -> dict[str, Any]:
+        """Its values and what they mean, by the CF conventions."""
+        values = [SOURCE_FILLED, *range(1, len(self.sensors) + 1), NOTHING]
+        words = ["filled", *(name.replace(" ", "_") for name in self.sensors), "nothing"]
+        return {"long_name": "sensor that saw a pixel", "flag_values": values, "flag_meanings": " ".join(words)}
+
+    @property
+    def classes(self) -> tuple[ClassEntry, ...]:
+        """The same as names and colours."""
+        names = ["filled", *self.sensors]
+        return tuple(ClassEntry(value, name, f"{distinct_color(value):06X}") for value, name in enumerate(names))
 
 
 def map_rasters(
@@ -134,6 +167,7 @@ def series_rasters(
     uncertainty: bool,
     tags: dict[str, str],
     units: tuple[float, float] = (SCALE, 0.0),
+    sources: SourceLayer | None = None,
 ) -> list[Raster]:
     """The files of dates, in the order of these.
 
@@ -143,10 +177,13 @@ def series_rasters(
         uncertainty: whether there are files of it.
         tags: of all files.
         units: gain and bias of the series' values: reflectance = value x gain + bias.
+        sources: of these dates, where the series has several sensors.
 
     """
     found = []
     for date, label in enumerate(labels):
+        if sources is not None:
+            tags = {**tags, "PRITHVI_SENSOR": sources.dates[date]}
         image, filled, unsure = (partial(_of_date, date, units, kind) for kind in ("image", "filled", "uncertainty"))
         found += [
             Raster(f"{label}.tif", tuple(bands), "int16", INT16_NODATA, image, tags, SCALE),
@@ -154,7 +191,15 @@ def series_rasters(
         ]
         if uncertainty:
             found.append(Raster(f"{label}_uncertainty.tif", tuple(bands), "int16", INT16_NODATA, unsure, tags, SCALE))
+        if sources is not None:
+            source, classes = partial(_of_place, "source", date), sources.classes
+            name, about = f"{label}_source.tif", ("source",)
+            found.append(Raster(name, about, "uint8", NOTHING, source, tags, classes=classes, resampling="MODE"))
     return found
+
+
+def _of_place(name: str, place: int, values: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    return np.asarray(values[name][place])
 
 
 def composite_rasters(

@@ -24,6 +24,7 @@ from prithvi.mapping.gap_filling import in_order, reflectance, rounds_of
 from prithvi.mapping.gap_progress import by_gaps
 from prithvi.mapping.masks import Masks, clear_by, laid_over, of_files, refuse_nothing_left, without_clouds
 from prithvi.mapping.result_files import FILLED, NOTHING, OBSERVED, series_rasters
+from prithvi.mapping.two_sensors import Sensors
 from prithvi.mapping.window_filling import FillRun, plan_of
 from prithvi.products.provenance import can_resume, checksum, content_of, layout_of
 from prithvi.scenes import conform
@@ -31,6 +32,9 @@ from prithvi.scenes.conform import units_of
 from prithvi.scenes.info import name_of
 from prithvi.scenes.names import Date, days_of
 from prithvi.scenes.pixels import source_of
+
+_ENDS = ("", "_filled", "_uncertainty", "_source")
+"""Of the names of a date's files."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,8 @@ class FillResult:
     empty: int
     """Those that could not be filled."""
     notes: tuple[str, ...] = ()
-    """How each date's mask was read and what it leaves; which pixels were treated as nodata because they cannot be
-    reflectance, by date; dates that stay empty.
+    """How each date's mask was read and what it leaves; how the sensors of a series of several are brought to each
+    other; which pixels were treated as nodata because they cannot be reflectance, by date; dates that stay empty.
     """
 
 
@@ -65,6 +69,7 @@ def fill_series(
     on: Iterable[Date] | Date | None = None,
     every: int | str | None = None,
     start: Date | None = None,
+    target: str | None = None,
     together: int | None = None,
     window: int | None = None,
     stride: int | None = None,
@@ -97,6 +102,8 @@ def fill_series(
         on: days, if these are wanted, whether something was observed on them or not; see `prithvi.fill`.
         every: a day every so many days, likewise; see `prithvi.fill`.
         start: the first of these; see `prithvi.fill`.
+        target: of a series of several sensors, see `prithvi.fill`: DATE_source.tif says of each pixel which of them saw
+            it (1, 2, ... by their names, 0 filled, 255 nothing); of a cube it is `source` (time, y, x).
         together: see `prithvi.fill`.
         window: side of the squares that are filled one by one, in pixels; default that of the model, 224 of any other.
         stride: pixels between them; default half a window, so that overlaps blend.
@@ -114,7 +121,8 @@ def fill_series(
             not of these dates and this grid, or leave nothing; dates that are asked for and not there.
         BandError, ScaleError: see `prithvi.scenes.conform`.
         ModelError, CheckpointError: see `prithvi.load`.
-        ConfigError: `resume` of a lazy series that was calculated; `every` is no number of days.
+        ConfigError: `resume` of a lazy series that was calculated; `every` is no number of days; the series is not of
+            the target.
         OutputError: a file cannot be written. The finished rows are kept.
 
     """
@@ -126,9 +134,11 @@ def fill_series(
     known = can_resume(series, resume)
     if days_of(series) is None:
         raise SceneError(f"the dates of {name_of(series)} are not known: give files with their dates (--date).")
+    sensors = Sensors.of(series, target)
     asked = AskedDates.of(series, only, on, every, start)
+    asked = sensors.written(asked) if sensors is not None else asked
     refuse_unfillable(filler, asked)
-    every_label = asked.labels(series)
+    every_label = asked.labels(series, sensors.one_with if sensors is not None else ())
     labels = [every_label[place] for place in asked.wanted]
     clear = clear_by(clear, masks, masks_are, series)
     series = conform(series, contract)
@@ -142,16 +152,23 @@ def fill_series(
         refuse_nothing_left(series)
         if not inputs or not of_files(clear):
             facts["clear"] = checksum(clear)
+    tags, layer = origin.tags(), None
+    if sensors is not None:
+        sensors = sensors.fitted(series, names, asked, contract)
+        tags, layer = tags | sensors.tags(), sensors.layer(asked.wanted)
+        facts["sensors"] = sensors.facts()
     plan = plan_of(filler, series.sizes["y"], series.sizes["x"], window, stride)
-    (seen, rounds), folder = rounds_of(asked, filler, together), Path(folder)
+    seen, rounds = rounds_of(asked, filler, together, sensors.of_all(asked) if sensors is not None else None)
+    folder = Path(folder)
     as_cube = folder.suffix == ".zarr"
-    files = [folder / f"{label}{end}.tif" for label in labels for end in ("", "_filled", "_uncertainty")]
+    files = [folder / f"{label}{end}.tif" for label in labels for end in _ENDS]
     refuse_overwrite([folder] if as_cube else files, inputs)
     facts |= {
         "clouds": list(notes) or clear is not None, "windows": [plan.window, plan.stride], "bands": names,
         "together": seen, "uncertainty": uncertainty, "fill": getattr(filler, "facts", origin.model),
         "software": origin.software,
     }  # fmt: skip
+    notes += sensors.notes if sensors is not None else ()
 
     if progress is not None:
         progress = by_gaps(progress, unmasked, None if clear is None else laid_over(clear, unmasked), rounds, plan)
@@ -161,12 +178,16 @@ def fill_series(
             target = Target.whole(asked.part(series, turn.dates_read), plan)
             days = [every_label[place] for place in turn.dates_read]
             wanted = [days[place] for place in turn.dates_filled]
-            rasters = series_rasters(wanted, names, uncertainty, origin.tags())
+            of_turn = sources = None
+            if sensors is not None:
+                of_turn = sensors.of_turn(turn.dates_read)
+                sources = sensors.layer([turn.dates_read[place] for place in turn.dates_filled])
+            rasters = series_rasters(wanted, names, uncertainty, tags, sources=sources)
             key = {**facts, "dates": days, "wanted": wanted} if known else None
             with make(rasters, key, resume) as writer:
                 if writer.made:
                     continue
-                run = FillRun(filler, turn, seen, uncertainty, contract)
+                run = FillRun(filler, turn, seen, uncertainty, contract, of_turn)
                 tally = write(run, target, writer, progress, (number, len(rounds)))
                 for place in turn.dates_filled:
                     missing = tally.sentence(*units_of(series, contract), place)
@@ -178,10 +199,10 @@ def fill_series(
         assert asked.times is not None
         key = {**facts, "dates": every_label, "wanted": labels} if known else None
         form = series, asked.times[list(asked.wanted)], labels, names, uncertainty
-        with SeriesCube(folder, *form, key, resume) as cube:
+        with SeriesCube(folder, *form, key, resume, layer) as cube:
             if not cube.made:
                 fill_turns(cube.writer)
-                cube.publish(origin.tags())
+                cube.publish(tags)
         counts, left_out = cube.counts(), cube.left_out
         notes += (left_out,) if left_out else ()
     else:

@@ -21,7 +21,9 @@ from prithvi.mapping.engine import Arrays, Part, Target, blank
 from prithvi.mapping.fillers import Fill, Known, Pixels, fill_dates
 from prithvi.mapping.inference import PlaceAndDates
 from prithvi.mapping.methods import Method
+from prithvi.mapping.result_files import NOTHING, SourceLayer
 from prithvi.mapping.sliding_window import BlendedRows, ReadRows, rows_of
+from prithvi.mapping.two_sensors import SensorsOfTurn
 from prithvi.process import one_blas_thread
 from prithvi.windows import WindowPlan
 
@@ -50,6 +52,7 @@ def turns(
     together: int,
     wanted: Collection[int] | None = None,
     observed: Collection[int] | None = None,
+    sensors: Sequence[str] | None = None,
 ) -> list[Turn]:
     """The passes that fill every wanted date of a series once.
 
@@ -61,6 +64,8 @@ def turns(
         together: how many are seen together.
         wanted: the places that are filled; default all.
         observed: the places that hold anything; default all.
+        sensors: of all places, where there are several. A date sees no fewer dates of its own sensor than it would if
+            there were no other.
 
     Raises:
         ConfigError: fewer than two together.
@@ -70,11 +75,17 @@ def turns(
         raise ConfigError(f"{together} dates together: a gap is filled from at least one other.")
     reach, found = max(REACH, together), []
     seen = [at for at, place in enumerate(order) if observed is None or place in observed]
+    # Each date's sensor, by its place in the order of time.
+    own = dict.fromkeys(range(len(order)), "") if sensors is None else {at: sensors[of] for at, of in enumerate(order)}
 
     def around(at: int) -> set[int]:
         # Dates of one block are filled from the same ones, so that a method can share what it knows of these.
         block = bisect_left(seen, at) // AT_ONCE * AT_ONCE
-        return {at, *seen[max(0, block - reach) : block + AT_ONCE + reach]}
+        before, after = seen[:block], seen[block + AT_ONCE :]
+        near = {at, *before[-reach:], *seen[block : block + AT_ONCE], *after[:reach]}
+        for side in (before[::-1], after):
+            near.update([date for date in side if own[date] == own[at]][:reach])
+        return near
 
     def turn(filled: Sequence[int], read: Collection[int]) -> Turn:
         """Of places in the order of time."""
@@ -86,7 +97,9 @@ def turns(
     read: set[int] = set()
     for at in (at for at, place in enumerate(order) if wanted is None or place in wanted):
         # Dates that lie far apart would bring too many neighbours into memory at once.
-        if len(filled) == AT_ONCE or (filled and len(read | around(at)) > AT_ONCE + 2 * reach):
+        if len(filled) == AT_ONCE or (
+            filled and len(read | around(at)) > AT_ONCE + 2 * reach * (1 + (sensors is not None))
+        ):
             found.append(turn(filled, read))
             filled, read = [], set()
         filled, read = [*filled, at], read | around(at)
@@ -128,6 +141,8 @@ class FillRun:
     together: int
     uncertainty: bool = True
     contract: Contract | None = None
+    sensors: SensorsOfTurn | None = None
+    """Where the series has several."""
 
     def outputs(self, target: Target) -> xr.Dataset:
         """What `fill` gives of the turn's dates, blank."""
@@ -138,11 +153,14 @@ class FillRun:
         result["filled"] = (("time", "y", "x"), blank((dates, *size), bool))
         if self.uncertainty:
             result["uncertainty"] = (dims, blank(series.shape, np.float32))
+        if self.sensors is not None:
+            layer = SourceLayer(self.sensors.names, ())
+            result["source"] = (("time", "y", "x"), blank((dates, *size), np.uint8), layer.flags)
         return result
 
     def rows(self, scene: xr.DataArray, part: Part) -> Iterator[tuple[int, Arrays]]:
         """See `prithvi.mapping.engine.Run`."""
-        kept = _KeptRows(rows_of(scene, self.contract, part.tally), list(self.turn.dates_filled))
+        kept = _KeptRows(rows_of(scene, self.contract, part.tally), list(self.turn.dates_filled), self.sensors)
         # Torch has threads of its own, and of a user's function nobody knows whether it may be called twice at once.
         cores = torch.get_num_threads() if isinstance(self.fill, Method) and self.fill.in_numpy else 1
         with ThreadPoolExecutor(cores, "filling") as pool:
@@ -171,27 +189,45 @@ class FillRun:
         """
         known: Known = np.asarray(np.isfinite(image[0]))
         outputs = []
-        window = image, known, times, (where[0], where[1])
-        turn = self.turn
-        for kinds in fill_dates(self.fill, *window, turn.dates_filled, self.together, self.uncertainty, turn.near):
+        for kinds in self._of_dates(image, known, times, (where[0], where[1])):
             for values in kinds[: 1 + self.uncertainty]:
                 there = np.asarray(np.isfinite(values).all(axis=0))
                 outputs += [np.where(there, values, np.float32(0)), there[None].astype(np.float32)]
         return np.concatenate(outputs)
+
+    def _of_dates(
+        self, image: Pixels, known: Known, times: Pixels, location: tuple[float, float]
+    ) -> Iterator[tuple[Pixels, Pixels]]:
+        """The dates of the turn, see `fill_dates`; those of each sensor from all dates as it would have seen them."""
+        turn, sensors, options = self.turn, self.sensors, (self.together, self.uncertainty)
+        if sensors is None:
+            yield from fill_dates(self.fill, image, known, times, location, turn.dates_filled, *options, turn.near)
+            return
+        found: dict[int, tuple[Pixels, Pixels]] = {}
+        for sensor in dict.fromkeys(sensors.dates[date] for date in turn.dates_filled):
+            places = [place for place, date in enumerate(turn.dates_filled) if sensors.dates[date] == sensor]
+            wanted, near = [turn.dates_filled[place] for place in places], [turn.near[place] for place in places]
+            seen = sensors.brought(image, sensor)
+            answers = fill_dates(self.fill, seen, known, times, location, wanted, *options, near)
+            found.update(zip(places, answers, strict=True))
+        yield from (found[place] for place in range(len(found)))
 
     def _finished(self, rows: BlendedRows, observed: npt.NDArray[Any]) -> Arrays:
         """Finished rows out of the blended answers.
 
         Args:
             rows: the answers.
-            observed: (date, band, rows, width) what was there.
+            observed: (date, band, rows, width) what was there; see `_KeptRows.take`.
 
         Returns:
             `image` (date, band, rows, width): observed values as they were, NaN where nothing can be said; `filled`
             (date, rows, width): True for pixels of which a band or more was unknown, and none is any more;
-            `uncertainty` (date, band, rows, width): standard error, 0 where observed, NaN where nothing can be said.
+            `uncertainty` (date, band, rows, width): standard error, 0 where observed, NaN where nothing can be said;
+            of several sensors also `source` (date, rows, width), see `prithvi.mapping.result_files.SourceLayer`.
 
         """
+        sources = observed[:, -1] if self.sensors is not None else None
+        observed = observed if sources is None else observed[:, :-1]
         known, scores = np.isfinite(observed), rows.scores.numpy()
         dates, bands, *shape = observed.shape
         kinds = 1 + self.uncertainty
@@ -206,6 +242,9 @@ class FillRun:
         if self.uncertainty:
             unsure = np.where(np.isfinite(image), means[:, 1], np.float32(np.nan))
             found["uncertainty"] = np.where(known, np.float32(0), unsure)
+        if sources is not None:
+            nothing = ~np.isfinite(image).all(axis=1)
+            found["source"] = np.where(nothing, NOTHING, sources).astype(np.uint8)
         return found
 
 
@@ -216,22 +255,30 @@ class _KeptRows:
     Args:
         rows: where pixels come from; asked for rows once and from top to bottom.
         dates: those that are kept.
+        sensors: what tells which sensor saw a pixel; None where there is one.
 
     """
 
     rows: ReadRows
     dates: list[int]
+    sensors: SensorsOfTurn | None = None
     parts: list[tuple[int, npt.NDArray[np.float32]]] = field(default_factory=list)
 
     def __call__(self, first: int, last: int) -> npt.NDArray[np.float32]:
         """(T, band, rows, width) of all dates; see `ReadRows`."""
         pixels = self.rows(first, last)
         kept = pixels[self.dates]
+        if self.sensors is not None:
+            sources = self.sensors.sources(pixels, self.dates).astype(pixels.dtype)
+            kept = np.concatenate([kept, sources[:, None]], axis=1)
         self.parts.append((first, kept))
         return pixels
 
     def take(self, first: int, last: int) -> npt.NDArray[np.float32]:
-        """(dates, band, rows, width) of rows that were read; what lies above them is kept no longer."""
+        """(dates, band, rows, width) of rows that were read; what lies above them is kept no longer.
+
+        Of several sensors there is one band more, which of them saw a pixel, see `SensorsOfTurn.sources`.
+        """
         # This list is only changed in place, since the thread that reads appends to it meanwhile.
         while self.parts[0][0] + self.parts[0][1].shape[2] <= first:
             self.parts.pop(0)

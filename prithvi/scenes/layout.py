@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from prithvi.bands import PRODUCTS
 from prithvi.catalog import Sensor
 from prithvi.catalog import sensor as sensor_named
 from prithvi.errors import BandError, SceneError
@@ -83,9 +84,17 @@ def lay_out(paths: Sequence[str], given: Given) -> Layout:
     single = len(files) > 1 and all(file.count == 1 + (file.alpha is not None) for file in files)
     files = [without_alpha(file, None if single else given.bands, given.sensor) for file in files]
     single = len(files) > 1 and all(file.count == 1 for file in files)
-    table = _single_bands(files, given, where) if single else _stacks(files, given)
+    table = _of_both_products(_single_bands(files, given, where) if single else _stacks(files, given))
     used = {plane.path for step in table.values() for plane in step.values()}
     return _in_order(table, [file for file in files if file.path in used], given, where)
+
+
+def _of_both_products(table: _Table) -> _Table:
+    """Of L30 and S30 of HLS the bands that both products have: L30 knows no red edge and S30 no thermal infrared."""
+    if {plane.stated_scale.product for step in table.values() for plane in step.values()} != {"hls-l30", "hls-s30"}:
+        return table
+    common = set(PRODUCTS["hls-l30"].values()) & set(PRODUCTS["hls-s30"].values())
+    return {date: {name: step[name] for name in step if name in common} for date, step in table.items()}
 
 
 def on_finest(files: Mapping[str, File], where: str) -> dict[str, File]:

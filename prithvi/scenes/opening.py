@@ -53,7 +53,8 @@ def open_scene(
 ) -> xr.DataArray:
     """A raster as a lazily read (time, band, y, x) DataArray with band names, dates, CRS and transform.
 
-    Pixels without data are NaN; small integers become float32, which holds them exactly. `attrs` keeps `gain` and
+    Pixels without data are NaN; small integers become float32, which holds them exactly. Where the sensor of each date
+    is known, the coordinate `sensor` along `time` names it. `attrs` keeps `gain` and
     `bias` (reflectance = value x gain + bias) where the scale is known, `level`, `sensor`, `missing` (the values that
     stood for no data) and `source`.
 
@@ -118,7 +119,17 @@ def open_scene(
         unknown_bands=list(layout.unknown) or (),
         unnamed=layout.unnamed,
     ).attrs()
+    if "time" in scene.coords and "sensor" not in scene.coords and (sensors := _sensors(layout, scene.sizes["time"])):
+        scene = scene.assign_coords(sensor=("time", sensors))
     return scene.rename("reflectance")
+
+
+def _sensors(layout: Layout, number: int) -> list[str]:
+    """The sensor of each of a number of dates; none where they are not all known."""
+    steps = [{plane.stated_scale.product for plane in step.values()} for step in layout.steps]
+    if layout.sensor is not None and len(steps) != number:  # an array has all of its dates in one step
+        return [layout.sensor.name] * number
+    return [min(names) for names in steps] if all(len(names) == 1 and "" not in names for names in steps) else []
 
 
 def valid_mask(scene: xr.DataArray) -> xr.DataArray:

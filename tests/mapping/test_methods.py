@@ -61,3 +61,18 @@ def test_a_mixture_of_the_neighbours_bands_is_found_by_regression() -> None:
 def test_a_series_without_any_known_pixel_gives_nothing(name: str) -> None:
     image, known = series()
     assert not np.isfinite(GAP_METHODS[name](image, np.zeros_like(known), DAYS)).any()
+
+
+def test_what_another_date_of_the_same_day_saw_counts_before_all_other_days() -> None:
+    """As of two granules of a day, in either order; of the one of them nothing is known."""
+    image, known = series()
+    known[1] = False
+    for place in (1, 2):
+        both, seen = np.insert(image, place, image[:, 1], axis=1), np.insert(known, place, True, axis=0)
+        days = np.insert(DAYS, place, DAYS[1])
+        empty = 3 - place
+        assert not seen[empty].any()
+        for name, limit in (("nearest", 0.0), ("linear", 1e-7), ("local_regression", 0.002)):
+            off = np.abs(GAP_METHODS[name](both, seen, days)[:, empty] - image[:, 1])
+            assert off.mean() <= limit, name
+        assert np.abs(GAP_METHODS["nearest"](image, known, DAYS)[:, 1] - image[:, 1]).mean() > 0.01

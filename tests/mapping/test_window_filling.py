@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_info
 from prithvi.errors import ConfigError
 from prithvi.mapping import fill
 from prithvi.mapping.fillers import ENOUGH, neighbours
-from prithvi.mapping.window_filling import _KeptRows, turns
+from prithvi.mapping.window_filling import AT_ONCE, REACH, _KeptRows, turns
 
 
 @given(st.permutations(range(20)), st.integers(1, 20), st.integers(2, 25))
@@ -29,6 +29,28 @@ def test_every_date_is_filled_once_with_the_dates_around_it_at_hand(
         assert len(read) >= min(together, number)
         filled += [read[place] for place in turn.dates_filled]
     assert sorted(filled) == list(range(number))
+
+
+@given(st.lists(st.sampled_from("ls"), min_size=2, max_size=60), st.integers(2, 12))
+def test_of_two_sensors_a_date_sees_as_many_of_its_own_as_it_would_alone(sensors: list[str], together: int) -> None:
+    order = range(len(sensors))
+    seen: dict[int, set[int]] = {}
+    for turn in turns(order, together, sensors=sensors):
+        assert list(turn.dates_read) == sorted(turn.dates_read)
+        assert len(turn.dates_read) <= 4 * max(REACH, together) + 2 * AT_ONCE
+        for date, near in zip(turn.dates_filled, turn.near, strict=True):
+            seen[turn.dates_read[date]] = {turn.dates_read[other] for other in near}
+    plain = {
+        turn.dates_read[date]: {turn.dates_read[other] for other in near}
+        for turn in turns(order, together)
+        for date, near in zip(turn.dates_filled, turn.near, strict=True)
+    }
+    assert sorted(seen) == list(order)
+    for date, near in seen.items():
+        assert near >= plain[date]
+        own = [other for other in order if sensors[other] == sensors[date]]
+        place = own.index(date)
+        assert near >= set(own[max(0, place - max(REACH, together)) : place + max(REACH, together) + 1])
 
 
 def test_one_date_alone_is_refused() -> None:
