@@ -432,7 +432,7 @@ def test_the_documented_code_runs(real, write_tif, tmp_path: Path, monkeypatch: 
         write_tif((~there[None]).astype(np.uint8), f"{letter}_clouds.tif", names=None, scale=None)
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     found: list[dict[str, Any]] = []
     for block in blocks:
         names: dict[str, Any] = {}
