@@ -118,12 +118,13 @@ class AskedDates:
     def part(self, series: xr.DataArray, places: Sequence[int]) -> xr.DataArray:
         """The dates at these places; those that are added are NaN, and lazy where the series is.
 
-        Where one is added, the other coordinates of `time` are dropped: of an added date nobody knows them.
+        Where dates are added, the other coordinates of `time` are dropped of all: of an added date nobody knows them.
         """
         own = [place for place in places if place < self.observed]
         found = series.isel(time=own)
         if len(own) == len(places):
-            return found
+            dropped = [name for name, values in found.coords.items() if "time" in values.dims and name != "time"]
+            return found.drop_vars(dropped) if self.added else found
         assert self.times is not None
         more = [place for place in places if place >= self.observed]
         shape = (len(more), *series.shape[1:])
@@ -210,5 +211,5 @@ def refuse_unfillable(fill: Fill, asked: AskedDates) -> None:
     if not np.isfinite(filled[:, 1]).all():
         raise ModelError(
             f"{fill.name} learns from what a date itself shows, and nothing was observed on {asked.added[0]}: take "
-            "linear, nearest or a model for such days (on=, every=)."
+            "local_regression (the default), filling, linear, nearest or a model for such days (on=, every=)."
         )

@@ -19,12 +19,12 @@ from prithvi.mapping.cog import RasterWriter, left_out_of
 from prithvi.mapping.engine import Progress
 from prithvi.mapping.gap_filling import in_order, reflectance
 from prithvi.mapping.maskproducts import NOT_CLEAR
-from prithvi.mapping.masks import Masks, laid_over, of_files, ranks_of, without_clouds
+from prithvi.mapping.masks import Masks, laid_over, of_files, ranks_of, refuse_nothing_left, without_clouds
 from prithvi.mapping.periods import periods_of
 from prithvi.mapping.result_files import composite_rasters
 from prithvi.mapping.series_files import state_of
 from prithvi.mapping.sliding_window import rows_of
-from prithvi.products.provenance import Provenance, can_resume, checksum, content_of
+from prithvi.products.provenance import Provenance, can_resume, checksum
 from prithvi.scenes import conform
 from prithvi.scenes.conform import units_of, without_impossible
 from prithvi.scenes.names import Date, as_time, days_of
@@ -61,7 +61,8 @@ def composite(
         ranks: instead of both, (time, y, x) how good an observation is, 0 the best and 255 not to be taken; what
             `prithvi.mapping.ranks_of` makes of mask files.
         every: `16d` or 16: the length of a period in days; default one period, the whole series.
-        start: the first day of a period, from which the others are counted; default the first of the series.
+        start: the first day of a period, from which the others are counted; default the first of the series. Dates
+            before it are in no period.
         target_day: the day that observations are to be near to, instead of the middle of each period.
 
     Returns:
@@ -82,9 +83,16 @@ def composite(
     ranked = _ranked(series, clear, masks, masks_are, ranks)
     if series.chunks is None:
         ranked = ranked.compute()
+        if any(given is not None for given in (clear, masks, ranks)):
+            refuse_nothing_left(series.where(ranked != NOT_CLEAR))
     images, dates = [], []
     for period in periods:
         held = list(period.places)
+        if not held:
+            one = series.isel(time=0, drop=True)
+            images.append(xr.full_like(one, np.nan))
+            dates.append(xr.zeros_like(one.isel(band=0, drop=True), np.int32))
+            continue
         parts = series.isel(time=held).drop_vars("time"), ranked.isel(time=held).drop_vars("time", errors="ignore")
         image, date = xr.apply_ufunc(
             _best_of, *parts, kwargs={"dates": _year_days(series, held)}, input_core_dims=[["time", "band"], ["time"]],
@@ -168,11 +176,13 @@ def composite_series(
     series = conform(series, contract)
     origin = Provenance("best observation").of_scene(series, command, tuple(map(str, inputs)))
     facts: dict[str, Any] = {
-        "input": state_of(series, origin.inputs), **content_of(series), "bands": names, "software": origin.software,
+        "input": state_of(series, origin.inputs), "bands": names, "software": origin.software,
         "masks": [str(told) for told in ranked.attrs.get("masks", ())],
     }  # fmt: skip
-    if any(each is not None for each in (clear, masks, ranks)) and not (inputs and of_files(ranked)):
-        facts["ranks"] = checksum(ranked)
+    if any(each is not None for each in (clear, masks, ranks)):
+        refuse_nothing_left(series.where(ranked != NOT_CLEAR))
+        if not (inputs and of_files(ranked)):
+            facts["ranks"] = checksum(ranked)
     refuse_overwrite((folder / f"{p.label}{end}.tif" for p in periods for end in ("", "_date")), inputs)
     heights = [ROWS] * -(-series.sizes["y"] // ROWS)
     if source_of(series) is None and series.chunks is not None:
@@ -181,6 +191,9 @@ def composite_series(
     paths, done = [], 0
     days = days_of(series)
     assert days is not None
+    before = [str(day) for day in days if np.datetime64(day) < periods[0].first]
+    if before:
+        notes.append(f"No period holds {', '.join(before)}: the first begins on {periods[0].first} (start=, --start).")
     for period in periods:
         rasters = composite_rasters(period.label, names, origin.tags())
         key = {**facts, "period": period.label, "order": list(map(str, (days[place] for place in period.places)))}

@@ -88,7 +88,8 @@ class SeriesCube:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.lock.acquire()
             self.made = bool(resume and self.run and self._attrs().get("PRITHVI_RUN") == self.run)
-            begun = self.journal.is_file() and json.loads(self.journal.read_text(encoding="utf-8")) == self.run
+            # A kill may have left it empty.
+            begun = self.journal.is_file() and self.journal.read_text(encoding="utf-8") == json.dumps(self.run)
             if not (self.made or (resume and self.run and begun)):
                 shutil.rmtree(self.work, ignore_errors=True)
                 _blank(series, times, bands, self.kinds, sources).to_zarr(

@@ -112,6 +112,8 @@ def fill(
     asked = AskedDates.of(series, only, on, every, start)
     asked = sensors.written(asked) if sensors is not None else asked
     clear = clear_by(clear, masks, masks_are, series)
+    if clear is not None and masks is not None and series.chunks is None:
+        clear = clear.compute()  # so that the answer is in memory where the series is
     # The values are brought to what the filler takes, in this order: the model's bands; NaN for what cannot be
     # reflectance, which is judged in the units that the series states; the model's units; NaN under clouds.
     filler = as_fill(model, device)
@@ -131,7 +133,7 @@ def fill(
         series = series.copy(data=values)
     if contract is not None:  # what the values are is known now, and is said of the result too
         series = series.assign_attrs(gain=1 / contract.scale, bias=0.0)
-    series = series.astype(np.result_type(series.dtype, np.float32))
+    series = series.astype(np.result_type(given.dtype, np.float32))
     plan = plan_of(filler, series.sizes["y"], series.sizes["x"], window, stride)
     series = without_clouds(series, clear)
     if clear is not None and series.chunks is None:

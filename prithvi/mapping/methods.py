@@ -177,7 +177,11 @@ class Method:
 
 
 def days_of(coordinates: npt.NDArray[np.floating[Any]]) -> Days:
-    """(T,) days of (T, 2) year and day of the year; 0, 1, 2, ... where they are not known."""
-    year, day = coordinates.astype(np.float64).T
-    days: Days = year * 365.25 + day
-    return days if np.isfinite(days).all() else np.arange(len(days), dtype=np.float64)
+    """(T,) days, counted over the turn of years, of (T, 2) year and day of the year from 0; 0, 1, 2, ... where they are
+    not known.
+    """
+    if not np.isfinite(coordinates).all():
+        return np.arange(len(coordinates), dtype=np.float64)
+    years = (coordinates[:, 0].astype(np.int64) - 1970).astype("datetime64[Y]")
+    days: Days = years.astype("datetime64[D]").astype(np.float64) + coordinates[:, 1]
+    return days

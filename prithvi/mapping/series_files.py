@@ -13,25 +13,25 @@ import torch
 import xarray as xr
 
 from prithvi.bands import check_names
-from prithvi.errors import SceneError
+from prithvi.errors import ConfigError, SceneError
 from prithvi.files import fingerprint, refuse_overwrite
 from prithvi.mapping.asked_dates import AskedDates, refuse_unfillable
 from prithvi.mapping.cog import RasterWriter, count_values, left_out_of
 from prithvi.mapping.cubes import SeriesCube
 from prithvi.mapping.engine import Progress, Target, write
-from prithvi.mapping.fillers import Fillable, ModelFill, as_fill, origin_of
+from prithvi.mapping.fillers import Fill, Fillable, ModelFill, as_fill, origin_of
 from prithvi.mapping.gap_filling import in_order, reflectance, rounds_of
 from prithvi.mapping.gap_progress import by_gaps
 from prithvi.mapping.masks import Masks, clear_by, laid_over, of_files, refuse_nothing_left, without_clouds
+from prithvi.mapping.methods import Method
 from prithvi.mapping.result_files import FILLED, NOTHING, OBSERVED, series_rasters
 from prithvi.mapping.two_sensors import Sensors
 from prithvi.mapping.window_filling import FillRun, plan_of
-from prithvi.products.provenance import can_resume, checksum, content_of, layout_of
+from prithvi.products.provenance import can_resume, checksum, identity
 from prithvi.scenes import conform
 from prithvi.scenes.conform import units_of
 from prithvi.scenes.info import name_of
 from prithvi.scenes.names import Date, days_of
-from prithvi.scenes.pixels import source_of
 
 _ENDS = ("", "_filled", "_uncertainty", "_source")
 """Of the names of a date's files."""
@@ -131,7 +131,7 @@ def fill_series(
         bands = filler.contract.bands if isinstance(filler, ModelFill) else series["band"].values.tolist()
     names = check_names([str(name) for name in bands])
     contract, series = reflectance(names), in_order(series)
-    known = can_resume(series, resume)
+    known = can_resume(series, resume) and _can_be_told(filler, resume)
     if days_of(series) is None:
         raise SceneError(f"the dates of {name_of(series)} are not known: give files with their dates (--date).")
     sensors = Sensors.of(series, target)
@@ -144,7 +144,7 @@ def fill_series(
     series = conform(series, contract)
     origin = origin_of(filler).of_scene(series, command, tuple(map(str, inputs)))
     # What the rows depend on: an interrupted run is resumed only if all of it is the same.
-    facts: dict[str, Any] = {"input": state_of(series, origin.inputs), **content_of(series)}
+    facts: dict[str, Any] = {"input": state_of(series, origin.inputs)}
     unmasked, series = series, without_clouds(series, clear)
     notes: tuple[str, ...] = ()
     if clear is not None:
@@ -219,11 +219,26 @@ def fill_series(
     return FillResult(paths, labels, observed, filled, empty, notes)
 
 
+def _can_be_told(fill: Fill, asked: bool) -> bool:
+    """Whether a later run can tell that it fills in the same way. Two functions of one name may do different things.
+
+    Raises:
+        ConfigError: it cannot tell, and is asked to.
+
+    """
+    known = isinstance(fill, Method) or hasattr(fill, "facts")
+    if asked and not known:
+        raise ConfigError(
+            f"nobody can tell whether an interrupted run was filled by the same function ({origin_of(fill).model}): "
+            "leave resume out, or give it an attribute `facts` of plain values that change when it does."
+        )
+    return known
+
+
 def state_of(series: xr.DataArray, inputs: Sequence[str]) -> dict[str, Any]:
-    """What tells a series from another: its files by size and time, its size, place and units. Plain JSON values."""
-    found, pixels = [Path(name) for name in inputs], source_of(series)
+    """What tells a series from another: its files by size and time, and what `identity` says: which plane of which file
+    is which band of which date, its place and units, or its pixels. Plain JSON values.
+    """
+    found = [Path(name) for name in inputs]
     files = [file for path in found for file in (sorted(path.iterdir()) if path.is_dir() else [path]) if file.is_file()]
-    if not files and pixels is not None:  # several, which the source does not name one by one
-        paths = dict.fromkeys(Path(plane.path) for step in pixels.planes for plane in step)
-        files = [path for path in paths if fingerprint(path)]
-    return {"inputs": list(inputs), "files": [[str(file), *fingerprint(file)] for file in files], **layout_of(series)}
+    return {"inputs": list(inputs), "files": [[str(file), *fingerprint(file)] for file in files], **identity(series)}

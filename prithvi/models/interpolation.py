@@ -179,7 +179,9 @@ def _nearness(known: Tensor, temporal_coords: Tensor | None) -> Tensor:
     batch, frames = known.shape[:2]
     weight = torch.ones(batch, frames, frames, device=known.device)
     if temporal_coords is not None:
-        days = temporal_coords[..., 0].double() * 365.25 + temporal_coords[..., 1].double()
+        year, day = temporal_coords.double().unbind(dim=-1)
+        past = year - 1  # whole years of the Gregorian calendar, so that days are right over the turn of a year
+        days = 365 * past + (past / 4).floor() - (past / 100).floor() + (past / 400).floor() + day
         apart = (days.unsqueeze(2) - days.unsqueeze(1)).abs().clamp(min=1.0).float()
         weight = torch.where(apart.isfinite(), 1.0 / apart, weight)
         # If any date of a sample is unknown, all dates of the sample have equal weight.

@@ -187,7 +187,8 @@ def test_dates_of_a_series_without_dates_cannot_be_asked_for() -> None:
 def test_a_method_that_learns_from_the_date_itself_says_so() -> None:
     series = made([0, 10, 20])
     with pytest.raises(
-        ModelError, match=r"^regression learns .* nothing was observed on 2022-05-12: take linear, near"
+        ModelError,
+        match=r"^regression learns .* nothing was observed on 2022-05-12: take local_regression \(the default\), fill",
     ):
         prithvi.fill(series, "regression", on=["2022-05-12"])
     prithvi.fill(series, "regression", on=["2022-05-11"])  # which was observed
@@ -255,3 +256,14 @@ def test_regular_days_go_on_after_a_kill_and_end_in_the_same_bytes(
     found = json.loads(done.stdout.splitlines()[-1])
     assert (found["code"], len(found["files"])) == (0, 18)
     assert [(each["code"], each["differ"]) for each in found["runs"]] == [(0, [])] * 2
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_long_series_that_states_its_sensors_takes_days_without_observation(lazy: bool) -> None:
+    """Some passes over it hold an added day and some do not; files, arrays and each way of asking agree."""
+    series = made(list(range(0, 240, 8))).assign_coords(sensor=("time", ["hls-s30"] * 30))
+    given = series.chunk(time=1, y=20) if lazy else series
+    found = prithvi.fill(given, on="2022-05-02", only=[days(series)[1], days(series)[28]], window=40).compute()
+    assert days(found) == ["2022-05-02", "2022-05-09", days(series)[28]]
+    alone = prithvi.fill(given, only=days(series)[28], window=40).compute()
+    np.testing.assert_array_equal(found["image"].values[2:], alone["image"].values)

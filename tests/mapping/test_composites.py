@@ -273,3 +273,15 @@ def test_arrays_become_the_same_files(real, tmp_path: Path) -> None:  # type: ig
     for name in names:
         with rasterio.open(tmp_path / "files" / name) as one, rasterio.open(tmp_path / "arrays" / name) as other:
             np.testing.assert_array_equal(one.read(), other.read())
+
+
+def test_a_lazy_series_has_empty_periods_too_and_masks_that_leave_nothing_are_refused(tmp_path: Path) -> None:
+    series = series_of(values_of(dates=3), ("2022-05-01", "2022-05-09", "2022-06-17"))
+    found = composite(series.chunk(time=1, y=16), every=8)
+    assert found["image"].chunks is not None
+    xr.testing.assert_identical(found.compute(), composite(series, every=8))
+    assert np.isnan(found["image"].values[2]).all()
+    nothing = xr.zeros_like(series.isel(band=0, drop=True), bool)
+    for call in (composite, lambda *given, **options: composite_series(*given[:1], tmp_path, **options)):
+        with pytest.raises(SceneError, match="the masks leave not one pixel of any date"):
+            call(series, clear=nothing)

@@ -378,3 +378,21 @@ def test_clouds_are_laid_over_without_reading(tmp_path: Path) -> None:
     hidden = without_clouds(made(), clear_of([path, path], made()))
     assert hidden.chunks is not None
     np.testing.assert_array_equal(np.isnan(hidden.values[:, 0]), np.stack([np.eye(8, dtype=bool)] * 2))
+
+
+def test_an_answer_is_in_memory_where_the_series_is_and_float32_of_integers(write_tif, six_bands: np.ndarray) -> None:  # type: ignore[no-untyped-def]
+    """Masks of files are read at once then; of a lazy series the answer is lazy."""
+    days, clear = ["2022-05-01", "2022-05-17", "2022-06-02"], np.ones((3, 32, 32), bool)
+    files, masks = [], []
+    for number, day in enumerate(days):
+        clear[number, 8 * number : 8 * number + 8, 4:20] = False
+        files.append(write_tif(six_bands[:, :32, :32] + number, f"{day}.tif"))
+        masks.append(write_tif((~clear[number, None]).astype(np.uint8), f"{day}_clouds.tif", names=None, scale=None))
+    lazy = library.open_scene(files, sensor="hls-s30", dates=days)
+    integers = lazy.compute().round().astype(np.int16)
+    found = library.fill(integers, masks=masks)
+    assert found["image"].chunks is None
+    assert found["image"].dtype == np.float32
+    observed = np.broadcast_to(clear[:, None], found["image"].shape)
+    np.testing.assert_array_equal(found["image"].values[observed], integers.values[observed])
+    assert library.fill(lazy, masks=masks)["image"].chunks is not None

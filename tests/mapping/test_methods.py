@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from prithvi.mapping.methods import GAP_METHODS, linear_in_time, nearest_date, regression
+from prithvi.coords import year_and_day
+from prithvi.mapping.methods import GAP_METHODS, days_of, linear_in_time, nearest_date, regression
 
 DAYS = np.array([100.0, 110.0, 130.0])
 
@@ -76,3 +77,15 @@ def test_what_another_date_of_the_same_day_saw_counts_before_all_other_days() ->
             off = np.abs(GAP_METHODS[name](both, seen, days)[:, empty] - image[:, 1])
             assert off.mean() <= limit, name
         assert np.abs(GAP_METHODS["nearest"](image, known, DAYS)[:, 1] - image[:, 1]).mean() > 0.01
+
+
+@pytest.mark.parametrize("year", [2020, 2021, 2023])
+def test_days_are_counted_over_the_turn_of_a_year(year: int) -> None:
+    """The middle of three dates two days apart lies halfway, whether the year before is a leap year or not."""
+    dates = np.array([f"{year}-12-30", f"{year + 1}-01-01", f"{year + 1}-01-03"], "datetime64[D]")
+    days = days_of(year_and_day(dates))
+    np.testing.assert_array_equal(np.diff(days), [2, 2])
+    image, known = np.full((1, 3, 2, 2), 0.1), np.ones((3, 2, 2), bool)
+    image[:, 2], known[1] = 0.2, False
+    np.testing.assert_allclose(linear_in_time(image, known, days)[:, 1], 0.15)
+    assert days_of(np.array([[2022, 3], [np.nan, np.nan]])).tolist() == [0, 1]

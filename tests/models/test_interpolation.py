@@ -135,3 +135,12 @@ def test_a_closed_gate_predicts_what_filling_does_and_an_open_one_what_the_decod
     plain.load_state_dict({name: value for name, value in mae.state_dict().items() if name in plain.state_dict()})
     with torch.no_grad():
         torch.testing.assert_close(mae(images, visible=visible).pred, plain(images, visible=visible).pred)
+
+
+def test_a_date_between_two_years_lies_on_the_line_between_its_neighbours() -> None:
+    """2022-12-30, 2023-01-01 (nothing known) and 2023-01-03."""
+    images = torch.zeros(1, 1, 3, 16, 16)
+    images[:, :, 2] = 1.0
+    known = torch.tensor([True, False, True])[None, :, None, None].expand(1, 3, 16, 16)
+    dates = torch.tensor([[[2022.0, 363.0], [2023.0, 0.0], [2023.0, 2.0]]])
+    torch.testing.assert_close(fill(images, known, dates)[:, :, 1], torch.full((1, 1, 16, 16), 0.5), atol=1e-4, rtol=0)
