@@ -99,6 +99,7 @@ def test_an_older_store_stays_until_the_new_one_is_whole_and_other_things_are_le
             raise SceneError("the power is gone.")
         return np.where(known, image, 700).astype(np.float32)
 
+    fails.facts = {"value": 700}  # type: ignore[attr-defined]
     with pytest.raises(SceneError, match=r"The first \d+ rows are kept: --resume goes on from there"):
         fill_series(series, path, fails, window=16)
     assert content() == before
