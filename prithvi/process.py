@@ -56,9 +56,12 @@ class _Holder:
 
     def hold(self, entered: Event) -> None:
         """Until the last block ends."""
-        with ThreadpoolController().limit(limits=1, user_api="blas"):
-            entered.set()
-            self.ended.wait()
+        try:
+            with ThreadpoolController().limit(limits=1, user_api="blas"):
+                entered.set()
+                self.ended.wait()
+        finally:
+            entered.set()  # whoever waits goes on without, if it cannot be set
 
 
 _holder = _Holder()

@@ -83,8 +83,8 @@ def composite(
     ranked = _ranked(series, clear, masks, masks_are, ranks)
     if series.chunks is None:
         ranked = ranked.compute()
-        if any(given is not None for given in (clear, masks, ranks)):
-            refuse_nothing_left(series.where(ranked != NOT_CLEAR))
+        if any(each is not None for each in (clear, masks, ranks)):
+            refuse_nothing_left(_taken(series, ranked))
     images, dates = [], []
     for period in periods:
         held = list(period.places)
@@ -180,7 +180,7 @@ def composite_series(
         "masks": [str(told) for told in ranked.attrs.get("masks", ())],
     }  # fmt: skip
     if any(each is not None for each in (clear, masks, ranks)):
-        refuse_nothing_left(series.where(ranked != NOT_CLEAR))
+        refuse_nothing_left(_taken(series, ranked))
         if not (inputs and of_files(ranked)):
             facts["ranks"] = checksum(ranked)
     refuse_overwrite((folder / f"{p.label}{end}.tif" for p in periods for end in ("", "_date")), inputs)
@@ -230,6 +230,11 @@ def composite_series(
         progress(total, total)
     notes += [f"{path.stem}: {text}" for path in paths for text in left_out_of(path)]
     return CompositeResult(tuple(paths), *_counted(paths), tuple(notes))
+
+
+def _taken(series: xr.DataArray, ranked: xr.DataArray) -> xr.DataArray:
+    """The series with NaN where nothing is to be taken, by position: coordinates may differ in the last digit."""
+    return series.where(xr.DataArray((ranked.transpose("time", "y", "x") != NOT_CLEAR).data, dims=("time", "y", "x")))
 
 
 def _counted(paths: Sequence[Path]) -> tuple[int, int]:

@@ -256,14 +256,15 @@ def _of_the_same_dates(clear: xr.DataArray, series: xr.DataArray) -> xr.DataArra
     ours, theirs = days_of(series), days_of(clear)
     if ours is None or theirs is None:
         return clear
-    if len(set(ours)) < len(ours):  # several times of one day
-        ours, theirs = (array["time"].values.tolist() for array in (series, clear))
-    lacking = [day for day in ours if day not in theirs]
+    own, other = list(map(str, ours)), list(map(str, theirs))
+    if len(set(own)) < len(own):  # several times of one day
+        own, other = (list(map(str, array["time"].values.astype("datetime64[s]"))) for array in (series, clear))
+    lacking = [day for day in own if day not in other]
     if lacking:
-        raise SceneError(f"the masks have none of {lacking[0]}; they are of {listed(theirs)}.")
-    if len(set(theirs)) < len(theirs):
-        raise SceneError(f"the masks have a date twice: {listed(theirs)}.")
-    return clear.isel(time=[theirs.index(day) for day in ours])
+        raise SceneError(f"the masks have none of {lacking[0]}; they are of {listed(other)}.")
+    if len(set(other)) < len(other):
+        raise SceneError(f"the masks have a date twice: {listed(other)}.")
+    return clear.isel(time=[other.index(day) for day in own])
 
 
 def _same_coordinates(clear: xr.DataArray, series: xr.DataArray) -> bool:

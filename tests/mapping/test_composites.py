@@ -285,3 +285,18 @@ def test_a_lazy_series_has_empty_periods_too_and_masks_that_leave_nothing_are_re
     for call in (composite, lambda *given, **options: composite_series(*given[:1], tmp_path, **options)):
         with pytest.raises(SceneError, match="the masks leave not one pixel of any date"):
             call(series, clear=nothing)
+
+
+def test_ranks_lie_on_the_series_by_position(tmp_path: Path) -> None:
+    """Coordinates that differ in the last digit, and two times of one day, are no reason to find nothing."""
+    series = series_of(values_of(dates=3), ("2022-05-01T10:30", "2022-05-01T10:41", "2022-05-09"))
+    ranks = xr.zeros_like(series.isel(band=0, drop=True), np.uint8)
+    ranks[1] = 3
+    plain = composite(series, ranks=ranks)
+    shifted = ranks.assign_coords(x=ranks["x"] + 1e-9, y=ranks["y"] + 1e-9)
+    xr.testing.assert_identical(composite(series, ranks=shifted), plain)
+    assert np.isfinite(plain["image"]).all()
+    assert composite_series(series, tmp_path, ranks=shifted).empty == 0
+    same = series.assign_coords(time=np.array(["2022-05-01", "2022-05-01", "2022-05-09"], "datetime64[ns]"))
+    with pytest.raises(SceneError, match=r"the masks have a date twice: 2022-05-01T00:00:00, 2022-05-01T00:00:00"):
+        composite(same, ranks=ranks.assign_coords(time=same["time"]))
