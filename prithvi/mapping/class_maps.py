@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,8 +16,9 @@ import xarray as xr
 from prithvi.contract import Contract, Quantity
 from prithvi.errors import ConfigError, ModelError
 from prithvi.files import fingerprint, refuse_overwrite
-from prithvi.mapping.cog import RasterWriter, check_geotiff, count_values, left_out_of
+from prithvi.mapping.cog import RasterWriter, check_geotiff, count_values, kept_facts, left_out_of
 from prithvi.mapping.engine import Arrays, Part, Progress, Target, as_dataset, blank, placed, write
+from prithvi.mapping.engine_choice import Asked, Choice
 from prithvi.mapping.inference import Model, mappable, mappable_module, scoring
 from prithvi.mapping.result_files import NODATA, map_rasters
 from prithvi.mapping.sliding_window import BlendedRows, rows_of
@@ -24,7 +26,7 @@ from prithvi.modelio.model_files import check_size
 from prithvi.modelio.predictor import ClassEntry, Predictor
 from prithvi.models import PrithviMAE
 from prithvi.products.products import Products, write_products
-from prithvi.products.provenance import Provenance, can_resume, identity
+from prithvi.products.provenance import ENGINE_TAGS, Provenance, can_resume, identity
 from prithvi.scenes import conform
 from prithvi.scenes.area import Area
 from prithvi.scenes.conform import units_of
@@ -44,6 +46,8 @@ def map(
     disagreement: bool = False,
     batch_size: int = 8,
     device: str | torch.device | None = None,
+    engine: str = "torch",
+    precision: str | None = None,
     accept: Sequence[str] = (),
 ) -> xr.Dataset:
     """A map as an array with its place.
@@ -63,6 +67,8 @@ def map(
         disagreement: give how far overlapping windows differ, too; see `Products.disagreement`.
         batch_size: windows predicted at once.
         device: torch device; default a GPU where there is one.
+        engine: what runs the model: `torch`, `openvino` or `auto`; see `prithvi.mapping.engine_choice`.
+        precision: `float32`, `bfloat16` or `auto`; default float32 on a CPU and bfloat16 on a GPU.
         accept: see `prithvi.scenes.conform`.
 
     Returns:
@@ -72,11 +78,13 @@ def map(
 
     Raises:
         SceneError, BandError, ScaleError: the scene does not fit the model.
-        ConfigError: `disagreement` of windows that do not overlap.
+        ConfigError: `disagreement` of windows that do not overlap; an engine or a precision that is not here.
+        ModelError: OpenVINO cannot run the model, and is asked to.
 
     Warns:
-        UserWarning: pixels of an array in memory are treated as nodata because they cannot be reflectance; the
-            attribute PRITHVI_LEFT_OUT says it too. Those of a lazy one are as well, uncounted.
+        UserWarning: how `auto` has decided. Also where pixels of an array in memory are treated as nodata because they
+            cannot be reflectance; the attribute PRITHVI_LEFT_OUT says it too. Those of a lazy one are as well,
+            uncounted.
 
     """
     if isinstance(model, torch.nn.Module) and not isinstance(model, PrithviMAE):
@@ -91,12 +99,17 @@ def map(
         raise ConfigError("contract=, classes= and quantity= are for plain torch modules; this model has its own.")
     else:
         found = mappable(model)
+    asked = Asked(engine, precision, device)
     check_size(found, scene)
     scene = conform(scene, found.contract, accept)
-    origin = Provenance.of(found, scene, "prithvi.map")
-    run = MapRun(found, origin, batch_size, device, probabilities=probabilities, disagreement=disagreement)
     target = Target.of(scene, found.window if window is None else window, stride, area)
     _check_overlap(target, disagreement)
+    choice = asked.decide(found, target, batch_size)
+    for note in choice.notes:
+        warnings.warn(note, stacklevel=2)
+    origin = Provenance.of(found, scene, "prithvi.map").run_by(choice.facts(device))
+    found = choice.applied(found, target, batch_size, device)
+    run = MapRun(found, origin, batch_size, device, probabilities=probabilities, disagreement=disagreement)
     return as_dataset(run, target)
 
 
@@ -126,6 +139,8 @@ def map_scene(
     batch_size: int = 8,
     device: str | torch.device | None = None,
     compile: bool = False,
+    engine: str = "torch",
+    precision: str | None = None,
     accept: Sequence[str] = (),
     resume: bool = False,
     command: str = "prithvi.map_scene",
@@ -144,6 +159,9 @@ def map_scene(
         batch_size: windows predicted at once.
         device: torch device; default a GPU where there is one.
         compile: see `prithvi.mapping.inference.scoring`.
+        engine: what runs the model: `torch`, `openvino` or `auto`; see `prithvi.mapping.engine_choice`.
+        precision: `float32`, `bfloat16` or `auto`; default float32 on a CPU and bfloat16 on a GPU. What `auto` decides
+            holds for the run, and for those that resume it.
         accept: see `prithvi.scenes.conform`.
         resume: keep the rows that an interrupted run with the same inputs and options has finished. Not of a lazy scene
             that was calculated (`scene.where(...)`), which cannot be told from another.
@@ -152,11 +170,14 @@ def map_scene(
 
     Raises:
         SceneError, BandError, ScaleError: the scene does not fit the model; nothing is written.
-        ConfigError: `resume` of a lazy scene that was calculated; a disagreement of windows that do not overlap.
+        ConfigError: `resume` of a lazy scene that was calculated, or by another engine or in another precision than the
+            finished rows; a disagreement of windows that do not overlap; an engine or a precision that is not here.
+        ModelError: OpenVINO cannot run the model, and is asked to.
         OutputError: a file cannot be written. The finished rows are kept.
 
     """
-    path, model, products = check_geotiff(path), mappable(model), products or Products()
+    path, asked, products = check_geotiff(path), Asked(engine, precision, device, compile), products or Products()
+    model = mappable(model)
     check_size(model, scene)
     products.check(model, scene)
     scene = conform(scene, model.contract, accept)
@@ -181,25 +202,43 @@ def map_scene(
     }
     sidecars = products.files(path, model, "time" in scene.coords)
     refuse_overwrite((path, *sidecars), [*inputs["states"], zones])
+    kept, interrupted = kept_facts(path, key, ENGINE_TAGS) if resume else (None, False)
+    choice = _choice_of(asked, kept, interrupted, path) or asked.decide(model, target, batch_size)
+    added = choice.facts(device)
+    key, origin, module = {**key, **added}, origin.run_by(added), choice.applied(model, target, batch_size, device)
     run = MapRun(
-        model, origin, batch_size, device, compile, products.needs_confidence, products.probabilities is not None,
+        module, origin, batch_size, device, compile, products.needs_confidence, products.probabilities is not None,
         products.disagreement,
     )  # fmt: skip
     wanted = products.needs_confidence, products.probabilities, products.disagreement
     rasters = map_rasters(run.outputs(target), path, *wanted)
-    notes: tuple[str, ...] = ()
+    notes = choice.notes
     # The rasters and all that is made of them appear under their names together, when the last of them is whole.
-    with RasterWriter(path.parent, target.grid, rasters, key if known else None, resume) as writer:
+    with RasterWriter(path.parent, target.grid, rasters, key if known else None, resume, added) as writer:
         if not (writer.made and all(file.is_file() for file in sidecars)):
             tally = write(run, target, writer, progress)
             origin = replace(origin, left_out=tally.sentence(*units_of(scene, model.contract)))
             writer.tag(origin.tags())
-            notes = write_products(writer.make(), path.parent, products, model, target.grid, origin)
+            notes += write_products(writer.make(), path.parent, products, model, target.grid, origin)
             writer.publish()
     counts = count_values(path)
     numbers = {entry.name: entry.value for entry in model.classes} or {str(model.quantity and model.quantity.name): 0}
     pixels = {name: int(counts[number]) for name, number in numbers.items()}
     return MapResult(path, pixels, int(counts[NODATA]), (path, *sidecars), (*left_out_of(path), *notes))
+
+
+def _choice_of(asked: Asked, kept: Mapping[str, str] | None, interrupted: bool, path: Path) -> Choice | None:
+    """What an earlier run of the same had decided, if this one goes on with it; see `kept_facts`."""
+    if kept is None:
+        return None
+    choice = Choice.of_facts(kept, asked.device)
+    return (
+        choice
+        if not interrupted and asked.leaves_open(choice)
+        else asked.goes_on(choice, path)
+        if interrupted
+        else None
+    )
 
 
 @dataclass(frozen=True)
