@@ -232,13 +232,9 @@ def _choice_of(asked: Asked, kept: Mapping[str, str] | None, interrupted: bool, 
     if kept is None:
         return None
     choice = Choice.of_facts(kept, asked.device)
-    return (
-        choice
-        if not interrupted and asked.leaves_open(choice)
-        else asked.goes_on(choice, path)
-        if interrupted
-        else None
-    )
+    if interrupted:
+        return asked.goes_on(choice, path)
+    return choice if asked.leaves_open(choice) else None
 
 
 @dataclass(frozen=True)

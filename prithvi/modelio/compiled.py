@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import importlib.metadata
 import importlib.util
 import json
 import logging
 import math
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +44,23 @@ _HINT = {"float32": "f32", "bfloat16": "bf16"}
 def openvino_version() -> str:
     """Of the OpenVINO that is installed; empty without one."""
     return importlib.metadata.version("openvino") if importlib.util.find_spec("openvino") is not None else ""
+
+
+def _openvino() -> Any:
+    """The package, without its reports.
+
+    By itself `import openvino` (2026.4.1) starts a process that tells a server of Google's of it, and numbers the user
+    in `~/intel`, unless that user has opted out. Without `openvino_telemetry` it takes a stub of its own instead.
+    """
+    if "openvino" not in sys.modules:
+        reports = {name: module for name, module in sys.modules.items() if name == "openvino_telemetry"}
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+        try:
+            importlib.import_module("openvino")
+        finally:
+            del sys.modules["openvino_telemetry"]
+            sys.modules.update(reports)
+    return importlib.import_module("openvino")
 
 
 class Compiled(nn.Module):
@@ -130,8 +149,7 @@ def _settings(of: Compiled) -> dict[str, Any]:
 
 def _made(of: Compiled) -> Any:
     """Converts and compiles a model, compares it with torch, and keeps it where that can be done."""
-    import openvino
-
+    openvino = _openvino()
     model, version = of.source, openvino_version()
     what = f"the head {model.head!r}" if model.head else f"the model {model.name!r}"
     try:
@@ -165,8 +183,7 @@ def _made(of: Compiled) -> Any:
 def _converted(of: Compiled, what: str) -> Any:
     """The model as OpenVINO's.
 
-    By its frontend and not by `openvino.convert_model`: that one reports each conversion to its makers over the network
-    (OpenVINO 2026.4.1, `openvino_telemetry`), unless the user has opted out.
+    By its frontend and not by `openvino.convert_model`, which tells its makers of each conversion; see `_openvino`.
     """
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
@@ -210,9 +227,7 @@ def _difference(of: Compiled, network: Any) -> float:
 
 def _from_file(of: Compiled) -> Any:
     """What was compiled before; None where there is no such file of this user's."""
-    import openvino
-
-    name = file_name(of)
+    openvino, name = _openvino(), file_name(of)
     for folder in _folders(of.source) if name else ():
         with contextlib.suppress(OSError):
             content = (folder / name).read_bytes()
@@ -238,9 +253,7 @@ def file_name(of: Compiled) -> str:
     model = of.source
     if not isinstance(model.module, (Scorer, Program)):
         return ""
-    import openvino
-
-    core = openvino.Core()
+    core = _openvino().Core()
     machine = [core.get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
     told = hashlib.sha256(json.dumps([machine, torch.__version__]).encode()).hexdigest()[:8]
     size = "x".join(map(str, (of.together, *shapes_of(model)[0])))

@@ -138,7 +138,9 @@ def traced(model: Predictor, what: str, windows: int | None = None) -> Any:
     """
     import torch.export
 
-    module = copy.deepcopy(model.module).cpu().eval().requires_grad_(False)
+    # Of a program its graph: torch (2.15) exports one within another module, and cannot open what comes of it.
+    inner = model.module.graph if isinstance(model.module, Program) else model.module.eval()
+    module = copy.deepcopy(inner).cpu().requires_grad_(False)
     # Two windows: a batch of one would be taken for a size that never changes.
     inputs = [torch.zeros(windows or 2, *shape) for shape in shapes_of(model)]
     batch = torch.export.Dim("batch", min=1)
