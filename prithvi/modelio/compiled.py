@@ -165,8 +165,8 @@ def _made(of: Compiled) -> Any:
     difference = _difference(of, network)
     if not difference <= TOLERANCE[of.precision]:
         raise ModelError(
-            f"OpenVINO {version} gives {what} other scores in {of.precision} than torch in float32 (by {difference:.1g} "
-            f"of them; {TOLERANCE[of.precision]:g} is allowed): map with --engine torch."
+            f"OpenVINO {version} gives {what} other scores in {of.precision} than torch in float32 (by "
+            f"{difference:.1g} of them; {TOLERANCE[of.precision]:g} is allowed): map with --engine torch."
         )
     name = file_name(of)
     for folder in _folders(model) if name else ():
