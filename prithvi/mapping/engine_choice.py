@@ -31,7 +31,7 @@ CHECKED = 8
 """Windows of a scene on which `auto` compares the precisions."""
 CHANGED = 1e-3
 """The largest share of classes that bfloat16 may change there for `auto` to take it."""
-_LOOKED_AT = 200
+_LOOKED_AT = 64
 """Windows that are looked at to find so many with data."""
 
 

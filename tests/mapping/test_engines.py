@@ -282,7 +282,7 @@ def test_a_model_is_compiled_once_and_its_file_names_what_it_depends_on(folder: 
 
 
 @needs_openvino
-@pytest.mark.parametrize("damage", ["cut", "changed", "another's", "empty"])
+@pytest.mark.parametrize("damage", ["cut", "changed", "another's"])
 def test_a_compiled_file_that_is_not_this_user_s_own_is_made_again(damage: str, folder: Path) -> None:
     model = load(folder).mappable()
     inputs = example_inputs(model, 2)
@@ -300,7 +300,7 @@ def test_a_compiled_file_that_is_not_this_user_s_own_is_made_again(damage: str, 
             shutil.copy(foreign, file)
         else:
             changed = whole[: half - 500] + b"\xff" * 1000 + whole[half + 500 :]
-            file.write_bytes({"cut": whole[:half], "changed": changed, "empty": b""}[damage])
+            file.write_bytes({"cut": whole[:half], "changed": changed}[damage])
         assert torch.equal(Compiled(load(folder).mappable(), "float32", 2)(*inputs), expected)
     assert len(file.read_bytes()) == pytest.approx(len(whole), rel=0.01)
     assert not list(folder.glob(".compiled/.*"))
@@ -352,7 +352,7 @@ def test_windows_that_are_compared_are_valid_pixels_of_the_area(
     found = share_changed(fitted.mappable(), Choice(precision="float32"), target, 8, "cpu")
     assert (found.windows, found.changed) == (8, 0.0)
     assert 0 < found.pixels <= 8 * 32 * 32
-    pixels[:] = -9999
+    pixels = np.full_like(pixels[:, :100, :100], -9999)
     pixels[:, 50:53, 60:64] = six_bands[:, 50:53, 60:64]
     hardly = open_scene(write_tif(pixels, "hardly.tif", nodata=-9999))
     target = Target.of(conform(hardly, fitted.contract, ()), fitted.window, None)
