@@ -166,14 +166,12 @@ def main() -> None:
                 f"| {name} | {way} | {1000 * statistics.median(told['seconds']):.2f} | {statistics.median(ratios):.2f} "
                 f"| {ratios[0]:.2f} to {ratios[-1]:.2f} | {told['difference']:.1e} | {told['changed']:.3%} |"
             )
-    print("\n| map by demo/model, stride 16 | first run, CPU s | later, CPU s | of it the map | peak memory, MB |")
-    print("|---|---|---|---|---|")
-    for way, runs in maps(asked.folder, asked.maps):
-        later = [{key: run[key] for key in run} for run in runs[1:]]
-        middle = {key: statistics.median(run[key] for run in later) for key in later[0]}
-        print(
-            f"| {way} | {runs[0]['cpu']:.1f} | {middle['cpu']:.1f} | {middle['map']:.1f} | {middle['peak'] / 1e6:.0f} |"
-        )
+    print("\n| way | first run, CPU s | later, CPU s | of it after imports | peak of the first run, MB | later, MB |")
+    print("|---|---|---|---|---|---|")
+    for way, (first, *later) in maps(asked.folder, asked.maps):
+        middle = {key: statistics.median(run[key] for run in later) for key in first}
+        told = f"{first['cpu']:.1f} | {middle['cpu']:.1f} | {middle['map']:.1f} | {first['peak'] / 1e6:.0f}"
+        print(f"| {way} | {told} | {middle['peak'] / 1e6:.0f} |")
     return None
 
 
