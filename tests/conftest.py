@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ SPAIN_LABEL = data_catalog() / "sen1floods11" / "samples" / "LabelHand" / "Spain
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 SIX = (2, 3, 4, 9, 12, 13)
+needs_openvino = pytest.mark.skipif(
+    importlib.util.find_spec("openvino") is None, reason="needs OpenVINO: pip install 'prithvi[openvino]'"
+)
 
 
 def benchmark(name: str) -> Any:
@@ -143,6 +147,12 @@ def small_task(**options: Any) -> SegmentationTask:
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder with random weights."""
     return save(small_task().fitted(seed=0), tmp_path_factory.mktemp("models") / "model")
+
+
+@pytest.fixture
+def folder(model_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the model folder of a test's own, which files may come to."""
+    return Path(shutil.copytree(model_folder, tmp_path / "model", ignore=shutil.ignore_patterns(".compiled")))
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ _EXTRAS = {
     "baselines": "sklearn",
     "terratorch": "terratorch",
     "hdf4": "pyhdf",
+    "openvino": "openvino",
     "notebooks": "jupyterlab",
     "docs": "mkdocs",
 }

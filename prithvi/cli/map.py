@@ -55,6 +55,13 @@ def map_verb(
     batch_size: shared.BatchSize = 8,
     device: shared.Device = None,
     compile: Annotated[bool, typer.Option("--compile", help="Compile the model; pays on long runs.")] = False,
+    engine: Annotated[
+        str, typer.Option(help="What runs the model: torch, openvino (quicker on a CPU; prithvi[openvino]) or auto.")
+    ] = "torch",
+    precision: Annotated[
+        str | None,
+        typer.Option(help="float32, bfloat16 or auto (checked on the scene); float32 on a CPU, bfloat16 on a GPU."),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the rows that an interrupted run has finished.")
     ] = False,
@@ -94,7 +101,8 @@ def map_verb(
     products = Products(confidence, probabilities, form, min_area, simplify, zones, True, True, disagreement)
     options: dict[str, Any] = {
         "products": products, "area": area, "stride": stride, "batch_size": batch_size, "device": device,
-        "compile": compile, "accept": tuple(accept or ()), "resume": resume, "command": shared.typed(),
+        "compile": compile, "engine": engine, "precision": precision, "accept": tuple(accept or ()), "resume": resume,
+        "command": shared.typed(),
     }  # fmt: skip
     jobs = jobs_of(scene, output, together)
     keep_windows()

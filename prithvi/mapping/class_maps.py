@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 import xarray as xr
 
 from prithvi.contract import Contract, Quantity
-from prithvi.errors import ConfigError, ModelError
+from prithvi.errors import ConfigError
 from prithvi.files import fingerprint, refuse_overwrite
-from prithvi.mapping.cog import RasterWriter, check_geotiff, count_values, left_out_of
+from prithvi.mapping.cog import RasterWriter, check_geotiff, count_values, kept_facts, left_out_of
 from prithvi.mapping.engine import Arrays, Part, Progress, Target, as_dataset, blank, placed, write
+from prithvi.mapping.engine_choice import Asked, Choice
 from prithvi.mapping.inference import Model, mappable, mappable_module, scoring
 from prithvi.mapping.result_files import NODATA, map_rasters
-from prithvi.mapping.sliding_window import BlendedRows, rows_of
+from prithvi.mapping.score_values import compared_in, values_of
+from prithvi.mapping.sliding_window import rows_of
 from prithvi.modelio.model_files import check_size
 from prithvi.modelio.predictor import ClassEntry, Predictor
 from prithvi.models import PrithviMAE
 from prithvi.products.products import Products, write_products
-from prithvi.products.provenance import Provenance, can_resume, identity
+from prithvi.products.provenance import ENGINE_TAGS, Provenance, can_resume, identity
 from prithvi.scenes import conform
 from prithvi.scenes.area import Area
 from prithvi.scenes.conform import units_of
@@ -44,6 +46,8 @@ def map(
     disagreement: bool = False,
     batch_size: int = 8,
     device: str | torch.device | None = None,
+    engine: str = "torch",
+    precision: str | None = None,
     accept: Sequence[str] = (),
 ) -> xr.Dataset:
     """A map as an array with its place.
@@ -63,6 +67,8 @@ def map(
         disagreement: give how far overlapping windows differ, too; see `Products.disagreement`.
         batch_size: windows predicted at once.
         device: torch device; default a GPU where there is one.
+        engine: what runs the model: `torch`, `openvino` or `auto`; see `prithvi.mapping.engine_choice`.
+        precision: `float32`, `bfloat16` or `auto`; default float32 on a CPU and bfloat16 on a GPU.
         accept: see `prithvi.scenes.conform`.
 
     Returns:
@@ -72,11 +78,13 @@ def map(
 
     Raises:
         SceneError, BandError, ScaleError: the scene does not fit the model.
-        ConfigError: `disagreement` of windows that do not overlap.
+        ConfigError: `disagreement` of windows that do not overlap; an engine or a precision that is not here.
+        ModelError: OpenVINO cannot run the model, and is asked to.
 
     Warns:
-        UserWarning: pixels of an array in memory are treated as nodata because they cannot be reflectance; the
-            attribute PRITHVI_LEFT_OUT says it too. Those of a lazy one are as well, uncounted.
+        UserWarning: how `auto` has decided. Also where pixels of an array in memory are treated as nodata because they
+            cannot be reflectance; the attribute PRITHVI_LEFT_OUT says it too. Those of a lazy one are as well,
+            uncounted.
 
     """
     if isinstance(model, torch.nn.Module) and not isinstance(model, PrithviMAE):
@@ -91,12 +99,17 @@ def map(
         raise ConfigError("contract=, classes= and quantity= are for plain torch modules; this model has its own.")
     else:
         found = mappable(model)
+    asked = Asked(engine, precision, device)
     check_size(found, scene)
     scene = conform(scene, found.contract, accept)
-    origin = Provenance.of(found, scene, "prithvi.map")
-    run = MapRun(found, origin, batch_size, device, probabilities=probabilities, disagreement=disagreement)
     target = Target.of(scene, found.window if window is None else window, stride, area)
     _check_overlap(target, disagreement)
+    choice = asked.decide(found, target, batch_size)
+    for note in choice.notes:
+        warnings.warn(note, stacklevel=2)
+    origin = Provenance.of(found, scene, "prithvi.map").run_by(choice.facts(device))
+    found = choice.applied(found, target, batch_size, device)
+    run = MapRun(found, origin, batch_size, device, probabilities=probabilities, disagreement=disagreement)
     return as_dataset(run, target)
 
 
@@ -126,6 +139,8 @@ def map_scene(
     batch_size: int = 8,
     device: str | torch.device | None = None,
     compile: bool = False,
+    engine: str = "torch",
+    precision: str | None = None,
     accept: Sequence[str] = (),
     resume: bool = False,
     command: str = "prithvi.map_scene",
@@ -144,6 +159,9 @@ def map_scene(
         batch_size: windows predicted at once.
         device: torch device; default a GPU where there is one.
         compile: see `prithvi.mapping.inference.scoring`.
+        engine: what runs the model: `torch`, `openvino` or `auto`; see `prithvi.mapping.engine_choice`.
+        precision: `float32`, `bfloat16` or `auto`; default float32 on a CPU and bfloat16 on a GPU. What `auto` decides
+            holds for the run, and for those that resume it.
         accept: see `prithvi.scenes.conform`.
         resume: keep the rows that an interrupted run with the same inputs and options has finished. Not of a lazy scene
             that was calculated (`scene.where(...)`), which cannot be told from another.
@@ -152,11 +170,14 @@ def map_scene(
 
     Raises:
         SceneError, BandError, ScaleError: the scene does not fit the model; nothing is written.
-        ConfigError: `resume` of a lazy scene that was calculated; a disagreement of windows that do not overlap.
+        ConfigError: `resume` of a lazy scene that was calculated, or by another engine or in another precision than the
+            finished rows; a disagreement of windows that do not overlap; an engine or a precision that is not here.
+        ModelError: OpenVINO cannot run the model, and is asked to.
         OutputError: a file cannot be written. The finished rows are kept.
 
     """
-    path, model, products = check_geotiff(path), mappable(model), products or Products()
+    path, asked, products = check_geotiff(path), Asked(engine, precision, device, compile), products or Products()
+    model = mappable(model)
     check_size(model, scene)
     products.check(model, scene)
     scene = conform(scene, model.contract, accept)
@@ -181,25 +202,39 @@ def map_scene(
     }
     sidecars = products.files(path, model, "time" in scene.coords)
     refuse_overwrite((path, *sidecars), [*inputs["states"], zones])
+    kept, interrupted = kept_facts(path, key, ENGINE_TAGS) if resume else (None, False)
+    choice = _choice_of(asked, kept, interrupted, path) or asked.decide(model, target, batch_size)
+    added = choice.facts(device)
+    key, origin, module = {**key, **added}, origin.run_by(added), choice.applied(model, target, batch_size, device)
     run = MapRun(
-        model, origin, batch_size, device, compile, products.needs_confidence, products.probabilities is not None,
+        module, origin, batch_size, device, compile, products.needs_confidence, products.probabilities is not None,
         products.disagreement,
     )  # fmt: skip
     wanted = products.needs_confidence, products.probabilities, products.disagreement
     rasters = map_rasters(run.outputs(target), path, *wanted)
-    notes: tuple[str, ...] = ()
+    notes = choice.notes
     # The rasters and all that is made of them appear under their names together, when the last of them is whole.
-    with RasterWriter(path.parent, target.grid, rasters, key if known else None, resume) as writer:
+    with RasterWriter(path.parent, target.grid, rasters, key if known else None, resume, added) as writer:
         if not (writer.made and all(file.is_file() for file in sidecars)):
             tally = write(run, target, writer, progress)
             origin = replace(origin, left_out=tally.sentence(*units_of(scene, model.contract)))
             writer.tag(origin.tags())
-            notes = write_products(writer.make(), path.parent, products, model, target.grid, origin)
+            notes += write_products(writer.make(), path.parent, products, model, target.grid, origin)
             writer.publish()
     counts = count_values(path)
     numbers = {entry.name: entry.value for entry in model.classes} or {str(model.quantity and model.quantity.name): 0}
     pixels = {name: int(counts[number]) for name, number in numbers.items()}
     return MapResult(path, pixels, int(counts[NODATA]), (path, *sidecars), (*left_out_of(path), *notes))
+
+
+def _choice_of(asked: Asked, kept: Mapping[str, str] | None, interrupted: bool, path: Path) -> Choice | None:
+    """What an earlier run of the same had decided, if this one goes on with it; see `kept_facts`."""
+    if kept is None:
+        return None
+    choice = Choice.of_facts(kept, asked.device)
+    if interrupted:
+        return asked.goes_on(choice, path)
+    return choice if asked.leaves_open(choice) else None
 
 
 @dataclass(frozen=True)
@@ -254,7 +289,7 @@ class MapRun:
         """See `prithvi.mapping.engine.Run`."""
         model, options = self.model, {"compile": self.compile, "concurrent": self.model.concurrent}
         with scoring(model.module, part.place, model.coordinates, self.batch_size, self.device, **options) as predict:
-            compared = partial(_compared, model) if self.disagreement else None
+            compared = partial(compared_in, model) if self.disagreement else None
             pixels = rows_of(scene, self.contract, part.tally)
             for rows in part.blend(pixels, scene, predict, self.batch_size, compared):
                 yield rows.start, values_of(model, rows, self.confidence, self.probabilities)
@@ -268,67 +303,3 @@ def _check_overlap(target: Target, disagreement: bool) -> None:
             "overlap, so that none can disagree with another: leave out the disagreement, or say a smaller stride "
             "where the scene is larger than a window."
         )
-
-
-def _compared(model: Predictor, scores: torch.Tensor) -> torch.Tensor:
-    """What windows are compared in: the probabilities of classes, or a quantity in its unit."""
-    if model.quantity is not None:
-        return scores * model.quantity.std + model.quantity.mean
-    return (scores / model.temperature).softmax(dim=0)
-
-
-def values_of(model: Predictor, rows: BlendedRows, confidence: bool = True, probabilities: bool = True) -> Arrays:
-    """Finished scores as what they mean.
-
-    Args:
-        model: whose scores they are.
-        rows: the scores; none before the first window with data.
-        confidence: whether to give it.
-        probabilities: whether to give them.
-
-    Returns:
-        `value` (rows, width) float32 of a quantity; else `class` (rows, width) uint8, each a `ClassEntry.value`,
-        `probability` (classes, rows, width) and `confidence` (rows, width), both float32. Where there is no data they
-        are NaN, the class 255. Where windows were compared `disagreement` (rows, width), too.
-
-    Raises:
-        ModelError: another number of scores than there are classes.
-
-    """
-    valid, scores, names = rows.valid, rows.scores, [entry.name for entry in model.classes]
-    number, nan = len(names) or 1, np.float32(np.nan)
-    if len(scores) == 0:  # every pixel so far is without data, whatever stands in its place
-        scores = torch.zeros(number, *valid.shape)
-    if len(scores) != number:
-        told = ", ".join(names) or "a quantity"
-        raise ModelError(f"the model gave {len(scores)} scores a pixel; expected {number} ({told}).")
-    found: Arrays = {}
-    if rows.deviation is not None:
-        found["disagreement"] = np.where(valid, rows.deviation.cpu().numpy(), nan)
-    if model.quantity is not None:
-        values = (scores[0] * model.quantity.std + model.quantity.mean).cpu().numpy()
-        return {"value": np.where(valid, values, nan), **found}
-    best = first_best(scores).cpu().numpy()
-    numbers = [entry.value for entry in model.classes]
-    if numbers != list(range(number)):  # the one place where a model's outputs become class numbers
-        best = np.array(numbers, np.uint8)[best]
-    found["class"] = np.where(valid, best, np.uint8(NODATA))
-    if confidence or probabilities:
-        chances = (scores / model.temperature).softmax(dim=0)
-        if confidence:
-            found["confidence"] = np.where(valid, chances.amax(dim=0).cpu().numpy(), nan)
-        if probabilities:
-            found["probability"] = np.where(valid, chances.cpu().numpy(), nan)
-    return found
-
-
-def first_best(scores: torch.Tensor) -> torch.Tensor:
-    """(y, x) uint8: which of (class, y, x) scores is the highest, the first of equal ones.
-
-    Class by class over whole planes, which on a CPU takes a fraction of the time of `argmax` over the first dimension.
-    """
-    best, found = scores[0].clone(), torch.zeros(scores.shape[1:], dtype=torch.uint8, device=scores.device)
-    for number in range(1, len(scores)):
-        found.masked_fill_(scores[number] > best, number)
-        torch.maximum(best, scores[number], out=best)
-    return found

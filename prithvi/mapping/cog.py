@@ -45,6 +45,7 @@ class RasterWriter:
         rasters: the files; the first gives the work its name.
         key: what the rows depend on; None if they cannot be resumed.
         resume: keep finished rows of the same key.
+        added: what of the key was decided by the run itself; kept in the journal, for `kept_facts`.
 
     Attributes:
         start: the first row that is not written yet.
@@ -64,12 +65,13 @@ class RasterWriter:
         rasters: Sequence[Raster],
         key: Mapping[str, Any] | None = None,
         resume: bool = False,
+        added: Mapping[str, str] | None = None,
     ) -> None:
+        self.added = dict(added or {})
         self.folder, self.grid, self.rasters = folder, grid, tuple(rasters)
         self.partial = folder / f".{rasters[0].name}.partial"
         self.work = self.partial / "made"
-        self.key = json.dumps(key, sort_keys=True) if key is not None else ""
-        self.run = hashlib.sha256(self.key.encode()).hexdigest()[:16] if self.key else ""
+        self.run = _run_of(key) if key is not None else ""
         self.start = self.kept = 0
         self.lock = FileLock(folder / f".{rasters[0].name}.lock", blocking=False)
         self.files: list[Any] = []
@@ -164,7 +166,8 @@ class RasterWriter:
         with self._told():
             for file in self.files:
                 os.fsync(file.fileno())
-            journal.with_suffix(".new").write_text(json.dumps({"rows": self.start, "run": self.run}), encoding="utf-8")
+            plain = {"rows": self.start, "run": self.run, **({"added": self.added} if self.added else {})}
+            journal.with_suffix(".new").write_text(json.dumps(plain), encoding="utf-8")
             os.replace(journal.with_suffix(".new"), journal)
         self.kept = self.start
 
@@ -233,6 +236,34 @@ class RasterWriter:
         with suppress(OSError):  # while it is held, so that nobody waits for a file that goes
             Path(self.lock.lock_file).unlink(missing_ok=True)
         self.lock.release()
+
+
+def _run_of(key: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def kept_facts(path: Path, key: Mapping[str, Any], tags: Mapping[str, str]) -> tuple[dict[str, str] | None, bool]:
+    """What an earlier run had decided for itself and added to its key, which was otherwise this one.
+
+    Args:
+        path: the first raster.
+        key: what the rows depend on, but for that.
+        tags: in which tag of a published file each such fact stands.
+
+    Returns:
+        The facts, None where there is no such run, and whether it was interrupted.
+
+    """
+    with suppress(OSError, ValueError, KeyError, AttributeError, TypeError):
+        plain = json.loads((path.parent / f".{path.name}.partial" / "journal.json").read_text(encoding="utf-8"))
+        added = {name: str(value) for name, value in plain.get("added", {}).items()}
+        return (added, True) if plain["run"] == _run_of({**key, **added}) else (None, False)
+    with suppress(RasterioError), rasterio.open(path) as raster:
+        told = raster.tags()
+        added = {name: told[tag] for name, tag in tags.items() if tag in told}
+        if told.get("PRITHVI_RUN") == _run_of({**key, **added}):
+            return added, False
+    return None, False
 
 
 def _block_of(raster: Raster) -> int:

@@ -181,8 +181,7 @@ def window_threads(batch_size: int) -> Iterator[Callable[..., Iterator[torch.Ten
         batch_size: windows that are handed over at once.
 
     """
-    threads, lock = torch.get_num_threads(), Lock()
-    workers = max(1, min(threads, batch_size // FEW))
+    threads, lock, workers = torch.get_num_threads(), Lock(), workers_for(batch_size)
     # Answers are copied into a ring of buffers, one more than there are workers: the one that is being consumed is
     # never written. Memory is bounded so, and is allocated once a shape.
     places, answers = workers + 1, torch.empty(0)
@@ -215,6 +214,11 @@ def window_threads(batch_size: int) -> Iterator[Callable[..., Iterator[torch.Ten
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         torch.set_num_threads(threads)
+
+
+def workers_for(batch_size: int) -> int:
+    """Threads that `window_threads` predicts a batch on."""
+    return max(1, min(torch.get_num_threads(), batch_size // FEW))
 
 
 def device_of(asked: str | torch.device | None) -> torch.device:

@@ -25,7 +25,7 @@ from prithvi.modelio.model_files import PROGRAM_FORMAT, RECORD, SUFFIX, read_rec
 from prithvi.modelio.predictor import Predictor
 
 _exported: set[str] = set()
-"""SHA-256 of the programs that this process has exported."""
+"""Hashes of what this process has made: programs, and compiled models."""
 
 
 class Program(nn.Module):
@@ -33,7 +33,7 @@ class Program(nn.Module):
 
     Args:
         graph: the program's own module.
-        shapes: see `_shapes`.
+        shapes: see `shapes_of`.
 
     """
 
@@ -112,7 +112,7 @@ def export(model: Predictor, path: str | Path) -> Path:
     what = f"the head {model.head!r}" if model.head else f"the model {model.name!r}"
     if isinstance(model.module, Program):
         raise ModelError(f"{what} is an exported program already: copy its file.")
-    program = _traced(model, what)
+    program = traced(model, what)
     record = {"format": PROGRAM_FORMAT, "torch": str(torch.__version__), "facts": model.facts()}
     with atomic_file(path) as written:
         try:
@@ -120,23 +120,34 @@ def export(model: Predictor, path: str | Path) -> Path:
         except RuntimeError as error:  # torch's writer, on a full disk
             raise OutputError(f"{path} cannot be written ({first_line(error)}).") from error
         written.chmod(0o644)
-    _remember(path)
+    remember(sha256_once(path))
     return path
 
 
-def _traced(model: Predictor, what: str) -> Any:
-    """The model as a `torch.export.ExportedProgram` that holds no more than it needs."""
+def traced(model: Predictor, what: str, windows: int | None = None) -> Any:
+    """The model as a `torch.export.ExportedProgram` that holds no more than it needs.
+
+    Args:
+        model: it stays as it is.
+        what: it is called in errors.
+        windows: that it takes at once; None for any number.
+
+    Raises:
+        ModelError: torch cannot export it.
+
+    """
     import torch.export
 
-    module = copy.deepcopy(model.module).cpu().eval().requires_grad_(False)
+    # Of a program its graph: torch (2.15) exports one within another module, and cannot open what comes of it.
+    inner = model.module.graph if isinstance(model.module, Program) else model.module.eval()
+    module = copy.deepcopy(inner).cpu().requires_grad_(False)
     # Two windows: a batch of one would be taken for a size that never changes.
-    inputs = [torch.zeros(2, *shape) for shape in _shapes(model)]
+    inputs = [torch.zeros(windows or 2, *shape) for shape in shapes_of(model)]
     batch = torch.export.Dim("batch", min=1)
+    sizes = tuple({0: batch} for _ in inputs) if windows is None else None
     try:
         with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):  # where torch prints the graph of what failed
-            program = torch.export.export(
-                module, tuple(inputs), dynamic_shapes=tuple({0: batch} for _ in inputs), strict=False
-            )
+            program = torch.export.export(module, tuple(inputs), dynamic_shapes=sizes, strict=False)
     except PrithviError:
         raise
     except Exception as error:  # a model can fail to be traced in any way
@@ -175,7 +186,7 @@ def open_program(path: str | Path, trust: bool = False) -> Predictor:
 
     path = Path(path)
     record = read_record(path)
-    if not trust and not _was_exported_here(path):
+    if not trust and not made_here(sha256_once(path)):
         raise CheckpointError(
             f"{path} was not exported by you on this machine, and torch may run code that such a file holds: if you "
             "trust who made it, open it with --trust (trust=True in Python)."
@@ -198,7 +209,7 @@ def open_program(path: str | Path, trust: bool = False) -> Predictor:
     except (PrithviError, ValueError, TypeError) as error:
         raise ConfigError(f"{path} ({RECORD}): {error}") from error
     _check_fits(program, predictor, path)
-    predictor.module = Program(graph.requires_grad_(False), _shapes(predictor))
+    predictor.module = Program(graph.requires_grad_(False), shapes_of(predictor))
     return predictor
 
 
@@ -208,7 +219,7 @@ def _check_fits(program: Any, model: Predictor, path: Path) -> None:
     names = (*program.graph_signature.user_inputs, *program.graph_signature.user_outputs)
     found = [tuple(getattr(values.get(name), "shape", ()))[1:] for name in names]
     outputs = 1 if model.quantity is not None else len(model.classes)
-    wanted = [*_shapes(model), (outputs, model.window, model.window)]
+    wanted = [*shapes_of(model), (outputs, model.window, model.window)]
     if found != wanted:
         said = [", ".join(" x ".join(map(str, shape)) for shape in shapes) for shapes in (found, wanted)]
         raise ConfigError(
@@ -217,10 +228,30 @@ def _check_fits(program: Any, model: Predictor, path: Path) -> None:
         )
 
 
-def _shapes(model: Predictor) -> list[tuple[int, ...]]:
+def shapes_of(model: Predictor) -> list[tuple[int, ...]]:
     """Shapes of a model's inputs for one window: (band, T, Y, X) images and, if it takes them, dates and places."""
     images = len(model.contract.bands), model.frames, model.window, model.window
     return [images, (model.frames, 2), (2,)] if model.coordinates else [images]
+
+
+def example_inputs(model: Predictor, windows: int, seed: int = 0) -> list[Tensor]:
+    """Inputs for a model: random pixels around the contract's means, some without data, dates and places.
+
+    Args:
+        model: what it takes.
+        windows: how many.
+        seed: of the numbers.
+
+    """
+    draw = torch.Generator().manual_seed(seed)
+    images, *coordinates = (torch.randn(windows, *shape, generator=draw) for shape in shapes_of(model))
+    mean, std = (torch.tensor(values)[:, None, None, None] for values in (model.contract.mean, model.contract.std))
+    images = mean + std * images
+    images[torch.rand(images.shape, generator=draw) < 0.05] = math.nan
+    if coordinates:  # around a day of summer 2020, and around the equator
+        dates, places = coordinates
+        coordinates = [torch.tensor([2020.0, 180.0]) + torch.tensor([2.0, 60.0]) * dates, 40.0 * places]
+    return [images, *coordinates]
 
 
 def largest_difference(model: Predictor, program: Predictor, windows: int = 3, seed: int = 0) -> float:
@@ -233,40 +264,31 @@ def largest_difference(model: Predictor, program: Predictor, windows: int = 3, s
         seed: of the pixels, dates and places.
 
     """
-    draw = torch.Generator().manual_seed(seed)
-    images, *coordinates = (torch.randn(windows, *shape, generator=draw) for shape in _shapes(model))
-    mean, std = (torch.tensor(values)[:, None, None, None] for values in (model.contract.mean, model.contract.std))
-    images = mean + std * images
-    images[torch.rand(images.shape, generator=draw) < 0.05] = math.nan
-    if coordinates:  # around a day of summer 2020, and around the equator
-        dates, places = coordinates
-        coordinates = [torch.tensor([2020.0, 180.0]) + torch.tensor([2.0, 60.0]) * dates, 40.0 * places]
+    inputs = example_inputs(model, windows, seed)
     with torch.inference_mode():
-        one, other = (found.module.cpu()(images, *coordinates) for found in (model, program))
+        one, other = (found.module.cpu()(*inputs) for found in (model, program))
         difference = (one - other).abs().max()
     return float(difference) if torch.isfinite(difference) else math.inf
 
 
-def _remember(path: Path) -> None:
-    """Keeps the SHA-256 of a program that was exported here, in this process and, where it can, in a cache."""
-    digest = sha256_once(path)
+def remember(digest: str) -> None:
+    """Keeps the hash of what was made here, in this process and, where it can, in a cache."""
     _exported.add(digest)
     with contextlib.suppress(OSError, ValueError):
-        (_cache() / digest).touch()
+        (cache_folder("exported") / digest).touch()
 
 
-def _was_exported_here(path: Path) -> bool:
-    """Whether a program is one that this user exported on this machine."""
-    digest = sha256_once(path)
+def made_here(digest: str) -> bool:
+    """Whether this user has made, on this machine, what has this hash."""
     if digest in _exported:
         return True
     with contextlib.suppress(OSError, ValueError):
-        return (_cache() / digest).is_file()
+        return (cache_folder("exported") / digest).is_file()
     return False
 
 
-def _cache() -> Path:
-    """Folder of empty files, each named by the hash of an exported program, in huggingface_hub's cache of assets."""
+def cache_folder(name: str) -> Path:
+    """A folder in huggingface_hub's cache of assets: `exported` has empty files, each named by a hash."""
     from huggingface_hub import cached_assets_path, constants
 
-    return cached_assets_path("prithvi", "exported", assets_dir=constants.HF_ASSETS_CACHE)
+    return cached_assets_path("prithvi", name, assets_dir=constants.HF_ASSETS_CACHE)

@@ -24,6 +24,8 @@ from prithvi.scenes.remote import shown
 
 LEFT_OUT = "PRITHVI_LEFT_OUT"
 """Tag that holds `Provenance.left_out`."""
+ENGINE_TAGS = {"engine": "PRITHVI_ENGINE", "precision": "PRITHVI_PRECISION"}
+"""Tags that hold `Provenance.engine` and `Provenance.precision`."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,9 @@ class Provenance:
     left_out: str = ""
     """Number of pixels treated as missing without a declared nodata value, and why."""
     software: str = f"prithvi {prithvi.__version__}"
+    engine: str = ""
+    """What ran the model, with its version, where that is not torch in its usual precision; and below the precision."""
+    precision: str = ""
 
     @classmethod
     def of(cls, model: Predictor, scene: xr.DataArray, command: str = "") -> Provenance:
@@ -68,6 +73,10 @@ class Provenance:
         source, accepted = str(scene.attrs.get("source", "")), tuple(map(str, scene.attrs.get("accepted", ())))
         return replace(self, inputs=tuple(inputs) or ((source,) if source else ()), command=command, accepted=accepted)
 
+    def run_by(self, facts: Mapping[str, str]) -> Provenance:
+        """A copy with `engine` and `precision`, as far as these facts say them."""
+        return replace(self, engine=facts.get("engine", ""), precision=facts.get("precision", ""))
+
     @classmethod
     def from_tags(cls, tags: Mapping[str, Any]) -> Provenance:
         """Reads back what `tags` wrote; the model folder is not stored, and `software` is the running version."""
@@ -77,6 +86,7 @@ class Provenance:
             str(tags.get("PRITHVI_MODEL", "")), str(tags.get("PRITHVI_WEIGHTS_SHA256", "")),
             tuple(inputs), str(tags.get("PRITHVI_COMMAND", "")),
             tuple(accepted.split(",")) if accepted else (), left_out=str(tags.get(LEFT_OUT, "")),
+            engine=str(tags.get(ENGINE_TAGS["engine"], "")), precision=str(tags.get(ENGINE_TAGS["precision"], "")),
         )  # fmt: skip
 
     def tags(self) -> dict[str, str]:
@@ -89,7 +99,7 @@ class Provenance:
             "PRITHVI_MODEL": self.model, "PRITHVI_WEIGHTS_SHA256": self.weights_sha256,
             "PRITHVI_SOFTWARE": self.software, "PRITHVI_INPUT": inputs,
             "PRITHVI_COMMAND": self.command, "PRITHVI_ACCEPTED": ",".join(self.accepted),
-            LEFT_OUT: self.left_out,
+            LEFT_OUT: self.left_out, **{tag: getattr(self, name) for name, tag in ENGINE_TAGS.items()},
         }  # fmt: skip
         return {key: value for key, value in tags.items() if value}
 

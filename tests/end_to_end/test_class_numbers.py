@@ -264,7 +264,7 @@ def test_damaged_class_numbers_are_refused_by_name(model_folder: Path, tmp_path:
 
 def test_the_numbers_are_those_of_the_labels_on_every_way_to_an_answer() -> None:
     """The one place that turns outputs into numbers: without rows, without data, and for any order."""
-    from prithvi.mapping.class_maps import values_of
+    from prithvi.mapping.score_values import values_of
     from prithvi.mapping.sliding_window import BlendedRows
 
     model = small_task(values=[20, 10]).fitted().mappable()
