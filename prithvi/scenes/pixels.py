@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import dask.array as da
@@ -14,8 +15,10 @@ import xarray as xr
 from dask.base import tokenize
 from rasterio.windows import Window
 
+from prithvi.scenes.in_flight import in_order
 from prithvi.scenes.layout import Layout
 from prithvi.scenes.raster_files import Plane, convert, floating, read_window
+from prithvi.scenes.remote import is_remote
 from prithvi.scenes.validity import Floats, Range, Removed, Tally, Values, mask_impossible
 
 Key = tuple[Any, ...]
@@ -54,6 +57,11 @@ class ScenePixels:
         """Number of dimensions, as `dask.array.from_array` asks for it."""
         return 4
 
+    @property
+    def remote(self) -> bool:
+        """Whether any of them lie on a server."""
+        return any(is_remote(plane.path) for step in self.planes for plane in step)
+
     def part(self, key: Key) -> ScenePixels:
         """A selection: for each axis a slice, a number, or numbers (which keep the axis), or bools."""
         times, bands, rows, columns = (
@@ -91,33 +99,36 @@ class ScenePixels:
 
         """
         found = np.empty((*self.shape[:2], last - first, len(self.columns)), self.dtype)
-        if found.size:
-            for time, planes in enumerate(self.planes):
-                removed = self._read(planes, self.rows[first:last], self.columns, found[time])
-                if tally is not None:
-                    tally.add(time, first, removed, last - first)
+        if not found.size:
+            return found
+        rows = self.rows[first:last]
+        # Of servers whole rows of pieces are read at a time: each is one request for the blocks of a file that lie side
+        # by side, and several of them are under way while others are converted here.
+        remote = self.remote
+        ends = np.cumsum([0, *_runs(rows // self.piece[0])]).tolist() if remote else [0, len(rows)]
+        parts = [slice(*both) for both in pairwise(ends)]
+        reads = [
+            [_Read.of(planes, numbers, rows[part], self.columns) for numbers in _by_file(planes)]
+            for planes in self.planes
+            for part in parts
+        ]
+        tasks = [read.values for several in reads for read in several]
+        answers = in_order(tasks) if remote else (task() for task in tasks)
+        for number, several in enumerate(reads):
+            time, part = divmod(number, len(parts))
+            removed = self._convert(self.planes[time], several, answers, found[time][:, parts[part]])
+            if tally is not None:
+                tally.add(time, first + parts[part].start, removed, parts[part].stop - parts[part].start)
         return found
 
-    def _read(self, planes: Sequence[Plane], rows: Places, columns: Places, into: Floats) -> Removed:
-        """One date's bands; what of them cannot be reflectance, see `mask_impossible`.
-
-        Bands of one file and type are read in one go, as interleaved files hold them together. Of each file the
-        smallest window around the asked pixels is read; rows that are skipped, turned round or, of coarser files,
-        repeated are then taken out of it.
-        """
-        files: dict[tuple[str, int, str], list[int]] = {}
-        for number, plane in enumerate(planes):
-            files.setdefault((plane.path, plane.repeat, plane.dtype), []).append(number)
+    def _convert(
+        self, planes: Sequence[Plane], reads: Sequence[_Read], answers: Iterator[list[Values]], into: Floats
+    ) -> Removed:
+        """Rows of one date's bands from what was read of its files; what of them cannot be reflectance."""
         held: dict[int, Values] = {}
-        for (path, repeat, _), numbers in files.items():
-            down, along = rows // repeat, columns // repeat
-            top, left = int(down.min()), int(along.min())
-            window = Window(left, top, int(along.max()) + 1 - left, int(down.max()) + 1 - top)
-            parts = read_window(path, [planes[number] for number in numbers], window)
-            down, along = down - top, along - left
-            if not (np.array_equal(down, np.arange(window.height)) and np.array_equal(along, np.arange(window.width))):
-                parts = [part[:, down][..., along] for part in parts]
-            for place, number in enumerate(numbers):
+        for read in reads:
+            parts = next(answers)
+            for place, number in enumerate(read.numbers):
                 convert(parts, place, planes[number], into[number], self.reflectance is None)
                 held[number] = parts[0][place]
         removed: Removed = {}
@@ -132,6 +143,46 @@ class ScenePixels:
                 values *= factor
                 values += summand
         return removed
+
+
+def _by_file(planes: Sequence[Plane]) -> list[list[int]]:
+    """Numbers of the bands that are read in one go, as interleaved files hold them together: of one file and type."""
+    files: dict[tuple[str, int, str], list[int]] = {}
+    for number, plane in enumerate(planes):
+        files.setdefault((plane.path, plane.repeat, plane.dtype), []).append(number)
+    return list(files.values())
+
+
+@dataclass(frozen=True)
+class _Read:
+    """The smallest window of a file around the pixels that are asked of it."""
+
+    path: str
+    planes: tuple[Plane, ...]
+    numbers: tuple[int, ...]
+    """Which of the date's bands these are."""
+    window: Window
+    down: Places
+    """Which rows of the window are asked for: rows may be skipped, turned round or, of coarser files, repeated."""
+    along: Places
+
+    @classmethod
+    def of(cls, planes: Sequence[Plane], numbers: Sequence[int], rows: Places, columns: Places) -> _Read:
+        """The bands `numbers` of one file at rows and columns of the scene."""
+        first = planes[numbers[0]]
+        down, along = rows // first.repeat, columns // first.repeat
+        top, left = int(down.min()), int(along.min())
+        window = Window(left, top, int(along.max()) + 1 - left, int(down.max()) + 1 - top)
+        own = tuple(planes[number] for number in numbers)
+        return cls(first.path, own, tuple(numbers), window, down - top, along - left)
+
+    def values(self) -> list[Values]:
+        """See `prithvi.scenes.raster_files.read_planes`."""
+        parts = read_window(self.path, self.planes, self.window)
+        whole = np.arange(self.window.height), np.arange(self.window.width)
+        if not (np.array_equal(self.down, whole[0]) and np.array_equal(self.along, whole[1])):
+            parts = [part[:, self.down][..., self.along] for part in parts]
+        return parts
 
 
 class SceneArray(da.Array):
@@ -181,6 +232,15 @@ class SceneArray(da.Array):
                 array, index = SceneArray.of(chosen), tuple(0 if one else slice(None) for one in numbers)
         found: da.Array = da.Array.__getitem__(array, index)
         return found
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None, **kwargs: Any) -> npt.NDArray[Any]:
+        """All pixels; those of servers in one go, whose reads are longer and wait for each other less than pieces do."""
+        pixels = self.pixels
+        if pixels is None or not pixels.remote:
+            plain: npt.NDArray[Any] = super().__array__(dtype, copy=copy, **kwargs)  # type: ignore[no-untyped-call]
+            return plain
+        values = pixels.rows_of(0, len(pixels.rows))
+        return values if dtype is None else values.astype(dtype, copy=False)
 
     def copy(self) -> da.Array:
         """The same again; rioxarray copies whatever it writes a place to."""
