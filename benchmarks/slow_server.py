@@ -77,7 +77,7 @@ class Server:
             begin, end = int(low), min(int(high) + 1 if high else size, size)
             status, more = "206 Partial Content", f"Content-Range: bytes {begin}-{end - 1}/{size}\r\n"
         length = end - begin
-        head = f"HTTP/1.1 {status}\r\nAccept-Ranges: bytes\r\nETag: \"{size}\"\r\n{more}Content-Length: {length}\r\n\r\n"
+        head = f'HTTP/1.1 {status}\r\nAccept-Ranges: bytes\r\nETag: "{size}"\r\n{more}Content-Length: {length}\r\n\r\n'
         writer.write(head.encode())
         if method == "GET":
             with file.open("rb") as stream:

@@ -11,8 +11,13 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from threading import Lock
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from rasterio.env import Env, getenv, hasenv
+
+from prithvi.scenes.remote import is_remote
 
 AT_ONCE = 18
 """Reads that wait at the same time in a process, whoever asks for them."""
@@ -22,9 +27,21 @@ _lock = Lock()
 _pool: ThreadPoolExecutor | None = None
 
 
+def begin(path: str, task: Callable[[], Answer]) -> Callable[[], Answer]:
+    """What waits for a read of `path` and gives its answer. It is under way by then if the path is of a server."""
+    return submit(task).result if is_remote(path) else task
+
+
 def submit(task: Callable[[], Answer]) -> Future[Answer]:
-    """Begins a read as soon as fewer than `AT_ONCE` others are waiting. The task must not ask for other tasks."""
+    """Begins a read as soon as fewer than `AT_ONCE` others are waiting.
+
+    Args:
+        task: must not wait for other tasks. GDAL's options of the calling thread hold in it.
+
+    """
     global _pool
+    if hasenv():  # GDAL keeps the options of each thread but the main one to that thread
+        task = partial(_under, getenv(), task)
     with _lock:
         if _pool is None:
             _pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="prithvi-read")
@@ -49,10 +66,16 @@ def in_order(tasks: Iterable[Callable[[], Answer]]) -> Iterator[Answer]:
             future.cancel()
 
 
+def _under(options: dict[str, Any], task: Callable[[], Answer]) -> Answer:
+    with Env(**options):
+        return task()
+
+
 def _forget() -> None:
     """A forked process has none of its parent's threads, and starts its own."""
     global _pool, _lock
     _pool, _lock = None, Lock()
 
 
-os.register_at_fork(after_in_child=_forget)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

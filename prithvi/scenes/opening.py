@@ -228,7 +228,7 @@ def _chunk(layout: Layout) -> tuple[int, int]:
     near = [file for file in layout.files.values() if file.repeat <= 2]
     rows, columns = (max(file.blocks[axis] * file.repeat for file in near) for axis in (0, 1))
     if any(is_remote(path) for path in layout.files):
-        return rows * max(1, 512 // rows), columns * max(1, 512 // columns)
+        return rows * max(1, 512 // rows), columns * max(1, 2048 // columns)
     return rows * max(1, 256 // rows), sys.maxsize
 
 

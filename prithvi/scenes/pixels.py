@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -107,30 +108,42 @@ class ScenePixels:
         remote = self.remote
         ends = np.cumsum([0, *_runs(rows // self.piece[0])]).tolist() if remote else [0, len(rows)]
         parts = [slice(*both) for both in pairwise(ends)]
-        reads = [
-            [_Read.of(planes, numbers, rows[part], self.columns) for numbers in _by_file(planes)]
-            for planes in self.planes
-            for part in parts
+        pieces = [(time, part) for time in range(len(self.planes)) for part in parts]
+        tasks = [
+            partial(self._read, time, numbers, rows[part], found[time][:, part])
+            for time, part in pieces
+            for numbers in _by_file(self.planes[time])
         ]
-        tasks = [read.values for several in reads for read in several]
-        answers = in_order(tasks) if remote else (task() for task in tasks)
-        for number, several in enumerate(reads):
-            time, part = divmod(number, len(parts))
-            removed = self._convert(self.planes[time], several, answers, found[time][:, parts[part]])
+        stored = in_order(tasks) if remote else (task() for task in tasks)
+        for time, part in pieces:
+            held: dict[int, Values] = {}
+            for _ in _by_file(self.planes[time]):
+                held |= next(stored)
+            removed = self._masked(self.planes[time], held, found[time][:, part])
             if tally is not None:
-                tally.add(time, first + parts[part].start, removed, parts[part].stop - parts[part].start)
+                tally.add(time, first + part.start, removed, part.stop - part.start)
         return found
 
-    def _convert(
-        self, planes: Sequence[Plane], reads: Sequence[_Read], answers: Iterator[list[Values]], into: Floats
-    ) -> Removed:
-        """Rows of one date's bands from what was read of its files; what of them cannot be reflectance."""
-        held: dict[int, Values] = {}
-        for read in reads:
-            parts = next(answers)
-            for place, number in enumerate(read.numbers):
-                convert(parts, place, planes[number], into[number], self.reflectance is None)
-                held[number] = parts[0][place]
+    def _read(self, time: int, numbers: Sequence[int], rows: Places, into: Floats) -> dict[int, Values]:
+        """Some bands of one date, all of one file, as floats; and as they are stored, by band, where that is needed.
+
+        The smallest window around the asked pixels is read; rows that are skipped, turned round or, of coarser files,
+        repeated are then taken out of it.
+        """
+        planes = [self.planes[time][number] for number in numbers]
+        down, along = rows // planes[0].repeat, self.columns // planes[0].repeat
+        top, left = int(down.min()), int(along.min())
+        window = Window(left, top, int(along.max()) + 1 - left, int(down.max()) + 1 - top)
+        parts = read_window(planes[0].path, planes, window)
+        down, along = down - top, along - left
+        if not (np.array_equal(down, np.arange(window.height)) and np.array_equal(along, np.arange(window.width))):
+            parts = [part[:, down][..., along] for part in parts]
+        for place, number in enumerate(numbers):
+            convert(parts, place, planes[place], into[number], self.reflectance is None)
+        return dict(zip(numbers, parts[0], strict=True)) if self.reflectance is not None else {}
+
+    def _masked(self, planes: Sequence[Plane], held: Mapping[int, Values], into: Floats) -> Removed:
+        """One date's bands on the scene's scale, without what cannot be reflectance, which is given back."""
         removed: Removed = {}
         if self.reflectance is not None:
             # Masked before bands are brought to one scale: the range is that of the values as each file stores them.
@@ -151,38 +164,6 @@ def _by_file(planes: Sequence[Plane]) -> list[list[int]]:
     for number, plane in enumerate(planes):
         files.setdefault((plane.path, plane.repeat, plane.dtype), []).append(number)
     return list(files.values())
-
-
-@dataclass(frozen=True)
-class _Read:
-    """The smallest window of a file around the pixels that are asked of it."""
-
-    path: str
-    planes: tuple[Plane, ...]
-    numbers: tuple[int, ...]
-    """Which of the date's bands these are."""
-    window: Window
-    down: Places
-    """Which rows of the window are asked for: rows may be skipped, turned round or, of coarser files, repeated."""
-    along: Places
-
-    @classmethod
-    def of(cls, planes: Sequence[Plane], numbers: Sequence[int], rows: Places, columns: Places) -> _Read:
-        """The bands `numbers` of one file at rows and columns of the scene."""
-        first = planes[numbers[0]]
-        down, along = rows // first.repeat, columns // first.repeat
-        top, left = int(down.min()), int(along.min())
-        window = Window(left, top, int(along.max()) + 1 - left, int(down.max()) + 1 - top)
-        own = tuple(planes[number] for number in numbers)
-        return cls(first.path, own, tuple(numbers), window, down - top, along - left)
-
-    def values(self) -> list[Values]:
-        """See `prithvi.scenes.raster_files.read_planes`."""
-        parts = read_window(self.path, self.planes, self.window)
-        whole = np.arange(self.window.height), np.arange(self.window.width)
-        if not (np.array_equal(self.down, whole[0]) and np.array_equal(self.along, whole[1])):
-            parts = [part[:, self.down][..., self.along] for part in parts]
-        return parts
 
 
 class SceneArray(da.Array):
@@ -234,7 +215,7 @@ class SceneArray(da.Array):
         return found
 
     def __array__(self, dtype: Any = None, copy: bool | None = None, **kwargs: Any) -> npt.NDArray[Any]:
-        """All pixels; those of servers in one go, whose reads are longer and wait for each other less than pieces do."""
+        """All pixels; of servers in one go, as reads of whole rows are fewer and all under way at once."""
         pixels = self.pixels
         if pixels is None or not pixels.remote:
             plain: npt.NDArray[Any] = super().__array__(dtype, copy=copy, **kwargs)  # type: ignore[no-untyped-call]
