@@ -326,7 +326,8 @@ class _Layers:
             if fmask.dtype != np.uint8:
                 raise SceneError(f"{shown(self.fmask.path)} is {fmask.dtype}; an Fmask is uint8.")
             self._mask(stored, values, row)
-            return to_int16(values, 1e-4, ()), fmask
+            # Band by band, whose memory is used again: of whole strips each step would have to ask for it anew.
+            return np.stack([to_int16(band, 1e-4, ()) for band in values]), fmask
 
         return end
 
