@@ -222,7 +222,7 @@ def one(way: str, case: str, form: str, root: Path, base: str) -> None:
     count = count_of(base)
     taken |= {"requests": count.requests, "mb": count.sent / 1e6, "at_once": count.at_once}
     taken |= {
-        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak": _peak(),
         "sum": int(found.sum(dtype=np.float64)),
     }
     with contextlib.suppress(NameError):
