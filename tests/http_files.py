@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,6 +35,13 @@ class Served:
     status: int = 503
     drops: int = 0
     """How many connections more are closed without an answer."""
+    broken: str = ""
+    """Of files whose path holds this every request is answered with `status`."""
+    delay: float = 0.0
+    """Seconds before each answer."""
+    now: int = 0
+    """Requests that wait for their answer, and the most that did at one time."""
+    most: int = 0
     ranges: bool = True
     """Whether parts of files are sent."""
     sent: int = 0
@@ -86,6 +94,12 @@ def serve_folder(root: Path, **options: object) -> Iterator[Served]:
                 dropped, failing = served.drops > 0, served.failures > 0
                 served.drops -= dropped
                 served.failures -= failing and not dropped
+                failing |= bool(served.broken) and served.broken in self.path
+                served.now += 1
+                served.most = max(served.most, served.now)
+            time.sleep(served.delay)
+            with served.counting:
+                served.now -= 1
             if dropped:
                 self.close_connection = True
                 return

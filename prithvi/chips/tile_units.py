@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,9 +36,10 @@ from prithvi.hls.granules import Granule
 from prithvi.hls.items import asset_href, by_tile
 from prithvi.hls.search import read_area
 from prithvi.scenes.grids import difference
+from prithvi.scenes.in_flight import begin
 from prithvi.scenes.raster_files import File, convert, header, plane_of, read_planes
 from prithvi.scenes.remote import Answer, ask, gdal_environment, readable, shown
-from prithvi.scenes.validity import IMPOSSIBLE, Range, mask_impossible
+from prithvi.scenes.validity import IMPOSSIBLE, Range, Values, mask_impossible
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,9 @@ class TileUnit:
         size = (spec.height, spec.width)
         used = sorted({index for sequence in self.sequences for index in sequence})
         with closing(_OpenFiles(self.options)) as files:
-            layers = {index: _Layers(self.granules[index], files) for index in used}
+            # The headers of all files are asked for before the first is waited for.
+            opening = {index: _Layers.begin(self.granules[index], files) for index in used}
+            layers = {index: opened() for index, opened in opening.items()}
             if not layers:
                 return
             grid, crs = _one_grid(list(layers.values()))
@@ -112,16 +116,19 @@ class TileUnit:
             area = shape(transform_geom("EPSG:4326", crs, self.area)) if self.area is not None else None
             # Strip by strip from the top: all bands and dates of as many rows as a chip has are read once, whatever
             # number of chips and sequences of dates is cut out of them.
+            lefts = range(0, grid.shape[1] - spec.width + 1, spec.width)
+            places = {}
             for row in range(0, grid.shape[0] - spec.height + 1, spec.height):
-                columns = range(0, grid.shape[1] - spec.width + 1, spec.width)
-                windows = [grid[row : row + spec.height, left : left + spec.width] for left in columns]
+                windows = [grid[row : row + spec.height, left : left + spec.width] for left in lefts]
                 here = [area is None or area.intersects(box(*window.boundingbox)) for window in windows]
-                if not any(here):
-                    continue
-                strips = {}
-                for index, layer in layers.items():
-                    bands, fmask = layer.read(row, spec.height)
-                    strips[index] = Strip(bands, fmask, *shares(bands, fmask, size, self.recipe.filters))
+                if any(here):
+                    places[row] = windows, here
+            for row, read in _rows(layers, list(places), spec.height):
+                strips = {
+                    index: Strip(bands, fmask, *shares(bands, fmask, size, self.recipe.filters))
+                    for index, (bands, fmask) in read.items()
+                }
+                windows, here = places[row]
                 for number in np.flatnonzero(here).tolist():
                     yield from self._chips_at(windows[number].affine, crs, strips, row, number, near, spec)
 
@@ -254,49 +261,78 @@ class _OpenFiles:
             raster.close()
 
 
+_Pixels = tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
 class _Layers:
     """The files of one granule."""
 
-    def __init__(self, granule: GranuleFiles, files: _OpenFiles) -> None:
-        self.granule, self.files = granule.granule, files
-        self.bands = [self._header(path) for path in granule.bands]
-        self.fmask = self._header(granule.fmask)
-        self.planes = [plane_of(file, 1, self.granule.fill) for file in self.bands]
+    granule: Granule
+    files: _OpenFiles
+    bands: list[File]
+    fmask: File
 
-    def _header(self, path: str) -> File:
-        def read(raster: rasterio.DatasetReader) -> File:
-            if raster.crs is None:
-                raise SceneError(f"{shown(path)} of {self.granule} has no coordinate reference system.")
-            if raster.scales[0] not in (1.0, 1e-4) or raster.offsets[0] != 0:
-                found = f"{shown(path)} declares the scale {raster.scales[0]:g} and the offset {raster.offsets[0]:g}"
-                raise SceneError(f"{found}; HLS is reflectance x 10,000 without an offset.")
-            return header(path, raster)
+    @classmethod
+    def begin(cls, granule: GranuleFiles, files: _OpenFiles) -> Callable[[], _Layers]:
+        """Asks for the headers of a granule's files; what is given waits for them.
 
-        try:
-            return self.files.ask(path, read)
-        except RasterioError as error:
-            raise SceneError(f"{path} of {self.granule} cannot be opened ({error}).") from error
-
-    def read(self, row: int, height: int) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]:
-        """Rows from `row` on: (band, height, width) with `NODATA`, and Fmask (height, width).
-
-        Values that cannot be reflectance are missing, as in a map (see `prithvi.scenes.validity`).
-
+        It raises SceneError where a file is missing or damaged, does not say where it lies, or is no HLS.
         """
-        width, path = self.fmask.shape[1], self.fmask.path
+        paths = (*granule.bands, granule.fmask)
+        asked = [begin(path, partial(_header, path, granule.granule, files)) for path in paths]
+
+        def end() -> _Layers:
+            *bands, fmask = (header() for header in asked)
+            return cls(granule.granule, files, bands, fmask)
+
+        return end
+
+    def read(self, row: int, height: int) -> Callable[[], _Pixels]:
+        """Asks for rows from `row` on; what is given waits for them.
+
+        It gives (band, height, width) with `NODATA`, and Fmask (height, width). Values that cannot be reflectance are
+        missing, as in a map (see `prithvi.scenes.validity`).
+
+        It raises SceneError where a file is damaged or its server does not give it, and ScaleError where the values
+        are no HLS.
+        """
+        width = self.fmask.shape[1]
         window = Window(0, row, width, height)
-        values, stored = np.empty((len(self.bands), height, width), np.float32), []
-        try:
-            fmask = self.files.ask(path, lambda raster: raster.read(1, window=window))
-            for plane, out in zip(self.planes, values, strict=True):
-                path = plane.path
-                parts = self.files.ask(path, partial(read_planes, planes=[plane], window=window))
+        planes = [plane_of(file, 1, self.granule.fill) for file in self.bands]
+
+        def ask(path: str, question: Callable[[rasterio.DatasetReader], Answer]) -> Answer:
+            try:
+                return self.files.ask(path, question)
+            except RasterioError as error:
+                raise SceneError(f"{path} is damaged or cut short in rows {row} to {row + height}.") from error
+
+        def read_fmask(raster: rasterio.DatasetReader) -> npt.NDArray[Any]:
+            found: npt.NDArray[Any] = raster.read(1, window=window)
+            return found
+
+        quality = begin(self.fmask.path, partial(ask, self.fmask.path, read_fmask))
+        asked = [
+            begin(plane.path, partial(ask, plane.path, partial(read_planes, planes=[plane], window=window)))
+            for plane in planes
+        ]
+
+        def end() -> _Pixels:
+            fmask, values, stored = quality(), np.empty((len(planes), height, width), np.float32), []
+            for plane, out, answer in zip(planes, values, asked, strict=True):
+                parts = answer()
                 convert(parts, 0, plane, out, finite=False)
                 stored.append(parts[0][0])
-        except RasterioError as error:
-            raise SceneError(f"{path} is damaged or cut short in rows {row} to {row + height}.") from error
-        if fmask.dtype != np.uint8:
-            raise SceneError(f"{shown(self.fmask.path)} is {fmask.dtype}; an Fmask is uint8.")
+            if fmask.dtype != np.uint8:
+                raise SceneError(f"{shown(self.fmask.path)} is {fmask.dtype}; an Fmask is uint8.")
+            self._mask(stored, values, row)
+            # Band by band, whose memory is used again: of whole strips each step would have to ask for it anew.
+            return np.stack([to_int16(band, 1e-4, ()) for band in values]), fmask
+
+        return end
+
+    def _mask(self, stored: Sequence[Values], values: npt.NDArray[np.float32], row: int) -> None:
+        """Makes values NaN that cannot be reflectance; raises ScaleError where these are most of them."""
         known = int(np.isfinite(values).all(axis=0).sum())
         removed = mask_impossible(stored, values, [Range.of(1e-4, 0.0)] * len(stored)).get(IMPOSSIBLE)
         if removed is not None:
@@ -308,7 +344,35 @@ class _Layers:
                     f"{self.granule} has values such as {strange[numbers.argmax()]:g} from row {row} on, which are no "
                     "HLS (reflectance x 10,000): leave it out, or bring it to that scale."
                 )
-        return to_int16(values, 1e-4, ()), fmask
+
+
+def _header(path: str, granule: Granule, files: _OpenFiles) -> File:
+    def read(raster: rasterio.DatasetReader) -> File:
+        if raster.crs is None:
+            raise SceneError(f"{shown(path)} of {granule} has no coordinate reference system.")
+        if raster.scales[0] not in (1.0, 1e-4) or raster.offsets[0] != 0:
+            found = f"{shown(path)} declares the scale {raster.scales[0]:g} and the offset {raster.offsets[0]:g}"
+            raise SceneError(f"{found}; HLS is reflectance x 10,000 without an offset.")
+        return header(path, raster)
+
+    try:
+        return files.ask(path, read)
+    except RasterioError as error:
+        raise SceneError(f"{path} of {granule} cannot be opened ({error}).") from error
+
+
+def _rows(layers: Mapping[int, _Layers], rows: Sequence[int], height: int) -> Iterator[tuple[int, dict[int, _Pixels]]]:
+    """Each of `rows` with what all granules hold from there on.
+
+    Files on servers are one strip ahead, and no further: a file's strips share blocks, which GDAL remembers for the one
+    that asked for them.
+    """
+    following = {index: layer.read(rows[0], height) for index, layer in layers.items()} if rows else {}
+    for number, row in enumerate(rows):
+        read = {index: wait() for index, wait in following.items()}
+        if number + 1 < len(rows):
+            following = {index: layer.read(rows[number + 1], height) for index, layer in layers.items()}
+        yield row, read
 
 
 def _one_grid(layers: Sequence[_Layers]) -> tuple[GeoBox, str]:

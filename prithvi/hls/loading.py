@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import dask.array as da
@@ -24,6 +24,7 @@ from prithvi.errors import DatasetError, SceneError
 from prithvi.hls.granules import FILL, Granule
 from prithvi.hls.items import asset_href
 from prithvi.scenes.grids import called, difference, grid_of, same_crs
+from prithvi.scenes.in_flight import begin
 from prithvi.scenes.polygons import box_in_degrees
 from prithvi.scenes.raster_files import of_file
 from prithvi.scenes.remote import readable, shown
@@ -66,7 +67,8 @@ def load(
         raise DatasetError("no granule was given.")
     names = check_names(bands)
     ordered = sorted(items, key=lambda item: (Granule.parse(item.id).time, item.id))
-    grids = {item.id: _grid(item) for item in ordered}
+    asked = {item.id: begin(readable(asset_href(item, "fmask")), partial(_grid, item)) for item in ordered}
+    grids = {id: wait() for id, wait in asked.items()}
     first = next(iter(grids.values()))
     strange = next((found for found in grids.values() if not same_crs(found, first)), None)
     if grid is None and strange is not None:

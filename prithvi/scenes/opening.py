@@ -220,7 +220,7 @@ def _numbered(
 
 def _chunk(layout: Layout) -> tuple[int, int]:
     """Rows and columns of a piece: strips of whole width of local files, as maps are made row by row; whole blocks of
-    about 512 pixels of files on servers, and of bands half as fine.
+    about 512 x 2,048 pixels of files on servers, and of bands half as fine.
     """
     # A piece is a whole number of the file's blocks, so that no block is decoded for two pieces. Bands of a coarser
     # grid count with the size that their blocks have on the scene's; far coarser ones would make pieces too large for
@@ -228,7 +228,7 @@ def _chunk(layout: Layout) -> tuple[int, int]:
     near = [file for file in layout.files.values() if file.repeat <= 2]
     rows, columns = (max(file.blocks[axis] * file.repeat for file in near) for axis in (0, 1))
     if any(is_remote(path) for path in layout.files):
-        return rows * max(1, 512 // rows), columns * max(1, 512 // columns)
+        return rows * max(1, 512 // rows), columns * max(1, 2048 // columns)
     return rows * max(1, 256 // rows), sys.maxsize
 
 

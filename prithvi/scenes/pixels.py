@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import dask.array as da
@@ -14,8 +16,10 @@ import xarray as xr
 from dask.base import tokenize
 from rasterio.windows import Window
 
+from prithvi.scenes.in_flight import in_order
 from prithvi.scenes.layout import Layout
 from prithvi.scenes.raster_files import Plane, convert, floating, read_window
+from prithvi.scenes.remote import is_remote
 from prithvi.scenes.validity import Floats, Range, Removed, Tally, Values, mask_impossible
 
 Key = tuple[Any, ...]
@@ -54,6 +58,11 @@ class ScenePixels:
         """Number of dimensions, as `dask.array.from_array` asks for it."""
         return 4
 
+    @property
+    def remote(self) -> bool:
+        """Whether any of them lie on a server."""
+        return any(is_remote(plane.path) for step in self.planes for plane in step)
+
     def part(self, key: Key) -> ScenePixels:
         """A selection: for each axis a slice, a number, or numbers (which keep the axis), or bools."""
         times, bands, rows, columns = (
@@ -91,35 +100,50 @@ class ScenePixels:
 
         """
         found = np.empty((*self.shape[:2], last - first, len(self.columns)), self.dtype)
-        if found.size:
-            for time, planes in enumerate(self.planes):
-                removed = self._read(planes, self.rows[first:last], self.columns, found[time])
-                if tally is not None:
-                    tally.add(time, first, removed, last - first)
+        if not found.size:
+            return found
+        rows = self.rows[first:last]
+        # Of servers whole rows of pieces are read at a time: each is one request for the blocks of a file that lie side
+        # by side, and several of them are under way while others are converted here.
+        remote = self.remote
+        ends = np.cumsum([0, *_runs(rows // self.piece[0])]).tolist() if remote else [0, len(rows)]
+        parts = [slice(*both) for both in pairwise(ends)]
+        pieces = [(time, part) for time in range(len(self.planes)) for part in parts]
+        tasks = [
+            partial(self._read, time, numbers, rows[part], found[time][:, part])
+            for time, part in pieces
+            for numbers in _by_file(self.planes[time])
+        ]
+        stored = in_order(tasks) if remote else (task() for task in tasks)
+        for time, part in pieces:
+            held: dict[int, Values] = {}
+            for _ in _by_file(self.planes[time]):
+                held |= next(stored)
+            removed = self._masked(self.planes[time], held, found[time][:, part])
+            if tally is not None:
+                tally.add(time, first + part.start, removed, part.stop - part.start)
         return found
 
-    def _read(self, planes: Sequence[Plane], rows: Places, columns: Places, into: Floats) -> Removed:
-        """One date's bands; what of them cannot be reflectance, see `mask_impossible`.
+    def _read(self, time: int, numbers: Sequence[int], rows: Places, into: Floats) -> dict[int, Values]:
+        """Some bands of one date, all of one file, as floats; and as they are stored, by band, where that is needed.
 
-        Bands of one file and type are read in one go, as interleaved files hold them together. Of each file the
-        smallest window around the asked pixels is read; rows that are skipped, turned round or, of coarser files,
+        The smallest window around the asked pixels is read; rows that are skipped, turned round or, of coarser files,
         repeated are then taken out of it.
         """
-        files: dict[tuple[str, int, str], list[int]] = {}
-        for number, plane in enumerate(planes):
-            files.setdefault((plane.path, plane.repeat, plane.dtype), []).append(number)
-        held: dict[int, Values] = {}
-        for (path, repeat, _), numbers in files.items():
-            down, along = rows // repeat, columns // repeat
-            top, left = int(down.min()), int(along.min())
-            window = Window(left, top, int(along.max()) + 1 - left, int(down.max()) + 1 - top)
-            parts = read_window(path, [planes[number] for number in numbers], window)
-            down, along = down - top, along - left
-            if not (np.array_equal(down, np.arange(window.height)) and np.array_equal(along, np.arange(window.width))):
-                parts = [part[:, down][..., along] for part in parts]
-            for place, number in enumerate(numbers):
-                convert(parts, place, planes[number], into[number], self.reflectance is None)
-                held[number] = parts[0][place]
+        planes = [self.planes[time][number] for number in numbers]
+        down, along = rows // planes[0].repeat, self.columns // planes[0].repeat
+        top, left = int(down.min()), int(along.min())
+        window = Window(left, top, int(along.max()) + 1 - left, int(down.max()) + 1 - top)
+        parts = read_window(planes[0].path, planes, window)
+        down, along = down - top, along - left
+        if not (np.array_equal(down, np.arange(window.height)) and np.array_equal(along, np.arange(window.width))):
+            parts = [part[:, down][..., along] for part in parts]
+        for place, number in enumerate(numbers):
+            convert(parts, place, planes[place], into[number], self.reflectance is None)
+        return dict(zip(numbers, parts[0], strict=True)) if self.reflectance is not None else {}
+
+    def _masked(self, planes: Sequence[Plane], held: Mapping[int, Values], into: Floats) -> Removed:
+        """One date's bands on the scene's scale, without what cannot be reflectance, which is given back."""
         removed: Removed = {}
         if self.reflectance is not None:
             # Masked before bands are brought to one scale: the range is that of the values as each file stores them.
@@ -132,6 +156,14 @@ class ScenePixels:
                 values *= factor
                 values += summand
         return removed
+
+
+def _by_file(planes: Sequence[Plane]) -> list[list[int]]:
+    """Numbers of the bands that are read in one go, as interleaved files hold them together: of one file and type."""
+    files: dict[tuple[str, int, str], list[int]] = {}
+    for number, plane in enumerate(planes):
+        files.setdefault((plane.path, plane.repeat, plane.dtype), []).append(number)
+    return list(files.values())
 
 
 class SceneArray(da.Array):
@@ -181,6 +213,15 @@ class SceneArray(da.Array):
                 array, index = SceneArray.of(chosen), tuple(0 if one else slice(None) for one in numbers)
         found: da.Array = da.Array.__getitem__(array, index)
         return found
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None, **kwargs: Any) -> npt.NDArray[Any]:
+        """All pixels; of servers in one go, as reads of whole rows are fewer and all under way at once."""
+        pixels = self.pixels
+        if pixels is None or not pixels.remote:
+            plain: npt.NDArray[Any] = super().__array__(dtype, copy=copy, **kwargs)  # type: ignore[no-untyped-call]
+            return plain
+        values = pixels.rows_of(0, len(pixels.rows))
+        return values if dtype is None else values.astype(dtype, copy=False)
 
     def copy(self) -> da.Array:
         """The same again; rioxarray copies whatever it writes a place to."""

@@ -7,7 +7,6 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,16 +26,15 @@ from rasterio.windows import Window
 from prithvi.bands import band_id, common_name
 from prithvi.catalog import Sensor
 from prithvi.errors import SceneError
+from prithvi.scenes.in_flight import in_order
 from prithvi.scenes.info import Scales, scale_tag
 from prithvi.scenes.names import read_file_name, split_description
 from prithvi.scenes.remote import DAMAGED, Kept, ask, is_remote, shown
 from prithvi.scenes.validity import Values
 
 Answer = TypeVar("Answer")
-_AT_ONCE = 8
-"""Files on servers whose headers are fetched at the same time."""
 _OPEN = 64
-"""Files that a thread keeps open."""
+"""Files that a thread keeps open; of those on servers a process, and three dates of its bands may be asked at once."""
 
 
 @dataclass(frozen=True)
@@ -138,19 +136,14 @@ def inspect_all(paths: Sequence[str]) -> dict[str, File]:
     """
 
     def inspect(path: str) -> File:
-        return of_file(path, partial(header, path), kept=None)
+        # Files on servers stay open, as they are read next: their headers are not asked for again.
+        return of_file(path, partial(header, path), keep=is_remote(path))
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         if not any(map(is_remote, paths)):
             return {path: inspect(path) for path in paths}
-        # A header of a file on a server is one or two requests, most of which is waiting.
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            try:
-                return dict(zip(paths, pool.map(inspect, paths), strict=True))
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        return dict(zip(paths, in_order(partial(inspect, path) for path in paths), strict=True))
 
 
 def header(path: str, raster: rasterio.DatasetReader, placed: bool = True) -> File:
@@ -319,23 +312,63 @@ class _Handles(threading.local):
         return path, state.st_size, state.st_mtime_ns
 
 
-_handles = _Handles()
+class OnServers:
+    """Open files on servers, which any thread may take: reads of them are dealt out to whichever thread is free.
+
+    A file has as many as are asked at once, and the one that was used last is taken first, as GDAL remembers blocks for
+    each of them.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most, self.process = most, os.getpid()
+        self.lock = threading.Lock()
+        self.open: list[tuple[str, rasterio.DatasetReader]] = []
+        """The one used last comes last."""
+
+    def take(self, path: str) -> rasterio.DatasetReader | None:
+        """An open file, if there is one that nobody uses."""
+        if self.process != os.getpid():  # a forked process shares its parent's connections with it
+            self.__init__(self.most)  # type: ignore[misc]
+        with self.lock:
+            for place in reversed(range(len(self.open))):
+                if self.open[place][0] == path:
+                    return self.open.pop(place)[1]
+        return None
+
+    def keep(self, path: str, raster: rasterio.DatasetReader) -> None:
+        """Leaves it open; of too many the one that was used longest ago is closed."""
+        with self.lock:
+            self.open.append((path, raster))
+            old = [self.open.pop(0)[1] for _ in range(len(self.open) - self.most)]
+        for other in old:
+            other.close()
+
+    def close(self) -> None:
+        """Closes all."""
+        with self.lock:
+            old, self.open = [raster for _, raster in self.open], []
+        for raster in old:
+            raster.close()
+
+
+_handles, _on_servers = _Handles(), OnServers(_OPEN)
 
 
 def of_file(
     path: str,
     question: Callable[[rasterio.DatasetReader], Answer],
     broken: str = "cannot be opened as a raster: it is damaged or of no known format.",
-    kept: Kept | None = _handles,
+    keep: bool = True,
 ) -> Answer:
-    """Asks a file, which then stays open in this thread to be read unless `kept` is None.
+    """Asks a file, which then stays open to be read unless `keep` is False.
 
     Raises:
         SceneError: it cannot be asked; `broken` ends the sentence.
 
     """
+    kept: Kept = _on_servers if is_remote(path) else _handles
     try:
-        return ask(path, question, kept)
+        return ask(path, question, kept if keep else None)
     except RasterioError as error:
         raise SceneError(f"{path} {broken}") from error
 

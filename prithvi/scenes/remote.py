@@ -31,6 +31,8 @@ PLANETARY = ("blob.core.windows.net",)
 """Hosts whose addresses Microsoft's Planetary Computer signs."""
 _GDAL = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    # Headers of large files with small blocks are longer than the 16 kB that GDAL asks for first.
+    "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
     "GDAL_HTTP_MULTIRANGE": "YES",
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
     # A server that always fails is given up after some seconds: GDAL tries thrice for each of a few requests.

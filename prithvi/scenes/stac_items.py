@@ -15,6 +15,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
@@ -22,6 +23,7 @@ from urllib.parse import urlparse
 from prithvi.bands import PRODUCTS, WAVELENGTHS, band_id, check_names, common_name
 from prithvi.catalog import SENSORS, Sensor
 from prithvi.errors import BandError, SceneError
+from prithvi.scenes.in_flight import in_order
 from prithvi.scenes.info import OFFSET_SINCE, Given, Scales, number_in, offset_of_item
 from prithvi.scenes.layout import Layout, on_finest
 from prithvi.scenes.names import agree, as_time, granules_named, moments
@@ -95,7 +97,10 @@ def read_stac(source: Any) -> list[pystac.Item]:
     if isinstance(source, pystac.Item):
         return [source]
     if not isinstance(source, (str, Path)):
-        found = [item for part in source for item in read_stac(part)]
+        parts = list(source)
+        plain = all(isinstance(part, (str, Path)) for part in parts) and any(is_remote(str(part)) for part in parts)
+        read = in_order(partial(read_stac, part) for part in parts) if plain else map(read_stac, parts)
+        found = [item for several in read for item in several]
         if not found:
             raise SceneError("no STAC item was given.")
         return found

@@ -86,7 +86,7 @@ def test_a_part_of_a_large_file_costs_a_part_of_its_bytes(served: Served, write_
     for row, column in ((10, 20), (1400, 300), (1990, 2000)):
         window = crop(scene, slice(row, row + 40), slice(column, column + 40))
         np.testing.assert_array_equal(read(window)[0], data[:, row : row + 40, column : column + 40])
-    assert served.sent < 0.2 * size  # three pieces of 512 x 512 pixels at most
+    assert served.sent < 0.2 * size  # three places, of four blocks at most
     assert all(wanted for _, wanted, _ in served.requests)
 
 
