@@ -10,6 +10,11 @@ import numpy.typing as npt
 
 from prithvi.errors import ConfigError
 
+OVERLAP = 0.25
+"""Share of a window that neighbours have in common in a map by default; measured by benchmarks/bench_overlap.py."""
+COMPARED = 0.5
+"""The same where windows are compared: most pixels lie under four of them then, and under one with the other."""
+
 
 @dataclass(frozen=True)
 class WindowPlan:
@@ -81,6 +86,31 @@ def starts(size: int, window: int, stride: int) -> tuple[int, ...]:
         return (0,)
     last = size - window
     return (*range(0, last, stride), last)
+
+
+def stride_of(window: int, stride: int | None, overlap: float | None, usual: float = OVERLAP) -> int:
+    """Pixels between windows, said in pixels or as the share of a window that neighbours have in common.
+
+    Args:
+        window: side of a window.
+        stride: pixels between them.
+        overlap: 0 for windows side by side, 0.5 for one every half window.
+        usual: the overlap where neither is said.
+
+    Raises:
+        ConfigError: both are said, or an overlap that is not at least 0 and below 1.
+
+    """
+    if stride is not None:
+        if overlap is not None:
+            raise ConfigError(
+                f"the stride {stride} and the overlap {overlap:g} say the same thing: leave one of them out."
+            )
+        return stride
+    share = usual if overlap is None else overlap
+    if not 0 <= share < 1:
+        raise ConfigError(f"the overlap {share:g} must be at least 0 and below 1: it is a share of the window.")
+    return max(1, round(window * (1 - share)))
 
 
 def plan(height: int, width: int, window: int, stride: int | None = None) -> WindowPlan:

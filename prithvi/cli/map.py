@@ -51,7 +51,11 @@ def map_verb(
     probabilities: Annotated[
         str | None, typer.Option(help="Write those of every class, as uint8 (0 to 250) or float32.")
     ] = None,
-    stride: shared.Stride = None,
+    stride: Annotated[int | None, typer.Option("--stride", help="Pixels between windows.", min=1)] = None,
+    overlap: Annotated[
+        float | None,
+        typer.Option(help="The same as the share of a window that neighbours have in common; a quarter by default."),
+    ] = None,
     batch_size: shared.BatchSize = 8,
     device: shared.Device = None,
     compile: Annotated[bool, typer.Option("--compile", help="Compile the model; pays on long runs.")] = False,
@@ -100,9 +104,9 @@ def map_verb(
     form = None if polygons == "none" or not fitted.classes else polygons
     products = Products(confidence, probabilities, form, min_area, simplify, zones, True, True, disagreement)
     options: dict[str, Any] = {
-        "products": products, "area": area, "stride": stride, "batch_size": batch_size, "device": device,
-        "compile": compile, "engine": engine, "precision": precision, "accept": tuple(accept or ()), "resume": resume,
-        "command": shared.typed(),
+        "products": products, "area": area, "stride": stride, "overlap": overlap, "batch_size": batch_size,
+        "device": device, "compile": compile, "engine": engine, "precision": precision, "accept": tuple(accept or ()),
+        "resume": resume, "command": shared.typed(),
     }  # fmt: skip
     jobs = jobs_of(scene, output, together)
     keep_windows()

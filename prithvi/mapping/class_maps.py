@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 import xarray as xr
 
+from prithvi import windows
 from prithvi.contract import Contract, Quantity
 from prithvi.errors import ConfigError
 from prithvi.files import fingerprint, refuse_overwrite
@@ -41,6 +42,7 @@ def map(
     quantity: Quantity | None = None,
     window: int | None = None,
     stride: int | None = None,
+    overlap: float | None = None,
     area: Area | None = None,
     probabilities: bool = False,
     disagreement: bool = False,
@@ -61,7 +63,9 @@ def map(
         classes: of a plain module.
         quantity: of a plain module.
         window: side of the squares that it is run on, in pixels; default the model's own, 224 of a plain module.
-        stride: pixels between windows; default half a window.
+        stride: pixels between windows.
+        overlap: the same as the share of a window that neighbours have in common; default a quarter, and a half with
+            a disagreement.
         area: map this part only.
         probabilities: give those of every class, too.
         disagreement: give how far overlapping windows differ, too; see `Products.disagreement`.
@@ -102,8 +106,8 @@ def map(
     asked = Asked(engine, precision, device)
     check_size(found, scene)
     scene = conform(scene, found.contract, accept)
-    target = Target.of(scene, found.window if window is None else window, stride, area)
-    _check_overlap(target, disagreement)
+    side = found.window if window is None else window
+    target = _target(scene, side, stride, overlap, area, disagreement)
     choice = asked.decide(found, target, batch_size)
     for note in choice.notes:
         warnings.warn(note, stacklevel=2)
@@ -136,6 +140,7 @@ def map_scene(
     products: Products | None = None,
     area: Area | None = None,
     stride: int | None = None,
+    overlap: float | None = None,
     batch_size: int = 8,
     device: str | torch.device | None = None,
     compile: bool = False,
@@ -155,7 +160,9 @@ def map_scene(
         products: what to write beside it; default nothing.
         area: map this part only; the answers there are those of the whole map but for their last digits, as other
             windows are predicted together. None maps everything.
-        stride: pixels between windows; default half a window.
+        stride: pixels between windows.
+        overlap: the same as the share of a window that neighbours have in common; default a quarter, and a half with
+            a disagreement.
         batch_size: windows predicted at once.
         device: torch device; default a GPU where there is one.
         compile: see `prithvi.mapping.inference.scoring`.
@@ -182,8 +189,7 @@ def map_scene(
     products.check(model, scene)
     scene = conform(scene, model.contract, accept)
     known = can_resume(scene, resume)
-    target = Target.of(scene, model.window, stride, area)
-    _check_overlap(target, products.disagreement)
+    target = _target(scene, model.window, stride, overlap, area, products.disagreement)
     origin, inputs = Provenance.of(model, scene, command), identity(scene)
     zones = str(products.zones or "")
     # What the rows depend on: an interrupted run is resumed only if all of it is the same.
@@ -295,11 +301,17 @@ class MapRun:
                 yield rows.start, values_of(model, rows, self.confidence, self.probabilities)
 
 
-def _check_overlap(target: Target, disagreement: bool) -> None:
+def _target(
+    scene: xr.DataArray, window: int, stride: int | None, overlap: float | None, area: Area | None, compared: bool
+) -> Target:
+    """The windows of a map; where windows are compared, they overlap by half unless something else is said."""
+    step = windows.stride_of(window, stride, overlap, windows.COMPARED if compared else windows.OVERLAP)
+    target = Target.of(scene, window, step, area)
     plan = target.part.plan
-    if disagreement and not plan.overlaps:
+    if compared and not plan.overlaps:
         raise ConfigError(
             f"windows of {plan.window} pixels every {plan.stride} over {plan.height} x {plan.width} pixels do not "
             "overlap, so that none can disagree with another: leave out the disagreement, or say a smaller stride "
             "where the scene is larger than a window."
         )
+    return target
