@@ -48,9 +48,13 @@ class Piece:
     boxes: list[GeoBox | None]
     """Where each window lies; None for one that no chip is wanted of."""
 
-    def window(self, height: int, width: int) -> Window:
-        """The pixels of the piece, of windows of so many pixels."""
-        return Window(self.first * width, self.row, len(self.boxes) * width, height)
+    def window(self, size: tuple[int, int], columns: int) -> Window:
+        """The pixels of the piece, of windows of that height and width in a grid of so many columns."""
+        left, right = self.first * size[1], (self.first + len(self.boxes)) * size[1]
+        # With what is left beside the last window: its blocks are small, and where only they are left out, GDAL takes
+        # the next row of blocks for the next piece of a file that is read in order, and asks for twice as much.
+        right = columns if columns - right < size[1] else right
+        return Window(left, self.row, right - left, size[0])
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ class TileUnit:
             # Strip by strip from the top: all bands and dates of as many rows as a chip has are read once, whatever
             # number of chips and sequences of dates is cut out of them.
             pieces = _pieces(grid, size, area)
-            windows = [piece.window(*size) for piece in pieces]
+            windows = [piece.window(size, grid.shape[1]) for piece in pieces]
             for piece, read in zip(pieces, read_pieces(layers, windows), strict=True):
                 strips = {
                     index: Strip(bands, fmask, *shares(bands, fmask, size, self.recipe.filters))
