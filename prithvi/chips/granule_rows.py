@@ -25,6 +25,7 @@ from prithvi.chips.spec import NODATA, crs_name, to_int16
 from prithvi.errors import ScaleError, SceneError
 from prithvi.hls.granules import Granule
 from prithvi.hls.items import asset_href
+from prithvi.scenes.block_cache import room_for
 from prithvi.scenes.grids import difference
 from prithvi.scenes.in_flight import begin
 from prithvi.scenes.raster_files import File, Plane, convert, header, plane_of, read_planes
@@ -33,6 +34,8 @@ from prithvi.scenes.validity import IMPOSSIBLE, Range, Values, known_in, mask_im
 
 Pixels = tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]
 """(band, height, width) with `NODATA` where there is none, and Fmask (height, width)."""
+_SPARE = 16_000_000
+"""Bytes of GDAL's cache for whatever else is read meanwhile, such as labels."""
 _POSSIBLE = Range.of(1e-4, 0.0)
 
 
@@ -148,6 +151,14 @@ class Layers:
 
         return end
 
+    def cache_bytes(self, height: int) -> int:
+        """Blocks of all files under a piece of so many rows, which the piece below may share."""
+        return sum(
+            (-(-height // file.blocks[0]) + 1) * file.blocks[0] * (file.shape[1] + file.blocks[1])
+            * sum(np.dtype(name).itemsize for name in file.dtypes)
+            for file in (*self.bands, self.fmask)
+        )  # fmt: skip
+
     def _ask(self, path: str, question: Callable[[rasterio.DatasetReader], Answer], window: Window) -> Answer:
         try:
             return self.files.ask(path, question)
@@ -224,12 +235,14 @@ def read_pieces(layers: Mapping[int, Layers], windows: Sequence[Window]) -> Iter
             begun[index] = layer.read(windows[number], into)
         return begun
 
-    following = begin_window(0)
-    for number in range(len(windows)):
-        read = {index: wait() for index, wait in following.items()}
-        if number + 1 < len(windows):
-            following = begin_window(number + 1)
-        yield read
+    highest = max(height for height, _ in sizes)
+    with room_for(_SPARE + sum(layer.cache_bytes(highest) for layer in layers.values())):
+        following = begin_window(0)
+        for number in range(len(windows)):
+            read = {index: wait() for index, wait in following.items()}
+            if number + 1 < len(windows):
+                following = begin_window(number + 1)
+            yield read
 
 
 def one_grid(layers: Sequence[Layers]) -> tuple[GeoBox, str]:

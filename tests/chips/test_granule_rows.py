@@ -14,6 +14,7 @@ import pystac
 import pytest
 import rasterio
 import shapely
+from rasterio.env import get_gdal_config
 
 from prithvi.chips.date_plan import DateRule, choose_dates
 from prithvi.chips.filters import Filters
@@ -115,6 +116,21 @@ def test_numbers_at_the_ends_of_reflectance_stay_and_those_beyond_are_filled(arc
         assert (chip.fmask[:, row - 64, 10:40] == 255).all()  # type: ignore[index]
 
 
+def test_blocks_are_remembered_from_piece_to_piece_and_no_longer(archive: Archive) -> None:
+    """Each block is sent once though two pieces share it; the caller's cache is as it was."""
+    before = int(get_gdal_config("GDAL_CACHEMAX"))
+    items = [item for item in archive.items if ".T31UDS." in item.id]
+    with serve_folder(archive.root) as served:
+        unit = tile_units(choose_dates(on_server(items, archive, served), RECIPE.dates), RECIPE, 0, None, None)[0]
+        served.sent = 0
+        found = list(unit.chips(SPEC))
+        assert int(get_gdal_config("GDAL_CACHEMAX")) == before
+    files = [file for item in items for file in (archive.root / item.id).glob("*.tif")]
+    assert served.sent < 1.3 * sum(file.stat().st_size for file in files)
+    for chip, other in zip(found, chips_of(items), strict=True):
+        np.testing.assert_array_equal(chip.image, other.image)
+
+
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Archive:
     return make_archive(tmp_path_factory.mktemp("wide"), ["31UDS"], dates=1, size=1300, cloud=0, swath=False)
@@ -129,8 +145,8 @@ def around(archive: Archive, path: Path, *parts: tuple[int, int, int, int]) -> s
     return str(path)
 
 
-def on_server(archive: Archive, served: Served) -> list[pystac.Item]:
-    items = [item.clone() for item in archive.items]
+def on_server(items: list[pystac.Item], archive: Archive, served: Served) -> list[pystac.Item]:
+    items = [item.clone() for item in items]
     for item in items:
         for asset in item.assets.values():
             asset.href = asset.href.replace(archive.root.resolve().as_uri(), served.url)
@@ -157,7 +173,7 @@ def test_an_area_asks_a_server_for_the_blocks_under_it(
     within = replace(ONE_DATE, area=around(wide, tmp_path / "area.gpkg", *parts))
     everywhere = one_date_chips(wide.items, ONE_DATE)
     with serve_folder(wide.root) as served:
-        found = one_date_chips(on_server(wide, served), within)
+        found = one_date_chips(on_server(wide.items, wide, served), within)
     assert len(found) == len(parts)
     for name, chip in found.items():
         np.testing.assert_array_equal(chip.image, everywhere[name].image)
