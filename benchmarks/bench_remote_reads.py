@@ -1,12 +1,14 @@
 """A chip, a granule and a store from a server that answers 50 ms late: ours, ours before, and what others do.
 
-    python benchmarks/bench_remote_reads.py [--runs 3] [--before FOLDER] [--peers FOLDER] [--cases chip granule build]
+    python benchmarks/bench_remote_reads.py [--runs 3] [--before FOLDER] [--peers FOLDER] [--cases chip map area ...]
 
 A six-band granule of 3,660 x 3,660 pixels is made once, of the shipped Spain sample side by side, as HLS stores it
 (int16, deflate, one file a band): in 256 x 256 blocks as plain tiled GeoTIFFs, whose table of blocks comes last
 (`hls`), and as COGs of 512 x 512 blocks with overviews (`cog`). Every read is a process of its own that has imported
 everything and read a corner from disk before the clock runs; the ways take turns, and medians are printed with what the
-server counted. Ten granules of two tiles are cut into chips of 224 for `build`.
+server counted. Ten granules of two tiles are cut into chips of 224 for `build`, and those that touch a square of 3 km
+for `area`. `map` asks for the rows of a granule as a map does (windows of 224, half overlapping), with a model that
+takes no time.
 
 - ours: `open_scene(addresses)` and `.values`, or `read(crop(...))`; `load` is `.load()`, which goes by Dask's pieces
 - before: the same from the checkout of an earlier commit (`--before`)
@@ -33,6 +35,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +47,9 @@ BANDS = ("blue", "green", "red", "nir_narrow", "swir_1", "swir_2")
 WAYS = {
     "chip": ("disk", "before", "ours", "rasterio", "async-tiff", "odc-stac"),
     "granule": ("disk", "before", "ours", "load", "rasterio", "async-tiff", "odc-stac"),
+    "map": ("disk", "before", "ours"),
     "build": ("disk", "before", "ours"),
+    "area": ("disk", "before", "ours"),
 }
 SETTINGS = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
@@ -177,11 +182,42 @@ def with_odc(paths: list[str], case: str) -> Any:
     return np.stack([found[name].values[0] for name in BANDS])
 
 
-def with_store(root: Path, base: str | None) -> Any:
+def with_map(paths: list[str]) -> Any:
+    import rasterio
+    import torch
+
+    from prithvi.bands import PRITHVI_BANDS
+    from prithvi.contract import Contract
+    from prithvi.mapping.sliding_window import blend, rows_of
+    from prithvi.scenes import open_scene
+    from prithvi.scenes.conform import conform
+    from prithvi.scenes.pixels import cache_bytes
+    from prithvi.windows import plan
+
+    contract = Contract(PRITHVI_BANDS, (0.0,) * 6, (1.0,) * 6)
+    scene = conform(open_scene(paths), contract)
+    total = 0.0
+
+    def predict(windows: Any, centres: Any) -> Any:
+        nonlocal total
+        total += float(windows[:, :, :, ::16, ::16].sum(dtype=torch.float64))
+        return torch.zeros(len(windows), 1, 224, 224)
+
+    with rasterio.Env(GDAL_CACHEMAX=4_000_000 + cache_bytes(scene)):
+        for _ in blend(rows_of(scene, contract), (SIZE, SIZE), predict, plan(SIZE, SIZE, 224)):
+            pass
+    return np.array([total])
+
+
+def with_store(root: Path, base: str | None, case: str) -> Any:
+    import geopandas as gpd
+    import shapely
+
     from prithvi.chips import DateRule, Filters
     from prithvi.chips.recipes import Recipe, store_of_granules
     from prithvi.hls import write_items
     from prithvi.hls.items import granule_items
+    from tests.synthetic_hls import tile_grid
 
     items = granule_items(root / "ten")
     for asset in [asset for item in items for asset in item.assets.values()]:
@@ -189,6 +225,12 @@ def with_store(root: Path, base: str | None) -> Any:
         asset.href = f"{base}/ten/{granule}/{file}" if base else asset.href
     recipe = Recipe(224, 1, filters=Filters(0.0, 0.99), dates=DateRule(1, 1, 90, 1.0, 1.0, wanted=0), per_place=1)
     with tempfile.TemporaryDirectory() as folder:
+        if case == "area":
+            grid = tile_grid("31UDS")
+            left, top = grid.affine @ (1500, 1500)
+            square = gpd.GeoDataFrame(geometry=[shapely.box(left, top - 3000, left + 3000, top)], crs=str(grid.crs))
+            square.to_file(Path(folder) / "area.gpkg")
+            recipe = replace(recipe, area=str(Path(folder) / "area.gpkg"))
         write_items(items, Path(folder) / "items.json")
         yield  # the clock runs from here
         store = store_of_granules(Path(folder) / "items.json", Path(folder) / "s.zarr", recipe)
@@ -204,10 +246,12 @@ def one(way: str, case: str, form: str, root: Path, base: str) -> None:
     ours = way in ("disk", "before", "ours", "load")
     if ours:
         with_ours(local, "chip", False)  # imports, projections
-    if case == "build":
-        steps = with_store(root, None if way == "disk" else base)
+    if case in ("build", "area"):
+        steps = with_store(root, None if way == "disk" else base, case)
         next(steps)
         read: Callable[[], Any] = lambda: next(steps)  # noqa: E731
+    elif case == "map":
+        read = lambda: with_map(paths)  # noqa: E731
     elif ours:
         read = lambda: with_ours(paths, case, way == "load")  # noqa: E731
     else:
@@ -261,7 +305,7 @@ def main() -> None:
     try:
         with slow_server(root, given.delay) as base:
             for case in given.cases:
-                for form in ("hls", "cog") if case != "build" else ("hls",):
+                for form in ("hls", "cog") if case not in ("build", "area") else ("hls",):
                     _compare(case, form, root, base, given)
     finally:
         if given.folder is None:

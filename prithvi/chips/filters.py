@@ -81,12 +81,18 @@ def shares(
         (windows,) shares: good pixels by Fmask, and missing pixels of the band that has most.
 
     """
-    # Windows side by side are an axis of their own after a reshape, without a copy: (height, window, width).
     height, width = size
     count = bands.shape[-1] // width
-    clear = good(fmask[:height, : count * width], filters.bad).reshape(height, count, width)
-    gone = (bands[:, :height, : count * width] == NODATA).reshape(len(bands), height, count, width)
-    return clear.mean(axis=(0, 2)), gone.mean(axis=(1, 3)).max(axis=0)
+
+    def share(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+        # Column by column first, in the smallest numbers that hold the count: a fifth of the time of a mean.
+        down = np.add.reduce(mask.view(np.uint8), axis=-2, dtype=np.min_scalar_type(height))
+        windows = down.reshape(*down.shape[:-1], count, width).sum(axis=-1, dtype=np.int64)
+        found: npt.NDArray[np.float64] = windows / (height * width)
+        return found
+
+    clear = good(fmask[:height, : count * width], filters.bad)
+    return share(clear), share(bands[:, :height, : count * width] == NODATA).max(axis=0)
 
 
 def fill_holes(image: npt.NDArray[np.int16]) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.bool_]]:

@@ -8,60 +8,58 @@ from __future__ import annotations
 
 import datetime as dt
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pystac
-import rasterio
 from affine import Affine
 from odc.geo.geobox import GeoBox
-from rasterio.crs import CRS
-from rasterio.errors import RasterioError
 from rasterio.warp import transform_geom
 from rasterio.windows import Window
 from shapely.geometry import box, shape
 from shapely.geometry.base import BaseGeometry
 
-from prithvi.chips.date_plan import SEQUENCES, SPLIT
+from prithvi.chips.date_plan import SEQUENCES
 from prithvi.chips.filters import Recipe, fill_holes, shares
+from prithvi.chips.granule_rows import GranuleFiles, Layers, OpenFiles, one_grid, read_pieces
 from prithvi.chips.label_files import RasterLabels, VectorLabels
-from prithvi.chips.spec import NO_FMASK, UNLABELLED, Chip, Sample, StoreSpec, crs_name, to_int16
-from prithvi.errors import DatasetError, ScaleError, SceneError
-from prithvi.hls.granules import Granule
-from prithvi.hls.items import asset_href, by_tile
+from prithvi.chips.spec import NO_FMASK, UNLABELLED, Chip, Sample, StoreSpec
+from prithvi.errors import DatasetError
+from prithvi.hls.items import by_tile
 from prithvi.hls.search import read_area
-from prithvi.scenes.grids import difference
-from prithvi.scenes.in_flight import begin
-from prithvi.scenes.raster_files import File, convert, header, plane_of, read_planes
-from prithvi.scenes.remote import Answer, ask, gdal_environment, readable, shown
-from prithvi.scenes.validity import IMPOSSIBLE, Range, Values, mask_impossible
+from prithvi.scenes.remote import gdal_environment
+
+_APART = 1024
+"""Columns of a strip that no chip needs are left out where at least so many lie side by side: each piece of a strip is
+a request of its own for every band."""
 
 
 @dataclass(frozen=True)
-class GranuleFiles:
-    """Where one granule's layers are."""
+class Piece:
+    """Windows side by side in one strip, that are read together."""
 
-    granule: Granule
-    bands: tuple[str, ...]
-    """Paths or addresses in the order of the store's bands, as `prithvi.scenes.remote.ask` takes them."""
-    fmask: str
-    split: str
+    row: int
+    """Of the upper edge."""
+    first: int
+    """Number of the leftmost window, counted from the left of the tile."""
+    boxes: list[GeoBox | None]
+    """Where each window lies; None for one that no chip is wanted of."""
 
-    @classmethod
-    def of(cls, item: pystac.Item, bands: Sequence[str]) -> GranuleFiles:
-        """The files of an item; raises BandError where it lacks a band."""
-        *layers, fmask = (readable(asset_href(item, band)) for band in (*bands, "fmask"))
-        return cls(Granule.parse(item.id), tuple(layers), fmask, str(item.properties.get(SPLIT, "")))
+    def window(self, size: tuple[int, int], columns: int) -> Window:
+        """The pixels of the piece, of windows of that height and width in a grid of so many columns."""
+        left, right = self.first * size[1], (self.first + len(self.boxes)) * size[1]
+        # With what is left beside the last window: its blocks are small, and where only they are left out, GDAL takes
+        # the next row of blocks for the next piece of a file that is read in order, and asks for twice as much.
+        right = columns if columns - right < size[1] else right
+        return Window(left, self.row, right - left, size[0])
 
 
 @dataclass(frozen=True)
 class Strip:
-    """Rows of one date as high as a chip, with shares for each window from the left."""
+    """A piece of one date, with shares for each window from the left."""
 
     bands: npt.NDArray[np.int16]
     """(band, height, width), `NODATA` where there is none."""
@@ -105,49 +103,44 @@ class TileUnit:
         """
         size = (spec.height, spec.width)
         used = sorted({index for sequence in self.sequences for index in sequence})
-        with closing(_OpenFiles(self.options)) as files:
+        with closing(OpenFiles(self.options)) as files:
             # The headers of all files are asked for before the first is waited for.
-            opening = {index: _Layers.begin(self.granules[index], files) for index in used}
+            opening = {index: Layers.begin(self.granules[index], files) for index in used}
             layers = {index: opened() for index, opened in opening.items()}
             if not layers:
                 return
-            grid, crs = _one_grid(list(layers.values()))
+            grid, crs = one_grid(list(layers.values()))
             near = self.labels.near(crs, grid.boundingbox) if self.labels is not None else None
             area = shape(transform_geom("EPSG:4326", crs, self.area)) if self.area is not None else None
             # Strip by strip from the top: all bands and dates of as many rows as a chip has are read once, whatever
             # number of chips and sequences of dates is cut out of them.
-            lefts = range(0, grid.shape[1] - spec.width + 1, spec.width)
-            places = {}
-            for row in range(0, grid.shape[0] - spec.height + 1, spec.height):
-                windows = [grid[row : row + spec.height, left : left + spec.width] for left in lefts]
-                here = [area is None or area.intersects(box(*window.boundingbox)) for window in windows]
-                if any(here):
-                    places[row] = windows, here
-            for row, read in _rows(layers, list(places), spec.height):
+            pieces = _pieces(grid, size, area)
+            windows = [piece.window(size, grid.shape[1]) for piece in pieces]
+            for piece, read in zip(pieces, read_pieces(layers, windows), strict=True):
                 strips = {
                     index: Strip(bands, fmask, *shares(bands, fmask, size, self.recipe.filters))
                     for index, (bands, fmask) in read.items()
                 }
-                windows, here = places[row]
-                for number in np.flatnonzero(here).tolist():
-                    yield from self._chips_at(windows[number].affine, crs, strips, row, number, near, spec)
+                for place, here in enumerate(piece.boxes):
+                    if here is not None:
+                        yield from self._chips_at(here.affine, crs, strips, piece, place, near, spec)
 
     def _chips_at(
         self,
         at: Affine,
         crs: str,
         strips: Mapping[int, Strip],
-        row: int,
-        number: int,
+        piece: Piece,
+        place: int,
         near: VectorLabels | RasterLabels | None,
         spec: StoreSpec,
     ) -> Iterator[Chip]:
-        """The chips of one place: a window of a strip, on each sequence of dates that passes there."""
+        """The chips of one place: a window of a piece, on each sequence of dates that passes there."""
         filters, size = self.recipe.filters, (spec.height, spec.width)
         passing = {
             index
             for index, strip in strips.items()
-            if strip.good[number] >= filters.good and strip.missing[number] <= filters.missing
+            if strip.good[place] >= filters.good and strip.missing[place] <= filters.missing
         }
         sequences = [sequence for sequence in self.sequences if passing.issuperset(sequence)]
         if not sequences:
@@ -162,10 +155,11 @@ class TileUnit:
                 part = near.split_on(at, size, self.split_column)
         if len(sequences) > self.recipe.per_place:
             # A generator of the place's own: what is drawn here does not depend on other places.
-            chance = np.random.default_rng([self.seed, zlib.crc32(self.tile.encode()), row, number])
+            own = [self.seed, zlib.crc32(self.tile.encode()), piece.row, piece.first + place]
+            chance = np.random.default_rng(own)
             drawn = chance.choice(len(sequences), self.recipe.per_place, replace=False)
             sequences = [sequences[index] for index in sorted(drawn.tolist())]
-        across = slice(number * spec.width, (number + 1) * spec.width)
+        across = slice(place * spec.width, (place + 1) * spec.width)
         for sequence in sequences:
             dates = [strips[index] for index in sequence]
             granules = [self.granules[index].granule for index in sequence]
@@ -182,7 +176,7 @@ class TileUnit:
                 granules=tuple(map(str, granules)),
                 tile=self.tile,
                 split=part or (parts.pop() if len(parts) == 1 else ""),
-                good=tuple(float(strip.good[number]) for strip in dates),
+                good=tuple(float(strip.good[place]) for strip in dates),
                 filled=tuple(filled.sum(axis=(1, 2)).tolist()),
                 labelled=labelled,
                 seed=self.seed,
@@ -235,159 +229,20 @@ def tile_units(
     return units
 
 
-@dataclass
-class _OpenFiles:
-    """The files of a tile, which stay open from strip to strip, however many there are."""
-
-    options: dict[str, str]
-    """Of GDAL."""
-    rasters: dict[str, rasterio.DatasetReader] = field(default_factory=dict)
-
-    def take(self, path: str) -> rasterio.DatasetReader | None:
-        """Gives one away, if there is one."""
-        return self.rasters.pop(path, None)
-
-    def keep(self, path: str, raster: rasterio.DatasetReader) -> None:
-        """Takes one back."""
-        self.rasters[path] = raster
-
-    def ask(self, path: str, question: Callable[[rasterio.DatasetReader], Answer]) -> Answer:
-        """What a file answers; see `prithvi.scenes.remote.ask`."""
-        return ask(path, question, self, self.options)
-
-    def close(self) -> None:
-        """Closes all."""
-        for raster in self.rasters.values():
-            raster.close()
-
-
-_Pixels = tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]
-
-
-@dataclass(frozen=True)
-class _Layers:
-    """The files of one granule."""
-
-    granule: Granule
-    files: _OpenFiles
-    bands: list[File]
-    fmask: File
-
-    @classmethod
-    def begin(cls, granule: GranuleFiles, files: _OpenFiles) -> Callable[[], _Layers]:
-        """Asks for the headers of a granule's files; what is given waits for them.
-
-        It raises SceneError where a file is missing or damaged, does not say where it lies, or is no HLS.
-        """
-        paths = (*granule.bands, granule.fmask)
-        asked = [begin(path, partial(_header, path, granule.granule, files)) for path in paths]
-
-        def end() -> _Layers:
-            *bands, fmask = (header() for header in asked)
-            return cls(granule.granule, files, bands, fmask)
-
-        return end
-
-    def read(self, row: int, height: int) -> Callable[[], _Pixels]:
-        """Asks for rows from `row` on; what is given waits for them.
-
-        It gives (band, height, width) with `NODATA`, and Fmask (height, width). Values that cannot be reflectance are
-        missing, as in a map (see `prithvi.scenes.validity`).
-
-        It raises SceneError where a file is damaged or its server does not give it, and ScaleError where the values
-        are no HLS.
-        """
-        width = self.fmask.shape[1]
-        window = Window(0, row, width, height)
-        planes = [plane_of(file, 1, self.granule.fill) for file in self.bands]
-
-        def ask(path: str, question: Callable[[rasterio.DatasetReader], Answer]) -> Answer:
-            try:
-                return self.files.ask(path, question)
-            except RasterioError as error:
-                raise SceneError(f"{path} is damaged or cut short in rows {row} to {row + height}.") from error
-
-        def read_fmask(raster: rasterio.DatasetReader) -> npt.NDArray[Any]:
-            found: npt.NDArray[Any] = raster.read(1, window=window)
-            return found
-
-        quality = begin(self.fmask.path, partial(ask, self.fmask.path, read_fmask))
-        asked = [
-            begin(plane.path, partial(ask, plane.path, partial(read_planes, planes=[plane], window=window)))
-            for plane in planes
-        ]
-
-        def end() -> _Pixels:
-            fmask, values, stored = quality(), np.empty((len(planes), height, width), np.float32), []
-            for plane, out, answer in zip(planes, values, asked, strict=True):
-                parts = answer()
-                convert(parts, 0, plane, out, finite=False)
-                stored.append(parts[0][0])
-            if fmask.dtype != np.uint8:
-                raise SceneError(f"{shown(self.fmask.path)} is {fmask.dtype}; an Fmask is uint8.")
-            self._mask(stored, values, row)
-            # Band by band, whose memory is used again: of whole strips each step would have to ask for it anew.
-            return np.stack([to_int16(band, 1e-4, ()) for band in values]), fmask
-
-        return end
-
-    def _mask(self, stored: Sequence[Values], values: npt.NDArray[np.float32], row: int) -> None:
-        """Makes values NaN that cannot be reflectance; raises ScaleError where these are most of them."""
-        known = int(np.isfinite(values).all(axis=0).sum())
-        removed = mask_impossible(stored, values, [Range.of(1e-4, 0.0)] * len(stored)).get(IMPOSSIBLE)
-        if removed is not None:
-            # Refused if most pixels cannot be reflectance, unless that is one fill value in all of them.
-            where, held = removed
-            strange, numbers = np.unique(held[where], return_counts=True)
-            if numbers.sum() - numbers.max() > max(known - numbers.max(), 0) / 2:
-                raise ScaleError(
-                    f"{self.granule} has values such as {strange[numbers.argmax()]:g} from row {row} on, which are no "
-                    "HLS (reflectance x 10,000): leave it out, or bring it to that scale."
-                )
-
-
-def _header(path: str, granule: Granule, files: _OpenFiles) -> File:
-    def read(raster: rasterio.DatasetReader) -> File:
-        if raster.crs is None:
-            raise SceneError(f"{shown(path)} of {granule} has no coordinate reference system.")
-        if raster.scales[0] not in (1.0, 1e-4) or raster.offsets[0] != 0:
-            found = f"{shown(path)} declares the scale {raster.scales[0]:g} and the offset {raster.offsets[0]:g}"
-            raise SceneError(f"{found}; HLS is reflectance x 10,000 without an offset.")
-        return header(path, raster)
-
-    try:
-        return files.ask(path, read)
-    except RasterioError as error:
-        raise SceneError(f"{path} of {granule} cannot be opened ({error}).") from error
-
-
-def _rows(layers: Mapping[int, _Layers], rows: Sequence[int], height: int) -> Iterator[tuple[int, dict[int, _Pixels]]]:
-    """Each of `rows` with what all granules hold from there on.
-
-    Files on servers are one strip ahead, and no further: a file's strips share blocks, which GDAL remembers for the one
-    that asked for them.
-    """
-    following = {index: layer.read(rows[0], height) for index, layer in layers.items()} if rows else {}
-    for number, row in enumerate(rows):
-        read = {index: wait() for index, wait in following.items()}
-        if number + 1 < len(rows):
-            following = {index: layer.read(rows[number + 1], height) for index, layer in layers.items()}
-        yield row, read
-
-
-def _one_grid(layers: Sequence[_Layers]) -> tuple[GeoBox, str]:
-    """The grid that all files share, and its CRS as samples name it.
-
-    Raises:
-        SceneError: one lies on another.
-
-    """
-    first = layers[0].fmask
-    for layer in layers:
-        for file in (*layer.bands, layer.fmask):
-            differs = difference(file.grid, first.grid)
-            if differs is not None:
-                raise SceneError(
-                    f"{shown(file.path)} lies on another grid than {shown(first.path)}: {differs}; leave a granule out."
-                )
-    return first.grid, crs_name(CRS.from_wkt(first.wkt))
+def _pieces(grid: GeoBox, size: tuple[int, int], area: BaseGeometry | None) -> list[Piece]:
+    """What is read of a grid that is cut into windows: those that touch the area, and what lies between near ones."""
+    height, width = size
+    pieces: list[Piece] = []
+    for row in range(0, grid.shape[0] - height + 1, height):
+        last = -1
+        for number in range(grid.shape[1] // width):
+            window = grid[row : row + height, number * width : (number + 1) * width]
+            if area is not None and not area.intersects(box(*window.boundingbox)):
+                continue
+            if last < 0 or (number - last - 1) * width >= _APART:
+                pieces.append(Piece(row, number, []))
+            else:
+                pieces[-1].boxes.extend([None] * (number - last - 1))
+            pieces[-1].boxes.append(window)
+            last = number
+    return pieces

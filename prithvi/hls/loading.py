@@ -27,7 +27,7 @@ from prithvi.scenes.grids import called, difference, grid_of, same_crs
 from prithvi.scenes.in_flight import begin
 from prithvi.scenes.polygons import box_in_degrees
 from prithvi.scenes.raster_files import of_file
-from prithvi.scenes.remote import readable, shown
+from prithvi.scenes.remote import is_remote, readable, shown
 
 _STORED = -9999
 
@@ -50,7 +50,8 @@ def load(
             than theirs each pixel takes the granule's pixel that contains its centre, whatever the chunks.
         bbox: west, south, east, north in degrees: only this part; west is greater than east across the date line.
         fmask: whether the quality layer comes along.
-        chunks: of the lazy arrays, by `y` and `x`; 512 x 512 pixels if left out.
+        chunks: of the lazy arrays, by `y` and `x`; if left out 512 x 512 pixels, and 512 x 2,048 of files on servers,
+            where each is a request.
 
     Returns:
         `image` (time, band, y, x) int16, reflectance x 10,000 with nodata -9999, and `fmask` (time, y, x) uint8, 255
@@ -78,7 +79,10 @@ def load(
     if bbox is not None:
         whole = _cropped(whole, bbox)
 
-    sizes = tuple((chunks or {"y": 512, "x": 512}).get(axis, -1) for axis in ("y", "x"))
+    # Dask reads as many chunks at a time as it has threads, often two: those of servers are better few and wide.
+    remote = any(is_remote(readable(asset_href(item, name))) for item in ordered for name in names)
+    usual = {"y": 512, "x": 2048 if remote else 512}
+    sizes = tuple((chunks or usual).get(axis, -1) for axis in ("y", "x"))
 
     def dates_of(layer: str) -> Any:
         """(time, y, x)."""

@@ -137,16 +137,27 @@ class Tally:
         return " ".join(said)
 
 
+def known_in(values: Values, missing: float = np.nan) -> Mask:
+    """Where values are not what stands for missing ones."""
+    found: Mask = ~np.isnan(values) if np.isnan(missing) else values != missing
+    return found
+
+
 def mask_impossible(
-    stored: Sequence[Values], into: Floats, ranges: Sequence[Range], whole: Sequence[np.dtype[Any]] | None = None
+    stored: Sequence[Values] | Values,
+    into: Values,
+    ranges: Sequence[Range],
+    whole: Sequence[np.dtype[Any]] | None = None,
+    missing: float = np.nan,
 ) -> Removed:
-    """Makes values of one date NaN that cannot be reflectance.
+    """Makes values of one date missing that cannot be reflectance.
 
     Args:
         stored: (y, x) values of each band that is used, as they are stored.
-        into: (band, y, x) the same as floats, NaN where declared missing; it is changed.
+        into: (band, y, x) the same with `missing` where they are declared to be; it is changed, and may be `stored`.
         ranges: of each band.
         whole: the types of the bands in the file, where `stored` has another; default its own.
+        missing: stands for missing values in `into`.
 
     """
     found: Removed = {}
@@ -155,27 +166,27 @@ def mask_impossible(
     # impossible.
     alike = _uniform(stored, kinds)
     if alike is not None:
-        alike &= np.isfinite(into).any(axis=0)
+        alike &= known_in(into, missing).any(axis=0)
     for number, (values, own) in enumerate(zip(stored, ranges, strict=True)):
         out = own.outside(values)
         if out is None:
             continue
-        out &= ~np.isnan(into[number])
+        out &= known_in(into[number], missing)
         if not out.any():
             continue
-        into[number][out] = np.nan
         if IMPOSSIBLE not in found:
             found[IMPOSSIBLE] = out, values.astype(np.float64)
         else:
             where, held = found[IMPOSSIBLE]
             np.copyto(held, values, where=out & ~where)
             where |= out
+        into[number][out] = missing
     if alike is not None:
         if IMPOSSIBLE in found:
             alike &= ~found[IMPOSSIBLE][0]
         if alike.any():
-            into[:, alike] = np.nan
-            found[UNIFORM] = alike, stored[0]
+            found[UNIFORM] = alike, stored[0].copy()
+            into[:, alike] = missing
     return found
 
 

@@ -117,6 +117,22 @@ def test_granules_are_read_over_http_in_parts(archive: Archive) -> None:
         assert any(wanted for _, wanted, _ in server.requests)
 
 
+def test_chunks_of_files_on_a_server_are_wide_unless_they_are_stated(archive: Archive) -> None:
+    grid = GeoBox((600, 4096), Affine(30, 0, 399960, 0, -30, 5700000), "EPSG:32631")
+    item = archive.items[0].clone()
+    here = load([item], bands=["red"], grid=grid)["image"]
+    assert here.data.chunksize == (1, 1, 512, 512)
+    with serve_folder(archive.root) as server:
+        for asset in item.assets.values():
+            asset.href = asset.href.replace(archive.root.resolve().as_uri(), server.url)
+        far = load([item], bands=["red"], grid=grid)
+        assert far["image"].data.chunksize == (1, 1, 512, 2048)
+        assert far["fmask"].data.chunksize == (1, 512, 2048)
+        np.testing.assert_array_equal(far["image"].values, here.values)
+        stated = load([item], bands=["red"], grid=grid, chunks={"y": 100, "x": 200})
+        assert stated["image"].data.chunksize == (1, 1, 100, 200)
+
+
 def test_an_address_is_signed_when_it_is_read_and_again_when_that_has_ended(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
