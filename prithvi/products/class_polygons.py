@@ -17,8 +17,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from prithvi.products.classmap import NONE, ClassMap, open_classes
-from prithvi.products.ellipsoid import geometry_areas, metres_of
-from prithvi.products.outlines import NO_CORNERS, Corners, corners_of, polygons_of
+from prithvi.products.ellipsoid import geometry_areas, metres_of, ragged_areas
+from prithvi.products.outlines import NO_CORNERS, Corners, corners_of, rings_of
 from prithvi.products.provenance import Provenance
 from prithvi.products.vectorfiles import write_vectors
 
@@ -218,8 +218,8 @@ def _frame(classes: ClassMap, areas: Areas, minimum_area: float, simplify: float
     """Finished areas as rows, in the map's CRS."""
     # The minimum area applies before simplification, the reported area is that of the result.
     crs = CRS.from_user_input(classes.raster.crs.to_wkt())
-    geometry = polygons_of(areas.corners, len(areas), classes.raster.transform)
-    measured = geometry_areas(geometry, crs)
+    traced = rings_of(areas.corners, len(areas), classes.raster.transform)
+    geometry, measured = shapely.from_ragged_array(shapely.GeometryType.POLYGON, *traced), ragged_areas(traced, crs)
     keep = measured >= minimum_area
     geometry, measured, value = geometry[keep], measured[keep], areas.value[keep]
     if simplify > 0:
@@ -228,9 +228,11 @@ def _frame(classes: ClassMap, areas: Areas, minimum_area: float, simplify: float
         sound = shapely.is_valid(simple) & ~shapely.is_empty(simple) & (shapely.get_type_id(simple) == 3)
         geometry = np.where(sound, simple, geometry)
         measured = geometry_areas(geometry, crs)
+    present, which = np.unique(value, return_inverse=True)
+    titles = pd.array([classes.title(number) for number in present.tolist()], dtype="string")
     columns: dict[str, Any] = {
         "class": value,
-        "name": pd.array([classes.title(number) for number in value.tolist()], dtype="string"),
+        "name": titles.take(which),
         "area_m2": measured,
     }
     if classes.confidence is not None:

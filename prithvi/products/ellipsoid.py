@@ -19,6 +19,9 @@ _SQUARED = _FLATTENING * (2 - _FLATTENING)
 _ECCENTRICITY = _SQUARED**0.5
 
 Floats = npt.NDArray[np.float64]
+Ragged = tuple[Floats, tuple[npt.NDArray[np.int64], ...]]
+"""Polygons as `shapely.to_ragged_array` gives them: (n, 2) coordinates, and offsets: where each ring begins among the
+coordinates, each polygon among the rings and, of multipolygons, each of them among the polygons."""
 
 
 def geometry_areas(geometries: npt.NDArray[Any], crs: Any) -> Floats:
@@ -32,24 +35,31 @@ def geometry_areas(geometries: npt.NDArray[Any], crs: Any) -> Floats:
         crs: their CRS, in any form that pyproj accepts.
 
     """
+    if len(geometries) == 0:
+        return np.zeros(0)
+    _, points, offsets = shapely.to_ragged_array(geometries)
+    return ragged_areas((points, offsets), crs)
+
+
+def ragged_areas(polygons: Ragged, crs: Any) -> Floats:
+    """(n,) areas of polygons that are given by their coordinates; see `geometry_areas`."""
     # All rings are worked on as one array of coordinates: what shapely offers for single steps (segmentize,
     # set_coordinates) builds every geometry anew, and takes far more than linear time for one with many holes.
     crs = CRS.from_user_input(crs)
-    if len(geometries) == 0:
-        return np.zeros(0)
-    _, points, (rings, polygons, *multi) = shapely.to_ragged_array(geometries)
-    shapes = polygons[multi[0]] if multi else polygons  # first ring of each geometry
+    points, (rings, outsides, *multi) = polygons
+    shapes = outsides[multi[0]] if multi else outsides  # first ring of each geometry
+    number = len(shapes) - 1
     points, rings = _densified(points, rings.astype(np.int64), step_of(crs))
-    owner = np.repeat(np.arange(len(geometries)), np.diff(shapes))
+    owner = np.repeat(np.arange(number), np.diff(shapes))
     first = np.repeat(rings[shapes[owner]], np.diff(rings))
     x, y = _equal_area(crs, points[:, 0], points[:, 1], first)
     x, y = x - x[first], y - y[first]  # small numbers, whose products keep their last digits
     doubled = x[:-1] * y[1:] - x[1:] * y[:-1]
     doubled[rings[1:-1] - 1] = 0.0  # from the end of a ring to the next one
     outside = np.full(len(owner), -1.0)
-    outside[polygons[:-1][np.diff(polygons) > 0]] = 1.0
+    outside[outsides[:-1][np.diff(outsides) > 0]] = 1.0
     areas = np.abs(np.add.reduceat(doubled, rings[:-1])) / 2 if len(owner) else np.zeros(0)
-    return np.bincount(owner, weights=areas * outside, minlength=len(geometries)).astype(np.float64)
+    return np.bincount(owner, weights=areas * outside, minlength=number).astype(np.float64)
 
 
 def _densified(points: Floats, rings: npt.NDArray[np.int64], step: float) -> tuple[Floats, npt.NDArray[np.int64]]:

@@ -12,12 +12,11 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-import shapely
 from affine import Affine
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
-from prithvi.products.ellipsoid import to_places
+from prithvi.products.ellipsoid import Ragged, to_places
 
 Whole = npt.NDArray[np.int32]
 
@@ -61,7 +60,8 @@ class Corners:
         return self.area, self.row, self.column, self.kind
 
 
-NO_CORNERS = Corners(*(np.zeros(0, np.int32) for _ in range(3)), np.zeros(0, np.uint8))
+_NONE = np.zeros(0, np.int32)
+NO_CORNERS = Corners(_NONE, _NONE, _NONE, np.zeros(0, np.uint8))
 
 
 def corners_of(areas: Whole, row: int) -> Corners:
@@ -97,10 +97,10 @@ def corners_of(areas: Whole, row: int) -> Corners:
     return Corners.joined(found)
 
 
-def polygons_of(corners: Corners, number: int, transform: Affine) -> npt.NDArray[Any]:
-    """(number,) polygons with holes in map coordinates, without vertices on straight lines.
+def rings_of(corners: Corners, number: int, transform: Affine) -> Ragged:
+    """The outlines of areas as polygons with holes in map coordinates, without vertices on straight lines.
 
-    Rings run around an area counter-clockwise as seen on a map with north at the top, and around its holes clockwise.
+    Rings run around an area counter-clockwise, and around its holes clockwise, where the first row is the northernmost.
 
     Args:
         corners: all corners of these areas, which are numbered from 0 on.
@@ -109,7 +109,7 @@ def polygons_of(corners: Corners, number: int, transform: Affine) -> npt.NDArray
 
     """
     if number == 0:
-        return np.empty(0, dtype=object)
+        return np.zeros((0, 2)), (np.zeros(1, np.int64), np.zeros(1, np.int64))
     # Along each grid line the corners of an area are, two by two, the ends of the sides of its outline. So sorting
     # finds the corner at the other end of both sides; where two corners of an area share a point, the one whose side
     # has come from the left or from above is first.
@@ -117,7 +117,8 @@ def polygons_of(corners: Corners, number: int, transform: Affine) -> npt.NDArray
     right = (corners.kind & RIGHT) // RIGHT
     height, width = int(row.max()) + 1, int(column.max()) + 1
     by_row = np.argsort(((area * height + row) * width + column) * 2 + right)
-    area, row, column, right, kind = (values[by_row] for values in (area, row, column, right, corners.kind))
+    area, row, column = area[by_row], row[by_row], column[by_row]
+    right, kind = right[by_row], corners.kind[by_row]
     # Two pixels of an area that touch at a point are joined around one of the two pixels between them, since areas are
     # 4-connected. So its outline turns around those, which leaves it without a point that it meets twice.
     touching = np.flatnonzero((np.diff(area) == 0) & (np.diff(row) == 0) & (np.diff(column) == 0))
@@ -145,8 +146,7 @@ def polygons_of(corners: Corners, number: int, transform: Affine) -> npt.NDArray
     places = np.stack(to_places(transform, column[closed], row[closed]), axis=1)
     rings = np.append(0, ends + np.arange(1, len(first) + 1))
     outsides = np.searchsorted(area[first], np.arange(number + 1))
-    polygons: npt.NDArray[Any] = shapely.from_ragged_array(shapely.GeometryType.POLYGON, places, (rings, outsides))
-    return polygons
+    return places, (rings, outsides)
 
 
 def _graph(following: Whole) -> csr_array:
