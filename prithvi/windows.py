@@ -42,6 +42,15 @@ class WindowPlan:
         steps = [after - before for starts in (self.rows, self.columns) for before, after in pairwise(starts)]
         return min(steps, default=self.window) < self.window
 
+    def require_overlap(self) -> None:
+        """Raises ConfigError where no pixel lies under two windows, of which a disagreement needs some."""
+        if not self.overlaps:
+            raise ConfigError(
+                f"windows of {self.window} pixels every {self.stride} over {self.height} x {self.width} pixels do not "
+                "overlap, so that none can disagree with another: leave out the disagreement, or say a smaller stride "
+                "where the scene is larger than a window."
+            )
+
     def over(self, rows: slice, columns: slice) -> tuple[WindowPlan, slice, slice]:
         """The windows that overlap a part of the scene, and the part of the scene that they cover.
 

@@ -38,7 +38,7 @@ Write = Callable[..., Path]
 def test_what_the_files_state_is_what_the_model_takes(
     fitted: FittedModel, model_folder: Path, program_file: Path
 ) -> None:
-    expected = Requirements(fitted.contract, fitted.frames, fitted.patch)
+    expected = Requirements(fitted.contract, fitted.frames, fitted.patch, fitted.window, True, fitted.name)
     assert requirements_of(str(model_folder)) == requirements_of(str(program_file)) == expected
     for other in ("prithvi_hls_tiny", str(model_folder / "model.safetensors"), "no such model"):
         assert requirements_of(other) is None
@@ -73,6 +73,72 @@ def test_a_scene_that_does_not_fit_is_refused_before_torch_is_imported(
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+    assert not (tmp_path / "maps").exists()
+
+
+SEVERAL = """
+import contextlib, io, json, sys
+from prithvi.cli import main
+answers = []
+for command in json.loads(sys.argv[1]):
+    sys.argv, said = ["prithvi", *command], io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            main()
+    except SystemExit as stop:
+        answers.append([stop.code, said.getvalue(), "torch" in sys.modules])
+print(json.dumps(answers))
+"""
+
+
+def test_an_option_that_cannot_be_met_is_refused_before_torch_is_imported(
+    model_folder: Path, six_bands: np.ndarray, write_tif: Write, tmp_path: Path
+) -> None:
+    """The folder has no weights, so that nothing here could have been told by them."""
+    scene = write_tif(six_bands[:, :64, :64], names=PRITHVI_BANDS)
+    beside = write_tif(six_bands[:, :64, :64], name="b.tif", names=PRITHVI_BANDS)
+    folder = shutil.copytree(model_folder, tmp_path / "model", ignore=shutil.ignore_patterns("*.safetensors"))
+    plain = json.loads((folder / "config.json").read_text())
+    for name, changed in (
+        ("quantity", {"classes": [], "quantity": {"name": "height", "unit": "m", "mean": 1.0, "std": 1.0}}),
+        ("chips", {"task": "classification"}),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps({**plain, **changed}))
+    (tmp_path / "file").write_text("")
+    (tmp_path / "points.geojson").write_text('{"type": "FeatureCollection", "features": []}')
+    window, out = plain["window"], ["-o", str(tmp_path / "maps")]
+    by_model = {"classes": str(folder), "quantity": str(tmp_path / "quantity"), "chips": str(tmp_path / "chips")}
+    cases = [
+        ("classes", ["--stride", str(window + 1), *out], f"the stride {window + 1} must lie between 1 and the window"),
+        ("classes", ["--probabilities", "int8", *out], "there is no form 'int8'"),
+        ("classes", ["--polygons", "shp", *out], "there is no form 'shp'"),
+        ("classes", ["--zones", str(tmp_path / "none.gpkg"), *out], "none.gpkg"),
+        ("classes", ["--zones", str(tmp_path / "points.geojson"), *out], "has no features"),
+        ("classes", ["--aoi", str(tmp_path / "none.gpkg"), *out], "none.gpkg"),
+        ("classes", ["--bbox", "10", "50", "11", "51", *out], "10,50,11,51"),
+        ("classes", ["--disagreement", "--stride", str(window), *out], "do not overlap"),
+        ("classes", ["-o", str(scene.parent)], "is one of the inputs"),
+        ("classes", ["-o", str(tmp_path / "file")], "is a file"),
+        ("classes", ["-o", str(tmp_path / "file" / "below")], "is a file"),
+        ("quantity", ["--confidence", *out], "predicts a quantity, and confidence are of classes"),
+        ("quantity", ["--probabilities", "uint8", *out], "predicts a quantity, and probabilities are of classes"),
+        ("quantity", ["--zones", str(tmp_path / "points.geojson"), *out], "predicts a quantity, and zones"),
+        ("chips", out, "a map needs an answer for every pixel"),
+    ]
+    commands = [["map", by_model[model], str(scene), *options] for model, options, _ in cases]
+    # Of several scenes what holds for any of them is refused as well.
+    cases += cases[:3]
+    commands += [[*command[:3], str(beside), *command[3:]] for command in commands[:3]]
+    done = subprocess.run(
+        [sys.executable, "-c", SEVERAL, json.dumps(commands)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for (_, options, message), (code, said, torch) in zip(cases, json.loads(done.stdout), strict=True):
+        assert code == 2, (options, said)
+        assert message in said, (options, said)
+        assert not torch, options
+        assert "Traceback" not in said
     assert not (tmp_path / "maps").exists()
 
 

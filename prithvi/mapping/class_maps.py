@@ -103,7 +103,8 @@ def map(
     check_size(found, scene)
     scene = conform(scene, found.contract, accept)
     target = Target.of(scene, found.window if window is None else window, stride, area)
-    _check_overlap(target, disagreement)
+    if disagreement:
+        target.part.plan.require_overlap()
     choice = asked.decide(found, target, batch_size)
     for note in choice.notes:
         warnings.warn(note, stacklevel=2)
@@ -183,7 +184,8 @@ def map_scene(
     scene = conform(scene, model.contract, accept)
     known = can_resume(scene, resume)
     target = Target.of(scene, model.window, stride, area)
-    _check_overlap(target, products.disagreement)
+    if products.disagreement:
+        target.part.plan.require_overlap()
     origin, inputs = Provenance.of(model, scene, command), identity(scene)
     zones = str(products.zones or "")
     # What the rows depend on: an interrupted run is resumed only if all of it is the same.
@@ -293,13 +295,3 @@ class MapRun:
             pixels = rows_of(scene, self.contract, part.tally)
             for rows in part.blend(pixels, scene, predict, self.batch_size, compared):
                 yield rows.start, values_of(model, rows, self.confidence, self.probabilities)
-
-
-def _check_overlap(target: Target, disagreement: bool) -> None:
-    plan = target.part.plan
-    if disagreement and not plan.overlaps:
-        raise ConfigError(
-            f"windows of {plan.window} pixels every {plan.stride} over {plan.height} x {plan.width} pixels do not "
-            "overlap, so that none can disagree with another: leave out the disagreement, or say a smaller stride "
-            "where the scene is larger than a window."
-        )

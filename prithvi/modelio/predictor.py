@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from prithvi.contract import Category, Contract, Quantity
 from prithvi.errors import ConfigError, ModelError
+from prithvi.modelio.model_files import check_mappable
 from prithvi.models import Segmenter, Standardise
 from prithvi.models.heads import has_trait
 
@@ -164,8 +165,7 @@ class Predictor:
             ConfigError: it gives one answer for a whole chip.
 
         """
-        if self.task == "classification":
-            raise ConfigError(f"a map needs an answer for every pixel; this model is for {self.task}.")
+        check_mappable(self.task)
         self.module.eval()
         return self
 
