@@ -142,23 +142,53 @@ def test_an_option_that_cannot_be_met_is_refused_before_torch_is_imported(
     assert not (tmp_path / "maps").exists()
 
 
-def test_a_scene_is_refused_before_pretrained_weights_are_read(
-    prithvi: Callable[..., Answer], six_bands: np.ndarray, write_tif: Write, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+@pytest.fixture
+def weights_unread(monkeypatch: pytest.MonkeyPatch) -> None:
     def read(path: Path) -> None:
         raise AssertionError(f"{path} was read")
 
     monkeypatch.setattr(checkpoint, "read_safetensors", read)
-    answer = prithvi(
-        "embed",
-        "prithvi_hls_tiny",
-        write_tif(six_bands[:5, :64, :64], names=PRITHVI_BANDS[:5]),
-        "-o",
-        tmp_path / "e.tif",
-    )
+
+
+@pytest.mark.parametrize(
+    ("bands", "options", "message"),
+    [
+        (5, ["-o", "{out}/e.tif"], "lacks swir_2"),
+        (6, ["-o", "{out}/e.tif", "--pixels", "--pooled"], "leave out layer and pooled"),
+        (6, ["-o", "{out}/e.png"], "embeddings are written as .tif or .zarr"),
+        (6, ["-o", "{out}/scene.tif/e.tif"], "is a file)"),
+    ],
+)
+def test_embeddings_are_refused_before_pretrained_weights_are_read(
+    bands: int, options: list[str], message: str, prithvi: Callable[..., Answer], six_bands: np.ndarray,
+    write_tif: Write, tmp_path: Path, weights_unread: None,
+) -> None:  # fmt: skip
+    scene = write_tif(six_bands[:bands, :64, :64], names=PRITHVI_BANDS[:bands])
+    words = [option.format(out=tmp_path) for option in options]
+    answer = prithvi("embed", "prithvi_hls_tiny", scene, *words)
     assert answer.code == 2
-    assert "lacks swir_2" in answer.err
+    assert message in answer.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--only", "2020-01-01", "-o", "{out}/filled"], "2020-01-01"),
+        (["--every", "often", "-o", "{out}/filled"], "often"),
+        (["-o", "{out}/0.tif/filled"], "is a file)"),
+    ],
+)
+def test_a_series_is_refused_before_the_model_that_fills_it_is_read(
+    options: list[str], message: str, prithvi: Callable[..., Answer], six_bands: np.ndarray, write_tif: Write,
+    tmp_path: Path, weights_unread: None,
+) -> None:  # fmt: skip
+    series = [write_tif(six_bands[:, :64, :64], name=f"{number}.tif") for number in range(3)]
+    dates = [word for number in range(3) for word in ("--date", f"2022-06-0{number + 1}")]
+    words = [option.format(out=tmp_path) for option in options]
+    answer = prithvi("fill", "prithvi_hls_tiny", *series, *dates, *words)
+    assert answer.code == 2
+    assert message in answer.err
+    assert not (tmp_path / "filled").exists()
 
 
 @pytest.mark.filterwarnings("default:.*does not state its scale")
