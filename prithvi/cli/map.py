@@ -163,7 +163,7 @@ def _refuse(
 
     """
     from prithvi import windows
-    from prithvi.modelio.model_files import check_mappable
+    from prithvi.contract import check_mappable
 
     check_mappable(needs.task)
     products.check(needs, scene)

@@ -122,12 +122,6 @@ def check_size(model: Requirements | Predictor, scene: xr.DataArray) -> None:
         raise SceneError(f"{where} has {sizes['time']} {dates}, and the model wants {model.frames}.")
 
 
-def check_mappable(task: str) -> None:
-    """Raises ConfigError where a model of this task gives one answer for a whole chip."""
-    if task == "classification":
-        raise ConfigError(f"a map needs an answer for every pixel; this model is for {task}.")
-
-
 def requirements_of(source: str) -> Requirements | None:
     """What a fine-tuned model or an exported program (see `prithvi.load`) asks of a scene.
 

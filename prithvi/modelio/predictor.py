@@ -11,9 +11,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from prithvi.contract import Category, Contract, Quantity
+from prithvi.contract import Category, Contract, Quantity, check_mappable
 from prithvi.errors import ConfigError, ModelError
-from prithvi.modelio.model_files import check_mappable
 from prithvi.models import Segmenter, Standardise
 from prithvi.models.heads import has_trait
 
