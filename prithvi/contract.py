@@ -161,3 +161,9 @@ class Contract:
         if missing:
             raise ConfigError(f"the contract lacks {', '.join(sorted(missing))}.")
         return cls(**plain)
+
+
+def check_mappable(task: str) -> None:
+    """Raises ConfigError where a model of this task gives one answer for a whole chip."""
+    if task == "classification":
+        raise ConfigError(f"a map needs an answer for every pixel; this model is for {task}.")

@@ -144,6 +144,21 @@ def refuse_overwrite(outputs: Iterable[str | Path], inputs: Iterable[str | Path]
             raise OutputError(f"{path} is one of the inputs: choose another name or folder.")
 
 
+def refuse_unwritable(folder: str | Path) -> None:
+    """Checks that files can be made in a folder, which need not be there yet, without making anything.
+
+    Raises:
+        OutputError: a part of its path is a file, or the nearest folder that is there cannot be written.
+
+    """
+    folder = Path(folder)
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise OutputError(f"{folder} cannot be written ({there} is a file): choose another folder.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise OutputError(f"{folder} cannot be written ({there} is read-only for you): choose another folder.")
+
+
 def dumps(plain: Any, indent: int | None = None) -> str:
     """Serialises plain values as JSON, with null for numbers that are not finite."""
     return json.dumps(finite(plain), indent=indent, allow_nan=False)

@@ -47,6 +47,15 @@ class WindowPlan:
         steps = [after - before for starts in (self.rows, self.columns) for before, after in pairwise(starts)]
         return min(steps, default=self.window) < self.window
 
+    def require_overlap(self) -> None:
+        """Raises ConfigError where no pixel lies under two windows, of which a disagreement needs some."""
+        if not self.overlaps:
+            raise ConfigError(
+                f"windows of {self.window} pixels every {self.stride} over {self.height} x {self.width} pixels do not "
+                "overlap, so that none can disagree with another: leave out the disagreement, or say a smaller stride "
+                "where the scene is larger than a window."
+            )
+
     def over(self, rows: slice, columns: slice) -> tuple[WindowPlan, slice, slice]:
         """The windows that overlap a part of the scene, and the part of the scene that they cover.
 
@@ -88,14 +97,14 @@ def starts(size: int, window: int, stride: int) -> tuple[int, ...]:
     return (*range(0, last, stride), last)
 
 
-def stride_of(window: int, stride: int | None, overlap: float | None, usual: float = OVERLAP) -> int:
+def stride_of(window: int, stride: int | None, overlap: float | None, compared: bool = False) -> int:
     """Pixels between windows, said in pixels or as the share of a window that neighbours have in common.
 
     Args:
         window: side of a window.
         stride: pixels between them.
         overlap: 0 for windows side by side, 0.5 for one every half window.
-        usual: the overlap where neither is said.
+        compared: whether windows are compared, which chooses the overlap where neither is said.
 
     Raises:
         ConfigError: both are said, or an overlap that is not at least 0 and below 1.
@@ -107,7 +116,7 @@ def stride_of(window: int, stride: int | None, overlap: float | None, usual: flo
                 f"the stride {stride} and the overlap {overlap:g} say the same thing: leave one of them out."
             )
         return stride
-    share = usual if overlap is None else overlap
+    share = (COMPARED if compared else OVERLAP) if overlap is None else overlap
     if not 0 <= share < 1:
         raise ConfigError(f"the overlap {share:g} must be at least 0 and below 1: it is a share of the window.")
     return max(1, round(window * (1 - share)))

@@ -38,7 +38,7 @@ Write = Callable[..., Path]
 def test_what_the_files_state_is_what_the_model_takes(
     fitted: FittedModel, model_folder: Path, program_file: Path
 ) -> None:
-    expected = Requirements(fitted.contract, fitted.frames, fitted.patch)
+    expected = Requirements(fitted.contract, fitted.frames, fitted.patch, fitted.window, True, fitted.name)
     assert requirements_of(str(model_folder)) == requirements_of(str(program_file)) == expected
     for other in ("prithvi_hls_tiny", str(model_folder / "model.safetensors"), "no such model"):
         assert requirements_of(other) is None
@@ -76,23 +76,119 @@ def test_a_scene_that_does_not_fit_is_refused_before_torch_is_imported(
     assert not (tmp_path / "maps").exists()
 
 
-def test_a_scene_is_refused_before_pretrained_weights_are_read(
-    prithvi: Callable[..., Answer], six_bands: np.ndarray, write_tif: Write, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+SEVERAL = """
+import contextlib, io, json, sys
+from prithvi.cli import main
+answers = []
+for command in json.loads(sys.argv[1]):
+    sys.argv, said = ["prithvi", *command], io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            main()
+    except SystemExit as stop:
+        answers.append([stop.code, said.getvalue(), "torch" in sys.modules])
+print(json.dumps(answers))
+"""
+
+
+def test_an_option_that_cannot_be_met_is_refused_before_torch_is_imported(
+    model_folder: Path, six_bands: np.ndarray, write_tif: Write, tmp_path: Path
+) -> None:
+    """The folder has no weights, so that nothing here could have been told by them."""
+    scene = write_tif(six_bands[:, :64, :64], names=PRITHVI_BANDS)
+    beside = write_tif(six_bands[:, :64, :64], name="b.tif", names=PRITHVI_BANDS)
+    folder = shutil.copytree(model_folder, tmp_path / "model", ignore=shutil.ignore_patterns("*.safetensors"))
+    plain = json.loads((folder / "config.json").read_text())
+    for name, changed in (
+        ("quantity", {"classes": [], "quantity": {"name": "height", "unit": "m", "mean": 1.0, "std": 1.0}}),
+        ("chips", {"task": "classification"}),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps({**plain, **changed}))
+    (tmp_path / "file").write_text("")
+    (tmp_path / "points.geojson").write_text('{"type": "FeatureCollection", "features": []}')
+    window, out = plain["window"], ["-o", str(tmp_path / "maps")]
+    by_model = {"classes": str(folder), "quantity": str(tmp_path / "quantity"), "chips": str(tmp_path / "chips")}
+    cases = [
+        ("classes", ["--stride", str(window + 1), *out], f"the stride {window + 1} must lie between 1 and the window"),
+        ("classes", ["--probabilities", "int8", *out], "there is no form 'int8'"),
+        ("classes", ["--polygons", "shp", *out], "there is no form 'shp'"),
+        ("classes", ["--zones", str(tmp_path / "none.gpkg"), *out], "none.gpkg"),
+        ("classes", ["--zones", str(tmp_path / "points.geojson"), *out], "has no features"),
+        ("classes", ["--aoi", str(tmp_path / "none.gpkg"), *out], "none.gpkg"),
+        ("classes", ["--bbox", "10", "50", "11", "51", *out], "10,50,11,51"),
+        ("classes", ["--disagreement", "--stride", str(window), *out], "do not overlap"),
+        ("classes", ["-o", str(scene.parent)], "is one of the inputs"),
+        ("classes", ["-o", str(tmp_path / "file")], "is a file"),
+        ("classes", ["-o", str(tmp_path / "file" / "below")], "is a file"),
+        ("quantity", ["--confidence", *out], "predicts a quantity, and confidence are of classes"),
+        ("quantity", ["--probabilities", "uint8", *out], "predicts a quantity, and probabilities are of classes"),
+        ("quantity", ["--zones", str(tmp_path / "points.geojson"), *out], "predicts a quantity, and zones"),
+        ("chips", out, "a map needs an answer for every pixel"),
+    ]
+    commands = [["map", by_model[model], str(scene), *options] for model, options, _ in cases]
+    # Of several scenes what holds for any of them is refused as well.
+    cases += cases[:3]
+    commands += [[*command[:3], str(beside), *command[3:]] for command in commands[:3]]
+    done = subprocess.run(
+        [sys.executable, "-c", SEVERAL, json.dumps(commands)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for (_, options, message), (code, said, torch) in zip(cases, json.loads(done.stdout), strict=True):
+        assert code == 2, (options, said)
+        assert message in said, (options, said)
+        assert not torch, options
+        assert "Traceback" not in said
+    assert not (tmp_path / "maps").exists()
+
+
+@pytest.fixture
+def weights_unread(monkeypatch: pytest.MonkeyPatch) -> None:
     def read(path: Path) -> None:
         raise AssertionError(f"{path} was read")
 
     monkeypatch.setattr(checkpoint, "read_safetensors", read)
-    answer = prithvi(
-        "embed",
-        "prithvi_hls_tiny",
-        write_tif(six_bands[:5, :64, :64], names=PRITHVI_BANDS[:5]),
-        "-o",
-        tmp_path / "e.tif",
-    )
+
+
+@pytest.mark.parametrize(
+    ("bands", "options", "message"),
+    [
+        (5, ["-o", "{out}/e.tif"], "lacks swir_2"),
+        (6, ["-o", "{out}/e.tif", "--pixels", "--pooled"], "leave out layer and pooled"),
+        (6, ["-o", "{out}/e.png"], "embeddings are written as .tif or .zarr"),
+        (6, ["-o", "{out}/scene.tif/e.tif"], "is a file)"),
+    ],
+)
+def test_embeddings_are_refused_before_pretrained_weights_are_read(
+    bands: int, options: list[str], message: str, prithvi: Callable[..., Answer], six_bands: np.ndarray,
+    write_tif: Write, tmp_path: Path, weights_unread: None,
+) -> None:  # fmt: skip
+    scene = write_tif(six_bands[:bands, :64, :64], names=PRITHVI_BANDS[:bands])
+    words = [option.format(out=tmp_path) for option in options]
+    answer = prithvi("embed", "prithvi_hls_tiny", scene, *words)
     assert answer.code == 2
-    assert "lacks swir_2" in answer.err
+    assert message in answer.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--only", "2020-01-01", "-o", "{out}/filled"], "2020-01-01"),
+        (["--every", "often", "-o", "{out}/filled"], "often"),
+        (["-o", "{out}/0.tif/filled"], "is a file)"),
+    ],
+)
+def test_a_series_is_refused_before_the_model_that_fills_it_is_read(
+    options: list[str], message: str, prithvi: Callable[..., Answer], six_bands: np.ndarray, write_tif: Write,
+    tmp_path: Path, weights_unread: None,
+) -> None:  # fmt: skip
+    series = [write_tif(six_bands[:, :64, :64], name=f"{number}.tif") for number in range(3)]
+    dates = [word for number in range(3) for word in ("--date", f"2022-06-0{number + 1}")]
+    words = [option.format(out=tmp_path) for option in options]
+    answer = prithvi("fill", "prithvi_hls_tiny", *series, *dates, *words)
+    assert answer.code == 2
+    assert message in answer.err
+    assert not (tmp_path / "filled").exists()
 
 
 @pytest.mark.filterwarnings("default:.*does not state its scale")

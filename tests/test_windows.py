@@ -46,7 +46,7 @@ def test_weights_are_positive_and_add_up_where_windows_overlap_by_half() -> None
 def test_an_overlap_is_a_stride() -> None:
     assert [stride_of(224, None, share) for share in (None, 0, 0.25, 0.5, 0.999)] == [168, 224, 168, 112, 1]
     assert stride_of(64, 20, None) == 20
-    assert stride_of(64, None, None, usual=0.5) == 32
+    assert stride_of(64, None, None, compared=True) == 32
     for share in (-0.1, 1, float("nan")):
         with pytest.raises(ConfigError, match=r"overlap .* must be at least 0 and below 1"):
             stride_of(64, None, share)

@@ -32,10 +32,12 @@ def embed_verb(
     """Writes a vector for every patch (or window) of a scene, as a GeoTIFF or a Zarr store of 16-bit floats."""
     from prithvi.cli.progress import bar, keep_windows
     from prithvi.errors import ModelError
+    from prithvi.files import refuse_unwritable
     from prithvi.modelio.model_files import SUFFIX, requirements_of
 
     if model.endswith(SUFFIX):
         raise ModelError(f"{model} is an exported program, which gives no embeddings: take its model folder.")
+    refuse_unwritable(output.parent)
     needs = requirements_of(model)
     given: Any = model
     if needs is not None:

@@ -78,7 +78,6 @@ def fill_verb(
     """
     from prithvi.cli.progress import bar, keep_windows
     from prithvi.errors import ConfigError, SceneError
-    from prithvi.mapping.fillers import as_fill
     from prithvi.mapping.masks import clear_of
     from prithvi.mapping.methods import AUTO, Method
     from prithvi.mapping.series_files import fill_series
@@ -93,14 +92,14 @@ def fill_verb(
     opening["bands"] = words_of(bands) or None
     opened, clear, files = series_with_masks(series, opening, clouds, clouds_are, clear_of)
     keep_windows()
-    how = as_fill(sources[0], device) if with_model else Method(method or AUTO)
+    how = sources[0] if with_model else Method(method or AUTO)  # a model is opened once the dates are known to fit
     if method is None and not with_model:
         typer.echo(f"Filling by {AUTO}; a model before the series, or --method, is another way.", err=True)
     with bar(f"{opened.sizes['time']} dates of {opened.sizes['y']} x {opened.sizes['x']}") as progress:
         result = fill_series(
             opened, output, how, clear=clear, only=words_of(only) or None, on=words_of(on) or None, every=every,
             start=start, target=target, together=together, window=window, stride=stride, uncertainty=uncertainty,
-            resume=resume, inputs=files, command=typed(), progress=progress,
+            resume=resume, device=device, inputs=files, command=typed(), progress=progress,
         )  # fmt: skip
     total = max(1, result.observed + result.filled + result.empty)
     typer.echo(

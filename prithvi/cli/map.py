@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,8 +11,13 @@ import typer
 from prithvi.cli import options as shared
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from prithvi.mapping.batch import Outcome
     from prithvi.mapping.class_maps import MapResult
+    from prithvi.modelio.model_files import Requirements
+    from prithvi.products.products import Products
+    from prithvi.scenes import Area
 
 
 @shared.with_opening
@@ -81,40 +87,49 @@ def map_verb(
     import json
 
     from prithvi.errors import ConfigError
+    from prithvi.files import refuse_unwritable
     from prithvi.modelio.model_files import Trusted, requirements_of
+    from prithvi.products.jobs import jobs_of
+    from prithvi.products.products import Products
     from prithvi.scenes import Area, open_scene
 
     if bbox is not None and aoi is not None:
         raise ConfigError("--bbox and --aoi are two areas: give one.")
-    # What the model's files state is enough to refuse most scenes; importing torch and reading weights takes seconds.
-    needs = requirements_of(model)
+    # Everything that can be refused by the options, the scene's header and what the model's files state is refused
+    # here: importing torch and reading weights takes seconds.
+    area = Area.box(*bbox) if bbox is not None else Area.from_file(aoi) if aoi is not None else None
+    jobs = jobs_of(scene, output, together)
+    refuse_unwritable(output)
+    form = None if polygons == "none" else polygons
+    products = Products(confidence, probabilities, form, min_area, simplify, zones, True, True, disagreement)
+    needs, one = requirements_of(model), None
     if needs is not None:
+        products = replace(products, polygons=form if needs.classes else None)
         opening["bands"] = shared.band_numbers(bands, needs.contract)
-        if together or len(scene) == 1:
-            shared.open_and_check(scene, opening, needs.contract, accept, needs)
+        if len(jobs) == 1:
+            one = shared.open_and_check(jobs[0].sources, opening, needs.contract, accept, needs)
+        _refuse(needs, products, stride, overlap, one, area)
 
     from prithvi.cli.progress import bar, keep_windows
-    from prithvi.mapping import Products
-    from prithvi.mapping.batch import jobs_of, map_file, map_files, opened
+    from prithvi.mapping.batch import map_file, map_files, opened
+    from prithvi.mapping.engine_choice import Asked
 
+    Asked(engine, precision, device, compile)  # refused before weights are read
     model = Trusted(model) if trust else model
     fitted = opened(model)
     opening.setdefault("bands", shared.band_numbers(bands, fitted.contract))
-    area = Area.box(*bbox) if bbox is not None else Area.from_file(aoi) if aoi is not None else None
-    form = None if polygons == "none" or not fitted.classes else polygons
-    products = Products(confidence, probabilities, form, min_area, simplify, zones, True, True, disagreement)
+    products = replace(products, polygons=form if fitted.classes else None)
     options: dict[str, Any] = {
         "products": products, "area": area, "stride": stride, "overlap": overlap, "batch_size": batch_size,
         "device": device, "compile": compile, "engine": engine, "precision": precision, "accept": tuple(accept or ()),
         "resume": resume, "command": shared.typed(),
     }  # fmt: skip
-    jobs = jobs_of(scene, output, together)
     keep_windows()
     alone = len(jobs) == 1 and scheduler is None
     try:
         with bar(jobs[0].name if alone else f"{len(jobs):,} scenes") as progress:
             if alone:
-                outcomes = [map_file(model, jobs[0], opening, {**options, "progress": progress})]
+                outcomes = [map_file(model, jobs[0], opening, {**options, "progress": progress}, one)]
             else:
                 many: dict[str, Any] = {"scheduler": scheduler, "retries": retries, "progress": progress}
                 outcomes = map_files(model, jobs, output, opening, options, **many)
@@ -142,6 +157,35 @@ def map_verb(
             typer.echo(f"{outcome.job.name} failed: {outcome.error}", err=True)
     if failed:
         raise typer.Exit(1)
+
+
+def _refuse(
+    needs: Requirements,
+    products: Products,
+    stride: int | None,
+    overlap: float | None,
+    scene: xr.DataArray | None,
+    area: Area | None,
+) -> None:
+    """Refuses what no model of these requirements can make of a scene, or where that is None of any.
+
+    Raises:
+        ConfigError, DatasetError, SceneError: see `map_scene`.
+
+    """
+    from prithvi import windows
+    from prithvi.contract import check_mappable
+
+    check_mappable(needs.task)
+    products.check(needs, scene)
+    size = (needs.window, needs.window) if scene is None else (scene.sizes["y"], scene.sizes["x"])
+    plan = windows.plan(*size, needs.window, windows.stride_of(needs.window, stride, overlap, products.disagreement))
+    if scene is None:
+        return
+    if area is not None:
+        plan = plan.over(*area.window(scene))[0]
+    if products.disagreement:
+        plan.require_overlap()
 
 
 def _tell_map(result: MapResult, zones: Path | None) -> None:

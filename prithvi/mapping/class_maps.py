@@ -305,13 +305,7 @@ def _target(
     scene: xr.DataArray, window: int, stride: int | None, overlap: float | None, area: Area | None, compared: bool
 ) -> Target:
     """The windows of a map; where windows are compared, they overlap by half unless something else is said."""
-    step = windows.stride_of(window, stride, overlap, windows.COMPARED if compared else windows.OVERLAP)
-    target = Target.of(scene, window, step, area)
-    plan = target.part.plan
-    if compared and not plan.overlaps:
-        raise ConfigError(
-            f"windows of {plan.window} pixels every {plan.stride} over {plan.height} x {plan.width} pixels do not "
-            "overlap, so that none can disagree with another: leave out the disagreement, or say a smaller stride "
-            "where the scene is larger than a window."
-        )
+    target = Target.of(scene, window, windows.stride_of(window, stride, overlap, compared), area)
+    if compared:
+        target.part.plan.require_overlap()
     return target

@@ -282,12 +282,12 @@ def _run(
     command: str,
 ) -> tuple[EmbedRun, Target]:
     """What is run on which windows; a model that is named is laid out for the scene's number of dates."""
-    found: Embeddable = model
-    if isinstance(model, (str, Path)):
-        found = load(model, num_frames=None if opened_as_it_is(on_disk(model)) else scene.sizes["time"])
     layer, pooled, pixels = what
     if pixels and (pooled or layer != -1):
         raise ConfigError("vectors of pixels are of the branch and the last layer: leave out layer and pooled.")
+    found: Embeddable = model
+    if isinstance(model, (str, Path)):
+        found = load(model, num_frames=None if opened_as_it_is(on_disk(model)) else scene.sizes["time"])
     encoder: PrithviEncoder | None
     if isinstance(found, Predictor):
         if not isinstance(found.module, Scorer):

@@ -14,7 +14,7 @@ import xarray as xr
 
 from prithvi.bands import check_names
 from prithvi.errors import ConfigError, SceneError
-from prithvi.files import fingerprint, refuse_overwrite
+from prithvi.files import fingerprint, refuse_overwrite, refuse_unwritable
 from prithvi.mapping.asked_dates import AskedDates, refuse_unfillable
 from prithvi.mapping.cog import RasterWriter, count_values, left_out_of
 from prithvi.mapping.cubes import SeriesCube
@@ -126,16 +126,19 @@ def fill_series(
         OutputError: a file cannot be written. The finished rows are kept.
 
     """
-    filler = as_fill(model, device)
-    if bands is None:
-        bands = filler.contract.bands if isinstance(filler, ModelFill) else series["band"].values.tolist()
-    names = check_names([str(name) for name in bands])
-    contract, series = reflectance(names), in_order(series)
-    known = can_resume(series, resume) and _can_be_told(filler, resume)
+    # What can be refused of the series, its dates and the folder is refused before a model is opened.
+    folder, series = Path(folder), in_order(series)
+    known = can_resume(series, resume)
     if days_of(series) is None:
         raise SceneError(f"the dates of {name_of(series)} are not known: give files with their dates (--date).")
     sensors = Sensors.of(series, target)
     asked = AskedDates.of(series, only, on, every, start)
+    refuse_unwritable(folder.parent if folder.suffix == ".zarr" else folder)
+    filler = as_fill(model, device)
+    if bands is None:
+        bands = filler.contract.bands if isinstance(filler, ModelFill) else series["band"].values.tolist()
+    names = check_names([str(name) for name in bands])
+    contract, known = reflectance(names), known and _can_be_told(filler, resume)
     asked = sensors.written(asked) if sensors is not None else asked
     refuse_unfillable(filler, asked)
     every_label = asked.labels(series, sensors.one_with if sensors is not None else ())
@@ -159,7 +162,6 @@ def fill_series(
         facts["sensors"] = sensors.facts()
     plan = plan_of(filler, series.sizes["y"], series.sizes["x"], window, stride)
     seen, rounds = rounds_of(asked, filler, together, sensors.of_all(asked) if sensors is not None else None)
-    folder = Path(folder)
     as_cube = folder.suffix == ".zarr"
     files = [folder / f"{label}{end}.tif" for label in labels for end in _ENDS]
     refuse_overwrite([folder] if as_cube else files, inputs)

@@ -95,6 +95,13 @@ class Requirements:
     """Number of dates."""
     patch: int
     """The smallest side, in pixels."""
+    window: int = 0
+    """Side of the squares that the model is run on, in pixels; 0 where it is not known."""
+    classes: bool = True
+    """Whether it predicts classes; a quantity otherwise."""
+    name: str = "the model"
+    task: str = "segmentation"
+    """See `Predictor.task`."""
 
 
 def check_size(model: Requirements | Predictor, scene: xr.DataArray) -> None:
@@ -127,13 +134,19 @@ def requirements_of(source: str) -> Requirements | None:
     try:
         if source.endswith(SUFFIX):
             facts = read_record(Path(source))["facts"]
-            return Requirements(Contract.from_dict(facts["contract"]), int(facts["frames"]), int(facts["patch"]))
+            return Requirements(
+                Contract.from_dict(facts["contract"]), int(facts["frames"]), int(facts["patch"]), int(facts["window"]),
+                bool(facts["classes"]), str(facts["name"]),
+            )  # fmt: skip
         plain = config_of(source)
         if plain.get("format") != FORMAT:
             return None
         shape = plain["pretrained_cfg"]
         patch = max(shape["patch_size"][1:])
-        return Requirements(Contract.from_dict(plain["contract"]), int(shape["num_frames"]), int(patch))
+        return Requirements(
+            Contract.from_dict(plain["contract"]), int(shape["num_frames"]), int(patch), int(plain["window"]),
+            bool(plain["classes"]), str(plain["architecture"]), str(plain.get("task", "segmentation")),
+        )  # fmt: skip
     except HubError:
         raise
     except (PrithviError, KeyError, TypeError, ValueError, AttributeError, IndexError):

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from prithvi.contract import Category, Contract, Quantity
+from prithvi.contract import Category, Contract, Quantity, check_mappable
 from prithvi.errors import ConfigError, ModelError
 from prithvi.models import Segmenter, Standardise
 from prithvi.models.heads import has_trait
@@ -164,8 +164,7 @@ class Predictor:
             ConfigError: it gives one answer for a whole chip.
 
         """
-        if self.task == "classification":
-            raise ConfigError(f"a map needs an answer for every pixel; this model is for {self.task}.")
+        check_mappable(self.task)
         self.module.eval()
         return self
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,45 +11,57 @@ import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import rasterio.features
 import shapely
-from affine import Affine
 from pyproj import CRS
-from scipy import ndimage
-from scipy.sparse import coo_matrix
+from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from shapely.geometry import shape
 
 from prithvi.products.classmap import NONE, ClassMap, open_classes
-from prithvi.products.ellipsoid import geometry_areas, metres_of, to_places
+from prithvi.products.ellipsoid import geometry_areas, metres_of, ragged_areas
+from prithvi.products.outlines import NO_CORNERS, Corners, corners_of, rings_of
 from prithvi.products.provenance import Provenance
 from prithvi.products.vectorfiles import write_vectors
 
 BATCH = 20_000
 """Polygons per write."""
 
+Whole = npt.NDArray[np.int32]
 
-@dataclass
-class Area:
-    """A 4-connected region of one class, complete or read so far."""
 
-    value: int
-    pieces: list[shapely.Polygon]
-    """One polygon per strip in pixel coordinates (column, row): whole numbers, so that the union is exact."""
-    total: float = 0.0
-    """Sum of the confidences of its pixels."""
-    count: int = 0
-    """Number of its pixels with a confidence."""
+@dataclass(frozen=True)
+class Areas:
+    """4-connected regions of one class each, complete or read so far; `len` is their number."""
 
-    def join(self, other: Area) -> None:
-        """Merges an adjacent area into this one."""
-        self.pieces += other.pieces
-        self.total += other.total
-        self.count += other.count
+    value: Whole
+    """(n,) class number."""
+    total: npt.NDArray[np.float64]
+    """(n,) sum of the confidences of the region's pixels."""
+    count: npt.NDArray[np.int64]
+    """(n,) number of its pixels with a confidence."""
+    corners: Corners
+    """Corners of the outlines read so far, by the region's number from 0 on."""
 
-    def polygon(self) -> shapely.Polygon:
-        """The union of the pieces, without the vertices at strip seams."""
-        return self.pieces[0] if len(self.pieces) == 1 else _without_straight(shapely.union_all(self.pieces))
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def chosen(self, numbers: npt.NDArray[np.int64]) -> Areas:
+        """The regions of these numbers, numbered from 0 in this order."""
+        places = np.full(len(self), -1, dtype=np.int32)
+        places[numbers] = np.arange(len(numbers))
+        return Areas(self.value[numbers], self.total[numbers], self.count[numbers], self.corners.renumbered(places))
+
+    def followed_by(self, other: Areas) -> Areas:
+        """These regions and others, which are numbered on."""
+        shifted = replace(other.corners, area=other.corners.area + np.int32(len(self)))
+        return Areas(
+            np.concatenate([self.value, other.value]),
+            np.concatenate([self.total, other.total]),
+            np.concatenate([self.count, other.count]),
+            Corners.joined([self.corners, shifted]),
+        )
+
+
+NO_AREAS = Areas(np.zeros(0, np.int32), np.zeros(0), np.zeros(0, np.int64), NO_CORNERS)
 
 
 def vectorise(
@@ -113,8 +124,8 @@ def class_polygons(path: str | Path, names: Sequence[str] | None = None) -> gpd.
     return gpd.GeoDataFrame(pd.concat(frames, ignore_index=True), geometry="geometry", crs=frames[0].crs)
 
 
-def areas_of(classes: ClassMap, numbers: Sequence[int] | None, rows: int) -> Iterator[Area]:
-    """Yields each area of a map as soon as it is complete, that is once no pixel of it lies on the strip's lower edge.
+def areas_of(classes: ClassMap, numbers: Sequence[int] | None, rows: int) -> Iterator[Areas]:
+    """Yields the areas of a map strip by strip, each as soon as no pixel of it lies on the strip's lower edge.
 
     Args:
         classes: an open map; confidences are summed where it has them.
@@ -122,130 +133,109 @@ def areas_of(classes: ClassMap, numbers: Sequence[int] | None, rows: int) -> Ite
         rows: rows per strip.
 
     """
-    # The map is read in strips from top to bottom. Areas on the lower edge of a strip stay open, and merge with areas
-    # of the next strip where pixels of one class share a side across the seam. In graph terms, the nodes are the open
-    # and the new areas, the edges are the shared sides, and each connected component is one area. A component without
-    # a pixel on the new lower edge cannot grow any more, and is complete.
-    open_areas: list[Area] = []
-    edge = np.full(classes.raster.shape[1], NONE)  # (columns,) index in open_areas of each pixel of the last row read
+    height, width = classes.raster.shape
+    # Open areas reach the last row read; of each of its pixels, the class and the number of its open area are kept.
+    opened, above, edge = NO_AREAS, np.full((1, width), NONE, dtype=np.int32), np.zeros((1, width), dtype=np.int32)
     for window in classes.strips(rows):
         values = classes.read(window)
         if numbers is not None:
             values[~np.isin(values, numbers)] = NONE
-        labels, found = _areas_in(values, window.row_off)
+        values = np.concatenate([above, values])
+        joined, found = _connected(values, edge, len(opened))
+        number = int(found.max()) + 1
+        value = np.empty(number, dtype=np.int32)
+        value[joined], value[found[1:]] = opened.value, values[1:]
+        of_areas, totals, counts = [joined], [opened.total], [opened.count]
         if classes.confidence is not None:
-            _add_confidence(found, labels, classes.read_confidence(window))
-        nodes = open_areas + found
-        joined = _join(nodes, edge, labels[0] - 1 + len(open_areas), labels[0] > 0)
-        # Components that the last row reaches stay open and are renumbered from 0 for the next seam; after the last
-        # strip, none stays open.
-        known = labels[-1] > 0
-        reached = joined[labels[-1][known] - 1 + len(open_areas)]
-        last = window.row_off + window.height == classes.raster.shape[0]
-        staying = np.unique(reached[:0] if last else reached)
-        whole: dict[int, Area] = {}
-        for node, group in zip(nodes, joined.tolist(), strict=True):
-            if group in whole:
-                whole[group].join(node)
-            else:
-                whole[group] = node
-        open_areas = [whole.pop(group) for group in staying.tolist()]
-        edge = np.full(len(known), NONE)
-        edge[known] = np.searchsorted(staying, reached)
-        yield from whole.values()
+            confidence = classes.read_confidence(window)
+            known = np.isfinite(confidence)
+            of_areas.append(found[1:][known])
+            totals.append(confidence[known])
+            counts.append(np.ones(len(totals[1]), np.int64))
+        total, count = (_summed(of_areas, what, number) for what in (totals, counts))
+        # An area without a pixel on the strip's last row cannot grow any more; after the last strip, none can.
+        last = window.row_off + window.height == height
+        outside = np.full((int(last), width), NONE, dtype=np.int32)
+        corners = corners_of(np.concatenate([np.where(values == NONE, NONE, found), outside]), window.row_off)
+        older = replace(opened.corners, area=joined[opened.corners.area])
+        areas = Areas(value, total, count, Corners.joined([older, corners]))
+        staying = np.zeros(number, dtype=bool)
+        staying[found[-1]] = not last
+        yield areas.chosen(np.flatnonzero(~staying & (value != NONE)))
+        kept = np.flatnonzero(staying & (value != NONE))
+        opened, above = areas.chosen(kept), values[-1:]
+        edge = np.searchsorted(kept, found[-1:]).astype(np.int32)
 
 
-def _areas_in(values: npt.NDArray[np.int32], row: int) -> tuple[npt.NDArray[np.int32], list[Area]]:
-    """(rows, columns) labels from 1 on, 0 for no class; and the area of each label, in order."""
-    # scipy labels the regions of one class at a time; rasterio then traces all labels in a single pass.
-    labels = np.zeros(values.shape, dtype=np.int32)
-    of_label: list[int] = []
-    for value in np.unique(values[values != NONE]).tolist():
-        part, number = ndimage.label(values == value)
-        labels += np.where(part > 0, part + len(of_label), 0).astype(np.int32)
-        of_label += [value] * number
-    found: list[Any] = [None] * len(of_label)
-    down = Affine.translation(0, row)
-    for geometry, label in rasterio.features.shapes(labels, labels > 0, connectivity=4, transform=down):
-        found[int(label) - 1] = Area(of_label[int(label) - 1], [shape(geometry)])
-    return labels, found
+def _summed(areas: list[Whole], values: list[npt.NDArray[Any]], number: int) -> npt.NDArray[Any]:
+    """(number,) sum of the values of each area, in the type of the first of them."""
+    sums = np.bincount(np.concatenate(areas), weights=np.concatenate(values), minlength=number)
+    return sums.astype(values[0].dtype)
 
 
-def _add_confidence(found: list[Area], labels: npt.NDArray[np.int32], confidence: npt.NDArray[np.float64]) -> None:
-    known = np.isfinite(confidence)
-    totals = np.bincount(labels[known], weights=confidence[known], minlength=len(found) + 1)
-    counts = np.bincount(labels[known], minlength=len(found) + 1)
-    for area, total, count in zip(found, totals[1:].tolist(), counts[1:].tolist(), strict=True):
-        area.total, area.count = total, count
-
-
-def _join(
-    nodes: list[Area], above: npt.NDArray[np.int64], below: npt.NDArray[np.int64], known: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.int32]:
-    """(nodes,) group number of each node: areas of one class that share a pixel side across the seam have the same.
+def _connected(values: Whole, edge: Whole, opened: int) -> tuple[Whole, Whole]:
+    """Numbers the 4-connected areas of a strip and of the open areas above it.
 
     Args:
-        nodes: the open areas, then the areas of the new strip.
-        above: (columns,) node of each pixel above the seam, or `NONE`.
-        below: (columns,) node of each pixel below the seam, meaningful where `known`.
-        known: (columns,) whether the pixel below the seam has a class.
+        values: (rows + 1, columns) classes, the first row being the last one of the strip above.
+        edge: (1, columns) open area of each pixel of that row that has a class.
+        opened: number of open areas.
+
+    Returns:
+        (opened,) number of the area that each open area belongs to, and (rows + 1, columns) that of each pixel. Runs
+        without a class are numbered as well.
 
     """
-    # Each pixel side between equal classes is an edge of a sparse graph over the nodes.
-    meeting = np.flatnonzero(known & (above != NONE))
-    value = np.array([node.value for node in nodes], dtype=np.int64)
-    one, other = above[meeting], below[meeting]
-    same = value[one] == value[other]
-    pairs = coo_matrix((np.ones(int(same.sum()), dtype=np.int8), (one[same], other[same])), shape=(len(nodes),) * 2)
-    groups: npt.NDArray[np.int32] = connected_components(pairs, directed=False)[1] if nodes else np.zeros(0, np.int32)
-    return groups
-
-
-def _without_straight(polygon: shapely.Polygon) -> shapely.Polygon:
-    """Drops the collinear vertices that the seams left in the outline."""
-    rings = []
-    for ring in (polygon.exterior, *polygon.interiors):
-        corners = shapely.get_coordinates(ring)[:-1]
-        before, after = corners - np.roll(corners, 1, axis=0), np.roll(corners, -1, axis=0) - corners
-        # The cross product of the edges before and after a corner is 0 on a straight line; whole numbers make it exact.
-        rings.append(corners[before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]])
-    return shapely.Polygon(rings[0], rings[1:])
+    # In graph terms, the nodes are the open areas and the runs of equal pixels in a row, the edges are the pixel sides
+    # between equal classes of adjacent rows, and each connected component is one area.
+    begins = np.ones(values.shape, dtype=bool)
+    np.not_equal(values[:, 1:], values[:, :-1], out=begins[:, 1:])
+    nodes = np.cumsum(begins[1:].ravel(), dtype=np.int32).reshape(values[1:].shape) + np.int32(opened - 1)
+    number = int(nodes[-1, -1]) + 1
+    nodes = np.concatenate([edge, nodes])
+    meeting = (values[1:] == values[:-1]) & (values[1:] != NONE)
+    meeting &= begins[1:] | begins[:-1]  # once for two runs that meet along several pixels
+    sides = nodes[:-1][meeting], nodes[1:][meeting]
+    graph = coo_array((np.ones(len(sides[0]), dtype=np.int8), sides), shape=(number, number))
+    areas: Whole = connected_components(graph, directed=False)[1]
+    return areas[:opened], areas[nodes]
 
 
 def _frames(
     classes: ClassMap, names: Sequence[str] | None, minimum_area: float, simplify: float, rows: int
 ) -> Iterator[gpd.GeoDataFrame]:
     """Batches of finished polygons; at least one, possibly empty, so that the file always has its columns."""
-    areas = areas_of(classes, classes.numbers(names), rows)
-    yield _frame(classes, list(islice(areas, BATCH)), minimum_area, simplify)
-    while batch := list(islice(areas, BATCH)):
-        yield _frame(classes, batch, minimum_area, simplify)
+    held = NO_AREAS
+    for found in areas_of(classes, classes.numbers(names), rows):
+        held = held.followed_by(found)
+        while len(held) > BATCH:
+            yield _frame(classes, held.chosen(np.arange(BATCH)), minimum_area, simplify)
+            held = held.chosen(np.arange(BATCH, len(held)))
+    yield _frame(classes, held, minimum_area, simplify)
 
 
-def _frame(classes: ClassMap, areas: list[Area], minimum_area: float, simplify: float) -> gpd.GeoDataFrame:
+def _frame(classes: ClassMap, areas: Areas, minimum_area: float, simplify: float) -> gpd.GeoDataFrame:
     """Finished areas as rows, in the map's CRS."""
-    # Pieces were joined in pixel coordinates, where corners are exact integers; only here do they become map
-    # coordinates. The minimum area applies before simplification, the reported area is that of the result.
+    # The minimum area applies before simplification, the reported area is that of the result.
     crs = CRS.from_user_input(classes.raster.crs.to_wkt())
-    geometry = np.array([area.polygon() for area in areas], dtype=object)
-    corners = shapely.get_coordinates(geometry)
-    geometry = shapely.set_coordinates(geometry, np.stack(to_places(classes.raster.transform, *corners.T), axis=1))
-    measured = geometry_areas(geometry, crs)
+    traced = rings_of(areas.corners, len(areas), classes.raster.transform)
+    geometry, measured = shapely.from_ragged_array(shapely.GeometryType.POLYGON, *traced), ragged_areas(traced, crs)
     keep = measured >= minimum_area
-    geometry, measured, areas = geometry[keep], measured[keep], [areas[index] for index in np.flatnonzero(keep)]
+    geometry, measured, value = geometry[keep], measured[keep], areas.value[keep]
     if simplify > 0:
         # A polygon that simplification makes invalid, empty or multipart keeps its exact outline.
         simple = shapely.simplify(geometry, simplify * metres_of(crs), preserve_topology=True)
         sound = shapely.is_valid(simple) & ~shapely.is_empty(simple) & (shapely.get_type_id(simple) == 3)
         geometry = np.where(sound, simple, geometry)
         measured = geometry_areas(geometry, crs)
-    values = [area.value for area in areas]
+    present, which = np.unique(value, return_inverse=True)
+    titles = pd.array([classes.title(number) for number in present.tolist()], dtype="string")
     columns: dict[str, Any] = {
-        "class": np.array(values, dtype=np.int32),
-        "name": pd.array([classes.title(value) for value in values], dtype="string"),
+        "class": value,
+        "name": titles.take(which),
         "area_m2": measured,
     }
     if classes.confidence is not None:
-        means = [area.total / area.count if area.count else np.nan for area in areas]
-        columns["confidence"] = np.array(means, dtype=np.float64)
+        total, count = areas.total[keep], areas.count[keep]
+        columns["confidence"] = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
     return gpd.GeoDataFrame(columns, geometry=geometry, crs=crs)

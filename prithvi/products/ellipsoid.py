@@ -19,6 +19,9 @@ _SQUARED = _FLATTENING * (2 - _FLATTENING)
 _ECCENTRICITY = _SQUARED**0.5
 
 Floats = npt.NDArray[np.float64]
+Ragged = tuple[Floats, tuple[npt.NDArray[np.int64], ...]]
+"""Polygons as `shapely.to_ragged_array` gives them: (n, 2) coordinates, and offsets: where each ring begins among the
+coordinates, each polygon among the rings and, of multipolygons, each of them among the polygons."""
 
 
 def geometry_areas(geometries: npt.NDArray[Any], crs: Any) -> Floats:
@@ -32,14 +35,54 @@ def geometry_areas(geometries: npt.NDArray[Any], crs: Any) -> Floats:
         crs: their CRS, in any form that pyproj accepts.
 
     """
+    if len(geometries) == 0:
+        return np.zeros(0)
+    _, points, offsets = shapely.to_ragged_array(geometries)
+    return ragged_areas((points, offsets), crs)
+
+
+def ragged_areas(polygons: Ragged, crs: Any) -> Floats:
+    """(n,) areas of polygons that are given by their coordinates; see `geometry_areas`."""
+    # All rings are worked on as one array of coordinates: what shapely offers for single steps (segmentize,
+    # set_coordinates) builds every geometry anew, and takes far more than linear time for one with many holes.
     crs = CRS.from_user_input(crs)
-    dense = shapely.segmentize(geometries, step_of(crs))
-    coordinates, owner = shapely.get_coordinates(dense, return_index=True)
-    first = np.searchsorted(owner, np.arange(len(geometries)))[owner]
-    x, y = _equal_area(crs, coordinates[:, 0], coordinates[:, 1], first)
-    planar = shapely.set_coordinates(dense, np.stack([x, y], axis=1))
-    areas: Floats = shapely.area(planar)
-    return areas
+    points, (rings, outsides, *multi) = polygons
+    shapes = outsides[multi[0]] if multi else outsides  # first ring of each geometry
+    number = len(shapes) - 1
+    points, rings = _densified(points, rings.astype(np.int64), step_of(crs))
+    owner = np.repeat(np.arange(number), np.diff(shapes))
+    first = np.repeat(rings[shapes[owner]], np.diff(rings))
+    x, y = _equal_area(crs, points[:, 0], points[:, 1], first)
+    x, y = x - x[first], y - y[first]  # small numbers, whose products keep their last digits
+    doubled = x[:-1] * y[1:] - x[1:] * y[:-1]
+    doubled[rings[1:-1] - 1] = 0.0  # from the end of a ring to the next one
+    outside = np.full(len(owner), -1.0)
+    outside[outsides[:-1][np.diff(outsides) > 0]] = 1.0
+    areas = np.abs(np.add.reduceat(doubled, rings[:-1])) / 2 if len(owner) else np.zeros(0)
+    return np.bincount(owner, weights=areas * outside, minlength=number).astype(np.float64)
+
+
+def _densified(points: Floats, rings: npt.NDArray[np.int64], step: float) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """Closed rings with no edge longer than `step`.
+
+    Args:
+        points: (n, 2) coordinates of the rings one after the other.
+        rings: (rings + 1,) index of the first point of each, and n.
+        step: in the units of the points.
+
+    Returns:
+        The same with points added, evenly along an edge.
+
+    """
+    along = np.diff(points, axis=0, append=points[-1:])
+    along[rings[1:] - 1] = 0.0
+    parts = np.maximum(1, np.ceil(np.hypot(along[:, 0], along[:, 1]) / step)).astype(np.int64)
+    if parts.max(initial=1) == 1:
+        return points, rings
+    begins = np.append(0, np.cumsum(parts))
+    nth = np.arange(begins[-1]) - np.repeat(begins[:-1], parts)
+    along /= parts[:, None]
+    return np.repeat(points, parts, axis=0) + np.repeat(along, parts, axis=0) * nth[:, None], begins[rings]
 
 
 class PixelAreas:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
@@ -18,10 +19,13 @@ import xarray as xr
 
 from prithvi.errors import ConfigError, nearest
 from prithvi.files import write_text
-from prithvi.modelio.predictor import ClassEntry, Predictor
 from prithvi.products.provenance import Provenance
 from prithvi.scenes import transform_of
 from prithvi.scenes.info import name_of
+
+if TYPE_CHECKING:  # it imports torch, and options are checked before that
+    from prithvi.modelio.model_files import Requirements
+    from prithvi.modelio.predictor import ClassEntry, Predictor
 
 RAMP = ("00224E", "123570", "3B496C", "575D6D", "707173", "8A8678", "A59C74", "C3B369", "E1CC55", "FEE838")
 """cividis at even steps (Nuñez, Anderton and Renslow 2018, doi:10.1371/journal.pone.0199239): lightness increases
@@ -59,8 +63,12 @@ class Products:
         """Whether confidences must be computed, as a product or to be averaged over polygons and zones."""
         return self.confidence or self.polygons is not None or self.zones is not None
 
-    def check(self, model: Predictor, scene: xr.DataArray) -> None:
+    def check(self, model: Predictor | Requirements, scene: xr.DataArray | None = None) -> None:
         """Checks that these products can be made of a model and a scene, before a long run rather than after it.
+
+        Args:
+            model: the model, or what its files state.
+            scene: None checks what holds for any scene.
 
         Raises:
             ConfigError: an unknown format, or class products requested of a regression model.
@@ -80,7 +88,8 @@ class Products:
             from prithvi.products.zones import refuse_rotated
 
             read_places(self.zones, "zones")
-            refuse_rotated(transform_of(scene), name_of(scene))
+            if scene is not None:
+                refuse_rotated(transform_of(scene), name_of(scene))
 
     def files(self, path: Path, model: Predictor, dated: bool) -> tuple[Path, ...]:
         """Paths of the products of a map, its .aux.xml sidecar included.

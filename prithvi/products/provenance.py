@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -16,11 +16,13 @@ import xarray as xr
 import prithvi
 from prithvi.errors import ConfigError
 from prithvi.files import fingerprint
-from prithvi.modelio.predictor import Predictor
 from prithvi.scenes import transform_of
 from prithvi.scenes.info import name_of
 from prithvi.scenes.pixels import source_of
 from prithvi.scenes.remote import shown
+
+if TYPE_CHECKING:  # it imports torch
+    from prithvi.modelio.predictor import Predictor
 
 LEFT_OUT = "PRITHVI_LEFT_OUT"
 """Tag that holds `Provenance.left_out`."""

@@ -50,7 +50,7 @@ def _geopackage(path: Path, frames: Iterator[gpd.GeoDataFrame], tags: Mapping[st
     for frame in frames:
         begun = path.exists()
         told = {} if begun else {"layer_metadata": dict(tags), "dataset_metadata": dict(tags)}
-        kinds = set(frame.geom_type) or {"Polygon"}
+        kinds = set(frame.geom_type.unique()) or {"Polygon"}
         kind = kinds.pop() if len(kinds) == 1 else "Unknown"
         pyogrio.write_dataframe(frame, path, driver="GPKG", append=begun, geometry_type=kind, **told)
         number += len(frame)
@@ -68,7 +68,7 @@ def _geoparquet(path: Path, frames: Iterator[gpd.GeoDataFrame], tags: Mapping[st
         for frame in chain([first], frames):
             table = table if frame is first else _table(frame, box)
             file.write_table(table.cast(file.schema))
-            kinds |= set(frame.geom_type.dropna())
+            kinds |= set(frame.geom_type.dropna().unique())
             number += len(frame)
             if len(frame):
                 bounds = frame.total_bounds

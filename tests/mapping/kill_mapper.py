@@ -16,7 +16,8 @@ from pathlib import Path
 from distributed import Client, LocalCluster
 
 from prithvi.mapping import Products
-from prithvi.mapping.batch import jobs_of, map_files
+from prithvi.mapping.batch import map_files
+from prithvi.products.jobs import jobs_of
 
 OPTIONS = {"products": Products(confidence=True, polygons="parquet", item=True, style=True), "stride": 8}
 OPENING = {"dates": ["2019-09-18"]}

@@ -16,8 +16,9 @@ import pytest
 import rasterio
 
 from prithvi.errors import ConfigError, OutputError
-from prithvi.mapping.batch import MANIFEST, jobs_of, map_files, opened
+from prithvi.mapping.batch import MANIFEST, map_files, opened
 from prithvi.modelio import save
+from prithvi.products.jobs import jobs_of
 from tests.conftest import Answer, small_task
 from tests.kill_runs import content
 from tests.mapping.kill_mapper import OPENING, OPTIONS

@@ -162,6 +162,46 @@ def test_confidence_is_the_mean_over_the_polygon_s_pixels(tmp_path: Path, suffix
     assert np.isnan(means[2])
 
 
+@pytest.mark.parametrize(("crs", "transform"), [("EPSG:32630", UTM), ("EPSG:4326", DEGREES)])
+@pytest.mark.parametrize("rows", [1, 7, 64])
+def test_every_row_is_what_the_plain_way_gives(tmp_path: Path, crs: str, transform: Affine, rows: int) -> None:
+    """Polygon by polygon: GDAL's outline of the whole map, its geodesic area, and the mean over its pixels."""
+    values, certain = noise((40, 30), shares=(0.6, 0.2, 0.1, 0.1)), np.random.default_rng(1).integers(0, 201, (40, 30))
+    certain[:, 5] = 255  # no confidence here
+    path = write_map(tmp_path / "map.tif", values, transform, crs)
+    beside = write_confidence(tmp_path / "confidence.tif", certain, transform, crs)
+    vectorise(path, tmp_path / "map.parquet", confidence=beside, rows=rows)
+    frame = gpd.read_parquet(tmp_path / "map.parquet")
+    geod = pyproj.Geod(ellps="WGS84")
+    to_degrees = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+    plain = {}
+    for geometry, value in rasterio.features.shapes(values, values != 255, connectivity=4, transform=transform):
+        polygon = shapely.geometry.shape(geometry)
+        inside = rasterio.features.rasterize([polygon], values.shape, transform=transform) == 1
+        known = certain[inside & (certain != 255)]
+        degrees = shapely.transform(polygon, lambda points: np.stack(to_degrees.transform(*points.T), axis=1))
+        area = abs(geod.geometry_area_perimeter(shapely.orient_polygons(degrees))[0])
+        mean = known.mean() * 0.005 if len(known) else np.nan
+        plain[normal([(int(value), polygon)])[0]] = (NAMES[int(value)], area, mean)
+    assert len(frame) == len(plain) > 100
+    for value, name, area, mean, polygon in frame[["class", "name", "area_m2", "confidence", "geometry"]].values:
+        wanted = plain[normal([(value, polygon)])[0]]
+        assert (name, area, mean) == (
+            wanted[0],
+            pytest.approx(wanted[1], rel=1e-5),
+            pytest.approx(wanted[2], nan_ok=True),
+        )
+
+
+def test_rings_run_counter_clockwise_around_an_area_and_clockwise_around_its_holes(tmp_path: Path) -> None:
+    path = write_map(tmp_path / "map.tif", noise((30, 30), shares=(0.8, 0.2, 0.0, 0.0)))
+    frame = class_polygons(path)
+    rings = [ring for polygon in frame.geometry for ring in polygon.interiors]
+    assert len(rings) > 20
+    assert shapely.is_ccw(shapely.get_exterior_ring(frame.geometry.to_numpy())).all()
+    assert not shapely.is_ccw(rings).any()
+
+
 def test_both_formats_hold_the_same(tmp_path: Path) -> None:
     path = write_map(tmp_path / "map.tif", noise((30, 30)))
     numbers = [vectorise(path, tmp_path / name, rows=8) for name in ("map.parquet", "map.gpkg")]
@@ -343,6 +383,10 @@ def test_areas_are_given_out_as_soon_as_they_are_complete(tmp_path: Path) -> Non
     path = write_map(tmp_path / "map.tif", noise((300, 20)))
     with open_classes(path) as classes:
         counting = Counting(classes.path, classes.raster, None, classes.titles, classes.labels)
-        late = [read[-1] - area.polygon().bounds[3] for area in areas_of(counting, None, 3)]
+        late = []
+        for areas in areas_of(counting, None, 3):
+            lowest = np.zeros(len(areas))
+            np.maximum.at(lowest, areas.corners.area, areas.corners.row)
+            late += (read[-1] - lowest).tolist()
     assert len(late) > 1000
     assert max(late) <= 3
