@@ -88,6 +88,29 @@ def test_the_command_line_leaves_the_garbage_collector_as_it_was(prithvi: Callab
     assert gc.get_threshold() == before
 
 
+@pytest.mark.parametrize(("said", "used"), [(None, "passive"), ("active", "active")])
+def test_threads_of_the_command_line_wait_idly_unless_the_user_says_otherwise(
+    said: str | None, used: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if said is not None:
+        monkeypatch.setenv("OMP_WAIT_POLICY", said)
+    done = python(
+        f"""
+        import os, sys
+        from prithvi.cli import main
+        sys.argv = ["prithvi", "--help"]
+        try:
+            main()
+        except SystemExit:
+            pass
+        assert "torch" not in sys.modules, "torch's OpenMP has read the environment before it was set"
+        assert os.environ["OMP_WAIT_POLICY"] == "{used}"
+        """
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_models_metrics_and_tasks_run_where_no_geo_stack_is() -> None:
     done = python(
         """

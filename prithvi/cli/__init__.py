@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -68,6 +69,9 @@ def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the trace
 def main() -> None:
     """Runs the command line: a user's mistake is one sentence and status 2."""
     debug = "--debug" in sys.argv
+    # OpenMP, which torch brings along, reads it when it is loaded. Its threads else wait for each other in busy loops:
+    # beside other work on the machine a training step on two threads takes several times as long as on one.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if not debug:
         warnings.showwarning = partial(_say_warning, set())
     try:

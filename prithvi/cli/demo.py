@@ -30,7 +30,7 @@ WINDOW, BATCH, CHECKS, LR = 64, 8, 12, 1e-3
 
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write into.")] = Path("demo"),
-    steps: Annotated[int, typer.Option(help="Training steps; fewer is faster and worse.", min=1)] = 300,
+    steps: Annotated[int, typer.Option(help="Training steps; fewer is faster and worse.", min=1)] = 200,
     seed: Annotated[int, typer.Option(help="Of the weights, crops and turns.")] = 0,
 ) -> None:
     """Fine-tunes a small model on a real flood, measures it on a part it never saw, and writes the map."""
@@ -226,7 +226,7 @@ def _print(rows: dict[str, dict[str, float]], steps: int) -> None:
 
     typer.echo(
         f"The pretrained model {against('MNDWI threshold')} the threshold here and {against('from random weights')} "
-        f"the same {steps} steps from random weights. IoU is the area both call water over the area either does; F1 weighs "
-        "it like an accuracy; mIoU averages water and land. One chip says little about other floods, and this is not a "
-        "Sen1Floods11 score."
+        f"the same {steps} steps from random weights. IoU is the area both call water over the area either does; F1 "
+        "weighs it like an accuracy; mIoU averages water and land. One chip says little about other floods, and this "
+        "is not a Sen1Floods11 score."
     )

@@ -123,6 +123,15 @@ def test_fit_and_test_from_the_shipped_configuration(prithvi: Cli, tmp_path: Pat
     assert refused.code == 2
 
 
+@pytest.mark.filterwarnings("ignore:Precision bf16-mixed is not supported by the model summary")
+def test_training_in_bfloat16_on_a_cpu_ends_in_a_float32_model(prithvi: Cli, tmp_path: Path) -> None:
+    answer = prithvi("fit", *of_one_chip(tmp_path), "--trainer.max_epochs", 1, "--trainer.precision", "bf16-mixed")
+    assert answer.code == 0, answer.err
+    fitted = load(tmp_path / "runs" / "model")
+    assert isinstance(fitted, FittedModel)
+    assert all(value.dtype == torch.float32 and value.isfinite().all() for value in fitted.model.parameters())
+
+
 def test_the_features_of_a_frozen_encoder_are_kept_as_the_page_prints(
     prithvi: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
