@@ -32,18 +32,7 @@ def test_pictures_are_there_after_import_prithvi_and_need_no_torch() -> None:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    done = python(
-        f"""
-        import sys
-        from prithvi.cli import main
-        sys.argv = ["prithvi", "--help"]
-        try:
-            main()
-        except SystemExit:
-            pass
-        assert not [m for m in {HEAVY} if m in sys.modules], sorted(sys.modules)
-        """
-    )
+    done = after(["--help"], f"assert not [m for m in {HEAVY} if m in sys.modules], sorted(sys.modules)")
     assert done.returncode == 0, done.stderr
     assert "doctor" in done.stdout
 
@@ -57,19 +46,10 @@ NO_PART_OF_A_MAP = (
 
 
 def test_a_map_imports_only_what_maps_are_made_of(model_folder: Path, tmp_path: Path) -> None:
-    done = python(
-        f"""
-        import sys
-        from prithvi.cli import main
-        sys.argv = ["prithvi", "map", "{model_folder}", "{SPAIN}", "-o", "{tmp_path}", "--sensor", "sentinel-2-l1c",
-                    "--bbox", "-0.77", "38.09", "-0.765", "38.095", "--date", "2019-09-18"]
-        try:
-            main()
-        except SystemExit as stop:
-            assert not stop.code
-        found = [name for name in {NO_PART_OF_A_MAP} if name in sys.modules]
-        assert not found, found
-        """
+    words = ["map", model_folder, SPAIN, "-o", tmp_path, "--sensor", "sentinel-2-l1c", "--date", "2019-09-18"]
+    words += ["--bbox", "-0.77", "38.09", "-0.765", "38.095"]
+    done = after(
+        words, f"found = [name for name in {NO_PART_OF_A_MAP} if name in sys.modules]; assert not found, found"
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / f"{SPAIN.stem}.parquet").is_file()
@@ -95,19 +75,8 @@ def test_threads_of_the_command_line_wait_idly_unless_the_user_says_otherwise(
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     if said is not None:
         monkeypatch.setenv("OMP_WAIT_POLICY", said)
-    done = python(
-        f"""
-        import os, sys
-        from prithvi.cli import main
-        sys.argv = ["prithvi", "--help"]
-        try:
-            main()
-        except SystemExit:
-            pass
-        assert "torch" not in sys.modules, "torch's OpenMP has read the environment before it was set"
-        assert os.environ["OMP_WAIT_POLICY"] == "{used}"
-        """
-    )
+    # Torch's OpenMP reads it when it is loaded, so that it has to be there before.
+    done = after(["--help"], f"assert 'torch' not in sys.modules; assert os.environ['OMP_WAIT_POLICY'] == '{used}'")
     assert done.returncode == 0, done.stderr
 
 
