@@ -18,6 +18,22 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
 
 
+def after(words: list[object], check: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command line in a process of its own, and then a statement there."""
+    return python(
+        f"""
+        import os, sys
+        from prithvi.cli import main
+        sys.argv = ["prithvi", *{[str(word) for word in words]}]
+        try:
+            main()
+        except SystemExit as stop:
+            assert not stop.code
+        {check}
+        """
+    )
+
+
 HEAVY = "('torch', 'terratorch', 'lightning', 'rasterio', 'xarray', 'numpy', 'geopandas', 'matplotlib')"
 
 
