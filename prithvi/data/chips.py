@@ -62,11 +62,17 @@ class ChipDataset(Dataset[dict[str, Any]]):
         layout: meaning of their pixels and labels.
         crop: side in pixels of a random square to cut from each sample; None for whole chips.
         samples: length of the dataset, which then cycles through the chips; None for one sample per chip.
+        keep: read each chip once and keep it in memory, for few chips that are cropped many times.
 
     """
 
     def __init__(
-        self, chips: Sequence[Chip], layout: DatasetLayout, crop: int | None = None, samples: int | None = None
+        self,
+        chips: Sequence[Chip],
+        layout: DatasetLayout,
+        crop: int | None = None,
+        samples: int | None = None,
+        keep: bool = False,
     ) -> None:
         if not chips:
             raise DatasetError(f"{layout.name}: a split without any chip was asked for.")
@@ -74,7 +80,9 @@ class ChipDataset(Dataset[dict[str, Any]]):
         self.layout = layout
         self.crop = crop
         self.samples = samples or len(self.chips)
+        self.keep = keep
         self._images: dict[int, ImageFile] = {}
+        self._kept: dict[int, dict[str, Tensor]] = {}
 
     def __len__(self) -> int:
         return self.samples
@@ -87,21 +95,19 @@ class ChipDataset(Dataset[dict[str, Any]]):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             try:
-                if isinstance(chip.label, int):
-                    return self._sample(chip, self._image(number, None)) | {"label": torch.tensor(chip.label)}
-                with rasterio.open(chip.label) as label:
-                    return self._sample(chip, self._image(number, label), label)
+                return self._sample(number)
             except (RasterioError, SceneError) as error:
                 raise DatasetError(f"chip {chip.id} cannot be read ({error}): {chip.image}, {chip.label}.") from error
 
-    def _image(self, number: int, label: rasterio.DatasetReader | None) -> ImageFile:
+    def _image(self, number: int) -> ImageFile:
         """The image of a chip, whose header is read only once; its label must have the same grid."""
         if number not in self._images:
             chip, bands = self.chips[number], self.layout.contract.bands
 
             def check(image: rasterio.DatasetReader) -> None:
-                if label is not None:
-                    refuse_other_grid(chip.id, grid_of(image), grid_of(label), label.name)
+                if not isinstance(chip.label, int):
+                    with rasterio.open(chip.label) as label:
+                        refuse_other_grid(chip.id, grid_of(image), grid_of(label), label.name)
 
             self._images[number] = open_image(chip.image, self.layout, bands, chip.dates, check)
         return self._images[number]
@@ -113,34 +119,45 @@ class ChipDataset(Dataset[dict[str, Any]]):
         stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         return repr((self.chips, stats, self.layout, self.samples))
 
-    def _sample(self, chip: Chip, image: ImageFile, label: rasterio.DatasetReader | None = None) -> dict[str, Any]:
-        window = self._window(chip, image.pixels.shape[2:])
-        values, valid = self._pixels(image, window)
+    def _sample(self, number: int) -> dict[str, Any]:
+        chip, image = self.chips[number], self._image(number)
+        size = image.pixels.shape[2:]
+        (top, bottom), (left, right) = chip.rows or (0, size[0]), chip.columns or (0, size[1])
+        whole = Window(left, top, right - left, bottom - top)
+        window = whole if self.crop is None else self._crop(chip, whole, self.crop)
         sample = {
             "id": chip.id,
-            "image": torch.from_numpy(values).transpose(0, 1),
-            "valid": torch.from_numpy(valid),
             "temporal_coords": torch.from_numpy(year_and_day(image.dates or [None] * self.layout.frames)),
             "location_coords": _middle(image, window),
         }
-        if label is None:
-            return sample
+        if not self.keep:
+            return sample | self._read(chip, image, window)
+        if number not in self._kept:
+            self._kept[number] = self._read(chip, image, whole)
+        row, column = window.row_off - top, window.col_off - left
+        inside = (..., slice(row, row + window.height), slice(column, column + window.width))
+        return sample | {name: values[inside] if values.ndim else values for name, values in self._kept[number].items()}
+
+    def _crop(self, chip: Chip, whole: Window, side: int) -> Window:
+        """A random square."""
+        if side > min(whole.height, whole.width):
+            pixels = f"{whole.height} x {whole.width} pixels"
+            raise DatasetError(f"chip {chip.id} has {pixels}, fewer than a crop of {side}.")
+        # torch's generator, which DataLoader seeds differently in each worker.
+        row = int(torch.randint(whole.row_off, whole.row_off + whole.height - side + 1, ()))
+        column = int(torch.randint(whole.col_off, whole.col_off + whole.width - side + 1, ()))
+        return Window(column, row, side, side)
+
+    def _read(self, chip: Chip, image: ImageFile, window: Window) -> dict[str, Tensor]:
+        """What a sample holds of a window's pixels."""
+        values, valid = self._pixels(image, window)
+        read = {"image": torch.from_numpy(values).transpose(0, 1), "valid": torch.from_numpy(valid)}
+        if isinstance(chip.label, int):
+            return read | {"label": torch.tensor(chip.label)}
         # Labels are read with the same window as the image; `_image` has checked that both have the same grid.
         name = "label" if self.layout.quantity is None else "target"
-        return sample | {name: torch.from_numpy(read_label(label, self.layout, window))}
-
-    def _window(self, chip: Chip, size: tuple[int, int]) -> Window:
-        top, bottom = chip.rows or (0, size[0])
-        left, right = chip.columns or (0, size[1])
-        if self.crop is None:
-            return Window(left, top, right - left, bottom - top)
-        if self.crop > min(bottom - top, right - left):
-            pixels = f"{bottom - top} x {right - left} pixels"
-            raise DatasetError(f"chip {chip.id} has {pixels}, fewer than a crop of {self.crop}.")
-        # torch's generator, which DataLoader seeds differently in each worker.
-        row = int(torch.randint(top, bottom - self.crop + 1, ()))
-        column = int(torch.randint(left, right - self.crop + 1, ()))
-        return Window(column, row, self.crop, self.crop)
+        with rasterio.open(chip.label) as label:
+            return read | {name: torch.from_numpy(read_label(label, self.layout, window))}
 
     def _pixels(self, image: ImageFile, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """(T, band, Y, X) pixels in contract units, 0 at nodata, and (T, Y, X) whether all bands have data.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,6 +47,25 @@ def test_parts_and_crops_stay_inside_their_columns(six_bands: np.ndarray) -> Non
     assert len(rows) > 1
     with pytest.raises(DatasetError, match="512 x 160 pixels, fewer than a crop of 200"):
         ChipDataset([chip], LAYOUT, crop=200)[0]
+
+
+def test_kept_chips_are_read_once_and_give_the_crops_that_their_files_give(tmp_path: Path) -> None:
+    image, label = (Path(shutil.copy(file, tmp_path)) for file in (SPAIN, SPAIN_LABEL))
+    parts = [Chip("left", image, label, columns=(0, 224)), Chip("below", image, label, rows=(200, 400))]
+    found = []
+    for keep in (False, True):
+        torch.manual_seed(0)
+        crops = ChipDataset(parts, LAYOUT, crop=64, samples=6, keep=keep)
+        found.append([crops[index] for index in range(6)])
+    for read, kept in zip(*found, strict=True):
+        assert read.keys() == kept.keys()
+        assert read.pop("id") == kept.pop("id")
+        for name, values in read.items():
+            assert values.dtype == kept[name].dtype
+            np.testing.assert_array_equal(values, kept[name])
+    image.unlink()
+    label.unlink()
+    assert crops[0]["image"].shape == (6, 1, 64, 64)
 
 
 def test_labels_that_say_nothing_never_become_a_class() -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import geopandas as gpd
 import pytest
 import rasterio
+import torch
 from rio_cogeo.cogeo import cog_validate
 
 from prithvi.catalog import config_path, data_catalog
+from prithvi.cli.demo import _fit
 from prithvi.modelio import load
 from prithvi.modelio.card import read_figures
 from prithvi.modelio.predictor import FittedModel
@@ -22,9 +26,10 @@ Cli = Callable[..., Answer]
 
 
 def test_the_demo_writes_what_it_says(prithvi: Cli, tmp_path: Path) -> None:
-    out = tmp_path / "demo"
+    out, threads = tmp_path / "demo", torch.get_num_threads()
     answer = prithvi("demo", "-o", out, "--steps", 24)
     assert answer.code == 0, answer.err
+    assert torch.get_num_threads() == threads
     for text in (
         "MNDWI threshold",
         "from random weights",
@@ -57,6 +62,21 @@ def test_the_demo_writes_what_it_says(prithvi: Cli, tmp_path: Path) -> None:
     assert again.code == 0
     with rasterio.open(tmp_path / "maps" / SPAIN.name) as other, rasterio.open(out / "flood.tif") as made:
         assert (other.read(1) == made.read(1)).all()
+
+
+def test_a_run_of_the_demo_is_the_same_beside_another_and_on_any_number_of_threads(tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    with ProcessPoolExecutor(1, get_context("spawn")) as beside:
+        other = beside.submit(_fit, tmp_path / "beside", 2, 0, None)
+        try:
+            torch.set_num_threads(3)
+            _fit(tmp_path / "here", 2, 0, None)
+            assert torch.get_num_threads() == 3
+        finally:
+            torch.set_num_threads(threads)
+        other.result()
+    here, there = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("here", "beside"))
+    assert here == there
 
 
 def of_one_chip(folder: Path) -> list[object]:
@@ -101,6 +121,15 @@ def test_fit_and_test_from_the_shipped_configuration(prithvi: Cli, tmp_path: Pat
         assert read_figures([tmp_path / "runs" / "metrics.json"]) == figures
     refused = prithvi("test", *settings, "--ckpt_path", "prithvi_hls_tiny/")
     assert refused.code == 2
+
+
+@pytest.mark.filterwarnings("ignore:Precision bf16-mixed is not supported by the model summary")
+def test_training_in_bfloat16_on_a_cpu_ends_in_a_float32_model(prithvi: Cli, tmp_path: Path) -> None:
+    answer = prithvi("fit", *of_one_chip(tmp_path), "--trainer.max_epochs", 1, "--trainer.precision", "bf16-mixed")
+    assert answer.code == 0, answer.err
+    fitted = load(tmp_path / "runs" / "model")
+    assert isinstance(fitted, FittedModel)
+    assert all(value.dtype == torch.float32 and value.isfinite().all() for value in fitted.model.parameters())
 
 
 def test_the_features_of_a_frozen_encoder_are_kept_as_the_page_prints(

@@ -203,6 +203,16 @@ def test_own_bands_bring_their_statistics() -> None:
     assert model.config.in_chans == 2
 
 
+def test_the_compiler_takes_position_codes_as_constants() -> None:
+    def function() -> None:
+        """Marked the public way, which sets what `position_code` sets by itself."""
+
+    torch.compiler.assume_constant_result(function)
+    marks = vars(function)
+    assert marks
+    assert {name: vars(position_code).get(name) for name in marks} == marks
+
+
 def test_compiles_without_a_graph_break() -> None:
     import torch._dynamo as dynamo
 
