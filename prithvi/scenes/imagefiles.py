@@ -26,8 +26,9 @@ from prithvi.scenes.grids import difference
 from prithvi.scenes.info import ask_for_offset, settle
 from prithvi.scenes.layout import Layout
 from prithvi.scenes.names import read_file_name, split_description
+from prithvi.scenes.open_files import of_file
 from prithvi.scenes.pixels import ScenePixels, pixels_of
-from prithvi.scenes.raster_files import File, header, of_file, plane_of, without_alpha
+from prithvi.scenes.raster_files import File, header, plane_of, without_alpha
 
 
 @dataclass(frozen=True)

@@ -46,12 +46,10 @@ _GDAL = {
     "VSI_CACHE": "FALSE",
 }
 """How GDAL asks servers; a variable of that name in the environment counts more."""
-
 DAMAGED = "is damaged or cut short: it opens, but pixels cannot be read."
 """End of the sentence about a file that opens and cannot be read."""
-_TRIES = 3
-_PATIENCE = 10.0
-"""Seconds after which no further try begins."""
+_TRIES, _PATIENCE = 3, 10.0
+"""Tries, and seconds after which no further one begins."""
 _SERVERS = re.compile(r"^(https?|s3|gs|az|adl|oss|swift|ftp)://|^/vsi(curl|s3|gs|az|adls|oss|swift)", re.IGNORECASE)
 _failures: dict[str, int] = {}
 """Address to how often it failed: each time it gets a name that GDAL has no memory of."""

@@ -1,0 +1,112 @@
+"""Files that stay open from one read to the next, as GDAL forgets a file's blocks when it is closed."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+import rasterio
+from rasterio.errors import RasterioError
+
+from prithvi.errors import SceneError
+from prithvi.scenes.remote import Answer, Kept, ask, is_remote
+
+_OPEN = 64
+"""Files that a thread keeps open; of those on servers a process, and three dates of its bands may be asked at once."""
+
+
+class _Handles(threading.local):
+    """The files on this machine that a thread has open.
+
+    A forked process opens its own: with its parent's it would share one place in the file.
+    """
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        self.open: OrderedDict[tuple[str, int, int], rasterio.DatasetReader] = OrderedDict()
+
+    def take(self, path: str) -> rasterio.DatasetReader | None:
+        """The open file, if it was not written anew since."""
+        # GDAL's handles share a position in the file with those of a parent process, so a forked worker starts without
+        # any.
+        if self.process != os.getpid():
+            self.__init__()  # type: ignore[misc]
+        return self.open.pop(self._key(path), None)
+
+    def keep(self, path: str, raster: rasterio.DatasetReader) -> None:
+        """Leaves it open."""
+        self.open[self._key(path)] = raster
+        while len(self.open) > _OPEN:
+            self.open.popitem(last=False)[1].close()
+
+    @staticmethod
+    def _key(path: str) -> tuple[str, int, int]:
+        try:
+            state = Path(path).stat()
+        except OSError:  # an address, a virtual file or a subdataset
+            return path, 0, 0
+        return path, state.st_size, state.st_mtime_ns
+
+
+class OnServers:
+    """Open files on servers, which any thread may take: reads of them are dealt out to whichever thread is free.
+
+    A file has as many as are asked at once, and the one that was used last is taken first, as GDAL remembers blocks for
+    each of them.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most, self.process = most, os.getpid()
+        self.lock = threading.Lock()
+        self.open: list[tuple[str, rasterio.DatasetReader]] = []
+        """The one used last comes last."""
+
+    def take(self, path: str) -> rasterio.DatasetReader | None:
+        """An open file, if there is one that nobody uses."""
+        if self.process != os.getpid():  # a forked process shares its parent's connections with it
+            self.__init__(self.most)  # type: ignore[misc]
+        with self.lock:
+            for place in reversed(range(len(self.open))):
+                if self.open[place][0] == path:
+                    return self.open.pop(place)[1]
+        return None
+
+    def keep(self, path: str, raster: rasterio.DatasetReader) -> None:
+        """Leaves it open; of too many the one that was used longest ago is closed."""
+        with self.lock:
+            self.open.append((path, raster))
+            old = [self.open.pop(0)[1] for _ in range(len(self.open) - self.most)]
+        for other in old:
+            other.close()
+
+    def close(self) -> None:
+        """Closes all."""
+        with self.lock:
+            old, self.open = [raster for _, raster in self.open], []
+        for raster in old:
+            raster.close()
+
+
+_handles, _on_servers = _Handles(), OnServers(_OPEN)
+
+
+def of_file(
+    path: str,
+    question: Callable[[rasterio.DatasetReader], Answer],
+    broken: str = "cannot be opened as a raster: it is damaged or of no known format.",
+    keep: bool = True,
+) -> Answer:
+    """Asks a file, which then stays open to be read unless `keep` is False.
+
+    Raises:
+        SceneError: it cannot be asked; `broken` ends the sentence.
+
+    """
+    kept: Kept = _on_servers if is_remote(path) else _handles
+    try:
+        return ask(path, question, kept if keep else None)
+    except RasterioError as error:
+        raise SceneError(f"{path} {broken}") from error
