@@ -73,7 +73,7 @@ def vectorise(
     minimum_area: float = 0.0,
     simplify: float = 0.0,
     provenance: Provenance | None = None,
-    rows: int = 512,
+    rows: int = 256,
 ) -> int:
     """Writes the 4-connected regions of a class map as polygons with holes, in the map's CRS.
 
@@ -120,7 +120,7 @@ def class_polygons(path: str | Path, names: Sequence[str] | None = None) -> gpd.
 
     """
     with open_classes(path) as classes:
-        frames = list(_frames(classes, names, 0.0, 0.0, 512))
+        frames = list(_frames(classes, names, 0.0, 0.0, 256))
     return gpd.GeoDataFrame(pd.concat(frames, ignore_index=True), geometry="geometry", crs=frames[0].crs)
 
 
@@ -145,14 +145,13 @@ def areas_of(classes: ClassMap, numbers: Sequence[int] | None, rows: int) -> Ite
         number = int(found.max()) + 1
         value = np.empty(number, dtype=np.int32)
         value[joined], value[found[1:]] = opened.value, values[1:]
-        of_areas, totals, counts = [joined], [opened.total], [opened.count]
+        total, count = _summed(joined, opened.total, number), _summed(joined, opened.count, number)
         if classes.confidence is not None:
             confidence = classes.read_confidence(window)
             known = np.isfinite(confidence)
-            of_areas.append(found[1:][known])
-            totals.append(confidence[known])
-            counts.append(np.ones(len(totals[1]), np.int64))
-        total, count = (_summed(of_areas, what, number) for what in (totals, counts))
+            pixels = found[1:][known]
+            total += _summed(pixels, confidence[known], number)
+            count += np.bincount(pixels, minlength=number)
         # An area without a pixel on the strip's last row cannot grow any more; after the last strip, none can.
         last = window.row_off + window.height == height
         outside = np.full((int(last), width), NONE, dtype=np.int32)
@@ -167,10 +166,9 @@ def areas_of(classes: ClassMap, numbers: Sequence[int] | None, rows: int) -> Ite
         edge = np.searchsorted(kept, found[-1:]).astype(np.int32)
 
 
-def _summed(areas: list[Whole], values: list[npt.NDArray[Any]], number: int) -> npt.NDArray[Any]:
-    """(number,) sum of the values of each area, in the type of the first of them."""
-    sums = np.bincount(np.concatenate(areas), weights=np.concatenate(values), minlength=number)
-    return sums.astype(values[0].dtype)
+def _summed(areas: Whole, values: npt.NDArray[Any], number: int) -> npt.NDArray[Any]:
+    """(number,) sum of the values (n,) of each area (n,), in their own type; numpy's is int64 where there are none."""
+    return np.bincount(areas, weights=values, minlength=number).astype(values.dtype)
 
 
 def _connected(values: Whole, edge: Whole, opened: int) -> tuple[Whole, Whole]:
