@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import datetime as dt
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,6 +29,9 @@ from prithvi.coords import latitude_longitude, year_and_day
 from prithvi.errors import DatasetError, SceneError
 from prithvi.scenes.grids import grid_of
 from prithvi.scenes.imagefiles import ImageFile, open_image, read_label, refuse_other_grid
+
+OpenLabel = Callable[[], rasterio.DatasetReader]
+"""Opens a chip's label file, the first time."""
 
 
 @dataclass(frozen=True)
@@ -95,19 +100,20 @@ class ChipDataset(Dataset[dict[str, Any]]):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             try:
-                return self._sample(number)
+                with ExitStack() as files:
+                    # Opened when it is first asked for, and once.
+                    return self._sample(number, cache(lambda: files.enter_context(rasterio.open(chip.label))))
             except (RasterioError, SceneError) as error:
                 raise DatasetError(f"chip {chip.id} cannot be read ({error}): {chip.image}, {chip.label}.") from error
 
-    def _image(self, number: int) -> ImageFile:
+    def _image(self, number: int, label: OpenLabel) -> ImageFile:
         """The image of a chip, whose header is read only once; its label must have the same grid."""
         if number not in self._images:
             chip, bands = self.chips[number], self.layout.contract.bands
 
             def check(image: rasterio.DatasetReader) -> None:
                 if not isinstance(chip.label, int):
-                    with rasterio.open(chip.label) as label:
-                        refuse_other_grid(chip.id, grid_of(image), grid_of(label), label.name)
+                    refuse_other_grid(chip.id, grid_of(image), grid_of(label()), label().name)
 
             self._images[number] = open_image(chip.image, self.layout, bands, chip.dates, check)
         return self._images[number]
@@ -119,8 +125,8 @@ class ChipDataset(Dataset[dict[str, Any]]):
         stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         return repr((self.chips, stats, self.layout, self.samples))
 
-    def _sample(self, number: int) -> dict[str, Any]:
-        chip, image = self.chips[number], self._image(number)
+    def _sample(self, number: int, label: OpenLabel) -> dict[str, Any]:
+        chip, image = self.chips[number], self._image(number, label)
         size = image.pixels.shape[2:]
         (top, bottom), (left, right) = chip.rows or (0, size[0]), chip.columns or (0, size[1])
         whole = Window(left, top, right - left, bottom - top)
@@ -131,9 +137,9 @@ class ChipDataset(Dataset[dict[str, Any]]):
             "location_coords": _middle(image, window),
         }
         if not self.keep:
-            return sample | self._read(chip, image, window)
+            return sample | self._read(chip, image, window, label)
         if number not in self._kept:
-            self._kept[number] = self._read(chip, image, whole)
+            self._kept[number] = self._read(chip, image, whole, label)
         row, column = window.row_off - top, window.col_off - left
         inside = (..., slice(row, row + window.height), slice(column, column + window.width))
         return sample | {name: values[inside] if values.ndim else values for name, values in self._kept[number].items()}
@@ -148,7 +154,7 @@ class ChipDataset(Dataset[dict[str, Any]]):
         column = int(torch.randint(whole.col_off, whole.col_off + whole.width - side + 1, ()))
         return Window(column, row, side, side)
 
-    def _read(self, chip: Chip, image: ImageFile, window: Window) -> dict[str, Tensor]:
+    def _read(self, chip: Chip, image: ImageFile, window: Window, label: OpenLabel) -> dict[str, Tensor]:
         """What a sample holds of a window's pixels."""
         values, valid = self._pixels(image, window)
         read = {"image": torch.from_numpy(values).transpose(0, 1), "valid": torch.from_numpy(valid)}
@@ -156,8 +162,7 @@ class ChipDataset(Dataset[dict[str, Any]]):
             return read | {"label": torch.tensor(chip.label)}
         # Labels are read with the same window as the image; `_image` has checked that both have the same grid.
         name = "label" if self.layout.quantity is None else "target"
-        with rasterio.open(chip.label) as label:
-            return read | {name: torch.from_numpy(read_label(label, self.layout, window))}
+        return read | {name: torch.from_numpy(read_label(label(), self.layout, window))}
 
     def _pixels(self, image: ImageFile, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """(T, band, Y, X) pixels in contract units, 0 at nodata, and (T, Y, X) whether all bands have data.
