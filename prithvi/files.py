@@ -140,7 +140,7 @@ def refuse_overwrite(outputs: Iterable[str | Path], inputs: Iterable[str | Path]
     """
     read = {Path(path).resolve() for path in inputs}
     for path in map(Path, outputs):
-        if path.resolve() in read:
+        if path.resolve() in read and path.exists():  # an input that is not there is told as that, by who opens it
             raise OutputError(f"{path} is one of the inputs: choose another name or folder.")
 
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from prithvi.windows import WindowPlan, blend_weights, plan, reflected
+from prithvi.windows import WindowPlan, blend_weights, plan, reflected, stride_of
 
 
 def windows_of(images: Tensor, window: int) -> Iterator[Tensor]:
-    """Yields the (..., window, window) windows of (..., Y, X) images every half a window, row by row.
+    """Yields the (..., window, window) windows of (..., Y, X) images, as they lie in a map, row by row.
 
     Args:
         images: images of any size; those smaller than a window are padded by reflection.
@@ -62,4 +62,4 @@ def blended(scores: Iterable[Tensor], height: int, width: int, window: int) -> T
 
 
 def _plan(height: int, width: int, window: int) -> WindowPlan:
-    return plan(max(height, window), max(width, window), window)
+    return plan(max(height, window), max(width, window), window, stride_of(window, None, None))
