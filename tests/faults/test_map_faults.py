@@ -56,7 +56,7 @@ def large(write_tif: Write, six_bands: np.ndarray) -> Path:
 
 @pytest.fixture
 def tall(write_tif: Write, six_bands: np.ndarray) -> Path:
-    """3,200 x 140 pixels: what is looked at of it before a map begins are nine squares of 256, none in its last rows."""
+    """3,200 x 140 pixels: nine squares of 256 are looked at before a map begins, none in its last rows."""
     pixels = np.tile(six_bands, (1, 7, 1))[:, :3200, 100:240]
     return write_tif(pixels, tiled=True, blockxsize=64, blockysize=64)
 
