@@ -89,7 +89,9 @@ def _on_cluster(graph: Mapping[str, Any], scheduler: str | Client, end: Callable
     try:
         # Futures are released one by one, so that the cluster does not keep results which `done` has handled.
         futures = client.compute(list(graph.values()), optimize_graph=False)
-        for future in as_completed(futures):
+        # By itself it waits in the loop of the current client (`with Client(...)`), which may be another one; a result
+        # that is lost with its worker could then not be waited for again in this client's (distributed 2026.8.0).
+        for future in as_completed(futures, loop=client.loop):
             fault = future.exception()
             if isinstance(fault, Exception):
                 end(future.key, None, fault)

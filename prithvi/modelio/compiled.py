@@ -120,6 +120,7 @@ class Compiled(nn.Module):
             self.requests.own = self.network.create_infer_request()
         shapes = shapes_of(self.source)
         inputs = []
+        # A model without dates and places has one shape only.
         for value, shape in zip((images, temporal_coords, location_coords), shapes, strict=False):
             # NaN counts as unknown, as in an exported program.
             inputs.append(images.new_full((len(images), *shape), math.nan) if value is None else value)
