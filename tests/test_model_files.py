@@ -113,6 +113,8 @@ def test_an_option_that_cannot_be_met_is_refused_before_torch_is_imported(
         ("classes", ["--stride", str(window + 1), *out], f"the stride {window + 1} must lie between 1 and the window"),
         ("classes", ["--overlap", "1", *out], "the overlap 1 must be at least 0 and below 1"),
         ("classes", ["--overlap", "0.5", "--stride", "8", *out], "the stride 8 and the overlap 0.5 say the same thing"),
+        ("classes", ["--engine", "onnx", *out], "there is no engine 'onnx': say torch, openvino or auto"),
+        ("classes", ["--precision", "int8", *out], "there is no precision 'int8'"),
         ("classes", ["--probabilities", "int8", *out], "there is no form 'int8'"),
         ("classes", ["--polygons", "shp", *out], "there is no form 'shp'"),
         ("classes", ["--zones", str(tmp_path / "none.gpkg"), *out], "none.gpkg"),

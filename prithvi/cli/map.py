@@ -88,13 +88,14 @@ def map_verb(
 
     from prithvi.errors import ConfigError
     from prithvi.files import refuse_unwritable
-    from prithvi.modelio.model_files import Trusted, requirements_of
+    from prithvi.modelio.model_files import Trusted, check_engine, requirements_of
     from prithvi.products.jobs import jobs_of
     from prithvi.products.products import Products
     from prithvi.scenes import Area, open_scene
 
     if bbox is not None and aoi is not None:
         raise ConfigError("--bbox and --aoi are two areas: give one.")
+    check_engine(engine, precision)
     # Everything that can be refused by the options, the scene's header and what the model's files state is refused
     # here: importing torch and reading weights takes seconds.
     area = Area.box(*bbox) if bbox is not None else Area.from_file(aoi) if aoi is not None else None

@@ -23,10 +23,10 @@ from prithvi.mapping.engine import Target
 from prithvi.mapping.inference import FEW, device_of, workers_for
 from prithvi.mapping.sliding_window import rows_of
 from prithvi.modelio.compiled import Compiled, check_openvino, openvino_version
+from prithvi.modelio.model_files import check_engine
 from prithvi.modelio.predictor import Predictor
 from prithvi.scenes.area import crop
 
-ENGINES, PRECISIONS = ("torch", "openvino", "auto"), ("float32", "bfloat16", "auto")
 CHECKED = 8
 """Windows of a scene on which `auto` compares the precisions."""
 CHANGED = 1e-3
@@ -100,9 +100,7 @@ class Asked:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        for name, value, known in (("engine", self.engine, ENGINES), ("precision", self.precision, PRECISIONS)):
-            if value not in known and value is not None:
-                raise ConfigError(f"there is no {name} {value!r}: say {', '.join(known[:-1])} or {known[-1]}.")
+        check_engine(self.engine, self.precision)
         if self.engine == "openvino":
             self.check(Choice("openvino"))
         if self.precision == "bfloat16":

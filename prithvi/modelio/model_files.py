@@ -37,6 +37,8 @@ SHIPPED = Path(__file__).parents[1] / "weights"
 """Models that come with the package, each a folder of its name."""
 SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
 """Of files of weights."""
+ENGINES, PRECISIONS = ("torch", "openvino", "auto"), ("float32", "bfloat16", "auto")
+"""What a model can be run by (see `prithvi.mapping.engine_choice`)."""
 
 _RECORD_BYTES = 64_000_000
 """At most; that of a model with a hundred classes has some ten thousand."""
@@ -120,6 +122,13 @@ def check_size(model: Requirements | Predictor, scene: xr.DataArray) -> None:
     if sizes["time"] != model.frames:
         dates = "date" if sizes["time"] == 1 else "dates"
         raise SceneError(f"{where} has {sizes['time']} {dates}, and the model wants {model.frames}.")
+
+
+def check_engine(engine: str, precision: str | None) -> None:
+    """Raises ConfigError where there is no such engine or precision."""
+    for name, value, known in (("engine", engine, ENGINES), ("precision", precision, PRECISIONS)):
+        if value not in known and value is not None:
+            raise ConfigError(f"there is no {name} {value!r}: say {', '.join(known[:-1])} or {known[-1]}.")
 
 
 def requirements_of(source: str) -> Requirements | None:
