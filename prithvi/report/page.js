@@ -1,4 +1,3 @@
-"use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
 
 // Values come compressed; where the browser cannot unpack them, coordinates are shown without.
@@ -15,7 +14,9 @@ function degrees(value, signs, digits) {
 class Sheet {
   constructor(section) {
     this.section = section;
-    this.plain = data[Number(section.dataset.sheet)];
+    this.plain = data.sheets[Number(section.dataset.sheet)];
+    this.chart = this.plain.chart === null ? null : charts[this.plain.chart];
+    this.figure = section.querySelector(".chart");
     this.stage = section.querySelector(".stage");
     this.layers = section.querySelector(".layers");
     this.above = section.querySelector(".above");
@@ -54,7 +55,10 @@ class Sheet {
     for (const button of this.section.querySelectorAll("[data-zoom]")) {
       button.addEventListener("click", () => this.zoomTo(button.dataset.zoom));
     }
-    new ResizeObserver(() => { if (this.whole) this.fit(); else this.draw(); }).observe(stage);
+    new ResizeObserver(() => {
+      if (this.whole) this.fit(); else this.draw();
+      if (!this.mark.hidden) this.plot();
+    }).observe(stage);
   }
 
   within(event) {
@@ -148,6 +152,8 @@ class Sheet {
     } else if (event.key === "+" || event.key === "=") this.zoomTo("in");
     else if (event.key === "-") this.zoomTo("out");
     else if (event.key === "0") this.fit();
+    else if (this.chart && event.key === "PageDown") this.show(this.plain.number + 1);
+    else if (this.chart && event.key === "PageUp") this.show(this.plain.number - 1);
     else return;
     event.preventDefault();
   }
@@ -181,6 +187,28 @@ class Sheet {
     const where = document.createElement("span");
     where.textContent = this.where(column + 0.5, row + 0.5);
     this.reading.append(where);
+    this.plot();
+  }
+
+  plot() {
+    if (this.chart) this.chart.draw(this.figure, this.plain.number, this.column, this.row, (date) => this.show(date));
+  }
+
+  show(date) { // another date of the series, with the same probe and the same part in sight
+    const at = sheets.findIndex((sheet) => sheet.chart === this.chart && sheet.plain.number === date);
+    if (at < 0 || sheets[at] === this) return;
+    const stepped = document.activeElement === this.stage;
+    choose.value = at;
+    choose.dispatchEvent(new Event("change"));
+    if (stepped) sheets[at].stage.focus();
+  }
+
+  follows(other) {
+    Object.assign(this, { x: other.x, y: other.y, zoom: other.zoom, whole: other.whole });
+    this.opacity.value = other.opacity.value;
+    if (this.swipe) this.swipe.value = other.swipe.value;
+    this.draw();
+    if (!other.mark.hidden) this.point(other.column, other.row);
   }
 
   where(column, row) {
@@ -205,14 +233,19 @@ class Sheet {
   }
 }
 
+const charts = data.charts.map((plain) => new Chart(plain));
 const sheets = [...document.querySelectorAll(".sheet")].map((section) => new Sheet(section));
 const choose = document.getElementById("choose");
+let seen = sheets[0];
 if (choose) {
   choose.addEventListener("change", () => {
-    sheets.forEach((sheet, at) => { sheet.section.hidden = at !== Number(choose.value); });
-    const shown = sheets[Number(choose.value)];
-    const before = sheets.find((sheet) => sheet !== shown && sheet.zoom);
-    if (!shown.zoom && before) shown.fit();
-    else shown.draw();
+    const before = seen;
+    seen = sheets[Number(choose.value)];
+    sheets.forEach((sheet) => { sheet.section.hidden = sheet !== seen; });
+    if (seen.chart && seen.chart === before.chart && before.zoom) seen.follows(before);
+    else if (!seen.zoom) seen.fit();
+    else seen.draw();
   });
 }
+// The middle is charted before anybody points.
+for (const chart of charts) chart.ready.then(() => sheets.find((sheet) => sheet.chart === chart).plot());

@@ -12,7 +12,8 @@ import xarray as xr
 
 from prithvi.errors import ConfigError, SceneError
 from prithvi.files import write_text
-from prithvi.report.result_sheets import dates_in, sheet_of_map, sheets_of_series
+from prithvi.report.result_sheets import sheet_of_map
+from prithvi.report.series import Chart, dates_in, is_cube, sheets_of_series
 from prithvi.report.sheets import Sheet, source_of
 
 _HERE = Path(__file__).parent
@@ -30,8 +31,8 @@ def view(
     """Writes a self-contained page of results, which opens from disk without a network.
 
     Args:
-        results: maps of `prithvi map`, folders of `prithvi fill` or of several maps, or one folder of
-            `prithvi compare`, whose page is copied.
+        results: maps of `prithvi map`, folders or Zarr stores of `prithvi fill`, folders of several maps, or one
+            folder of `prithvi compare`, whose page is copied.
         output: the file to write.
         scene: the scene of a single map, from `prithvi.open_scene`; default the input named in its tags, if it exists
             and states its bands. Otherwise, the page shows the map alone.
@@ -65,14 +66,19 @@ def page_of(sheets: Sequence[Sheet], title: str, measured: Mapping[str, str]) ->
 
     # Everything is inlined: pictures as data URLs, data as JSON, style and script. The script's digest goes into the
     # page's content security policy, so that no other script runs.
-    script = (_HERE / "page.js").read_text(encoding="utf-8")
+    script = "".join((_HERE / file).read_text(encoding="utf-8") for file in ("chart.js", "page.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     template = environment.from_string((_HERE / "page.html.jinja").read_text(encoding="utf-8"))
     style = (_HERE / "page.css").read_text(encoding="utf-8")
     inlined: dict[str, Any] = {"source_of": source_of, "style": style, "script": script, "digest": digest}
-    data = [sheet.plain() for sheet in sheets]
+    charts: list[Chart] = list({id(sheet.chart): sheet.chart for sheet in sheets if sheet.chart is not None}.values())
+    each = [
+        {**sheet.plain(), "chart": next((at for at, one in enumerate(charts) if one is sheet.chart), None)}
+        for sheet in sheets
+    ]
+    data = {"sheets": each, "charts": [chart.plain() for chart in charts]}
     return template.render(title=title, sheets=sheets, measured=measured, data=data, **inlined)
 
 
@@ -80,7 +86,7 @@ def _sheets(paths: Sequence[Path], scene: xr.DataArray | None, scenes: Mapping[P
     files: list[Path] = []
     found: list[Sheet] = []
     for path in paths:
-        if path.is_dir() and dates_in(path):
+        if path.is_dir() and (is_cube(path) or dates_in(path)):
             found += sheets_of_series(path)
         elif path.is_dir():
             rasters = sorted(path.glob("*.tif"))

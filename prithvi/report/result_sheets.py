@@ -1,4 +1,4 @@
-"""Sheets of class maps, maps of a quantity, and filled time series."""
+"""Sheets of class maps and maps of a quantity."""
 
 from __future__ import annotations
 
@@ -18,16 +18,13 @@ from rasterio.errors import RasterioError
 from prithvi.errors import BandError, ConfigError, PrithviError, SceneError
 from prithvi.files import read_json
 from prithvi.mapping.cog import count_values
-from prithvi.mapping.result_files import FILLED, NOTHING, OBSERVED, STEPS
+from prithvi.mapping.result_files import STEPS
 from prithvi.plot.drawing import CONTINUOUS, class_colors
-from prithvi.plot.pictures import FALSE_COLOR, TRUE_COLOR, rgb, stretch, thinning
+from prithvi.plot.pictures import FALSE_COLOR, rgb, thinning
 from prithvi.products.provenance import Provenance, classes_of
 from prithvi.report.sheets import Entry, Probe, Rgba, Sheet, opaque, origin, thinned_note
 from prithvi.scenes import crop, open_scene, transform_of
 from prithvi.scenes.grids import difference, grid_of, grid_of_array
-
-_STATES = {OBSERVED: ("observed", "6B7A8F"), FILLED: ("filled", "E69F00"), NOTHING: ("nothing in reach", "FFFFFF")}
-_HOLE = (0, 0, 0, 0)
 
 
 def sheet_of_map(path: Path, scene: xr.DataArray | None) -> Sheet:
@@ -76,46 +73,6 @@ def sheet_of_map(path: Path, scene: xr.DataArray | None) -> Sheet:
         path.stem, below, ("map", above), probes, legend, origin("model", made, tags, *more), whole.zoom_to(size), step,
         notes, _measured(path, item), 85 if below is not None else 100,
     )  # fmt: skip
-
-
-def dates_in(folder: Path) -> list[Path]:
-    """The images in a folder of `prithvi fill`, sorted by date; those with a mask of filled pixels."""
-    masks = sorted(folder.glob("*_filled.tif"))
-    files = [mask.with_stem(mask.stem.removesuffix("_filled")) for mask in masks]
-    return [file for file in files if file.is_file()]
-
-
-def sheets_of_series(folder: Path) -> list[Sheet]:
-    """One sheet per date, all with a common stretch.
-
-    Raises:
-        SceneError: a file cannot be read.
-
-    """
-    # Each sheet has two pictures to compare: the filled image, transparent where nothing could be filled, and the same
-    # image transparent at all pixels but the observed ones.
-    files = dates_in(folder)
-    scenes = [open_scene(file) for file in files]
-    step = thinning(scenes[0].sizes["y"], scenes[0].sizes["x"])
-    bands = [str(name) for name in scenes[0]["band"].values]
-    chosen = TRUE_COLOR if set(TRUE_COLOR) <= set(bands) else tuple((bands * 3)[:3])
-    limits = stretch(*scenes, bands=chosen)
-    found = []
-    for file, scene in zip(files, scenes, strict=True):
-        whole = opaque(rgb(scene, chosen, limits=limits))
-        with rasterio.open(file.with_name(f"{file.stem}_filled.tif")) as mask:
-            states = mask.read(1, out_shape=whole.shape[:2], resampling=Resampling.nearest)
-            ground, tags = grid_of(mask).zoom_to(whole.shape[:2]), mask.tags()
-        whole[states == NOTHING] = _HOLE
-        observed = whole.copy()
-        observed[states != OBSERVED] = _HOLE
-        counts = {value: float((states == value).mean()) for value in _STATES}
-        legend = [Entry(*_STATES[value], f"{share:.1%}") for value, share in counts.items() if share]
-        probes = [Probe("pixel", states, -1, {value: name for value, (name, _) in _STATES.items()})]
-        facts = origin("filled by", Provenance.from_tags(tags), tags)
-        pictures = ("observed", observed), ("filled", whole)
-        found.append(Sheet(file.stem, *pictures, probes, legend, facts, ground, step, thinned_note(step)))
-    return found
 
 
 def area_text(square_metres: float) -> str:

@@ -7,7 +7,7 @@ import io
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ from pyproj import CRS, Transformer
 
 from prithvi.products.ellipsoid import to_places
 from prithvi.products.provenance import Provenance
+
+if TYPE_CHECKING:
+    from prithvi.report.series import Chart
 
 _NODES = 33
 """Points per side at which longitude and latitude are computed; the page interpolates between them."""
@@ -41,9 +44,14 @@ class Probe:
 
     def plain(self) -> dict[str, Any]:
         """The layer as JSON values for the page's script; pixels are deflated and base64-encoded."""
-        packed = base64.b64encode(zlib.compress(np.ascontiguousarray(self.values).tobytes(), 9)).decode()
         names = {str(value): name for value, name in self.names.items()}
-        return {"label": self.label, "values": packed, "nodata": self.nodata, "names": names, "factor": self.factor}
+        return {
+            "label": self.label,
+            "values": packed(self.values),
+            "nodata": self.nodata,
+            "names": names,
+            "factor": self.factor,
+        }
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,10 @@ class Sheet:
     """Metrics from the model folder, by name."""
     opacity: int = 100
     """Initial opacity of the result over the input, in percent."""
+    chart: Chart | None = None
+    """Of the series that the result is a date of."""
+    number: int = 0
+    """Of this date in the series, from 0."""
 
     def plain(self) -> dict[str, Any]:
         """As the page reads it."""
@@ -88,8 +100,13 @@ class Sheet:
             "width": width, "height": height, "transform": list(at)[:6],
             "crs": called, "degrees": crs is not None and crs.is_geographic,
             "places": _places(at, crs, height, width),
-            "probes": [probe.plain() for probe in self.probes],
+            "probes": [probe.plain() for probe in self.probes], "number": self.number,
         }  # fmt: skip
+
+
+def packed(values: npt.NDArray[Any]) -> str:
+    """The bytes of an array, deflated and base64-encoded, as the page unpacks them."""
+    return base64.b64encode(zlib.compress(np.ascontiguousarray(values).tobytes(), 9)).decode()
 
 
 def opaque(picture: npt.NDArray[np.float32]) -> Rgba:

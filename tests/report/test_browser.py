@@ -146,3 +146,46 @@ def test_names_out_of_files_do_nothing(flood: Path, tmp_path: Path, open_page: A
     page.mouse.move(*spot(page, 75, 60))
     assert evil[:20] in page.inner_text(".reading")
     assert page.title() == "honest"
+
+
+def test_the_chart_follows_the_pixel_and_the_keyboard_steps_through_the_dates(
+    filled: Path, tmp_path: Path, open_page: Any
+) -> None:
+    page = open_page(view(filled, tmp_path / "report.html"), width=375, height=740)
+    page.wait_for_function("charts[0].values && sheets[0].figure.hidden === false")
+    page.keyboard.press("Tab")  # the choice of the result
+    page.keyboard.press("Tab")
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+    column, row = page.evaluate("[sheets[0].column, sheets[0].row]")
+    bands = page.evaluate("charts[0].plain.bands")
+
+    def shown() -> list[str]:
+        return page.locator(".sheet:not([hidden]) .bands b").all_inner_texts()
+
+    def stored(name: str) -> list[str]:
+        with rasterio.open(filled / f"{name}.tif") as raster:
+            return [f"{value * 1e-4:.3f}" for value in raster.read()[:, row, column]]
+
+    assert shown() == stored("2022-05-01")
+    page.keyboard.press("PageDown")
+    assert page.inner_text(".sheet:not([hidden]) h2") == "2022-05-17"
+    assert page.input_value("#choose") == "1"
+    assert page.evaluate("[sheets[1].column, sheets[1].row]") == [column, row]
+    assert shown() == stored("2022-05-17")
+    page.keyboard.press("ArrowRight")  # the picture of the new date has the focus
+    assert page.evaluate("sheets[1].column") == column + 1
+    page.keyboard.press("PageUp")
+    assert page.inner_text(".sheet:not([hidden]) h2") == "2022-05-01"
+    # Filled dates are hollow; a band that is not wanted goes, on all dates.
+    page.evaluate("sheets[0].point(50, 40)")
+    hollow = page.locator('.sheet:not([hidden]) .chart circle[fill="var(--panel)"]')
+    assert hollow.count() == len(bands)
+    page.locator(".sheet:not([hidden]) .bands input").first.uncheck()
+    assert hollow.count() == len(bands) - 1
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+    label = page.get_attribute(".sheet:not([hidden]) .chart svg", "aria-label")
+    assert label.startswith(f"Reflectance on 2 dates; on 2022-05-01 {bands[0]} 0.")
+    box = page.locator(".sheet:not([hidden]) .chart svg").bounding_box()
+    page.mouse.click(box["x"] + box["width"] - 12, box["y"] + 60)
+    assert page.inner_text(".sheet:not([hidden]) h2") == "2022-05-17"

@@ -20,17 +20,17 @@ from pyproj import CRS, Geod, Transformer
 from prithvi.errors import ConfigError, OutputError, SceneError
 from prithvi.mapping import class_polygons
 from prithvi.plot import pictures
-from prithvi.report import sheets, view
+from prithvi.report import series, sheets, view
 from prithvi.scenes import open_scene
 from tests.conftest import Answer
 
 Cli = Callable[..., Answer]
 
 
-def data_of(page: Path) -> list[dict[str, Any]]:
+def data_of(page: Path, what: str = "sheets") -> list[dict[str, Any]]:
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text("utf-8"), flags=re.S)
     assert found is not None
-    plain: list[dict[str, Any]] = json.loads(found[1])
+    plain: list[dict[str, Any]] = json.loads(found[1])[what]
     return plain
 
 
@@ -125,6 +125,58 @@ def test_a_filled_series_has_a_sheet_a_date(filled: Path, tmp_path: Path) -> Non
     text = page.read_text("utf-8")
     assert [text.count(f'value="{number}">2022-05-') for number in (0, 1)] == [1, 1]
     assert f"<span>filled</span><b>{1600 / 96**2:.1%}" in text
+
+
+def charted(page: Path) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+    """The chart of a page with its values (date, band, y, x) and states (date, y, x)."""
+    (chart,) = data_of(page, "charts")
+    shape = len(chart["dates"]), len(chart["bands"]), chart["height"], chart["width"]
+    raw = [zlib.decompress(base64.b64decode(chart[name])) for name in ("values", "states")]
+    return chart, np.frombuffer(raw[0], "<i2").reshape(shape), np.frombuffer(raw[1], np.uint8).reshape(-1, *shape[2:])
+
+
+def test_a_series_has_one_chart_of_what_its_files_hold(filled: Path, tmp_path: Path) -> None:
+    page = view(filled, tmp_path / "report.html")
+    chart, values, states = charted(page)
+    assert chart["dates"] == ["2022-05-01", "2022-05-17"]
+    assert np.diff(chart["days"]) == 16
+    assert [(sheet["chart"], sheet["number"]) for sheet in data_of(page)] == [(0, 0), (0, 1)]
+    for k, date in enumerate(chart["dates"]):
+        with rasterio.open(filled / f"{date}.tif") as raster, rasterio.open(filled / f"{date}_filled.tif") as mask:
+            np.testing.assert_array_equal(values[k], raster.read())
+            np.testing.assert_array_equal(states[k], mask.read(1))
+
+
+def test_a_long_series_is_charted_on_fewer_pixels_and_says_so(
+    filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(series, "CHARTED", 2 * 6 * 40 * 40)
+    page = view(filled, tmp_path / "report.html")
+    chart, values, _ = charted(page)
+    assert chart["step"] == 3
+    with rasterio.open(filled / "2022-05-01.tif") as raster:
+        np.testing.assert_array_equal(values[0], raster.read()[:, ::3, ::3])
+    assert "The chart has one pixel of 3 x 3 of the page." in page.read_text("utf-8")
+
+
+def test_a_zarr_cube_is_shown_as_its_files_are(write_tif: Callable[..., Path], six_bands: np.ndarray, tmp_path: Path,
+                                               prithvi: Cli) -> None:  # fmt: skip
+    first = six_bands[:, :70, :90].copy()
+    first[:, 20:60, 30:70] = -9999
+    files = [write_tif(first, "a.tif", nodata=-9999), write_tif(six_bands[:, :70, 4:94], "b.tif", nodata=-9999)]
+    shared = ("--method", "nearest", *files, "--date", "2022-05-01", "--date", "2022-05-17", "--no-uncertainty")
+    for out in ("cube.zarr", "folder"):
+        answer = prithvi("fill", *shared, "-o", tmp_path / out)
+        assert answer.code == 0, answer.err
+    pages = [view(tmp_path / out, tmp_path / f"{out}.html") for out in ("cube.zarr", "folder")]
+    (one, *of_cube), (other, *of_folder) = map(charted, pages)
+    assert (one["dates"], one["days"]) == (other["dates"], other["days"])
+    for found, wanted in zip(of_cube, of_folder, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    for found, wanted in zip(*map(data_of, pages), strict=True):
+        assert found["transform"] == wanted["transform"]
+        assert found["crs"] == wanted["crs"]
+        np.testing.assert_array_equal(values_of(found), values_of(wanted))
 
 
 def test_a_map_without_its_scene_is_shown_alone_and_one_is_taken_where_it_is_given(flood: Path, tmp_path: Path) -> None:
