@@ -12,7 +12,9 @@ from prithvi.cli.options import source_of, with_opening, words_of
 
 @with_opening
 def view_verb(
-    result: Annotated[list[Path], typer.Argument(help="Maps, or folders or stores that prithvi map, fill or compare wrote.")],
+    result: Annotated[
+        list[Path], typer.Argument(help="Maps, folders or stores that prithvi map, fill or compare wrote.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The page.")] = Path("report.html"),
     scene: Annotated[
         list[str] | None, typer.Option(help="What the one map was made of; default the file that it names.")
