@@ -41,6 +41,13 @@ _OPTIONS = {
 }  # fmt: skip
 """Options that prithvi's sentences name, and the parameters that stand for them."""
 
+_RASTERS = {"INPUT", "CLOUDS"}
+
+
+def values_of(given: Any) -> list[Any]:
+    """The values of a parameter that takes several: a list, one, or none."""
+    return list(given) if isinstance(given, (list, tuple)) else [] if given in (None, "") else [given]
+
 
 class PrithviAlgorithm(QgsProcessingAlgorithm):
     """One verb of the command line. A subclass states its names, adds parameters, and makes words of their values."""
@@ -68,6 +75,29 @@ class PrithviAlgorithm(QgsProcessingAlgorithm):
     def createInstance(self) -> PrithviAlgorithm:
         """A fresh one for each run."""
         return type(self)()
+
+    def checkParameterValues(self, parameters: dict[str, Any], context: QgsProcessingContext) -> tuple[bool, str]:
+        """As QGIS does, but for files among the rasters.
+
+        QGIS would open them for it, compute their statistics and leave these beside them.
+        """
+        told = dict(parameters)
+        for name in _RASTERS & told.keys():
+            given = values_of(told[name])
+            files = [each for each in given if isinstance(each, str) and Path(each).exists()]
+            told[name] = [each for each in given if each not in files] or None
+            lost = [each for each in values_of(told[name]) if isinstance(each, str) and not self._layer(each, context)]
+            if lost:
+                return False, f"{name}: there is neither a file nor a raster layer {', '.join(lost)}."
+        return tuple(super().checkParameterValues(told, context))
+
+    def validateInputCrs(self, parameters: dict[str, Any], context: QgsProcessingContext) -> bool:
+        """Scenes, areas and extents may be in any reference systems: prithvi brings them together."""
+        return True
+
+    @staticmethod
+    def _layer(text: str, context: QgsProcessingContext) -> Any:
+        return QgsProcessingUtils.mapLayerFromString(text, context, False)
 
     # Parameters that several algorithms have
 
@@ -148,14 +178,13 @@ class PrithviAlgorithm(QgsProcessingAlgorithm):
             QgsProcessingException: a layer is no file.
 
         """
-        given = parameters.get(name)
         found = []
-        for each in given if isinstance(given, (list, tuple)) else [] if given in (None, "") else [given]:
-            # A file goes on as it is: QGIS would compute its statistics when it opens it, and leave them beside it.
+        for each in values_of(parameters.get(name)):
+            # A file goes on as it is, without being opened here.
             if isinstance(each, str) and Path(each).exists():
                 found.append(each)
                 continue
-            layer = QgsProcessingUtils.mapLayerFromString(each, context) if isinstance(each, str) else each
+            layer = self._layer(each, context) if isinstance(each, str) else each
             if not isinstance(layer, QgsRasterLayer):
                 raise QgsProcessingException(f"{name}: there is neither a file nor a raster layer {each}.")
             found.append(self.file_of(layer))

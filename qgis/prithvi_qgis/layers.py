@@ -88,7 +88,7 @@ class NaturalColours(Style):
         bands = [numbers.get(colour, 0) for colour in ("red", "green", "blue")]
         if all(bands):
             # QGIS shows values after the file's own scale.
-            _three(layer, bands, [(0.0, self.brightest * provider.bandScale(band)) for band in bands])
+            three_bands(layer, bands, [(0.0, self.brightest * provider.bandScale(band)) for band in bands])
 
 
 class ThreeFeatures(Style):
@@ -99,7 +99,7 @@ class ThreeFeatures(Style):
         provider = layer.dataProvider()
         if provider.bandCount() >= 3:
             ranges = [provider.cumulativeCut(number, 0.02, 0.98) for number in (1, 2, 3)]
-            _three(layer, [1, 2, 3], ranges)
+            three_bands(layer, [1, 2, 3], ranges)
 
 
 class FilledPixels(Style):
@@ -114,7 +114,8 @@ class FilledPixels(Style):
         layer.setRenderer(QgsPalettedRasterRenderer(layer.dataProvider(), 1, classes))
 
 
-def _three(layer: Any, bands: list[int], ranges: list[tuple[float, float]]) -> None:
+def three_bands(layer: Any, bands: list[int], ranges: list[tuple[float, float]]) -> None:
+    """Shows three bands as red, green and blue, each from its lowest to its highest value."""
     provider = layer.dataProvider()
     renderer = QgsMultiBandColorRenderer(provider, *bands)
     setters = (
