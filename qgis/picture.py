@@ -3,8 +3,8 @@
     prithvi map water SCENE -o maps --sensor sentinel-2-l1c --date 2019-09-13
     QT_QPA_PLATFORM=offscreen /usr/bin/python3 qgis/picture.py SCENE maps/SCENE.tif docs/images/qgis_map.png
 
-SCENE is a copy of data_catalog/sen1floods11/samples/S2Hand/Spain_7370579_S2Hand.tif, since QGIS leaves statistics beside
-it. The styles are those that the plugin puts on; the legend is QGIS's own.
+SCENE is a copy of data_catalog/sen1floods11/samples/S2Hand/Spain_7370579_S2Hand.tif, since QGIS leaves statistics
+beside it. The styles are those that the plugin puts on; the legend is QGIS's own.
 """
 
 from __future__ import annotations

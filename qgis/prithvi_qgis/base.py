@@ -273,6 +273,6 @@ class PrithviAlgorithm(QgsProcessingAlgorithm):
     ) -> None:
         """Has QGIS open a result as a layer when the run is over, if the user wants that."""
         if self.parameterAsBool(parameters, "LOAD", context) and context.project() is not None:
-            details = QgsProcessingContext.LayerDetails(Path(path).stem, context.project(), output)
+            details = QgsProcessingContext.LayerDetails(Path(path).stem + style.ending, context.project(), output)
             details.setPostProcessor(kept(path, style))
             context.addLayerToLoadOnCompletion(path, details)

@@ -29,6 +29,9 @@ _FILLED = "#d95f02"
 class Style(QgsProcessingLayerPostProcessorInterface):
     """A style of a kind of result."""
 
+    ending = ""
+    """Of the layer's name, after that of the file without its suffix."""
+
     def postProcessLayer(self, layer: Any, context: QgsProcessingContext, feedback: QgsProcessingFeedback) -> None:
         """Called in the main thread with the opened layer."""
         self.put_on(layer)
@@ -50,6 +53,8 @@ class StyleBeside(Style):
 
 class ClassPolygons(Style):
     """Outlines in the colours of the map that they were made of, which they do not hide."""
+
+    ending = " polygons"
 
     def __init__(self, map_file: str) -> None:
         super().__init__()

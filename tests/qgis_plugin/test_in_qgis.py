@@ -120,6 +120,7 @@ def test_a_map_is_shown_in_the_colours_of_its_classes(in_qgis: Callable[..., dic
     classes = {"land": "a9a27d", "water": "2166ac", "snow": "f7f7f7", "cloud": "bdbdbd", "shadow": "525252"}
     assert layers["scene.tif"]["renderer"] == "paletted"
     assert layers["scene.tif"]["legend"] == {name: f"#ff{colour}" for name, colour in classes.items()}
+    assert layers["scene.gpkg"]["name"] == "scene polygons"
     assert layers["scene.gpkg"]["legend"] == {name: f"#{colour}" for name, colour in classes.items()}
     shares = answer["shares"][: answer["shares"].index(100.0)]
     assert shares == sorted(shares)
