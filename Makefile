@@ -5,7 +5,7 @@ BIN = .venv/bin
 WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
-.PHONY: demo test test-lowest test-terratorch test-all docs bench lint types imports check clean
+.PHONY: demo test test-lowest test-terratorch test-all docs qgis bench lint types imports check clean
 
 demo: .venv/.core
 	$(BIN)/prithvi demo
@@ -35,6 +35,10 @@ test-all: .venv/.all
 	$(PYTEST)
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=900 notebooks
 
+# dist/prithvi_qgis.zip, for Plugins, Manage and Install Plugins, Install from ZIP.
+qgis:
+	$(PYTHON) qgis/zip_plugin.py dist
+
 bench: .venv/.all
 	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
 
@@ -47,6 +51,7 @@ lint: .venv/.all
 
 types: .venv/.all
 	$(BIN)/mypy
+	$(BIN)/mypy qgis/prithvi_qgis
 
 imports: .venv/.all
 	$(BIN)/lint-imports

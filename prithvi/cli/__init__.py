@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from prithvi import __version__
 from prithvi.cli import (
     area,
     compare,
@@ -61,8 +62,19 @@ app.command("export")(export.export_verb)
 app.command("doctor")(doctor.doctor)
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"prithvi {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
     """Read by `main`, which has to know it before any verb fails."""
 
 

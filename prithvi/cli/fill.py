@@ -11,6 +11,7 @@ from prithvi.cli.options import (
     Clouds,
     CloudsAre,
     Device,
+    Json,
     Report,
     Stride,
     series_with_masks,
@@ -69,6 +70,7 @@ def fill_verb(
     opening: dict[str, Any],
     device: Device = None,
     report: Report = None,
+    as_json: Json = False,
 ) -> None:
     """Fills the holes and clouds of every date from the other dates.
 
@@ -78,6 +80,7 @@ def fill_verb(
     """
     from prithvi.cli.progress import bar, keep_windows
     from prithvi.errors import ConfigError, SceneError
+    from prithvi.files import dumps
     from prithvi.mapping.masks import clear_of
     from prithvi.mapping.methods import AUTO, Method
     from prithvi.mapping.series_files import fill_series
@@ -102,10 +105,15 @@ def fill_verb(
             resume=resume, device=device, inputs=files, command=typed(), progress=progress,
         )  # fmt: skip
     total = max(1, result.observed + result.filled + result.empty)
-    typer.echo(
-        f"{output}: {len(result.dates)} dates; {result.observed / total:.1%} observed, "
-        f"{result.filled / total:.1%} filled, {result.empty / total:.1%} left empty"
-    )
+    if as_json:
+        counts = {"observed": result.observed, "filled": result.filled, "empty": result.empty}
+        files = [str(path) for path in result.paths]
+        typer.echo(dumps({"files": files, "dates": result.dates, **counts, "notes": result.notes}, indent=2))
+    else:
+        typer.echo(
+            f"{output}: {len(result.dates)} dates; {result.observed / total:.1%} observed, "
+            f"{result.filled / total:.1%} filled, {result.empty / total:.1%} left empty"
+        )
     told = [] if clear is None else clear.attrs["masks"]
     for note in (note for note in result.notes if note not in told):
         typer.echo(f"Note: {note}", err=True)

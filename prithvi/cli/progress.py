@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import ctypes
+import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from prithvi.errors import one_of
+
+TOLD_BY = "PRITHVI_PROGRESS"
+"""An environment variable: `bar` (a bar or plain lines, the default) or `json`, for programs that run ours."""
 
 _MALLOC = {
     "M_MMAP_THRESHOLD": (-3, 32 * 1024**2),
@@ -21,7 +29,18 @@ _MALLOC = {
 
 @contextmanager
 def bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Yields a function that moves the bar, called with the work done and the whole."""
+    """Yields a function that moves the bar, called with the work done and the whole.
+
+    With PRITHVI_PROGRESS=json each whole per cent is a line on stderr instead, in the work's own units:
+    `{"progress": TITLE, "done": 12, "whole": 40}`. If nobody reads them any more (a broken pipe), the work ends.
+
+    Raises:
+        ConfigError: PRITHVI_PROGRESS is something else.
+
+    """
+    if one_of(os.environ.get(TOLD_BY) or "bar", ("bar", "json"), f"{TOLD_BY} is not bar or json, but") == "json":
+        yield partial(_tell, title, told=[-1])
+        return
     console = Console(stderr=True)
     drawn, printed = console.is_terminal, -1
     columns = TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%")
@@ -38,6 +57,13 @@ def bar(title: str) -> Iterator[Callable[[int, int], None]]:
                 console.print(f"  {title} {10 * tenth}%", highlight=False)
 
         yield move
+
+
+def _tell(title: str, done: int, whole: int, *, told: list[int]) -> None:
+    percent = 100 * done // max(whole, 1)
+    if percent > told[0]:
+        told[0] = percent
+        print(json.dumps({"progress": title, "done": done, "whole": whole}), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def keep_windows() -> None:
