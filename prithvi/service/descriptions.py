@@ -13,6 +13,7 @@ from prithvi.service.settings import RefusedError, Served, Settings
 
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 GEOJSON = "application/geo+json"
+PARQUET = "application/vnd.apache.parquet"
 _SOURCE = {
     "oneOf": [
         {"type": "string", "description": "A path in a folder of the service, or an https address."},
@@ -78,7 +79,7 @@ def _inputs(kind: str, frames: int) -> dict[str, Any]:
             {"type": "array", "items": {"type": "string", "format": "date"}}, 0,
         ),
         "sensor": _input("Sensor", "Product, such as hls-s30 or sentinel-2-l2a.", {"type": "string"}, 0),
-        "scale": _input("Scale", "Value = reflectance x scale.", {"type": "number", "exclusiveMinimum": 0}, 0),
+        "scale": _input("Scale", "Value = reflectance x scale.", {"type": "number", "minimum": 0}, 0),
         "offset": _input("Offset", "Added to every value before it is scaled.", _NUMBER, 0),
         "nodata": _input("Nodata", "Value of pixels without data.", _NUMBER, 0),
     }  # fmt: skip
@@ -107,20 +108,24 @@ def _input(title: str, text: str, schema: Mapping[str, Any], least: int = 1, mos
 
 
 def _outputs(kind: str) -> dict[str, Any]:
-    link = {"type": "object", "required": ["href"], "properties": {"href": {"type": "string"}}}
-    many = {"type": "array", "items": link}
-    name = {"map": "map", "embed": "embeddings", "fill": "dates"}[kind]
-    titles = {"map": "Map", "embed": "Embeddings", "fill": "Dates"}
-    told = {"title": "Summary", "description": "Pixels of each class or date, and notes.", "schema": {"type": "object"}}
-    raster = many if kind == "fill" else {"type": "string", "contentEncoding": "binary", "contentMediaType": COG}
-    outputs: dict[str, Any] = {
-        name: {"title": titles[kind], "description": "Cloud-Optimized GeoTIFF, by a link.", "schema": raster}
+    def output(title: str, text: str, media: str | None = None) -> dict[str, Any]:
+        schema = {"type": "object"} if media is None else {"type": "string", "contentMediaType": media}
+        return {"title": title, "description": text, "schema": schema}
+
+    summary = output("Summary", "Pixels of each class or date, and notes.")
+    if kind == "fill":
+        return {"dates": output("Dates", "Links to the files of each date."), "summary": summary}
+    if kind == "embed":
+        return {"embeddings": output("Embeddings", "Cloud-Optimized GeoTIFF, by a link.", COG), "summary": summary}
+    return {
+        "map": output("Map", "Cloud-Optimized GeoTIFF, by a link.", COG),
+        "item": output("STAC item", "Of a scene with a date, by a link.", GEOJSON),
+        "polygons": output("Polygons", "Areas of the classes, by a link.", PARQUET),
+        "confidence": output("Confidence", "Probability of the chosen class, where asked for, by a link.", COG),
+        "style": output("Style", "For QGIS, by a link.", "application/xml"),
+        "metadata": output("Metadata", "What GDAL reads beside the map, by a link.", "application/xml"),
+        "summary": summary,
     }
-    if kind == "map":
-        item = {"type": "object", "contentMediaType": GEOJSON}
-        outputs["item"] = {"title": "STAC item", "description": "Of a scene with a date, by a link.", "schema": item}
-        outputs["files"] = {"title": "Files", "description": "Links to all that lies beside it.", "schema": many}
-    return {**outputs, "summary": told}
 
 
 def checked(inputs: Any, process: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pygeoapi.process.base import (
 from pygeoapi.process.manager.base import BaseManager
 from pygeoapi.util import JobStatus, RequestedProcessExecutionMode
 
-from prithvi.service.descriptions import COG, GEOJSON, checked, description, processes
+from prithvi.service.descriptions import COG, GEOJSON, PARQUET, checked, description, processes
 from prithvi.service.jobs import Jobs, now
 from prithvi.service.settings import RefusedError
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _JSON = "application/json"
 _MEDIA = {
-    ".tif": COG, ".json": GEOJSON, ".parquet": "application/vnd.apache.parquet",
+    ".tif": COG, ".json": GEOJSON, ".parquet": PARQUET,
     ".gpkg": "application/geopackage+sqlite3", ".qml": "application/xml", ".xml": "application/xml",
 }  # fmt: skip
 _service: dict[str, Any] = {}
@@ -38,7 +38,7 @@ def use(settings: Settings, crew: Crew) -> None:
 
 
 def links(job: str, results: dict[str, Any], address: str) -> dict[str, Any]:
-    """What a job gives, each file as a link."""
+    """What a job gives: a file as a link, and several, which are no value of their own in the standard, in one."""
 
     def link(name: str) -> dict[str, str]:
         kind = _MEDIA.get(f".{name.rpartition('.')[2]}", "application/octet-stream")
@@ -47,7 +47,8 @@ def links(job: str, results: dict[str, Any], address: str) -> dict[str, Any]:
     found: dict[str, Any] = {"summary": {"value": results["summary"], "mediaType": _JSON}}
     for name, made in results.items():
         if name != "summary":
-            found[name] = [link(each) for each in made] if isinstance(made, list) else link(made)
+            many = {"value": {"links": list(map(link, made))}, "mediaType": _JSON} if isinstance(made, list) else None
+            found[name] = many or link(made)
     return found
 
 

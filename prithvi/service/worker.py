@@ -33,6 +33,10 @@ name further files and addresses, which nobody would have checked, and a name en
 """
 WRITTEN = ("COG", "VRT", "MEM", "GPKG")
 """Others that are there, to write results: a COG is copied from a VRT of finished rows."""
+BESIDE = {
+    "_confidence.tif": "confidence", ".parquet": "polygons", ".gpkg": "polygons", ".qml": "style", ".aux.xml": "metadata",
+}  # fmt: skip
+"""End of a file beside a map to the output that it is."""
 _RESTRICTED = "PRITHVI_WORKER_RESTRICTED"
 _ITEM = re.compile(r"\.(geo)?json$|/items/[^/]+/?$", re.IGNORECASE)
 _PATH = re.compile(r"(?<![\w.:/])/(?:[^\s,:;'\"()]+/)+")
@@ -225,7 +229,7 @@ class Worker:
         return {
             "map": path.name,
             **({"item": item.name} if item.is_file() else {}),
-            "files": sorted(file.name for file in made.files if file not in (path, item)),
+            **{name: file.name for file in made.files for end, name in BESIDE.items() if file.name.endswith(end)},
             "summary": {
                 "pixels": made.pixels, "without_data": made.without_data,
                 "notes": [self.plain(note, folder) for note in made.notes],
