@@ -30,6 +30,7 @@ from prithvi.cli import (
     fit,
     map,
     models,
+    serve,
     view,
 )
 from prithvi.errors import PrithviError
@@ -58,6 +59,7 @@ app.command("fill")(fill.fill_verb)
 app.command("composite")(composite.composite_verb)
 app.command("area")(area.area)
 app.command("view")(view.view_verb)
+app.command("serve")(serve.serve_verb)
 app.command("export")(export.export_verb)
 app.command("doctor")(doctor.doctor)
 

@@ -23,6 +23,7 @@ _EXTRAS = {
     "terratorch": "terratorch",
     "hdf4": "pyhdf",
     "openvino": "openvino",
+    "serve": "pygeoapi",
     "notebooks": "jupyterlab",
     "docs": "mkdocs",
 }

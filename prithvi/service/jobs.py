@@ -1,0 +1,99 @@
+"""Jobs on disk: a folder each, with `job.json`, `work/` while it runs and `result/` when it is whole.
+
+A file is replaced as a whole, so that a process that is killed leaves every job as it was before or after.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from prithvi.errors import ConfigError, OutputError
+from prithvi.files import dumps, read_json, write_text
+
+RECORD = "job.json"
+_ID = re.compile(r"[0-9a-f-]{36}")
+ENDED = ("successful", "failed", "dismissed")
+
+
+def now() -> str:
+    """The time in UTC as RFC 3339 writes it."""
+    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+class Jobs:
+    """All jobs of a state folder."""
+
+    def __init__(self, state: Path) -> None:
+        self.folder = state / "jobs"
+
+    def path(self, job: str) -> Path:
+        """The folder of a job; KeyError of what cannot be its id."""
+        if not _ID.fullmatch(job):
+            raise KeyError(job)
+        return self.folder / job
+
+    def read(self, job: str) -> dict[str, Any]:
+        """What is known of a job; KeyError if there is none."""
+        try:
+            return read_json(self.path(job) / RECORD)
+        except (ConfigError, OSError):
+            raise KeyError(job) from None
+
+    def write(self, job: str, **changes: Any) -> dict[str, Any]:
+        """Changes a job, or makes one."""
+        path = self.path(job)
+        try:
+            plain = read_json(path / RECORD)
+        except ConfigError:
+            plain = {}
+        plain |= {**changes, "updated": now()}
+        write_text(path / RECORD, dumps(plain, indent=1), sync=True)
+        return plain
+
+    def all(self) -> list[dict[str, Any]]:
+        """Every job, the youngest first. What cannot be read is left out."""
+        found = []
+        for path in self.folder.glob(f"*/{RECORD}"):
+            try:
+                found.append(json.loads(path.read_text(encoding="utf-8")))
+            except (OSError, ValueError):
+                continue
+        return sorted(found, key=lambda job: str(job.get("created", "")), reverse=True)
+
+    def remove(self, job: str) -> None:
+        """A job with its results."""
+        path = self.path(job)
+        (path / RECORD).unlink(missing_ok=True)
+        shutil.rmtree(path, ignore_errors=True)
+
+    def result(self, job: str) -> Path:
+        """The folder of the results."""
+        return self.path(job) / "result"
+
+    def work(self, job: str) -> Path:
+        """The folder that becomes the one of the results."""
+        return self.path(job) / "work"
+
+    def publish(self, job: str) -> None:
+        """Gives the results their final name.
+
+        Raises:
+            OutputError: they cannot be moved.
+
+        """
+        try:
+            self.work(job).rename(self.result(job))
+        except OSError as error:
+            raise OutputError(f"the results cannot be moved into place ({error.strerror}).") from error
+
+    def prune(self, days: float) -> None:
+        """Removes jobs that ended longer ago."""
+        oldest = (dt.datetime.now(dt.UTC) - dt.timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        for job in self.all():
+            if job.get("status") in ENDED and str(job.get("finished") or "") < oldest:
+                self.remove(job["identifier"])
