@@ -23,6 +23,7 @@ _EXTRAS = {
     "terratorch": "terratorch",
     "hdf4": "pyhdf",
     "openvino": "openvino",
+    "clouds": "ukis_csmask",
     "notebooks": "jupyterlab",
     "docs": "mkdocs",
 }

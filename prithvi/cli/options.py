@@ -64,6 +64,9 @@ def _opening(
     order: Annotated[
         str | None, typer.Option("--order", help="Of a file with several dates: time-major or band-major.")
     ] = None,
+    level: Annotated[
+        str | None, typer.Option("--level", help="SR (surface reflectance) or TOA, where the sensor does not say it.")
+    ] = None,
 ) -> None:
     """How `prithvi.open_scene` opens a scene; its bands are an option of each verb's own."""
 

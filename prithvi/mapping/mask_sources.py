@@ -1,17 +1,21 @@
-"""The cloud masks of a series that was opened from several sources: those that lie beside these, or were given."""
+"""The cloud masks of a series that was opened from several sources: those that lie beside these, were given, or are
+made of the series itself by a network.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
-from prithvi.errors import ConfigError, SceneError
-from prithvi.mapping.maskproducts import product_named
-from prithvi.mapping.masks import Mask, clear_of
-from prithvi.scenes.names import moments
+from prithvi.errors import ConfigError, MissingExtraError, SceneError
+from prithvi.mapping.maskproducts import MASK_PRODUCTS, product_named
+from prithvi.mapping.masks import Mask, clear_of, masks_in_order
+from prithvi.scenes.info import SceneInfo, name_of
+from prithvi.scenes.names import days_of, moments
 from prithvi.scenes.opening import open_scene
 
 
@@ -41,17 +45,114 @@ def clear_of_sources(
         ConfigError: a product is named, and there are no masks.
 
     """
-    number, dates = series.sizes["time"], opening["dates"]
     if not masks:
         if product is not None:
             raise ConfigError("--clouds-are says what masks hold, and there are none: give them by --clouds.")
         return None
-    if len(sources) == len(masks) == number > 1:
+    return read(masks, series, dates=_dates_of(sources, series, masks, opening), product=product)
+
+
+def _dates_of(
+    sources: Sequence[str], series: xr.DataArray, masks: Sequence[Mask], opening: Mapping[str, Any]
+) -> Sequence[Any] | None:
+    """The date of each mask, of as many sources as there are; None leaves it to their names and order."""
+    dates: Sequence[Any] | None = opening.get("dates")
+    if len(sources) == len(masks) == series.sizes["time"] > 1:
         # Two granules of a day are told apart by the times in their names.
         dates = dates or [open_scene(source, **opening)["time"].values[0] for source in sources]
         times = moments(sources)
         dates = [times.get(source, date) for source, date in zip(sources, dates, strict=True)]
-    return read(masks, series, dates=dates, product=product)
+    return dates
+
+
+def masks_by_date(sources: Sequence[str], series: xr.DataArray, opening: Mapping[str, Any]) -> list[Path | None]:
+    """The mask that lies beside the sources for each date of the series, in its order; None for one without.
+
+    Raises:
+        SceneError: see `masks_beside` and `clear_of`.
+
+    """
+    masks = masks_beside(sources, series.sizes["time"])
+    if not masks:
+        return [None] * series.sizes["time"]
+    return masks_in_order(masks, series, _dates_of(sources, series, masks, opening))
+
+
+def masks_for(
+    sources: Sequence[str],
+    series: xr.DataArray,
+    opening: Mapping[str, Any],
+    folder: Path,
+    stem: str = "",
+    **options: Any,
+) -> list[Path]:
+    """A mask for each date of the series, in its order: that beside the sources, else one that a network makes.
+
+    Args:
+        sources: what the series was opened from.
+        series: what `prithvi.open_scene` gives for them.
+        opening: how, see `clear_of_sources`.
+        folder: where masks are made, see `mask_name`.
+        stem: see `mask_name`.
+        options: of `prithvi.mapping.mask_scene`.
+
+    Raises:
+        MissingExtraError: a date has no mask, and the networks are not installed.
+        SceneError, BandError, ScaleError: see `clear_of` and `mask_scene`.
+
+    """
+    found = masks_by_date(sources, series, opening)
+    if None in found:
+        refuse_unmaskable(series)
+    made: list[Path] = []
+    for place, mask in enumerate(found):
+        if mask is None:
+            from prithvi.mapping.cloud_masks import mask_scene
+
+            mask = mask_scene(series.isel(time=[place]), folder / mask_name(series, place, stem), **options).path
+        made.append(mask)
+    return made
+
+
+def refuse_unmaskable(series: xr.DataArray) -> None:
+    """Refuses a series without masks that no network can look at, before torch is imported.
+
+    Raises:
+        MissingExtraError: the networks are not installed.
+        SceneError: their level is not known.
+
+    """
+    if any(importlib.util.find_spec(name) is None for name in ("ukis_csmask", "onnxruntime")):
+        beside = ", ".join(MASK_PRODUCTS[name].title for name in ("fmask", "scl", "qa_pixel"))
+        raise MissingExtraError(f"{name_of(series)} has no mask beside it ({beside}), and finding clouds", "clouds")
+    level_of(series)
+
+
+def level_of(scene: xr.DataArray) -> str:
+    """`SR` or `TOA`, for which the networks that find clouds differ.
+
+    Raises:
+        SceneError: nobody says it.
+
+    """
+    level = SceneInfo.of(scene).level
+    if level is None:
+        raise SceneError(
+            f"{name_of(scene)} does not say whether it is surface reflectance (SR) or reflectance at the top of the "
+            "atmosphere (TOA), for which the networks that find clouds differ: say --level SR or --level TOA (level=), "
+            "or its --sensor."
+        )
+    return level
+
+
+def mask_name(series: xr.DataArray, place: int, stem: str = "") -> str:
+    """What the file of a date's mask is called: STEM_clouds.tif, of several dates STEM_DATE_clouds.tif."""
+    from prithvi.mapping.result_files import date_labels
+
+    words = [stem] if stem else []
+    if series.sizes["time"] > 1:
+        words.append(date_labels(series)[place] if days_of(series) is not None else str(place + 1))
+    return "_".join([*words, "clouds.tif"])
 
 
 def masks_beside(sources: Sequence[str], dates: int) -> list[Mask]:
