@@ -68,8 +68,8 @@ def map(
         overlap: the same as the share of a window that neighbours have in common; default a quarter, and a half with
             a disagreement.
         area: map this part only.
-        clear: (time, y, x) True where clear, such as what `prithvi.mapping.clear_of` makes of cloud masks. What is clear
-            on no date is left out: no data. The model sees the scene as it is, so that all else stays the same.
+        clear: (time, y, x) True where clear, such as what `prithvi.mapping.clear_of` makes of cloud masks. What is
+            clear on no date is left out: no data. The model sees the scene as it is, so that all else stays the same.
         probabilities: give those of every class, too.
         disagreement: give how far overlapping windows differ, too; see `Products.disagreement`.
         batch_size: windows predicted at once.

@@ -98,13 +98,16 @@ def _from_product(
     run = MaskRun(read.classes, origin)
     # Windows only count the progress here: each row is on its own.
     target = Target.whole(scene, windows.plan(scene.sizes["y"], scene.sizes["x"], _ROWS, _ROWS))
+    inputs = identity(scene)
     key = {
-        "mask": [str(mask), *fingerprint(mask)], "product": read.title, "input": identity(scene),
+        "mask": [str(mask), *fingerprint(mask)],
+        "product": read.title,
+        "input": inputs,
         "software": origin.software,
-    }  # fmt: skip
+    }
     sidecars = PRODUCTS.files(path, run, "time" in scene.coords)
-    refuse_overwrite((path, *sidecars), [mask, *key["input"]["states"]])
-    notes = (read.told,)
+    refuse_overwrite((path, *sidecars), [mask, *inputs["states"]])
+    notes: tuple[str, ...] = (read.told,)
     with RasterWriter(path.parent, scene, map_rasters(run.outputs(target), path), key, resume) as writer:
         if not (writer.made and all(file.is_file() for file in sidecars)):
             write(run, target, writer, progress)

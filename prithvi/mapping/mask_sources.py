@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,74 @@ from prithvi.mapping.masks import Mask, clear_of, masks_in_order
 from prithvi.scenes.info import SceneInfo, name_of
 from prithvi.scenes.names import days_of, moments
 from prithvi.scenes.opening import open_scene
+
+AUTO = "auto"
+"""Instead of masks: those that lie beside the sources, and for dates without one what a network makes."""
+
+
+def is_auto(clouds: Sequence[Any] | None, product: str | None) -> bool:
+    """Whether masks are to be found or made.
+
+    Raises:
+        ConfigError: masks are given beside that, or what they are.
+
+    """
+    if AUTO not in (clouds or ()):
+        return False
+    if len(clouds or ()) > 1:
+        raise ConfigError(f"--clouds {AUTO} finds the masks of all dates: leave the others out, or {AUTO}.")
+    if product is not None:
+        raise ConfigError(f"--clouds-are says what your own masks hold, and --clouds {AUTO} knows it: leave one out.")
+    return True
+
+
+@dataclass(frozen=True)
+class Clouds:
+    """How scenes are masked, each of them alone: by masks of its dates, or `AUTO`."""
+
+    masks: tuple[str, ...] = (AUTO,)
+    """In the order of the dates, `none` for one without."""
+    product: str | None = None
+
+    def __post_init__(self) -> None:
+        is_auto(self.masks, self.product)
+
+    @property
+    def auto(self) -> bool:
+        """Whether masks are found or made."""
+        return self.masks == (AUTO,)
+
+    def refuse(self, sources: Sequence[str], scene: xr.DataArray, opening: Mapping[str, Any]) -> None:
+        """Refuses what `clear_of` would, before torch is imported; see `refuse_unmaskable`."""
+        if self.auto and None in masks_by_date(sources, scene, opening):
+            refuse_unmaskable(scene)
+
+    def clear_of(
+        self,
+        sources: Sequence[str],
+        scene: xr.DataArray,
+        opening: Mapping[str, Any],
+        path: Path,
+        options: Mapping[str, Any],
+    ) -> xr.DataArray | None:
+        """Where a scene is clear; masks that are made lie beside its map.
+
+        Args:
+            sources: what the scene was opened from.
+            scene: what `prithvi.open_scene` gives for them.
+            opening: how, see `clear_of_sources`.
+            path: of the map.
+            options: of `prithvi.map_scene`, of which masks that are made follow some.
+
+        Raises:
+            SceneError, BandError, ScaleError, MissingExtraError: see `masks_for` and `clear_of`.
+
+        """
+        if self.auto:
+            kept = {name: options[name] for name in ("resume", "command") if name in options}
+            return clear_of(masks_for(sources, scene, opening, path.parent, path.stem, **kept), scene)
+        masks = [None if mask == "none" else mask for mask in self.masks]
+        return clear_of_sources(sources, scene, masks, self.product, opening)
 
 
 def clear_of_sources(

@@ -129,8 +129,8 @@ OWN, OWN_CLEAR = "cloud", "clear"
 MASK_PRODUCTS = {
     "fmask": MaskProduct(
         "HLS Fmask", "HLS v2.0 user guide, quality layer", r"^hls\..*\.fmask",
-        cloud_bits=tuple(map(BITS.__getitem__, BAD)), shadow_bits=(BITS["shadow"],), doubt_bits=(BITS["adjacent"], BITS["snow"]),
-        aerosol_bit=6, fill=(FILL,), values=range(256),
+        cloud_bits=tuple(map(BITS.__getitem__, BAD)), shadow_bits=(BITS["shadow"],),
+        doubt_bits=(BITS["adjacent"], BITS["snow"]), aerosol_bit=6, fill=(FILL,), values=range(256),
     ),
     "scl": MaskProduct(
         "Sentinel-2 SCL", "Sentinel-2 Level-2A product specification, scene classification", r"\bscl\b",
@@ -288,7 +288,8 @@ def read_mask(path: Path, series: xr.DataArray, product: MaskProduct | None) -> 
         found = da.map_blocks(partial(_by_table, reading=reading, nodata=nodata), pixels.data[0], dtype=np.uint8)
         for axis in (0, 1) if repeat > 1 else ():
             found = da.repeat(found, repeat, axis=axis)
-        return found[: series.sizes["y"], : series.sizes["x"]]
+        cut: da.Array = found[: series.sizes["y"], : series.sizes["x"]]
+        return cut
 
     return ReadMask(laid(kind.rank), f"{told}.", bool(is_clear.any()), laid(kind.classes), kind.title)
 
