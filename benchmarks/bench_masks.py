@@ -10,6 +10,9 @@ mask, but for the last case. The rules are fixed and were not fitted to any of t
 - hot: cloud where blue - .5 red is above .08 (the haze test of Zhu and Woodcock 2012) and that mean above .15; shadow
   likewise.
 
+Beside them stands the model `water` that ships, which has classes of cloud and shadow, learned from such masks; it has
+seen the pixels and Fmasks of hls_water, and much of the other imagery.
+
 Without DATA only the costs are measured: a scene that is the shipped sample again and again, each in a process of its
 own, beside the package's own way on the same pixels.
 """
@@ -42,6 +45,7 @@ from prithvi.scenes import conform
 from prithvi.scenes.conform import read as read_pixels
 
 WIDTH, HEIGHTS = 3660, (1024, 3660)
+WATER = prithvi.load("water")
 NAMES = ["blue", "green", "red", "nir", "swir16", "swir22"]
 
 
@@ -50,6 +54,14 @@ def by_network(scene: xr.DataArray) -> Classes:
     model = cloud_network(scene.attrs["level"])
     found: Classes = prithvi.map(scene, model, device="cpu", batch_size=2, accept=ACCEPTED)["class"].values
     return found
+
+
+def by_water(scene: xr.DataArray) -> Classes:
+    """The same by the model `water` that ships."""
+    found = prithvi.map(scene, WATER, device="cpu", accept=ACCEPTED)["class"].values
+    numbers = {entry.name: entry.value for entry in WATER.classes}
+    cloud, shadow = (found == numbers[name] for name in ("cloud", "shadow"))
+    return np.where(found == UNSEEN, found, np.select([cloud, shadow], [CLOUDY, SHADOWED], CLEAR)).astype(np.uint8)
 
 
 def by_rule(bands: npt.NDArray[Any], cloud: npt.NDArray[np.bool_]) -> Classes:
@@ -94,7 +106,7 @@ def told(counts: npt.NDArray[np.int64]) -> str:
 
 def accuracy(root: Path) -> None:
     """A table a sensor."""
-    ways: dict[str, Callable[..., Classes]] = {"network": by_network, "bright": bright, "hot": hot}
+    ways: dict[str, Callable[..., Classes]] = {"network": by_network, "water": by_water, "bright": bright, "hot": hot}
     print("| sensor | truth | scenes | pixels | of them cloud, shadow | way | cloud IoU / F1 | shadow IoU / F1 |")
     print("|---|---|---|---|---|---|---|---|")
     for source in SOURCES:
@@ -108,7 +120,7 @@ def accuracy(root: Path) -> None:
             for value in pixels:
                 pixels[value] += int((case.classes[known] == value).sum())
             for way, call in ways.items():
-                found = call(case.scene if way == "network" else bands)
+                found = call(case.scene if way in ("network", "water") else bands)
                 for value in (CLOUDY, SHADOWED):
                     counts[way][value] += overlap(found[known], case.classes[known], value)
         assert case is not None
@@ -127,7 +139,7 @@ def agreement(root: Path) -> None:
     found = {
         "Fmask": classes_in(next(folder.glob("*.Fmask.tif")), "fmask"),
         "DSWx CLOUD": classes_in(next(folder.glob("*_CLOUD.tif")), "dswx_cloud"),
-        "network": by_network(scene), "bright": bright(bands), "hot": hot(bands),
+        "network": by_network(scene), "water": by_water(scene), "bright": bright(bands), "hot": hot(bands),
     }  # fmt: skip
     known = np.logical_and.reduce([classes != UNSEEN for classes in found.values()])
     print("\n| | cloud | shadow | " + " | ".join(found) + " |")

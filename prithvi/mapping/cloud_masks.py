@@ -6,15 +6,18 @@ By the mask of the scene's own product where there is one, else by a network; bo
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import dask.array as da
 import numpy as np
+import rasterio
 import xarray as xr
+from rasterio.errors import RasterioError
 
 from prithvi import windows
-from prithvi.errors import BandError, SceneError
+from prithvi.errors import BandError, OutputError, SceneError
 from prithvi.files import fingerprint, refuse_overwrite
 from prithvi.mapping.class_maps import MapResult, map_scene
 from prithvi.mapping.cog import RasterWriter, check_geotiff, count_values
@@ -62,10 +65,12 @@ def mask_scene(
         SceneError: several dates; the level is not known; the mask does not fit, see `prithvi.mapping.clear_of`.
         BandError, ScaleError: the scene has not the six bands of the network, see `prithvi.scenes.conform`.
         MissingExtraError: the networks are not installed.
-        OutputError: a file cannot be written. The finished rows are kept.
+        OutputError: a file cannot be written, or a mask of this name is there that was not made here. The finished rows
+            are kept.
 
     """
     path = check_geotiff(path)
+    _refuse_others(path)
     if scene.sizes["time"] != 1:
         raise SceneError(
             f"{name_of(scene)} has {scene.sizes['time']} dates, and a mask is of one: take them one by one "
@@ -81,6 +86,18 @@ def mask_scene(
         )  # fmt: skip
     except BandError as error:
         raise BandError(f"no mask lies beside {name_of(scene)}, and a network needs six bands: {error}") from error
+
+
+def _refuse_others(path: Path) -> None:
+    """Masks that people make themselves are often called like this, and lie where results go."""
+    if path.is_file():
+        with suppress(RasterioError), rasterio.open(path) as raster:
+            if "PRITHVI_MODEL" in raster.tags():
+                return
+        raise OutputError(
+            f"{path} is there already and was not made by prithvi: give it by --clouds (mask=), or write into another "
+            "folder (-o)."
+        )
 
 
 def _from_product(
