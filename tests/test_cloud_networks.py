@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,14 @@ def spain() -> xr.DataArray:
 def louisiana(shared: Path) -> xr.DataArray:
     scene = prithvi.open_scene(shared / "proteus_hls_s30_dswx")
     return scene.isel(y=slice(540, 540 + SIDE), x=slice(540, 540 + SIDE)).compute()
+
+
+@pytest.fixture(autouse=True)
+def opened_anew() -> Iterator[None]:
+    """A network is opened once a process, whatever is installed by then."""
+    cloud_network.cache_clear()
+    yield
+    cloud_network.cache_clear()
 
 
 @needs_clouds

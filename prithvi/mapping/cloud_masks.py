@@ -22,8 +22,8 @@ from prithvi.files import fingerprint, refuse_overwrite
 from prithvi.mapping.class_maps import MapResult, map_scene
 from prithvi.mapping.cog import RasterWriter, check_geotiff, count_values
 from prithvi.mapping.engine import Arrays, Part, Progress, Target, blank, placed, write
-from prithvi.mapping.mask_sources import level_of
 from prithvi.mapping.maskproducts import product_called, read_mask
+from prithvi.mapping.masks import level_of
 from prithvi.mapping.result_files import NODATA, class_flags, map_rasters
 from prithvi.modelio.cloud_networks import ACCEPTED, CLASSES, cloud_network
 from prithvi.modelio.predictor import ClassEntry

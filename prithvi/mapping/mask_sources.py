@@ -14,8 +14,8 @@ import xarray as xr
 
 from prithvi.errors import ConfigError, MissingExtraError, SceneError
 from prithvi.mapping.maskproducts import MASK_PRODUCTS, product_named
-from prithvi.mapping.masks import Mask, clear_of, masks_in_order
-from prithvi.scenes.info import SceneInfo, name_of
+from prithvi.mapping.masks import Mask, clear_of, level_of, masks_in_order
+from prithvi.scenes.info import name_of
 from prithvi.scenes.names import days_of, moments
 from prithvi.scenes.opening import open_scene
 
@@ -195,23 +195,6 @@ def refuse_unmaskable(series: xr.DataArray) -> None:
         beside = ", ".join(MASK_PRODUCTS[name].title for name in ("fmask", "scl", "qa_pixel"))
         raise MissingExtraError(f"{name_of(series)} has no mask beside it ({beside}), and finding clouds", "clouds")
     level_of(series)
-
-
-def level_of(scene: xr.DataArray) -> str:
-    """`SR` or `TOA`, for which the networks that find clouds differ.
-
-    Raises:
-        SceneError: nobody says it.
-
-    """
-    level = SceneInfo.of(scene).level
-    if level is None:
-        raise SceneError(
-            f"{name_of(scene)} does not say whether it is surface reflectance (SR) or reflectance at the top of the "
-            "atmosphere (TOA), for which the networks that find clouds differ: say --level SR or --level TOA (level=), "
-            "or its --sensor."
-        )
-    return level
 
 
 def mask_name(series: xr.DataArray, place: int, stem: str = "") -> str:

@@ -21,6 +21,7 @@ from prithvi.mapping.maskproducts import (
     read_mask,
     some,
 )  # fmt: skip
+from prithvi.scenes.info import SceneInfo, name_of
 from prithvi.scenes.names import Date, as_days, as_time, dated, day_in_name, days_of, hls_granule_of
 
 Mask = str | Path | None
@@ -102,6 +103,23 @@ def masks_in_order(masks: Masks, series: xr.DataArray, dates: Iterable[Date] | N
     if days is None:
         return given
     return [given[place] for place in np.argsort(_date_of_each(given, series, dates))]
+
+
+def level_of(scene: xr.DataArray) -> str:
+    """`SR` or `TOA`, for which the networks that find clouds differ.
+
+    Raises:
+        SceneError: nobody says it.
+
+    """
+    level = SceneInfo.of(scene).level
+    if level is None:
+        raise SceneError(
+            f"{name_of(scene)} does not say whether it is surface reflectance (SR) or reflectance at the top of the "
+            "atmosphere (TOA), for which the networks that find clouds differ: say --level SR or --level TOA (level=), "
+            "or its --sensor."
+        )
+    return level
 
 
 def of_files(clear: xr.DataArray) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.resources
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ _BANDS = ["blue", "green", "red", "nir", "swir16", "swir22"]
 _REMEDY = f"pip install --force-reinstall 'prithvi[{EXTRA}]' 'ukis-csmask==1.0.0'."
 
 
+@lru_cache(maxsize=1)  # opening one takes as long as several windows, and a series has many dates
 def cloud_network(level: str) -> Predictor:
     """The network for six bands of a level, as something to map with: its classes are `CLASSES`.
 
