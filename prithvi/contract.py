@@ -20,6 +20,8 @@ from prithvi.errors import BandError, ConfigError, nearest, one_of
 
 IGNORE = -1
 """Label of pixels that are excluded from losses and metrics."""
+LEVELS = ("SR", "TOA")
+"""Surface reflectance, and reflectance at the top of the atmosphere."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class Contract:
             raise ConfigError(f"the contract's scale must be above 0; found {self.scale}.")
         if self.clip is not None:
             object.__setattr__(self, "clip", (float(self.clip[0]), float(self.clip[1])))
-        if self.level not in (None, "SR", "TOA"):
+        if self.level not in (None, *LEVELS):
             raise ConfigError(f"the contract's level is {self.level!r}; it is SR, TOA or null.")
 
     @property

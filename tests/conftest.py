@@ -33,6 +33,11 @@ needs_openvino = pytest.mark.skipif(
     importlib.util.find_spec("openvino") is None, reason="needs OpenVINO: pip install 'prithvi[openvino]'"
 )
 
+needs_clouds = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("ukis_csmask", "onnxruntime")),
+    reason="needs the networks of ukis-csmask: pip install 'prithvi[clouds]'",
+)
+
 
 def benchmark(name: str) -> Any:
     """benchmarks/NAME.py as a module."""

@@ -29,6 +29,7 @@ from prithvi.cli import (
     fill,
     fit,
     map,
+    mask,
     models,
     serve,
     view,
@@ -54,6 +55,7 @@ app.command("test", context_settings=_PASS_ON, add_help_option=False)(fit.test)
 app.command("distil", context_settings=_MORE)(distil.distil)
 app.command("compare", context_settings=_MORE)(compare.compare)
 app.command("map")(map.map_verb)
+app.command("mask")(mask.mask_verb)
 app.command("embed")(embed.embed_verb)
 app.command("fill")(fill.fill_verb)
 app.command("composite")(composite.composite_verb)

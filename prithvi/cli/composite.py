@@ -36,7 +36,7 @@ def composite_verb(
     from prithvi.mapping.masks import ranks_of
 
     opening["bands"] = words_of(bands) or None
-    opened, ranks, files = series_with_masks(sources, opening, clouds, clouds_are, ranks_of)
+    opened, ranks, files = series_with_masks(sources, opening, clouds, clouds_are, ranks_of, output, resume)
     with bar(f"{opened.sizes['time']} dates of {opened.sizes['y']} x {opened.sizes['x']}") as progress:
         result = composite_series(
             opened, output, ranks=ranks, every=every, start=start, target_day=target_day, resume=resume, inputs=files,

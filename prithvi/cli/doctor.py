@@ -24,6 +24,7 @@ _EXTRAS = {
     "hdf4": "pyhdf",
     "openvino": "openvino",
     "serve": "pygeoapi",
+    "clouds": "ukis_csmask",
     "notebooks": "jupyterlab",
     "docs": "mkdocs",
 }

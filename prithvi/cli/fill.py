@@ -93,7 +93,7 @@ def fill_verb(
     if report is not None and output.suffix == ".zarr":
         raise ConfigError("--report shows folders of files, and a .zarr is none: leave one of the two out.")
     opening["bands"] = words_of(bands) or None
-    opened, clear, files = series_with_masks(series, opening, clouds, clouds_are, clear_of)
+    opened, clear, files = series_with_masks(series, opening, clouds, clouds_are, clear_of, output, resume)
     keep_windows()
     how = sources[0] if with_model else Method(method or AUTO)  # a model is opened once the dates are known to fit
     if method is None and not with_model:

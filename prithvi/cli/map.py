@@ -42,6 +42,8 @@ def map_verb(
         typer.Option(help="West south east north in degrees (179 -17 -179 -16 across the date line): map this part."),
     ] = None,
     aoi: Annotated[Path | None, typer.Option(help="Vector file with polygons: map what lies in them.")] = None,
+    clouds: shared.Clouds = None,
+    clouds_are: shared.CloudsAre = None,
     polygons: Annotated[
         str, typer.Option(help="Form of the polygons beside the map: parquet, gpkg or none.")
     ] = "parquet",
@@ -88,6 +90,7 @@ def map_verb(
 
     from prithvi.errors import ConfigError
     from prithvi.files import refuse_unwritable
+    from prithvi.mapping.mask_sources import Clouds
     from prithvi.modelio.model_files import Trusted, check_engine, requirements_of
     from prithvi.products.jobs import jobs_of
     from prithvi.products.products import Products
@@ -100,6 +103,11 @@ def map_verb(
     # here: importing torch and reading weights takes seconds.
     area = Area.box(*bbox) if bbox is not None else Area.from_file(aoi) if aoi is not None else None
     jobs = jobs_of(scene, output, together)
+    masked = Clouds(tuple(clouds), clouds_are) if clouds else None
+    if len(jobs) > 1 and masked is not None and not masked.auto:
+        raise ConfigError(f"--clouds names the masks of one scene, and these are {len(jobs)}: say --clouds auto.")
+    if masked is None and clouds_are is not None:
+        raise ConfigError("--clouds-are says what masks hold, and there are none: give them by --clouds.")
     refuse_unwritable(output)
     form = None if polygons == "none" else polygons
     products = Products(confidence, probabilities, form, min_area, simplify, zones, True, True, disagreement)
@@ -109,6 +117,8 @@ def map_verb(
         opening["bands"] = shared.band_numbers(bands, needs.contract)
         if len(jobs) == 1:
             one = shared.open_and_check(jobs[0].sources, opening, needs.contract, accept, needs)
+            if masked is not None:
+                masked.refuse(jobs[0].sources, one, opening)
         _refuse(needs, products, stride, overlap, one, area)
 
     from prithvi.cli.progress import bar, keep_windows
@@ -130,9 +140,14 @@ def map_verb(
     try:
         with bar(jobs[0].name if alone else f"{len(jobs):,} scenes") as progress:
             if alone:
-                outcomes = [map_file(model, jobs[0], opening, {**options, "progress": progress}, one)]
+                outcomes = [map_file(model, jobs[0], opening, {**options, "progress": progress}, one, masked)]
             else:
-                many: dict[str, Any] = {"scheduler": scheduler, "retries": retries, "progress": progress}
+                many: dict[str, Any] = {
+                    "scheduler": scheduler,
+                    "retries": retries,
+                    "progress": progress,
+                    "clouds": masked,
+                }
                 outcomes = map_files(model, jobs, output, opening, options, **many)
     except KeyboardInterrupt:
         typer.echo("Stopped: --resume goes on from what is finished.", err=True)

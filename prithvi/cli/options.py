@@ -30,7 +30,11 @@ Stride = Annotated[
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Windows predicted at once.", min=1)]
 Clouds = Annotated[
     list[str] | None,
-    typer.Option("--clouds", help="Cloud mask of each date, in the order of the dates; none for a date without one."),
+    typer.Option(
+        "--clouds",
+        help="Cloud mask of each date, in the order of the dates; none for a date without one. Or auto: those that lie "
+        "beside the sources, and for dates without one masks that a network makes (prithvi[clouds]).",
+    ),
 ]
 CloudsAre = Annotated[
     str | None,
@@ -63,6 +67,9 @@ def _opening(
     ] = None,
     order: Annotated[
         str | None, typer.Option("--order", help="Of a file with several dates: time-major or band-major.")
+    ] = None,
+    level: Annotated[
+        str | None, typer.Option("--level", help="SR (surface reflectance) or TOA, where the sensor does not say it.")
     ] = None,
 ) -> None:
     """How `prithvi.open_scene` opens a scene; its bands are an option of each verb's own."""
@@ -127,15 +134,20 @@ def series_with_masks(
     clouds: Sequence[str] | None,
     clouds_are: str | None,
     read: Callable[..., xr.DataArray],
+    output: Path,
+    resume: bool,
 ) -> tuple[xr.DataArray, xr.DataArray | None, list[str]]:
     """A series of several dates and its cloud masks, told on stderr.
 
     Args:
         sources: files or granule folders.
         opening: of `prithvi.open_scene`, with its bands.
-        clouds: a mask for each source, `none` for one without; None takes those that lie beside the sources.
+        clouds: a mask for each source, `none` for one without; `auto` has them made where none lies beside the sources;
+            None takes those that do.
         clouds_are: what they hold, see `prithvi.mapping.clear_of`.
         read: what makes an array of them, `prithvi.mapping.clear_of` or `prithvi.mapping.ranks_of`.
+        output: of the verb; masks that are made lie in it, or, of NAME.zarr, in NAME_clouds beside it.
+        resume: keep the masks, and the rows of one, that an interrupted run has finished.
 
     Returns:
         The series, the masks laid over it (None without any), and the files of both.
@@ -144,12 +156,19 @@ def series_with_masks(
         SceneError, ConfigError: see `prithvi.open_scene` and `clear_of`.
 
     """
-    from prithvi.mapping.mask_sources import clear_of_sources, masks_beside
+    from prithvi.mapping.mask_sources import clear_of_sources, is_auto, masks_beside, masks_for
     from prithvi.scenes import open_scene
 
     opened = open_scene(source_of(sources), **opening)
-    masks = [None if mask == "none" else mask for mask in clouds or ()] or masks_beside(sources, opened.sizes["time"])
-    laid = clear_of_sources(sources, opened, masks, clouds_are, opening, read)
+    masks: Sequence[str | Path | None]
+    if is_auto(clouds, clouds_are):
+        folder = output if output.suffix != ".zarr" else output.with_name(f"{output.stem}_clouds")
+        masks = masks_for(sources, opened, opening, folder, resume=resume, command=typed())
+        laid: xr.DataArray | None = read(masks, opened)
+    else:
+        masks = [None if each == "none" else each for each in clouds or ()]
+        masks = masks or masks_beside(sources, opened.sizes["time"])
+        laid = clear_of_sources(sources, opened, masks, clouds_are, opening, read)
     told = ["No cloud mask: all that has data counts as clear."] if laid is None else laid.attrs["masks"]
     typer.echo("\n".join(told), err=True)
     return opened, laid, [*sources, *(str(mask) for mask in masks if mask is not None)]

@@ -9,6 +9,7 @@ from prithvi.mapping.accessor import PrithviAccessor
 
 if TYPE_CHECKING:
     from prithvi.mapping.class_maps import MapResult, map, map_scene
+    from prithvi.mapping.cloud_masks import mask_scene
     from prithvi.mapping.composites import CompositeResult, composite, composite_series
     from prithvi.mapping.embeddings import embed, embed_scene
     from prithvi.mapping.fillers import with_model
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "mapping.class_maps": ("MapResult", "map", "map_scene"),
+    "mapping.cloud_masks": ("mask_scene",),
     "mapping.composites": ("CompositeResult", "composite", "composite_series"),
     "mapping.embeddings": ("embed", "embed_scene"),
     "mapping.fillers": ("with_model",),
@@ -44,8 +46,8 @@ _NAMES = {
 __all__ = [
     "BlendedRows", "CompositeResult", "FillResult", "MapResult", "PrithviAccessor", "Products", "Provenance",
     "area_by_zone", "blend", "class_polygons", "clear_of", "composite", "composite_series", "embed", "embed_scene",
-    "fill", "fill_series", "map", "map_item", "map_scene", "mappable", "mappable_module", "ranks_of", "times_of",
-    "vectorise", "with_model", "write_item", "write_style", "write_zones",
+    "fill", "fill_series", "map", "map_item", "map_scene", "mappable", "mappable_module", "mask_scene", "ranks_of",
+    "times_of", "vectorise", "with_model", "write_item", "write_style", "write_zones",
 ]  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from prithvi.errors import ModelError
 from prithvi.files import atomic_file, fingerprint
 from prithvi.mapping.class_maps import MapResult, map_scene
 from prithvi.mapping.inference import mappable
+from prithvi.mapping.mask_sources import Clouds
 from prithvi.modelio.model_files import found_here
 from prithvi.modelio.predictor import Predictor
 from prithvi.parallel import run
@@ -47,6 +48,7 @@ def map_file(
     opening: Mapping[str, Any],
     options: Mapping[str, Any],
     scene: xr.DataArray | None = None,
+    clouds: Clouds | None = None,
 ) -> Outcome:
     """Opens a scene and maps it; a task of a cluster. A process loads a model once, and anew when its files change.
 
@@ -56,13 +58,17 @@ def map_file(
         opening: of `prithvi.open_scene`.
         options: of `prithvi.map_scene`.
         scene: the scene, where it is open already.
+        clouds: where it is to be masked.
 
     """
     begun = time.monotonic()
     try:
         if scene is None:
             scene = open_scene(job.sources[0] if len(job.sources) == 1 else list(job.sources), **opening)
-        result = map_scene(opened(model), scene, job.path, **options)
+        how = dict(options)
+        if clouds is not None:
+            how["clear"] = clouds.clear_of(job.sources, scene, opening, Path(job.path), how)
+        result = map_scene(opened(model), scene, job.path, **how)
     except torch.OutOfMemoryError as error:
         told = f"the device has too little memory for {options.get('batch_size', 8)} windows at once"
         raise ModelError(f"{job.name}: {told}: say a smaller --batch-size.") from error
@@ -91,6 +97,7 @@ def map_files(
     scheduler: str | Client | None = None,
     retries: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    clouds: Clouds | None = None,
 ) -> list[Outcome]:
     """Maps many scenes and writes manifest.parquet, a row a scene, anew whenever one has ended.
 
@@ -106,6 +113,7 @@ def map_files(
             worker that dies takes its task along; another one resumes from the rows that it had finished.
         retries: how often scenes that failed are tried again.
         progress: called with (scenes ended, all scenes).
+        clouds: where they are to be masked.
 
     Raises:
         ConfigError: the scheduler does not answer.
@@ -126,7 +134,9 @@ def map_files(
     failed: dict[str, Exception] = {}
     for attempt in range(retries + 1):
         how = {**options, "resume": True} if attempt or scheduler is not None else dict(options)
-        tasks = {path: (map_file, (model, by_path[path], dict(opening), how)) for path in failed or by_path}
+        tasks = {
+            path: (map_file, (model, by_path[path], dict(opening), how, None, clouds)) for path in failed or by_path
+        }
         failed = run(tasks, scheduler=scheduler, workers=1, progress=count, done=done)
         ended = len(jobs) - len(failed)
         if not failed:

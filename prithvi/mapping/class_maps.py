@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,14 +19,15 @@ from prithvi.mapping.cog import RasterWriter, check_geotiff, count_values, kept_
 from prithvi.mapping.engine import Arrays, Part, Progress, Target, as_dataset, blank, placed, write
 from prithvi.mapping.engine_choice import Asked, Choice
 from prithvi.mapping.inference import Model, mappable, mappable_module, scoring
-from prithvi.mapping.result_files import NODATA, map_rasters
+from prithvi.mapping.masks import clear_over
+from prithvi.mapping.result_files import NODATA, class_flags, map_rasters
 from prithvi.mapping.score_values import compared_in, values_of
 from prithvi.mapping.sliding_window import rows_of
 from prithvi.modelio.model_files import check_size
 from prithvi.modelio.predictor import ClassEntry, Predictor
 from prithvi.models import PrithviMAE
 from prithvi.products.products import Products, write_products
-from prithvi.products.provenance import ENGINE_TAGS, Provenance, can_resume, identity
+from prithvi.products.provenance import ENGINE_TAGS, Provenance, can_resume, checksum, identity
 from prithvi.scenes import conform
 from prithvi.scenes.area import Area
 from prithvi.scenes.conform import units_of
@@ -44,6 +44,7 @@ def map(
     stride: int | None = None,
     overlap: float | None = None,
     area: Area | None = None,
+    clear: xr.DataArray | None = None,
     probabilities: bool = False,
     disagreement: bool = False,
     batch_size: int = 8,
@@ -67,6 +68,8 @@ def map(
         overlap: the same as the share of a window that neighbours have in common; default a quarter, and a half with
             a disagreement.
         area: map this part only.
+        clear: (time, y, x) True where clear, such as what `prithvi.mapping.clear_of` makes of cloud masks. What is
+            clear on no date is left out: no data. The model sees the scene as it is, so that all else stays the same.
         probabilities: give those of every class, too.
         disagreement: give how far overlapping windows differ, too; see `Products.disagreement`.
         batch_size: windows predicted at once.
@@ -81,7 +84,7 @@ def map(
         `.prithvi.to_cog(...)` and others write it.
 
     Raises:
-        SceneError, BandError, ScaleError: the scene does not fit the model.
+        SceneError, BandError, ScaleError: the scene does not fit the model, or the masks not the scene.
         ConfigError: `disagreement` of windows that do not overlap; an engine or a precision that is not here.
         ModelError: OpenVINO cannot run the model, and is asked to.
 
@@ -107,7 +110,7 @@ def map(
     check_size(found, scene)
     scene = conform(scene, found.contract, accept)
     side = found.window if window is None else window
-    target = _target(scene, side, stride, overlap, area, disagreement)
+    target = _target(scene, side, stride, overlap, area, disagreement, clear)
     choice = asked.decide(found, target, batch_size)
     for note in choice.notes:
         warnings.warn(note, stacklevel=2)
@@ -139,6 +142,7 @@ def map_scene(
     *,
     products: Products | None = None,
     area: Area | None = None,
+    clear: xr.DataArray | None = None,
     stride: int | None = None,
     overlap: float | None = None,
     batch_size: int = 8,
@@ -160,6 +164,7 @@ def map_scene(
         products: what to write beside it; default nothing.
         area: map this part only; the answers there are those of the whole map but for their last digits, as other
             windows are predicted together. None maps everything.
+        clear: where the scene is clear, see `prithvi.map`; `attrs["masks"]` is told in the result's notes.
         stride: pixels between windows.
         overlap: the same as the share of a window that neighbours have in common; default a quarter, and a half with
             a disagreement.
@@ -176,7 +181,8 @@ def map_scene(
         progress: called with the windows done and their number in all.
 
     Raises:
-        SceneError, BandError, ScaleError: the scene does not fit the model; nothing is written.
+        SceneError, BandError, ScaleError: the scene does not fit the model, or the masks not the scene; nothing is
+            written.
         ConfigError: `resume` of a lazy scene that was calculated, or by another engine or in another precision than the
             finished rows; a disagreement of windows that do not overlap; an engine or a precision that is not here.
         ModelError: OpenVINO cannot run the model, and is asked to.
@@ -189,7 +195,7 @@ def map_scene(
     products.check(model, scene)
     scene = conform(scene, model.contract, accept)
     known = can_resume(scene, resume)
-    target = _target(scene, model.window, stride, overlap, area, products.disagreement)
+    target = _target(scene, model.window, stride, overlap, area, products.disagreement, clear)
     origin, inputs = Provenance.of(model, scene, command), identity(scene)
     zones = str(products.zones or "")
     # What the rows depend on: an interrupted run is resumed only if all of it is the same.
@@ -205,6 +211,7 @@ def map_scene(
         "products": str(products),
         "zones": fingerprint(zones),
         "software": origin.software,
+        **({"clear": checksum(clear)} if clear is not None else {}),
     }
     sidecars = products.files(path, model, "time" in scene.coords)
     refuse_overwrite((path, *sidecars), [*inputs["states"], zones])
@@ -218,7 +225,7 @@ def map_scene(
     )  # fmt: skip
     wanted = products.needs_confidence, products.probabilities, products.disagreement
     rasters = map_rasters(run.outputs(target), path, *wanted)
-    notes = choice.notes
+    notes = (*(clear.attrs.get("masks", ()) if clear is not None else ()), *choice.notes)
     # The rasters and all that is made of them appear under their names together, when the last of them is whole.
     with RasterWriter(path.parent, target.grid, rasters, key if known else None, resume, added) as writer:
         if not (writer.made and all(file.is_file() for file in sidecars)):
@@ -269,13 +276,7 @@ class MapRun:
             result["value"].attrs.update(long_name=quantity.name, units=quantity.unit)
         else:
             result = placed({"class": ((), blank(size, "uint8"))}, target.grid)
-            # As CF's flags, and whole in `classes`.
-            result["class"].attrs.update(
-                flag_values=[entry.value for entry in classes],
-                flag_meanings=" ".join(entry.name.replace(" ", "_") for entry in classes),
-                classes=json.dumps([entry.to_dict() for entry in classes]),
-                missing=NODATA,
-            )
+            result["class"].attrs.update(class_flags(classes))
             if self.confidence:
                 result["confidence"] = (("y", "x"), blank(size, "float32"))
             if self.probabilities:
@@ -302,10 +303,17 @@ class MapRun:
 
 
 def _target(
-    scene: xr.DataArray, window: int, stride: int | None, overlap: float | None, area: Area | None, compared: bool
+    scene: xr.DataArray,
+    window: int,
+    stride: int | None,
+    overlap: float | None,
+    area: Area | None,
+    compared: bool,
+    clear: xr.DataArray | None,
 ) -> Target:
     """The windows of a map; where windows are compared, they overlap by half unless something else is said."""
-    target = Target.of(scene, window, windows.stride_of(window, stride, overlap, compared), area)
+    wanted = clear_over(clear, scene).any("time") if clear is not None else None
+    target = Target.of(scene, window, windows.stride_of(window, stride, overlap, compared), area, wanted)
     if compared:
         target.part.plan.require_overlap()
     return target

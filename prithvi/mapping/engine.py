@@ -89,11 +89,28 @@ class Target:
     """What the result lies on: an array (..., y, x) with its place."""
 
     @classmethod
-    def of(cls, scene: xr.DataArray, window: int, stride: int | None, area: Area | None = None) -> Target:
-        """The windows of the whole scene, or those of them that touch an area; only their pixels are read."""
+    def of(
+        cls,
+        scene: xr.DataArray,
+        window: int,
+        stride: int | None,
+        area: Area | None = None,
+        wanted: xr.DataArray | None = None,
+    ) -> Target:
+        """The windows of the whole scene, or those of them that touch an area; only their pixels are read.
+
+        Args:
+            scene: (time, band, y, x).
+            window: side of a window.
+            stride: pixels between them.
+            area: the part that the result shows.
+            wanted: (y, x) bool on the scene's grid: where an answer is asked for, beside that.
+
+        """
         plan = windows.plan(scene.sizes["y"], scene.sizes["x"], window, stride)
         if area is None:
-            return cls.whole(scene, plan)
+            whole = cls.whole(scene, plan)
+            return whole if wanted is None else replace(whole, part=replace(whole.part, mask=partial(_of, wanted.data)))
         # Three boxes lie in each other: the scene; the pixels under windows that touch the area (`rows`, `columns`);
         # and the box of the area itself (`down`, `along`), which the result shows.
         down, along = area.window(scene)
@@ -103,9 +120,12 @@ class Target:
         places = scene.isel(time=0, band=0, drop=True)
         places = places.copy(data=da.zeros(places.shape, bool, chunks=-1))
 
+        also = None if wanted is None else wanted.data[rows, columns]
+
         def mask(first: int, last: int) -> Mask:
             """Within the box of the area, so that a window is not run for its margin alone."""
-            return area.mask(places, slice(rows.start + first, rows.start + last), columns)
+            inside = area.mask(places, slice(rows.start + first, rows.start + last), columns)
+            return inside if also is None else inside & _of(also, first, last)
 
         inside = slice(down.start - rows.start, down.stop - rows.start)
         across = slice(along.start - columns.start, along.stop - columns.start)
@@ -147,6 +167,10 @@ class Target:
         cell, shape = self.part.cell, self.scene.sizes
         rows, columns = (slice(axis.start * cell, axis.stop * cell) for axis in (self.part.rows, self.part.columns))
         return Tally(shape["time"], shape["y"], rows, columns, self.part.mask)
+
+
+def _of(wanted: da.Array | Mask, first: int, last: int) -> Mask:
+    return np.asarray(wanted[first:last])
 
 
 def _shifted(mask: Callable[[int, int], Mask], top: int, first: int, last: int) -> Mask:

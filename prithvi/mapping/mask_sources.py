@@ -1,18 +1,91 @@
-"""The cloud masks of a series that was opened from several sources: those that lie beside these, or were given."""
+"""The cloud masks of a series that was opened from several sources: those that lie beside these, were given, or are
+made of the series itself by a network.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
-from prithvi.errors import ConfigError, SceneError
-from prithvi.mapping.maskproducts import product_named
-from prithvi.mapping.masks import Mask, clear_of
-from prithvi.scenes.names import moments
+from prithvi.errors import ConfigError, MissingExtraError, SceneError
+from prithvi.mapping.maskproducts import MASK_PRODUCTS, product_named
+from prithvi.mapping.masks import Mask, clear_of, level_of, masks_in_order
+from prithvi.scenes.info import name_of
+from prithvi.scenes.names import days_of, moments
 from prithvi.scenes.opening import open_scene
+
+AUTO = "auto"
+"""Instead of masks: those that lie beside the sources, and for dates without one what a network makes."""
+
+
+def is_auto(clouds: Sequence[Any] | None, product: str | None) -> bool:
+    """Whether masks are to be found or made.
+
+    Raises:
+        ConfigError: masks are given beside that, or what they are.
+
+    """
+    if AUTO not in (clouds or ()):
+        return False
+    if len(clouds or ()) > 1:
+        raise ConfigError(f"--clouds {AUTO} finds the masks of all dates: leave the others out, or {AUTO}.")
+    if product is not None:
+        raise ConfigError(f"--clouds-are says what your own masks hold, and --clouds {AUTO} knows it: leave one out.")
+    return True
+
+
+@dataclass(frozen=True)
+class Clouds:
+    """How scenes are masked, each of them alone: by masks of its dates, or `AUTO`."""
+
+    masks: tuple[str, ...] = (AUTO,)
+    """In the order of the dates, `none` for one without."""
+    product: str | None = None
+
+    def __post_init__(self) -> None:
+        is_auto(self.masks, self.product)
+
+    @property
+    def auto(self) -> bool:
+        """Whether masks are found or made."""
+        return self.masks == (AUTO,)
+
+    def refuse(self, sources: Sequence[str], scene: xr.DataArray, opening: Mapping[str, Any]) -> None:
+        """Refuses what `clear_of` would, before torch is imported; see `refuse_unmaskable`."""
+        if self.auto and None in masks_by_date(sources, scene, opening):
+            refuse_unmaskable(scene)
+
+    def clear_of(
+        self,
+        sources: Sequence[str],
+        scene: xr.DataArray,
+        opening: Mapping[str, Any],
+        path: Path,
+        options: Mapping[str, Any],
+    ) -> xr.DataArray | None:
+        """Where a scene is clear; masks that are made lie beside its map.
+
+        Args:
+            sources: what the scene was opened from.
+            scene: what `prithvi.open_scene` gives for them.
+            opening: how, see `clear_of_sources`.
+            path: of the map.
+            options: of `prithvi.map_scene`, of which masks that are made follow some.
+
+        Raises:
+            SceneError, BandError, ScaleError, MissingExtraError: see `masks_for` and `clear_of`.
+
+        """
+        if self.auto:
+            kept = {name: options[name] for name in ("resume", "command") if name in options}
+            return clear_of(masks_for(sources, scene, opening, path.parent, path.stem, **kept), scene)
+        masks = [None if mask == "none" else mask for mask in self.masks]
+        return clear_of_sources(sources, scene, masks, self.product, opening)
 
 
 def clear_of_sources(
@@ -41,17 +114,97 @@ def clear_of_sources(
         ConfigError: a product is named, and there are no masks.
 
     """
-    number, dates = series.sizes["time"], opening["dates"]
     if not masks:
         if product is not None:
             raise ConfigError("--clouds-are says what masks hold, and there are none: give them by --clouds.")
         return None
-    if len(sources) == len(masks) == number > 1:
+    return read(masks, series, dates=_dates_of(sources, series, masks, opening), product=product)
+
+
+def _dates_of(
+    sources: Sequence[str], series: xr.DataArray, masks: Sequence[Mask], opening: Mapping[str, Any]
+) -> Sequence[Any] | None:
+    """The date of each mask, of as many sources as there are; None leaves it to their names and order."""
+    dates: Sequence[Any] | None = opening.get("dates")
+    if len(sources) == len(masks) == series.sizes["time"] > 1:
         # Two granules of a day are told apart by the times in their names.
         dates = dates or [open_scene(source, **opening)["time"].values[0] for source in sources]
         times = moments(sources)
         dates = [times.get(source, date) for source, date in zip(sources, dates, strict=True)]
-    return read(masks, series, dates=dates, product=product)
+    return dates
+
+
+def masks_by_date(sources: Sequence[str], series: xr.DataArray, opening: Mapping[str, Any]) -> list[Path | None]:
+    """The mask that lies beside the sources for each date of the series, in its order; None for one without.
+
+    Raises:
+        SceneError: see `masks_beside` and `clear_of`.
+
+    """
+    masks = masks_beside(sources, series.sizes["time"])
+    if not masks:
+        return [None] * series.sizes["time"]
+    return masks_in_order(masks, series, _dates_of(sources, series, masks, opening))
+
+
+def masks_for(
+    sources: Sequence[str],
+    series: xr.DataArray,
+    opening: Mapping[str, Any],
+    folder: Path,
+    stem: str = "",
+    **options: Any,
+) -> list[Path]:
+    """A mask for each date of the series, in its order: that beside the sources, else one that a network makes.
+
+    Args:
+        sources: what the series was opened from.
+        series: what `prithvi.open_scene` gives for them.
+        opening: how, see `clear_of_sources`.
+        folder: where masks are made, see `mask_name`.
+        stem: see `mask_name`.
+        options: of `prithvi.mapping.mask_scene`.
+
+    Raises:
+        MissingExtraError: a date has no mask, and the networks are not installed.
+        SceneError, BandError, ScaleError: see `clear_of` and `mask_scene`.
+
+    """
+    found = masks_by_date(sources, series, opening)
+    if None in found:
+        refuse_unmaskable(series)
+    made: list[Path] = []
+    for place, mask in enumerate(found):
+        if mask is None:
+            from prithvi.mapping.cloud_masks import mask_scene
+
+            mask = mask_scene(series.isel(time=[place]), folder / mask_name(series, place, stem), **options).path
+        made.append(mask)
+    return made
+
+
+def refuse_unmaskable(series: xr.DataArray) -> None:
+    """Refuses a series without masks that no network can look at, before torch is imported.
+
+    Raises:
+        MissingExtraError: the networks are not installed.
+        SceneError: their level is not known.
+
+    """
+    if any(importlib.util.find_spec(name) is None for name in ("ukis_csmask", "onnxruntime")):
+        beside = ", ".join(MASK_PRODUCTS[name].title for name in ("fmask", "scl", "qa_pixel"))
+        raise MissingExtraError(f"{name_of(series)} has no mask beside it ({beside}), and finding clouds", "clouds")
+    level_of(series)
+
+
+def mask_name(series: xr.DataArray, place: int, stem: str = "") -> str:
+    """What the file of a date's mask is called: STEM_clouds.tif, of several dates STEM_DATE_clouds.tif."""
+    from prithvi.mapping.result_files import date_labels
+
+    words = [stem] if stem else []
+    if series.sizes["time"] > 1:
+        words.append(date_labels(series)[place] if days_of(series) is not None else str(place + 1))
+    return "_".join([*words, "clouds.tif"])
 
 
 def masks_beside(sources: Sequence[str], dates: int) -> list[Mask]:

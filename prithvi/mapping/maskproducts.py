@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath
@@ -24,10 +24,13 @@ from prithvi.scenes.grids import difference, grid_of, grid_of_array, repeats
 
 Values = npt.NDArray[np.generic]
 Flags = npt.NDArray[np.bool_]
-
+Reading = Callable[[Values, float | None], npt.NDArray[np.uint8]]
+"""Values of a mask, and its nodata value, to what they mean. Same shape."""
 
 NOT_CLEAR = 255
 """Rank of what is under clouds or was not seen."""
+CLEAR, CLOUDY, SHADOWED, UNSEEN = 0, 1, 2, 255
+"""What `MaskProduct.classes` gives, and masks that are made here hold."""
 _HAZE = np.array([0, 0, 1, 2], np.uint8)
 """Rank of the aerosol levels climatology, low, moderate and high."""
 
@@ -45,6 +48,10 @@ class MaskProduct:
     """Bits of which any means cloud or cloud shadow."""
     cloud: tuple[int, ...] = ()
     """Values that do."""
+    shadow_bits: tuple[int, ...] = ()
+    """Those of the bits of which any means cloud shadow."""
+    shadow: tuple[int, ...] = ()
+    """Those of the values that do."""
     clear: tuple[int, ...] = ()
     """Where given: every other value is cloud."""
     doubt_bits: tuple[int, ...] = ()
@@ -89,6 +96,14 @@ class MaskProduct:
         found = level + np.uint8(len(set(_HAZE.tolist()))) * _any_bit(whole, self.doubt_bits)
         return np.where(self.is_clear(values, nodata), found, NOT_CLEAR).astype(np.uint8)
 
+    def classes(self, values: Values, nodata: float | None = None) -> npt.NDArray[np.uint8]:
+        """`CLEAR`, `CLOUDY`, `SHADOWED` (where it is not cloud, too) or `UNSEEN`. Same shape; see `observed`."""
+        whole, _ = _whole(values)
+        others = tuple(bit for bit in self.cloud_bits if bit not in self.shadow_bits)
+        shadowed = np.isin(whole, self.shadow) | (_any_bit(whole, self.shadow_bits) & ~_any_bit(whole, others))
+        found = np.where(self.is_clear(values, nodata), CLEAR, np.where(shadowed, SHADOWED, CLOUDY))
+        return np.where(self.observed(values, nodata), found, UNSEEN).astype(np.uint8)
+
     def strange(self, values: Values, nodata: float | None = None) -> list[int]:
         """Those of the values that this product does not have."""
         whole, there = _whole(values)
@@ -114,29 +129,29 @@ OWN, OWN_CLEAR = "cloud", "clear"
 MASK_PRODUCTS = {
     "fmask": MaskProduct(
         "HLS Fmask", "HLS v2.0 user guide, quality layer", r"^hls\..*\.fmask",
-        cloud_bits=tuple(map(BITS.__getitem__, BAD)), doubt_bits=(BITS["adjacent"], BITS["snow"]), aerosol_bit=6,
-        fill=(FILL,), values=range(256),
+        cloud_bits=tuple(map(BITS.__getitem__, BAD)), shadow_bits=(BITS["shadow"],),
+        doubt_bits=(BITS["adjacent"], BITS["snow"]), aerosol_bit=6, fill=(FILL,), values=range(256),
     ),
     "scl": MaskProduct(
         "Sentinel-2 SCL", "Sentinel-2 Level-2A product specification, scene classification", r"\bscl\b",
-        cloud=(3, 8, 9, 10), fill=(0, 1), values=range(12),
+        cloud=(3, 8, 9, 10), shadow=(3,), fill=(0, 1), values=range(12),
     ),
     "qa_pixel": MaskProduct(
         # A pixel that was looked at always has a confidence (bits 8 to 15): 0 is what warping left outside.
         "Landsat Collection 2 QA_PIXEL", "Landsat 8-9 Collection 2 Level 2 science product guide, LSDS-1619",
-        r"\bqa pixel\b", cloud_bits=(1, 2, 3, 4), fill_bits=(0,), fill=(0,),
+        r"\bqa pixel\b", cloud_bits=(1, 2, 3, 4), shadow_bits=(4,), fill_bits=(0,), fill=(0,),
     ),
     "pixel_qa": MaskProduct(
         "Landsat Collection 1 pixel_qa", "Landsat 8 Collection 1 surface reflectance product guide, LSDS-1368",
-        r"\bpixel qa\b", cloud_bits=(3, 5), fill_bits=(0,), fill=(0,),
+        r"\bpixel qa\b", cloud_bits=(3, 5), shadow_bits=(3,), fill_bits=(0,), fill=(0,),
     ),
     "cfmask": MaskProduct(
         "Fmask or CFmask by classes", "Zhu, Wang and Woodcock 2015; Landsat 4-7 surface reflectance product guide",
-        r"^l[cote]\d.*\bc?fmask4?\b|\bcfmask\b|\bfmask4\b", cloud=(2, 4), fill=(255,), values=range(5),
+        r"^l[cote]\d.*\bc?fmask4?\b|\bcfmask\b|\bfmask4\b", cloud=(2, 4), shadow=(2,), fill=(255,), values=range(5),
     ),
     "dswx_cloud": MaskProduct(
         "OPERA DSWx-HLS CLOUD", "OPERA DSWx-HLS product specification, layer 9", r"\bdswx\b.*\bcloud$",
-        cloud_bits=(0, 2), fill=(255,), values=range(8),
+        cloud_bits=(0, 2), shadow_bits=(0,), fill=(255,), values=range(8),
     ),
     OWN: MaskProduct("a mask of 0 where it is clear", "your own", clear=(0,), values=range(-(2**31), 2**32)),
     OWN_CLEAR: MaskProduct("a mask of 1 where it is clear", "your own", clear=(1,), values=range(2)),
@@ -217,6 +232,10 @@ class ReadMask:
     """(y, x) uint8 on the series' grid; see `MaskProduct.rank`."""
     told: str
     some_clear: bool
+    classes: da.Array | None = None
+    """(y, x) uint8 likewise; see `MaskProduct.classes`. None where there is no mask."""
+    title: str = ""
+    """Of its product."""
 
 
 def read_mask(path: Path, series: xr.DataArray, product: MaskProduct | None) -> ReadMask:
@@ -264,19 +283,24 @@ def read_mask(path: Path, series: xr.DataArray, product: MaskProduct | None) -> 
     told += f": {clear:.1%} clear, {1 - clear - lost:.1%} cloud or shadow" + (f", {lost:.1%} not seen" if lost else "")
     if nodata is not None and nodata in kind.clear:
         told += f"; its {nodata:g} is tagged as no data, and counts as clear"
-    ranks = da.map_blocks(partial(_rank, product=kind, nodata=nodata), pixels.data[0], dtype=np.uint8)
-    for axis in (0, 1) if repeat > 1 else ():
-        ranks = da.repeat(ranks, repeat, axis=axis)
-    return ReadMask(ranks[: series.sizes["y"], : series.sizes["x"]], f"{told}.", bool(is_clear.any()))
+
+    def laid(reading: Reading) -> da.Array:
+        found = da.map_blocks(partial(_by_table, reading=reading, nodata=nodata), pixels.data[0], dtype=np.uint8)
+        for axis in (0, 1) if repeat > 1 else ():
+            found = da.repeat(found, repeat, axis=axis)
+        cut: da.Array = found[: series.sizes["y"], : series.sizes["x"]]
+        return cut
+
+    return ReadMask(laid(kind.rank), f"{told}.", bool(is_clear.any()), laid(kind.classes), kind.title)
 
 
-def _rank(values: npt.NDArray[np.generic], product: MaskProduct, nodata: float | None) -> npt.NDArray[np.uint8]:
-    """`MaskProduct.rank`, of small numbers by a table of all of them."""
+def _by_table(values: Values, reading: Reading, nodata: float | None) -> npt.NDArray[np.uint8]:
+    """A product's `rank` or `classes`, of small numbers by a table of all of them."""
     if values.dtype not in (np.uint8, np.uint16):
-        return product.rank(values, nodata)
-    table = product.rank(np.arange(256**values.dtype.itemsize), nodata)
-    ranks: npt.NDArray[np.uint8] = table[values]
-    return ranks
+        return reading(values, nodata)
+    table = reading(np.arange(256**values.dtype.itemsize), nodata)
+    found: npt.NDArray[np.uint8] = table[values]
+    return found
 
 
 def _counts(raster: rasterio.DatasetReader) -> Counter[float]:

@@ -21,6 +21,7 @@ from prithvi.mapping.maskproducts import (
     read_mask,
     some,
 )  # fmt: skip
+from prithvi.scenes.info import SceneInfo, name_of
 from prithvi.scenes.names import Date, as_days, as_time, dated, day_in_name, days_of, hls_granule_of
 
 Mask = str | Path | None
@@ -75,14 +76,7 @@ def ranks_of(
     """(time, y, x) lazy uint8 as `clear_of` has bool: `MaskProduct.rank`, 0 the best and 255 what is not clear."""
     kind = product_called(product) if product is not None else None
     number, days = series.sizes["time"], days_of(series)
-    if isinstance(masks, Mapping):
-        masks = _by_day(masks, days)
-    given = [None if mask is None else Path(mask) for mask in masks]
-    if len(given) != number:
-        raise SceneError(f"{len(given)} cloud masks for {number} dates: give one for each, none (None) without.")
-    paths = given
-    if days is not None:
-        paths = [given[place] for place in np.argsort(_date_of_each(given, series, dates))]
+    paths = masks_in_order(masks, series, dates)
     whole = da.zeros((series.sizes["y"], series.sizes["x"]), np.uint8, chunks=(512, -1))
     none = ReadMask(whole, "no mask, so that all that was observed counts as clear.", True)
     read = [none if path is None else read_mask(path, series, kind) for path in paths]
@@ -96,6 +90,36 @@ def ranks_of(
     coords = {name: series[name] for name in ("time", "y", "x") if name in series.coords}
     ranks = da.stack([mask.rank for mask in read])
     return xr.DataArray(ranks, dims=("time", "y", "x"), coords=coords, attrs={"masks": told, "dask_name": ranks.name})
+
+
+def masks_in_order(masks: Masks, series: xr.DataArray, dates: Iterable[Date] | None = None) -> list[Path | None]:
+    """The mask of each date, in the order of the series; see `clear_of`."""
+    number, days = series.sizes["time"], days_of(series)
+    if isinstance(masks, Mapping):
+        masks = _by_day(masks, days)
+    given = [None if mask is None else Path(mask) for mask in masks]
+    if len(given) != number:
+        raise SceneError(f"{len(given)} cloud masks for {number} dates: give one for each, none (None) without.")
+    if days is None:
+        return given
+    return [given[place] for place in np.argsort(_date_of_each(given, series, dates))]
+
+
+def level_of(scene: xr.DataArray) -> str:
+    """`SR` or `TOA`, for which the networks that find clouds differ.
+
+    Raises:
+        SceneError: nobody says it.
+
+    """
+    level = SceneInfo.of(scene).level
+    if level is None:
+        raise SceneError(
+            f"{name_of(scene)} does not say whether it is surface reflectance (SR) or reflectance at the top of the "
+            "atmosphere (TOA), for which the networks that find clouds differ: say --level SR or --level TOA (level=), "
+            "or its --sensor."
+        )
+    return level
 
 
 def of_files(clear: xr.DataArray) -> bool:
@@ -208,11 +232,18 @@ def without_clouds(series: xr.DataArray, clear: xr.DataArray | None) -> xr.DataA
     """
     if clear is None:
         return series
-    clear = laid_over(clear, series)
-    flags = clear if clear.dtype == bool else xr.apply_ufunc(_flags, clear, dask="parallelized", output_dtypes=[bool])
-    mask = xr.DataArray(flags.data, dims=("time", "y", "x"))
+    mask = xr.DataArray(clear_over(clear, series).data, dims=("time", "y", "x"))
     hidden: xr.DataArray = series.where(mask).transpose("time", "band", "y", "x").assign_attrs(series.attrs)
     return hidden
+
+
+def clear_over(clear: xr.DataArray, series: xr.DataArray) -> xr.DataArray:
+    """`laid_over` as bool."""
+    clear = laid_over(clear, series)
+    if clear.dtype == bool:
+        return clear
+    flags: xr.DataArray = xr.apply_ufunc(_flags, clear, dask="parallelized", output_dtypes=[bool])
+    return flags
 
 
 def laid_over(clear: xr.DataArray, series: xr.DataArray) -> xr.DataArray:

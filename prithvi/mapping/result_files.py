@@ -143,6 +143,16 @@ def tags_of(result: xr.Dataset) -> dict[str, str]:
     return {key: str(value) for key, value in result.attrs.items() if str(key).startswith("PRITHVI_")}
 
 
+def class_flags(classes: Sequence[ClassEntry]) -> dict[str, Any]:
+    """What the attributes of an array of classes say of them: as CF's flags, and whole in `classes`."""
+    return {
+        "flag_values": [entry.value for entry in classes],
+        "flag_meanings": " ".join(entry.name.replace(" ", "_") for entry in classes),
+        "classes": json.dumps([entry.to_dict() for entry in classes]),
+        "missing": NODATA,
+    }
+
+
 def classes_of_result(result: xr.Dataset) -> tuple[ClassEntry, ...]:
     """The classes of what `prithvi.map` gives.
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
@@ -24,12 +24,25 @@ from prithvi.scenes import transform_of
 from prithvi.scenes.info import name_of
 
 if TYPE_CHECKING:  # it imports torch, and options are checked before that
+    from prithvi.contract import Quantity
     from prithvi.modelio.model_files import Requirements
     from prithvi.modelio.predictor import ClassEntry, Predictor
 
 RAMP = ("00224E", "123570", "3B496C", "575D6D", "707173", "8A8678", "A59C74", "C3B369", "E1CC55", "FEE838")
 """cividis at even steps (Nuñez, Anderton and Renslow 2018, doi:10.1371/journal.pone.0199239): lightness increases
 monotonically, and it reads the same with red-green colour blindness."""
+
+
+class Answers(Protocol):
+    """What a map holds, such as a model's classes or its quantity."""
+
+    @property
+    def classes(self) -> tuple[ClassEntry, ...]:
+        """Empty for a quantity."""
+
+    @property
+    def quantity(self) -> Quantity | None:
+        """None for classes."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +104,12 @@ class Products:
             if scene is not None:
                 refuse_rotated(transform_of(scene), name_of(scene))
 
-    def files(self, path: Path, model: Predictor, dated: bool) -> tuple[Path, ...]:
+    def files(self, path: Path, model: Answers, dated: bool) -> tuple[Path, ...]:
         """Paths of the products of a map, its .aux.xml sidecar included.
 
         Args:
             path: path of the map.
-            model: the model that makes the map.
+            model: what the map holds.
             dated: whether the scene has a date, which a STAC item needs.
 
         """
@@ -111,7 +124,7 @@ class Products:
 
 
 def write_products(
-    made: Sequence[Path], folder: Path, wanted: Products, model: Predictor, scene: xr.DataArray, origin: Provenance
+    made: Sequence[Path], folder: Path, wanted: Products, model: Answers, scene: xr.DataArray, origin: Provenance
 ) -> tuple[str, ...]:
     """Writes the requested products beside a map, and deletes the confidence raster unless it was requested.
 
@@ -119,7 +132,7 @@ def write_products(
         made: the rasters so far, the map first.
         folder: final folder of the products.
         wanted: the products to write.
-        model: the model that made the map.
+        model: what the map holds.
         scene: the scene that was mapped.
         origin: provenance to record in each file.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,8 @@ import xarray as xr
 from prithvi.bands import PRITHVI_BANDS, check_names
 from prithvi.catalog import Sensor
 from prithvi.catalog import sensor as sensor_named
-from prithvi.errors import BandError, SceneError
+from prithvi.contract import LEVELS
+from prithvi.errors import BandError, SceneError, one_of
 from prithvi.scenes.dataarrays import adjusted, from_array, refuse_plain
 from prithvi.scenes.grids import write_grid
 from prithvi.scenes.info import Given, SceneInfo, ask_for_offset, settle
@@ -50,6 +52,7 @@ def open_scene(
     nodata: float | None = None,
     dates: Date | Iterable[Date] | None = None,
     order: str | None = None,
+    level: str | None = None,
 ) -> xr.DataArray:
     """A raster as a lazily read (time, band, y, x) DataArray with band names, dates, CRS and transform.
 
@@ -77,16 +80,20 @@ def open_scene(
             see `prithvi.scenes.names.as_days` for their forms. Needed only where names do not say them, and
             never another than a name says.
         order: `time-major` or `band-major`, for one file with the bands of several dates.
+        level: `SR` (surface reflectance) or `TOA` (top of atmosphere), where the sensor does not say it.
 
     Raises:
         SceneError: damaged, without a place, on several grids, of an unknown date order, or of a date that is not the
             one given.
         BandError: bands that cannot be named.
+        ConfigError: there is no such sensor or level.
 
     Warns:
-        UserWarning: scale and offset that were said, that the file states and that the product has differ.
+        UserWarning: level, scale and offset that were said, that the file states and that the product has differ.
 
     """
+    if level is not None:
+        one_of(level, LEVELS, "there is no level of reflectance")
     given_sensor = sensor_named(sensor) if sensor is not None else None
     if scale is not None and not 0 < scale < float("inf"):
         raise SceneError(f"a scale of {scale:g} was given; value = reflectance x scale needs one above 0.")
@@ -109,10 +116,13 @@ def open_scene(
     # The attributes are written anew: whatever else a file or array carried (names of bands, statistics, its own scale)
     # need not hold of what this scene is by now.
     stated = SceneInfo.of(scene)  # by an array that was a scene before
+    product_level = known.level if known is not None else stated.level
+    if level is not None and product_level not in (None, level):
+        warnings.warn(f"{layout.where} is taken for {level}, and its product is {product_level}.", stacklevel=2)
     scene.attrs = replace(
         info,
         source=layout.where,
-        level=known.level if known else stated.level,
+        level=level or product_level,
         sensor=known.name if known else stated.sensor,
         dtype=layout.dtype,
         missing=sorted({value for step in layout.steps for plane in step.values() for value in plane.missing}),
