@@ -23,21 +23,23 @@ def list_models(as_json: Json = False) -> None:
     """Every model that can be built, where its weights are, if there are any, and whether they are here."""
     from prithvi.hub import is_cached
     from prithvi.modelio.model_files import shipped, task_models
-    from prithvi.models.zoo import VARIANTS
+    from prithvi.models.zoo import ENCODERS, VARIANTS
 
-    here = {name: bool(v.hub_id and v.filename and is_cached(v.hub_id, v.filename)) for name, v in VARIANTS.items()}
+    known = {**VARIANTS, **ENCODERS}
+    here = {name: bool(v.hub_id and v.filename and is_cached(v.hub_id, v.filename)) for name, v in known.items()}
     if as_json:
-        facts = {name: {"summary": v.summary, "hub_id": v.hub_id, "cached": here[name]} for name, v in VARIANTS.items()}
-        rows = {name: {**facts[name], **v.config.to_dict()} for name, v in VARIANTS.items()}
+        facts = {name: {"summary": v.summary, "hub_id": v.hub_id, "cached": here[name]} for name, v in known.items()}
+        rows = {name: {**facts[name], **v.config.to_dict()} for name, v in known.items()}
         for name, plain in task_models().items():
             _, told = _described(name, plain)
             rows[name] = {"summary": _summary(plain), "hub_id": None, "cached": False, **told}
         typer.echo(json.dumps(rows, indent=2))
         return
-    for name, variant in VARIANTS.items():
+    for name, variant in known.items():
         unpublished = "in the package" if shipped(name) else "none published"
         where = f"{variant.hub_id or unpublished}{' (in the cache)' if here[name] else ''}"
-        typer.echo(f"{name:22} {variant.summary}; weights: {where}")
+        licence = f", {variant.licence}" if variant.licence else ""
+        typer.echo(f"{name:22} {variant.summary}; weights: {where}{licence}")
     for name, plain in task_models().items():
         typer.echo(f"{name:22} {_summary(plain)}; weights: in the package")
 
@@ -95,12 +97,15 @@ def _variant(name: str) -> tuple[str, dict[str, Any]]:
     import torch
 
     from prithvi.models import PrithviMAE
-    from prithvi.models.zoo import variant
+    from prithvi.models.zoo import ENCODERS, build_encoder, variant
 
     found = variant(name)
-    with torch.device("meta"):
-        model = PrithviMAE(found.config)
-    parts = {"encoder_parameters": model.encoder, "decoder_parameters": model.decoder}
+    if name in ENCODERS:
+        parts = {"encoder_parameters": build_encoder(found.config)}
+    else:
+        with torch.device("meta"):
+            model = PrithviMAE(found.config)
+        parts = {"encoder_parameters": model.encoder, "decoder_parameters": model.decoder}
     count = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
     plain = {**found.config.to_dict(), **count, "hub_id": found.hub_id, "filename": found.filename}
     return f"{name}: {found.summary}", plain

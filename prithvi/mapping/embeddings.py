@@ -28,14 +28,14 @@ from prithvi.modelio import load
 from prithvi.modelio.loader import on_disk, opened_as_it_is
 from prithvi.modelio.model_files import Requirements, check_size
 from prithvi.modelio.predictor import Predictor, Scorer
-from prithvi.models import PrithviEncoder, PrithviMAE, Standardise
+from prithvi.models import Encoder, PrithviMAE, Standardise
 from prithvi.models.branch import FusedBranch, pixel_features
 from prithvi.models.heads import tokens_to_grid
 from prithvi.products.provenance import Provenance
 from prithvi.scenes import conform
 from prithvi.scenes.grids import grid_of_array, is_turned, write_grid
 
-Embeddable = str | Path | PrithviMAE | Predictor
+Embeddable = str | Path | PrithviMAE | Encoder | Predictor
 """Name, hub id, file or folder of a pretrained or fine-tuned model, or what `prithvi.load` gives for one."""
 
 
@@ -161,7 +161,7 @@ class Embedder(nn.Module):
 
     def __init__(
         self,
-        encoder: PrithviEncoder,
+        encoder: Encoder,
         contract: Contract,
         layer: int = -1,
         pooled: bool = False,
@@ -288,17 +288,18 @@ def _run(
     found: Embeddable = model
     if isinstance(model, (str, Path)):
         found = load(model, num_frames=None if opened_as_it_is(on_disk(model)) else scene.sizes["time"])
-    encoder: PrithviEncoder | None
+    encoder: Encoder | None
     if isinstance(found, Predictor):
         if not isinstance(found.module, Scorer):
             raise ModelError(f"{found.name} is an exported program, which gives no embeddings: take its model folder.")
         encoder, contract, coordinates, side = found.model.encoder, found.contract, found.coordinates, found.window
         origin = Provenance(found.model.config.architecture, found.sha256, model_folder=found.folder)
         branch = getattr(found.model.head, "branch", None)
-    elif isinstance(found, PrithviMAE):
-        encoder, contract, coordinates = found.encoder, found.contract, bool(found.config.coords_encoding)
+    elif isinstance(found, (PrithviMAE, Encoder)):
+        encoder = found if isinstance(found, Encoder) else found.encoder
+        contract, coordinates = found.contract, bool(found.config.coords_encoding)
         side, origin = max(found.config.img_size), Provenance(found.config.architecture)
-        branch = found.branch
+        branch = getattr(found, "branch", None)
     else:
         raise ModelError(f"a {type(found).__name__} gives no embeddings: take what prithvi.load gives.")
     if encoder is None:

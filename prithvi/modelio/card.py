@@ -17,7 +17,7 @@ from prithvi.files import read_json
 from prithvi.modelio.predictor import Predictor
 from prithvi.models import PrithviMAE
 from prithvi.models.heads import has_trait
-from prithvi.models.zoo import VARIANTS
+from prithvi.models.zoo import ENCODERS, VARIANTS
 
 _PIPELINES = {"segmentation": "image-segmentation", "classification": "image-classification"}
 _TAGS = ("earth-observation", "remote-sensing", "prithvi")
@@ -30,7 +30,7 @@ Figures = Mapping[str, Mapping[str, float]]
 def fitted_card(fitted: Predictor) -> str:
     """The card of a fine-tuned model."""
     contract, made = fitted.contract, fitted.provenance
-    base = VARIANTS.get(str(made.get("init")))
+    base = {**VARIANTS, **ENCODERS}.get(str(made.get("init")))
     metadata = {"library_name": "prithvi", "tags": [*_TAGS, fitted.task]}
     if fitted.task in _PIPELINES:
         metadata["pipeline_tag"] = _PIPELINES[fitted.task]
@@ -52,7 +52,8 @@ def fitted_card(fitted: Predictor) -> str:
         parts.append(_table("| value | class | colour |", rows))
         parts.append(f"Confidence: the softmax of the scores divided by {fitted.temperature:g}.")
     parts += ["## How it was made", _record(made), "## Results", _results(figures_of(made))]
-    parts += ["## Limits", _limits(fitted), "## Licence", "Not stated."]
+    parts += ["## Limits", _limits(fitted), "## Licence"]
+    parts.append(f"Of the weights that it began with: {base.licence}." if base and base.licence else "Not stated.")
     return with_metadata("\n\n".join(parts) + "\n", metadata)
 
 

@@ -20,9 +20,9 @@ from prithvi.modelio.folder import open_folder
 from prithvi.modelio.model_files import SUFFIX, SUFFIXES, WEIGHTS, Trusted, found_here, is_fine_tuned, task_models
 from prithvi.modelio.predictor import Predictor
 from prithvi.modelio.terratorch_config import Given
-from prithvi.models import PrithviEncoder, PrithviMAE, Segmenter, checkpoint
+from prithvi.models import Encoder, PrithviEncoder, PrithviMAE, Segmenter, build_encoder, checkpoint
 from prithvi.models.config import ModelConfig
-from prithvi.models.zoo import VARIANTS, Variant, variant
+from prithvi.models.zoo import ENCODERS, VARIANTS, Variant, variant
 
 _OF_SCENES = (".tif", ".tiff", ".jp2", ".vrt", ".hdf", ".h5", ".nc", ".zarr", ".json", ".safe")
 """Suffixes that the name of a model on the hub does not end in."""
@@ -42,7 +42,7 @@ def load(
     new_bands: bool = False,
     config: str | Path | None = None,
     trust: bool = False,
-) -> PrithviMAE | Predictor:
+) -> PrithviMAE | Encoder | Predictor:
     """A model with weights, or an error; never one with some of its weights.
 
     Args:
@@ -63,7 +63,8 @@ def load(
         trust: open an exported program that was not exported here; torch may run code that such a file holds.
 
     Returns:
-        A pretrained `PrithviMAE` in evaluation mode, or a `Predictor` (a fine-tuned model or a program).
+        A pretrained `PrithviMAE` in evaluation mode, an `Encoder` of another project, or a `Predictor` (a fine-tuned
+        model or a program).
 
     Raises:
         ModelError, CheckpointError, HubError, ConfigError: what was not found or did not fit, or an option with a
@@ -91,13 +92,17 @@ def load(
         raise ModelError(f"config= and scale= are for checkpoints of TerraTorch's, and {source} is none.")
     found, weights = find(source, architecture, revision)
     checkpoint.check_size(found, weights)
-    one_of(found.architecture, VARIANTS, f"{source} is of the architecture", ModelError)
+    one_of(found.architecture, {**VARIANTS, **ENCODERS}, f"{source} is of the architecture", ModelError)
     names = check_names(bands or found.bands)
     if mean is None or std is None:  # then those of the weights
         own = found.contract.select(names)
         mean, std = own.mean, own.std
     changed: dict[str, Any] = {"num_frames": num_frames or found.num_frames, "img_size": img_size or found.img_size}
     changed |= {"bands": names, "in_chans": len(names), "mean": mean, "std": std}
+    if found.architecture in ENCODERS:
+        encoder = build_encoder(dataclasses.replace(found, **changed))
+        checkpoint.load_guest(encoder, weights)
+        return encoder.eval()
     model = PrithviMAE(dataclasses.replace(found, **changed))
     checkpoint.load(model, weights, file_bands=found.bands, new_bands=new_bands)
     return model.eval()
@@ -167,6 +172,9 @@ def load_weights(
         config = ModelConfig.from_dict(named)
     else:
         config, weights = find(source, model.config.architecture)
+    guest = getattr(model, "encoder", None)
+    if model.config.architecture in ENCODERS and isinstance(guest, Encoder):
+        return checkpoint.load_guest(guest, weights)
     return checkpoint.load(model, weights, file_bands=config.bands, new_bands=new_bands)
 
 
@@ -208,7 +216,7 @@ def on_disk(source: str | Path, revision: str | None = None) -> Path:
             )
         return hub.fetch(known.hub_id, known.filename, revision)
     if hub.split_id(name) is None or path.suffix in (*SUFFIXES, SUFFIX):
-        told = nearest(str(source), [*VARIANTS, *task_models()])
+        told = nearest(str(source), [*VARIANTS, *ENCODERS, *task_models()])
         raise ModelError(f"there is no model, file, folder or hub id {str(source)!r}: {told}")
     config = hub.fetch(name, "config.json", revision)
     plain, revision = read_json(config), config.parent.name  # the rest of the same commit
@@ -253,7 +261,8 @@ def find(source: str | Path, architecture: str | None = None, revision: str | No
 
 def published(name: str) -> Variant | None:
     """The variant of that name or hub id."""
-    return VARIANTS.get(name) or next((found for found in VARIANTS.values() if found.hub_id == name), None)
+    known = {**VARIANTS, **ENCODERS}
+    return known.get(name) or next((found for found in known.values() if found.hub_id == name), None)
 
 
 def revised(source: str, revision: str | None) -> tuple[str, str | None]:

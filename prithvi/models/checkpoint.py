@@ -20,7 +20,7 @@ from prithvi.bands import check_names
 from prithvi.errors import CheckpointError, ConfigError, first_line
 from prithvi.models.branch import channels_of
 from prithvi.models.config import ModelConfig
-from prithvi.models.encoder import PrithviEncoder
+from prithvi.models.encoder import Encoder, PrithviEncoder
 from prithvi.models.mae import PrithviMAE
 from prithvi.models.segmenter import Segmenter
 
@@ -269,6 +269,29 @@ def load(
         raise CheckpointError(f"{path} does not fit {config.architecture}, and nothing was loaded: {report}.")
     for prefix, part in parts.items():
         part.load_state_dict({key.removeprefix(prefix): state[key] for key in wanted if key.startswith(prefix)})
+    return report
+
+
+def load_guest(encoder: Encoder, path: str | Path) -> LoadReport:
+    """Loads published weights of another project, or fine-tuned ones, into its encoder: all of them or none.
+
+    Raises:
+        CheckpointError: the file cannot be read or does not fit; the encoder is then unchanged.
+
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"there is no weights file {path}.")
+    content = read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a table of named tensors.")
+    found = encoder.own_state({str(key): value for key, value in content.items() if isinstance(value, Tensor)})
+    report = LoadReport(str(path))
+    report.compare(encoder.state_dict(), found)
+    report.unused = ["tensors"] * (len(content) - len(found))
+    if not report.complete:
+        raise CheckpointError(f"{path} does not fit {encoder.config.architecture}, and nothing was loaded: {report}.")
+    encoder.load_state_dict(found)
     return report
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import abc
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from prithvi.contract import Contract
 from prithvi.errors import ModelError
 from prithvi.models.codes import Coordinates, coordinate_codes, patch_codes, position_code
 from prithvi.models.config import Grid, ModelConfig
@@ -24,28 +28,25 @@ class Encoded:
     """Numbers of the visible patches."""
 
 
-class PrithviEncoder(nn.Module):
-    """Vision transformer over patches of (time, y, x), with optional date and location codes."""
+class Encoder(nn.Module, abc.ABC):
+    """What makes tokens of images: ours (`PrithviEncoder`), or another project's behind the same interface."""
+
+    adapted: ClassVar[tuple[str, ...]] = ("attn.qkv", "attn.proj")
+    """The linear layers of a block that LoRA adapts."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        dim = config.embed_dim
         self.grid = config.grid(config.num_frames, *config.img_size)
-        self.pos_embed: Tensor
-        self.patch_embed = PatchEmbed(config.in_chans, config.patch_size, dim)
-        self.temporal_embed_enc, self.location_embed_enc = coordinate_codes(dim, config)
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
-        self.register_buffer("pos_embed", position_code(dim, self.grid).clone())
-        self.blocks = nn.ModuleList(
-            Block(dim, config.num_heads, config.mlp_ratio, config.norm_eps, config.drop_path)
-            for _ in range(config.depth)
-        )
-        self.norm = nn.LayerNorm(dim, eps=config.norm_eps)
-        self.apply(init_linear_and_norm)
-        nn.init.xavier_uniform_(self.patch_embed.proj.weight.data.flatten(1))
-        nn.init.zeros_(self.patch_embed.proj.bias)  # type: ignore[arg-type]
-        nn.init.normal_(self.cls_token, std=0.02)
+
+    @property
+    def contract(self) -> Contract:
+        """The input that the pretrained weights expect."""
+        return self.config.contract
+
+    def own_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Of published tensors those of this encoder, by its own names."""
+        return dict(state)
 
     def grid_of(self, images: Tensor) -> Grid:
         """Number of patches along (time, y, x) of a batch of images.
@@ -66,6 +67,45 @@ class PrithviEncoder(nn.Module):
                 f"this model wants {self.config.in_chans}: {', '.join(self.config.bands)}."
             )
         return self.config.grid(*images.shape[2:])
+
+    @abc.abstractmethod
+    def forward(
+        self,
+        images: Tensor,
+        temporal_coords: Tensor | None = None,
+        location_coords: Tensor | None = None,
+        visible: Tensor | Kept | None = None,
+        count: int | None = None,
+    ) -> Encoded:
+        """Encodes the visible patches; see `PrithviEncoder.forward`."""
+
+    @abc.abstractmethod
+    def forward_features(
+        self, images: Tensor, temporal_coords: Tensor | None = None, location_coords: Tensor | None = None
+    ) -> list[Tensor]:
+        """Tokens (B, 1 + L, D) after each block; see `PrithviEncoder.forward_features`."""
+
+
+class PrithviEncoder(Encoder):
+    """Vision transformer over patches of (time, y, x), with optional date and location codes."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        dim = config.embed_dim
+        self.pos_embed: Tensor
+        self.patch_embed = PatchEmbed(config.in_chans, config.patch_size, dim)
+        self.temporal_embed_enc, self.location_embed_enc = coordinate_codes(dim, config)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.register_buffer("pos_embed", position_code(dim, self.grid).clone())
+        self.blocks = nn.ModuleList(
+            Block(dim, config.num_heads, config.mlp_ratio, config.norm_eps, config.drop_path)
+            for _ in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(dim, eps=config.norm_eps)
+        self.apply(init_linear_and_norm)
+        nn.init.xavier_uniform_(self.patch_embed.proj.weight.data.flatten(1))
+        nn.init.zeros_(self.patch_embed.proj.bias)  # type: ignore[arg-type]
+        nn.init.normal_(self.cls_token, std=0.02)
 
     def _embed(self, patches: Tensor, grid: Grid, index: Tensor, coordinates: Coordinates) -> Tensor:
         """(B, 1 + K, D) class token and tokens of the (B, K, values) patches at `index`, with their codes."""

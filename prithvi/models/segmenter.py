@@ -11,8 +11,9 @@ from torch.nn import functional as F
 from prithvi.errors import ModelError
 from prithvi.models.branch import with_dates
 from prithvi.models.config import ModelConfig
-from prithvi.models.encoder import PrithviEncoder
+from prithvi.models.encoder import Encoder
 from prithvi.models.heads import build_head, has_trait, tokens_to_grid
+from prithvi.models.zoo import build_encoder
 
 
 class Segmenter(nn.Module):
@@ -34,14 +35,14 @@ class Segmenter(nn.Module):
             raise ModelError(f"heads need square patches; this model's are {config.patch_size[1:]} (y, x).")
         self.config = config
         frames, options = config.num_frames // config.patch_size[0], head_options or {}
-        self.encoder: PrithviEncoder | None = None
+        self.encoder: Encoder | None = None
         self.detail, self.dated = has_trait(head, "detail"), has_trait(head, "dated")
         if self.dated:
             options = {"config": config, **options}
         if has_trait(head, "pixels"):
             self.head = build_head(head, len(config.bands), config.num_frames, 1, num_classes, **options)
         else:
-            self.encoder = PrithviEncoder(config)
+            self.encoder = build_encoder(config)
             if self.detail and not self.dated:
                 options = {"pixel_channels": len(config.bands) * config.num_frames, **options}
             self.head = build_head(head, config.embed_dim, frames, config.patch_size[1], num_classes, **options)

@@ -16,7 +16,7 @@ from prithvi.contract import Contract
 from prithvi.errors import ConfigError
 from prithvi.models.codes import Coordinates
 from prithvi.models.config import Grid
-from prithvi.models.encoder import PrithviEncoder
+from prithvi.models.encoder import Encoder
 from prithvi.models.standardise import Standardise
 
 
@@ -37,7 +37,7 @@ class Teacher(nn.Module):
 
     def __init__(
         self,
-        encoder: PrithviEncoder,
+        encoder: Encoder,
         contract: Contract,
         data: Contract,
         layers: Sequence[int] = (-1,),

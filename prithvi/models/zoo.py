@@ -10,7 +10,9 @@ from typing import Any
 
 from prithvi.bands import check_names
 from prithvi.errors import BandError, ModelError, one_of
+from prithvi.models import olmoearth
 from prithvi.models.config import V1_MEAN, V1_STD, ModelConfig
+from prithvi.models.encoder import Encoder, PrithviEncoder
 from prithvi.models.mae import PrithviMAE
 
 
@@ -25,6 +27,8 @@ class Variant:
     """Hugging Face repository of the weights; None if none are published."""
     filename: str | None = None
     """Name of the weights file in the repository."""
+    licence: str = ""
+    """Of the weights, where it is one of their own."""
 
 
 def _variant(name: str, summary: str, hub: str | None = None, file: str | None = None, **fields: Any) -> Variant:
@@ -86,6 +90,25 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType({found.config.architecture: f
 """Variants by name, for `build`."""
 
 
+def _olmoearth(name: str, version: str, size: str) -> Variant:
+    width, depth, heads = {"nano": (128, 4, 8), "tiny": (192, 12, 3), "small": (384, 12, 6)}[size]
+    hub_id = f"allenai/OlmoEarth-{version.replace('.', '_')}-{size.title()}"
+    config = ModelConfig(
+        architecture=name, img_size=(128, 128), num_frames=1, patch_size=(1, 8, 8), in_chans=len(olmoearth.BANDS),
+        embed_dim=width, depth=depth, num_heads=heads, coords_encoding=("time",), bands=olmoearth.BANDS,
+        mean=olmoearth.LOWEST, std=olmoearth.RANGE, resolution=10.0, origin_url=f"https://huggingface.co/{hub_id}",
+        paper_ids=("arXiv:2511.13655", "arXiv:2605.20804"),
+    )  # fmt: skip
+    about = f"OlmoEarth {version} {size}, an encoder for Sentinel-2 at 10 m (needs prithvi[olmoearth])"
+    return Variant(config, about, hub_id, "weights.pth", "OlmoEarth Artifact License")
+
+
+ENCODERS: Mapping[str, Variant] = MappingProxyType(
+    {name: _olmoearth(name, version, size) for name, (version, size) in olmoearth.NAMES.items()}
+)
+"""Encoders of other projects by name, without a decoder: for fine-tuning and embeddings."""
+
+
 def variant(name: str) -> Variant:
     """The variant of a name.
 
@@ -93,7 +116,19 @@ def variant(name: str) -> Variant:
         ModelError: an unknown name (the message suggests the nearest).
 
     """
-    return VARIANTS[one_of(name, VARIANTS, "there is no model", ModelError)]
+    known = {**VARIANTS, **ENCODERS}
+    return known[one_of(name, known, "there is no model", ModelError)]
+
+
+def build_encoder(config: ModelConfig) -> Encoder:
+    """The encoder of a configuration, ours or another project's by its name, with random weights.
+
+    Raises:
+        ModelError: a shape that another project's encoder does not have.
+        MissingExtraError: its package is not installed.
+
+    """
+    return olmoearth.OlmoEarthEncoder(config) if config.architecture in ENCODERS else PrithviEncoder(config)
 
 
 def configure(
@@ -144,8 +179,10 @@ def build(
 
     Raises:
         ModelError: an unknown name or field (the message suggests the nearest), or a size that is not a multiple of
-            the patch size.
+            the patch size; an encoder of another project, which is no autoencoder.
         BandError: an unknown band, or one without statistics.
 
     """
+    if name in ENCODERS:
+        raise ModelError(f"{name} is an encoder alone: prithvi.models.build_encoder(prithvi.models.configure(name)).")
     return PrithviMAE(configure(name, num_frames, img_size, bands, **overrides))

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from prithvi.contract import Contract
 from prithvi.errors import ConfigError, one_of
-from prithvi.models import PrithviEncoder
+from prithvi.models import Encoder
 from prithvi.models.branch import date_planes
 from prithvi.models.codes import Coordinates
 from prithvi.models.flops import encoder_flops
@@ -145,7 +145,7 @@ class DistilTask(PretrainTask):
         """The encoder that is learnt from."""
         return self._teacher[0]
 
-    def _check_patches(self, name: str, encoder: PrithviEncoder, crop: int) -> None:
+    def _check_patches(self, name: str, encoder: Encoder, crop: int) -> None:
         theirs, ours = encoder.config.patch_size, self.mae.config.patch_size
         if theirs[0] != ours[0]:
             raise ConfigError(

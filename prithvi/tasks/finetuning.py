@@ -21,7 +21,7 @@ from prithvi.models.baseline import BaselineHead
 from prithvi.models.branch_heads import BranchClassifier, FusedHead
 from prithvi.models.checkpoint import weight_bytes
 from prithvi.models.heads import has_trait
-from prithvi.models.zoo import configure
+from prithvi.models.zoo import ENCODERS, configure
 from prithvi.tasks.augment import flip_and_turn
 from prithvi.tasks.lora import merged, prepare
 from prithvi.tasks.measured_task import MeasuredTask
@@ -98,6 +98,11 @@ class FineTuningTask(MeasuredTask):
         if reserved:
             named = ", ".join(sorted(reserved))
             raise ConfigError(f"model_options holds {named}, which num_frames, window and contract say.")
+        if model in ENCODERS and init is not None and statistics == "data":
+            warnings.warn(
+                f"{model} was pretrained with its own scale, not that of the data: say model.statistics: init.",
+                stacklevel=2,
+            )
         self.save_hyperparameters(ignore=["outputs", *self.not_its_own])
         config = configure(
             model, num_frames, window, self.contract.bands,

@@ -8,13 +8,13 @@ from typing import TypeVar
 from torch import nn
 
 from prithvi.errors import needs, one_of
-from prithvi.models import PrithviEncoder
+from prithvi.models import Encoder
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
 FINETUNE = ("full", "frozen", "lora")
 
 
-def prepare(encoder: PrithviEncoder, finetune: str, rank: int) -> None:
+def prepare(encoder: Encoder, finetune: str, rank: int) -> None:
     """Prepares an encoder for a kind of fine-tuning: freezes weights and adds adapters as needed.
 
     Args:
@@ -33,7 +33,7 @@ def prepare(encoder: PrithviEncoder, finetune: str, rank: int) -> None:
     if finetune == "lora":
         with needs("finetune: lora", "lora"):
             from peft import LoraConfig, inject_adapter_in_model
-        adapters = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=["attn.qkv", "attn.proj"])
+        adapters = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=list(encoder.adapted))
         inject_adapter_in_model(adapters, encoder)
 
 

@@ -64,7 +64,7 @@ def with_schedule(
 
 def _block(name: str) -> int:
     """Number of the encoder block of a parameter; -1 if it is in none."""
-    found = re.search(r"encoder\.blocks\.(\d+)\.", name)
+    found = re.search(r"encoder\.(?:inner\.)?blocks\.(\d+)\.", name)
     return int(found.group(1)) if found else -1
 
 

@@ -13,7 +13,7 @@ from prithvi.modelio import load
 from prithvi.modelio.loader import find, on_disk
 from prithvi.modelio.model_files import WEIGHTS
 from prithvi.modelio.predictor import Scorer
-from prithvi.models import PrithviEncoder, PrithviMAE
+from prithvi.models import Encoder, PrithviMAE
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class OpenedTeacher:
     """An encoder to learn from."""
 
     name: str
-    encoder: PrithviEncoder
+    encoder: Encoder
     contract: Contract
     coordinates: bool
     """Whether it is given dates and places; a fine-tuned one may have been trained without."""
@@ -43,8 +43,11 @@ def open_teacher(name: str, architecture: str | None = None, bands: Sequence[str
 
     """
     found = load(name, architecture=architecture, bands=None if bands is None else list(bands))
-    encoder, coordinates = None, True
-    if isinstance(found, PrithviMAE):
+    encoder: Encoder | None = None
+    coordinates = True
+    if isinstance(found, Encoder):
+        encoder = found
+    elif isinstance(found, PrithviMAE):
         encoder = found.encoder
     elif isinstance(found.module, Scorer):
         encoder, coordinates = found.model.encoder, found.coordinates
