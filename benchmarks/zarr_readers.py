@@ -4,8 +4,9 @@
         --reader 'rasterio=python3.13' --reader 'gdal=/usr/bin/python3' --reader 'zarrita=DIR'
 
 Makes stores of every kind from the shipped flood image, then runs each reader in the interpreter that is named, which
-needs nothing of prithvi (`zarrita` is a folder in which `npm install zarrita` was run). A reader reads every array
-whole; the checksum of its values, in the order and type of the array, must be that of what was written.
+needs nothing of prithvi (`zarrita` is a folder in which `npm install zarrita node@24` was run). A reader reads every
+array whole; the checksum of its values, in the order and type of the array, must be that of what was written. With
+`--validator python3.13` zarr-cm there says whether the attributes are those of the conventions' releases.
 """
 
 from __future__ import annotations
@@ -108,8 +109,8 @@ ZARRITA = """
 import { readFileSync } from "fs"; import { createHash } from "crypto";
 import * as zarr from "zarrita"; import { FileSystemStore } from "@zarrita/storage";
 const stores = JSON.parse(readFileSync(process.argv[2])), found = {};
+// Half floats are known to JavaScript from Node 24 on.
 const version = JSON.parse(readFileSync("node_modules/zarrita/package.json")).version;
-// Half floats come as numbers of their own kind of array: bits are compared.
 const sha = (data) => createHash("sha256").update(Buffer.from(data.buffer, data.byteOffset, data.byteLength))
   .digest("hex").slice(0, 16);
 for (const [store, arrays] of Object.entries(stores)) for (const [name, wanted] of Object.entries(arrays)) {
@@ -124,6 +125,19 @@ for (const [store, arrays] of Object.entries(stores)) for (const [name, wanted] 
   } catch (error) { found[`${store}/${name}`] = { error: `${error.name}: ${error.message}` }; }
 }
 console.log("RESULT" + JSON.stringify({ version: `zarrita ${version} (Node ${process.version})`, found }));
+"""
+VALIDATOR = """
+import importlib.metadata, json, sys
+import zarr_cm
+from zarr_cm import multiscales, proj, spatial
+groups = json.load(open(sys.argv[1]))
+for name, attributes in groups.items():
+    document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    for entry in attributes.get("zarr_conventions", []):
+        module = {"proj": proj, "spatial": spatial, "multiscales": multiscales}[entry["name"]]
+        module.validate_group_metadata(document)
+        assert entry == dict(module.CMO), (name, entry)
+print(f"zarr-cm {importlib.metadata.version('zarr-cm')}: the groups of {len(groups)} stores and levels are valid")
 """
 
 
@@ -169,9 +183,8 @@ def make(folder: Path) -> None:
     for row, column in np.ndindex(4, 4):
         down, along = slice(128 * row, 128 * row + 128), slice(128 * column, 128 * column + 128)
         place = utm @ Affine.translation(along.start, down.start)
-        sample = Sample.at(
-            place, "EPSG:32630", (128, 128), name=f"{row}_{column}", times=(None,), granules=("",), split="train"
-        )
+        facts: dict[str, Any] = {"times": (None,), "granules": ("",), "good": (1.0,), "filled": (0,), "split": "train"}
+        sample = Sample.at(place, "EPSG:32630", (128, 128), name=f"{row}_{column}", **facts)
         label = (image[3, down, along] < 1000).astype(np.uint8)  # dark in the near infrared
         chips.append(Chip(image[None, :, down, along], sample, label=label))
     for name, sharding in (("shards", True), ("plain", False)):
@@ -187,7 +200,7 @@ def described(folder: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         group = zarr.open_group(path, mode="r")
         attrs = dict(group.attrs)
         for name in ("class", "confidence", "embedding", "image", "filled", "uncertainty", "label"):
-            if name not in group:
+            if name not in group or len(group[name].shape) < 2 or min(group[name].shape[-2:]) < 32:  # type: ignore[union-attr]
                 continue
             form: dict[str, Any] = form_of(group[name])
             layout = attrs.get("multiscales", {}).get("layout", [{}])  # type: ignore[union-attr]
@@ -211,7 +224,8 @@ def run(kind: str, command: str, manifest: Path) -> dict[str, Any]:
     if kind == "zarrita":
         script = Path(command) / "read_stores.mjs"
         script.write_text(ZARRITA, encoding="utf-8")
-        words, where = ["node", script.name, str(manifest)], command
+        own = Path(command) / "node_modules" / ".bin" / "node"
+        words, where = [str(own) if own.exists() else "node", script.name, str(manifest)], command
     else:
         words, where = [*shlex.split(command), "-c", COMMON + READERS[kind], str(manifest)], None
     done = subprocess.run(words, cwd=where, capture_output=True, text=True, check=False)
@@ -222,10 +236,10 @@ def run(kind: str, command: str, manifest: Path) -> dict[str, Any]:
     return answer
 
 
-def cell(answer: dict[str, Any], truth: dict[str, Any]) -> str:
+def cell(answer: dict[str, Any], truth: dict[str, Any], folder: Path) -> str:
     """What one reader makes of one array, in a few words."""
     if "error" in answer:
-        return "refused: " + str(answer["error"]).split("\n")[0].replace("|", "/")[:90]
+        return "refused: " + str(answer["error"]).split("\n")[0].replace(str(folder) + "/", "")[:70]
     words = ["equal" if answer["sha"] == truth["sha"] else "OTHER VALUES"]
     if "crs" in answer:
         same = answer["crs"] == truth["crs"]
@@ -246,6 +260,7 @@ def cell(answer: dict[str, Any], truth: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reader", action="append", required=True, help="KIND=COMMAND")
+    parser.add_argument("--validator", help="an interpreter with zarr-cm")
     parser.add_argument("--keep", type=Path, help="folder for the stores; a temporary one by default")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -261,8 +276,17 @@ def main() -> None:
         print("| store and array | " + " | ".join(answer["version"] for answer in answers) + " |")
         print("|---|" + "---|" * len(answers))
         for key, right in truth.items():
-            cells = [cell(answer["found"][key], right) for answer in answers]
+            cells = [cell(answer["found"][key], right, folder) for answer in answers]
             print(f"| {Path(key).parent.stem}/{Path(key).name} | " + " | ".join(cells) + " |")
+        if options.validator:
+            groups = {}
+            for path in sorted(folder.glob("*.zarr")):
+                group = zarr.open_group(path, mode="r")
+                groups |= {path.name: dict(group.attrs)}
+                groups |= {f"{path.name}/{name}": dict(level.attrs) for name, level in group.groups()}
+            manifest.write_text(json.dumps(groups), encoding="utf-8")
+            words = [*shlex.split(options.validator), "-c", VALIDATOR, str(manifest)]
+            print("\n" + subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip())
 
 
 if __name__ == "__main__":

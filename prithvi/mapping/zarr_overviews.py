@@ -85,7 +85,7 @@ def _lay_out(store: Path, name: str, whole: xr.Dataset, pixels: dict[str, xr.Dat
             dtype=made.dtype,
             fill_value=made.fill_value,
             attributes=dict(made.attrs),
-            dimension_names=list(array.dims),
+            dimension_names=[str(dim) for dim in array.dims],
             compressors=made.compressors,
             config={"write_empty_chunks": True},
         )

@@ -21,7 +21,7 @@ from prithvi.files import atomic_folder
 from prithvi.mapping.result_files import NODATA
 from prithvi.mapping.zarr_overviews import add_overviews
 from prithvi.scenes.geozarr import grid_attributes
-from prithvi.scenes.grids import grid_of_array
+from prithvi.scenes.grids import grid_of_array, write_grid
 
 FORMATS = (2, 3)
 """Of Zarr. 2 is what all readers open (zarr-python 2.18 and 3, xarray, GDAL from 3.6, zarrita); it has no place for
@@ -50,7 +50,10 @@ def lay_out(store: Path, blank: xr.Dataset, zarr_format: int, chunks: Mapping[st
         chunks: of each array.
 
     """
-    blank = blank.assign_attrs(grid_attributes(grid_of_array(next(iter(blank.data_vars.values())))))
+    grid = grid_of_array(next(iter(blank.data_vars.values())))
+    if blank.rio.crs is not None:  # for every array, also one that was added without
+        blank = write_grid(blank.rio.write_crs(blank.rio.crs), grid)
+    blank = blank.assign_attrs(grid_attributes(grid))
     if zarr_format == 3:  # strings of a fixed length are no part of the specification of format 3
         texts = {name: each.astype(object) for name, each in blank.coords.items() if each.dtype.kind == "U"}
         blank = blank.assign_coords(texts)

@@ -154,6 +154,8 @@ def test_a_map_in_a_store_is_what_prithvi_map_gives(fitted: FittedModel, tmp_pat
             np.testing.assert_array_equal(raster.read(1), wanted["class"].values)
             assert raster.crs == scene.rio.crs
             assert raster.transform.almost_equals(scene.rio.transform(), 1e-12)
+        with rasterio.open(f'ZARR:"{result.path}":/confidence') as raster:
+            assert raster.crs == scene.rio.crs
 
 
 def test_what_a_store_of_a_map_has_not_is_refused_before_anything_is_read(
