@@ -105,7 +105,7 @@ def map_verb(
     # here: importing torch and reading weights takes seconds.
     area = Area.box(*bbox) if bbox is not None else Area.from_file(aoi) if aoi is not None else None
     beside = output.suffix.lower() != ".zarr"
-    jobs = jobs_of(scene, output if beside else output.parent, together)
+    jobs = jobs_of(scene, output, together)
     if not beside:
         if len(jobs) > 1 or scheduler is not None or report is not None:
             raise ConfigError(f"{output} is one Zarr store: map one scene into it, without --scheduler and --report.")
