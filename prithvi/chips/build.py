@@ -108,7 +108,7 @@ def build(
         if exists and append:
             # The store's files are as they are: new samples are packed as the old ones, whatever is asked now.
             known = StoreSpec.from_dict(read_metadata(path)["spec"])
-            spec = dataclasses.replace(spec, shard=known.shard, codec=known.codec)
+            spec = dataclasses.replace(spec, shard=known.shard, codec=known.codec, sharding=known.sharding)
             differ = differing(known.to_dict(), spec.to_dict())
             if differ:
                 raise DatasetError(f"{path} holds samples of another form ({differ}): build another store.")

@@ -59,6 +59,7 @@ def store_of_granules(
     split: str | None = None,
     codec: str = "zstd",
     shard: int = 64,
+    sharding: bool = True,
     seed: int = 0,
     note: Callable[[str], None] = lambda _: None,
     **running: Unpack[Running],
@@ -72,6 +73,7 @@ def store_of_granules(
         split: `block:5km` or `column:NAME`; see `prithvi.chips.splits`.
         codec: key of `prithvi.chips.spec.CODECS`.
         shard: samples in a file.
+        sharding: see `StoreSpec.sharding`.
         seed: of every draw.
         note: called with sentences for the user: tiles whose rule of dates was relaxed.
         running: scheduler, workers, append and progress; see `prithvi.chips.build.Running`.
@@ -83,7 +85,8 @@ def store_of_granules(
     items = read_items(source)
     labels = _labels(recipe, note)
     classes = labels.classes if labels is not None else ()
-    spec = StoreSpec(recipe.size, recipe.size, recipe.frames, recipe.bands, classes=classes, shard=shard, codec=codec)
+    packed: dict[str, Any] = {"shard": shard, "codec": codec, "sharding": sharding}
+    spec = StoreSpec(recipe.size, recipe.size, recipe.frames, recipe.bands, classes=classes, **packed)
     column = split.removeprefix("column:") if split is not None and split.startswith("column:") else None
     if column is not None:
         if not isinstance(labels, VectorLabels):
@@ -120,6 +123,7 @@ def store_of_dataset(
     split: str | None = None,
     codec: str = "zstd",
     shard: int = 64,
+    sharding: bool = True,
     seed: int = 0,
     **running: Unpack[Running],
 ) -> ChipStore:
@@ -134,6 +138,7 @@ def store_of_dataset(
         split: `block:...` draws parts anew; None keeps the official ones.
         codec: key of `prithvi.chips.spec.CODECS`.
         shard: samples in a file.
+        sharding: see `StoreSpec.sharding`.
         seed: of the order and of drawn parts.
         running: scheduler, workers, append and progress; see `prithvi.chips.build.Running`.
 
@@ -144,7 +149,7 @@ def store_of_dataset(
     layout = dataset(source) if isinstance(source, str) else source
     if split is not None and split.startswith("column:"):
         raise ConfigError(f"{layout.name} has official parts; --split column is for label files.")
-    spec, units = layout_units(layout, Path(root), size, splits, shard=shard, codec=codec)
+    spec, units = layout_units(layout, Path(root), size, splits, shard=shard, codec=codec, sharding=sharding)
     # As for granules. Chips of two folders may have the same names: what is in the files counts, and how it is read.
     scale, offset = layout.user_scale_offset or (1 / layout.gain, layout.bias / layout.gain)
     plan = {

@@ -30,6 +30,11 @@ _ABSENT = 2**64 - 1
 """Offset and length of a chunk that is not there, which stands for fill values."""
 
 
+def chunk_file(array: Path, number: int, dimensions: int) -> Path:
+    """The file of a shard, or of a sample that has one of its own, of an array of so many dimensions."""
+    return array.joinpath("c", str(number), *["0"] * (dimensions - 1))
+
+
 def empty_shard(samples: int) -> bytes:
     """A shard file without any chunk: nothing but its index."""
     index = np.full(2 * samples, _ABSENT, "<u8").tobytes()
@@ -39,6 +44,8 @@ def empty_shard(samples: int) -> bytes:
 
 class ShardedArray:
     """An array (sample, ...) whose chunk is one sample, at `path` on this machine's file system.
+
+    Where samples have files of their own (`StoreSpec.sharding`), each of these counts as a shard of one.
 
     It can be sent to another process; open files stay behind.
 
@@ -56,6 +63,7 @@ class ShardedArray:
             self.dtype = np.dtype(meta["data_type"])
             self.fill = meta["fill_value"]
             self.per_shard: int = meta["chunk_grid"]["configuration"]["chunk_shape"][0]
+            self.sharded = meta["codecs"][0]["name"] == "sharding_indexed"
             self.direct = _is_ours(meta)
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise DatasetError(f"{path} is no readable Zarr array: 'prithvi data verify {path.parent}'.") from error
@@ -125,7 +133,10 @@ class ShardedArray:
             descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         except OSError as error:
             raise DatasetError(f"{file} is missing: 'prithvi data verify {self.path.parent}' lists all.") from error
-        raw = os.pread(descriptor, size, max(0, os.fstat(descriptor).st_size - size - _CHECKSUM))
+        if self.sharded:
+            raw = os.pread(descriptor, size, max(0, os.fstat(descriptor).st_size - size - _CHECKSUM))
+        else:
+            raw = np.array([0, os.fstat(descriptor).st_size], "<u8").tobytes()
         table = np.frombuffer(raw, "<u8")
         if len(raw) != size or (table[table != _ABSENT] > os.fstat(descriptor).st_size).any():
             os.close(descriptor)
@@ -138,7 +149,7 @@ class ShardedArray:
 
     def file(self, shard: int) -> Path:
         """The file of one shard."""
-        return self.path.joinpath("c", str(shard), *["0"] * (len(self.shape) - 1))
+        return chunk_file(self.path, shard, len(self.shape))
 
     def _damaged(self, shard: int, index: int) -> DatasetError:
         return DatasetError(
@@ -149,17 +160,17 @@ class ShardedArray:
 
 def _is_ours(meta: dict[str, Any]) -> bool:
     """Whether the metadata is of the form that a store writes: a chunk a sample, Blosc, the index at the end."""
-    codec: dict[str, Any] = meta["codecs"][0]
-    if codec["name"] != "sharding_indexed" or len(meta["codecs"]) > 1 or not hasattr(os, "pread"):
+    codecs, grid = meta["codecs"], meta["chunk_grid"]["configuration"]["chunk_shape"]
+    if not hasattr(os, "pread") or grid[1:] != meta["shape"][1:]:
         return False
-    inside = codec["configuration"]
-    names = [entry["name"] for entry in inside["codecs"]]
-    little = all(entry.get("configuration", {}).get("endian", "little") == "little" for entry in inside["codecs"])
-    return (
-        inside["chunk_shape"] == [1, *meta["shape"][1:]]
-        and meta["chunk_grid"]["configuration"]["chunk_shape"][1:] == meta["shape"][1:]
-        and names == ["bytes", "blosc"]
-        and little
-        and inside.get("index_location", "end") == "end"
-        and [entry["name"] for entry in inside["index_codecs"]] == ["bytes", "crc32c"]
-    )
+    if codecs[0]["name"] == "sharding_indexed":
+        inside = codecs[0]["configuration"]
+        index = [entry["name"] for entry in inside["index_codecs"]], inside.get("index_location", "end")
+        if len(codecs) > 1 or index != (["bytes", "crc32c"], "end"):
+            return False
+        codecs, grid = inside["codecs"], inside["chunk_shape"]
+    elif meta["chunk_key_encoding"] != {"name": "default", "configuration": {"separator": "/"}}:
+        return False
+    little = all(entry.get("configuration", {}).get("endian", "little") == "little" for entry in codecs)
+    named = [entry["name"] for entry in codecs]
+    return grid == [1, *meta["shape"][1:]] and named == ["bytes", "blosc"] and little

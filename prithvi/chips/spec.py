@@ -56,6 +56,9 @@ class StoreSpec:
     """Samples in one file."""
     codec: str = "zstd"
     """Key of `CODECS`."""
+    sharding: bool = True
+    """Whether `shard` samples are in one file, which GDAL opens from 3.13 on. False keeps a file a sample and array,
+    which GDAL 3.12 opens, too."""
 
     def __post_init__(self) -> None:
         check_names(self.bands)
@@ -81,7 +84,10 @@ class StoreSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
-        return {**asdict(self), "bands": list(self.bands), "classes": [entry.to_dict() for entry in self.classes]}
+        plain = {**asdict(self), "bands": list(self.bands), "classes": [entry.to_dict() for entry in self.classes]}
+        if self.sharding:  # what stores and plans of builds without this word are
+            del plain["sharding"]
+        return plain
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> StoreSpec:

@@ -5,8 +5,9 @@
     store.read([5, 17])["image"]       # (2, time, band, y, x) int16
     store.dataset()                    # the same as a lazy xarray.Dataset
 
-Zarr v3, sharded: what is built on zarr-python 3 opens it, and GDAL (to 3.12) does not. `prithvi data build` makes one;
-`ChipStore.create` and `append` do so from Python.
+Zarr v3, sharded: what is built on zarr-python 3, zarrita and GDAL 3.13 open it; GDAL to 3.12 opens one that was built
+without sharding (`StoreSpec.sharding`). `prithvi data build` makes one; `ChipStore.create` and `append` do so from
+Python.
 """
 
 from __future__ import annotations

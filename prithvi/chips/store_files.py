@@ -23,10 +23,11 @@ from zarr.errors import ZarrUserWarning
 
 import prithvi
 from prithvi.chips.journal import Journal
-from prithvi.chips.shards import ShardedArray, empty_shard
+from prithvi.chips.shards import ShardedArray, chunk_file, empty_shard
 from prithvi.chips.spec import CODECS, COORDINATE_CHUNK, FORMAT, ArraySpec, PixelSums, Sample, StoreSpec, statistics_of
 from prithvi.errors import DatasetError
 from prithvi.files import sha256
+from prithvi.scenes.geozarr import crs_attributes, declared
 
 Row = tuple[str, int, str]
 """A staged sample: its unit, its row there, and the part of the store that it belongs to."""
@@ -67,7 +68,7 @@ def make_array(root: Path, name: str, array: ArraySpec, spec: StoreSpec, count: 
         shape=(count, *array.shape),
         dtype=array.dtype,
         chunks=(1, *array.shape),
-        shards=(spec.shard, *array.shape),
+        shards=(spec.shard, *array.shape) if spec.sharding else None,
         compressors=[BloscCodec(cname=codec, clevel=level, shuffle="bitshuffle")],  # type: ignore[arg-type]
         filters=None,
         fill_value=array.fill,
@@ -228,7 +229,7 @@ def _is_there(entry: dict[str, Any], journal: Journal) -> bool:
 
 
 def write_shard(store: Path, spec: StoreSpec, shard: int, old: int, rows: Sequence[Row]) -> dict[str, Any]:
-    """Writes one shard of every array into the build folder.
+    """Writes one shard of every array into the build folder, or its samples in a file each.
 
     Args:
         store: folder of the store.
@@ -251,14 +252,15 @@ def write_shard(store: Path, spec: StoreSpec, shard: int, old: int, rows: Sequen
             _read_staged(journal.staged / key / name, row, out)
         target = zarr.open_array(journal.new / name, mode="r+", config={"write_empty_chunks": True})
         target[begin : begin + len(values)] = values
-        file = journal.new / name / "c" / "/".join([str(shard)] + ["0"] * len(array.shape))
-        if not file.exists():
-            # zarr leaves out a shard whose every value is the fill value; here a missing file is damage.
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(empty_shard(spec.shard))
-        with file.open("rb") as written:
-            os.fsync(written.fileno())
-        files[file.relative_to(journal.new).as_posix()] = [sha256(file), file.stat().st_size]
+        for number in [shard] if spec.sharding else range(begin, begin + len(values)):
+            file = chunk_file(journal.new / name, number, len(array.dims))
+            if spec.sharding and not file.exists():
+                # zarr leaves out a shard whose every value is the fill value; here a missing file is damage.
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(empty_shard(spec.shard))
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
+            files[file.relative_to(journal.new).as_posix()] = [sha256(file), file.stat().st_size]
     tallies: dict[str, PixelSums] = {}
     for position, (_, _, part) in enumerate(rows, start=old):
         sample = {name: values[position] for name, values in pixels.items()}
@@ -300,6 +302,10 @@ def commit(journal: Journal, spec: StoreSpec, samples: Sequence[Sample], plan: d
         "statistics": statistics_of(tallies),
         "build": plan,
     }
+    systems = {sample.crs for sample in samples}
+    if len(systems) == 1 and "" not in systems:
+        # Where each chip lies is in `affine`; GeoZarr has one transform for a group, and none of so many.
+        attributes |= {"zarr_conventions": declared("proj"), **crs_attributes(next(iter(systems)))}
     write_metadata(new, attributes)
     fresh = {path: sha for entry in entries.values() for path, (sha, _) in entry["files"].items()}
     (new / SUMS).unlink(missing_ok=True)  # a list that a killed build left

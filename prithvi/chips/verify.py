@@ -86,16 +86,25 @@ def verify(path: str | Path, progress: Callable[[int, int], None] | None = None)
 def _problem(root: Path, file: Path, name: str) -> Problem:
     """A file that is missing, altered, or truncated if its size shows it; with its samples if it is a shard."""
     array, _, rest = name.partition("/")
-    per_shard, samples = 0, None
+    per_shard, sharded, samples = 0, True, None
     if array in ("image", "fmask", "label") and rest.startswith("c/"):
         with suppress(DatasetError):
-            per_shard = ShardedArray(root / array).per_shard
+            read = ShardedArray(root / array)
+            per_shard, sharded = read.per_shard, read.sharded
             first = int(name.split("/")[2]) * per_shard
             samples = (first, first + per_shard)
     if not file.is_file():
         return Problem(name, "missing", samples)
-    broken = file.stat().st_size == 0 or (per_shard > 0 and _index_is_broken(file, per_shard))
+    broken = file.stat().st_size == 0 or (
+        per_shard > 0 and (_index_is_broken(file, per_shard) if sharded else _is_cut(file))
+    )
     return Problem(name, "truncated" if broken else "altered", samples)
+
+
+def _is_cut(file: Path) -> bool:
+    """Whether a Blosc chunk, whose bytes 12 to 15 say how long it is, is another length."""
+    with file.open("rb") as opened:
+        return int.from_bytes(opened.read(16)[12:], "little") != file.stat().st_size
 
 
 def _index_is_broken(file: Path, per_shard: int) -> bool:

@@ -26,6 +26,7 @@ def embed_verb(
         int | None, typer.Option(help="Side of the squares that are looked at, in pixels; the model's by default.")
     ] = None,
     stride: shared.Stride = None,
+    zarr_format: shared.ZarrFormat = 2,
     batch_size: shared.BatchSize = 8,
     device: shared.Device = None,
 ) -> None:
@@ -57,7 +58,8 @@ def embed_verb(
     with bar(f"{Path(scene[0]).name} {opened.sizes['y']} x {opened.sizes['x']}") as progress:
         path = embed_scene(
             given, opened, output, layer=layer, pooled=pooled, pixels=pixels, window=window, stride=stride,
-            batch_size=batch_size, device=device, accept=accept or (), command=shared.typed(), progress=progress,
+            batch_size=batch_size, device=device, accept=accept or (), zarr_format=zarr_format,
+            command=shared.typed(), progress=progress,
         )  # fmt: skip
     each = "pixel" if pixels else "window" if pooled else "patch"
     typer.echo(f"{path}: layer {layer} of {model}, a vector a {each}")

@@ -14,6 +14,7 @@ from prithvi.cli.options import (
     Json,
     Report,
     Stride,
+    ZarrFormat,
     series_with_masks,
     typed,
     with_opening,
@@ -64,6 +65,7 @@ def fill_verb(
     uncertainty: Annotated[
         bool, typer.Option(help="Write DATE_uncertainty.tif; without, filling takes two thirds of the time or less.")
     ] = True,
+    zarr_format: ZarrFormat = 2,
     resume: Annotated[bool, typer.Option(help="Continue from the rows that an interrupted run has finished.")] = False,
     bands: Annotated[str | None, typer.Option(help="Names of all bands of a file, in order.")] = None,
     *,
@@ -102,7 +104,7 @@ def fill_verb(
         result = fill_series(
             opened, output, how, clear=clear, only=words_of(only) or None, on=words_of(on) or None, every=every,
             start=start, target=target, together=together, window=window, stride=stride, uncertainty=uncertainty,
-            resume=resume, device=device, inputs=files, command=typed(), progress=progress,
+            resume=resume, device=device, inputs=files, zarr_format=zarr_format, command=typed(), progress=progress,
         )  # fmt: skip
     total = max(1, result.observed + result.filled + result.empty)
     if as_json:

@@ -29,7 +29,9 @@ def map_verb(
     scene: Annotated[
         list[str], typer.Argument(help="Rasters, folders of single bands, STAC items or addresses, each a scene.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write into.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder to write into; NAME.zarr writes one map as a Zarr store.")
+    ],
     together: Annotated[
         bool, typer.Option("--together", help="Treat all inputs as one scene: its bands, or its dates.")
     ] = False,
@@ -77,6 +79,7 @@ def map_verb(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the rows that an interrupted run has finished.")
     ] = False,
+    zarr_format: shared.ZarrFormat = 2,
     scheduler: Annotated[str | None, typer.Option(help="Dask scheduler (tcp://host:8786) to map many scenes.")] = None,
     retries: Annotated[int, typer.Option(help="Retries per failed scene (with several scenes).", min=0)] = 1,
     trust: Annotated[
@@ -85,7 +88,10 @@ def map_verb(
     report: shared.Report = None,
     as_json: shared.Json = False,
 ) -> None:
-    """Maps scenes: for each a Cloud-Optimized GeoTIFF named after it, polygons, a STAC item and a QGIS style."""
+    """Maps scenes: for each a Cloud-Optimized GeoTIFF named after it, polygons, a STAC item and a QGIS style.
+
+    -o NAME.zarr writes the map of one scene as a Zarr store instead, with nothing beside it.
+    """
     import json
 
     from prithvi.errors import ConfigError
@@ -102,15 +108,20 @@ def map_verb(
     # Everything that can be refused by the options, the scene's header and what the model's files state is refused
     # here: importing torch and reading weights takes seconds.
     area = Area.box(*bbox) if bbox is not None else Area.from_file(aoi) if aoi is not None else None
+    beside = output.suffix.lower() != ".zarr"
     jobs = jobs_of(scene, output, together)
     masked = Clouds(tuple(clouds), clouds_are) if clouds else None
     if len(jobs) > 1 and masked is not None and not masked.auto:
         raise ConfigError(f"--clouds names the masks of one scene, and these are {len(jobs)}: say --clouds auto.")
     if masked is None and clouds_are is not None:
         raise ConfigError("--clouds-are says what masks hold, and there are none: give them by --clouds.")
-    refuse_unwritable(output)
-    form = None if polygons == "none" else polygons
-    products = Products(confidence, probabilities, form, min_area, simplify, zones, True, True, disagreement)
+    if not beside:
+        if len(jobs) > 1 or scheduler is not None or report is not None:
+            raise ConfigError(f"{output} is one Zarr store: map one scene into it, without --scheduler and --report.")
+        jobs = [replace(jobs[0], path=str(output))]
+    refuse_unwritable(output if beside else output.parent)
+    form = None if polygons == "none" or not beside else polygons
+    products = Products(confidence, probabilities, form, min_area, simplify, zones, beside, beside, disagreement)
     needs, one = requirements_of(model), None
     if needs is not None:
         products = replace(products, polygons=form if needs.classes else None)
@@ -133,7 +144,7 @@ def map_verb(
     options: dict[str, Any] = {
         "products": products, "area": area, "stride": stride, "overlap": overlap, "batch_size": batch_size,
         "device": device, "compile": compile, "engine": engine, "precision": precision, "accept": tuple(accept or ()),
-        "resume": resume, "command": shared.typed(),
+        "resume": resume, "zarr_format": zarr_format, "command": shared.typed(),
     }  # fmt: skip
     keep_windows()
     alone = len(jobs) == 1 and scheduler is None

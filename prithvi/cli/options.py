@@ -27,6 +27,9 @@ Accept = Annotated[list[str] | None, typer.Option("--accept", help="nir_broad: u
 Stride = Annotated[
     int | None, typer.Option("--stride", help="Pixels between windows; half a window by default.", min=1)
 ]
+ZarrFormat = Annotated[
+    int, typer.Option("--zarr-format", help="Of a .zarr: 2 is what all readers open, 3 has nodata and overviews.")
+]
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Windows predicted at once.", min=1)]
 Clouds = Annotated[
     list[str] | None,

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy.typing as npt
 import torch
 import xarray as xr
 
@@ -23,6 +25,7 @@ from prithvi.mapping.masks import clear_over
 from prithvi.mapping.result_files import NODATA, class_flags, map_rasters
 from prithvi.mapping.score_values import compared_in, values_of
 from prithvi.mapping.sliding_window import rows_of
+from prithvi.mapping.zarrfile import check_format, counts_of, zarr_writer
 from prithvi.modelio.model_files import check_size
 from prithvi.modelio.predictor import ClassEntry, Predictor
 from prithvi.models import PrithviMAE
@@ -152,6 +155,7 @@ def map_scene(
     precision: str | None = None,
     accept: Sequence[str] = (),
     resume: bool = False,
+    zarr_format: int = 2,
     command: str = "prithvi.map_scene",
     progress: Progress | None = None,
 ) -> MapResult:
@@ -160,8 +164,10 @@ def map_scene(
     Args:
         model: a model folder or exported program, or what `prithvi.load` gives for one.
         scene: what `prithvi.open_scene` gives.
-        path: the file to write; it appears when it is whole, and an older one stays until then.
-        products: what to write beside it; default nothing.
+        path: the file to write; it appears when it is whole, and an older one stays until then. With the suffix `.zarr`
+            it is a Zarr store of what `prithvi.map` gives.
+        products: what to write beside it; default nothing. A store has confidence, probabilities (float32) and
+            disagreement in it, and nothing beside it.
         area: map this part only; the answers there are those of the whole map but for their last digits, as other
             windows are predicted together. None maps everything.
         clear: where the scene is clear, see `prithvi.map`; `attrs["masks"]` is told in the result's notes.
@@ -177,19 +183,25 @@ def map_scene(
         accept: see `prithvi.scenes.conform`.
         resume: keep the rows that an interrupted run with the same inputs and options has finished. Not of a lazy scene
             that was calculated (`scene.where(...)`), which cannot be told from another.
+        zarr_format: of a store; see `prithvi.mapping.zarrfile.FORMATS`.
         command: written to the files as the command that made them.
         progress: called with the windows done and their number in all.
 
     Raises:
         SceneError, BandError, ScaleError: the scene does not fit the model, or the masks not the scene; nothing is
             written.
-        ConfigError: `resume` of a lazy scene that was calculated, or by another engine or in another precision than the
-            finished rows; a disagreement of windows that do not overlap; an engine or a precision that is not here.
+        ConfigError: `resume` of a store, or products beside it; `resume` of a lazy scene that was calculated, or by
+            another engine or in another precision than the finished rows; a disagreement of windows that do not
+            overlap; an engine or a precision that is not here.
         ModelError: OpenVINO cannot run the model, and is asked to.
         OutputError: a file cannot be written. The finished rows are kept.
 
     """
-    path, asked, products = check_geotiff(path), Asked(engine, precision, device, compile), products or Products()
+    path, asked, products = Path(path), Asked(engine, precision, device, compile), products or Products()
+    if path.suffix.lower() == ".zarr":
+        _refuse_beside(path, products, resume, zarr_format)
+    else:
+        check_geotiff(path)
     model = mappable(model)
     check_size(model, scene)
     products.check(model, scene)
@@ -213,7 +225,8 @@ def map_scene(
         "software": origin.software,
         **({"clear": checksum(clear)} if clear is not None else {}),
     }
-    sidecars = products.files(path, model, "time" in scene.coords)
+    as_store = path.suffix.lower() == ".zarr"
+    sidecars = () if as_store else products.files(path, model, "time" in scene.coords)
     refuse_overwrite((path, *sidecars), [*inputs["states"], zones])
     kept, interrupted = kept_facts(path, key, ENGINE_TAGS) if resume else (None, False)
     choice = _choice_of(asked, kept, interrupted, path) or asked.decide(model, target, batch_size)
@@ -223,9 +236,17 @@ def map_scene(
         module, origin, batch_size, device, compile, products.needs_confidence, products.probabilities is not None,
         products.disagreement,
     )  # fmt: skip
+    notes = (*(clear.attrs.get("masks", ()) if clear is not None else ()), *choice.notes)
+    if as_store:
+        with zarr_writer(path, run.outputs(target), zarr_format, pyramid=True) as store:
+            tally = write(run, target, store, progress)
+            missing = tally.sentence(*units_of(scene, model.contract))
+            store.tag(replace(origin, left_out=missing).tags())
+            store.publish()
+        counts = counts_of(path / ("class" if model.classes else "value"))
+        return _result(model, path, counts, (path,), ((missing,) if missing else ()) + notes)
     wanted = products.needs_confidence, products.probabilities, products.disagreement
     rasters = map_rasters(run.outputs(target), path, *wanted)
-    notes = (*(clear.attrs.get("masks", ()) if clear is not None else ()), *choice.notes)
     # The rasters and all that is made of them appear under their names together, when the last of them is whole.
     with RasterWriter(path.parent, target.grid, rasters, key if known else None, resume, added) as writer:
         if not (writer.made and all(file.is_file() for file in sidecars)):
@@ -234,10 +255,26 @@ def map_scene(
             writer.tag(origin.tags())
             notes += write_products(writer.make(), path.parent, products, model, target.grid, origin)
             writer.publish()
-    counts = count_values(path)
+    return _result(model, path, count_values(path), (path, *sidecars), (*left_out_of(path), *notes))
+
+
+def _result(
+    model: Predictor, path: Path, counts: npt.NDArray[Any], files: tuple[Path, ...], notes: tuple[str, ...]
+) -> MapResult:
+    """Of a map whose values are counted (256,)."""
     numbers = {entry.name: entry.value for entry in model.classes} or {str(model.quantity and model.quantity.name): 0}
     pixels = {name: int(counts[number]) for name, number in numbers.items()}
-    return MapResult(path, pixels, int(counts[NODATA]), (path, *sidecars), (*left_out_of(path), *notes))
+    return MapResult(path, pixels, int(counts[NODATA]), files, notes)
+
+
+def _refuse_beside(path: Path, products: Products, resume: bool, zarr_format: int) -> None:
+    """Raises ConfigError for what a store has not."""
+    check_format(zarr_format)
+    for name in ("polygons", "zones", "item", "style"):
+        if getattr(products, name):
+            raise ConfigError(f"{path} is a Zarr store, and {name} go beside GeoTIFFs: leave out the one or the other.")
+    if resume:
+        raise ConfigError(f"{path} is a Zarr store, and maps are resumed as GeoTIFFs: leave out resume, or the .zarr.")
 
 
 def _choice_of(asked: Asked, kept: Mapping[str, str] | None, interrupted: bool, path: Path) -> Choice | None:

@@ -20,31 +20,22 @@ import numpy as np
 import numpy.typing as npt
 import rioxarray  # noqa: F401  (the .rio accessor)
 import xarray as xr
-import zarr
 from filelock import FileLock, Timeout
-from pyproj import CRS
 
 from prithvi.errors import OutputError
 from prithvi.mapping.cog import RasterWriter
 from prithvi.mapping.result_files import FILLED, INT16_NODATA, NOTHING, OBSERVED, SCALE, Raster, SourceLayer
-from prithvi.mapping.zarrfile import refuse_other
+from prithvi.mapping.zarrfile import WIDE as CHUNK
+from prithvi.mapping.zarrfile import attributes_of, check_format, counts_of, finish, lay_out, open_array, refuse_other
 from prithvi.products.provenance import LEFT_OUT
-from prithvi.scenes.grids import grid_of_array, is_turned, write_grid
-
-CHUNK = 512
-"""Rows and columns of a chunk, which has all bands of one date."""
-_CONVENTIONS = (
-    ("geo-proj", "proj:", "f17cb550-5864-4468-aeb7-f3180cfb622f", "Coordinate reference system information"),
-    ("spatial", "spatial:", "689b58e2-cf7b-45e0-9fff-9cfc0883d6b4", "Spatial coordinate information"),
-)
-"""Repository of a Zarr convention, its name, UUID and description; version 1 of both."""
+from prithvi.scenes.grids import grid_of_array, write_grid
 
 
 class SeriesCube:
     """Context manager: `writer` takes the rows of some dates, `publish` puts the store in place.
 
-    Zarr format 2 with consolidated metadata, for the reasons of `prithvi.mapping.zarrfile`; time by the CF conventions,
-    the place by these (`spatial_ref`) and by GeoZarr's conventions proj and spatial.
+    Consolidated metadata; time by the CF conventions, the place by these (`spatial_ref`) and by GeoZarr. A chunk has
+    all bands of one date. See `prithvi.mapping.zarrfile`.
 
     Args:
         path: of the store, a folder; an older store stays until the new one is whole.
@@ -56,12 +47,14 @@ class SeriesCube:
         key: what it depends on; None if it cannot be resumed.
         resume: keep what a run of the same key has finished.
         sources: of its dates, where the series has several sensors.
+        zarr_format: see `prithvi.mapping.zarrfile.FORMATS`; overviews are in format 3.
 
     Attributes:
         made: whether the finished store of this key is there.
 
     Raises:
         OutputError: it cannot be written, something else is there, or another process is at it.
+        ConfigError: another format.
 
     """
 
@@ -76,7 +69,9 @@ class SeriesCube:
         key: Mapping[str, Any] | None,
         resume: bool,
         sources: SourceLayer | None = None,
+        zarr_format: int = 2,
     ) -> None:
+        check_format(zarr_format)
         refuse_other(path)
         self.path, self.grid, self.labels = path, series, list(labels)
         self.work = path.parent / f".{path.name}.partial"
@@ -87,14 +82,14 @@ class SeriesCube:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.lock.acquire()
-            self.made = bool(resume and self.run and self._attrs().get("PRITHVI_RUN") == self.run)
+            self.made = bool(resume and self.run and attributes_of(path).get("PRITHVI_RUN") == self.run)
             # A kill may have left it empty.
             begun = self.journal.is_file() and self.journal.read_text(encoding="utf-8") == json.dumps(self.run)
             if not (self.made or (resume and self.run and begun)):
                 shutil.rmtree(self.work, ignore_errors=True)
-                _blank(series, times, bands, self.kinds, sources).to_zarr(
-                    self.store, compute=False, consolidated=False, zarr_format=2
-                )
+                blank = _blank(series, times, bands, self.kinds, sources)
+                chunks = {str(name): tuple(map(int, each.data.chunksize)) for name, each in blank.data_vars.items()}
+                lay_out(self.store, blank, zarr_format, chunks)
                 self.journal.write_text(json.dumps(self.run), encoding="utf-8")  # last: the store is laid out
         except Timeout as error:
             raise OutputError(f"{path} is being made by another process.") from error
@@ -111,16 +106,10 @@ class SeriesCube:
             Path(self.lock.lock_file).unlink(missing_ok=True)
         self.lock.release()
 
-    def _attrs(self) -> dict[str, Any]:
-        """Of the finished store, if it is there."""
-        if not (self.path / ".zgroup").is_file():
-            return {}
-        return dict(zarr.open_group(self.path, mode="r", use_consolidated=False).attrs)
-
     @property
     def left_out(self) -> str:
         """What the finished store says of pixels that were treated as nodata."""
-        return str(self._attrs().get(LEFT_OUT, ""))
+        return str(attributes_of(self.path).get(LEFT_OUT, ""))
 
     def writer(self, rasters: Sequence[Raster], key: Mapping[str, Any] | None, resume: bool) -> CubeWriter:
         """For the rows of some dates, given as `prithvi.mapping.result_files.series_rasters` has them."""
@@ -141,8 +130,7 @@ class SeriesCube:
             **({"PRITHVI_RUN": self.run} if self.run else {}),
         }
         try:
-            zarr.open_group(self.store, mode="r+", use_consolidated=False).attrs.update(facts)
-            zarr.consolidate_metadata(self.store)
+            finish(self.store, facts, "image")
             if self.path.exists():
                 os.replace(self.path, self.work / "old")
             os.replace(self.store, self.path)
@@ -152,13 +140,7 @@ class SeriesCube:
 
     def counts(self) -> npt.NDArray[np.int64]:
         """(T, 256) pixels of each value of `filled`, by date."""
-        filled = zarr.open_array(self.path / "filled", mode="r")
-        found = np.zeros((len(self.labels), 256), np.int64)
-        for date in range(len(self.labels)):
-            for first in range(0, filled.shape[1], CHUNK):
-                values = np.asarray(filled[date, first : first + CHUNK])
-                found[date] += np.bincount(values.ravel(), minlength=256)
-        return found
+        return counts_of(self.path / "filled")
 
 
 class CubeWriter(RasterWriter):
@@ -189,9 +171,7 @@ class CubeWriter(RasterWriter):
                 place, kind = self.cube.labels.index(label), self.cube.kinds[number % len(self.cube.kinds)]
                 shape, dtype = (height, len(raster.bands), width), np.dtype(raster.dtype).newbyteorder("<")
                 rows = np.memmap(self._raw(raster), dtype, "r", shape=shape).swapaxes(0, 1)
-                # Chunks of zeros too: `filled` has no fill value that a reader could make them up from.
-                with zarr.config.set({"array.write_empty_chunks": True}):
-                    array: Any = zarr.open_array(self.cube.store / kind, mode="r+")
+                array = open_array(self.cube.store / kind)
                 for first in range(0, height, CHUNK):
                     part = rows[:, first : first + CHUNK]
                     array[place, ..., first : first + CHUNK, :] = part[0] if kind in ("filled", "source") else part
@@ -227,7 +207,6 @@ def _blank(
         dims, dtype, attrs = forms[kind]
         data = da.zeros([sizes[name] for name in dims], dtype=dtype, chunks=[chunks[name] for name in dims])
         cube[kind] = xr.DataArray(data, dims=dims, attrs=attrs)
-        cube[kind].encoding["chunks"] = tuple(chunks[name] for name in dims)
     coords = {name: series.coords[name] for name in ("y", "x") if name in series.coords}
     cube = cube.assign_coords(time=times, band=list(bands), **coords)
     if sources is not None:
@@ -235,35 +214,4 @@ def _blank(
     cube["time"].encoding = {"units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian", "dtype": "int64"}
     if series.rio.crs is not None:
         cube = cube.rio.write_crs(series.rio.crs)
-    grid = grid_of_array(series)
-    return write_grid(cube, grid).assign_attrs(_geozarr(grid))
-
-
-def _geozarr(grid: Any) -> dict[str, Any]:
-    """A grid by the Zarr conventions proj and spatial."""
-    at, (height, width) = grid.affine, grid.shape
-    attrs: dict[str, Any] = {
-        "zarr_conventions": [
-            {
-                "schema_url": f"https://raw.githubusercontent.com/zarr-conventions/{folder}/refs/tags/v1/schema.json",
-                "spec_url": f"https://github.com/zarr-conventions/{folder}/blob/v1/README.md",
-                "uuid": uuid,
-                "name": name,
-                "description": text,
-            }
-            for folder, name, uuid, text in _CONVENTIONS[0 if grid.crs is not None else 1 :]
-        ],
-        "spatial:dimensions": ["y", "x"],
-        "spatial:transform_type": "affine",
-        "spatial:transform": [float(number) for number in (at.a, at.b, at.c, at.d, at.e, at.f)],
-        "spatial:shape": [int(height), int(width)],
-        "spatial:registration": "pixel",
-    }
-    if not is_turned(grid):
-        xs, ys = sorted((at.c, at.c + at.a * width)), sorted((at.f, at.f + at.e * height))
-        attrs["spatial:bbox"] = [float(number) for number in (xs[0], ys[0], xs[1], ys[1])]
-    if grid.crs is not None:
-        crs = CRS.from_wkt(grid.crs.to_wkt())
-        code = crs.to_authority(min_confidence=100)
-        attrs |= {"proj:code": ":".join(code)} if code else {"proj:wkt2": crs.to_wkt(version="WKT2_2019")}
-    return attrs
+    return write_grid(cube, grid_of_array(series))

@@ -102,6 +102,7 @@ def embed_scene(
     batch_size: int = 8,
     device: str | torch.device | None = None,
     accept: Sequence[str] = (),
+    zarr_format: int = 2,
     command: str = "prithvi.embed_scene",
     progress: Progress | None = None,
 ) -> Path:
@@ -120,6 +121,7 @@ def embed_scene(
         batch_size: windows at once.
         device: torch device; default a GPU where there is one.
         accept: see `prithvi.scenes.conform`.
+        zarr_format: of a store; see `prithvi.mapping.zarrfile.FORMATS`.
         command: written to the file as the command that made it.
         progress: called with the windows done and their number in all.
 
@@ -134,7 +136,7 @@ def embed_scene(
         raise ConfigError(f"embeddings are written as .tif or .zarr, and {path} is neither.")
     run, target = _run(model, scene, (layer, pooled, pixels), window, stride, batch_size, device, accept, command)
     result = run.outputs(target)
-    made: AbstractContextManager[ZarrWriter | RasterWriter] = zarr_writer(path, result, "embedding")
+    made: AbstractContextManager[ZarrWriter | RasterWriter] = zarr_writer(path, result, zarr_format)
     if path.suffix.lower() != ".zarr":
         made = RasterWriter(path.parent, target.grid, [embedding_raster(path.name, result)])
     with made as writer:

@@ -77,6 +77,7 @@ def fill_series(
     resume: bool = False,
     device: str | torch.device | None = None,
     inputs: Sequence[str | Path] = (),
+    zarr_format: int = 2,
     command: str = "prithvi.mapping.fill_series",
     progress: Progress | None = None,
 ) -> FillResult:
@@ -113,6 +114,7 @@ def fill_series(
         device: torch device; default a GPU where there is one.
         inputs: files or folders of the series and its masks, for the record in every file, and so that a run that is
             gone on with is one of the same; default what the series names as its source.
+        zarr_format: of a store; see `prithvi.mapping.zarrfile.FORMATS`.
         command: written to the files as the command that made them.
         progress: called with the work done and the whole of it, as windows with gaps tell; see `gap_progress`.
 
@@ -199,9 +201,9 @@ def fill_series(
     paths: tuple[Path, ...] = (folder,)
     if as_cube:
         assert asked.times is not None
-        key = {**facts, "dates": every_label, "wanted": labels} if known else None
+        key = {**facts, "dates": every_label, "wanted": labels, "format": zarr_format} if known else None
         form = series, asked.times[list(asked.wanted)], labels, names, uncertainty
-        with SeriesCube(folder, *form, key, resume, layer) as cube:
+        with SeriesCube(folder, *form, key, resume, layer, zarr_format) as cube:
             if not cube.made:
                 fill_turns(cube.writer)
                 cube.publish(tags)

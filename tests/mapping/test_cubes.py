@@ -59,7 +59,7 @@ def test_plain_xarray_opens_it_in_its_place_and_time(tmp_path: Path) -> None:
     assert cube.rio.crs.to_epsg() == 32630
     assert cube["image"].chunksizes["time"] == (1, 1, 1)
     attrs = xr.open_zarr(tmp_path / "cube.zarr").attrs
-    assert [each["name"] for each in attrs["zarr_conventions"]] == ["proj:", "spatial:"]
+    assert [each["name"] for each in attrs["zarr_conventions"]] == ["proj", "spatial"]
     assert attrs["proj:code"] == "EPSG:32630"
     assert attrs["spatial:transform"] == [30.0, 0.0, 600_000.0, 0.0, -30.0, 4_200_000.0]
     assert attrs["spatial:shape"] == [40, 40]

@@ -49,6 +49,9 @@ def build_verb(
     per_place: Annotated[int, typer.Option(help="Most chips of one place.", min=1)] = 10,
     codec: Annotated[str, typer.Option(help="zstd (smaller) or lz4 (faster).")] = "zstd",
     shard: Annotated[int, typer.Option(help="Chips in a file.", min=1)] = 64,
+    sharding: Annotated[
+        bool, typer.Option(help="Without: a file a chip and array, for readers that know no shards (GDAL 3.12).")
+    ] = True,
     seed: Annotated[int, typer.Option(help="Of every draw.")] = 0,
     scheduler: Annotated[
         str | None, typer.Option(help="Dask scheduler (tcp://host:8786); threads if left out.")
@@ -70,8 +73,8 @@ def build_verb(
             bars.close()
             return bars.enter_context(bar(title))
 
-        common: dict[str, Any] = {"split": split, "codec": codec, "shard": shard, "seed": seed, "append": append}
-        common |= {"scheduler": scheduler, "workers": workers, "progress": progress}
+        common: dict[str, Any] = {"split": split, "codec": codec, "shard": shard, "sharding": sharding, "seed": seed}
+        common |= {"append": append, "scheduler": scheduler, "workers": workers, "progress": progress}
         if not Path(source).exists() and source in dataset_names():
             if root is None:
                 raise ConfigError(f"{source} is a dataset: say where its archive was unpacked (--root DIR).")
@@ -209,7 +212,7 @@ def describe_store(path: str) -> dict[str, Any]:
     rows: dict[str, Any] = {
         "store": str(store.path),
         "chips": f"{len(store):,} of {spec.frames} dates x {pixels}",
-        "size": f"{size / 1e6:,.1f} MB ({spec.codec}, {spec.shard} chips a file)",
+        "size": f"{size / 1e6:,.1f} MB ({spec.codec}, {spec.shard if spec.sharding else 1} chips a file)",
         "parts": [f"{part or '(none)'}: {count:,}" for part, count in store.attributes["samples"].items()],
         "bands": ", ".join(spec.bands),
         "values": f"reflectance x {1 / spec.gain:g}, {spec.level}, nodata -9999{', with Fmask' if spec.fmask else ''}",
