@@ -60,8 +60,7 @@ class AreaAlgorithm(PrithviAlgorithm):
             "column": self.parameterAsString(parameters, "COLUMN", context),
             "match": "" if match == MATCHES[0] else match, "output": output, "json": True,
         }  # fmt: skip
-        map_file = self.file_of(self.parameterAsRasterLayer(parameters, "MAP", context))
-        printed = self.prithvi([map_file], options, parameters, context, feedback)
+        printed = self.prithvi(self.rasters(parameters, "MAP", context), options, parameters, context, feedback)
         if printed is None:
             return {}
         told = json.loads(printed)

@@ -243,6 +243,7 @@ def test_what_does_not_fit_is_one_sentence(
             {"MODEL": "water", "INPUT": ["/n.tif"], **out},
             "there is neither a file nor a raster layer /n.tif",
         ),
+        ("prithvi:area", {"MAP": "/n.tif", "REFERENCE": unnamed, "COLUMN": "class", "OUTPUT": "a.csv"}, "for MAP"),
         ("prithvi:map", {"MODEL": "water", **out}, "No scene was given: choose layers in INPUT"),
         ("prithvi:map", {"MODEL": "water", "INPUT": unnamed, "EXTRA": "--title 'a", **out}, "EXTRA cannot be read"),
         ("prithvi:map", {"MODEL": "water", "INPUT": unnamed, "ENVIRONMENT": "/none", **out}, "There is no /none: name"),
