@@ -37,7 +37,7 @@ def mask_verb(
     """Writes where scenes are clear (0), cloudy (1), in the shadow of clouds (2) or without data (255).
 
     By Fmask, SCL or QA_PIXEL where one lies beside the scene, else by a network. Writes SCENE_clouds.tif, a STAC item
-    and a QGIS style; of a scene of several dates SCENE_DATE_clouds.tif.
+    and a QGIS style; of a scene of several dates DATE_SCENE_clouds.tif.
     """
     import json
 

@@ -170,7 +170,9 @@ class Target:
 
 
 def _of(wanted: da.Array | Mask, first: int, last: int) -> Mask:
-    return np.asarray(wanted[first:last])
+    part = wanted[first:last]
+    # On this thread: it is one of several that read ahead, or of a cluster's worker.
+    return np.asarray(part.compute(scheduler="synchronous") if isinstance(part, da.Array) else part)
 
 
 def _shifted(mask: Callable[[int, int], Mask], top: int, first: int, last: int) -> Mask:

@@ -198,13 +198,13 @@ def refuse_unmaskable(series: xr.DataArray) -> None:
 
 
 def mask_name(series: xr.DataArray, place: int, stem: str = "") -> str:
-    """What the file of a date's mask is called: STEM_clouds.tif, of several dates STEM_DATE_clouds.tif."""
+    """What the file of a date's mask is called: STEM_clouds.tif, of several dates DATE_STEM_clouds.tif."""
     from prithvi.mapping.result_files import date_labels
 
-    words = [stem] if stem else []
-    if series.sizes["time"] > 1:
-        words.append(date_labels(series)[place] if days_of(series) is not None else str(place + 1))
-    return "_".join([*words, "clouds.tif"])
+    words = [stem, "clouds.tif"] if stem else ["clouds.tif"]
+    if series.sizes["time"] > 1:  # before the stem, which may be a granule's name and state the day of one of them
+        words.insert(0, date_labels(series)[place] if days_of(series) is not None else str(place + 1))
+    return "_".join(words)
 
 
 def masks_beside(sources: Sequence[str], dates: int) -> list[Mask]:

@@ -20,8 +20,9 @@ from prithvi.errors import BandError, ConfigError, SceneError
 from prithvi.mapping import clear_of, map_scene, mask_scene
 from prithvi.mapping.mask_sources import Clouds, mask_name, masks_by_date
 from prithvi.mapping.maskproducts import CLEAR, CLOUDY, MASK_PRODUCTS, SHADOWED, UNSEEN
+from prithvi.modelio import save
 from prithvi.modelio.cloud_networks import cloud_network
-from tests.conftest import SPAIN, Answer, needs_clouds
+from tests.conftest import SPAIN, Answer, needs_clouds, small_task
 from tests.stac_schemas import validate
 
 Cli = Callable[..., Answer]
@@ -140,7 +141,7 @@ def test_masks_of_several_dates(granule: Callable[..., Path], tmp_path: Path) ->
     found = masks_by_date([str(folder) for folder in folders], scene, {"dates": None})
     names = [mask and mask.parent.name.split(".")[3][:7] for mask in found]
     assert names == [None, "2022161", "2022177"]
-    assert [mask_name(scene, place, "x") for place in (0, 2)] == ["x_2022-05-25_clouds.tif", "x_2022-06-26_clouds.tif"]
+    assert [mask_name(scene, place, "x") for place in (0, 2)] == ["2022-05-25_x_clouds.tif", "2022-06-26_x_clouds.tif"]
     assert mask_name(scene.isel(time=[1]), 0) == "clouds.tif"
     with pytest.raises(SceneError, match=r"has 3 dates.*scene.isel\(time=\[0\]\)"):
         mask_scene(scene, tmp_path / "out.tif", mask=found[1])
@@ -383,6 +384,26 @@ def test_a_map_by_masks_of_a_network(granule: Callable[..., Path], folder: Path,
     np.testing.assert_array_equal(made == 255, mask != CLEAR)
     again = prithvi("map", folder, scene, "-o", tmp_path / "out", "--clouds", "auto", "--device", "cpu", "--resume")
     assert again.code == 0, again.err
+
+
+@needs_clouds
+def test_a_map_of_several_dates_makes_a_mask_of_each(
+    granule: Callable[..., Path], prithvi: Cli, tmp_path: Path
+) -> None:
+    """One lies beside its date, two are made; what is clear on no date is left out."""
+    scenes = [granule("2022145", fmask_of()), granule("2022161"), granule("2022177", first=200)]
+    model = save(small_task(num_frames=3).fitted(seed=0), tmp_path / "three")
+    out = tmp_path / "out"
+    answer = prithvi("map", model, *scenes, "--together", "-o", out, "--clouds", "auto", "--device", "cpu")
+    assert answer.code == 0, answer.err
+    made = [out / f"{day}_{scenes[0].name}_clouds.tif" for day in ("2022-06-10", "2022-06-26")]
+    assert sorted(out.glob("*_clouds.tif")) == made
+    clear = (MASK_PRODUCTS["fmask"].classes(fmask_of()) == CLEAR) | (read(made[0]) == CLEAR) | (read(made[1]) == CLEAR)
+    np.testing.assert_array_equal(read(out / f"{scenes[0].name}.tif") != 255, clear)
+    masked = prithvi("mask", *scenes, "--together", "-o", tmp_path / "masks")
+    assert masked.code == 0, masked.err
+    assert len(list((tmp_path / "masks").glob("*_clouds.tif"))) == 3
+    np.testing.assert_array_equal(read(tmp_path / "masks" / made[0].name), read(made[0]))
 
 
 def test_options_that_contradict(granule: Callable[..., Path], folder: Path, prithvi: Cli, tmp_path: Path) -> None:
