@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from prithvi.errors import ConfigError
 from prithvi.files import fingerprint, refuse_overwrite
 from prithvi.mapping.cog import RasterWriter, check_geotiff, count_values, kept_facts, left_out_of
 from prithvi.mapping.engine import Arrays, Part, Progress, Target, as_dataset, blank, placed, write
-from prithvi.mapping.engine_choice import Asked, Choice
+from prithvi.mapping.engine_choice import Asked
 from prithvi.mapping.inference import Model, mappable, mappable_module, scoring
 from prithvi.mapping.masks import clear_over
 from prithvi.mapping.result_files import NODATA, class_flags, map_rasters
@@ -198,7 +198,8 @@ def map_scene(
 
     """
     path, asked, products = Path(path), Asked(engine, precision, device, compile), products or Products()
-    if path.suffix.lower() == ".zarr":
+    as_store = path.suffix.lower() == ".zarr"
+    if as_store:
         _refuse_beside(path, products, resume, zarr_format)
     else:
         check_geotiff(path)
@@ -225,11 +226,10 @@ def map_scene(
         "software": origin.software,
         **({"clear": checksum(clear)} if clear is not None else {}),
     }
-    as_store = path.suffix.lower() == ".zarr"
     sidecars = () if as_store else products.files(path, model, "time" in scene.coords)
     refuse_overwrite((path, *sidecars), [*inputs["states"], zones])
     kept, interrupted = kept_facts(path, key, ENGINE_TAGS) if resume else (None, False)
-    choice = _choice_of(asked, kept, interrupted, path) or asked.decide(model, target, batch_size)
+    choice = asked.taken_over(kept, interrupted, path) or asked.decide(model, target, batch_size)
     added = choice.facts(device)
     key, origin, module = {**key, **added}, origin.run_by(added), choice.applied(model, target, batch_size, device)
     run = MapRun(
@@ -275,16 +275,6 @@ def _refuse_beside(path: Path, products: Products, resume: bool, zarr_format: in
             raise ConfigError(f"{path} is a Zarr store, and {name} go beside GeoTIFFs: leave out the one or the other.")
     if resume:
         raise ConfigError(f"{path} is a Zarr store, and maps are resumed as GeoTIFFs: leave out resume, or the .zarr.")
-
-
-def _choice_of(asked: Asked, kept: Mapping[str, str] | None, interrupted: bool, path: Path) -> Choice | None:
-    """What an earlier run of the same had decided, if this one goes on with it; see `kept_facts`."""
-    if kept is None:
-        return None
-    choice = Choice.of_facts(kept, asked.device)
-    if interrupted:
-        return asked.goes_on(choice, path)
-    return choice if asked.leaves_open(choice) else None
 
 
 @dataclass(frozen=True)

@@ -129,6 +129,15 @@ class Asked:
         """The precision where none is asked for."""
         return "float32" if self.engine != "torch" else _usual(self.device)
 
+    def taken_over(self, kept: Mapping[str, str] | None, interrupted: bool, path: Path) -> Choice | None:
+        """What an earlier run of the same had decided, if this one goes on with it; see `kept_facts` of cog.py."""
+        if kept is None:
+            return None
+        choice = Choice.of_facts(kept, self.device)
+        if interrupted:
+            return self.goes_on(choice, path)
+        return choice if self.leaves_open(choice) else None
+
     def goes_on(self, kept: Choice, path: Path) -> Choice:
         """What an interrupted run had decided, if that is what is asked for now or if this is left open.
 
