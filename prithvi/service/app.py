@@ -135,7 +135,8 @@ def _as_published(answer: Response, crew: Crew, jobs: Jobs) -> Response:
     """An answer as the published schemas have it, where pygeoapi's differs.
 
     Its jobs have null where a member is not known, which the schema of a status has not, and a dismissed one no type;
-    the answer to an asynchronous request is no status in its version 0.21; results of a failed job do not say why.
+    results of a failed job do not say why. In its version 0.21 the answer to an asynchronous request is no status, and
+    every process is said to give values, where ours give links.
     """
     from flask import request
     from werkzeug.datastructures import Headers
@@ -161,6 +162,9 @@ def _as_published(answer: Response, crew: Crew, jobs: Jobs) -> Response:
         failure = record.get("failure", {"status": 400, "code": "NoApplicableCode"})
         answer.status_code = failure["status"]
         plain = {"code": failure["code"], "type": failure["code"], "description": record["message"]}
+    elif answer.status_code == 200 and request.path.startswith("/processes") and request.method == "GET":
+        for process in plain.get("processes", [plain]):
+            process["outputTransmission"] = ["reference"]
     elif answer.status_code == 200 and endpoint == "get_jobs":
         for job in plain.get("jobs", [plain]):
             if job.get("status") == "accepted":  # pygeoapi sorts by it, so that every job has one
