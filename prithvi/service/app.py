@@ -134,14 +134,17 @@ def _routes(app: Flask, settings: Settings, crew: Crew, jobs: Jobs) -> None:
 def _as_published(answer: Response, crew: Crew, jobs: Jobs) -> Response:
     """An answer as the published schemas have it, where pygeoapi's differs.
 
-    Its jobs have null where a member is not known, which the schema of a status has not; the answer to an asynchronous
-    request is no status before its version 0.22; and the results of a failed job say 'job failed' and not why.
+    Its jobs have null where a member is not known, which the schema of a status has not, and a dismissed one no type;
+    results of a failed job do not say why. In its version 0.21 the answer to an asynchronous request is no status, and
+    every process is said to give values, where ours give links.
     """
     from flask import request
     from werkzeug.datastructures import Headers
 
     answer.headers = Headers(answer.headers)  # pygeoapi puts a plain dictionary there
     endpoint, view = (request.endpoint or "").rpartition(".")[2], request.view_args or {}
+    if request.method == "DELETE":
+        answer.headers["Content-Type"] = "application/json"
     if answer.status_code == 503:
         answer.headers["Retry-After"] = str(crew.retry_after())
     if answer.is_streamed or not answer.is_json or not request.path.startswith(("/jobs", "/processes")):
@@ -152,12 +155,20 @@ def _as_published(answer: Response, crew: Crew, jobs: Jobs) -> Response:
         record = jobs.read(job)
         plain = {"jobID": job, "processID": record["process_id"], "type": "process", "status": "accepted",
                  "message": record["message"], "created": record["created"]}  # fmt: skip
+    elif request.method == "DELETE" and answer.status_code == 200:
+        plain["type"] = "process"
     elif endpoint == "get_job_result" and answer.status_code == 400:
         record = jobs.read(view["job_id"])
         failure = record.get("failure", {"status": 400, "code": "NoApplicableCode"})
         answer.status_code = failure["status"]
         plain = {"code": failure["code"], "type": failure["code"], "description": record["message"]}
+    elif answer.status_code == 200 and request.path.startswith("/processes") and request.method == "GET":
+        for process in plain.get("processes", [plain]):
+            process["outputTransmission"] = ["reference"]
     elif answer.status_code == 200 and endpoint == "get_jobs":
+        for job in plain.get("jobs", [plain]):
+            if job.get("status") == "accepted":  # pygeoapi sorts by it, so that every job has one
+                job.pop("started", None)
         plain = _known(plain)
     if answer.status_code >= 400 and isinstance(plain, Mapping) and "description" in plain:
         plain = {"title": plain.get("code"), "status": answer.status_code, "detail": plain["description"], **plain}

@@ -86,7 +86,7 @@ class Manager(BaseManager):  # type: ignore[misc]
 
     def add_job(self, job_metadata: dict[str, Any]) -> str:
         """Notes a job; see `BaseManager.execute_process`."""
-        made = {**job_metadata, "created": now(), "started": None, "progress": 0}
+        made = {**job_metadata, "created": now(), "progress": 0}
         self.jobs.write(job_metadata["identifier"], **made)
         return str(job_metadata["identifier"])
 

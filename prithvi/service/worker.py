@@ -34,7 +34,8 @@ name further files and addresses, which nobody would have checked, and a name en
 WRITTEN = ("COG", "VRT", "MEM", "GPKG")
 """Others that are there, to write results: a COG is copied from a VRT of finished rows."""
 BESIDE = {
-    "_confidence.tif": "confidence", ".parquet": "polygons", ".gpkg": "polygons", ".qml": "style", ".aux.xml": "metadata",
+    "_confidence.tif": "confidence", ".parquet": "polygons", ".gpkg": "polygons", ".qml": "style",
+    ".aux.xml": "metadata",
 }  # fmt: skip
 """End of a file beside a map to the output that it is."""
 _RESTRICTED = "PRITHVI_WORKER_RESTRICTED"

@@ -146,6 +146,7 @@ def test_a_client_made_of_the_published_api_document_reads_every_answer(service:
         assert len(kinds["ProcessListApi"].get_processes().processes) == 4
         about = kinds["ProcessDescriptionApi"].get_process_description("map-water")
         assert about.inputs["scene"].max_occurs is not None
+        assert about.output_transmission == ["reference"]
         assert about.job_control_options == ["sync-execute", "async-execute"]
         started = service.execute("map-water", INPUTS, later=True)
         job = models.StatusInfo.from_dict(started.json).job_id

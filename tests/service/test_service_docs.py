@@ -31,7 +31,7 @@ def test_the_page_is_run_as_printed(
 
     try:
         assert set(json.loads(shell(wait.code))) >= {"map", "item", "polygons", "summary"}
-        head, _, rest = shell(later.code).partition("\r\n\r\n")
+        head, _, rest = shell(later.code).partition("\n\n")
         assert " 201 " in head.splitlines()[0]
         assert '"status": "accepted"' in rest
         assert rest.count('"jobID"') >= 3

@@ -12,7 +12,7 @@ import pytest
 
 from prithvi.service.settings import settings_of
 from prithvi.service.staged import sources
-from tests.conftest import SPAIN, Answer
+from tests.conftest import ROOT, SPAIN, Answer
 from tests.pages import printed_for
 
 
@@ -80,7 +80,9 @@ def test_a_package_is_valid_and_runs(package: Path, tmp_path: Path) -> None:
     checked = subprocess.run([cwltool, "--validate", package], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stderr
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    python = tmp_path / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}:$PYTHONPATH" exec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
     scene = staged_in(tmp_path)
     how = ["--no-container", "--preserve-entire-environment", "--outdir", tmp_path / "out", f"{package}#water"]
     words = [cwltool, *how, "--scene", scene, "--confidence"]
@@ -98,10 +100,11 @@ def staged_in(folder: Path) -> Path:
     import datetime as dt
 
     catalog = pystac.Catalog("catalog", "of one scene")
-    item = pystac.Item("S2A_30SXH_20190918_0_L1C", None, None, dt.datetime(2019, 9, 18), {})
-    names = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
-    bands = [{"name": name} for name in names]
-    item.add_asset("data", pystac.Asset("./scene.tif", media_type="image/tiff", extra_fields={"bands": bands}))
+    item = pystac.Item("spain-2019-09-18", None, None, dt.datetime(2019, 9, 18), {})
+    edges = ("rededge071", "rededge075", "rededge078")
+    names = ("coastal", "blue", "green", "red", *edges, "nir", "nir08", "nir09", "cirrus", "swir16", "swir22")
+    told = {"bands": [{"name": name} for name in names], "raster:scale": 0.0001}
+    item.add_asset("data", pystac.Asset("./scene.tif", media_type="image/tiff", extra_fields=told))
     catalog.add_item(item)
     catalog.normalize_and_save(str(folder / "staged"), pystac.CatalogType.SELF_CONTAINED)
     shutil.copy(SPAIN, Path(item.self_href).parent / "scene.tif")
@@ -110,5 +113,5 @@ def staged_in(folder: Path) -> Path:
 
 def test_what_is_staged_in_is_found(tmp_path: Path) -> None:
     found = sources(staged_in(tmp_path))
-    assert [Path(path).name for path in found] == ["S2A_30SXH_20190918_0_L1C.json"]
+    assert [Path(path).name for path in found] == ["spain-2019-09-18.json"]
     assert sources(tmp_path) == [str(tmp_path)]
