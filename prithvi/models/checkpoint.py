@@ -100,12 +100,7 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             a Prithvi model.
 
     """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"there is no weights file {path}.")
-    content = read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a table of named tensors.")
+    path, content = Path(path), _content_of(Path(path))
     hyper = content.get("hyper_parameters") or content.get("prithvi") or {}
     tensors: Mapping[str, Any] = content
     for key in ("state_dict", "model"):
@@ -113,6 +108,16 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = tensors[key]
     state = {str(key): value for key, value in tensors.items() if isinstance(value, Tensor)}
     return _published_names(state, path), dict(hyper)
+
+
+def _content_of(path: Path) -> Mapping[str, Any]:
+    """What a weights file holds, by name."""
+    if not path.is_file():
+        raise CheckpointError(f"there is no weights file {path}.")
+    content = read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a table of named tensors.")
+    return content
 
 
 def check_size(config: ModelConfig, weights: Path) -> None:
@@ -279,12 +284,7 @@ def load_guest(encoder: Encoder, path: str | Path) -> LoadReport:
         CheckpointError: the file cannot be read or does not fit; the encoder is then unchanged.
 
     """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"there is no weights file {path}.")
-    content = read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a table of named tensors.")
+    path, content = Path(path), _content_of(Path(path))
     found = encoder.own_state({str(key): value for key, value in content.items() if isinstance(value, Tensor)})
     report = LoadReport(str(path))
     report.compare(encoder.state_dict(), found)
