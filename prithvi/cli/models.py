@@ -99,13 +99,13 @@ def _variant(name: str) -> tuple[str, dict[str, Any]]:
     from prithvi.models import PrithviMAE
     from prithvi.models.zoo import ENCODERS, build_encoder, variant
 
-    found = variant(name)
+    found, parts = variant(name), dict[str, torch.nn.Module]()
     if name in ENCODERS:
-        parts = {"encoder_parameters": build_encoder(found.config)}
+        parts["encoder_parameters"] = build_encoder(found.config)
     else:
         with torch.device("meta"):
             model = PrithviMAE(found.config)
-        parts = {"encoder_parameters": model.encoder, "decoder_parameters": model.decoder}
+        parts |= {"encoder_parameters": model.encoder, "decoder_parameters": model.decoder}
     count = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
     plain = {**found.config.to_dict(), **count, "hub_id": found.hub_id, "filename": found.filename}
     return f"{name}: {found.summary}", plain

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prithvi.models.config import ModelConfig
-from prithvi.models.encoder import PrithviEncoder
+from prithvi.models.encoder import Encoder
 from prithvi.models.pixel_features import pairs_of
 
 DATE_CODES = ("date_sin", "date_cos")
@@ -167,7 +167,7 @@ class FusedBranch(nn.Module):
 
 
 def pixel_features(
-    encoder: PrithviEncoder,
+    encoder: Encoder,
     branch: FusedBranch,
     images: Tensor,
     temporal_coords: Tensor | None = None,

@@ -51,14 +51,14 @@ class Placeholder(Tensor):
 
     margin: int
     """Pixels that were padded at each side."""
-    mode: str
+    padding: str
     """How: as in `torch.nn.functional.pad`."""
 
     @classmethod
-    def of(cls, shape: Sequence[int], margin: int = 0, mode: str = "") -> Placeholder:
+    def of(cls, shape: Sequence[int], margin: int = 0, padding: str = "") -> Placeholder:
         """A placeholder of (1, band, y, x) or (1, band, T, y, x)."""
         found = torch.zeros(()).expand(*shape).as_subclass(cls)
-        found.margin, found.mode = margin, mode
+        found.margin, found.padding = margin, padding
         return found
 
     @classmethod
@@ -80,7 +80,7 @@ class Placeholder(Tensor):
             )
         found = super().__torch_function__(func, types, tuple(args), options)  # type: ignore[no-untyped-call]
         if isinstance(found, Placeholder):
-            found.margin, found.mode = args[0].margin, args[0].mode
+            found.margin, found.padding = args[0].margin, args[0].padding
         return found
 
 
@@ -138,11 +138,11 @@ class CogSource:
 
         """
         down, along = place_of(tile)
-        margin, mode = tile.input_data.margin, tile.input_data.mode
+        margin, padding = tile.input_data.margin, tile.input_data.padding
         for name, part, size in (("high", down, self.size[0]), ("wide", along, self.size[1])):
             if part.start < -margin:
                 raise SceneError(f"the scene is {size} pixels {name}, less than a tile: choose a smaller crop.")
-        rows, columns = (_padded(part, size, mode) for part, size in zip((down, along), self.size, strict=True))
+        rows, columns = (_padded(part, size, padding) for part, size in zip((down, along), self.size, strict=True))
         first, last = int(rows.min()), int(rows.max()) + 1
         if along.stop >= self.size[1]:
             left, strip = self._right_strip(int(columns.min()))
