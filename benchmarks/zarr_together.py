@@ -3,8 +3,8 @@
     python benchmarks/zarr_together.py together.icechunk vectors_*.zarr
 
 Needs `pip install icechunk 'virtualizarr[icechunk]' arro3-core` and nothing of prithvi; run with icechunk 2.3.0 and
-virtualizarr 2.8.0 on Python 3.13. The stores are embeddings of one grid, a date each; both formats of Zarr will do. What
-is read of the whole is compared with each store, bit by bit.
+virtualizarr 2.8.0 on Python 3.13. The stores are embeddings of one grid, a date each; both formats of Zarr will do.
+What is read of the whole is compared with each store, bit by bit.
 """
 
 from __future__ import annotations

@@ -26,11 +26,17 @@ def embed_verb(
         int | None, typer.Option(help="Side of the squares that are looked at, in pixels; the model's by default.")
     ] = None,
     stride: shared.Stride = None,
+    dtype: Annotated[
+        str, typer.Option(help="float16; or int8, whole numbers with a scale that xarray and GDAL apply themselves.")
+    ] = "float16",
+    patches: Annotated[
+        bool, typer.Option("--patches", help="Write NAME.parquet, too: a row a patch, with outline and vector.")
+    ] = False,
     zarr_format: shared.ZarrFormat = 2,
     batch_size: shared.BatchSize = 8,
     device: shared.Device = None,
 ) -> None:
-    """Writes a vector for every patch (or window) of a scene, as a GeoTIFF or a Zarr store of 16-bit floats."""
+    """Writes a vector for every patch (or window) of a scene, as a GeoTIFF or a Zarr store."""
     from prithvi.cli.progress import bar, keep_windows
     from prithvi.errors import ModelError
     from prithvi.files import refuse_unwritable
@@ -58,8 +64,9 @@ def embed_verb(
     with bar(f"{Path(scene[0]).name} {opened.sizes['y']} x {opened.sizes['x']}") as progress:
         path = embed_scene(
             given, opened, output, layer=layer, pooled=pooled, pixels=pixels, window=window, stride=stride,
-            batch_size=batch_size, device=device, accept=accept or (), zarr_format=zarr_format,
-            command=shared.typed(), progress=progress,
+            batch_size=batch_size, device=device, accept=accept or (), zarr_format=zarr_format, dtype=dtype,
+            patches=patches, command=shared.typed(), progress=progress,
         )  # fmt: skip
     each = "pixel" if pixels else "window" if pooled else "patch"
-    typer.echo(f"{path}: layer {layer} of {model}, a vector a {each}")
+    beside = f", and {path.with_suffix('.parquet').name} beside it" if patches else ""
+    typer.echo(f"{path}: layer {layer} of {model}, a vector a {each}{beside}")

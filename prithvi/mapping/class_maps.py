@@ -25,7 +25,6 @@ from prithvi.mapping.masks import clear_over
 from prithvi.mapping.result_files import NODATA, class_flags, map_rasters
 from prithvi.mapping.score_values import compared_in, values_of
 from prithvi.mapping.sliding_window import rows_of
-from prithvi.mapping.zarrfile import check_format, counts_of, zarr_writer
 from prithvi.modelio.model_files import check_size
 from prithvi.modelio.predictor import ClassEntry, Predictor
 from prithvi.models import PrithviMAE
@@ -238,10 +237,11 @@ def map_scene(
     )  # fmt: skip
     notes = (*(clear.attrs.get("masks", ()) if clear is not None else ()), *choice.notes)
     if as_store:
+        from prithvi.mapping.zarrfile import counts_of, zarr_writer  # of zarr GeoTIFFs know nothing
+
         with zarr_writer(path, run.outputs(target), zarr_format, pyramid=True) as store:
             tally = write(run, target, store, progress)
-            missing = tally.sentence(*units_of(scene, model.contract))
-            store.tag(replace(origin, left_out=missing).tags())
+            store.tag(replace(origin, left_out=(missing := tally.sentence(*units_of(scene, model.contract)))).tags())
             store.publish()
         counts = counts_of(path / ("class" if model.classes else "value"))
         return _result(model, path, counts, (path,), ((missing,) if missing else ()) + notes)
@@ -269,6 +269,8 @@ def _result(
 
 def _refuse_beside(path: Path, products: Products, resume: bool, zarr_format: int) -> None:
     """Raises ConfigError for what a store has not."""
+    from prithvi.mapping.zarrfile import check_format
+
     check_format(zarr_format)
     for name in ("polygons", "zones", "item", "style"):
         if getattr(products, name):

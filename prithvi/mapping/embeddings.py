@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,10 @@ from torch import Tensor, nn
 from prithvi import windows
 from prithvi.contract import Contract
 from prithvi.errors import ConfigError, ModelError
-from prithvi.mapping.cog import RasterWriter
-from prithvi.mapping.engine import Arrays, Part, Progress, Target, as_dataset, blank, left_out, placed, write
+from prithvi.mapping.embedding_files import check_asked, write_embeddings
+from prithvi.mapping.engine import Arrays, Part, Progress, Target, as_dataset, blank, placed
 from prithvi.mapping.inference import scoring
-from prithvi.mapping.result_files import embedding_raster
 from prithvi.mapping.sliding_window import rows_of
-from prithvi.mapping.zarrfile import ZarrWriter, zarr_writer
 from prithvi.modelio import load
 from prithvi.modelio.loader import on_disk, opened_as_it_is
 from prithvi.modelio.model_files import Requirements, check_size
@@ -102,6 +99,8 @@ def embed_scene(
     batch_size: int = 8,
     device: str | torch.device | None = None,
     accept: Sequence[str] = (),
+    dtype: str = "float16",
+    patches: bool = False,
     zarr_format: int = 2,
     command: str = "prithvi.embed_scene",
     progress: Progress | None = None,
@@ -111,7 +110,7 @@ def embed_scene(
     Args:
         model: this and all that is not said here: see `embed`.
         scene: what `prithvi.open_scene` gives.
-        path: .tif (a Cloud-Optimized GeoTIFF of 16-bit floats, a band a feature and step) or .zarr (a Zarr store of
+        path: .tif (a Cloud-Optimized GeoTIFF, a band a feature and step) or .zarr (a Zarr store of
             what `embed` gives). It appears when it is whole, and an older one stays until then.
         layer: which block of the encoder.
         pooled: one vector a window instead of one a patch.
@@ -121,6 +120,10 @@ def embed_scene(
         batch_size: windows at once.
         device: torch device; default a GPU where there is one.
         accept: see `prithvi.scenes.conform`.
+        dtype: `float16`, or `int8`: whole numbers with one scale for all, -128 where there is no data; what is meant
+            is number x scale, as xarray (`scale_factor`) and GDAL (scale of a band) read it by themselves.
+        patches: whether to write NAME.parquet beside: a GeoParquet with a row a patch (or window) and step, its
+            outline and its vector.
         zarr_format: of a store; see `prithvi.mapping.zarrfile.FORMATS`.
         command: written to the file as the command that made it.
         progress: called with the windows done and their number in all.
@@ -130,19 +133,15 @@ def embed_scene(
         ConfigError: another suffix, or see `embed`.
         SceneError, BandError, ScaleError, ModelError: see `embed`.
 
+    Warns:
+        UserWarning: vectors have values that are no numbers, or absurd ones, borders of windows show, or whole numbers
+            say too little; PRITHVI_CHECKED in the file says it too, and what was seen otherwise.
+
     """
     path = Path(path)
-    if path.suffix.lower() not in (".tif", ".tiff", ".zarr"):
-        raise ConfigError(f"embeddings are written as .tif or .zarr, and {path} is neither.")
     run, target = _run(model, scene, (layer, pooled, pixels), window, stride, batch_size, device, accept, command)
-    result = run.outputs(target)
-    made: AbstractContextManager[ZarrWriter | RasterWriter] = zarr_writer(path, result, zarr_format)
-    if path.suffix.lower() != ".zarr":
-        made = RasterWriter(path.parent, target.grid, [embedding_raster(path.name, result)])
-    with made as writer:
-        tally = write(run, target, writer, progress)
-        writer.tag(left_out(tally, target.scene, run.contract))
-        writer.publish()
+    check_asked(path, dtype, patches, run.cell, target.grid)
+    write_embeddings(run, target, path, run.origin, dtype, patches, zarr_format, progress)
     return path
 
 

@@ -31,7 +31,7 @@ OBSERVED, FILLED, NOTHING = 0, 1, 255
 """Values of the mask beside each date."""
 SOURCE_FILLED = 0
 """In a layer of sources: what no sensor saw. Sensors, in the order of their names, are 1, 2, ..., `NOTHING` is none."""
-_TYPES = {"uint8": "Byte", "int16": "Int16", "uint16": "UInt16", "int32": "Int32", "float32": "Float32"}
+_TYPES = {"uint8": "Byte", "int8": "Int8", "int16": "Int16", "uint16": "UInt16", "int32": "Int32", "float32": "Float32"}
 
 
 @dataclass(frozen=True)

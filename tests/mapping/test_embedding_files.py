@@ -65,6 +65,7 @@ def test_no_chunk_is_left_for_readers_to_make_up(six_bands: np.ndarray, write_ti
     assert np.isnan(xr.open_zarr(path)["embedding"][..., :64]).all()
 
 
+@pytest.mark.filterwarnings("ignore:borders of windows show")  # a stride of a whole window, and random weights
 def test_the_geotiff_is_cloud_optimized_and_says_what_it_holds(
     six_bands: np.ndarray, write_tif: Write, tmp_path: Path
 ) -> None:
