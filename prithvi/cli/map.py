@@ -96,7 +96,6 @@ def map_verb(
 
     from prithvi.errors import ConfigError
     from prithvi.files import refuse_unwritable
-    from prithvi.mapping.mask_sources import Clouds
     from prithvi.modelio.model_files import Trusted, check_engine, requirements_of
     from prithvi.products.jobs import jobs_of
     from prithvi.products.products import Products
@@ -110,7 +109,11 @@ def map_verb(
     area = Area.box(*bbox) if bbox is not None else Area.from_file(aoi) if aoi is not None else None
     beside = output.suffix.lower() != ".zarr"
     jobs = jobs_of(scene, output, together)
-    masked = Clouds(tuple(clouds), clouds_are) if clouds else None
+    masked = None
+    if clouds:
+        from prithvi.mapping.mask_sources import Clouds
+
+        masked = Clouds(tuple(clouds), clouds_are)
     if len(jobs) > 1 and masked is not None and not masked.auto:
         raise ConfigError(f"--clouds names the masks of one scene, and these are {len(jobs)}: say --clouds auto.")
     if masked is None and clouds_are is not None:

@@ -18,7 +18,6 @@ from prithvi.errors import ModelError
 from prithvi.files import atomic_file, fingerprint
 from prithvi.mapping.class_maps import MapResult, map_scene
 from prithvi.mapping.inference import mappable
-from prithvi.mapping.mask_sources import Clouds
 from prithvi.modelio.model_files import found_here
 from prithvi.modelio.predictor import Predictor
 from prithvi.parallel import run
@@ -28,6 +27,8 @@ from prithvi.scenes.remote import shown
 
 if TYPE_CHECKING:
     from distributed import Client
+
+    from prithvi.mapping.mask_sources import Clouds
 
 MANIFEST = "manifest.parquet"
 

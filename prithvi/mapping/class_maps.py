@@ -21,7 +21,6 @@ from prithvi.mapping.cog import RasterWriter, check_geotiff, count_values, kept_
 from prithvi.mapping.engine import Arrays, Part, Progress, Target, as_dataset, blank, placed, write
 from prithvi.mapping.engine_choice import Asked
 from prithvi.mapping.inference import Model, mappable, mappable_module, scoring
-from prithvi.mapping.masks import clear_over
 from prithvi.mapping.result_files import NODATA, class_flags, map_rasters
 from prithvi.mapping.score_values import compared_in, values_of
 from prithvi.mapping.sliding_window import rows_of
@@ -341,7 +340,11 @@ def _target(
     clear: xr.DataArray | None,
 ) -> Target:
     """The windows of a map; where windows are compared, they overlap by half unless something else is said."""
-    wanted = clear_over(clear, scene).any("time") if clear is not None else None
+    wanted = None
+    if clear is not None:
+        from prithvi.mapping.masks import clear_over  # which other maps do not wait for
+
+        wanted = clear_over(clear, scene).any("time")
     target = Target.of(scene, window, windows.stride_of(window, stride, overlap, compared), area, wanted)
     if compared:
         target.part.plan.require_overlap()
