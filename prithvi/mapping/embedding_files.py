@@ -124,21 +124,20 @@ def patch_frames(kept: KeptRows, result: xr.Dataset, grid: xr.DataArray, scale: 
         scale: of whole numbers; 0 for floats.
 
     """
-    place, days = grid_of_array(grid), result["time"].values if "time" in result.coords else None
+    at, days = grid_of_array(grid).affine, result["time"].values if "time" in result.coords else None
     first, found = 0, False
     for values in kept.again(_BATCH):
         known = np.isfinite(values).all(axis=1)
         step, row, column = np.nonzero(known)
         corners = [(row + first + down, column + along) for down, along in ((0, 0), (0, 1), (1, 1), (1, 0))]
-        rings = np.stack([np.stack(place.affine @ (x, y), axis=-1) for y, x in corners], axis=1)
-        vectors = values[step, :, row, column]
+        xs, ys = (np.stack([corner[axis] for corner in corners], axis=1) for axis in (1, 0))
+        outlines = shapely.polygons(np.stack([at.a * xs + at.b * ys + at.c, at.d * xs + at.e * ys + at.f], axis=-1))
+        vectors: npt.NDArray[Any] = values[step, :, row, column]
         vectors = whole_numbers(vectors, scale) if scale else vectors.astype(np.float32)
         columns: dict[str, Any] = {"step": step, "row": row + first, "column": column}
         if days is not None:
             columns["time"] = days[step]
-        frame = gpd.GeoDataFrame(
-            {**columns, "embedding": list(vectors)}, geometry=shapely.polygons(rings), crs=place.crs.to_wkt()
-        )
+        frame = gpd.GeoDataFrame({**columns, "embedding": list(vectors)}, geometry=outlines, crs=grid.rio.crs)
         first += values.shape[-2]
         if len(frame) or (first == grid.sizes["y"] and not found):
             found = True
