@@ -12,6 +12,12 @@ if ! [ -x /usr/bin/qgis_process.bin ]; then
     echo "needs Debian's package qgis, with /usr/bin/qgis_process and /usr/bin/qgis_process.bin"
     exit 2
 fi
+wanted="qgis==3.22.16+dfsg-1"
+found="qgis==$(dpkg-query -W -f '${Version}' qgis)"
+if [ "$found" != "$wanted" ]; then
+    echo "seen with $wanted, and this is $found"
+    exit 2
+fi
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 export HOME="$folder" QT_QPA_PLATFORM=offscreen QGIS_CUSTOM_CONFIG_PATH="$folder/profile" XDG_RUNTIME_DIR="$folder"

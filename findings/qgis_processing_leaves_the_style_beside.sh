@@ -13,6 +13,12 @@ if ! /usr/bin/python3 -c "import qgis.core" 2>/dev/null; then
     echo "needs QGIS with its Python for /usr/bin/python3 (Debian: qgis, python3-qgis)"
     exit 2
 fi
+wanted="qgis==3.22.16+dfsg-1"
+found="qgis==$(dpkg-query -W -f '${Version}' qgis)"
+if [ "$found" != "$wanted" ]; then
+    echo "seen with $wanted, and this is $found"
+    exit 2
+fi
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cd "$folder"
