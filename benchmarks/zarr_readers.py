@@ -174,6 +174,7 @@ def make(folder: Path) -> None:
     wanted = Products(confidence=True)
     for number in (2, 3):
         embed_scene("prithvi_hls_tiny", wide, folder / f"embeddings_{number}.zarr", zarr_format=number)
+        embed_scene("prithvi_hls_tiny", wide, folder / f"int8_{number}.zarr", dtype="int8", zarr_format=number)
         embed_scene("prithvi_hls_tiny", turned, folder / f"turned_{number}.zarr", zarr_format=number)
         map_scene("water", wide, folder / f"map_{number}.zarr", products=wanted, zarr_format=number)
         fill_series(series, folder / f"cube_{number}.zarr", "linear", zarr_format=number)
