@@ -13,7 +13,7 @@ from prithvi.errors import ConfigError, OutputError, needs
 from prithvi.files import dumps, write_text
 from prithvi.service.crew import Crew, memory_of
 from prithvi.service.descriptions import processes
-from prithvi.service.jobs import Jobs
+from prithvi.service.job_store import Jobs
 
 if TYPE_CHECKING:
     from flask import Flask, Response

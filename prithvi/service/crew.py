@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from prithvi.files import dumps
-from prithvi.service.jobs import Jobs, now
+from prithvi.service.job_store import Jobs, now
 from prithvi.service.places import Places
 from prithvi.service.settings import RefusedError, Settings
 
@@ -39,6 +39,7 @@ class Crew:
 
     def start(self) -> None:
         """Takes over the jobs of a service that ended, and begins."""
+        self.jobs.tidy()
         for job in reversed(self.jobs.all()):
             if job["status"] not in ("accepted", "running"):
                 continue
@@ -129,7 +130,7 @@ class Crew:
     def _begin(self) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", "prithvi.service.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            text=True, encoding="utf-8", env={**os.environ, "OMP_WAIT_POLICY": "passive"},
+            text=True, encoding="utf-8", env={**os.environ, "OMP_WAIT_POLICY": "passive"}, cwd=self.settings.state,
         )  # fmt: skip
         self.loaded.add(process.pid)
         self._say(process, {

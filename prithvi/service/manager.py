@@ -16,7 +16,7 @@ from pygeoapi.process.manager.base import BaseManager
 from pygeoapi.util import JobStatus, RequestedProcessExecutionMode
 
 from prithvi.service.descriptions import COG, GEOJSON, PARQUET, checked, description, processes
-from prithvi.service.jobs import Jobs, now
+from prithvi.service.job_store import Jobs, now
 from prithvi.service.settings import RefusedError
 
 if TYPE_CHECKING:

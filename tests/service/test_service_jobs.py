@@ -84,6 +84,9 @@ def test_a_job_during_which_the_service_ends_twice_has_failed(service: Service) 
     while service.get(f"/jobs/{job}?f=json").json["status"] != "running":
         time.sleep(0.05)
     service.kill()
+    half = service.folder / "service" / "jobs" / job / ".job-half"  # a kill while the record was written
+    half.mkdir()
+    (half / "job.json").write_text("{")
     service.start()
     status = service.get(f"/jobs/{job}?f=json").json
     assert (status["status"], status["message"]) == ("failed", "the service was ended while this job ran; ask again.")

@@ -65,6 +65,14 @@ class Jobs:
                 continue
         return sorted(found, key=lambda job: str(job.get("created", "")), reverse=True)
 
+    def tidy(self) -> None:
+        """Removes what a service that was killed left beside the jobs' records: half a record, half a removal."""
+        for path in self.folder.iterdir():
+            if not (path / RECORD).is_file():
+                shutil.rmtree(path, ignore_errors=True)
+            for part in path.glob(".*"):
+                shutil.rmtree(part, ignore_errors=True)
+
     def remove(self, job: str) -> None:
         """A job with its results."""
         path = self.path(job)
