@@ -20,7 +20,6 @@ own, beside the package's own way on the same pixels.
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,6 @@ from prithvi.scenes import conform
 from prithvi.scenes.conform import read as read_pixels
 
 WIDTH, HEIGHTS = 3660, (1024, 3660)
-WATER = prithvi.load("water")
 NAMES = ["blue", "green", "red", "nir", "swir16", "swir22"]
 
 
@@ -56,10 +55,17 @@ def by_network(scene: xr.DataArray) -> Classes:
     return found
 
 
+@lru_cache
+def water() -> Any:
+    """It, opened."""
+    return prithvi.load("water")
+
+
 def by_water(scene: xr.DataArray) -> Classes:
     """The same by the model `water` that ships."""
-    found = prithvi.map(scene, WATER, device="cpu", accept=ACCEPTED)["class"].values
-    numbers = {entry.name: entry.value for entry in WATER.classes}
+    model = water()
+    found = prithvi.map(scene, model, device="cpu", accept=ACCEPTED)["class"].values
+    numbers = {entry.name: entry.value for entry in model.classes}
     cloud, shadow = (found == numbers[name] for name in ("cloud", "shadow"))
     return np.where(found == UNSEEN, found, np.select([cloud, shadow], [CLOUDY, SHADOWED], CLEAR)).astype(np.uint8)
 
@@ -180,8 +186,12 @@ def cost(way: str, file: Path) -> None:
 
 
 def peak() -> float:
-    """Highest resident memory of this process so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    """Highest resident memory of this process so far, in MB.
+
+    As Linux counts it since the process began its program: `ru_maxrss` begins with what the parent had.
+    """
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1e3
 
 
 def costs() -> None:
@@ -204,7 +214,7 @@ def main() -> None:
     if len(sys.argv) == 3:
         cost(sys.argv[1], Path(sys.argv[2]))
         return
-    if len(sys.argv) == 2:
+    if len(sys.argv) == 2:  # the costs alone without
         warnings.simplefilter("ignore")
         root = Path(sys.argv[1])
         accuracy(root)
