@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _LARGEST_REQUEST = 1_000_000
 """Bytes of a request's body."""
+_CUT_OFF = 20_000_000
+"""Bytes after which a connection is closed. What lies between is read, since a client that is still sending would see a
+broken connection instead of the refusal."""
 
 
 def configuration(settings: Settings) -> dict[str, Any]:
@@ -204,7 +207,7 @@ def run(settings: Settings, ready: Any = None) -> None:
     try:
         server = waitress.create_server(
             app, host=settings.host, port=settings.port, threads=settings.workers + settings.queue + 6, ident="prithvi",
-            max_request_body_size=_LARGEST_REQUEST,
+            max_request_body_size=_CUT_OFF,
         )  # fmt: skip
     except OSError as error:
         raise ConfigError(
