@@ -77,6 +77,7 @@ def test_a_kill_loses_no_job_and_leaves_nothing_half_done(service: Service, prit
     assert not (folder.parent / "work").exists()
 
 
+@pytest.mark.slow
 def test_a_job_during_which_the_service_ends_twice_has_failed(service: Service) -> None:
     job = started(service, SLOW, percent=3)
     service.kill()
