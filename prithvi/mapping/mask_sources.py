@@ -18,6 +18,8 @@ from prithvi.mapping.masks import Mask, clear_of, level_of, masks_in_order
 from prithvi.scenes.info import name_of
 from prithvi.scenes.names import days_of, moments
 from prithvi.scenes.opening import open_scene
+from prithvi.scenes.remote import local_path
+from prithvi.scenes.stac_items import read_stac
 
 AUTO = "auto"
 """Instead of masks: those that lie beside the sources, and for dates without one what a network makes."""
@@ -208,7 +210,9 @@ def mask_name(series: xr.DataArray, place: int, stem: str = "") -> str:
 
 
 def masks_beside(sources: Sequence[str], dates: int) -> list[Mask]:
-    """The masks that lie in granule folders (HLS, Landsat, Sentinel-2) or were given among their files.
+    """The masks in granule folders (HLS, Landsat, Sentinel-2), of local STAC items, or among the files that were given.
+
+    What is on a server is not looked for.
 
     Args:
         sources: what a series is opened from.
@@ -236,7 +240,18 @@ def masks_beside(sources: Sequence[str], dates: int) -> list[Mask]:
 
 def _masks_in(source: Path) -> list[Path]:
     """Masks of a granule's own product: DSWx is made of granules later."""
-    files = sorted(source.iterdir()) if source.is_dir() else [source]
+    files = _files_of(source)
     rasters = [file for file in files if file.suffix.lower() in (".tif", ".tiff", ".jp2", ".vrt") and file.is_file()]
     named = [file for file in rasters if product_named(file) not in (None, "dswx_cloud")]
     return named or sorted(source.rglob("*_SCL_20m.jp2") if source.is_dir() else ())
+
+
+def _files_of(source: Path) -> list[Path]:
+    """The files of a folder, or those that the STAC items in a file name and that are on this machine."""
+    if source.is_dir():
+        return sorted(source.iterdir())
+    if source.suffix.lower() not in (".json", ".geojson") or not source.is_file():
+        return [source]
+    assets = [asset for item in read_stac(source) for asset in item.assets.values()]
+    paths = [local_path(asset.get_absolute_href() or asset.href) for asset in assets]
+    return [path for path in paths if path is not None]

@@ -134,6 +134,25 @@ def test_a_coarse_mask_is_laid_over_a_fine_scene(
     assert "read as Sentinel-2 SCL" in made.notes[0]
 
 
+def test_the_mask_of_a_stac_item_is_its_asset(granule: Callable[..., Path], prithvi: Cli, tmp_path: Path) -> None:
+    fmask = fmask_of()
+    folder = granule(fmask=fmask)
+    names = {path.suffixes[-2].strip("."): path.name for path in sorted(folder.iterdir())}
+    item = {
+        "type": "Feature", "stac_version": "1.0.0", "stac_extensions": [], "id": folder.name, "geometry": None,
+        "links": [],
+        "properties": {"datetime": "2022-05-25T10:56:21Z"}, "collection": "HLSS30.v2.0",
+        "assets": {key: {"href": f"./{name}", "type": "image/tiff"} for key, name in names.items()},
+    }  # fmt: skip
+    path = folder / "item.json"
+    path.write_text(json.dumps(item))
+    answer = prithvi("mask", path, "-o", tmp_path / "out")
+    assert answer.code == 0, answer.err
+    (made,) = (tmp_path / "out").glob("*_clouds.tif")
+    np.testing.assert_array_equal(read(made), MASK_PRODUCTS["fmask"].classes(fmask))
+    assert tags(made)["PRITHVI_MODEL"] == "HLS Fmask"
+
+
 def test_masks_of_several_dates(granule: Callable[..., Path], tmp_path: Path) -> None:
     """Each date's own, None for one without, whatever the order of the folders."""
     folders = [granule("2022161", fmask_of(1)), granule("2022145"), granule("2022177", fmask_of(2))]
