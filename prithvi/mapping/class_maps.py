@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy.typing as npt
 import torch
 import xarray as xr
 
@@ -239,8 +238,8 @@ def map_scene(
         from prithvi.mapping.zarrfile import counts_of, zarr_writer  # of zarr GeoTIFFs know nothing
 
         with zarr_writer(path, run.outputs(target), zarr_format, pyramid=True) as store:
-            tally = write(run, target, store, progress)
-            store.tag(replace(origin, left_out=(missing := tally.sentence(*units_of(scene, model.contract)))).tags())
+            missing = write(run, target, store, progress).sentence(*units_of(scene, model.contract))
+            store.tag(replace(origin, left_out=missing).tags())
             store.publish()
         counts = counts_of(path / ("class" if model.classes else "value"))
         return _result(model, path, counts, (path,), ((missing,) if missing else ()) + notes)
@@ -257,9 +256,7 @@ def map_scene(
     return _result(model, path, count_values(path), (path, *sidecars), (*left_out_of(path), *notes))
 
 
-def _result(
-    model: Predictor, path: Path, counts: npt.NDArray[Any], files: tuple[Path, ...], notes: tuple[str, ...]
-) -> MapResult:
+def _result(model: Predictor, path: Path, counts: Any, files: tuple[Path, ...], notes: tuple[str, ...]) -> MapResult:
     """Of a map whose values are counted (256,)."""
     numbers = {entry.name: entry.value for entry in model.classes} or {str(model.quantity and model.quantity.name): 0}
     pixels = {name: int(counts[number]) for name, number in numbers.items()}

@@ -217,13 +217,17 @@ class KeptRows:
             yield np.moveaxis(np.frombuffer(raw, np.float16).reshape(number, steps, features, width), 0, -2)
 
 
-def check_asked(path: Path, dtype: str, patches: bool, cell: int, grid: xr.DataArray) -> None:
-    """Raises ConfigError for files that cannot be made of vectors of so many pixels a side on a grid."""
+def check_form(path: Path, dtype: str) -> None:
+    """Raises ConfigError for files that are not made of any vectors."""
     if path.suffix.lower() not in (".tif", ".tiff", ".zarr"):
         raise ConfigError(f"embeddings are written as .tif or .zarr, and {path} is neither.")
     if dtype not in DTYPES:
         raise ConfigError(f"embeddings are stored as float16 or int8, and not as {dtype}.")
-    if patches and cell == 1:
+
+
+def check_patches(cell: int, grid: xr.DataArray) -> None:
+    """Raises ConfigError where vectors of so many pixels a side on a grid have no outlines."""
+    if cell == 1:
         raise ConfigError("a row a patch is written of patches and windows: leave out patches, or pixels.")
-    if patches and grid.rio.crs is None:
+    if grid.rio.crs is None:
         raise ConfigError("patches are polygons, and the scene has no coordinate reference system: leave out patches.")

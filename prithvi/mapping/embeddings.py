@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from prithvi import windows
 from prithvi.contract import Contract
 from prithvi.errors import ConfigError, ModelError
-from prithvi.mapping.embedding_files import check_asked, write_embeddings
+from prithvi.mapping.embedding_files import check_form, check_patches, write_embeddings
 from prithvi.mapping.engine import Arrays, Part, Progress, Target, as_dataset, blank, placed
 from prithvi.mapping.inference import scoring
 from prithvi.mapping.sliding_window import rows_of
@@ -139,8 +139,10 @@ def embed_scene(
 
     """
     path = Path(path)
+    check_form(path, dtype)  # before a model is opened
     run, target = _run(model, scene, (layer, pooled, pixels), window, stride, batch_size, device, accept, command)
-    check_asked(path, dtype, patches, run.cell, target.grid)
+    if patches:
+        check_patches(run.cell, target.grid)
     write_embeddings(run, target, path, run.origin, dtype, patches, zarr_format, progress)
     return path
 

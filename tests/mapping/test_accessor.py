@@ -50,10 +50,10 @@ def scene(six_bands: np.ndarray, write_tif: Write, monkeypatch: pytest.MonkeyPat
 
 
 def told(path: Path) -> dict[str, Any]:
-    """All that a raster says, but for what made it."""
+    """All that a raster says, but for what made it and for the check of embeddings, which arrays have not."""
     with rasterio.open(path) as raster:
         tags = raster.tags()
-        for key in ("PRITHVI_COMMAND", "PRITHVI_RUN"):
+        for key in ("PRITHVI_COMMAND", "PRITHVI_RUN", "PRITHVI_CHECKED"):
             tags.pop(key, None)
         first = raster.colorinterp[0].name
         return {
