@@ -243,6 +243,7 @@ def test_the_command_line_writes_the_asked_dates_as_the_library_does(
     assert (answer.code, "ask for days between these" in answer.err) == (2, True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 def test_regular_days_go_on_after_a_kill_and_end_in_the_same_bytes(
     write_tif: Callable[..., Path], tmp_path: Path

@@ -185,6 +185,7 @@ def test_a_model_that_was_written_anew_is_opened_anew(tmp_path: Path) -> None:
     assert opened(str(folder)).sha256 != first.sha256
 
 
+@pytest.mark.slow
 def test_a_cluster_that_loses_a_worker_makes_the_same_bytes(
     ten: list[Path], model_folder: Path, tmp_path: Path
 ) -> None:

@@ -211,6 +211,7 @@ def test_what_does_not_fit_is_one_sentence_and_the_remedy_helps(tmp_path: Path) 
     assert composite(open_scene(series.drop_vars("time"), dates=DAYS))["date"].values.min() == 2022129
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 def test_a_killed_run_ends_in_the_same_bytes(real, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     files, masks, *_ = real

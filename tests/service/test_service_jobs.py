@@ -126,6 +126,7 @@ def test_a_worker_that_is_killed_fails_its_job_alone(service: Service) -> None:
     assert service.ended(waiting)["status"] == "successful"
 
 
+@pytest.mark.slow
 def test_an_idle_worker_gives_its_memory_back(service: Service) -> None:
     assert service.execute("map-flood", QUICK).status == 200
     assert len(service.get("/health").json["memory"]["workers"]) == 1
