@@ -13,7 +13,7 @@ import xarray as xr
 from prithvi.errors import ConfigError, SceneError
 from prithvi.files import write_text
 from prithvi.report.result_sheets import sheet_of_map
-from prithvi.report.series import Chart, dates_in, is_cube, sheets_of_series
+from prithvi.report.series_sheets import Chart, dates_in, is_cube, sheets_of_series
 from prithvi.report.sheets import Sheet, source_of
 
 _HERE = Path(__file__).parent

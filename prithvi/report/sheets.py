@@ -19,7 +19,7 @@ from prithvi.products.ellipsoid import to_places
 from prithvi.products.provenance import Provenance
 
 if TYPE_CHECKING:
-    from prithvi.report.series import Chart
+    from prithvi.report.series_sheets import Chart
 
 _NODES = 33
 """Points per side at which longitude and latitude are computed; the page interpolates between them."""

@@ -20,7 +20,7 @@ from pyproj import CRS, Geod, Transformer
 from prithvi.errors import ConfigError, OutputError, SceneError
 from prithvi.mapping import class_polygons
 from prithvi.plot import pictures
-from prithvi.report import series, sheets, view
+from prithvi.report import series_sheets, sheets, view
 from prithvi.scenes import open_scene
 from tests.conftest import Answer
 
@@ -150,7 +150,7 @@ def test_a_series_has_one_chart_of_what_its_files_hold(filled: Path, tmp_path: P
 def test_a_long_series_is_charted_on_fewer_pixels_and_says_so(
     filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(series, "CHARTED", 2 * 6 * 40 * 40)
+    monkeypatch.setattr(series_sheets, "CHARTED", 2 * 6 * 40 * 40)
     page = view(filled, tmp_path / "report.html")
     chart, values, _ = charted(page)
     assert chart["step"] == 3
