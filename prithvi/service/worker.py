@@ -265,9 +265,17 @@ class Worker:
 
         from prithvi.mapping.mask_sources import clear_of_sources, masks_beside
         from prithvi.mapping.series_files import fill_series
+        from prithvi.scenes import open_scene
 
         masks: list[Any] = [self.places.allowed(mask) for mask in inputs.get("clouds") or ()]
-        clear = clear_of_sources(sources, scene, masks or masks_beside(sources, scene.sizes["time"]), None, opening)
+        # A STAC item may name a mask anywhere; and which date an item has is asked of what was checked, since
+        # `clear_of_sources` would open it with all of its assets.
+        masks = masks or masks_beside(sources, scene.sizes["time"])
+        masks = [self.places.allowed(str(mask)) if mask is not None else None for mask in masks]
+        items = self._items(sources)[0]
+        if masks and opening["dates"] is None and len(items) == len(sources):
+            opening = {**opening, "dates": [open_scene(item, **opening)["time"].values[0] for item in items]}
+        clear = clear_of_sources(sources, scene, masks, None, opening)
         made = fill_series(
             scene, folder, request["model"], clear=clear, uncertainty=bool(inputs.get("uncertainty", True)),
             resume=request["resume"], device=self.settings["device"], inputs=inputs["scene"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -289,11 +290,36 @@ def test_an_item_is_read_as_far_as_its_files_are_allowed(service: Service, web: 
     assert "outside.tif is not in a folder" in refused(service.execute("map-water", {"scene": "away.json"}), 403)
 
 
-def pystac_item(assets: dict[str, tuple[str, list[dict[str, str]]]]) -> str:
+def test_the_mask_of_an_item_is_read_where_it_is_allowed(
+    service: Service, write_tif: Any, six_bands: np.ndarray
+) -> None:
+    scenes = service.folder / "scenes"
+    bands = [{"name": name} for name in ("B02", "B03", "B04", "B8A", "B11", "B12")]
+    fmask = np.zeros((1, 64, 64), np.uint8)
+    fmask[0, 10:20, 10:30] = 2
+    mask = write_tif(fmask, "HLS.S30.T30SXH.2019254T105621.v2.0.Fmask.tif", names=None, scale=None, nodata=None)
+    far = shutil.copy(mask, service.folder)
+    own = shutil.move(mask, scenes)
+    for day in (1, 11, 21):
+        write_tif(six_bands[:, :64, :64], f"dated{day}.tif").rename(scenes / f"dated{day}.tif")
+        for name, mask in (("own", own), ("far", far)):
+            assets = {"data": (f"dated{day}.tif", bands), **({"Fmask": (str(mask), [])} if day == 11 else {})}
+            (scenes / f"{name}{day}.json").write_text(pystac_item(assets, day))
+    asked = {"sensor": "sentinel-2-l1c", "uncertainty": False}
+    told = service.execute("fill-prithvi_hls_tiny", {"scene": [f"far{day}.json" for day in (1, 11, 21)], **asked})
+    assert "Fmask.tif is not in a folder" in refused(told, 403)
+    # Given in another order than that of their dates.
+    made = service.execute("fill-prithvi_hls_tiny", {"scene": [f"own{day}.json" for day in (11, 21, 1)], **asked})
+    assert made.status == 200, made.body
+    assert made.json["summary"]["value"]["pixels"] == {"observed": 3 * 64 * 64 - 200, "filled": 200, "empty": 0}
+    assert made.json["summary"]["value"]["dates"] == ["2019-09-01", "2019-09-11", "2019-09-21"]
+
+
+def pystac_item(assets: dict[str, tuple[str, list[dict[str, str]]]], day: int = 18) -> str:
     import datetime as dt
     import json
 
-    item = pystac.Item("S2A_30SXH_20190918_0_L1C", None, None, dt.datetime(2019, 9, 18), {})
+    item = pystac.Item(f"S2A_30SXH_201909{day:02}_0_L1C", None, None, dt.datetime(2019, 9, day), {})
     for name, (href, bands) in assets.items():
         asset = pystac.Asset(href, media_type="image/tiff", extra_fields={"bands": bands})
         item.add_asset(name, asset)
