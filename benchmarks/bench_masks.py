@@ -39,6 +39,7 @@ from mask_truths import SOURCES, Classes, classes_in
 
 import prithvi
 from prithvi.contract import Contract
+from prithvi.mapping.cloud_masks import network_for
 from prithvi.mapping.maskproducts import CLEAR, CLOUDY, SHADOWED, UNSEEN
 from prithvi.modelio.cloud_networks import ACCEPTED, cloud_network
 from prithvi.scenes import conform
@@ -49,8 +50,8 @@ NAMES = ["blue", "green", "red", "nir", "swir16", "swir22"]
 
 
 def by_network(scene: xr.DataArray) -> Classes:
-    """(y, x) classes by the network of the scene's level."""
-    model = cloud_network(scene.attrs["level"])
+    """(y, x) classes by the network of the scene's level, as `prithvi mask` runs it."""
+    model = network_for(scene)
     found: Classes = prithvi.map(scene, model, device="cpu", batch_size=2, accept=ACCEPTED)["class"].values
     return found
 

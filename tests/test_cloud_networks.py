@@ -11,17 +11,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 import xarray as xr
 
 import prithvi
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.errors import MissingExtraError, ModelError
+from prithvi.mapping import mask_scene
 from prithvi.mapping.maskproducts import CLEAR, CLOUDY, SHADOWED
 from prithvi.modelio import cloud_networks
-from prithvi.modelio.cloud_networks import ACCEPTED, CLASSES, cloud_network
+from prithvi.modelio.cloud_networks import ACCEPTED, CLASSES, cloud_network, step_for
 from tests.conftest import SPAIN, needs_clouds
 
+LABEL = SPAIN.parents[1] / "LabelHand" / SPAIN.name.replace("S2Hand", "LabelHand")
 NAMES = ["blue", "green", "red", "nir", "swir16", "swir22"]
 SIDE, STRIDE, SHIFT = 460, 204, 51
 """Two windows of 256 pixels along each axis, every 204 pixels as the package takes them, and how far it begins them
@@ -94,6 +97,45 @@ def test_a_network_is_a_predictor() -> None:
     assert torch.isfinite(scores).all()
     again = pickle.loads(pickle.dumps(model))
     assert torch.equal(again.module(images), scores)
+
+
+def test_squares_are_averaged_over_what_has_data() -> None:
+    images = torch.arange(2 * 6 * 6, dtype=torch.float32).reshape(1, 2, 1, 6, 6)
+    images[0, 0, 0, :3, :3] = torch.nan
+    images[0, 1, 0, 0, 0] = torch.nan
+
+    class Seen(torch.nn.Module):
+        def forward(self, given: torch.Tensor) -> torch.Tensor:
+            return given[:, :, 0]
+
+    found = cloud_networks.Averaged(Seen(), 3)(images)
+    assert found.shape == (1, 2, 6, 6)
+    for band in range(2):
+        for row in (0, 3):
+            for column in (0, 3):
+                square = images[0, band, 0, row : row + 3, column : column + 3]
+                expected = torch.nanmean(square).expand(3, 3)
+                torch.testing.assert_close(found[0, band, row : row + 3, column : column + 3], expected, equal_nan=True)
+
+
+@needs_clouds
+def test_finer_pixels_are_averaged_so_that_water_is_no_shadow(tmp_path: Path) -> None:
+    """Pixels of 8.87 m in squares of 3 x 3: without that 79 % of this flood's water is called shadow, and 26 % of the
+    land cloud or shadow, where there is no cloud.
+    """
+    scene = prithvi.open_scene(SPAIN, sensor="sentinel-2-l1c", offset=0, dates="2019-09-18")
+    made = mask_scene(scene, tmp_path / "fine.tif")
+    with rasterio.open(made.path) as raster, rasterio.open(LABEL) as truth:
+        found, label, told = raster.read(1), truth.read(1), raster.tags()
+    assert (found[label == 1] != CLEAR).mean() < 0.06
+    assert (found[label == 0] != CLEAR).mean() < 0.01
+    assert told["PRITHVI_MODEL"].endswith("model_6b_l1c, 3 x 3 pixels averaged")
+    squares = found[:510, :510].reshape(170, 3, 170, 3)
+    assert (squares == squares[:, :1, :, :1]).all()
+
+
+def test_how_many_pixels_are_averaged() -> None:
+    assert [step_for(size) for size in (60, 30, 20, 15, 10, 8.87, 3)] == [1, 1, 1, 2, 3, 3, 10]
 
 
 @needs_clouds

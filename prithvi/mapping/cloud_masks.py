@@ -25,10 +25,11 @@ from prithvi.mapping.engine import Arrays, Part, Progress, Target, blank, placed
 from prithvi.mapping.maskproducts import product_called, read_mask
 from prithvi.mapping.masks import level_of
 from prithvi.mapping.result_files import NODATA, class_flags, map_rasters
-from prithvi.modelio.cloud_networks import ACCEPTED, CLASSES, cloud_network
-from prithvi.modelio.predictor import ClassEntry
+from prithvi.modelio.cloud_networks import ACCEPTED, CLASSES, cloud_network, coarser, step_for
+from prithvi.modelio.predictor import ClassEntry, Predictor
 from prithvi.products.products import Products, write_products
 from prithvi.products.provenance import Provenance, identity
+from prithvi.scenes.conform import ground_resolution
 from prithvi.scenes.info import name_of
 
 PRODUCTS = Products(item=True, style=True)
@@ -78,14 +79,27 @@ def mask_scene(
         )
     if mask is not None:
         return _from_product(scene, path, Path(mask), mask_is, resume, command, progress)
-    level = level_of(scene)
+    network = network_for(scene)
     try:
         return map_scene(
-            cloud_network(level), scene, path, products=PRODUCTS, batch_size=batch_size, device="cpu",
+            network, scene, path, products=PRODUCTS, batch_size=batch_size, device="cpu",
             accept=ACCEPTED, resume=resume, command=command, progress=progress,
         )  # fmt: skip
     except BandError as error:
         raise BandError(f"no mask lies beside {name_of(scene)}, and a network needs six bands: {error}") from error
+
+
+def network_for(scene: xr.DataArray) -> Predictor:
+    """The network for a scene's level and the size of its pixels.
+
+    Raises:
+        SceneError: the level is not known.
+        MissingExtraError, ModelError: see `cloud_network`.
+
+    """
+    level = level_of(scene)
+    step = step_for(ground_resolution(scene)) if scene.rio.crs is not None else 1
+    return coarser(cloud_network(level), step)
 
 
 def _refuse_others(path: Path) -> None:

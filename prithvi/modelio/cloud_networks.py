@@ -4,6 +4,9 @@ They come as ONNX files in the wheel of `ukis-csmask` 1.0.0 (Apache-2.0; Wieland
 doi:10.1016/j.rse.2019.05.022), one for reflectance at the top of the atmosphere and one for surface reflectance. That
 package takes a whole image in memory; here its files are run on the windows of a scene. What they expect is read from
 their records: six bands in reflectance, standardised by means and standard deviations, 256 x 256 pixels of about 30 m.
+
+At 10 m they take water for shadow and bright ground for cloud, so that of finer scenes squares of pixels are averaged
+(`step_for`), and each pixel has the answer of its square.
 """
 
 from __future__ import annotations
@@ -11,12 +14,15 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.resources
+import math
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.contract import Category, Contract
@@ -33,6 +39,7 @@ ACCEPTED = ("nir_broad",)
 _FILES = {"TOA": "model_6b_l1c", "SR": "model_6b_l2a"}
 _BANDS = ["blue", "green", "red", "nir", "swir16", "swir22"]
 """What the records call `PRITHVI_BANDS`."""
+_RESOLUTION = 30.0
 _REMEDY = f"pip install --force-reinstall 'prithvi[{EXTRA}]' 'ukis-csmask==1.0.0'."
 
 
@@ -61,9 +68,45 @@ def cloud_network(level: str) -> Predictor:
         raise ModelError(f"the network {name} cannot be read ({first_line(error)}): {_REMEDY}") from error
     if (bands, outputs) != (_BANDS, len(CLASSES)) or size[0] != size[1]:
         raise ModelError(f"the network {name} is not the one that is known: {_REMEDY}")
-    contract = Contract(PRITHVI_BANDS, mean, std, scale=1.0, resolution=30.0, level=level)
+    contract = Contract(PRITHVI_BANDS, mean, std, scale=1.0, resolution=_RESOLUTION, level=level)
     module = OnnxNetwork(weights, contract)
     return Predictor(module, contract, size[0], classes=CLASSES, name=name, sha256=digest)
+
+
+def step_for(resolution: float) -> int:
+    """Pixels of so many metres along the side of a square that is averaged for a network: 3 of 10 m, 1 of 20 and 30."""
+    return max(1, math.ceil(_RESOLUTION / resolution - 0.5))
+
+
+def coarser(model: Predictor, step: int) -> Predictor:
+    """A network for scenes of pixels that are so many times finer than its own."""
+    if step == 1:
+        return model
+    contract = replace(model.contract, resolution=_RESOLUTION / step)
+    name = f"{model.name}, {step} x {step} pixels averaged"
+    return replace(model, module=Averaged(model.module, step), contract=contract, window=step * model.window, name=name)
+
+
+class Averaged(nn.Module):
+    """A module of coarser pixels: it gets the means of squares, and each pixel its square's scores.
+
+    Args:
+        module: (B, band, T, Y, X) to (B, classes, Y, X).
+        step: pixels along the side of a square, which divides the windows.
+
+    """
+
+    def __init__(self, module: nn.Module, step: int) -> None:
+        super().__init__()
+        self.module, self.step = module, step
+
+    def forward(self, images: Tensor) -> Tensor:
+        """See `Predictor.module`; of a square's pixels those with data count."""
+        there = torch.isfinite(images)
+        square = (1, self.step, self.step)
+        values, share = F.avg_pool3d(images.where(there, 0.0), square), F.avg_pool3d(there.to(images.dtype), square)
+        scores: Tensor = self.module((values / share).where(share > 0, torch.nan))
+        return scores.repeat_interleave(self.step, 2).repeat_interleave(self.step, 3)
 
 
 class OnnxNetwork(nn.Module):

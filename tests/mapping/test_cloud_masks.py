@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 import rasterio
 import xarray as xr
+from rasterio.transform import from_origin
 
 import prithvi as library
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.errors import BandError, ConfigError, SceneError
 from prithvi.mapping import clear_of, map_scene, mask_scene
+from prithvi.mapping.cloud_masks import network_for
 from prithvi.mapping.mask_sources import Clouds, mask_name, masks_by_date
 from prithvi.mapping.maskproducts import CLEAR, CLOUDY, MASK_PRODUCTS, SHADOWED, UNSEEN
 from prithvi.modelio import save
-from prithvi.modelio.cloud_networks import cloud_network
 from tests.conftest import SPAIN, Answer, needs_clouds, small_task
 from tests.stac_schemas import validate
 
@@ -211,7 +212,7 @@ def test_the_level_is_asked_for(
     for level, end in (("SR", "l2a"), ("TOA", "l1c")):
         assert prithvi("mask", path, "-o", tmp_path / level, "--level", level).code == 0
         made = tmp_path / level / "scene_clouds.tif"
-        assert tags(made)["PRITHVI_MODEL"].endswith(f"model_6b_{end}")
+        assert f"model_6b_{end}," in tags(made)["PRITHVI_MODEL"]
         assert not made.with_suffix(".json").exists(), "no item without a date"
     assert prithvi("mask", path, "-o", tmp_path / "hls", "--sensor", "hls-s30", "--date", "2022-05-25").code == 0
     item = json.loads((tmp_path / "hls" / "scene_clouds.json").read_text())
@@ -242,12 +243,15 @@ def test_bands_are_asked_for(six_bands: np.ndarray, write_tif: Callable[..., Pat
 
 
 @needs_clouds
-def test_a_streamed_mask_is_the_whole_one(tmp_path: Path) -> None:
+def test_a_streamed_mask_is_the_whole_one(
+    six_bands: np.ndarray, write_tif: Callable[..., Path], tmp_path: Path
+) -> None:
     """From files row by row as from memory at once; without data stays so; what stopped goes on and ends the same."""
-    opened = library.open_scene(SPAIN, sensor="sentinel-2-l1c", offset=0, dates="2019-09-18").sel(band=[*PRITHVI_BANDS])
+    path = write_tif(six_bands, transform=from_origin(600_000, 4_200_000, 30, 30))
+    opened = library.open_scene(path, level="TOA", dates="2019-09-18")
     rows, columns = slice(0, 500), slice(60, 310)
     scene = opened.isel(y=rows, x=columns)
-    whole = library.map(scene.compute(), cloud_network("TOA"), batch_size=2, device="cpu")["class"].values
+    whole = library.map(scene.compute(), network_for(scene), batch_size=2, device="cpu")["class"].values
     made = mask_scene(scene, tmp_path / "whole.tif")
     np.testing.assert_array_equal(read(made.path), whole)
     assert made.pixels == {name: int((whole == value).sum()) for value, name in enumerate(made.pixels)}
@@ -287,7 +291,7 @@ def test_fill_makes_the_masks_that_are_missing(granule: Callable[..., Path], pri
     ]
     made = out / "2022-06-10_clouds.tif"
     scene = library.open_scene(folders)
-    expected = library.map(scene.isel(time=[1]), cloud_network("SR"), batch_size=2, device="cpu")["class"].values
+    expected = library.map(scene.isel(time=[1]), network_for(scene), batch_size=2, device="cpu")["class"].values
     np.testing.assert_array_equal(read(made), expected)
     given = [folders[0] / f"{folders[0].name}.Fmask.tif", made]
     same = prithvi("fill", *folders, "-o", tmp_path / "same", "--clouds", given[0], "--clouds", made,
