@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -110,3 +112,34 @@ def test_a_folder_that_cannot_be_written_keeps_its_compiled_model_in_the_cache(
     for _ in range(2):
         Compiled(load(folder).mappable(), "float32", 1).ready()
     assert len(set(assets_cache.rglob("*.blob")) - before) == 1
+
+
+FIRST_CALLS = """
+import sys, threading
+from prithvi.modelio.compiled import _openvino
+
+openvino, go, done = _openvino(), False, []
+sys.setswitchinterval(1e-7)
+
+def work():
+    while not go:
+        pass
+    done.append(openvino.Type.f32.to_dtype())
+
+threads = [threading.Thread(target=work) for _ in range(8)]
+for thread in threads:
+    thread.start()
+go = True
+for thread in threads:
+    thread.join()
+print(len(done))
+"""
+
+
+@needs_openvino
+@pytest.mark.slow
+def test_the_first_inferences_of_a_process_may_come_from_many_threads() -> None:
+    """Without the call in `_openvino` one process in six waits for ever, as a map did whose model was compiled before."""
+    for _ in range(20):
+        ended = subprocess.run([sys.executable, "-c", FIRST_CALLS], capture_output=True, text=True, timeout=100)
+        assert ended.stdout.split() == ["8"], ended.stderr

@@ -40,6 +40,7 @@ TOLERANCE = {"float32": 1e-5, "bfloat16": 0.05}
 the largest score; in bfloat16, which has eight binary digits and single pixels that are far off, that of root mean
 squares."""
 _HINT = {"float32": "f32", "bfloat16": "bf16"}
+_FIRST_CALL = Lock()
 
 
 def openvino_version() -> str:
@@ -52,6 +53,9 @@ def _openvino() -> Any:
 
     By itself `import openvino` (2026.4.1) starts a process that tells a server of Google's of it, and numbers the user
     in `~/intel`, unless that user has opted out. Without `openvino_telemetry` it takes a stub of its own instead.
+
+    The first two inferences of a process, begun at the same moment on two threads, can wait for each other for ever in
+    its binding, which sets up its table of number types without letting go of Python's lock. So that is done here.
     """
     if "openvino" not in sys.modules:
         reports = {name: module for name, module in sys.modules.items() if name == "openvino_telemetry"}
@@ -61,7 +65,10 @@ def _openvino() -> Any:
         finally:
             del sys.modules["openvino_telemetry"]
             sys.modules.update(reports)
-    return importlib.import_module("openvino")
+    openvino = importlib.import_module("openvino")
+    with _FIRST_CALL:
+        openvino.Type.f32.to_dtype()
+    return openvino
 
 
 class Compiled(nn.Module):
