@@ -59,7 +59,7 @@ def main() -> None:
             items = [item for item in archive.items if item.id[9:14] in names[:count]]
             write_items(items, work / f"{count}.json")
             with (
-                LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+                LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
                 Client(cluster) as client,
             ):
                 before = max(client.run(imported).values())

@@ -139,7 +139,7 @@ print(len(done))
 @needs_openvino
 @pytest.mark.slow
 def test_the_first_inferences_of_a_process_may_come_from_many_threads() -> None:
-    """Without the call in `_openvino` one process in six waits for ever, as a map did whose model was compiled before."""
+    """Without the call in `_openvino` one process in six waits for ever, as a map did of a model compiled before."""
     for _ in range(20):
         ended = subprocess.run([sys.executable, "-c", FIRST_CALLS], capture_output=True, text=True, timeout=100)
         assert ended.stdout.split() == ["8"], ended.stderr

@@ -23,7 +23,7 @@ LOST = """
             os.kill(worker, signal.SIGKILL)
         found[key] = worker
 
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster, Client(cluster):
         failed = run({str(n): (os.getpid, ()) for n in range(4)}, scheduler=cluster.scheduler_address, done=done)
     assert not failed, failed
     first, *others = found.values()

@@ -24,7 +24,7 @@ def main() -> None:
     from tests.chips.test_build import RECIPE
 
     granules, store = sys.argv[1], Path(sys.argv[2])
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster, Client(cluster) as client:
         victims = [worker.pid for worker in cluster.workers.values()]
         killed = []
 

@@ -26,7 +26,7 @@ OPENING = {"dates": ["2019-09-18"]}
 def main() -> None:
     """Runs the maps."""
     model, out, command, *scenes = sys.argv[1:]
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster, Client(cluster) as client:
         victim = next(iter(cluster.workers.values())).pid
         killed = []
 

@@ -215,9 +215,9 @@ def test_a_cluster_gives_the_same(processes: bool, holes: xr.DataArray, fitted: 
     here = prithvi.map(holes.compute(), fitted, area=area), prithvi.embed(holes.compute(), fitted)
     lazy = prithvi.map(holes, fitted, area=area), prithvi.embed(holes, fitted)
     with (
-        dask.config.set({"distributed.comm.timeouts.connect": "120s"}),  # a busy machine
+        dask.config.set({"distributed.comm.timeouts.connect": "120s"}),  # a busy machine, whose port 8787 may be taken
         LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=processes, dashboard_address=None, memory_limit=None
+            n_workers=1, threads_per_worker=2, processes=processes, dashboard_address=":0", memory_limit=None
         ) as cluster,
         Client(cluster),
     ):
