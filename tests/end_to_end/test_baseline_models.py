@@ -38,7 +38,17 @@ def of_squares(root: Path, runs: Path) -> list[object]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("head", ["index", "image_statistics", "random_features", "trees", "token_trees"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        "index",
+        "trees",
+        *(
+            pytest.param(head, marks=pytest.mark.slow)
+            for head in ("image_statistics", "random_features", "token_trees")
+        ),
+    ],
+)
 def test_a_baseline_is_fitted_and_mapped_as_any_model(
     head: str, prithvi: Cli, squares: Path, six_bands: np.ndarray, write_tif: Callable[..., Path],
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
@@ -109,6 +119,7 @@ def test_options_of_the_file_s_head_are_not_another_head_s(prithvi: Cli, squares
     assert "there is no class 'watr': did you mean water" in refused.err
 
 
+@pytest.mark.slow
 def test_auto_keeps_the_head_that_validation_says_is_best(prithvi: Cli, squares: Path, tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     runs = tmp_path / "runs"

@@ -57,6 +57,7 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_methods_are_compared_resumed_and_reported(prithvi: Cli, squares: Path, config: Path, tmp_path: Path) -> None:
     pytest.importorskip("segmentation_models_pytorch", reason="the U-Net needs the terratorch extra")
     out = tmp_path / "out"

@@ -64,6 +64,7 @@ def test_the_demo_writes_what_it_says(prithvi: Cli, tmp_path: Path) -> None:
         assert (other.read(1) == made.read(1)).all()
 
 
+@pytest.mark.slow
 def test_a_run_of_the_demo_is_the_same_beside_another_and_on_any_number_of_threads(tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     with ProcessPoolExecutor(1, get_context("spawn")) as beside:
@@ -123,6 +124,7 @@ def test_fit_and_test_from_the_shipped_configuration(prithvi: Cli, tmp_path: Pat
     assert refused.code == 2
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Precision bf16-mixed is not supported by the model summary")
 def test_training_in_bfloat16_on_a_cpu_ends_in_a_float32_model(prithvi: Cli, tmp_path: Path) -> None:
     answer = prithvi("fit", *of_one_chip(tmp_path), "--trainer.max_epochs", 1, "--trainer.precision", "bf16-mixed")
@@ -132,6 +134,7 @@ def test_training_in_bfloat16_on_a_cpu_ends_in_a_float32_model(prithvi: Cli, tmp
     assert all(value.dtype == torch.float32 and value.isfinite().all() for value in fitted.model.parameters())
 
 
+@pytest.mark.slow
 def test_the_features_of_a_frozen_encoder_are_kept_as_the_page_prints(
     prithvi: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

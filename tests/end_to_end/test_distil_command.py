@@ -91,6 +91,7 @@ def test_a_distillation_is_typed_gone_on_with_and_its_model_is_used(
     assert "not trained" not in again.err
 
 
+@pytest.mark.slow
 def test_a_teacher_comes_from_the_hub_by_its_id(store: Path, tmp_path: Path) -> None:  # noqa: F811
     folder = save_teacher(tmp_path / "teacher")
     with serve_hub() as hub, forking() as process:

@@ -169,6 +169,7 @@ def test_a_series_of_unknown_units_or_dates_is_not_written(tmp_path: Path) -> No
     assert (told / "2022-05-01.tif").is_file()
 
 
+@pytest.mark.slow
 def test_rows_are_written_as_they_are_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "ROWS", 64)
     contract = Contract(PRITHVI_BANDS, (0.0,) * 6, (1.0,) * 6)

@@ -57,6 +57,7 @@ def days(result: xr.Dataset) -> list[str]:
     return [str(day) for day in result["time"].values.astype("datetime64[D]")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["linear", "regression"])
 @pytest.mark.parametrize("lazy", [False, True])
 def test_asked_dates_alone_are_as_in_the_whole_series(method: str, lazy: bool) -> None:

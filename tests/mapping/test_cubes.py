@@ -135,6 +135,7 @@ def test_what_cannot_be_reflectance_is_told(tmp_path: Path) -> None:
     assert result.notes == (told,)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(write_tif: Callable[..., Path], tmp_path: Path) -> None:
     words = ["fill", "--method", "linear", *files_of(made([0, 5, 10, 20, 30, 40]), write_tif)]

@@ -134,6 +134,7 @@ def test_an_older_file_stays_until_the_new_one_is_whole(
     assert kept().shape == (1, 64, 3, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["e.tif", "e.zarr"])
 def test_memory_does_not_grow_with_the_height(name: str, tmp_path: Path) -> None:
     model, peaks = tiny(depth=1), []

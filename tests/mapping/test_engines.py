@@ -213,6 +213,7 @@ def test_compiling_by_torch_and_by_openvino_are_two_things(folder: Path, scene_f
 # --- what is kept, and by whom it is decided
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_nothing_is_reported_over_the_network(folder: Path, scene_file: Path, tmp_path: Path) -> None:
     """By itself OpenVINO reports its import and each conversion, and numbers the user in a folder `intel` at home."""

@@ -92,6 +92,7 @@ def test_methods_fill_what_they_fill_in_memory(  # type: ignore[no-untyped-def]
     assert f"{known.mean():.1%} observed" in answer.out
 
 
+@pytest.mark.slow
 def test_filling_and_a_model_are_nearer_than_the_nearest_date(prithvi: Cli, series, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     _, _, truth, known = series
     errors = {}
@@ -320,6 +321,7 @@ def test_a_series_or_masks_of_other_values_are_filled_anew(series, tmp_path: Pat
     assert again(lazy, clear=of_files & clear[:, ::-1], inputs=inputs)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(
     series, write_tif, six_bands: np.ndarray, tmp_path: Path
@@ -409,6 +411,7 @@ def test_the_series_itself_is_not_written_over(prithvi: Cli, six_bands: np.ndarr
     assert files[0].read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_gap_filler_fills_as_it_was_trained(prithvi: Cli, series, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """A folder as `prithvi fit -c configs/cloud_gaps.yaml` leaves it: its dates, window and `touched`."""
     torch.manual_seed(0)

@@ -193,6 +193,7 @@ def named(image: np.ndarray, known: np.ndarray, days: list[str] | None = None) -
     return series.rio.write_crs("EPSG:32631")
 
 
+@pytest.mark.slow
 def test_eager_lazy_and_files_are_the_same(real, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr("prithvi.mapping.engine.ROWS", 30)  # several blocks
     image, known = real(AT_ONCE + 2, 70, 30)

@@ -73,6 +73,7 @@ def test_what_is_filled_is_in_the_values_of_the_dates_own_sensor(lazy: bool) -> 
     assert "2022-05-09 has dates of hls-l30 and hls-s30, which are written apart" in found.attrs["PRITHVI_SENSOR_NOTES"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["nearest", "local_regression", "prithvi_hls_tiny"])
 def test_lazily_and_in_other_windows_of_dates_it_is_the_same(method: str) -> None:
     series = pair_of_sensors()

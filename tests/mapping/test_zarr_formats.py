@@ -135,7 +135,7 @@ def test_no_number_is_made_of_half_floats_that_are_not_there() -> None:
     np.testing.assert_array_equal(halved(values, np.nan, False), np.array([[2, np.nan]], np.float16))
 
 
-@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("zarr_format", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_map_in_a_store_is_what_prithvi_map_gives(fitted: FittedModel, tmp_path: Path, zarr_format: int) -> None:
     scene = open_scene(SPAIN, sensor="sentinel-2-l1c", offset=0)
     wanted = prithvi.map(scene, fitted, disagreement=True)

@@ -79,6 +79,7 @@ def by_pixel_means(task: DistilTask, data: PretrainDataModule) -> float:
     return 1 - float(((held_x @ solved - held_y) ** 2).sum() / (held_y**2).sum())
 
 
+@pytest.mark.slow
 def test_a_student_learns_what_pixel_means_do_not_tell(store: Path, tmp_path: Path) -> None:
     """The shipped model teaches a narrower one with patches twice as large; held-out chips tell how well."""
     data = data_of(store)
@@ -131,6 +132,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(store: Path, teac
         )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_published_shape_of_100_million_teaches_from_a_weights_file(store: Path, tmp_path: Path) -> None:
     """Its position codes are of 224 pixels, and the crops have 32."""
     torch.manual_seed(0)

@@ -81,6 +81,7 @@ def test_training_lowers_the_validation_loss_and_leaves_pictures_curves_and_a_pr
     assert board.Tags()["images"] == ["reconstruction"]
 
 
+@pytest.mark.slow
 def test_pictures_probes_and_speeds_come_once_a_due_step_however_many_batches_it_has(
     store: ChipStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +126,7 @@ def test_weights_of_two_dimensions_decay_and_no_others(store: ChipStore, tmp_pat
     assert {value for name, value in found.items() if name.endswith((".bias", "norm.weight"))} == {0.0}
 
 
+@pytest.mark.slow
 def test_the_published_recipe_is_the_default(store: ChipStore, tmp_path: Path) -> None:
     data = PretrainDataModule([str(store.path)], batch_size=8, num_workers=0)
     task = PretrainTask("prithvi_hls_tiny", data.contract.to_dict(), crop=32, model_options=SHAPE)

@@ -85,6 +85,7 @@ def undisturbed(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_bit_for_bit(store: Path, undisturbed: Path, tmp_path: Path) -> None:
     """Weights, optimizer, order, masks, crops, flips, stochastic depth: the next 50 losses are the same numbers."""
     at = random.Random(os.getpid()).randrange(15, 55)
@@ -97,6 +98,7 @@ def test_a_killed_run_goes_on_bit_for_bit(store: Path, undisturbed: Path, tmp_pa
     assert again == expected, f"killed after step {at}, resumed from {step}"
 
 
+@pytest.mark.slow
 def test_a_killed_run_that_accumulates_goes_on_bit_for_bit(store: Path, tmp_path: Path) -> None:
     options = ["--steps", "40", "--accumulate", "2"]
     run(store, tmp_path / "whole", *options)
@@ -127,6 +129,7 @@ def single(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "fully_shard"])
 def test_two_devices_do_what_one_does_with_the_same_global_batch(
     strategy: str, store: Path, single: Path, tmp_path: Path
@@ -154,6 +157,7 @@ def test_two_devices_learn_from_a_teacher_what_one_learns(store: Path, tmp_path:
     np.testing.assert_allclose(np.mean(both, axis=0), losses, rtol=2e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "fully_shard"])
 def test_a_checkpoint_of_two_devices_goes_on_with_one_and_back(
     strategy: str, store: Path, single: Path, tmp_path: Path
@@ -171,6 +175,7 @@ def test_a_checkpoint_of_two_devices_goes_on_with_one_and_back(
     np.testing.assert_allclose(both, [float.fromhex(line["loss"]) for line in whole[15:]], rtol=2e-4)
 
 
+@pytest.mark.slow
 def test_two_devices_that_were_killed_go_on_with_the_same_samples(store: Path, single: Path, tmp_path: Path) -> None:
     two = ["--strategy", "ddp", "--devices", "2", "--every", "4"]
     process = start(store, tmp_path, "--steps", "20", *two)

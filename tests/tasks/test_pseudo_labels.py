@@ -108,6 +108,7 @@ def test_a_batch_without_labels_has_a_loss_of_zero_with_a_gradient() -> None:
     assert not scores.grad.any()
 
 
+@pytest.mark.slow
 def test_training_learns_the_labels_beside_the_reconstruction(six_bands: np.ndarray, tmp_path: Path) -> None:
     stores = [labelled(six_bands, tmp_path / "one.zarr"), labelled(six_bands, tmp_path / "two.zarr", frames=2)]
     data = PretrainDataModule([str(store.path) for store in stores], batch_size=8, num_workers=0, labels=True)
