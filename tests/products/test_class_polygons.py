@@ -352,6 +352,7 @@ def test_errors_say_what_is_wrong(tmp_path: Path) -> None:
         vectorise(path, tmp_path / "file" / "map.parquet")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files, which Windows has not")
 @pytest.mark.parametrize("suffix", [".parquet", ".gpkg"])
 def test_a_full_disk_ends_it_with_a_sentence_and_leaves_the_old_file(tmp_path: Path, suffix: str) -> None:

@@ -140,6 +140,7 @@ def test_a_map_is_shown_in_the_colours_of_its_classes(in_qgis: Callable[..., dic
     assert (pixels == WATER).all(axis=2).mean() > 0.05
 
 
+@pytest.mark.slow
 def test_a_cancelled_map_ends_at_once_and_leaves_nothing_under_a_final_name(
     in_qgis: Callable[..., dict[str, Any]], tmp_path: Path, write_tif: Callable[..., Path], six_bands: np.ndarray
 ) -> None:
@@ -153,6 +154,7 @@ def test_a_cancelled_map_ends_at_once_and_leaves_nothing_under_a_final_name(
     assert str(maps) not in subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.slow
 def test_a_series_is_filled_and_shown_in_natural_colours(
     in_qgis: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -180,6 +182,7 @@ def test_a_series_is_filled_and_shown_in_natural_colours(
     assert 20 < drawn[~filled].mean() < 200  # neither black nor white: the file's own scale is accounted for
 
 
+@pytest.mark.slow
 def test_an_embedding_is_shown_by_its_first_three_features(
     in_qgis: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -191,6 +194,7 @@ def test_an_embedding_is_shown_by_its_first_three_features(
         assert (raster.count, raster.shape) == (96, (8, 8))
 
 
+@pytest.mark.slow
 def test_areas_come_from_the_points_that_are_shown(
     in_qgis: Callable[..., dict[str, Any]], tmp_path: Path, write_tif: Callable[..., Path], six_bands: np.ndarray,
     prithvi: Callable[..., Answer], model_folder: Path,

@@ -53,6 +53,7 @@ def started(service: Service, inputs: Any, percent: int = -1) -> str:
     return job
 
 
+@pytest.mark.slow
 def test_a_kill_loses_no_job_and_leaves_nothing_half_done(service: Service, prithvi: Callable[..., Answer]) -> None:
     done = started(service, QUICK)
     assert service.ended(done)["status"] == "successful"
@@ -112,6 +113,7 @@ def test_a_full_queue_says_when_to_ask_again_and_a_dismissed_job_makes_room(serv
     assert {service.ended(job)["status"] for job in waiting} == {"successful"}
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_fails_its_job_alone(service: Service) -> None:
     running, waiting = started(service, SLOW, percent=3), started(service, QUICK)
     assert service.process is not None
@@ -137,6 +139,7 @@ def test_an_idle_worker_gives_its_memory_back(service: Service) -> None:
     assert service.execute("map-flood", QUICK).status == 200
 
 
+@pytest.mark.slow
 def test_a_job_that_takes_too_long_is_stopped(service: Service) -> None:
     service.kill()
     service.words += ["--timeout", "4"]

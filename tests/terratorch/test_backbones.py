@@ -122,6 +122,7 @@ def test_bands_without_weights_start_anew_where_that_is_asked_for() -> None:
     assert encoder(torch.randn(1, 2, 16, 16))[-1].shape == (1, 5, 96)
 
 
+@pytest.mark.slow
 def test_their_command_line_trains_our_encoder(floods: Path, tmp_path: Path) -> None:
     """As a user would: one line under trainer.callbacks, then `terratorch fit`."""
     args = {"backbone": "hlsvit_hls_tiny", "backbone_pretrained": True, "backbone_bands": BANDS,

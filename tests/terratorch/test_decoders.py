@@ -137,6 +137,7 @@ def test_a_task_of_ours_trains_with_a_decoder_of_theirs() -> None:
     assert all(weight.grad is not None for name, weight in task.model.named_parameters() if name.startswith("head."))
 
 
+@pytest.mark.slow
 def test_a_decoder_of_theirs_becomes_a_program_without_them(tmp_path: Path) -> None:
     task = SegmentationTask(
         contract=configure("prithvi_eo_tiny").contract.to_dict(), classes=["land", "water"], window=32,
