@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -84,9 +85,12 @@ def run(results: Results, data: Path | None) -> Iterator[str]:
             print(f"accuracy of {study.name}: measured before", flush=True)
             continue
         out.mkdir(parents=True, exist_ok=True)
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
         began, before = time.perf_counter(), load()
         with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as errors:
-            status = subprocess.run(command, cwd=ROOT, stdout=said, stderr=errors, check=False).returncode
+            status = subprocess.run(
+                command, cwd=ROOT, env=environment, stdout=said, stderr=errors, check=False
+            ).returncode
             said.seek(0)
             errors.seek(0)
             entry = {

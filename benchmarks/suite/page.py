@@ -49,11 +49,10 @@ of reach. `make results DATA=FOLDER` runs these again.
 
 
 def number(value: float, digits: int = 3) -> str:
-    """Some significant digits, and no exponent."""
+    """Some significant digits, and all those of whole numbers above."""
     if value == 0:
         return "0"
-    text = f"{value:.{digits}g}"
-    return f"{float(text):,.0f}" if "e" in text or abs(value) >= 10**digits else text
+    return f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
 
 
 def between(values: Sequence[float], digits: int = 3) -> str:
@@ -192,8 +191,10 @@ def page(files: dict[str, dict[str, Any]]) -> str:
         text += "".join(f"- {each.benchmark.title} ({command}). {verdict(each)}\n" for each in behind(whole))
     text += "\nOf other measurements, each in its own page of results:\n\n"
     text += "".join(f"- {line}\n" for line in missed_elsewhere())
-    if "make results" not in files:
-        text += "\n`make results` has not been run whole yet, so that no exponent of growth stands here.\n"
+    whole = files.get("make results", {"entries": []})
+    waiting = [each.title for each in BENCHMARKS if len(entries_of(whole, each)) < len(each.more)]
+    if waiting:
+        text += f"\nNot measured by `make results` yet, so that no exponent of growth is known: {'; '.join(waiting)}.\n"
     text += ACCURACY
     text += "\n".join(accuracy_of(study) for study in studies())
     runs = [run for whole in files.values() for run in whole["entries"] if run["benchmark"].startswith("accuracy:")]
