@@ -84,25 +84,26 @@ def origin(whole: dict[str, Any]) -> str:
 
 def rows(benchmark: Benchmark, entry: Entry) -> list[list[str]]:
     """A row a way."""
-    found, size = [], f"{entry['size']:,}" if entry["size"] else ""
+    lines, size = [], f"{entry['size']:,}" if entry["size"] else ""
     if "failed" in entry:
-        return [[size, "", "**failed**", "", "", "", ""]]
+        return [[size, "", "**failed**", *[""] * 5]]
     for way in benchmark.ways:
         told = entry["ways"][way.name]
         label = f"{way.label} (limit)" if way.kind == "limit" else way.label
         seconds = of(entry, way.name, "seconds")
         if not seconds:
             why = f"not measured: {told['missing']}" if "missing" in told else "**failed**"
-            found.append([size, label, why, "", "", "", ""])
+            lines.append([size, label, why, *[""] * 5])
             continue
         cpu, memory = of(entry, way.name, "cpu"), of(entry, way.name, "MB")
-        ratios = "" if way is benchmark.ways[0] else between(times(entry, benchmark.ways[0].name, way.name))
-        less = [] if way is benchmark.ways[0] else times(entry, benchmark.ways[0].name, way.name, "MB")
         mega = number(statistics.median(memory)) if memory else ""
-        more = between(less) if less else ""
-        found.append([size, label, between(seconds), number(statistics.median(cpu)), mega, ratios, more])
+        ratios = [
+            between(found) if way is not benchmark.ways[0] and found else ""
+            for found in (times(entry, benchmark.ways[0].name, way.name, figure) for figure in UNITS)
+        ]
+        lines.append([size, label, between(seconds), number(statistics.median(cpu)), mega, *ratios])
         size = ""
-    return found
+    return lines
 
 
 def facts(benchmark: Benchmark, entry: Entry) -> list[str]:
@@ -129,7 +130,7 @@ def verdict(found: Judged) -> str:
 
 def section(benchmark: Benchmark, entries: Sequence[Entry]) -> str:
     """A benchmark's heading, table, facts, growth and aims."""
-    heads = [benchmark.unit or "size", "way", "seconds", "CPU s", "MB", "times, seconds", "times, MB"]
+    heads = [benchmark.unit or "size", "way", "seconds", "CPU s", "MB", "times, seconds", "times, CPU", "times, MB"]
     lines = [row for entry in entries for row in rows(benchmark, entry)]
     keep = [place for place in range(len(heads)) if any(row[place] for row in lines)]
     text = f"### {benchmark.title}\n\n{benchmark.about}\n\n"

@@ -50,6 +50,7 @@ class Benchmark:
     more: tuple[int, ...]
     """Those of `make results`."""
     rounds: int
+    """Turns of `make bench`; `make results` takes three at least."""
     unit: str = ""
     """What a size counts."""
     squared: bool = False

@@ -6,6 +6,7 @@ stood. A benchmark that fails is an entry too, is named at the end, and takes no
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import hashlib
 import json
@@ -168,6 +169,8 @@ def run(benchmarks: Iterable[Benchmark], results: Results, ask: Ask, more: bool)
         What failed, a sentence each; these are tried again the next time.
 
     """
+    if more:
+        benchmarks = [dataclasses.replace(each, rounds=max(3, each.rounds)) for each in benchmarks]
     wanted = [(each, size) for each in benchmarks for size in (each.more if more else each.sizes)]
     keys = {results.key(each, size) for each, size in wanted}
     results.entries = {key: entry for key, entry in results.entries.items() if key not in keys or not broken([entry])}
