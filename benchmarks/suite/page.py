@@ -168,6 +168,12 @@ def summary(whole: dict[str, Any]) -> str:
     return table(["what", "size", "compared with", "times, seconds", "times, memory"], lines)
 
 
+def missing(command: str, whole: dict[str, Any]) -> list[str]:
+    """Titles of what is not there at all of its sizes."""
+    sizes = {each.title: each.more if command == "make results" else each.sizes for each in BENCHMARKS}
+    return [each.title for each in BENCHMARKS if len(entries_of(whole, each)) < len(sizes[each.title])]
+
+
 def behind(whole: dict[str, Any]) -> list[Judged]:
     """Aims that were not reached in a file."""
     found = [each for benchmark in BENCHMARKS for each in judged(benchmark, entries_of(whole, benchmark))]
@@ -192,10 +198,11 @@ def page(files: dict[str, dict[str, Any]]) -> str:
         text += "".join(f"- {each.benchmark.title} ({command}). {verdict(each)}\n" for each in behind(whole))
     text += "\nOf other measurements, each in its own page of results:\n\n"
     text += "".join(f"- {line}\n" for line in missed_elsewhere())
-    whole = files.get("make results", {"entries": []})
-    waiting = [each.title for each in BENCHMARKS if len(entries_of(whole, each)) < len(each.more)]
-    if waiting:
-        text += f"\nNot measured by `make results` yet, so that no exponent of growth is known: {'; '.join(waiting)}.\n"
+    for command in FILES:
+        waiting = missing(command, files.get(command, {"entries": []}))
+        if waiting:
+            exponents = " (so that no exponent of growth is known)" * (command == "make results")
+            text += f"\nNot measured by `{command}` on this machine yet{exponents}: {'; '.join(waiting)}.\n"
     text += ACCURACY
     text += "\n".join(accuracy_of(study) for study in studies())
     runs = [run for whole in files.values() for run in whole["entries"] if run["benchmark"].startswith("accuracy:")]
