@@ -194,8 +194,8 @@ def page(files: dict[str, dict[str, Any]]) -> str:
         text += f"\n## {command}: {sizes} sizes\n\n{origin(whole)}\n{summary(whole)}\n"
         text += "\n".join(section(each, found) for each in BENCHMARKS if (found := entries_of(whole, each)))
     text += "\n## Behind their aims\n\nIn the runs above:\n\n"
-    for command, whole in files.items():
-        text += "".join(f"- {each.benchmark.title} ({command}). {verdict(each)}\n" for each in behind(whole))
+    late = [(command, each) for command, whole in files.items() for each in behind(whole)]
+    text += "".join(f"- {each.benchmark.title} ({command}). {verdict(each)}\n" for command, each in late) or "- none\n"
     text += "\nOf other measurements, each in its own page of results:\n\n"
     text += "".join(f"- {line}\n" for line in missed_elsewhere())
     for command in FILES:
