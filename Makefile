@@ -5,7 +5,7 @@ BIN = .venv/bin
 WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
-.PHONY: demo test test-lowest test-terratorch test-all docs qgis bench lint types imports check clean
+.PHONY: demo test test-lowest test-terratorch test-all docs qgis bench results lint types imports check clean
 
 demo: .venv/.core
 	$(BIN)/prithvi demo
@@ -39,8 +39,21 @@ test-all: .venv/.all
 qgis:
 	$(PYTHON) qgis/zip_plugin.py dist
 
-bench: .venv/.all
-	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+# Measures the list of benchmarks/suite/registry.py and writes docs/benchmarks.md: at two sizes, within 40 minutes on two
+# cores; or at four, and accuracy (make results DATA=FOLDER of imagery), hours, which goes on where it was stopped.
+PEERS ?= .venv/peers
+SUITE = $(BIN)/python -m benchmarks.suite --peers $(PEERS)
+bench: .venv/.all $(PEERS)
+	$(SUITE)
+
+results: .venv/.all $(PEERS)
+	$(SUITE) --results $(if $(DATA),--data $(DATA))
+
+# What we are measured beside and do not depend on, each in a folder of its own. Where one cannot be had, its figures are left out.
+$(PEERS): | .venv/.all
+	mkdir -p $@
+	-$(BIN)/python -m pip install --quiet --no-deps --target $@/terratorch terratorch==1.2.13
+	-$(BIN)/python -m pip install --quiet --no-deps --target $@/geoai geoai-py==0.40.1
 
 docs: .venv/.all
 	$(BIN)/mkdocs build --strict

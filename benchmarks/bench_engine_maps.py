@@ -3,10 +3,10 @@
     python benchmarks/bench_engine_maps.py [--size 3660] [--models light heavy small 100M] [--runs 3]
         [--terratorch NAME=FOLDER ...] [--matmul highest medium] [--out FILE.json]
 
-Models (random weights, two classes, windows of 224): the published tiny shape with the light head (light) and with the
-paper's at a third of its width (heavy), our small default with its head (small), and the published 100M (100M). The
-scene is that of bench_mapping.py. TerraTorch is the installed one; --terratorch adds others, each installed beside it
-(`pip install --no-deps --target FOLDER terratorch==VERSION`).
+Models (random weights, two classes, windows of 224): the published tiny shape with the light head (light) and with
+the paper's at a third of its width (heavy), our small default with its head (small), and the published 100M (100M).
+The scene is the shipped sample, repeated. TerraTorch is the installed one; --terratorch adds others, each installed
+beside it (`pip install --no-deps --target FOLDER terratorch==VERSION`).
 
 Every run is a process of its own: the model is made, one batch is predicted (by OpenVINO: the model is compiled), and
 then the clock starts. Ours reads the GeoTIFF and writes a Cloud-Optimized GeoTIFF within it; TerraTorch gets a tensor
@@ -30,7 +30,8 @@ from pathlib import Path
 from typing import Any
 
 # torch and prithvi are imported where a run needs them: a process's peak starts from that of the process it comes from.
-from mapping_runs import BATCH, HEADS, STRIDE, WINDOW, Case, measured, peak, write
+from flood_scene import write_scene
+from mapping_runs import BATCH, HEADS, STRIDE, WINDOW, measured, peak
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS: dict[str, dict[str, Any]] = {
@@ -59,7 +60,7 @@ def child(job: dict[str, Any]) -> dict[str, Any]:
 
         def __init__(self, module: nn.Module) -> None:
             super().__init__()
-            self.module, self.windows, self.seconds = module, 0, 0.0
+            self.module, self.windows = module, 0
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             self.windows += len(images)
@@ -104,7 +105,7 @@ def child(job: dict[str, Any]) -> dict[str, Any]:
     before, windows = peak(), {"stride": STRIDE} if job["windows"] == "same" else {}
 
     class Counted:
-        windows, seconds = 0, 0.0
+        windows = 0
 
     def progress(done: int, total: int) -> None:
         Counted.windows = done
@@ -154,7 +155,7 @@ def main() -> None:
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         scene = str(Path(folder) / "scene.tif")
-        write(Case("scene", scene, "", height=options.size, width=options.size))
+        write_scene(Path(scene), options.size, options.size)
         for model in options.models:
             for windows in options.windows:
                 for matmul in options.matmul:
