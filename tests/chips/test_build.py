@@ -115,21 +115,6 @@ def test_two_builds_give_the_same_bytes_and_a_second_run_does_nothing(
     assert verify(again.path).problems == []
 
 
-@pytest.mark.parametrize(("how", "count"), [("files", 6), pytest.param("moments", 20, marks=pytest.mark.slow)])
-def test_a_killed_build_goes_on_and_ends_in_the_same_bytes(
-    archive: Archive, tmp_path: Path, how: str, count: int
-) -> None:
-    if not hasattr(os, "fork"):
-        pytest.skip("needs fork and SIGKILL")
-    command = [sys.executable, str(HERE / "kill_builds.py"), str(archive.root), str(tmp_path), how, str(count)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    result = json.loads(done.stdout)
-    assert len(result["runs"]) == count
-    for run in result["runs"]:
-        assert run["completed"], done.stderr
-        assert run["differ"] == [], run
-
-
 def test_an_unfinished_store_says_so_and_what_is_there_is_checked(
     archive: Archive, tmp_path: Path, whole: ChipStore
 ) -> None:

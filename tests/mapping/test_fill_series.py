@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shlex
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -318,35 +315,6 @@ def test_a_series_or_masks_of_other_values_are_filled_anew(series, tmp_path: Pat
     assert again(lazy, clear=of_files, inputs=inputs)
     assert not again(lazy, clear=of_files, inputs=inputs)
     assert again(lazy, clear=of_files & clear[:, ::-1], inputs=inputs)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
-def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(
-    series, write_tif, six_bands: np.ndarray, tmp_path: Path
-) -> None:  # type: ignore[no-untyped-def]
-    """Six dates are two turns: a kill comes in the first, between them, or in the second."""
-    files, masks = [], []
-    random = np.random.default_rng(0)
-    for number in range(6):
-        pixels = np.clip(six_bands[:, 100:164, 330:362] * (1 + 0.05 * number), 1, 9000).round().astype(np.int16)
-        files.append(write_tif(pixels, f"d{number}.tif", nodata=-9999))
-        cloud = np.kron(random.random((8, 4)) < 0.3, np.ones((8, 8))).astype(np.uint8)
-        masks.append(write_tif(cloud[None], f"c{number}.tif", names=None, scale=None))
-    words = ["fill", "--method", "filling", *files, "--sensor", "hls-s30", "--window", "32", "--stride", "16"]
-    words += [word for number in range(6) for word in ("--date", f"2020-05-1{number}")]
-    words += [word for mask in masks for word in ("--clouds", mask)]
-    command = [sys.executable, str(REPOSITORY / "tests" / "kill_runs.py"), tmp_path / "work", 3, 7, *words]
-    path = {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, env=os.environ | path)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found["code"] == 0
-    assert len(found["files"]) == 18
-    assert len({round(each["at"], 3) for each in found["runs"]}) == 3
-    assert any(each["left"] for each in found["runs"])  # something was there to go on from
-    for each in found["runs"]:
-        assert each["code"] == 0
-        assert each["differ"] == []
 
 
 def test_what_an_error_interrupts_goes_on_from_its_rows(series, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
