@@ -58,6 +58,27 @@ class InapplicableError(ConfigError):
     """A baseline that cannot be made of these data, such as an index of thirteen classes."""
 
 
+MALFORMED = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+"""What code meets in a document whose entries are of other kinds than its format says."""
+
+
+@contextmanager
+def states_nonsense(where: str, error: type[PrithviError]) -> Iterator[None]:
+    """For a block that takes a document apart: raises `error` where an entry is of another kind than it should be.
+
+    Args:
+        where: how to call the document.
+        error: what is raised, in one line; errors of ours in the block stay what they are.
+
+    """
+    try:
+        yield
+    except PrithviError:
+        raise
+    except MALFORMED as found:
+        raise error(f"{where} states something that cannot be read ({first_line(found)}).") from found
+
+
 class MissingExtraError(PrithviError, ImportError):
     """An optional feature needs packages that are not installed."""
 

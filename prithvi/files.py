@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from prithvi.errors import ConfigError, OutputError, PrithviError
+from prithvi.errors import MALFORMED, ConfigError, OutputError, PrithviError, first_line
 
 
 @contextmanager
@@ -186,7 +186,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path.parent} holds no {path.name}.")
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of more than 4,300 digits is one, too
         raise ConfigError(f"{path} is not JSON ({error}).") from error
     if not isinstance(plain, dict):
         raise ConfigError(f"{path} holds a {type(plain).__name__}, not a table.")
@@ -209,7 +209,11 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" (line {mark.line + 1})" if mark else ""
-        raise ConfigError(f"{path} is not YAML{line}: {getattr(error, 'problem', error)}.") from error
+        told = getattr(error, "problem", None) or first_line(error)
+        raise ConfigError(f"{path} is not YAML{line}: {told}.") from error
+    # Nested too deeply; numbers and days that are none (2022-02-30); a table as the name of an entry.
+    except MALFORMED as error:
+        raise ConfigError(f"{path} cannot be read as YAML ({first_line(error)}).") from error
     return table(str(path), plain)
 
 

@@ -114,7 +114,12 @@ def _one_sentence(
     except HubError:
         raise
     # hf.HTTPError is that of the HTTP library that it uses.
-    except (hf.EntryNotFoundError, hf.HFValidationError, hf.HTTPError, OSError) as error:  # type: ignore[attr-defined]
+    except (hf.EntryNotFoundError, hf.HFValidationError, hf.HTTPError, OSError, RuntimeError) as wrapped:  # type: ignore[attr-defined]
+        error: BaseException = wrapped
+        if isinstance(wrapped, RuntimeError):  # an upload that failed, for a reason that stands behind it
+            if not isinstance(wrapped.__cause__, (hf.HTTPError, OSError)):  # type: ignore[attr-defined]
+                raise
+            error = wrapped.__cause__
         status = getattr(getattr(error, "response", None), "status_code", None)
         told = next((sentence for kind, sentence in sentences.items() if isinstance(error, kind)), None)
         if told is None and isinstance(error, hf.EntryNotFoundError):
@@ -132,7 +137,7 @@ def _one_sentence(
         elif told is None:
             verb, cause = "take" if writing else "serve", status or type(error).__name__
             told = f"the hub could not {verb} {where} ({cause}): try again, or use a local copy."
-        raise HubError(told) from error
+        raise HubError(told) from wrapped
 
 
 def _held(repo_id: str, revision: str | None, repo_type: str) -> str:

@@ -59,6 +59,10 @@ class Hub:
     """Whether an answer that breaks off waits before until the client has gone."""
     damage: bool = False
     """Whether large files come with a byte changed."""
+    short: bool = False
+    """Whether large files come without their second half, as if they were whole."""
+    drops: int = 0
+    """How many requests more are closed without an answer."""
     asked: list[tuple[str, str, str | None]] = field(default_factory=list)
     """(method, path, Range) of each request."""
     cut: set[str] = field(default_factory=set)
@@ -117,6 +121,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = self._body()
         path = unquote(urlparse(self.path).path).lstrip("/")
         self.hub.asked.append((self.command, path, self.headers.get("Range")))
+        if self.hub.drops > 0:
+            self.hub.drops -= 1
+            self.close_connection = True
+            return
         given = self.headers.get("Authorization")
         self.known = given == f"Bearer {TOKEN}"
         if given is not None and not self.known and not path.startswith(("store/", "api/validate-yaml")):
@@ -188,6 +196,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         data = self.hub.store[sha256]
         if self.hub.damage:
             data = data[:-1] + bytes([data[-1] ^ 1])
+        if self.hub.short:
+            data = data[: len(data) // 2]
         whole, status, headers = len(data), 200, {"ETag": f'"{sha256}"', "Accept-Ranges": "bytes"}
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
         if wanted:

@@ -250,6 +250,8 @@ def _open_vector(file: Path, column: str | None, background: str | None, ignore:
     kinds = set(features.geometry.geom_type.dropna())
     if not kinds <= {"Polygon", "MultiPolygon", "Point", "MultiPoint"}:
         raise DatasetError(f"{file} holds {', '.join(sorted(kinds))}: labels come from polygons or points.")
+    if any(isinstance(value, (dict, list, np.ndarray)) for value in features[column]):
+        raise DatasetError(f"{file}: column {column} holds lists or tables, and a class is a word or a whole number.")
     values = sorted(features[column].dropna().unique().tolist(), key=lambda value: (str(type(value)), value))
     west, _, east, _ = features.total_bounds
     turns = whole_turns(west, east) if features.crs.is_geographic and np.isfinite(west) else (0,)

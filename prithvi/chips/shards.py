@@ -20,7 +20,7 @@ import numpy.typing as npt
 import zarr
 from numcodecs import blosc
 
-from prithvi.errors import DatasetError
+from prithvi.errors import MALFORMED, DatasetError, first_line
 
 _OPEN = 128
 """Shard files kept open at once."""
@@ -59,13 +59,15 @@ class ShardedArray:
         self._files: OrderedDict[int, tuple[int, npt.NDArray[np.uint64]]] = OrderedDict()
         try:
             meta = json.loads((path / "zarr.json").read_bytes())
-            self.shape: tuple[int, ...] = tuple(meta["shape"])
+            self.shape: tuple[int, ...] = tuple(int(size) for size in meta["shape"])
             self.dtype = np.dtype(meta["data_type"])
             self.fill = meta["fill_value"]
-            self.per_shard: int = meta["chunk_grid"]["configuration"]["chunk_shape"][0]
+            self.per_shard = int(meta["chunk_grid"]["configuration"]["chunk_shape"][0])
+            if not self.shape or self.per_shard < 1:
+                raise ValueError(self.shape)
             self.sharded = meta["codecs"][0]["name"] == "sharding_indexed"
             self.direct = _is_ours(meta)
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        except (OSError, *MALFORMED) as error:
             raise DatasetError(f"{path} is no readable Zarr array: 'prithvi data verify {path.parent}'.") from error
 
     def __getstate__(self) -> dict[str, Any]:
@@ -96,11 +98,18 @@ class ShardedArray:
         outside = next((index for index in wanted if not 0 <= index < self.shape[0]), None)
         if outside is not None:
             raise IndexError(f"{self.path} has samples 0 to {self.shape[0] - 1}; {outside} was asked for.")
-        if out is None:
-            out = np.empty((len(wanted), *self.shape[1:]), self.dtype)
-        if not self.direct:
-            out[...] = zarr.open_array(self.path, mode="r").oindex[np.asarray(wanted)]
-            return out
+        try:
+            if out is None:
+                out = np.empty((len(wanted), *self.shape[1:]), self.dtype)
+            if not self.direct:
+                out[...] = zarr.open_array(self.path, mode="r").oindex[np.asarray(wanted)]
+                return out
+        # What zarr and numpy make of metadata that were altered, and codecs of a chunk that was.
+        except (RuntimeError, OSError, MemoryError, NotImplementedError, *MALFORMED) as error:
+            raise DatasetError(
+                f"{self.path} cannot be read ({first_line(error)}): 'prithvi data verify {self.path.parent}' lists all "
+                "damage; restore the file or build the store again."
+            ) from error
         for place, index in enumerate(wanted):
             self._read_one(index, out[place])
         return out

@@ -33,7 +33,7 @@ from prithvi.chips.shards import ShardedArray
 from prithvi.chips.spec import Chip, PixelSums, StoreSpec, statistics_of
 from prithvi.chips.store_files import read_metadata, read_samples
 from prithvi.chips.verify import Report, verify
-from prithvi.errors import DatasetError, nearest
+from prithvi.errors import DatasetError, nearest, states_nonsense
 
 
 class ChipStore:
@@ -57,7 +57,9 @@ class ChipStore:
                 state = "unfinished: run the command that builds it again, and it goes on where it was."
                 message = f"{self.path} is {state}"
             raise DatasetError(message) from error
-        self.spec = StoreSpec.from_dict(self.attributes["spec"])
+        with states_nonsense(f"{self.path / 'zarr.json'}", DatasetError):
+            self.spec = StoreSpec.from_dict(self.attributes["spec"])
+            self.attributes["samples"] = {str(part): int(n) for part, n in self.attributes["samples"].items()}
         self._arrays: dict[str, ShardedArray] = {}
 
     @classmethod

@@ -25,7 +25,7 @@ import prithvi
 from prithvi.chips.journal import Journal
 from prithvi.chips.shards import ShardedArray, chunk_file, empty_shard
 from prithvi.chips.spec import CODECS, COORDINATE_CHUNK, FORMAT, ArraySpec, PixelSums, Sample, StoreSpec, statistics_of
-from prithvi.errors import DatasetError
+from prithvi.errors import MALFORMED, DatasetError, first_line
 from prithvi.files import sha256
 from prithvi.scenes.geozarr import crs_attributes, declared
 
@@ -123,7 +123,21 @@ def _write_small(
 
 
 def read_samples(root: Path) -> list[Sample]:
-    """What a store says of its samples, in their order."""
+    """What a store says of its samples, in their order.
+
+    Raises:
+        DatasetError: its table is damaged.
+
+    """
+    try:
+        return _read_samples(root)
+    except (RuntimeError, OSError, MemoryError, NotImplementedError, *MALFORMED) as error:
+        raise DatasetError(
+            f"the samples of {root} cannot be read ({first_line(error)}): 'prithvi data verify {root}' lists damage."
+        ) from error
+
+
+def _read_samples(root: Path) -> list[Sample]:
     group = zarr.open_group(root, mode="r", use_consolidated=True)
     # A table is kept as columns, an array each, which readers of Zarr see as coordinates: here they turn into rows.
     columns: dict[str, list[Any]] = {
@@ -164,7 +178,7 @@ def read_metadata(root: Path) -> dict[str, Any]:
         found = attributes["format"]
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, *MALFORMED) as error:
         raise DatasetError(f"{root} is no chip store of ours, or its zarr.json is damaged.") from error
     if found != FORMAT:
         raise DatasetError(f"{root} is of the format {found}; this version reads {FORMAT}.")

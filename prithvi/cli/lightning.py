@@ -23,9 +23,9 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from prithvi import __version__
 from prithvi.cli.settings import check, head_of, with_own_head_options, with_shipped, without_head
 from prithvi.data import ChipDataModule, GapDataModule
-from prithvi.errors import ConfigError, InapplicableError, PrithviError
+from prithvi.errors import ConfigError, InapplicableError, OutputError, PrithviError, TrainingError
 from prithvi.evaluation.baseline_trials import gap_trial
-from prithvi.files import dumps, write_text
+from prithvi.files import dumps, refuse_unwritable, write_text
 from prithvi.modelio import load, record_of, save, save_pretrained
 from prithvi.modelio.loader import published
 from prithvi.modelio.model_files import shipped
@@ -49,6 +49,10 @@ class PrithviCLI(LightningCLI):
             ("quantity", lambda data: getattr(data, "quantity", None)),
         ):
             parser.link_arguments("data", f"model.init_args.{name}", compute_fn=of_data, apply_on="instantiate")
+
+    def before_instantiate_classes(self) -> None:
+        if self.subcommand:  # of a trial nothing but what 'compare' writes is kept
+            refuse_unwritable(self._get(self.config, "trainer.default_root_dir") or ".")
 
     def before_fit(self) -> None:
         self._begun = time.monotonic()
@@ -232,16 +236,38 @@ def one_sentence() -> Iterator[None]:
     try:
         yield
     except (jsonargparse.ArgumentError, ValueError) as error:
-        own: BaseException | None = error  # ours, where jsonargparse wrapped it while it built a class
-        while own is not None and not isinstance(own, PrithviError):
-            own = own.__cause__ or own.__context__
+        # Ours, where jsonargparse wrapped it while it built a class.
+        own = next((one for one in _behind(error) if isinstance(one, PrithviError)), None)
         if own is not None:
             raise own from error
         if isinstance(error, jsonargparse.ArgumentError) or "Union subtypes" in str(error):
             raise ConfigError(f"the configuration does not fit: {_short(str(error))}") from error
         raise
+    except RuntimeError as error:
+        # torch raises it wherever the program stands; what is raised while that is handled may come instead.
+        if isinstance(error, PrithviError) or not any("DataLoader worker" in str(one) for one in _behind(error)):
+            raise
+        raise TrainingError(
+            "a process that loads batches was killed, as happens where memory ends: try fewer (--data.num_workers), "
+            "or 0, with which none is needed. --ckpt_path FILE goes on from a checkpoint."
+        ) from error
+    except PrithviError:
+        raise
+    except OSError as error:
+        where = error.filename2 or error.filename or "a file of this run"
+        raise OutputError(
+            f"{where} cannot be written or read ({error.strerror or error}): is the disk full?"
+        ) from error
     except MisconfigurationException as error:
         raise ConfigError(f"the trainer's settings do not fit this machine: {_short(str(error))}") from error
+
+
+def _behind(error: BaseException) -> Iterator[BaseException]:
+    """An error, and those that it was raised because of or while handling."""
+    found: BaseException | None = error
+    while found is not None:
+        yield found
+        found = found.__cause__ or found.__context__
 
 
 def _short(message: str) -> str:

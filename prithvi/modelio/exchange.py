@@ -6,7 +6,7 @@ from pathlib import Path
 
 from prithvi import hub
 from prithvi.errors import CheckpointError, ConfigError, HubError, ModelError, nearest
-from prithvi.files import dumps, read_json, sha256_once
+from prithvi.files import dumps, read_json
 from prithvi.modelio.card import Figures, with_index, with_licence, with_metadata, with_results
 from prithvi.modelio.loader import load, on_disk, published, revised
 from prithvi.modelio.model_files import WEIGHTS
@@ -64,9 +64,7 @@ def push(
     files: dict[str, Path | bytes] = {name: folder / name for name in names if (folder / name).is_file()}
     if WEIGHTS not in files:
         raise CheckpointError(f"there is no weights file {folder / WEIGHTS}.")
-    plain, found = read_json(folder / "config.json"), sha256_once(folder / WEIGHTS)
-    if plain.get("weights_sha256", found) != found:
-        raise CheckpointError(f"{folder}/{WEIGHTS} is not the file that its config.json names: save it anew.")
+    plain = read_json(folder / "config.json")
     card = (folder / "README.md").read_text(encoding="utf-8") if "README.md" in files else ""
     measured = read_json(folder / "metrics.json") if "metrics.json" in files else {}
     if figures:

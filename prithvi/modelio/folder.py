@@ -21,7 +21,7 @@ from prithvi.errors import CheckpointError, ConfigError, OutputError, PrithviErr
 from prithvi.files import atomic_folder, dumps, read_json, sha256_once
 from prithvi.modelio.card import figures_of, fitted_card, pretrained_card
 from prithvi.modelio.item import fitted_item, pretrained_item
-from prithvi.modelio.model_files import FORMAT, WEIGHTS
+from prithvi.modelio.model_files import FORMAT, WEIGHTS, refuse_other_weights
 from prithvi.modelio.predictor import ClassEntry, Predictor
 from prithvi.models import PrithviMAE, Segmenter, checkpoint
 from prithvi.models.config import ModelConfig
@@ -79,13 +79,17 @@ def save_pretrained(model: PrithviMAE, folder: str | Path, training: dict[str, A
 
 def _write(folder: Path, model: Segmenter | PrithviMAE, texts: Callable[[str], dict[str, str]]) -> Path:
     """Writes weights and the texts that are made once their SHA-256 is known."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     if folder.exists() and not (folder / "config.json").is_file():
         raise OutputError(f"{folder} is there and holds no model: choose another name.")
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     with atomic_folder(folder) as work:
-        save_file(state, work / WEIGHTS, metadata={"format": "pt"})
+        try:
+            save_file(state, work / WEIGHTS, metadata={"format": "pt"})
+        except SafetensorError as error:  # it tells neither which file nor by an error of the system
+            raise OutputError(f"{folder} cannot be written ({first_line(error)}): is the disk full?") from error
         for name, text in texts(sha256_once(work / WEIGHTS)).items():
             (work / name).write_text(text.rstrip("\n") + "\n", encoding="utf-8")
         for file in work.iterdir():
@@ -117,7 +121,7 @@ def open_folder(folder: str | Path) -> Predictor:
 
     Raises:
         ConfigError: config.json is damaged or of another version.
-        CheckpointError: the weights do not fit it completely.
+        CheckpointError: the weights do not fit it completely, or are not the file that it names.
 
     """
     folder = Path(folder)
@@ -146,7 +150,7 @@ def open_folder(folder: str | Path) -> Predictor:
     if not report.complete:
         raise CheckpointError(f"{weights} does not fit its config.json: {report}.")
     model.load_state_dict(state)
-    fitted.sha256 = sha256_once(weights)
+    fitted.sha256 = refuse_other_weights(weights, plain)
     model.eval()
     return fitted
 

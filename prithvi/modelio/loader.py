@@ -17,7 +17,16 @@ from prithvi.errors import CheckpointError, ConfigError, HubError, ModelError, n
 from prithvi.files import read_json
 from prithvi.modelio import terratorch_checkpoint
 from prithvi.modelio.folder import open_folder
-from prithvi.modelio.model_files import SUFFIX, SUFFIXES, WEIGHTS, Trusted, found_here, is_fine_tuned, task_models
+from prithvi.modelio.model_files import (
+    SUFFIX,
+    SUFFIXES,
+    WEIGHTS,
+    Trusted,
+    found_here,
+    is_fine_tuned,
+    refuse_other_weights,
+    task_models,
+)
 from prithvi.modelio.predictor import Predictor
 from prithvi.modelio.terratorch_config import Given
 from prithvi.models import Encoder, PrithviEncoder, PrithviMAE, Segmenter, build_encoder, checkpoint
@@ -170,6 +179,7 @@ def load_weights(
         plain, weights = read_json(path / "config.json"), path / WEIGHTS
         named = {key: value for key, value in plain.items() if key in ("architecture", "pretrained_cfg")}
         config = ModelConfig.from_dict(named)
+        refuse_other_weights(weights, plain)
     else:
         config, weights = find(source, model.config.architecture)
     guest = getattr(model, "encoder", None)
@@ -256,7 +266,9 @@ def find(source: str | Path, architecture: str | None = None, revision: str | No
         raise CheckpointError(f"{path} holds {found}.")
     if architecture is not None and not (path / "config.json").is_file():
         return variant(architecture).config, files[0]
-    return _published_config(path / "config.json", architecture), files[0]
+    config = _published_config(path / "config.json", architecture)
+    refuse_other_weights(files[0], read_json(path / "config.json"))
+    return config, files[0]
 
 
 def published(name: str) -> Variant | None:

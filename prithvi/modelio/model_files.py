@@ -10,6 +10,7 @@ import os
 import struct
 import warnings
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from prithvi import hub
 from prithvi.contract import Contract
 from prithvi.errors import CheckpointError, ConfigError, HubError, PrithviError, SceneError
-from prithvi.files import read_json
+from prithvi.files import read_json, sha256_once
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -86,6 +87,22 @@ def found_here(source: str | Path) -> Path | None:
         stacklevel=1,
     )
     return path
+
+
+def refuse_other_weights(weights: Path, plain: Mapping[str, Any]) -> str:
+    """The SHA-256 of a folder's weights, if it is the one that its config.json (`plain`) records or that records none.
+
+    Raises:
+        CheckpointError: it is another file: damaged, or of another model.
+
+    """
+    found = sha256_once(weights)
+    if plain.get("weights_sha256", found) != found:
+        raise CheckpointError(
+            f"{weights} is not the file that its config.json names: it is damaged, or of another model. Fetch the "
+            "folder again or save it anew."
+        )
+    return found
 
 
 @dataclass(frozen=True)

@@ -166,7 +166,10 @@ def _read_pickle(path: Path) -> Any:
             "safetensors file or a plain state_dict."
         ) from error
     # What torch and its unpickler stumble over in a file that is not whole.
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, struct.error) as error:
+    except (
+        RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, AssertionError,
+        ArithmeticError, MemoryError, struct.error,
+    ) as error:  # fmt: skip
         raise CheckpointError(f"{path} is damaged or cut short ({first_line(error)}): fetch it again.") from error
 
 

@@ -149,9 +149,9 @@ def _own_names(array: xr.DataArray) -> list[str | None] | None:
     file's bands, says which of them are left.
     """
     coordinate = array["band"].values if "band" in array.coords else np.arange(1, array.sizes["band"] + 1)
-    if coordinate.dtype.kind in "UO":
+    if coordinate.dtype.kind in "UOT":  # the last are numpy's strings of any length, which Zarr 3 gives
         return [str(name) for name in coordinate]
-    if not np.array_equal(coordinate, coordinate.astype(int)):
+    if coordinate.dtype.kind not in "iuf" or not np.array_equal(coordinate, coordinate.astype(int)):
         return None
     described = array.attrs.get("long_name")
     if isinstance(described, (tuple, list)) and coordinate.min() >= 1 and coordinate.max() <= len(described):

@@ -262,7 +262,7 @@ def number_in(value: Any) -> float | None:
     """A number that metadata may write in words of their own; None for anything else."""
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

@@ -108,5 +108,5 @@ def of_file(
     kept: Kept = _on_servers if is_remote(path) else _handles
     try:
         return ask(path, question, kept if keep else None)
-    except RasterioError as error:
+    except (RasterioError, UnicodeDecodeError) as error:  # the second where a name or tag in it is no text
         raise SceneError(f"{path} {broken}") from error

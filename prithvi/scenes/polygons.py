@@ -17,7 +17,6 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
-import pyogrio.errors
 import shapely
 from affine import Affine
 from pyproj import CRS, Geod, Transformer
@@ -25,7 +24,7 @@ from pyproj.exceptions import ProjError
 from shapely.affinity import translate
 from shapely.geometry.polygon import orient
 
-from prithvi.errors import DatasetError, SceneError, first_line
+from prithvi.errors import MALFORMED, DatasetError, SceneError, first_line
 
 Coordinates = npt.NDArray[np.float64]
 _POLYGONAL = (3, 6)
@@ -150,7 +149,14 @@ def cut_at_date_line(shape: Any) -> list[Any]:
 
 
 def whole_turns(west: float, east: float) -> tuple[int, ...]:
-    """Whole turns around the Earth that longitudes lie in: 0 from -180 to 180, and 1 from there to 540."""
+    """Whole turns around the Earth that longitudes lie in: 0 from -180 to 180, and 1 from there to 540.
+
+    Raises:
+        SceneError: they are none, being more than ten turns away.
+
+    """
+    if max(abs(west), abs(east)) > 3600:
+        raise SceneError(f"coordinates reach from {west:g} to {east:g} degrees, which are no longitudes.")
     first, last = int(np.floor((west + 180) / 360 + 1e-9)), int(np.ceil((east + 180) / 360 - 1e-9)) - 1
     return tuple(range(first, max(first, last) + 1))
 
@@ -260,10 +266,13 @@ def read_vectors(path: str | Path, what: str = "a vector file", **options: Any) 
             frame = frame.cx[left:right, bottom:top] if options.get("bbox") else frame
         else:
             frame = gpd.read_file(path, **options)
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, OSError, ValueError) as error:
+    # GDAL's errors are RuntimeErrors in pyogrio, as are those of coordinate reference systems in pyproj.
+    except (RuntimeError, OSError, shapely.errors.ShapelyError, *MALFORMED) as error:
         raise DatasetError(f"{path} cannot be read as {what} ({first_line(error)}).") from error
     if not isinstance(frame, gpd.GeoDataFrame):
         raise DatasetError(f"{path} is a table without geometries, not {what}.")
+    if frame.crs is not None and frame.crs.is_geographic and (farthest := np.abs(frame.total_bounds).max()) > 3600:
+        raise DatasetError(f"{path} holds the coordinate {farthest:g}, and its coordinates are degrees.")
     return frame
 
 

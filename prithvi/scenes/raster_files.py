@@ -169,7 +169,7 @@ def header(path: str, raster: rasterio.DatasetReader, placed: bool = True) -> Fi
 
 def _check_georeference(path: str, raster: rasterio.DatasetReader) -> None:
     """Raises SceneError for a file that does not say where it lies."""
-    nowhere = raster.transform.is_identity
+    nowhere = raster.transform.is_identity or not abs(raster.transform.determinant) > 0  # pixels without any size
     if nowhere:
         otherwise = "ground control points" if raster.gcps[0] else "a sensor model (RPCs)" if raster.rpcs else None
         otherwise = "a table of places (geolocation array)" if raster.tags(ns="GEOLOCATION") else otherwise

@@ -22,7 +22,7 @@ from urllib.parse import urlparse
 
 from prithvi.bands import PRODUCTS, WAVELENGTHS, band_id, check_names, common_name
 from prithvi.catalog import SENSORS, Sensor
-from prithvi.errors import BandError, SceneError
+from prithvi.errors import MALFORMED, BandError, SceneError, first_line, states_nonsense
 from prithvi.scenes.in_flight import in_order
 from prithvi.scenes.info import OFFSET_SINCE, Given, Scales, number_in, offset_of_item
 from prithvi.scenes.layout import Layout, on_finest
@@ -117,14 +117,14 @@ def read_stac(source: Any) -> list[pystac.Item]:
             raise SceneError(f"{shown(name)} is no STAC item (its type is {kind!r}): give one of its items.")
         features = plain["features"] if kind == "FeatureCollection" else [plain]
         items = [pystac.Item.from_dict(feature) for feature in features]
+        for item in items:
+            # Relative addresses are those beside the file, wherever it says that it once was.
+            item.remove_links("self")
+            item.set_self_href(name)
     except SceneError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, OSError, pystac.STACError, pystac.STACTypeError) as error:
-        raise SceneError(f"{shown(name)} cannot be read as a STAC item ({error}).") from error
-    for item in items:
-        # Relative addresses are those beside the file, wherever it says that it once was.
-        item.remove_links("self")
-        item.set_self_href(name)
+    except (*MALFORMED, OSError, pystac.STACError, pystac.STACTypeError) as error:
+        raise SceneError(f"{shown(name)} cannot be read as a STAC item ({first_line(error)}).") from error
     return items
 
 
@@ -143,18 +143,19 @@ def lay_out_items(source: Any, given: Given) -> Layout:
             "assets of STAC items and of products have names and no numbers: name the bands (blue, green, ...)."
         )
     items, offset = read_stac(source), given.offset
-    names = [item.id for item in items]
+    names = [str(item.id) for item in items]
     where = granules_named(names) or shown(names[0] + (f" and {len(names) - 1} more items" if len(names) > 1 else ""))
     if given.dates is not None and len(given.dates) != len(items):
         raise SceneError(f"{where} has {len(items)} dates and {len(given.dates)} were given.")
     times, found = moments(names), []
     days_given: Sequence[dt.date | None] = given.dates or [None] * len(items)
     for item, said in zip(items, days_given, strict=True):
-        when, sensor = item.datetime or item.common_metadata.start_datetime, _sensor(item, given.sensor)
-        day = agree(as_time(when).date() if when is not None else None, said, item.id)
-        if day is None:
-            raise SceneError(f"{item.id} has no date: say --date (dates=[...]).")
-        found.append(_Step(item, times.get(item.id, day), sensor, _bands(item, sensor)))
+        with states_nonsense(str(item.id), SceneError):
+            when, sensor = item.datetime or item.common_metadata.start_datetime, _sensor(item, given.sensor)
+            day = agree(as_time(when).date() if when is not None else None, said, item.id)
+            if day is None:
+                raise SceneError(f"{item.id} has no date: say --date (dates=[...]).")
+            found.append(_Step(item, times.get(item.id, day), sensor, _bands(item, sensor)))
     found.sort(key=lambda step: as_time(step.day))
     days = [step.day for step in found]
     if twice := sorted({str(day) for day in days if days.count(day) > 1}):

@@ -130,7 +130,10 @@ def _many(name: str, value: Any) -> list[Any]:
     if value is None:
         return []
     if isinstance(value, (list, tuple)):
-        return list(value)
+        wrong = next((entry for entry in value if isinstance(entry, (dict, list, tuple))), None)
+        if wrong is None:
+            return list(value)
+        raise ConfigError(f"{name} holds {wrong!r}: write a list of words.")
     raise ConfigError(f"{name} is {value!r}: write a list ([{value}]).")
 
 
@@ -139,7 +142,7 @@ def _plain(name: str, value: Any, kind: Any) -> Any:
         return None
     try:
         made = kind(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ConfigError(f"{name} is {value!r}, which is no number.") from None
     if name in _LEAST and not made >= _LEAST[name]:
         raise ConfigError(f"{name} is {value!r}; the least is {_LEAST[name]}.")

@@ -7,12 +7,14 @@ from typing import Any, Protocol
 
 import lightning as L
 import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from torch import Tensor
 from torch.utils.data import default_collate
 
 from prithvi.errors import ConfigError, DatasetError
 from prithvi.metrics import IGNORE
 from prithvi.models.baseline import BaselineHead
+from prithvi.tasks.checkpoint_files import WholeCheckpoints
 from prithvi.tasks.segmentation import SegmentationTask
 from prithvi.tasks.sliding import windows_of
 
@@ -29,7 +31,7 @@ class Chips(Protocol):
 
 
 class Trainer(L.Trainer):
-    """Lightning's trainer, whose fit of a head without gradient steps is one look at the training chips."""
+    """Lightning's trainer with whole checkpoints; its fit of a head without gradient steps is one look at the chips."""
 
     def fit(self, model: L.LightningModule, *args: Any, **options: Any) -> None:
         """See `lightning.Trainer.fit`; the data module of such a head needs `training_samples`.
@@ -38,6 +40,8 @@ class Trainer(L.Trainer):
             ConfigError: such a head is to go on from a checkpoint, or the data module has no such samples.
 
         """
+        if type(self.strategy.checkpoint_io) is TorchCheckpointIO:  # a plugin that somebody chose stays
+            self.strategy.checkpoint_io = WholeCheckpoints()
         if not (isinstance(model, SegmentationTask) and model.fitted_at_once):
             return super().fit(model, *args, **options)
         data = options.get("datamodule")

@@ -115,7 +115,8 @@ def test_two_builds_give_the_same_bytes_and_a_second_run_does_nothing(
     assert verify(again.path).problems == []
 
 
-@pytest.mark.parametrize(("how", "count"), [("files", 6), pytest.param("moments", 20, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("how", "count"), [("files", 6), ("moments", 20)])
 def test_a_killed_build_goes_on_and_ends_in_the_same_bytes(
     archive: Archive, tmp_path: Path, how: str, count: int
 ) -> None:

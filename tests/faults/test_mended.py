@@ -1,0 +1,154 @@
+"""What fuzzing and the fault matrix found: each a kind of fault, by the smallest file that has it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from affine import Affine
+
+import prithvi
+from prithvi.catalog import data_catalog
+from prithvi.chips import ChipStore, StoreSpec
+from prithvi.chips.label_files import open_labels
+from prithvi.cli.lightning import one_sentence
+from prithvi.errors import (
+    CheckpointError,
+    ConfigError,
+    DatasetError,
+    OutputError,
+    PrithviError,
+    SceneError,
+    TrainingError,
+)
+from prithvi.files import read_yaml
+from prithvi.mapping import fill_series
+from prithvi.scenes import Area, open_scene
+from prithvi.tasks.checkpoint_files import WholeCheckpoints
+from tests.chips.conftest import CLASSES, sample_chips
+
+Write = Callable[..., Path]
+FLANDERS = data_catalog() / "samples" / "flanders"
+
+
+def test_weights_that_changed_beside_their_config_are_refused(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    data = path.read_bytes()
+    path.write_bytes(data[:-5] + bytes([data[-5] ^ 1]) + data[-4:])
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is not the file that its config\.json names"):
+        prithvi.load(folder)
+
+
+def test_a_band_name_that_is_no_text(write_tif: Write, six_bands: np.ndarray) -> None:
+    path = write_tif(six_bands[:, :64, :64])
+    path.write_bytes(path.read_bytes().replace(b"blue", b"\xf6lue"))
+    with pytest.raises(SceneError, match="is damaged or of no known format"):
+        open_scene(path)
+
+
+def test_pixels_without_any_size(write_tif: Write, six_bands: np.ndarray) -> None:
+    path = write_tif(six_bands[:, :64, :64], transform=Affine(10, 0, 600_000, 0, 0, 4_200_000))
+    with pytest.raises(SceneError, match="has no geotransform"):
+        open_scene(path)
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [("roles", [["data"]]), ("raster:bands", [5]), ("bands", [[1]]), ("type", 7), ("href", 7), ("eo:bands", {"a": 1})],
+)
+def test_a_stac_item_whose_entries_are_of_another_kind(where: str, value: Any, tmp_path: Path) -> None:
+    plain = json.loads((FLANDERS / "2018-06-28.json").read_text())
+    shutil.copy(FLANDERS / "2018-06-28.tif", tmp_path)
+    for asset in plain["assets"].values():
+        asset[where] = value
+    path = tmp_path / "item.json"
+    path.write_text(json.dumps(plain))
+    with contextlib.suppress(PrithviError):  # it opens, or is an error of ours
+        open_scene(path)
+
+
+def square(side: float, **properties: Any) -> dict[str, Any]:
+    ring = [[0, 0], [side, 0], [side, side], [0, side], [0, 0]]
+    return {"type": "Feature", "properties": properties, "geometry": {"type": "Polygon", "coordinates": [ring]}}
+
+
+def test_polygons_that_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "zones.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [square(1e30)]}))
+    with pytest.raises(SceneError, match=r"holds the coordinate 1e\+30, and its coordinates are degrees"):
+        Area.from_file(path)
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [square(1, kind={"a": 1})]}))
+    with pytest.raises(DatasetError, match="column kind holds lists or tables"):
+        open_labels(path, "kind")
+
+
+def test_a_store_whose_metadata_were_altered(six_bands: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "chips.zarr"
+    ChipStore.create(path, StoreSpec(32, 32, 2, classes=CLASSES, shard=4), sample_chips(six_bands, 4))
+    about = path / "image" / "zarr.json"
+    whole = about.read_text()
+    for key, value in (("codecs", [["bytes"]]), ("shape", [4, 10**9, 10**9]), ("shape", "four"), ("data_type", "x")):
+        about.write_text(json.dumps(json.loads(whole) | {key: value}))
+        with pytest.raises(DatasetError, match="prithvi data verify"):
+            ChipStore(path).read([0])
+    about.write_text(whole)
+    root = json.loads((path / "zarr.json").read_text())
+    for key, value in (("spec", {"height": 32}), ("samples", [1]), ("spec", None)):
+        (path / "zarr.json").write_text(json.dumps({**root, "attributes": {**root["attributes"], key: value}}))
+        with pytest.raises(DatasetError, match=r"zarr\.json states something that cannot be read"):
+            ChipStore(path)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_cube_of_our_own_opens_as_a_scene(
+    version: int, write_tif: Write, six_bands: np.ndarray, tmp_path: Path
+) -> None:
+    files = [write_tif(six_bands[:, :32, :32], f"d{number}.tif") for number in range(2)]
+    series = open_scene(files, dates=["2022-05-01", "2022-05-06"], sensor="hls-s30")
+    fill_series(series, tmp_path / "cube.zarr", "linear", zarr_format=version)
+    opened = open_scene(xr.open_zarr(tmp_path / "cube.zarr", decode_coords="all")["image"])
+    assert list(opened["band"].values) == list(series["band"].values)
+
+
+def test_settings_that_are_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    for text in ("a: \0", "? {a: 1}\n: 2", "a: 2022-02-30", "[" * 5000):
+        path.write_text(text)
+        with pytest.raises(ConfigError) as stop:
+            read_yaml(path)
+        assert "\n" not in str(stop.value)
+
+
+def test_a_checkpoint_is_whole_or_the_one_before(tmp_path: Path) -> None:
+    writer, path = WholeCheckpoints(), tmp_path / "last.ckpt"
+    writer.save_checkpoint({"step": 1}, path)
+    assert writer.load_checkpoint(path)["step"] == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(CheckpointError, match=r"last\.ckpt is no whole checkpoint"):
+        writer.load_checkpoint(path)
+    with pytest.raises(OutputError, match="cannot be written"):
+        writer.save_checkpoint({"step": 2}, path / "inside.ckpt")
+
+
+def killed() -> None:
+    """What is raised while torch's error is handled may come instead of it."""
+    with one_sentence():
+        try:
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+        finally:
+            raise RuntimeError("Please call `iter(combined_loader)` first.")
+
+
+def test_a_loading_process_that_is_killed_is_one_sentence() -> None:
+    with pytest.raises(TrainingError, match="a process that loads batches was killed"):
+        killed()
+    with pytest.raises(RuntimeError, match="anything else"), one_sentence():
+        raise RuntimeError("anything else")
