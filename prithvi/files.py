@@ -11,7 +11,8 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,19 @@ def finite(plain: Any) -> Any:
     if isinstance(plain, (list, tuple)):
         return [finite(value) for value in plain]
     return plain
+
+
+def refuse_inflated(path: Path, entries: Sequence[zipfile.ZipInfo], error: type[PrithviError]) -> None:
+    """Whether files in an archive take no more bytes than it has: stored, not compressed, and not overlapping.
+
+    Raises:
+        error: they do.
+
+    """
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise error(f"{path} holds compressed files, as none that torch wrote does.")
+    if sum(entry.file_size for entry in entries) > os.path.getsize(path):
+        raise error(f"{path} holds files that overlap, as none that torch wrote does.")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from prithvi.bands import check_names
 from prithvi.errors import CheckpointError, ConfigError, first_line
+from prithvi.files import refuse_inflated
 from prithvi.models.branch import channels_of
 from prithvi.models.config import ModelConfig
 from prithvi.models.encoder import Encoder, PrithviEncoder
@@ -155,6 +157,9 @@ def _read_pickle(path: Path) -> Any:
     import pickle
 
     try:
+        if zipfile.is_zipfile(path):  # torch would unpack whatever it holds into memory
+            with zipfile.ZipFile(path) as archive:
+                refuse_inflated(path, archive.infolist(), CheckpointError)
         with torch.serialization.safe_globals(_STAND_INS):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -165,8 +170,20 @@ def _read_pickle(path: Path) -> Any:
             f"{path} holds {found.group(1)}, which is code and not weights; it was not run. Ask its author for a "
             "safetensors file or a plain state_dict."
         ) from error
+    except CheckpointError:
+        raise
     # What torch and its unpickler stumble over in a file that is not whole.
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, struct.error) as error:
+    except (
+        zipfile.BadZipFile,
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        struct.error,
+    ) as error:
         raise CheckpointError(f"{path} is damaged or cut short ({first_line(error)}): fetch it again.") from error
 
 
