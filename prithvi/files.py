@@ -12,7 +12,7 @@ import math
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -176,13 +176,18 @@ def finite(plain: Any) -> Any:
     return plain
 
 
-def refuse_inflated(path: Path, entries: Sequence[zipfile.ZipInfo], error: type[PrithviError]) -> None:
-    """Whether files in an archive take no more bytes than it has: stored, not compressed, and not overlapping.
+def refuse_inflated(path: Path, error: type[PrithviError]) -> None:
+    """Whether the files in a zip archive, should it be one, take no more bytes than it has: stored, not compressed, and not overlapping.
 
     Raises:
         error: they do.
 
     """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return  # whoever opens it says what it is
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise error(f"{path} holds compressed files, as none that torch wrote does.")
     if sum(entry.file_size for entry in entries) > os.path.getsize(path):

@@ -197,7 +197,7 @@ def read_record(path: Path) -> dict[str, Any]:
             names = {entry.filename for entry in entries}
             if len(names) < len(entries) or len(entries) > _MEMBERS:
                 raise CheckpointError(f"{path} holds repeated or too many files, as no program does.")
-            refuse_inflated(path, entries, CheckpointError)
+            refuse_inflated(path, CheckpointError)
             # NAME/extra/ is torch 2.7 and later, extra_files/ torch 2.6.
             ends = (f"/extra/{RECORD}", f"extra_files/{RECORD}")
             records = [entry for entry in entries if entry.filename.endswith(ends)]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import struct
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,13 +152,15 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} is not a whole safetensors file ({error}): fetch it again.") from error
 
 
+# What torch and its unpickler stumble over in a file that is not whole.
+_DAMAGE = (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, struct.error)
+
+
 def _read_pickle(path: Path) -> Any:
     import pickle
 
+    refuse_inflated(path, CheckpointError)  # torch would unpack whatever it holds into memory
     try:
-        if zipfile.is_zipfile(path):  # torch would unpack whatever it holds into memory
-            with zipfile.ZipFile(path) as archive:
-                refuse_inflated(path, archive.infolist(), CheckpointError)
         with torch.serialization.safe_globals(_STAND_INS):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -170,20 +171,7 @@ def _read_pickle(path: Path) -> Any:
             f"{path} holds {found.group(1)}, which is code and not weights; it was not run. Ask its author for a "
             "safetensors file or a plain state_dict."
         ) from error
-    except CheckpointError:
-        raise
-    # What torch and its unpickler stumble over in a file that is not whole.
-    except (
-        zipfile.BadZipFile,
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        LookupError,
-        AttributeError,
-        TypeError,
-        struct.error,
-    ) as error:
+    except _DAMAGE as error:
         raise CheckpointError(f"{path} is damaged or cut short ({first_line(error)}): fetch it again.") from error
 
 
