@@ -177,7 +177,7 @@ def finite(plain: Any) -> Any:
 
 
 def refuse_inflated(path: Path, error: type[PrithviError]) -> None:
-    """Whether the files in a zip archive, should it be one, take no more bytes than it has: stored, not compressed, and not overlapping.
+    """Whether the files in a zip archive, should it be one, take no more bytes than it has: stored and not overlapping.
 
     Raises:
         error: they do.
