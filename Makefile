@@ -5,7 +5,7 @@ BIN = .venv/bin
 WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
-.PHONY: demo test test-lowest test-terratorch test-all docs qgis bench results lint types imports check clean
+.PHONY: demo test test-all matrix soak wheel sbom docs qgis bench results lint types imports check clean
 
 demo: .venv/.core
 	$(BIN)/prithvi demo
@@ -13,23 +13,15 @@ demo: .venv/.core
 test: .venv/.all
 	$(PYTEST) -m "not slow"
 
-# The core and the search at the lowest versions they allow; their own deprecation warnings are not ours to mend.
-test-lowest:
-	test -d .venv-lowest || $(PYTHON) -m venv .venv-lowest
-	.venv-lowest/bin/python -m pip install --constraint constraints-lowest.txt --editable ".[search,baselines,lora]" \
-		pytest pytest-timeout hypothesis jsonschema mgrs pyhdf rustac scikit-image duckdb
-	.venv-lowest/bin/python -m pytest -m "not slow" -o filterwarnings=default
+# Environments of other versions, a cell at a time, which a later call does not repeat: make matrix CELLS="core lowest".
+CELLS ?=
+matrix:
+	$(PYTHON) tools/matrix.py run $(CELLS)
 
-# Fine-tunes written by each of these versions of TerraTorch open with each of them, and its tests pass there.
-TERRATORCH ?= 1.2.0 1.2.11 1.2.13
-OVERLAYS = .venv/terratorch
-test-terratorch: .venv/.all
-	for version in $(TERRATORCH); do \
-		$(BIN)/python -m pip install --quiet --upgrade --no-deps --target $(OVERLAYS)/$$version terratorch==$$version && \
-		PYTHONPATH=$(OVERLAYS)/$$version $(BIN)/python -W ignore -m tests.terratorch.layouts $(OVERLAYS)/files/$$version \
-		|| exit 1; done
-	for version in $(TERRATORCH); do \
-		PRITHVI_LAYOUTS=$(OVERLAYS)/files PYTHONPATH=$(OVERLAYS)/$$version $(PYTEST) tests/terratorch || exit 1; done
+# Thirty minutes of maps, fills, embeddings and requests to a service in one process: memory, handles, threads, results.
+MINUTES ?= 30
+soak: .venv/.all
+	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES)
 
 test-all: .venv/.all
 	$(PYTEST)
@@ -39,7 +31,19 @@ test-all: .venv/.all
 qgis:
 	$(PYTHON) qgis/zip_plugin.py dist
 
-# Measures the list of benchmarks/suite/registry.py and writes docs/benchmarks.md: at two sizes, within 40 minutes on two
+# dist/prithvi-VERSION-py3-none-any.whl, with the configurations, the catalog with its samples, and the weights.
+wheel:
+	$(PYTHON) -m pip wheel --no-deps --wheel-dir dist .
+
+# dist/prithvi.cdx.json: what is installed in .venv, as a CycloneDX bill of materials that was validated.
+sbom: .venv/.core
+	test -d .venv-sbom || $(PYTHON) -m venv .venv-sbom
+	.venv-sbom/bin/python -m pip install --quiet "cyclonedx-bom==7.5.0"
+	mkdir -p dist
+	.venv-sbom/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --mc-type library \
+		--output-reproducible --validate --of JSON -o dist/prithvi.cdx.json
+
+# Measures the list of benchmarks/suite/registry.yaml and writes docs/benchmarks.md: at two sizes, within 40 minutes on two
 # cores; or at four, and accuracy (make results DATA=FOLDER of imagery), hours, which goes on where it was stopped.
 PEERS ?= .venv/peers
 SUITE = $(BIN)/python -m benchmarks.suite --peers $(PEERS)
@@ -81,4 +85,4 @@ check: lint types imports
 	touch $@
 
 clean:
-	rm -rf .venv demo runs
+	rm -rf .venv .venv-sbom demo runs

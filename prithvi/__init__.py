@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from prithvi.modelio import load
     from prithvi.scenes import open_scene
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _NAMES = {
     "contract": ("Contract",),

@@ -6,12 +6,22 @@ The command line prints the message and exits with status 2. In Python, `Prithvi
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 
+def without_secrets(text: str) -> str:
+    """A text whose addresses lack what may be secret: name and password, and all behind the question mark."""
+    text = re.sub(r"(?<=://)[^/\s@'\"]*@", "", text)
+    return re.sub(r"(\w://[^\s?'\"]*)\?[^\s,;)'\"]*", r"\1", text)
+
+
 class PrithviError(Exception):
-    """Base class of all errors that a user can fix."""
+    """Base class of all errors that a user can fix. Its message holds no secret of an address."""
+
+    def __init__(self, *parts: object) -> None:
+        super().__init__(*(without_secrets(part) if isinstance(part, str) else part for part in parts))
 
 
 class BandError(PrithviError, ValueError):
@@ -40,6 +50,10 @@ class CheckpointError(PrithviError, ValueError):
 
 class HubError(PrithviError, OSError):
     """A file could not be downloaded from or uploaded to the Hugging Face hub."""
+
+
+class AddressError(PrithviError, ValueError):
+    """An address is not asked: it is of this machine or network and nobody allowed it, or it has none."""
 
 
 class DatasetError(PrithviError, ValueError):

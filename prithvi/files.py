@@ -11,6 +11,7 @@ import json
 import math
 import os
 import tempfile
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -173,6 +174,24 @@ def finite(plain: Any) -> Any:
     if isinstance(plain, (list, tuple)):
         return [finite(value) for value in plain]
     return plain
+
+
+def refuse_inflated(path: Path, error: type[PrithviError]) -> None:
+    """Whether the files in a zip archive, should it be one, take no more bytes than it has: stored and not overlapping.
+
+    Raises:
+        error: they do.
+
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return  # whoever opens it says what it is
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise error(f"{path} holds compressed files, as none that torch wrote does.")
+    if sum(entry.file_size for entry in entries) > os.path.getsize(path):
+        raise error(f"{path} holds files that overlap, as none that torch wrote does.")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Old module names of version 0.1, which can be imported for one more release, with a DeprecationWarning.
+"""Old module names of version 0.1, which can be imported until version 0.3, with a DeprecationWarning.
 
 The finder is the last one, so Python asks it only for names that no other finder knows, and other imports are not
 slower. The old name is an alias of the new module itself, so classes are identical under both names, in pickles and in
@@ -111,6 +111,7 @@ MOVED = {
     "scenes.refused": "scenes.opening",
     "scenes.scales": "scenes.info",
     "scenes.stac": "scenes.stac_items",
+    "service.guard": "guard",
     "tasks.adapting": "tasks.lora",
     "tasks.gaps": "tasks.gap_fill_task",
     "tasks.optimising": "tasks.optimizer",
@@ -133,7 +134,7 @@ class _Finder(MetaPathFinder, Loader):
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """Imports and returns the module under its new name."""
         new = f"prithvi.{MOVED[spec.name.removeprefix('prithvi.')]}"
-        warnings.warn(f"{spec.name} is now {new}; the old name goes with the next release.", DeprecationWarning, 2)
+        warnings.warn(f"{spec.name} is now {new}; the old name goes with version 0.3.", DeprecationWarning, 2)
         module = importlib.import_module(new)
         self.specs[spec.name] = module.__spec__
         return module

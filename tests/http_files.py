@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlparse
 
 import pytest
 
-from prithvi.scenes import remote
+from prithvi.scenes import logins
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Served:
 
 def signed_by(monkeypatch: pytest.MonkeyPatch, server: Served) -> None:
     """Addresses on this machine are signed as the Planetary Computer's are: with what the server wants at that time."""
-    monkeypatch.setattr(remote, "PLANETARY", ("127.0.0.1",))
+    monkeypatch.setattr(logins, "PLANETARY", ("127.0.0.1",))
     signer = SimpleNamespace(sign=lambda href: f"{href}?sig={server.signature}")
     monkeypatch.setitem(sys.modules, "planetary_computer", signer)
 

@@ -168,7 +168,12 @@ def _place(path: Path, name: str, folder: Path) -> None:
 
 def _look_through(archive: tarfile.TarFile, path: Path, work: Path) -> None:
     """Refuses an archive with anything but files and folders inside of it, before any of it is written."""
+    whole = 0
     for member in archive:
+        whole += member.size
         if not (member.isfile() or member.isdir()):
             raise DatasetError(f"{path} cannot be unpacked: {member.name!r} is a link or a device; it was left alone.")
         tarfile.data_filter(member, str(work))  # refuses what would lie outside
+    free = shutil.disk_usage(work).free
+    if whole > free:
+        raise DatasetError(f"{path} holds {whole:,} bytes unpacked, and {free:,} are free in {work.parent}.")

@@ -24,7 +24,8 @@ from prithvi.errors import ConfigError, DatasetError, SceneError
 from prithvi.hls.granules import FILL, Granule, good
 from prithvi.hls.items import MISSING, asset_href, by_tile, cloud_cover
 from prithvi.parallel import Progress, run
-from prithvi.scenes.remote import ask, readable
+from prithvi.scenes.paths import readable
+from prithvi.scenes.remote import ask
 
 SPLIT = "prithvi:split"
 """Property of an item: the part that chips of its tile belong to."""

@@ -28,8 +28,9 @@ from prithvi.hls.items import asset_href
 from prithvi.scenes.block_cache import room_for
 from prithvi.scenes.grids import difference
 from prithvi.scenes.in_flight import begin
+from prithvi.scenes.paths import is_remote, readable, shown
 from prithvi.scenes.raster_files import File, Plane, convert, header, plane_of, read_planes
-from prithvi.scenes.remote import Answer, ask, is_remote, readable, shown
+from prithvi.scenes.remote import Answer, ask
 from prithvi.scenes.validity import IMPOSSIBLE, Range, Values, known_in, mask_impossible
 
 Pixels = tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]

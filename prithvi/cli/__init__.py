@@ -6,11 +6,13 @@ import atexit
 import gc
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import Annotated, Any
 
 import typer
@@ -34,7 +36,9 @@ from prithvi.cli import (
     serve,
     view,
 )
-from prithvi.errors import PrithviError
+from prithvi.cli.options import TRUST
+from prithvi.errors import PrithviError, without_secrets
+from prithvi.hosts import ALLOW, allowed_private
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -75,11 +79,26 @@ def _say_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    allow_private: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-private",
+            help="Host of this network to which catalogs of others may point: NAME, *.NAME or *; file: for files.",
+        ),
+    ] = None,
+    trust_classes: Annotated[
+        list[str] | None,
+        typer.Option("--trust-classes", help="Package whose classes configurations may name, such as your own."),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_say_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Read by `main`, which has to know it before any verb fails."""
+    """`debug` is read by `main`, which has to know it before any verb fails."""
+    if allow_private:
+        os.environ[ALLOW] = ",".join([*allowed_private(), *allow_private])
+    if trust_classes:
+        os.environ[TRUST] = ",".join(filter(None, [os.environ.get(TRUST), *trust_classes]))
 
 
 def main() -> None:
@@ -95,6 +114,7 @@ def main() -> None:
             app()
     except PrithviError as error:
         if debug:
+            sys.excepthook = _say_traceback
             raise
         print(f"Error: {_sentence(error)}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
@@ -121,6 +141,11 @@ def _end_without_collection() -> None:
         gc.freeze()
 
 
+def _say_traceback(kind: type[BaseException], error: BaseException, place: TracebackType | None) -> None:
+    """The traceback, also of errors of libraries, without what may be secret in an address."""
+    print(without_secrets("".join(traceback.format_exception(kind, error, place))), file=sys.stderr, end="")  # noqa: T201
+
+
 def _sentence(error: PrithviError) -> str:
     """What the error says; one from a loading process comes wrapped in that process's traceback."""
     text = str(error)
@@ -136,4 +161,4 @@ def _say_warning(said: set[str], message: Warning | str, category: type[Warning]
     ours = category is UserWarning and Path(str(place[0] if place else "")).is_relative_to(_PACKAGE)
     if ours and str(message) not in said:
         said.add(str(message))
-        print(f"Note: {message}", file=sys.stderr)  # noqa: T201
+        print(f"Note: {without_secrets(str(message))}", file=sys.stderr)  # noqa: T201

@@ -59,9 +59,10 @@ def embed_verb(
     opened = shared.open_and_check(scene, opening, contract, accept, needs)
 
     from prithvi.mapping import embed_scene
+    from prithvi.scenes.paths import shown
 
     keep_windows()
-    with bar(f"{Path(scene[0]).name} {opened.sizes['y']} x {opened.sizes['x']}") as progress:
+    with bar(f"{Path(shown(scene[0])).name} {opened.sizes['y']} x {opened.sizes['x']}") as progress:
         path = embed_scene(
             given, opened, output, layer=layer, pooled=pooled, pixels=pixels, window=window, stride=stride,
             batch_size=batch_size, device=device, accept=accept or (), zarr_format=zarr_format, dtype=dtype,

@@ -21,7 +21,14 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from prithvi import __version__
-from prithvi.cli.settings import check, head_of, with_own_head_options, with_shipped, without_head
+from prithvi.cli.settings import (
+    check,
+    head_of,
+    refuse_strange_classes,
+    with_own_head_options,
+    with_shipped,
+    without_head,
+)
 from prithvi.data import ChipDataModule, GapDataModule
 from prithvi.errors import ConfigError, InapplicableError, OutputError, PrithviError, TrainingError
 from prithvi.evaluation.baseline_trials import gap_trial
@@ -149,6 +156,7 @@ def run(verb: str, arguments: Sequence[str]) -> None:
     """
     arguments = with_own_head_options(with_shipped(arguments))
     model, arguments = _model_in(arguments) if verb == "test" else (None, arguments)
+    refuse_strange_classes(arguments)
     if not any(argument in ("-h", "--help", "--print_config") for argument in arguments):
         check(arguments)
     with one_sentence():

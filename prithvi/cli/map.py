@@ -232,9 +232,11 @@ def _tell_map(result: MapResult, zones: Path | None) -> None:
 
 
 def _plain(outcome: Outcome) -> dict[str, Any]:
+    from prithvi.scenes.paths import shown
+
     result = outcome.result
     return {
-        "scene": list(outcome.job.sources),
+        "scene": list(map(shown, outcome.job.sources)),
         "map": str(outcome.job.path) if result is not None else None,
         "error": outcome.error or None,
         "pixels": result.pixels if result is not None else None,

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from prithvi.contract import Contract
     from prithvi.modelio.model_files import Requirements
 
+TRUST = "PRITHVI_TRUST_CLASSES"
+"""Variable with packages, between commas, whose classes a configuration may name (`--trust-classes`)."""
 Bands = Annotated[
     str | None,
     typer.Option("--bands", help="Numbers of the model's bands in the file, from 1; or the names of all its bands."),
@@ -182,7 +184,7 @@ def typed() -> str:
 
     `--resume` is left out, because a resumed run ends in the same bytes, and so are the signatures of addresses.
     """
-    from prithvi.scenes.remote import shown
+    from prithvi.scenes.paths import shown
 
     return shlex.join(["prithvi", *(shown(word) for word in sys.argv[1:] if word != "--resume")])
 

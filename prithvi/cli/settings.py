@@ -6,6 +6,8 @@ import difflib
 import functools
 import importlib
 import itertools
+import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,13 @@ from typing import Any
 import jsonargparse
 
 from prithvi.catalog import config_path
+from prithvi.cli.options import TRUST
 from prithvi.errors import ConfigError, nearest
 from prithvi.files import read_yaml, table
 
+_PACKAGES = ("prithvi", "lightning", "pytorch_lightning", "torch", "torchmetrics", "terratorch")
+"""Packages whose classes any configuration may name."""
+_CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _CONFIG = ("-c", "--config")
 _HEAD = ("--model.head", "--model.init_args.head")
 _CHECKPOINTS = ("best", "last", "hpc", "registry")  # words that Lightning knows
@@ -105,6 +111,7 @@ def check(arguments: Sequence[str]) -> None:
     files = config_files(arguments)
     if not files and not any(argument.startswith("--model") for argument in arguments):
         raise ConfigError("no configuration was given: prithvi fit -c configs/flood.yaml --data.root DIR")
+    refuse_strange_classes(arguments)
     for file in files:
         _check_file(file, classes)
     for word, after in itertools.pairwise([*arguments, ""]):
@@ -119,6 +126,43 @@ def check(arguments: Sequence[str]) -> None:
             _refuse_unknown(f"the option {option}", [key], _options_of(classes[section]))
         elif key:
             _refuse_unknown(f"the option {option}", [section], _TOP)
+
+
+def refuse_strange_classes(arguments: Sequence[str]) -> None:
+    """Refuses configuration files that name classes of packages which nobody said to trust, before any is imported.
+
+    Raises:
+        ConfigError: one does.
+
+    """
+    # A section may be a file of its own on the command line, as --model FILE.
+    pairs = [word.partition("=")[::2] if "=" in word else (word, after)
+             for word, after in itertools.pairwise([*arguments, ""])]  # fmt: skip
+    parts = [value for word, value in pairs if word.removeprefix("--") in _SECTIONS and Path(value).is_file()]
+    for file in (*config_files(arguments), *parts):
+        _refuse_strange(file, read_yaml(file))
+
+
+def _refuse_strange(file: str, plain: Any, key: str = "", of_trainer: bool = False) -> None:
+    if isinstance(plain, Mapping):
+        for name, value in plain.items():
+            _refuse_strange(file, value, str(name), of_trainer or name == "trainer")
+    elif isinstance(plain, list):
+        for value in plain:
+            _refuse_strange(file, value, key, of_trainer)
+    # Loggers, callbacks, optimizers and the like may be named by their class alone.
+    elif (
+        isinstance(plain, str)
+        and _CLASS.fullmatch(plain)
+        and (key == "class_path" or key in _SECTIONS or (of_trainer and key != "default_root_dir"))
+    ):
+        package = plain.partition(".")[0]
+        trusted = [name.strip() for name in os.environ.get(TRUST, "").split(",")]
+        if package not in (*_PACKAGES, *trusted):
+            raise ConfigError(
+                f"{file} names {plain}, and importing and making it runs code of the package {package}: if you trust "
+                f"it, prithvi --trust-classes {package} ..., or {TRUST}={package} in the environment."
+            )
 
 
 def _check_file(file: str, classes: dict[str, str]) -> None:

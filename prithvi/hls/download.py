@@ -12,13 +12,15 @@ from urllib.parse import urlparse
 
 import pystac
 
+from prithvi import guard
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.errors import DatasetError, HubError, MissingExtraError, OutputError, PrithviError, needs
 from prithvi.files import sha256
 from prithvi.hls.granules import Granule
 from prithvi.hls.items import asset_href, with_files, write_items
 from prithvi.parallel import Progress, run
-from prithvi.scenes.remote import EARTHDATA, headers, local_path, signed
+from prithvi.scenes.logins import EARTHDATA, headers, signed
+from prithvi.scenes.paths import local_path, shown
 
 _BLOCK = 1 << 15
 """Bytes written at a time: the most that a broken connection loses."""
@@ -112,10 +114,10 @@ def _fetch(target: Path, item: pystac.Item, href: str, hosts: Sequence[str]) -> 
         if size is not None and part.stat().st_size != size:
             found = part.stat().st_size
             part.unlink()
-            raise HubError(f"{href} has {found:,} bytes, and its item says {size:,}.")
+            raise HubError(f"{shown(href)} has {found:,} bytes, and its item says {size:,}.")
         if digest.startswith(_SHA256) and sha256(part) != digest.removeprefix(_SHA256):
             part.unlink()
-            raise HubError(f"{href} is not what its item describes: another checksum.")
+            raise HubError(f"{shown(href)} is not what its item describes: another checksum.")
         part.replace(target)
     except PrithviError:
         raise
@@ -141,24 +143,32 @@ def _download(href: str, part: Path, hosts: Sequence[str]) -> None:
             if mark.is_file():
                 wanted["If-Range"] = mark.read_text()
         try:
+            by = guard.way([href])
+            proxies = {"http": by, "https": by} if by else None
             # requests drops Authorization when a redirect leaves the host.
-            with requests.get(signed(href), headers=wanted, stream=True, timeout=60) as answer:
+            with requests.get(signed(href), headers=wanted, stream=True, timeout=60, proxies=proxies) as answer:
                 if answer.status_code == 416:  # it is complete, or has become shorter
                     part.unlink()
                     continue
+                if refused := guard.reason_in(answer.reason or ""):
+                    trouble = f"{shown(href)} leads elsewhere: {refused}"
+                    break
                 if answer.status_code >= 400:
-                    trouble = f"{href} answers with status {answer.status_code}."
+                    trouble = f"{shown(href)} answers with status {answer.status_code}."
                     if answer.status_code in _FOR_GOOD:
-                        said = _FOR_GOOD[answer.status_code].format(href, answer.status_code)
-                        trouble = f"{urlparse(href).netloc} {said}"
+                        said = _FOR_GOOD[answer.status_code].format(shown(href), answer.status_code)
+                        trouble = f"{urlparse(href).hostname} {said}"
                         break
                     continue
                 _keep(answer, part, mark)
             mark.unlink(missing_ok=True)
             return
         except requests.RequestException as error:
-            trouble = f"{urlparse(href).netloc} broke off or does not answer ({type(error).__name__})."
-    raise HubError(trouble or f"{href} could not be fetched.")
+            if refused := guard.reason_in(str(error)):
+                trouble = f"{shown(href)} leads elsewhere: {refused}"
+                break
+            trouble = f"{urlparse(href).hostname} broke off or does not answer ({type(error).__name__})."
+    raise HubError(trouble or f"{shown(href)} could not be fetched.")
 
 
 def _keep(answer: Any, part: Path, mark: Path) -> None:

@@ -28,6 +28,8 @@ from prithvi.bands import PRODUCTS, band_id
 from prithvi.errors import BandError, DatasetError, SceneError, needs
 from prithvi.files import atomic_file
 from prithvi.hls.granules import NAME, Granule, is_granule_name
+from prithvi.scenes.catalog_hrefs import asset_address, from_server
+from prithvi.scenes.paths import is_http
 from prithvi.scenes.polygons import footprint
 from prithvi.scenes.stac_items import read_stac
 
@@ -155,6 +157,7 @@ def asset_href(item: pystac.Item, band: str) -> str:
 
     Raises:
         BandError: the granule has no such band or file.
+        AddressError: an item from a server points where it may not, see `prithvi.scenes.catalog_hrefs`.
 
     """
     granule = Granule.parse(item.id)
@@ -164,7 +167,7 @@ def asset_href(item: pystac.Item, band: str) -> str:
             file = Path(urlparse(asset.href).path).name
             if is_granule_name(file) and Granule.parse(file).product != granule.product:
                 raise BandError(f"{item.id} is {granule.product}, and its {name} is a file of another product: {file}.")
-            return str(asset.get_absolute_href() or asset.href)
+            return asset_address(item, asset)
     strangers = sorted(filter(None, {band_id(name) for name in item.assets} - set(PRODUCTS[granule.sensor])))
     more = f" ({', '.join(strangers)} are no bands of {granule.product})" if strangers else ""
     raise BandError(f"{item.id} has no file of {band} ({key}); it has {', '.join(item.assets) or 'none'}{more}.")
@@ -197,7 +200,7 @@ def _plain(item: pystac.Item) -> dict[str, Any]:
     plain = item.to_dict(include_self_link=False, transform_hrefs=False)
     plain["links"] = []
     for key, asset in item.assets.items():
-        plain["assets"][key]["href"] = asset.get_absolute_href() or asset.href
+        plain["assets"][key]["href"] = asset_address(item, asset)
     return plain
 
 
@@ -237,12 +240,18 @@ def _from_json(path: Path) -> list[pystac.Item]:
     try:
         kind = json.loads(path.read_text(encoding="utf-8")).get("type")
         if kind in ("Catalog", "Collection"):
-            return list(pystac.read_file(str(path)).get_items(recursive=True))  # type: ignore[attr-defined]
+            return [_looked_at(item) for item in pystac.read_file(str(path)).get_items(recursive=True)]  # type: ignore[attr-defined]
         if kind in ("Feature", "FeatureCollection"):
             return read_stac(path)
     except (ValueError, KeyError, TypeError, AttributeError, OSError, SceneError, pystac.STACError) as error:
         raise DatasetError(f"{path} cannot be read as STAC ({error}).") from error
     raise DatasetError(f"{path} is no STAC item, collection or catalog (its type is {kind!r}).")
+
+
+def _looked_at(item: pystac.Item) -> pystac.Item:
+    """An item of a catalog on disk; some of its items may be on servers."""
+    own = item.get_self_href() or ""
+    return from_server(item, own) if is_http(own) else item
 
 
 def by_tile(items: Sequence[pystac.Item]) -> dict[str, list[pystac.Item]]:

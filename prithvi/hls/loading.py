@@ -26,8 +26,8 @@ from prithvi.hls.items import asset_href
 from prithvi.scenes.grids import called, difference, grid_of, same_crs
 from prithvi.scenes.in_flight import begin
 from prithvi.scenes.open_files import of_file
+from prithvi.scenes.paths import is_remote, readable, shown
 from prithvi.scenes.polygons import box_in_degrees
-from prithvi.scenes.remote import is_remote, readable, shown
 
 _STORED = -9999
 

@@ -16,9 +16,12 @@ from shapely import union_all
 from shapely.geometry import mapping, shape
 from shapely.geometry.base import BaseGeometry
 
-from prithvi.errors import ConfigError, DatasetError, HubError, SceneError, needs
+from prithvi import guard
+from prithvi.errors import AddressError, ConfigError, DatasetError, HubError, SceneError, needs
 from prithvi.hls.granules import Granule, is_granule_name
 from prithvi.hls.items import cloud_cover, in_order, read_items
+from prithvi.scenes.catalog_hrefs import check, from_server
+from prithvi.scenes.paths import shown
 from prithvi.scenes.polygons import box_in_degrees, in_degrees, read_vectors, sound
 
 APIS = {
@@ -90,7 +93,7 @@ def search(
         left = [item for item in left if keep(item)]
         counts.append(f"{len(left)} {title}")
     if not left:
-        raise DatasetError(f"nothing was found in {api}: {', '.join(counts)}.")
+        raise DatasetError(f"nothing was found in {shown(api)}: {', '.join(counts)}.")
     silent = sum(cloud_cover(item) is None for item in left)
     if max_cloud is not None and silent:
         warnings.warn(f"{silent} of {len(left)} granules do not state their clouds and are kept.", stacklevel=2)
@@ -140,6 +143,26 @@ def read_area(path: str | Path) -> BaseGeometry:
     return whole
 
 
+def _of_server(address: str) -> Any:
+    """How pystac_client asks a STAC API: by the guard, and no link of it leads to files or private addresses."""
+    from pystac_client.stac_api_io import StacApiIO
+
+    class Asked(StacApiIO):
+        def request(self, href: str, *args: Any, **more: Any) -> str:
+            check(href, address)
+            return str(super().request(href, *args, **more))
+
+        def read_text(self, source: Any, *args: Any, **more: Any) -> str:
+            if not isinstance(source, pystac.Link):
+                check(str(source), address)  # it would open a file
+            return str(super().read_text(source, *args, **more))
+
+    asked, by = Asked(timeout=60), guard.way([address])
+    if by is not None:
+        asked.session.proxies = {"http": by, "https": by}
+    return asked
+
+
 def _ask(
     address: str, place: BaseGeometry | None, first: dt.date | None, last: dt.date | None, products: Sequence[str]
 ) -> list[pystac.Item]:
@@ -151,12 +174,12 @@ def _ask(
     if place is None:
         raise ConfigError("an archive is only searched for a place: give --bbox WEST SOUTH EAST NORTH or --area FILE.")
     try:
-        client = pystac_client.Client.open(address, timeout=60)
+        client = pystac_client.Client.open(address, stac_io=_of_server(address))
         there = {collection.id for collection in client.get_collections()}
         wanted = [name for product in products for name in SPELLINGS[product] if name in there]
         if not wanted:
             known = ", ".join(name for product in products for name in SPELLINGS[product])
-            raise DatasetError(f"{address} has none of the collections {known}; it has {len(there)} others.")
+            raise DatasetError(f"{shown(address)} has none of the collections {known}; it has {len(there)} others.")
         when = f"{f'{first}T00:00:00Z' if first else '..'}/{f'{last}T23:59:59Z' if last else '..'}"
         asked = client.search(
             method="POST",
@@ -167,11 +190,16 @@ def _ask(
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what the API's own items lack is looked at below
-            return list(asked.items())
-    except DatasetError:
+            return [
+                from_server(item, f"{shown(address).rstrip('/')}/collections/{item.collection_id}/items/{item.id}")
+                for item in asked.items()
+            ]
+    except (DatasetError, AddressError):
         raise
     except (APIError, requests.RequestException, pystac.STACError, ValueError, KeyError, TypeError) as error:
         # The whole answer on one line: its first line alone may be a bracket.
         detail = re.sub(r"\s+", " ", str(error)).strip()[:160] or type(error).__name__
-        message = f"{address} does not answer as a STAC API does ({detail}): check the address and the network."
+        if refused := guard.reason_in(str(error)):
+            raise HubError(f"{shown(address)} leads elsewhere: {refused}") from error
+        message = f"{shown(address)} does not answer as a STAC API does ({detail}): check the address and the network."
         raise HubError(message) from error

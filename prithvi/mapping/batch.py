@@ -23,7 +23,7 @@ from prithvi.modelio.predictor import Predictor
 from prithvi.parallel import run
 from prithvi.products.jobs import Job
 from prithvi.scenes import open_scene
-from prithvi.scenes.remote import shown
+from prithvi.scenes.paths import shown
 
 if TYPE_CHECKING:
     from distributed import Client

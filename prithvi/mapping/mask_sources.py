@@ -18,7 +18,7 @@ from prithvi.mapping.masks import Mask, clear_of, level_of, masks_in_order
 from prithvi.scenes.info import name_of
 from prithvi.scenes.names import days_of, moments
 from prithvi.scenes.opening import open_scene
-from prithvi.scenes.remote import local_path
+from prithvi.scenes.paths import local_path
 from prithvi.scenes.stac_items import read_stac
 
 AUTO = "auto"

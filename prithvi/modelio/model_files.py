@@ -6,7 +6,6 @@ A scene is checked against them before the weights are opened.
 from __future__ import annotations
 
 import json
-import os
 import struct
 import warnings
 import zipfile
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from prithvi import hub
 from prithvi.contract import Contract
 from prithvi.errors import CheckpointError, ConfigError, HubError, PrithviError, SceneError
-from prithvi.files import read_json, sha256_once
+from prithvi.files import read_json, refuse_inflated, sha256_once
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -213,11 +212,9 @@ def read_record(path: Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
             names = {entry.filename for entry in entries}
-            stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
-            if not stored or len(names) < len(entries) or len(entries) > _MEMBERS:
-                raise CheckpointError(f"{path} holds compressed, repeated or too many files, as no program does.")
-            if sum(entry.file_size for entry in entries) > os.path.getsize(path):
-                raise CheckpointError(f"{path} holds files that overlap, as no program does.")
+            if len(names) < len(entries) or len(entries) > _MEMBERS:
+                raise CheckpointError(f"{path} holds repeated or too many files, as no program does.")
+            refuse_inflated(path, CheckpointError)
             # NAME/extra/ is torch 2.7 and later, extra_files/ torch 2.6.
             ends = (f"/extra/{RECORD}", f"extra_files/{RECORD}")
             records = [entry for entry in entries if entry.filename.endswith(ends)]

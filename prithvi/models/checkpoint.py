@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from prithvi.bands import check_names
 from prithvi.errors import CheckpointError, ConfigError, first_line
+from prithvi.files import refuse_inflated
 from prithvi.models.branch import channels_of
 from prithvi.models.config import ModelConfig
 from prithvi.models.encoder import Encoder, PrithviEncoder
@@ -151,9 +152,17 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} is not a whole safetensors file ({error}): fetch it again.") from error
 
 
+# What torch and its unpickler stumble over in a file that is not whole.
+_DAMAGE = (
+    RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, AssertionError,
+    ArithmeticError, MemoryError, struct.error,
+)  # fmt: skip
+
+
 def _read_pickle(path: Path) -> Any:
     import pickle
 
+    refuse_inflated(path, CheckpointError)  # torch would unpack whatever it holds into memory
     try:
         with torch.serialization.safe_globals(_STAND_INS):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -165,11 +174,7 @@ def _read_pickle(path: Path) -> Any:
             f"{path} holds {found.group(1)}, which is code and not weights; it was not run. Ask its author for a "
             "safetensors file or a plain state_dict."
         ) from error
-    # What torch and its unpickler stumble over in a file that is not whole.
-    except (
-        RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, AssertionError,
-        ArithmeticError, MemoryError, struct.error,
-    ) as error:  # fmt: skip
+    except _DAMAGE as error:
         raise CheckpointError(f"{path} is damaged or cut short ({first_line(error)}): fetch it again.") from error
 
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from prithvi.errors import ConfigError, SceneError
 from prithvi.files import refuse_overwrite
 from prithvi.scenes.names import read_file_name
-from prithvi.scenes.remote import shown
+from prithvi.scenes.paths import shown
 from prithvi.scenes.safe import product_name, sentinel_granule_of
 
 _RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".img", ".nc", ".json", ".hdf")

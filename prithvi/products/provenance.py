@@ -14,12 +14,12 @@ import numpy as np
 import xarray as xr
 
 import prithvi
-from prithvi.errors import ConfigError
+from prithvi.errors import ConfigError, without_secrets
 from prithvi.files import fingerprint
 from prithvi.scenes import transform_of
 from prithvi.scenes.info import name_of
+from prithvi.scenes.paths import shown
 from prithvi.scenes.pixels import source_of
-from prithvi.scenes.remote import shown
 
 if TYPE_CHECKING:  # it imports torch
     from prithvi.modelio.predictor import Predictor
@@ -50,6 +50,11 @@ class Provenance:
     engine: str = ""
     """What ran the model, with its version, where that is not torch in its usual precision; and below the precision."""
     precision: str = ""
+
+    def __post_init__(self) -> None:
+        """Files outlive logins: addresses are kept without them."""
+        object.__setattr__(self, "inputs", tuple(map(shown, self.inputs)))
+        object.__setattr__(self, "command", without_secrets(self.command))
 
     @classmethod
     def of(cls, model: Predictor, scene: xr.DataArray, command: str = "") -> Provenance:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from rasterio.env import Env, getenv, hasenv
 
-from prithvi.scenes.remote import is_remote
+from prithvi.scenes.paths import is_remote
 
 AT_ONCE = 18
 """Reads that wait at the same time in a process, whoever asks for them."""

@@ -16,8 +16,8 @@ from prithvi.scenes.band_naming import are_unnamed, ask_for_bands, common_names,
 from prithvi.scenes.grids import called, difference, repeats, same_crs
 from prithvi.scenes.info import Given
 from prithvi.scenes.names import agree, as_time, day_in_name, granules_named, moments, read_file_name, split_description
+from prithvi.scenes.paths import shown
 from prithvi.scenes.raster_files import File, Plane, inspect_all, onto_grid_of, plane_of, without_alpha
-from prithvi.scenes.remote import shown
 
 _Table = dict[dt.date | None, dict[str, Plane]]
 """Date (None where unknown) to common band name to file band."""

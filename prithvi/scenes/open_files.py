@@ -12,7 +12,8 @@ import rasterio
 from rasterio.errors import RasterioError
 
 from prithvi.errors import SceneError
-from prithvi.scenes.remote import Answer, Kept, ask, is_remote
+from prithvi.scenes.paths import is_remote
+from prithvi.scenes.remote import Answer, Kept, ask
 
 _OPEN = 64
 """Files that a thread keeps open; of those on servers a process, and three dates of its bands may be asked at once."""

@@ -28,8 +28,8 @@ from prithvi.scenes.grids import write_grid
 from prithvi.scenes.info import Given, SceneInfo, ask_for_offset, settle
 from prithvi.scenes.layout import Layout, lay_out
 from prithvi.scenes.names import Date, as_days, read_file_name
+from prithvi.scenes.paths import is_remote
 from prithvi.scenes.pixels import SceneArray, pixels_of
-from prithvi.scenes.remote import is_remote
 from prithvi.scenes.safe import items_of
 from prithvi.scenes.stac_items import lay_out_items
 

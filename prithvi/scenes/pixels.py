@@ -18,8 +18,8 @@ from rasterio.windows import Window
 
 from prithvi.scenes.in_flight import in_order
 from prithvi.scenes.layout import Layout
+from prithvi.scenes.paths import is_remote
 from prithvi.scenes.raster_files import Plane, convert, floating, read_window
-from prithvi.scenes.remote import is_remote
 from prithvi.scenes.validity import Floats, Range, Removed, Tally, Values, mask_impossible
 
 Key = tuple[Any, ...]

@@ -27,7 +27,8 @@ from prithvi.scenes.in_flight import in_order
 from prithvi.scenes.info import Scales, scale_tag
 from prithvi.scenes.names import read_file_name, split_description
 from prithvi.scenes.open_files import of_file
-from prithvi.scenes.remote import DAMAGED, is_remote, shown
+from prithvi.scenes.paths import is_remote, shown
+from prithvi.scenes.remote import DAMAGED
 from prithvi.scenes.validity import Values
 
 

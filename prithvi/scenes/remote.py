@@ -1,8 +1,8 @@
-"""Rasters on servers: logins, signatures, and asking again where a connection breaks, in whichever thread.
+"""Rasters on servers: asked by the guard, and again where a connection breaks, in whichever thread.
 
-Secrets go to the hosts they belong to and to no other one. GDAL repeats single requests that a server refuses for the
-moment. It gives up on connections that break, and remembers for good what failed; so a file is opened anew here, under
-another name for the same address, with the same options each time.
+GDAL repeats single requests that a server refuses for the moment. It gives up on connections that break, and remembers
+for good what failed; so a file is opened anew here, under another name for the same address, with the same options each
+time.
 """
 
 from __future__ import annotations
@@ -14,21 +14,18 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Protocol, TypeVar
-from urllib.parse import unquote, urlparse
+from urllib.parse import urlparse
 
 import rasterio
 from rasterio.errors import RasterioError
 
-from prithvi.errors import HubError, SceneError, first_line, needs
+from prithvi import guard
+from prithvi.errors import HubError, SceneError, first_line
 from prithvi.scenes.hdf4 import Hdf4Raster, is_hdf4
+from prithvi.scenes.logins import EARTHDATA, belongs, headers, signed, token
+from prithvi.scenes.paths import is_http, is_remote, local_path, shown
 
-EARTHDATA = ("earthdatacloud.nasa.gov", "earthdata.nasa.gov")
-"""Hosts (with all below them) that want NASA's Earthdata login."""
-PLANETARY = ("blob.core.windows.net",)
-"""Hosts whose addresses Microsoft's Planetary Computer signs."""
 _GDAL = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     # Headers of large files with small blocks are longer than the 16 kB that GDAL asks for first.
@@ -48,51 +45,13 @@ _GDAL = {
 """How GDAL asks servers; a variable of that name in the environment counts more."""
 DAMAGED = "is damaged or cut short: it opens, but pixels cannot be read."
 """End of the sentence about a file that opens and cannot be read."""
+_NAMING_OTHERS = ("VRT", "GTI", "STACTA", "STACIT", "WMS")
+"""Formats of GDAL whose files name other files and addresses."""
 _TRIES, _PATIENCE = 3, 10.0
 """Tries, and seconds after which no further one begins."""
-_SERVERS = re.compile(r"^(https?|s3|gs|az|adl|oss|swift|ftp)://|^/vsi(curl|s3|gs|az|adls|oss|swift)", re.IGNORECASE)
 _failures: dict[str, int] = {}
 """Address to how often it failed: each time it gets a name that GDAL has no memory of."""
 Answer = TypeVar("Answer")
-
-
-def local_path(href: str) -> Path | None:
-    """The path of a file address or of a plain path; None for an address of a server."""
-    parts = urlparse(href)
-    if parts.scheme == "file":
-        return Path(unquote(parts.path))
-    return Path(href) if parts.scheme == "" or len(parts.scheme) == 1 else None
-
-
-def belongs(url: str, hosts: Sequence[str]) -> bool:
-    """Whether an https address's host is one of `hosts` or below one; plain http only on this machine."""
-    parts = urlparse(url)
-    host = parts.hostname or ""
-    safe = parts.scheme == "https" or host in ("127.0.0.1", "localhost", "::1")
-    return safe and any(host == known or host.endswith(f".{known}") for known in hosts)
-
-
-def readable(href: str) -> str:
-    """An asset's address as `ask` takes it: local paths plain, addresses of servers not signed yet."""
-    path = local_path(href)
-    return href if path is None else str(path)
-
-
-def signed(href: str) -> str:
-    """An address with the signature that its host wants, if any, for about an hour: sign at opening, never earlier.
-
-    Raises:
-        MissingExtraError, HubError: signing needs the extra `search`; the Planetary Computer gives no signature.
-
-    """
-    if not belongs(href, PLANETARY) or "sig=" in href:
-        return href
-    with needs("reading from the Planetary Computer", "search"):
-        import planetary_computer
-    try:
-        return str(planetary_computer.sign(href))
-    except OSError as error:  # of requests
-        raise HubError(f"the Planetary Computer gives no signature for {shown(href)} ({first_line(error)}).") from error
 
 
 def gdal_environment(hrefs: Sequence[str], hosts: Sequence[str] = EARTHDATA) -> dict[str, str]:
@@ -110,6 +69,9 @@ def gdal_environment(hrefs: Sequence[str], hosts: Sequence[str] = EARTHDATA) -> 
     if not remote:
         return {}
     options = {name: os.environ.get(name, value) for name, value in _GDAL.items()}
+    by = guard.way(remote) if all(is_http(href) for href in remote) else None
+    if by is not None:
+        options["GDAL_HTTP_PROXY"] = by
     others = [href for href in remote if not belongs(href, hosts)]
     if len(others) < len(remote):
         if others:
@@ -121,53 +83,6 @@ def gdal_environment(hrefs: Sequence[str], hosts: Sequence[str] = EARTHDATA) -> 
         # After a redirect to signed storage the header must stay behind.
         options["CPL_VSIL_CURL_AUTHORIZATION_HEADER_ALLOWED_IF_REDIRECT"] = "IF_SAME_HOST"
     return options
-
-
-def headers(url: str, hosts: Sequence[str] = EARTHDATA) -> dict[str, str]:
-    """Request headers for one address: the login for the hosts that want it, nothing for any other."""
-    return {"Authorization": f"Bearer {token()}"} if belongs(url, hosts) else {}
-
-
-@cache
-def token() -> str:
-    """NASA's bearer token: EARTHDATA_TOKEN, or what earthaccess gets for a name and password.
-
-    These stand in EARTHDATA_USERNAME and EARTHDATA_PASSWORD, or in ~/.netrc.
-
-    Raises:
-        HubError: there is no login, or it is refused.
-
-    """
-    if "EARTHDATA_TOKEN" in os.environ:
-        return os.environ["EARTHDATA_TOKEN"]
-    with needs("NASA's archive", "search"):
-        from earthaccess import Auth
-        from earthaccess.exceptions import LoginAttemptFailure, LoginStrategyUnavailable
-    for strategy in ("environment", "netrc"):
-        try:
-            login = Auth().login(strategy=strategy)
-        except LoginStrategyUnavailable:
-            continue
-        except (LoginAttemptFailure, OSError) as error:
-            raise HubError(f"NASA's Earthdata login refused what {strategy} says ({first_line(error)}).") from error
-        if login.authenticated and login.token:
-            return str(login.token["access_token"])
-    raise HubError(
-        "NASA's archive wants an Earthdata login: set EARTHDATA_TOKEN (urs.earthdata.nasa.gov, Generate Token), or put "
-        "'machine urs.earthdata.nasa.gov login NAME password WORD' into ~/.netrc."
-    )
-
-
-def is_remote(path: str) -> bool:
-    """Whether GDAL reads a path from a server."""
-    return _SERVERS.match(path) is not None
-
-
-def shown(path: str) -> str:
-    """An address as messages and files may hold it: without what stands behind a question mark, such as signatures."""
-    if not is_remote(path):
-        return path
-    return re.sub(r"(?<=://)[^/@]*@", "", path.partition("?")[0])
 
 
 class Kept(Protocol):
@@ -221,6 +136,9 @@ def ask(
                         _failures[path] = _failures.get(path, 0) + 1
                 raster = rasterio.open(_name(path))
                 opened = True
+                if raster.driver in _NAMING_OTHERS and not path.partition("?")[0].lower().endswith(".vrt"):
+                    raster.close()
+                    raise SceneError(f"{shown(path)} names further files, which its name does not say: it is not read.")
                 return _answer(raster, path, question, kept)
         except RasterioError as error:
             _failures[path] = _failures.get(path, 0) + 1
@@ -276,7 +194,7 @@ def _tries() -> Iterator[int]:
 
 def _name(path: str) -> str:
     """The address as GDAL opens it, signed where it has to be; a fragment is sent to no server, and renames it."""
-    if not path.lower().startswith(("http://", "https://")):
+    if not is_http(path):
         return path
     return f"/vsicurl/{signed(path)}" + (f"#{_failures[path]}" if path in _failures else "")
 
@@ -306,12 +224,17 @@ def _sentence(path: str, said: str, opened: bool) -> str:
         return f"{where} can only be had as a whole, as {host} sends no parts of files: download it and open the copy."
     # GDAL's words hold the server's status or curl's reason, unless another thread's failure is remembered: then one
     # byte is asked for to learn them.
+    # The same where the guard may have refused, who gives the reason to this.
     status, curl = _status(said), re.search(r"CURL error: ([^/]+(?:/[^/ ]+)*)", said)
-    if status is None and curl is None and path.lower().startswith(("http://", "https://")):
+    silent = status is None and curl is None
+    if is_http(path) and (silent or status == 403 or "CONNECT" in said):
         try:
             _first_bytes(path, 1, 5, Range="bytes=0-0")
         except ConnectionError as error:
-            status, curl = _status(str(error)), re.search(r"CURL error: (.*)", str(error))
+            if refused := guard.reason_in(str(error)):
+                return f"{where} is not read, as it leads elsewhere: {refused}"
+            if silent:
+                status, curl = _status(str(error)), re.search(r"CURL error: (.*)", str(error))
     if status in (401, 403):
         return f"{host} refuses {where} (status {status}): a login or signature is missing or has ended."
     if status in (404, 410):
@@ -338,13 +261,16 @@ def _first_bytes(address: str, limit: int, timeout: float = 10, **fields: str) -
 
     """
     request = urllib.request.Request(signed(address), headers=fields)
+    by = guard.way([address])
+    asked = urllib.request.build_opener(*([urllib.request.ProxyHandler({"http": by, "https": by})] if by else []))
     for name, value in headers(address).items():
         request.add_unredirected_header(name, value)  # a login stays with its host
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
+        with asked.open(request, timeout=timeout) as answer:
             return bytes(answer.read(limit))
     except urllib.error.HTTPError as error:
         error.close()
-        raise ConnectionError(f"HTTP response code: {error.code}") from error
+        raise ConnectionError(f"HTTP response code: {error.code} ({error.reason})") from error
     except (OSError, http.client.HTTPException) as error:
-        raise ConnectionError(f"CURL error: {first_line(getattr(error, 'reason', error))}") from error
+        reason = getattr(error, "reason", error)
+        raise ConnectionError(f"CURL error: {guard.reason_in(str(reason)) or first_line(reason)}") from error

@@ -20,7 +20,7 @@ from xml.etree import ElementTree
 from prithvi.catalog import SENSORS
 from prithvi.errors import SceneError
 from prithvi.scenes.names import day_of
-from prithvi.scenes.remote import is_remote
+from prithvi.scenes.paths import is_remote
 from prithvi.scenes.stac_items import PRODUCT
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ _OLD = re.compile(
     r"(?:_(?P<band>B\d[\dA]))?(?:_(?P<metres>\d\d)m)?\.jp2$"
 )
 """An image until then. The time in its name is that of its processing."""
+_METADATA_BYTES = 64_000_000
+"""Of a metadata file in an archive, at most; that of a product has about 60,000."""
 _PRODUCT_XML = re.compile(r"^(MTD_MSIL\w{2,3}|S2[A-D]_(OPER|USER)_MTD_SAFL\w+)\.xml$")
 _OTHER_XML = re.compile(r"^(MTD_TL|S2[A-D]_(OPER|USER)_MTD_L\w+_TL_\w+)\.xml$|^manifest\.safe$")
 _PRODUCT_NAME = re.compile(r"^S2[A-D]_MSIL(?P<level>1C|2A)_\d{8}T\d{6}_N(?P<baseline>\d{4})_")
@@ -269,11 +271,17 @@ def _files_above(path: str) -> list[tuple[str, bytes]]:
     if match := _IN_ZIP.match(path):
         with zipfile.ZipFile(match["file"]) as archive:
             inside = PurePath(match["inside"]).parents
-            return [
-                (f"{match['file']}/{name}", archive.read(name))
-                for name in archive.namelist()
-                if _PRODUCT_XML.match(PurePath(name).name) and PurePath(name).parent in inside
+            found = [
+                entry
+                for entry in archive.infolist()
+                if _PRODUCT_XML.match(PurePath(entry.filename).name) and PurePath(entry.filename).parent in inside
             ]
+            if large := next((entry for entry in found if entry.file_size > _METADATA_BYTES), None):
+                raise SceneError(
+                    f"{match['file']} holds {large.filename} of {large.file_size:,} bytes, as no product does: it "
+                    "was not unpacked."
+                )
+            return [(f"{match['file']}/{entry.filename}", archive.read(entry)) for entry in found]
     files = (file for folder in list(Path(path).absolute().parents)[:5] for file in sorted(folder.glob("*.xml")))
     return [(str(file), file.read_bytes()) for file in files if _PRODUCT_XML.match(file.name)]
 

@@ -23,12 +23,14 @@ from urllib.parse import urlparse
 from prithvi.bands import PRODUCTS, WAVELENGTHS, band_id, check_names, common_name
 from prithvi.catalog import SENSORS, Sensor
 from prithvi.errors import MALFORMED, BandError, SceneError, first_line, states_nonsense
+from prithvi.scenes.catalog_hrefs import asset_address
 from prithvi.scenes.in_flight import in_order
 from prithvi.scenes.info import OFFSET_SINCE, Given, Scales, number_in, offset_of_item
 from prithvi.scenes.layout import Layout, on_finest
 from prithvi.scenes.names import agree, as_time, granules_named, moments
+from prithvi.scenes.paths import is_remote, local_path, readable, shown
 from prithvi.scenes.raster_files import Plane, inspect_all, plane_of
-from prithvi.scenes.remote import fetch_text, is_remote, local_path, shown
+from prithvi.scenes.remote import fetch_text
 
 if TYPE_CHECKING:
     import pystac
@@ -136,6 +138,7 @@ def lay_out_items(source: Any, given: Given) -> Layout:
     Raises:
         SceneError: no item, two of one date, other grids, an offset that nobody knows, or a file that does not open.
         BandError: an item lacks a band.
+        AddressError: an item from a server points where it may not, see `prithvi.scenes.catalog_hrefs`.
 
     """
     if isinstance(given.bands, dict):
@@ -235,8 +238,7 @@ def _bands(item: pystac.Item, sensor: Sensor | None) -> dict[str, _Asset]:
         if key.lower() in _NO_BANDS or roles & {"visual", "overview", "thumbnail", "metadata"}:
             continue
         kind = (asset.media_type or "").lower()
-        path = asset.get_absolute_href() or asset.href
-        path = str(local_path(path) or path)
+        path = readable(asset_address(item, asset))
         suffix = Path(urlparse(path).path).suffix.lower()
         raster = kind.startswith(("image/tiff", "image/jp2", "image/vnd.stac.geotiff", "application/x-hdf"))
         if not raster and (kind or suffix not in (".tif", ".tiff", ".jp2", ".vrt")):

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
-import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
+from prithvi import hosts as rule
+from prithvi.errors import AddressError
 from prithvi.service.settings import RefusedError
 
 _ENTRIES = 10_000
 """At most in a folder that is a scene."""
-_WITH_IPV4 = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::/96")))
-"""Addresses of version 6 that stand for one of version 4, which may be private."""
+_PORTS = (80, 443)
+"""Of public hosts; one that may be private is asked on any."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,25 @@ class Places:
         """
         if not host:
             raise RefusedError(f"{source.partition('?')[0]} names no host.")
-        if not _matches(host, self.hosts):
+        if not rule.matches(host, self.hosts):
             raise RefusedError(f"{host} is not among the hosts that this service reads from.", 403, "Forbidden")
+
+    def reach(self, host: str, port: int) -> list[str]:
+        """The addresses at which a worker may ask a host; see `prithvi.guard.Guard`.
+
+        Raises:
+            RefusedError: it may not.
+
+        """
+        self.check_host(host)
+        private = self.may_be_private(host)
+        if not private and port not in _PORTS:
+            raise RefusedError(f"{host} is asked on port {port}, and this service asks on 80 and 443.")
+        return addresses(host, port, private)
 
     def may_be_private(self, host: str) -> bool:
         """Whether a host may have a private address."""
-        return _matches(host, self.private_hosts)
+        return rule.matches(host, self.private_hosts)
 
     def shown(self, text: str) -> str:
         """A text without the folders' paths."""
@@ -106,28 +119,12 @@ def addresses(host: str, port: int, private: bool) -> list[str]:
 
     """
     try:
-        found = [str(each[4][0]) for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-    except (OSError, UnicodeError):
-        raise RefusedError(f"{host} has no address: check its name.") from None
-    if not private and not all(map(_public, found)):
+        found = rule.addresses(host, port)
+    except AddressError as error:
+        raise RefusedError(str(error)) from None
+    if not private and not rule.are_public(found):
         raise RefusedError(f"{host} has a private address, which this service does not ask.", 403, "Forbidden")
     return found
-
-
-def _public(text: str) -> bool:
-    address = ipaddress.ip_address(text.partition("%")[0])
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    doubtful = address.version == 6 and any(address in network for network in _WITH_IPV4)
-    return address.is_global and not (address.is_multicast or address.is_reserved or doubtful)
-
-
-def _matches(host: str, known: Iterable[str]) -> bool:
-    host = host.lower().rstrip(".")
-    for name in map(str.lower, known):
-        if name in ("*", host) or (name.startswith("*.") and host.endswith(name[1:])):
-            return True
-    return False
 
 
 def _below(path: Path) -> list[Path]:

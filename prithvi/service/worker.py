@@ -18,9 +18,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from prithvi.errors import PrithviError
+from prithvi.errors import PrithviError, without_secrets
 from prithvi.files import dumps
-from prithvi.service.guard import Guard
+from prithvi.guard import Guard
+from prithvi.hosts import ALLOW
 from prithvi.service.places import Places
 from prithvi.service.settings import RefusedError
 
@@ -105,8 +106,8 @@ class Worker:
         self.settings, self.answers = settings, answers
         self.places = Places([Path(folder) for folder in settings["folders"]], settings["hosts"],
                              settings["private_hosts"])  # fmt: skip
-        self.guard = Guard(self.places)
-        os.environ.update(self.guard.environment())
+        self.guard = Guard(self.places.reach)
+        os.environ.update({**self.guard.environment(), ALLOW: ",".join(settings["private_hosts"])})
 
     def say(self, **plain: Any) -> None:
         """A line to the service."""
@@ -139,8 +140,7 @@ class Worker:
     def plain(self, text: str, folder: Path) -> str:
         """A message without paths of this machine and without what may be secret in an address."""
         text = self.places.shown(text.replace(f"{folder}/", ""))
-        text = re.sub(r"(https?://[^\s?]+)\?[^\s,;)]*", r"\1", text)
-        return " ".join(_PATH.sub("", text).split())
+        return " ".join(_PATH.sub("", without_secrets(text)).split())
 
     def opened(self, request: Mapping[str, Any]) -> tuple[xr.DataArray, dict[str, Any]]:
         """The scene of a request, which is not larger than allowed, and how it was opened; no pixel is read."""

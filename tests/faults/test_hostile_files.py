@@ -9,17 +9,20 @@ import shutil
 import struct
 import tarfile
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from prithvi.catalog import stac_catalog
-from prithvi.errors import CheckpointError, ConfigError, DatasetError, ModelError, PrithviError
+from prithvi.errors import CheckpointError, ConfigError, DatasetError, ModelError, PrithviError, SceneError
 from prithvi.modelio import load
 from prithvi.models.config import ModelConfig
+from prithvi.scenes import open_scene
 from tests.conftest import Answer
 
 
@@ -54,6 +57,40 @@ def test_code_in_the_weights_of_a_published_folder_does_not_run(prithvi: Callabl
     assert "which is code and not weights" in answer.err
     assert "Traceback" not in answer.err
     assert not place.exists()
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.ckpt"])
+def test_weights_that_unpack_to_a_thousand_times_their_size_are_not_unpacked(name: str, tmp_path: Path) -> None:
+    plain, path = tmp_path / "plain.pt", tmp_path / name
+    torch.save({"state_dict": {"encoder.cls_token": torch.zeros(25_000_000)}}, plain)
+    with zipfile.ZipFile(plain) as read, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as written:
+        for entry in read.infolist():
+            written.writestr(entry.filename, read.read(entry))
+    assert path.stat().st_size < plain.stat().st_size / 500
+    assert torch.load(path, weights_only=True)["state_dict"]  # torch would unpack it
+    with pytest.raises(CheckpointError, match="holds compressed files, as none that torch wrote does"):
+        load(path, architecture="prithvi_eo_v2_tiny_tl")
+
+
+def test_a_product_whose_metadata_unpack_to_more_than_any_has_is_not_unpacked(tmp_path: Path) -> None:
+    name = "S2A_MSIL2A_20190918T105031_N0213_R051_T30SUH_20190918T125642"
+    image = f"{name}.SAFE/GRANULE/L2A_T30SUH_A022138_20190918T105431/IMG_DATA/R10m/T30SUH_20190918T105031_B02_10m.jp2"
+    with zipfile.ZipFile(tmp_path / f"{name}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(image, b"")
+        archive.writestr(f"{name}.SAFE/MTD_MSIL2A.xml", bytes(70_000_000))
+    with pytest.raises(SceneError, match=r"MTD_MSIL2A\.xml of 70,000,000 bytes, as no product does"):
+        open_scene(tmp_path / f"{name}.zip")
+
+
+def test_an_archive_larger_than_the_disk_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "hls_burn_scars.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        tar.addfile(member("training/a.tif", size=5000), io.BytesIO(bytes(5000)))
+    monkeypatch.setattr(stac_catalog.hub, "fetch", lambda *_: path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=4999))
+    with pytest.raises(DatasetError, match=r"holds 5,000 bytes unpacked, and 4,999 are free in .*data"):
+        stac_catalog.fetch_dataset("hls_burn_scars", tmp_path / "data")
+    assert list((tmp_path / "data").iterdir()) == []
 
 
 def sparse(path: Path, begin: bytes, size: int) -> Path:

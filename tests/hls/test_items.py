@@ -26,7 +26,7 @@ from prithvi.hls import (
     table,
     write_items,
 )
-from prithvi.scenes.remote import readable
+from prithvi.scenes.paths import readable
 from tests.synthetic_hls import Archive, tile_footprints, tile_grid
 
 

@@ -14,7 +14,7 @@ from pyproj import Transformer
 import prithvi
 from prithvi.errors import DatasetError, SceneError
 from prithvi.hls import Granule, asset_href, load
-from prithvi.scenes.remote import readable
+from prithvi.scenes.paths import readable
 from tests.http_files import serve_folder, signed_by
 from tests.synthetic_hls import Archive, expected_dn, pixel_centres
 

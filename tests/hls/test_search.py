@@ -11,13 +11,19 @@ import pytest
 import shapely
 from shapely.geometry import Polygon, box
 
-from prithvi.errors import ConfigError, DatasetError, HubError
+from prithvi.errors import AddressError, ConfigError, DatasetError, HubError
 from prithvi.hls import read_items, search
 from prithvi.hls.search import days, read_area
 from tests.http_files import serve_folder
 from tests.synthetic_hls import Archive, serve_stac
 
 EVERYWHERE = (-10.0, 40.0, 20.0, 60.0)
+
+
+@pytest.fixture(autouse=True)
+def files_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The API on this machine points to files of this machine."""
+    monkeypatch.setenv("PRITHVI_ALLOW_PRIVATE", "file:")
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +71,14 @@ def test_both_spellings_of_the_collections_are_understood(archive: Archive, tmp_
         other = Archive(folder, archive.items, folder / "catalog" / "catalog.json", archive.fields)
         with serve_stac(other) as address:
             assert len(search(address, bbox=EVERYWHERE)) == 8
+
+
+def test_files_of_this_machine_in_the_answer_of_an_api_are_refused(
+    archive: Archive, api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PRITHVI_ALLOW_PRIVATE")
+    with pytest.raises(AddressError, match=r"points to file:///.*prithvi --allow-private file: \.\.\."):
+        search(api, bbox=EVERYWHERE)
 
 
 def test_dates_mean_whole_years_months_and_days() -> None:

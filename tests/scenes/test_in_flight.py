@@ -156,6 +156,7 @@ def test_options_of_the_asking_thread_hold_in_the_threads_that_read(served: Serv
 
 def test_a_login_stays_with_its_host_after_a_redirect(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EARTHDATA_TOKEN", "secret")
+    monkeypatch.setenv("PRITHVI_ALLOW_PRIVATE", "localhost")
     recipe = Recipe(size=64, frames=2, filters=Filters(0.5, 0.05), dates=DateRule(2, 10, 60, 0.6, 0.2, wanted=0))
     spec = StoreSpec(64, 64, 2)
     chosen = choose_dates(archive.items[:4], recipe.dates)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from prithvi.service.guard import Guard
+from prithvi.guard import Guard
 from prithvi.service.places import Places, addresses
 from prithvi.service.settings import RefusedError
 from tests.http_files import Served, serve_folder
@@ -113,7 +113,7 @@ def through(guard: Guard, address: str) -> str:
 
 
 def test_the_guard_lets_through_what_is_allowed_at_the_same_time(server: Served) -> None:
-    guard = Guard(Places([], ["127.0.0.1"], ["127.0.0.1"]))
+    guard = Guard(Places([], ["127.0.0.1"], ["127.0.0.1"]).reach)
     found: list[str] = []
     threads = [threading.Thread(target=lambda: found.append(through(guard, f"{server.url}/a.txt"))) for _ in range(8)]
     for thread in threads:
@@ -125,7 +125,7 @@ def test_the_guard_lets_through_what_is_allowed_at_the_same_time(server: Served)
 
 
 def test_the_guard_refuses_a_redirect_to_another_host(server: Served) -> None:
-    guard = Guard(Places([], ["127.0.0.1"], ["127.0.0.1"]))
+    guard = Guard(Places([], ["127.0.0.1"], ["127.0.0.1"]).reach)
     server.redirect = f"http://localhost:{server.url.rpartition(':')[2]}/b.txt"
     with pytest.raises(urllib.error.HTTPError, match="403"):
         through(guard, f"{server.url}/a.txt")
@@ -133,7 +133,7 @@ def test_the_guard_refuses_a_redirect_to_another_host(server: Served) -> None:
 
 
 def test_the_guard_refuses_a_name_with_a_private_address_and_other_ports(server: Served) -> None:
-    guard = Guard(Places([], ["*"], []))
+    guard = Guard(Places([], ["*"], []).reach)
     port = server.url.rpartition(":")[2]
     for address, said in (
         (f"http://localhost:{port}/a.txt", "on port"),
@@ -153,9 +153,9 @@ def test_the_guard_is_asked_by_gdal(server: Served, tmp_path: Path) -> None:
 
     code = """
 import os, sys
-from prithvi.service.guard import Guard
+from prithvi.guard import Guard
 from prithvi.service.places import Places
-guard = Guard(Places([], ["127.0.0.1"], []))
+guard = Guard(Places([], ["127.0.0.1"], []).reach)
 os.environ.update(guard.environment())
 import rasterio
 for address in sys.argv[1:]:

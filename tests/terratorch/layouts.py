@@ -3,7 +3,7 @@
     python -m tests.terratorch.layouts FOLDER
 
 writes NAME.ckpt and NAME.pt (the scores of `images()`) of each layout that this TerraTorch has. Those in `files/` were
-written so by the version in the folder's name; `make test-terratorch` writes and opens them on several versions.
+written so by the version in the folder's name; `make matrix` writes and opens them on several versions.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from tests.terratorch.conftest import their_warnings
 from tests.terratorch.layouts import LAYOUTS, PYRAMID, has_scale_modules, images, write
 
 FILES = Path(os.environ.get("PRITHVI_LAYOUTS", Path(__file__).parent / "files"))
-"""Files of several versions, one folder each: the few kept here, or all that `make test-terratorch` wrote."""
+"""Files of several versions, one folder each: the few kept here, or all that `make matrix` wrote."""
 WRITTEN = [name for name in LAYOUTS if has_scale_modules() or "scaled" not in name]
 
 

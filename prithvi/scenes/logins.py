@@ -1,0 +1,77 @@
+"""Logins and signatures that servers want: a secret goes to the hosts it belongs to and to no other one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cache
+from urllib.parse import urlparse
+
+from prithvi.errors import HubError, first_line, needs
+
+EARTHDATA = ("earthdatacloud.nasa.gov", "earthdata.nasa.gov")
+"""Hosts (with all below them) that want NASA's Earthdata login."""
+PLANETARY = ("blob.core.windows.net",)
+"""Hosts whose addresses Microsoft's Planetary Computer signs."""
+
+
+def belongs(url: str, hosts: Sequence[str]) -> bool:
+    """Whether an https address's host is one of `hosts` or below one; plain http only on this machine."""
+    parts = urlparse(url)
+    host = parts.hostname or ""
+    safe = parts.scheme == "https" or host in ("127.0.0.1", "localhost", "::1")
+    return safe and any(host == known or host.endswith(f".{known}") for known in hosts)
+
+
+def signed(href: str) -> str:
+    """An address with the signature that its host wants, if any, for about an hour: sign at opening, never earlier.
+
+    Raises:
+        MissingExtraError, HubError: signing needs the extra `search`; the Planetary Computer gives no signature.
+
+    """
+    if not belongs(href, PLANETARY) or "sig=" in href:
+        return href
+    with needs("reading from the Planetary Computer", "search"):
+        import planetary_computer
+    try:
+        return str(planetary_computer.sign(href))
+    except OSError as error:  # of requests
+        raise HubError(
+            f"the Planetary Computer gives no signature for {href.partition('?')[0]} ({first_line(error)})."
+        ) from error
+
+
+def headers(url: str, hosts: Sequence[str] = EARTHDATA) -> dict[str, str]:
+    """Request headers for one address: the login for the hosts that want it, nothing for any other."""
+    return {"Authorization": f"Bearer {token()}"} if belongs(url, hosts) else {}
+
+
+@cache
+def token() -> str:
+    """NASA's bearer token: EARTHDATA_TOKEN, or what earthaccess gets for a name and password.
+
+    These stand in EARTHDATA_USERNAME and EARTHDATA_PASSWORD, or in ~/.netrc.
+
+    Raises:
+        HubError: there is no login, or it is refused.
+
+    """
+    if "EARTHDATA_TOKEN" in os.environ:
+        return os.environ["EARTHDATA_TOKEN"]
+    with needs("NASA's archive", "search"):
+        from earthaccess import Auth
+        from earthaccess.exceptions import LoginAttemptFailure, LoginStrategyUnavailable
+    for strategy in ("environment", "netrc"):
+        try:
+            login = Auth().login(strategy=strategy)
+        except LoginStrategyUnavailable:
+            continue
+        except (LoginAttemptFailure, OSError) as error:
+            raise HubError(f"NASA's Earthdata login refused what {strategy} says ({first_line(error)}).") from error
+        if login.authenticated and login.token:
+            return str(login.token["access_token"])
+    raise HubError(
+        "NASA's archive wants an Earthdata login: set EARTHDATA_TOKEN (urs.earthdata.nasa.gov, Generate Token), or put "
+        "'machine urs.earthdata.nasa.gov login NAME password WORD' into ~/.netrc."
+    )
