@@ -46,7 +46,7 @@ def machine() -> dict[str, Any]:
         "flags": [flag for flag in FLAGS if flag in flags],
         "without": [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag not in flags],
         "cores": os.cpu_count(), "memory GB": round(memory, 1),
-        "system": f"{platform.system()} {platform.release()}", "python": platform.python_version(),
+        "system": platform.system(), "python": platform.python_version(),
     }  # fmt: skip
 
 

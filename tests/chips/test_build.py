@@ -263,6 +263,7 @@ def test_a_granule_on_another_grid_is_refused_and_named(archive: Archive, tmp_pa
         store_of_granules(root, tmp_path / "s.zarr", RECIPE)
 
 
+@pytest.mark.slow
 def test_a_cluster_with_a_worker_killed_ends_in_the_same_bytes(
     archive: Archive, whole: ChipStore, tmp_path: Path
 ) -> None:

@@ -124,6 +124,7 @@ def pixels_of(path: Path) -> np.ndarray:
     return values
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 @pytest.mark.parametrize("count", [3, pytest.param(10, marks=pytest.mark.slow)])
 def test_a_killed_map_goes_on_and_ends_in_the_same_bytes(
@@ -232,6 +233,7 @@ def test_a_finished_map_is_left_and_one_that_lost_a_file_is_made_again(
     assert content(path.parent) == whole
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_and_ctrl_c_keeps_the_rows(
     prithvi: Cli, scene: Path, model_folder: Path, tmp_path: Path
 ) -> None:
@@ -289,6 +291,7 @@ def test_a_disk_that_fills_up(large: Path, model_folder: Path, tmp_path: Path) -
     assert content(out) == whole
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs limits of POSIX")
 def test_a_disk_that_fills_up_with_polygons(
     write_tif: Write, six_bands: np.ndarray, model_folder: Path, tmp_path: Path
@@ -398,6 +401,7 @@ def test_a_server_that_fails_twice_changes_nothing(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", ["failures", "drops"])
 def test_a_server_that_comes_back_another_day(
     trouble: str, served: Served, tall: Path, fitted: FittedModel, tmp_path: Path
