@@ -142,11 +142,9 @@ class Guard:
         if tunnel:
             writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         else:
-            # One request a connection, so that the next one, to whichever host, is looked at too.
             path = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
-            kept = [each for each in rest.split(b"\r\n") if not each.lower().startswith((b"proxy-", b"connection:"))]
-            far_writer.write(b"\r\n".join([f"{method} {path} {version}".encode(), b"Connection: close", *kept]))
-        await asyncio.gather(_pass(reader, far_writer), _pass(far_reader, writer))
+            far_writer.write(_for_once(f"{method} {path} {version}".encode(), rest))
+        await asyncio.gather(_pass(reader, far_writer), _pass(far_reader, writer, whole=tunnel))
 
     async def _connect(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Raises PrithviError, OSError, TimeoutError."""
@@ -155,19 +153,35 @@ class Guard:
         for address in found:
             try:
                 seconds = _SECONDS if address == found[-1] else _SECONDS_EACH
-                return await asyncio.wait_for(asyncio.open_connection(address, port), seconds)
+                return await asyncio.wait_for(asyncio.open_connection(address, port, limit=_HEAD), seconds)
             except OSError as error:
                 trouble = error
         raise trouble
 
 
-async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Bytes from one to the other until either ends."""
+def _for_once(line: bytes, fields: bytes) -> bytes:
+    """The head of a request or an answer, changed so that its connection ends with it.
+
+    So that the next request, to whichever host, is looked at too. Not every server says that it closes, and a client
+    that is not told sends its next request into a connection that is about to end.
+    """
+    kept = [
+        each for each in fields.split(b"\r\n")
+        if not each.lower().startswith((b"proxy-", b"connection:", b"keep-alive:"))
+    ]  # fmt: skip
+    return b"\r\n".join([line, b"Connection: close", *kept])
+
+
+async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, whole: bool = True) -> None:
+    """Bytes from one to the other until either ends; of an answer (not `whole`) with its head changed."""
     try:
+        if not whole:
+            line, _, fields = (await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")
+            writer.write(_for_once(line, fields))
         while data := await reader.read(_HEAD):
             writer.write(data)
             await writer.drain()
-    except OSError:
+    except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         pass
     finally:
         writer.close()

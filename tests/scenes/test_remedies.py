@@ -427,11 +427,11 @@ def test_what_items_do_not_say_is_said_beside_them(tmp_path: Path) -> None:
 
 
 def test_every_option_that_is_printed_exists(prithvi: Callable[..., Any]) -> None:
-    """In `prithvi map`, or in `prithvi fill`."""
+    """In `prithvi map`, `prithvi fill` or before the verb."""
     package = Path(open_scene.__code__.co_filename).parents[1]
     files = [*(package / "scenes").glob("*.py"), package / "bands.py", package / "contract.py"]
     texts = [path.read_text(encoding="utf-8") for path in files]
     printed = {option for text in texts for option in re.findall(r"[\s(](--[a-z]+)", text)} - {"--crs", "--transform"}
-    known = prithvi("map", "--help").out + prithvi("fill", "--help").out
+    known = "".join(prithvi(*verb, "--help").out for verb in (["map"], ["fill"], []))
     assert printed
     assert [option for option in sorted(printed) if option not in known] == []

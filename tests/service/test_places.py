@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from prithvi.guard import Guard
 from prithvi.service.places import Places, addresses
@@ -122,6 +123,17 @@ def test_the_guard_lets_through_what_is_allowed_at_the_same_time(server: Served)
         thread.join()
     assert found == ["words"] * 8
     assert guard.taken() == []
+
+
+def test_a_client_that_keeps_its_connections_is_told_that_this_one_ends(server: Served) -> None:
+    """The server does not say so; a client that is not told loses its next request now and then."""
+    guard = Guard(Places([], ["127.0.0.1"], ["127.0.0.1"]).reach)
+    with requests.Session() as session:
+        session.proxies = {"http": f"http://127.0.0.1:{guard.port}"}
+        for _ in range(20):
+            answer = session.get(f"{server.url}/a.txt", timeout=10)
+            assert (answer.text, answer.headers["Connection"]) == ("words", "close")
+    assert len(server.requests) == 20
 
 
 def test_the_guard_refuses_a_redirect_to_another_host(server: Served) -> None:
