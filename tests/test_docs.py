@@ -105,7 +105,12 @@ def test_every_option_of_a_printed_command_exists(page: Path) -> None:
     for line in lines:
         words = line.partition("  #")[0].split()
         command: Any = typer.main.get_command(app)
-        verb = []
+        verb: list[str] = []
+        of_all = {name: each for each in command.params for name in each.opts}
+        while words and words[0] in of_all:  # what stands before a verb, with its value
+            words = words[1 if of_all[words[0]].is_flag else 2 :]
+        if words == ["--help"]:
+            continue
         while words and hasattr(command, "commands") and words[0].rstrip(",") in command.commands:
             verb.append(words.pop(0).rstrip(","))
             command = command.commands[verb[-1]]

@@ -316,6 +316,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_an_exported_program_makes_the_same_map_without_what_training_needs(
     scene: Path, prithvi: Cli, fitted: FittedModel, model_folder: Path, tmp_path: Path
 ) -> None:

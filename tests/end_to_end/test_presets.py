@@ -193,6 +193,7 @@ def cloud_gaps(root: Path) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_cloud_gaps_are_built_fitted_and_tested(prithvi: Cli, tmp_path: Path) -> None:
     root, out = cloud_gaps(tmp_path / "data"), tmp_path / "runs"
     built = prithvi("data", "build", "cloud_gaps", "--root", root, "-o", tmp_path / "gaps.zarr")

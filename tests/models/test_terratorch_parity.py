@@ -14,7 +14,12 @@ from prithvi.models.masking import random_visible
 terratorch_mae = pytest.importorskip("terratorch.models.backbones.prithvi_mae", reason="needs the terratorch extra")
 
 COORDINATES = ("none", "time", "place", "both")
-PUBLISHED = [name for name in VARIANTS if name.startswith("prithvi_eo")]
+SLOW = pytest.mark.slow
+PUBLISHED = [
+    pytest.param(name, marks=[SLOW] if "300" in name or "600" in name else [])
+    for name in VARIANTS if name.startswith("prithvi_eo")
+]  # fmt: skip
+DATES = [1, pytest.param(2, marks=SLOW), 3, pytest.param(4, marks=SLOW), pytest.param(6, marks=SLOW)]
 
 
 def reference(model: PrithviMAE) -> Any:
@@ -94,7 +99,7 @@ def test_every_variant_at_its_own_depth(name: str) -> None:
     assert_equal_models(randomised(name, num_frames=2 if large else None, **depth), given, batch=1)
 
 
-@pytest.mark.parametrize("frames", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("frames", DATES)
 @pytest.mark.parametrize("size", [(224, 224), (224, 320)])
 def test_dates_and_rectangles_with_patches_of_16(frames: int, size: tuple[int, int]) -> None:
     assert_equal_models(
@@ -102,7 +107,7 @@ def test_dates_and_rectangles_with_patches_of_16(frames: int, size: tuple[int, i
     )
 
 
-@pytest.mark.parametrize("frames", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("frames", [1, *(pytest.param(frames, marks=SLOW) for frames in (2, 3, 4, 6))])
 def test_dates_and_rectangles_with_patches_of_14(frames: int) -> None:
     assert_equal_models(
         randomised("prithvi_eo_v2_600_tl", num_frames=frames, img_size=(224, 322), depth=2, decoder_depth=1), "both"
@@ -110,7 +115,7 @@ def test_dates_and_rectangles_with_patches_of_14(frames: int) -> None:
 
 
 @pytest.mark.parametrize("given", COORDINATES)
-@pytest.mark.parametrize("name", ["prithvi_eo_v2_tiny_tl", "prithvi_eo_v2_600_tl"])
+@pytest.mark.parametrize("name", ["prithvi_eo_v2_tiny_tl", pytest.param("prithvi_eo_v2_600_tl", marks=SLOW)])
 def test_coordinates_given_partly_given_and_missing(name: str, given: str) -> None:
     assert_equal_models(randomised(name, num_frames=3, depth=3, decoder_depth=2), given)
 
