@@ -37,7 +37,7 @@ def dated() -> FittedModel:
 
 
 @pytest.mark.parametrize("head", ["light", "fcn", "fused", "detail", "unet"])
-@pytest.mark.parametrize("frames", [1, 3])
+@pytest.mark.parametrize("frames", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_scores_are_the_models(head: str, frames: int, tmp_path: Path) -> None:
     if head == "unet":
         pytest.importorskip("segmentation_models_pytorch")

@@ -15,8 +15,8 @@ from tests.faults.troubles import TROUBLES, ImpossibleError
 from tests.faults.verbs import VERBS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs fork, signals and capabilities of Linux")
-QUICK = {("map", "killed"), ("fill", "killed"), ("build", "killed"), ("map", "disk"), ("map", "read-only")}
-"""Cells of the main job: each takes seconds."""
+QUICK = {("map", "killed"), ("build", "killed")}
+"""Cells of the main job."""
 CELLS = [
     pytest.param(verb, fault, id=f"{verb}-{fault}", marks=[] if (verb, fault) in QUICK else [pytest.mark.slow])
     for verb in VERBS for fault in TROUBLES if fault not in VERBS[verb].impossible
