@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from prithvi.bands import check_names
-from prithvi.errors import CheckpointError, ConfigError, first_line
+from prithvi.errors import MALFORMED, CheckpointError, ConfigError, first_line
 from prithvi.files import refuse_inflated
 from prithvi.models.branch import channels_of
 from prithvi.models.config import ModelConfig
@@ -153,10 +153,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 # What torch and its unpickler stumble over in a file that is not whole.
-_DAMAGE = (
-    RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, AssertionError,
-    ArithmeticError, MemoryError, struct.error,
-)  # fmt: skip
+_DAMAGE = (RuntimeError, EOFError, OSError, AssertionError, MemoryError, struct.error, *MALFORMED)
 
 
 def _read_pickle(path: Path) -> Any:
