@@ -145,6 +145,7 @@ def test_what_is_behind_its_aim_is_marked_with_the_reason() -> None:
     assert "0.5 times less memory than a peer (ours). Reached: 1.5." in text
 
 
+@pytest.mark.slow
 def test_a_peer_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
     if importlib.util.find_spec("geoai") is not None:
         pytest.skip("geoai is installed here")

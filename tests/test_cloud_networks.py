@@ -53,7 +53,9 @@ def opened_anew() -> Iterator[None]:
 
 @needs_clouds
 @pytest.mark.filterwarnings("ignore:.* has pixels of 8.87 m")
-@pytest.mark.parametrize(("level", "package_level"), [("TOA", "l1c"), ("SR", "l2a")])
+@pytest.mark.parametrize(
+    ("level", "package_level"), [("TOA", "l1c"), pytest.param("SR", "l2a", marks=pytest.mark.slow)]
+)
 def test_windows_give_what_the_package_gives(level: str, package_level: str, request: Any) -> None:
     """Where one window of both sees a pixel the classes are the same, and nearly everywhere else."""
     from ukis_csmask.mask import CSmask

@@ -34,7 +34,9 @@ def test_openvino_gives_torch_s_scores_in_float32(folder: Path) -> None:
 
 
 @needs_openvino
-@pytest.mark.parametrize("head", ["light", "fcn", "unet", "detail"])
+@pytest.mark.parametrize(
+    "head", ["light", "detail", *(pytest.param(head, marks=pytest.mark.slow) for head in ("fcn", "unet"))]
+)
 def test_each_head_of_ours_is_converted(head: str) -> None:
     model = small_task(head=head).fitted(seed=0).mappable()
     inputs = example_inputs(model, 2, seed=3)
@@ -79,7 +81,9 @@ def test_a_model_is_compiled_once_and_its_file_names_what_it_depends_on(folder: 
 
 
 @needs_openvino
-@pytest.mark.parametrize("damage", ["cut", "changed", "another's"])
+@pytest.mark.parametrize(
+    "damage", ["changed", *(pytest.param(how, marks=pytest.mark.slow) for how in ("cut", "another's"))]
+)
 def test_a_compiled_file_that_is_not_this_user_s_own_is_made_again(damage: str, folder: Path) -> None:
     model = load(folder).mappable()
     inputs = example_inputs(model, 2)

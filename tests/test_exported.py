@@ -36,7 +36,9 @@ def dated() -> FittedModel:
     return fitted
 
 
-@pytest.mark.parametrize("head", ["light", "fcn", "fused", "detail", "unet"])
+@pytest.mark.parametrize(
+    "head", ["light", "fused", "unet", *(pytest.param(head, marks=pytest.mark.slow) for head in ("fcn", "detail"))]
+)
 @pytest.mark.parametrize("frames", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_scores_are_the_models(head: str, frames: int, tmp_path: Path) -> None:
     if head == "unet":
@@ -105,6 +107,7 @@ def test_it_is_used_as_any_module(program_file: Path, dated: FittedModel, tmp_pa
     assert moved(torch.zeros(2, 6, 3, 32, 32, device="meta")).device.type == "meta"
 
 
+@pytest.mark.slow
 def test_it_opens_where_nothing_of_training_is_installed(dated: FittedModel, tmp_path: Path) -> None:
     path = export(dated, tmp_path / "dated.pt2")
     images, places = 3000 * torch.rand(2, 6, 3, 32, 32), torch.tensor([[51.0, 4.0], [-3.0, 37.5]])

@@ -25,9 +25,10 @@ HEAD = """# Benchmarks
 <!-- Written by `python -m benchmarks.suite --page` out of benchmarks/results/*.json: do not edit. -->
 
 <!-- not run: 40 minutes, and hours -->
-
-    make bench      # the list below at two sizes: measures, and writes this page
-    make results    # four sizes and accuracy: hours; what is finished is kept when it is stopped
+```sh
+make bench      # the list below at two sizes: measures, and writes this page
+make results    # four sizes and accuracy: hours; what is finished is kept when it is stopped
+```
 
 Ours and what it is compared with take turns in one run on one machine, every other turn backwards. *Times* are what
 the other took by what ours (the first way of a table) took in the same round: above 1 ours is better. They survive a

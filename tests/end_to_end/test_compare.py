@@ -100,6 +100,7 @@ def test_methods_are_compared_resumed_and_reported(prithvi: Cli, squares: Path, 
     assert "was made with other settings" in prithvi("compare", *options).err
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_said_at_once(prithvi: Cli, squares: Path, config: Path, tmp_path: Path) -> None:
     text = config.read_text()
     for old, new, told in (

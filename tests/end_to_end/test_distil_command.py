@@ -36,6 +36,7 @@ def options(store: Path, root: Path, steps: int) -> list[Any]:  # noqa: F811
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
 def test_a_distillation_is_typed_gone_on_with_and_its_model_is_used(
     prithvi: Cli,

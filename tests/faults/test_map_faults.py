@@ -265,6 +265,7 @@ def test_ctrl_c_ends_a_run_of_many(scene: Path, model_folder: Path, tmp_path: Pa
 LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs limits of POSIX")
 def test_a_disk_that_fills_up(large: Path, model_folder: Path, tmp_path: Path) -> None:
     """First when rows are written, then when GDAL makes a product of them: a file may not grow above a limit."""
@@ -381,7 +382,7 @@ def half_way(act: Callable[[], None]) -> Callable[[int, int], None]:
     return progress
 
 
-@pytest.mark.parametrize("trouble", ["failures", "drops"])
+@pytest.mark.parametrize("trouble", ["failures", pytest.param("drops", marks=pytest.mark.slow)])
 def test_a_server_that_fails_twice_changes_nothing(
     trouble: str, served: Served, tall: Path, fitted: FittedModel, tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ from tests.faults.troubles import TROUBLES, ImpossibleError
 from tests.faults.verbs import VERBS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs fork, signals and capabilities of Linux")
-QUICK = {("map", "killed"), ("build", "killed")}
+QUICK = {("map", "killed")}
 """Cells of the main job."""
 CELLS = [
     pytest.param(verb, fault, id=f"{verb}-{fault}", marks=[] if (verb, fault) in QUICK else [pytest.mark.slow])

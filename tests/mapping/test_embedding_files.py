@@ -84,6 +84,7 @@ def test_the_geotiff_is_cloud_optimized_and_says_what_it_holds(
     assert {key: tags[f"PRITHVI_{key}"] for key in wanted} == wanted
 
 
+@pytest.mark.slow
 def test_wide_embeddings_have_blocks_that_fit_the_cache(
     six_bands: np.ndarray, write_tif: Write, tmp_path: Path
 ) -> None:

@@ -128,7 +128,17 @@ def test_a_date_without_data_counts_as_missing_and_not_as_the_mean(name: str) ->
         assert not described[1].isnan().any()
 
 
-@pytest.mark.parametrize("name", ["index", "image_statistics", "random_features", "trees", "token_trees"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "index",
+        "trees",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("image_statistics", "random_features", "token_trees")
+        ),
+    ],
+)
 def test_a_baseline_can_be_exported(name: str, tmp_path: Path) -> None:
     if "trees" in name:
         pytest.importorskip("sklearn")

@@ -168,6 +168,7 @@ class TestWithItsPackage:
             together = list(pool.map(lambda image: encoder.forward_features(image)[1], images))
         assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(alone, together, strict=True))
 
+    @pytest.mark.slow
     @pytest.mark.filterwarnings("ignore:.* is TOA, and the model was trained on SR")
     def test_fit_map_and_embed_from_the_command_line(self, prithvi: Callable[..., Answer], tmp_path: Path) -> None:
         folder = self.file(tmp_path / "nano").parent

@@ -16,7 +16,7 @@ terratorch_mae = pytest.importorskip("terratorch.models.backbones.prithvi_mae", 
 COORDINATES = ("none", "time", "place", "both")
 SLOW = pytest.mark.slow
 PUBLISHED = [
-    pytest.param(name, marks=[SLOW] if "300" in name or "600" in name else [])
+    pytest.param(name, marks=[] if "tiny" in name else [SLOW])
     for name in VARIANTS if name.startswith("prithvi_eo")
 ]  # fmt: skip
 DATES = [1, pytest.param(2, marks=SLOW), 3, pytest.param(4, marks=SLOW), pytest.param(6, marks=SLOW)]

@@ -105,6 +105,7 @@ def test_qgis_process_maps_from_a_clean_profile_as_the_page_prints(
     assert "Traceback" not in wrong.stderr + wrong.stdout
 
 
+@pytest.mark.slow
 def test_a_map_is_shown_in_the_colours_of_its_classes(in_qgis: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     scene = shutil.copy(SPAIN, tmp_path / "scene.tif")
     maps, picture = tmp_path / "maps", tmp_path / "map.png"
@@ -235,6 +236,7 @@ def test_a_model_tells_what_it_expects(in_qgis: Callable[..., dict[str, Any]], t
     assert "1 water 2166ac" in page.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_one_sentence(
     in_qgis: Callable[..., dict[str, Any]], tmp_path: Path, write_tif: Callable[..., Path], six_bands: np.ndarray
 ) -> None:

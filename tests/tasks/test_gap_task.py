@@ -104,6 +104,7 @@ def test_a_touched_patch_is_hidden_whole_or_shows_its_clear_pixels() -> None:
             assert int((~seen["visible"]).sum()) == (1 if touched == "hidden" else 0)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_error_of_gaps_and_figures_have_names(data: GapDataModule) -> None:
     # Without filling there is something to learn within seconds.
     task = task_of(data, model_options={**SHAPE, "blend_fill": False})

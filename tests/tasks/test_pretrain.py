@@ -43,6 +43,7 @@ def trainer_of(root: Path, steps: int, **options: object) -> L.Trainer:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_training_lowers_the_validation_loss_and_leaves_pictures_curves_and_a_probe(
     store: ChipStore, tmp_path: Path
 ) -> None:
