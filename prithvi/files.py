@@ -186,8 +186,9 @@ def refuse_inflated(path: Path, error: type[PrithviError]) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
+    # No zip archive, or one of a kind that Python does not read: whoever opens it says what it is.
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return  # whoever opens it says what it is
+        return
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise error(f"{path} holds compressed files, as none that torch wrote does.")
     if sum(entry.file_size for entry in entries) > os.path.getsize(path):

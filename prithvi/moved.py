@@ -111,7 +111,6 @@ MOVED = {
     "scenes.refused": "scenes.opening",
     "scenes.scales": "scenes.info",
     "scenes.stac": "scenes.stac_items",
-    "service.guard": "guard",
     "tasks.adapting": "tasks.lora",
     "tasks.gaps": "tasks.gap_fill_task",
     "tasks.optimising": "tasks.optimizer",

@@ -69,9 +69,11 @@ CELLS = (
     Cell("newest", "the newest of everything", constraints=None, more=("--upgrade", "--upgrade-strategy", "eager"),
          options=OLD_WARNINGS),
     *(
-        Cell(f"terratorch-{version}", f"TerraTorch {version}", constraints=None, extras=("terratorch",),
+        Cell(f"terratorch-{version}", f"TerraTorch {version}", python, constraints=None, extras=("terratorch",),
              more=(*TOOLS, f"terratorch{bound}"), tests=("tests/terratorch",), options=("-W", "ignore"), layouts=True)
-        for version, bound in (("1.2.0", "==1.2.0"), ("1.2.11", "==1.2.11"), ("newest", ">=1.2"))
+        # What newer ones need in turn wants Python 3.12 (docs/terratorch.md).
+        for version, python, bound in (("1.2.0", "3.11", "==1.2.0"), ("1.2.11", "3.11", "==1.2.11"),
+                                       ("newest", "3.12", ">=1.2"))
     ),
 )  # fmt: skip
 

@@ -22,6 +22,8 @@ from numcodecs import blosc
 
 from prithvi.errors import MALFORMED, DatasetError, first_line
 
+UNREADABLE = (RuntimeError, OSError, *MALFORMED)
+"""What zarr, its codecs and numpy raise where metadata or a chunk were altered: each of them has errors of its own."""
 _OPEN = 128
 """Shard files kept open at once."""
 _CHECKSUM = 4
@@ -104,8 +106,12 @@ class ShardedArray:
             if not self.direct:
                 out[...] = zarr.open_array(self.path, mode="r").oindex[np.asarray(wanted)]
                 return out
-        # What zarr and numpy make of metadata that were altered, and codecs of a chunk that was.
-        except (RuntimeError, OSError, MemoryError, NotImplementedError, *MALFORMED) as error:
+        except MemoryError as error:
+            raise DatasetError(
+                f"{len(wanted)} samples of {self.path} do not fit into memory ({first_line(error)}): read fewer, "
+                f"or, if samples should be smaller, look for damage with 'prithvi data verify {self.path.parent}'."
+            ) from error
+        except UNREADABLE as error:
             raise DatasetError(
                 f"{self.path} cannot be read ({first_line(error)}): 'prithvi data verify {self.path.parent}' lists all "
                 "damage; restore the file or build the store again."

@@ -23,7 +23,7 @@ from zarr.errors import ZarrUserWarning
 
 import prithvi
 from prithvi.chips.journal import Journal
-from prithvi.chips.shards import ShardedArray, chunk_file, empty_shard
+from prithvi.chips.shards import UNREADABLE, ShardedArray, chunk_file, empty_shard
 from prithvi.chips.spec import CODECS, COORDINATE_CHUNK, FORMAT, ArraySpec, PixelSums, Sample, StoreSpec, statistics_of
 from prithvi.errors import MALFORMED, DatasetError, first_line
 from prithvi.files import sha256
@@ -131,7 +131,7 @@ def read_samples(root: Path) -> list[Sample]:
     """
     try:
         return _read_samples(root)
-    except (RuntimeError, OSError, MemoryError, NotImplementedError, *MALFORMED) as error:
+    except (MemoryError, *UNREADABLE) as error:
         raise DatasetError(
             f"the samples of {root} cannot be read ({first_line(error)}): 'prithvi data verify {root}' lists damage."
         ) from error

@@ -156,9 +156,8 @@ def run(verb: str, arguments: Sequence[str]) -> None:
     """
     arguments = with_own_head_options(with_shipped(arguments))
     model, arguments = _model_in(arguments) if verb == "test" else (None, arguments)
-    refuse_strange_classes(arguments)
-    if not any(argument in ("-h", "--help", "--print_config") for argument in arguments):
-        check(arguments)
+    asked_about = any(argument in ("-h", "--help", "--print_config") for argument in arguments)
+    (refuse_strange_classes if asked_about else check)(arguments)
     with one_sentence():
         if model is None:
             parsed([verb, *arguments])

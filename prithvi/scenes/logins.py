@@ -8,6 +8,7 @@ from functools import cache
 from urllib.parse import urlparse
 
 from prithvi.errors import HubError, first_line, needs
+from prithvi.scenes.paths import shown
 
 EARTHDATA = ("earthdatacloud.nasa.gov", "earthdata.nasa.gov")
 """Hosts (with all below them) that want NASA's Earthdata login."""
@@ -37,9 +38,7 @@ def signed(href: str) -> str:
     try:
         return str(planetary_computer.sign(href))
     except OSError as error:  # of requests
-        raise HubError(
-            f"the Planetary Computer gives no signature for {href.partition('?')[0]} ({first_line(error)})."
-        ) from error
+        raise HubError(f"the Planetary Computer gives no signature for {shown(href)} ({first_line(error)}).") from error
 
 
 def headers(url: str, hosts: Sequence[str] = EARTHDATA) -> dict[str, str]:
