@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prithvi.bands import check_names
-from prithvi.errors import BandError, ConfigError, nearest, one_of
+from prithvi.errors import BandError, ConfigError, nearest, one_of, states_nonsense
 
 IGNORE = -1
 """Label of pixels that are excluded from losses and metrics."""
@@ -62,6 +62,9 @@ class Quantity:
     unit: str = ""
 
     def __post_init__(self) -> None:
+        with states_nonsense(f"the quantity {self.name}", ConfigError):
+            object.__setattr__(self, "mean", float(self.mean))
+            object.__setattr__(self, "std", float(self.std))
         if not self.std > 0:
             raise ConfigError(f"the std of {self.name} must be above 0; found {self.std}.")
 
@@ -95,6 +98,10 @@ class Contract:
     """`SR` (surface reflectance) or `TOA` (top of atmosphere); None if unknown or mixed."""
 
     def __post_init__(self) -> None:
+        with states_nonsense("the contract", ConfigError):
+            self._check()
+
+    def _check(self) -> None:
         object.__setattr__(self, "bands", check_names(self.bands))
         for field in ("mean", "std"):
             values = tuple(float(value) for value in getattr(self, field))

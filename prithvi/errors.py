@@ -17,11 +17,16 @@ def without_secrets(text: str) -> str:
     return re.sub(r"(\w://[^\s?'\"]*)\?[^\s,;)'\"]*", r"\1", text)
 
 
+def _cut(text: str) -> str:
+    """A text whose words of more than 500 characters, as a damaged file may hold them, lack their middle."""
+    return re.sub(r"\S{501,}", lambda word: f"{word[0][:200]}...{word[0][-200:]}", text)
+
+
 class PrithviError(Exception):
-    """Base class of all errors that a user can fix. Its message holds no secret of an address."""
+    """Base class of all errors that a user can fix. Its message holds no secret of an address and no endless word."""
 
     def __init__(self, *parts: object) -> None:
-        super().__init__(*(without_secrets(part) if isinstance(part, str) else part for part in parts))
+        super().__init__(*(_cut(without_secrets(part)) if isinstance(part, str) else part for part in parts))
 
 
 class BandError(PrithviError, ValueError):

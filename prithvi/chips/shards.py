@@ -152,7 +152,7 @@ class ShardedArray:
             raw = os.pread(descriptor, size, max(0, os.fstat(descriptor).st_size - size - _CHECKSUM))
         else:
             raw = np.array([0, os.fstat(descriptor).st_size], "<u8").tobytes()
-        table = np.frombuffer(raw, "<u8")
+        table = np.frombuffer(raw[: len(raw) // 8 * 8], "<u8")
         if len(raw) != size or (table[table != _ABSENT] > os.fstat(descriptor).st_size).any():
             os.close(descriptor)
             raise self._damaged(shard, shard * self.per_shard)

@@ -32,7 +32,7 @@ from types import MappingProxyType
 from typing import Any
 
 from prithvi.errors import ConfigError, nearest, one_of
-from prithvi.files import dumps, read_yaml, write_text
+from prithvi.files import dumps, read_yaml, table, write_text
 
 _KEYS = ("fit", "figure", "smaller", "fractions", "seeds", "options", "methods", "title", "baselines", "because")
 _PAGE = Path(__file__).with_name("comparison.html.jinja")
@@ -139,7 +139,8 @@ def read_comparison(path: Path) -> Comparison:
     if not isinstance(seeds, int) or seeds < 1:
         raise ConfigError(f"{path}: seeds must be a number of 1 and more; it is {seeds!r}.")
     named = {str(name): dict(entry) for name, entry in methods.items()}
-    options, title = tuple((plain.get("options") or {}).items()), str(plain.get("title", path.stem))
+    options = tuple(table(f"{path}: options", plain.get("options")).items())
+    title = str(plain.get("title", path.stem))
     smaller, fractions = bool(plain.get("smaller", False)), tuple(map(float, shares))
     return Comparison(
         str(plain["fit"]), str(plain["figure"]), named, fractions, seeds, options, smaller, title, because=because

@@ -15,10 +15,12 @@ import xarray as xr
 from affine import Affine
 
 import prithvi
+from prithvi.bands import PRITHVI_BANDS
 from prithvi.catalog import data_catalog
 from prithvi.chips import ChipStore, StoreSpec
 from prithvi.chips.label_files import open_labels
 from prithvi.cli.lightning import one_sentence
+from prithvi.contract import Contract
 from prithvi.errors import (
     CheckpointError,
     ConfigError,
@@ -28,6 +30,7 @@ from prithvi.errors import (
     SceneError,
     TrainingError,
 )
+from prithvi.evaluation.compare import read_comparison
 from prithvi.files import read_yaml
 from prithvi.mapping import fill_series
 from prithvi.scenes import Area, open_scene
@@ -107,6 +110,37 @@ def test_a_store_whose_metadata_were_altered(six_bands: np.ndarray, tmp_path: Pa
         (path / "zarr.json").write_text(json.dumps({**root, "attributes": {**root["attributes"], key: value}}))
         with pytest.raises(DatasetError, match=r"zarr\.json states something that cannot be read"):
             ChipStore(path)
+
+
+def test_a_shard_that_was_cut_within_a_number(six_bands: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "chips.zarr"
+    ChipStore.create(path, StoreSpec(32, 32, 2, classes=CLASSES, shard=4), sample_chips(six_bands, 4))
+    file = ChipStore(path).array("image").file(0)
+    file.write_bytes(file.read_bytes()[:13])
+    with pytest.raises(DatasetError, match=r"is damaged where sample 0 lies.*prithvi data verify"):
+        ChipStore(path).read([0])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("mean", [[1.0]] * 6), ("std", "x"), ("scale", []), ("clip", ["a", 2]), ("clip", [1])]
+)
+def test_a_contract_of_what_are_no_numbers(field: str, value: Any) -> None:
+    plain = {"bands": PRITHVI_BANDS, "mean": [0.0] * 6, "std": [1.0] * 6, field: value}
+    with pytest.raises(ConfigError, match=r"the contract (states|has)"):
+        Contract.from_dict(plain)
+
+
+def test_options_of_a_comparison_that_are_no_table(tmp_path: Path) -> None:
+    path = tmp_path / "compare.yaml"
+    path.write_text("fit: a.yaml\nfigure: test/IoU\nmethods: {a: {}}\noptions: [1, 2]\n")
+    with pytest.raises(ConfigError, match=r"options must be a table of settings; it is \[1, 2\]"):
+        read_comparison(path)
+
+
+def test_an_endless_word_is_cut() -> None:
+    assert str(ConfigError(f"folders is {'x' * 100_000}: write a list.")) == (
+        f"folders is {'x' * 200}...{('x' * 200)[:-1]}: write a list."
+    )
 
 
 @pytest.mark.parametrize("version", [2, 3])
