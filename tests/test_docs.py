@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -96,6 +97,12 @@ def test_the_code_on_models_runs_as_printed(home: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().out.startswith("['land', 'water']")
 
 
+@cache
+def whole_command() -> Any:
+    """`prithvi` with its verbs; made once, as it takes a tenth of a second."""
+    return typer.main.get_command(app)
+
+
 @pytest.mark.parametrize("page", [*PAGES, *sorted((ROOT / "notebooks").glob("*.ipynb"))], ids=lambda page: page.name)
 def test_every_option_of_a_printed_command_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
@@ -104,7 +111,7 @@ def test_every_option_of_a_printed_command_exists(page: Path) -> None:
     lines = re.findall(r"^(?: {4}|\$ )?prithvi (.*)$", text, flags=re.M) + re.findall(r"`prithvi ([^`\n]*)`", text)
     for line in lines:
         words = line.partition("  #")[0].split()
-        command: Any = typer.main.get_command(app)
+        command: Any = whole_command()
         verb: list[str] = []
         of_all = {name: each for each in command.params for name in each.opts}
         while words and words[0] in of_all:  # what stands before a verb, with its value
@@ -122,7 +129,7 @@ def test_every_option_of_a_printed_command_exists(page: Path) -> None:
 
 
 def test_every_option_that_the_page_on_mapping_names_is_one_of_prithvi_map() -> None:
-    command: Any = typer.main.get_command(app)
+    command: Any = whole_command()
     known = {name for each in command.commands["map"].params for name in each.opts}
     named = set(re.findall(r"--[a-z][a-z-]*", (ROOT / "docs" / "mapping.md").read_text(encoding="utf-8")))
     assert named <= known

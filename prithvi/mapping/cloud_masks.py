@@ -23,7 +23,7 @@ from prithvi.mapping.class_maps import MapResult, map_scene
 from prithvi.mapping.cog import RasterWriter, check_geotiff, count_values
 from prithvi.mapping.engine import Arrays, Part, Progress, Target, blank, placed, write
 from prithvi.mapping.maskproducts import product_called, read_mask
-from prithvi.mapping.masks import level_of
+from prithvi.mapping.masks import file_of, level_of
 from prithvi.mapping.result_files import NODATA, class_flags, map_rasters
 from prithvi.modelio.cloud_networks import ACCEPTED, CLASSES, cloud_network, coarser, step_for
 from prithvi.modelio.predictor import ClassEntry, Predictor
@@ -78,7 +78,7 @@ def mask_scene(
             "(scene.isel(time=[0]))."
         )
     if mask is not None:
-        return _from_product(scene, path, Path(mask), mask_is, resume, command, progress)
+        return _from_product(scene, path, file_of(mask), mask_is, resume, command, progress)
     network = network_for(scene)
     try:
         return map_scene(

@@ -23,6 +23,7 @@ from prithvi.mapping.maskproducts import (
 )  # fmt: skip
 from prithvi.scenes.info import SceneInfo, name_of
 from prithvi.scenes.names import Date, as_days, as_time, dated, day_in_name, days_of, hls_granule_of
+from prithvi.scenes.paths import local_path, shown
 
 Mask = str | Path | None
 """A raster; None where a date has no mask, and all that was observed counts as clear."""
@@ -97,12 +98,28 @@ def masks_in_order(masks: Masks, series: xr.DataArray, dates: Iterable[Date] | N
     number, days = series.sizes["time"], days_of(series)
     if isinstance(masks, Mapping):
         masks = _by_day(masks, days)
-    given = [None if mask is None else Path(mask) for mask in masks]
+    given = [None if mask is None else file_of(mask) for mask in masks]
     if len(given) != number:
         raise SceneError(f"{len(given)} cloud masks for {number} dates: give one for each, none (None) without.")
     if days is None:
         return given
     return [given[place] for place in np.argsort(_date_of_each(given, series, dates))]
+
+
+def file_of(mask: str | Path) -> Path:
+    """The file of a mask.
+
+    Raises:
+        SceneError: it lies on a server.
+
+    """
+    path = local_path(str(mask))
+    if path is None:
+        raise SceneError(
+            f"the cloud mask {shown(str(mask))} lies on a server, and masks are read from files of this machine: "
+            "download it and give the copy."
+        )
+    return path
 
 
 def level_of(scene: xr.DataArray) -> str:

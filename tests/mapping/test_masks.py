@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from rasterio.transform import from_origin
 import prithvi as library
 from prithvi.catalog import data_catalog
 from prithvi.errors import ConfigError, ModelError, ScaleError, SceneError
-from prithvi.mapping import clear_of, fill_series
+from prithvi.mapping import clear_of, fill_series, mask_scene
 from prithvi.mapping.mask_sources import masks_beside
 from prithvi.mapping.masks import without_clouds
 from tests.conftest import Answer
+from tests.http_files import serve_folder
 
 Cli = Callable[..., Answer]
 SITE = data_catalog() / "samples" / "flanders"
@@ -244,6 +246,21 @@ def test_a_mask_of_another_date_is_refused(tmp_path: Path) -> None:
     assert "no mask" in swapped.attrs["masks"][0]
     exported = [write(tmp_path / f"{letter}_made_2024-01-05.tif", clear) for letter in "ab"]
     np.testing.assert_array_equal(clear_of(exported, series).values, np.stack([clear == 0] * 2))
+
+
+def test_masks_are_files_of_this_machine(tmp_path: Path) -> None:
+    clear, series = np.eye(8, dtype=np.uint8), made(dates=1)
+    path = write(tmp_path / "mask_2022-05-01.tif", clear)
+    with serve_folder(tmp_path) as server:
+        address = f"{server.url}/{path.name}"
+        with pytest.raises(SceneError, match=rf"{address} lies on a server.*download it and give the copy") as refused:
+            clear_of([f"{address}?sig=secret"], series)
+        assert "secret" not in str(refused.value)
+        with pytest.raises(SceneError, match="lies on a server"):
+            mask_scene(series, tmp_path / "out.tif", mask=address)
+        copy, _ = urllib.request.urlretrieve(address, tmp_path / "copy_2022-05-01.tif")
+    for each in (copy, path.as_uri()):
+        np.testing.assert_array_equal(clear_of([each], series).values, clear[None] == 0)
 
 
 def test_masks_of_one_day_lie_over_their_own_times(tmp_path: Path) -> None:
