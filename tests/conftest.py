@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+import typer.main
 from rasterio.transform import from_origin
 
 from prithvi.bands import PRITHVI_BANDS
@@ -184,6 +186,9 @@ class Answer:
     err: str
 
 
+_made_once = cache(typer.main.get_command)
+
+
 @pytest.fixture
 def prithvi(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
     """Runs the command line in this process."""
@@ -192,6 +197,8 @@ def prithvi(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
         from prithvi.cli import main
 
         monkeypatch.setattr(sys, "argv", ["prithvi", *map(str, arguments)])
+        # Typer makes all verbs anew for each call, a tenth of a second that a process of its own pays once.
+        monkeypatch.setattr(typer.main, "get_command", _made_once)
         capfd.readouterr()
         with pytest.raises(SystemExit) as stop:
             main()

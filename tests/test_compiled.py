@@ -45,6 +45,7 @@ def test_each_head_of_ours_is_converted(head: str) -> None:
     assert float((found - expected).abs().max() / expected.abs().max()) < 1e-5
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_dates_and_places_stay_inputs_of_a_compiled_model() -> None:
     task = small_task(coordinates=True)
@@ -107,6 +108,7 @@ def test_a_compiled_file_that_is_not_this_user_s_own_is_made_again(damage: str, 
     assert not list(folder.glob(".compiled/.*"))
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_a_folder_that_cannot_be_written_keeps_its_compiled_model_in_the_cache(
     folder: Path, assets_cache: Path

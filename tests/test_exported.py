@@ -37,7 +37,7 @@ def dated() -> FittedModel:
 
 
 @pytest.mark.parametrize(
-    "head", ["light", "fused", "unet", *(pytest.param(head, marks=pytest.mark.slow) for head in ("fcn", "detail"))]
+    "head", ["light", "fused", *(pytest.param(head, marks=pytest.mark.slow) for head in ("unet", "fcn", "detail"))]
 )
 @pytest.mark.parametrize("frames", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_scores_are_the_models(head: str, frames: int, tmp_path: Path) -> None:
@@ -74,6 +74,7 @@ def test_the_facts_come_with_it(fitted: FittedModel, program_file: Path) -> None
     assert all(weight.requires_grad for weight in fitted.model.parameters())
 
 
+@pytest.mark.slow
 def test_a_quantity_and_low_rank_additions(tmp_path: Path) -> None:
     options = {key: small_task().hparams[key] for key in ("contract", "head", "window", "model_options")}
     quantity = Quantity("biomass", 100.0, 50.0, "t/ha").to_dict()
@@ -87,6 +88,7 @@ def test_a_quantity_and_low_rank_additions(tmp_path: Path) -> None:
     assert largest_difference(fitted.mappable(), program) <= 1e-5
 
 
+@pytest.mark.slow
 def test_it_is_used_as_any_module(program_file: Path, dated: FittedModel, tmp_path: Path) -> None:
     module = open_program(program_file).module.eval()
     images = 3000 * torch.rand(2, 6, 1, 32, 32)

@@ -50,8 +50,8 @@ def test_what_the_files_state_is_what_the_model_takes(
         ("map", "bands", "lacks swir_2"),
         ("map", "small", "fewer than one patch of the model"),
         ("map", "scale", "reflectance"),
-        ("map a program", "bands", "lacks swir_2"),
-        ("embed", "scale", "reflectance"),
+        pytest.param("map a program", "bands", "lacks swir_2", marks=pytest.mark.slow),
+        pytest.param("embed", "scale", "reflectance", marks=pytest.mark.slow),
         ("embed", "absent", "absent.tif"),
     ],
 )
@@ -91,6 +91,7 @@ print(json.dumps(answers))
 """
 
 
+@pytest.mark.slow
 def test_an_option_that_cannot_be_met_is_refused_before_torch_is_imported(
     model_folder: Path, six_bands: np.ndarray, write_tif: Write, tmp_path: Path
 ) -> None:

@@ -71,6 +71,7 @@ def test_a_map_imports_only_what_maps_are_made_of(model_folder: Path, tmp_path: 
     assert (tmp_path / f"{SPAIN.stem}.parquet").is_file()
 
 
+@pytest.mark.slow
 def test_results_have_their_accessor_whatever_of_the_mapping_is_imported() -> None:
     done = python("from prithvi.mapping.masks import clear_of; import xarray; xarray.Dataset().prithvi")
     assert done.returncode == 0, done.stderr

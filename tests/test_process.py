@@ -81,6 +81,7 @@ def test_what_we_import_of_terratorch_leaves_the_callers_settings() -> None:
     )
 
 
+@pytest.mark.slow
 @needs_terratorch
 def test_what_a_users_own_import_sets_stays_his() -> None:
     """Also what docs/terratorch.md says of TerraTorch: it sets "medium"."""

@@ -64,6 +64,7 @@ def as_it_is(name: str, content: bytes) -> bytes:
     return content
 
 
+@pytest.mark.slow
 def test_a_program_of_others_opens_where_it_is_trusted(program_file: Path, tmp_path: Path) -> None:
     same = rewrite(program_file, tmp_path / "same.pt2", as_it_is)
     for said in ({}, {"trust": False}):

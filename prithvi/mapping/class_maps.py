@@ -320,10 +320,10 @@ class MapRun:
     def rows(self, scene: xr.DataArray, part: Part) -> Iterator[tuple[int, Arrays]]:
         """See `prithvi.mapping.engine.Run`."""
         model, options = self.model, {"compile": self.compile, "concurrent": self.model.concurrent}
-        with scoring(model.module, part.place, model.coordinates, self.batch_size, self.device, **options) as predict:
+        with scoring(model.module, part.place, model.coordinates, self.batch_size, self.device, **options) as by:
             compared = partial(compared_in, model) if self.disagreement else None
             pixels = rows_of(scene, self.contract, part.tally)
-            for rows in part.blend(pixels, scene, predict, self.batch_size, compared):
+            for rows in part.blend(pixels, scene, by.predict, by.batch_size, compared, by.ahead):
                 yield rows.start, values_of(model, rows, self.confidence, self.probabilities)
 
 

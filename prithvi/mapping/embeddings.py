@@ -263,8 +263,8 @@ class EmbedRun:
         """See `prithvi.mapping.engine.Run`."""
         pixels = rows_of(scene, self.contract, part.tally)
         options: dict[str, Any] = {"device": self.device, "concurrent": True}
-        with scoring(self.module, part.place, self.coordinates, self.batch_size, **options) as predict:
-            for rows in part.blend(pixels, scene, predict, self.batch_size):
+        with scoring(self.module, part.place, self.coordinates, self.batch_size, **options) as by:
+            for rows in part.blend(pixels, scene, by.predict, by.batch_size, ahead=by.ahead):
                 found = np.full((*self.shape, *rows.valid.shape), np.nan, np.float16)
                 if len(rows.scores):
                     # Rounded here, so that arrays and files of either kind hold the same numbers.

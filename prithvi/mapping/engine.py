@@ -70,12 +70,13 @@ class Part:
         predict: Predict,
         batch_size: int,
         compared: Compared | None = None,
+        ahead: int = 0,
     ) -> Iterator[BlendedRows]:
         """The blended scores of a part of a scene, whose pixels come from `rows`; see `sliding_window.blend`."""
         size, inside = (scene.sizes["y"], scene.sizes["x"]), (self.rows, self.columns)
         options: dict[str, Any] = {"wanted": self.mask, "cell": self.cell, "progress": self.count}
-        options["compared"] = compared
-        return blend(rows, size, predict, self.plan, batch_size=batch_size, part=inside, **options)
+        options |= {"batch_size": batch_size, "compared": compared, "ahead": ahead}
+        return blend(rows, size, predict, self.plan, part=inside, **options)
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from threading import Lock
 
@@ -111,6 +111,17 @@ def has_dates(scene: xr.DataArray | xr.Dataset) -> bool:
     return "time" in scene.coords and scene["time"].dtype.kind == "M"
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """How `prithvi.mapping.sliding_window.blend` has windows predicted."""
+
+    predict: Predict
+    batch_size: int
+    """Windows a call."""
+    ahead: int = 0
+    """Calls that are begun before the answers of one are taken."""
+
+
 @contextmanager
 def scoring(
     module: nn.Module,
@@ -121,8 +132,8 @@ def scoring(
     *,
     compile: bool = False,
     concurrent: bool = False,
-) -> Iterator[Predict]:
-    """A module on its device: what gives the scores of windows, see `Predict`, as long as the context lasts.
+) -> Iterator[Scoring]:
+    """A module on its device: what gives the scores of windows, as long as the context lasts.
 
     Args:
         module: see `prithvi.modelio.predictor.Predictor`.
@@ -159,65 +170,64 @@ def scoring(
         return scores[:number]
 
     if concurrent and not compile and here.type == "cpu":
-        with window_threads(batch_size) as predict_in_threads:
+        with window_threads(batch_size) as begin:
 
             def apart(pixels: torch.Tensor, centres: list[tuple[float, float]]) -> Iterable[torch.Tensor]:
-                return predict_in_threads(torch.inference_mode()(module), pixels, *coordinates_of(centres))
+                return begin(torch.inference_mode()(module), pixels, *coordinates_of(centres))
 
-            yield apart
+            yield Scoring(apart, min(FEW, batch_size), workers_for(batch_size))
     else:
-        yield together
+        yield Scoring(together, batch_size)
 
 
 @contextmanager
 def window_threads(batch_size: int) -> Iterator[Callable[..., Iterator[torch.Tensor]]]:
-    """A function to call with another one and the batch that it takes, which is predicted a few windows at a time.
+    """What begins a function of few windows on a thread, and gives its answers when they are asked for.
 
-    There are as many threads as torch would use for all of it together. Few windows fit a core's caches, hold little
+    There are as many threads as torch would use for all windows together. Few windows fit a core's caches, hold little
     memory, and on a thread of their own wait for nobody in the midst of them. Meanwhile torch uses one thread where
-    this is entered: what is done between batches would only get in their way.
+    this is entered: what is done between windows would only get in their way.
+
+    The function's arguments are tensors of at most `FEW` windows, or None. Its answers are taken before as many further
+    calls are begun as there are threads, and one more.
 
     Args:
-        batch_size: windows that are handed over at once.
+        batch_size: windows that would be predicted together without threads.
 
     """
-    threads, lock, workers = torch.get_num_threads(), Lock(), workers_for(batch_size)
+    threads, lock, workers, numbers = torch.get_num_threads(), Lock(), workers_for(batch_size), count()
     # Answers are copied into a ring of buffers, one more than there are workers: the one that is being consumed is
     # never written. Memory is bounded so, and is allocated once a shape.
     places, answers = workers + 1, torch.empty(0)
 
-    def predicted(function: Callable[..., torch.Tensor], *batch: torch.Tensor | None) -> Iterator[torch.Tensor]:
-        """The answers one by one, in order, each until the next is asked for; None among the tensors stays None."""
-        size = next(len(values) for values in batch if values is not None)
+    def begin(function: Callable[..., torch.Tensor], *windows: torch.Tensor | None) -> Iterator[torch.Tensor]:
+        number = next(numbers)
 
-        def work(first: int) -> torch.Tensor:
+        def work() -> torch.Tensor:
             nonlocal answers
-            part = slice(first, first + FEW)
-            found = function(*(values[part] if values is not None else None for values in batch))
+            found = function(*windows)
             with lock:
                 if answers.shape[2:] != found.shape[1:]:
                     answers = torch.empty(places, FEW, *found.shape[1:], dtype=found.dtype)
-            return answers[first // FEW % places, : len(found)].copy_(found)
+            return answers[number % places, : len(found)].copy_(found)
 
-        begun: deque[Future[torch.Tensor]] = deque()
-        for first in range(0, size, FEW):
-            if len(begun) == places:
-                yield from begun.popleft().result()
-            begun.append(pool.submit(work, first))
-        while begun:
-            yield from begun.popleft().result()
+        return _taken(pool.submit(work))
 
     pool = ThreadPoolExecutor(workers, "windows", torch.set_num_threads, (threads // workers,))
     torch.set_num_threads(1)
     try:
-        yield predicted
+        yield begin
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         torch.set_num_threads(threads)
 
 
+def _taken(begun: Future[torch.Tensor]) -> Iterator[torch.Tensor]:
+    yield from begun.result()
+
+
 def workers_for(batch_size: int) -> int:
-    """Threads that `window_threads` predicts a batch on."""
+    """Threads of `window_threads`."""
     return max(1, min(torch.get_num_threads(), batch_size // FEW))
 
 

@@ -12,12 +12,13 @@ what lies above it was computed before or not.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import zip_longest
+from itertools import count, zip_longest
 
 import numpy as np
 import numpy.typing as npt
@@ -66,6 +67,7 @@ def blend(
     plan: WindowPlan,
     *,
     batch_size: int = 8,
+    ahead: int = 0,
     part: tuple[slice, slice] | None = None,
     wanted: Callable[[int, int], Mask] | None = None,
     cell: int = 1,
@@ -80,6 +82,7 @@ def blend(
         predict: the model.
         plan: windows over them.
         batch_size: windows a call of `predict`.
+        ahead: further calls of `predict` before the answers of one are taken, for one that works on threads.
         part: rows and columns to yield; windows that do not touch these rows are left out. None yields all.
         wanted: (rows, width) bool of rows; a window without any that is wanted is left out.
         cell: pixels along the side of one score; the plan's rows, columns and window are multiples of it.
@@ -95,33 +98,79 @@ def blend(
     down, along = part if part is not None else (slice(0, height), slice(0, width))
     used = [row for row in plan.rows if row // cell < down.stop and (row + plan.window) // cell > down.start]
     sums = Sums(plan, cell, compared)
-    images: npt.NDArray[np.float32] | None = None
     with closing(_strips(rows, size, plan, used, wanted)) as strips:
-        for row, following, pixels, seen in strips:
-            # A window is run if some pixel of it has data on some date and is asked for.
-            columns = [c for c in plan.columns if seen[:, c : c + plan.window].any()]
-            if images is None:
-                images = np.empty((batch_size, *pixels.shape[:3], plan.window), np.float32)
-            for first in range(0, len(columns), batch_size):
-                batch = columns[first : first + batch_size]
-                for image, column in zip(images[: len(batch)], batch, strict=True):
-                    image[:] = pixels[..., column : column + plan.window]
-                centres = [(row + plan.window / 2, column + plan.window / 2) for column in batch]
-                windows = torch.from_numpy(images[: len(batch)]).transpose(1, 2)
-                sums.add(predict(windows, centres), [column // cell for column in batch])
-                if progress is not None:
-                    progress(len(batch))
+        for batch in _begun_before(_batches(strips, predict, plan, batch_size, ahead), ahead):
+            sums.add(batch.scores, [column // cell for column in batch.columns])
             if progress is not None:
-                progress(len(plan.columns) - len(columns))
+                progress(len(batch.columns) + batch.left_out)
+            if batch.seen is None:
+                continue
             # No later window reaches above the next row of windows: the rows before it are final.
+            row, following = batch.row, batch.following
             top, bottom = row // cell, min(down.stop if following is None else following // cell, down.stop)
-            answered = _in_cells(seen, cell)
+            answered = _in_cells(batch.seen, cell)
             for start in range(max(top, down.start), bottom, SLAB):
                 end = min(start + SLAB, bottom)
                 slab = slice(start - top, end - top)
                 apart = sums.spread.deviation(slab, along) if sums.spread is not None else None
                 yield BlendedRows(start - down.start, sums.mean(slab, along), answered[slab, along], apart)
             sums.move(bottom - top if following is None else following // cell - top)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Windows of a row that are predicted together."""
+
+    scores: Iterable[torch.Tensor]
+    columns: list[int]
+    """First column of each."""
+    row: int
+    following: int | None
+    """The next row of windows."""
+    seen: Mask | None
+    """Of the last batch of a row, see `_strips`."""
+    left_out: int = 0
+    """Windows of the row without data, told with its last batch."""
+
+
+def _batches(
+    strips: Iterable[tuple[int, int | None, Pixels, Mask]],
+    predict: Predict,
+    plan: WindowPlan,
+    batch_size: int,
+    ahead: int,
+) -> Iterator[_Batch]:
+    """Calls `predict` for the windows of each row, of which some pixel has data on some date and is asked for.
+
+    A batch's pixels stay as they are until `ahead` more batches were made.
+    """
+    images: npt.NDArray[np.float32] | None = None
+    numbers = count()
+    for row, following, pixels, seen in strips:
+        columns = [c for c in plan.columns if seen[:, c : c + plan.window].any()]
+        if images is None:
+            images = np.empty((ahead + 1, batch_size, *pixels.shape[:3], plan.window), np.float32)
+        for first in range(0, len(columns) or 1, batch_size):
+            some = columns[first : first + batch_size]
+            own = images[next(numbers) % (ahead + 1), : len(some)]
+            for image, column in zip(own, some, strict=True):
+                image[:] = pixels[..., column : column + plan.window]
+            centres = [(row + plan.window / 2, column + plan.window / 2) for column in some]
+            scores = predict(torch.from_numpy(own).transpose(1, 2), centres) if some else ()
+            if first + batch_size < len(columns):
+                yield _Batch(scores, some, row, following, None)
+            else:
+                yield _Batch(scores, some, row, following, seen, len(plan.columns) - len(columns))
+
+
+def _begun_before(batches: Iterable[_Batch], ahead: int) -> Iterator[_Batch]:
+    """Each batch once the next `ahead` ones are begun, across rows too, so that no thread waits for a row's end."""
+    begun: deque[_Batch] = deque()
+    for batch in batches:
+        begun.append(batch)
+        if len(begun) > ahead:
+            yield begun.popleft()
+    yield from begun
 
 
 def _in_cells(seen: Mask, cell: int) -> Mask:

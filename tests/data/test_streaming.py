@@ -153,6 +153,7 @@ def test_stores_of_other_numbers_of_dates_take_turns_by_weight(store: Make) -> N
     assert 30 < counts["two"] < 70
 
 
+@pytest.mark.slow
 def test_balance_draws_rare_strata_as_often_as_common_ones(store: Make) -> None:
     def rare(chip: Chip) -> Chip:
         number = int(chip.sample.name[1:])

@@ -107,6 +107,7 @@ def test_fitting_trees_without_scikit_learn_says_what_to_install(monkeypatch: py
         small_task(head="index").configure_optimizers()
 
 
+@pytest.mark.slow
 def test_options_of_the_file_s_head_are_not_another_head_s(prithvi: Cli, squares: Path, tmp_path: Path) -> None:
     """configs/flood.yaml has options of `fcn`, which `light` does not know."""
     settings = of_squares(squares, tmp_path / "runs")

@@ -96,6 +96,7 @@ def of_one_chip(folder: Path) -> list[object]:
 
 
 # Lightning tells that a checkpoint was made by another run, which is what 'prithvi test' is for.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
 def test_fit_and_test_from_the_shipped_configuration(prithvi: Cli, tmp_path: Path) -> None:
     settings = of_one_chip(tmp_path)

@@ -97,6 +97,7 @@ def test_search_choose_get_build_verify_show(
     assert json.loads(prithvi("data", "verify", store, "--json").out)["problems"][0]["what"] == "missing"
 
 
+@pytest.mark.slow
 def test_what_the_page_prints_after_the_search_runs_on_what_a_search_wrote(
     prithvi: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -132,6 +132,7 @@ def test_burn_scars_are_fitted_tested_and_mapped(prithvi: Cli, tmp_path: Path) -
 
 
 # Two chips of a field or two have not all thirteen classes.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:no pixel of the training chips was")
 def test_crops_are_fitted_tested_and_mapped_with_dates_and_bands_in_their_order(prithvi: Cli, tmp_path: Path) -> None:
     (root, names), out = crops(tmp_path / "data"), tmp_path / "runs"

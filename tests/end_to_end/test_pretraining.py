@@ -107,6 +107,7 @@ def test_every_pretraining_config_builds_its_model_and_its_schedule(name: str) -
     assert plain["trainer"]["gradient_clip_val"] == 20.0
 
 
+@pytest.mark.slow
 def test_the_losses_are_in_the_logged_file(prithvi: Cli, store: Path, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     root = tmp_path / "run"

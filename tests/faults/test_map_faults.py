@@ -252,6 +252,7 @@ def test_a_second_process_is_refused_and_ctrl_c_keeps_the_rows(
     assert content(out) == expected
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_run_of_many(scene: Path, model_folder: Path, tmp_path: Path) -> None:
     other = scene.with_name("other.tif")
     other.write_bytes(scene.read_bytes())
@@ -382,7 +383,8 @@ def half_way(act: Callable[[], None]) -> Callable[[int, int], None]:
     return progress
 
 
-@pytest.mark.parametrize("trouble", ["failures", pytest.param("drops", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("trouble", ["failures", "drops"])
 def test_a_server_that_fails_twice_changes_nothing(
     trouble: str, served: Served, tall: Path, fitted: FittedModel, tmp_path: Path
 ) -> None:

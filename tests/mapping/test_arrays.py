@@ -208,7 +208,7 @@ def test_nothing_is_mapped_before_it_is_asked_for(
     np.testing.assert_array_equal(whole["class"][:10], top)
 
 
-@pytest.mark.parametrize("processes", [False, True])
+@pytest.mark.parametrize("processes", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("few_rows")
 def test_a_cluster_gives_the_same(processes: bool, holes: xr.DataArray, fitted: FittedModel) -> None:
     area = triangle(holes)

@@ -95,6 +95,7 @@ def test_a_day_without_observation_lies_on_the_line_between_its_neighbours(lazy:
     assert found["image"].dims == series.dims
 
 
+@pytest.mark.slow
 def test_a_long_run_of_days_without_observation_is_filled_and_changes_no_other() -> None:
     """Far more in a row than the reach in which neighbours are looked for."""
     series = made([0, 3, 40, 43], clouds=0.2)

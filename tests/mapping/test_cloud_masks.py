@@ -242,6 +242,7 @@ def test_bands_are_asked_for(six_bands: np.ndarray, write_tif: Callable[..., Pat
     assert list(tmp_path.glob("out*")) == []
 
 
+@pytest.mark.slow
 @needs_clouds
 def test_a_streamed_mask_is_the_whole_one(
     six_bands: np.ndarray, write_tif: Callable[..., Path], tmp_path: Path
@@ -409,6 +410,7 @@ def test_a_map_by_masks_of_a_network(granule: Callable[..., Path], folder: Path,
     assert again.code == 0, again.err
 
 
+@pytest.mark.slow
 @needs_clouds
 def test_a_map_of_several_dates_makes_a_mask_of_each(
     granule: Callable[..., Path], prithvi: Cli, tmp_path: Path

@@ -69,6 +69,7 @@ def interrupted(model: Any, scene: Path, path: Path, **options: Any) -> None:
 # --- what is computed
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_a_map_of_openvino_has_the_same_bytes_in_every_run(folder: Path, scene_file: Path, tmp_path: Path) -> None:
     for number in range(3):
@@ -115,6 +116,7 @@ def test_a_lazy_map_by_openvino_is_that_of_memory(folder: Path, scene_file: Path
     np.testing.assert_array_equal(lazy["confidence"].values, at_once["confidence"].values)
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_a_program_and_a_module_of_somebody_else_run_by_openvino(
     program_file: Path, write_tif: Write, six_bands: np.ndarray, tmp_path: Path

@@ -226,6 +226,7 @@ def words_of(series: tuple[list[Path], ...]) -> list[str]:
     return [*map(str, series[0]), "--sensor", "hls-s30", *dates, *masks]
 
 
+@pytest.mark.slow
 def test_every_file_says_where_it_comes_from(prithvi: Cli, series, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """The model by its weights, the files and masks, and what was typed, but not that it was gone on with."""
     files, masks, *_ = series
@@ -265,6 +266,7 @@ def test_uncertainty_is_zero_where_observed_and_can_be_left_out(prithvi: Cli, se
         assert (unsure[:, mark == 255] == -9999).all()
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_done_again_and_another_is(prithvi: Cli, series, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     out = tmp_path / "out"
 

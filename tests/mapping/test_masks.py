@@ -139,6 +139,7 @@ def test_masks_are_given_by_date_from_python(real: Any, tmp_path: Path) -> None:
         library.fill(series, "nearest", masks=by_date, masks_are="fmsk")
 
 
+@pytest.mark.slow
 def test_an_array_of_masks_follows_its_own_dates(real: Any) -> None:
     series, clear, expected = real
     turned = clear[[2, 0, 1]].transpose("x", "y", "time")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -71,9 +74,26 @@ def in_memory(pixels: np.ndarray, layout: WindowPlan, classes: int = 3) -> np.nd
     return (total / np.where(weight > 0, weight, 1))[:, :height, :width]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.integers(1, 90), st.integers(1, 90), st.integers(2, 32), st.data())
+SIZES_AND_MORE = given(st.integers(1, 90), st.integers(1, 90), st.integers(2, 32), st.data())
+MANY: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+
+
+@settings(max_examples=30, **MANY)
+@SIZES_AND_MORE
 def test_rolling_bands_equal_whole_arrays(height: int, width: int, window: int, data: st.DataObject) -> None:
+    assert_rolling_equals_whole(height, width, window, data)
+
+
+@pytest.mark.slow
+@settings(max_examples=150, **MANY)
+@SIZES_AND_MORE
+def test_rolling_bands_equal_whole_arrays_in_many_cases(
+    height: int, width: int, window: int, data: st.DataObject
+) -> None:
+    assert_rolling_equals_whole(height, width, window, data)
+
+
+def assert_rolling_equals_whole(height: int, width: int, window: int, data: st.DataObject) -> None:
     stride = data.draw(st.integers(1, window))
     classes = data.draw(st.sampled_from([1, 2, 3, 13]))
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
@@ -178,6 +198,32 @@ def test_batches_do_not_matter(batch_size: int) -> None:
     pixels = np.random.default_rng(0).random((64, 200))
     layout = plan(64, 200, 32, 16)
     np.testing.assert_array_equal(run(pixels, layout, batch_size)[0], run(pixels, layout, 3)[0])
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 5])
+def test_windows_are_begun_ahead_across_rows_and_their_pixels_stay(ahead: int) -> None:
+    """Answers are computed when they are taken: what changed the pixels before would change them."""
+    pixels, layout = np.random.default_rng(0).random((70, 90)), plan(70, 90, 32, 16)
+    pixels[:, 40:] = np.where(np.arange(70)[:, None] < 50, pixels[:, 40:], np.nan)
+    waiting, most, rows_waiting = list[float](), 0, set[int]()
+
+    def predict(images: torch.Tensor, middles: Middles) -> Iterator[torch.Tensor]:
+        nonlocal most
+        waiting.append(middles[0][0])
+        most = max(most, len(waiting))
+        rows_waiting.add(len(set(waiting)))
+
+        def answers() -> Iterator[torch.Tensor]:
+            waiting.pop(0)
+            yield from scores_of(images, 3)
+
+        return answers()
+
+    found = list(blend(rows_in(pixels), pixels.shape, predict, layout, batch_size=2, ahead=ahead))
+    np.testing.assert_array_equal(joined(found, 3)[0], run(pixels, layout, 2)[0])
+    np.testing.assert_array_equal(joined(found, 3)[1], run(pixels, layout, 2)[1])
+    assert (most, waiting) == (ahead + 1, [])
+    assert max(rows_waiting) > 1
 
 
 def test_windows_without_data_or_outside_what_is_wanted_are_not_predicted() -> None:

@@ -213,6 +213,7 @@ def test_the_compiler_takes_position_codes_as_constants() -> None:
     assert {name: vars(position_code).get(name) for name in marks} == marks
 
 
+@pytest.mark.slow
 def test_compiles_without_a_graph_break() -> None:
     import torch._dynamo as dynamo
 

@@ -138,6 +138,7 @@ def test_landsat_scenes_keep_water_and_snow(shared: Path) -> None:
         np.testing.assert_array_equal(scene.label == LABELS.CLOUD, (scene.fmask & 2 > 0) & (scene.fmask != 255))
 
 
+@pytest.mark.slow
 def test_no_place_of_a_fold_is_in_the_stores_without_it(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

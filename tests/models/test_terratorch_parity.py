@@ -100,7 +100,7 @@ def test_every_variant_at_its_own_depth(name: str) -> None:
 
 
 @pytest.mark.parametrize("frames", DATES)
-@pytest.mark.parametrize("size", [(224, 224), (224, 320)])
+@pytest.mark.parametrize("size", [(224, 224), pytest.param((224, 320), marks=SLOW)])
 def test_dates_and_rectangles_with_patches_of_16(frames: int, size: tuple[int, int]) -> None:
     assert_equal_models(
         randomised("prithvi_eo_v2_100_tl", num_frames=frames, img_size=size, depth=2, decoder_depth=1), "both"
@@ -127,7 +127,7 @@ def test_much_closer_in_float64(name: str) -> None:
     assert_equal_models(model, given, batch=1, tolerance=1e-11)
 
 
-@pytest.mark.parametrize("size", [(64, 144), (256, 256), (224, 320)])
+@pytest.mark.parametrize("size", [(64, 144), *(pytest.param(size, marks=SLOW) for size in ((256, 256), (224, 320)))])
 @pytest.mark.parametrize("frames", [1, 3])
 def test_inputs_of_another_size_than_the_model_was_built_for(size: tuple[int, int], frames: int) -> None:
     """Position codes are interpolated, and computed anew for other dates, as TerraTorch does (4 x 9 patches too)."""

@@ -226,6 +226,7 @@ def test_areas_come_from_the_points_that_are_shown(
     assert table.read_text().startswith("name")
 
 
+@pytest.mark.slow
 def test_a_model_tells_what_it_expects(in_qgis: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     page = tmp_path / "model.html"
     folder = ROOT / "prithvi" / "weights" / "water"

@@ -136,6 +136,7 @@ def test_the_settings_of_qgis_s_own_libraries_do_not_reach_the_environment(envir
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_tells_its_progress_and_gives_what_it_printed(
     environment: Path, write_tif: Callable[..., Path], six_bands: np.ndarray, tmp_path: Path
 ) -> None:
@@ -151,6 +152,7 @@ def test_a_run_tells_its_progress_and_gives_what_it_printed(
     assert not any("progress" in line for line in told)
 
 
+@pytest.mark.slow
 def test_an_error_of_prithvi_is_its_own_sentence(environment: Path) -> None:
     program = environment / "bin" / "prithvi"
     with pytest.raises(running.RunError) as error:

@@ -96,6 +96,7 @@ def test_a_job_during_which_the_service_ends_twice_has_failed(service: Service) 
     assert service.execute("map-flood", QUICK).status == 200
 
 
+@pytest.mark.slow
 def test_a_full_queue_says_when_to_ask_again_and_a_dismissed_job_makes_room(service: Service) -> None:
     running = started(service, SLOW, percent=0)
     waiting = [started(service, QUICK) for _ in range(2)]

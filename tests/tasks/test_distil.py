@@ -148,7 +148,14 @@ def test_a_published_shape_of_100_million_teaches_from_a_weights_file(store: Pat
     assert torch.equal(weights["blocks.11.mlp.fc2.weight"], model.encoder.blocks[11].mlp.fc2.weight)
 
 
-@pytest.mark.parametrize("options", [{"loss": "cosine"}, {"loss_pixels": "clear"}, {"model_options": COARSE}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"loss_pixels": "clear"},
+        *(pytest.param(more, marks=pytest.mark.slow) for more in ({"loss": "cosine"}, {"model_options": COARSE})),
+    ],
+    ids=str,
+)
 def test_losses_weights_and_coarser_students_train(store: Path, teacher: str, tmp_path: Path, options: Any) -> None:
     task = task_of(store, teacher, **options)
     trainer = trainer_of(tmp_path, 12)
@@ -158,6 +165,7 @@ def test_losses_weights_and_coarser_students_train(store: Path, teacher: str, tm
     assert ("val/r2" in trainer.callback_metrics) == (options.get("loss") != "cosine")
 
 
+@pytest.mark.slow
 def test_the_per_pixel_branch_learns_too_where_the_student_has_one(store: Path, teacher: str, tmp_path: Path) -> None:
     task = task_of(store, teacher, model_options={**SHAPE, "pixel_width": 16})
     data = data_of(store)
