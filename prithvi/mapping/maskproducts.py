@@ -8,19 +8,22 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath
+from typing import Any
 
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import rasterio
-import rioxarray
 import xarray as xr
+from dask.base import tokenize
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from prithvi.errors import ConfigError, SceneError, nearest
 from prithvi.hls.granules import BAD, BITS, FILL
 from prithvi.scenes.grids import difference, grid_of, grid_of_array, repeats
+from prithvi.scenes.open_files import of_file
+from prithvi.scenes.remote import DAMAGED
 
 Values = npt.NDArray[np.generic]
 Flags = npt.NDArray[np.bool_]
@@ -31,6 +34,8 @@ NOT_CLEAR = 255
 """Rank of what is under clouds or was not seen."""
 CLEAR, CLOUDY, SHADOWED, UNSEEN = 0, 1, 2, 255
 """What `MaskProduct.classes` gives, and masks that are made here hold."""
+_STRIP = 512
+"""Rows of a mask that are read at once."""
 _HAZE = np.array([0, 0, 1, 2], np.uint8)
 """Rank of the aerosol levels climatology, low, moderate and high."""
 
@@ -253,13 +258,11 @@ def read_mask(path: Path, series: xr.DataArray, product: MaskProduct | None) -> 
     try:
         with rasterio.open(path) as raster:
             counts = _counts(raster)
-            bands, nodata, grid = raster.count, raster.nodata, grid_of(raster)
-        pixels = rioxarray.open_rasterio(path, chunks={"y": 512, "x": -1})
+            bands, nodata, grid, dtype = raster.count, raster.nodata, grid_of(raster), np.dtype(raster.dtypes[0])
     except (RasterioError, OSError) as error:
         raise SceneError(f"the cloud mask {path} cannot be read ({error}).") from error
     if bands != 1:
         raise SceneError(f"the cloud mask {path} has {bands} bands, and which is the mask is not known: give one.")
-    assert isinstance(pixels, xr.DataArray)
     here = grid_of_array(series)
     repeat = repeats(grid, here)
     if repeat is None:
@@ -284,14 +287,29 @@ def read_mask(path: Path, series: xr.DataArray, product: MaskProduct | None) -> 
     if nodata is not None and nodata in kind.clear:
         told += f"; its {nodata:g} is tagged as no data, and counts as clear"
 
+    # By files that stay open and are counted: xarray's own would stay so until the garbage collector passes by.
+    state = path.stat() if path.is_file() else None  # it may lie in an archive
+    strips = da.core.normalize_chunks((_STRIP, -1), grid.shape, dtype=dtype)
+    pixels = da.map_blocks(
+        partial(_strip, str(path)), chunks=strips, meta=np.empty((0, 0), dtype),
+        token=tokenize(str(path), state and (state.st_size, state.st_mtime_ns)),
+    )  # fmt: skip
+
     def laid(reading: Reading) -> da.Array:
-        found = da.map_blocks(partial(_by_table, reading=reading, nodata=nodata), pixels.data[0], dtype=np.uint8)
+        found = da.map_blocks(partial(_by_table, reading=reading, nodata=nodata), pixels, dtype=np.uint8)
         for axis in (0, 1) if repeat > 1 else ():
             found = da.repeat(found, repeat, axis=axis)
         cut: da.Array = found[: series.sizes["y"], : series.sizes["x"]]
         return cut
 
     return ReadMask(laid(kind.rank), f"{told}.", bool(is_clear.any()), laid(kind.classes), kind.title)
+
+
+def _strip(path: str, block_info: Any = None) -> Values:
+    """The rows of a mask that belong to a chunk."""
+    (first, last), (_, width) = block_info[None]["array-location"]
+    window = Window(0, first, width, last - first)
+    return of_file(path, lambda raster: np.asarray(raster.read(1, window=window)), DAMAGED)
 
 
 def _by_table(values: Values, reading: Reading, nodata: float | None) -> npt.NDArray[np.uint8]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +99,36 @@ def test_each_mask_is_read_as_its_product_and_says_so(tmp_path: Path) -> None:
             assert f"read as {MASK_PRODUCTS[key].title}" in told
             assert f"{expected.mean():.1%} clear" in told
             assert ("not seen" in told) == (None in table.values())
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are listed by Linux")
+def test_masks_that_are_read_again_and_again_do_not_stay_open_each_time(tmp_path: Path) -> None:
+    """A process that fills for hours, such as a service's, collects garbage rarely."""
+    path = write(tmp_path / "m.tif", np.eye(8, dtype=np.uint8))
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            clear_of([path, None], made()).compute(scheduler="sync")
+        links = [Path(os.readlink(link)) for link in Path("/proc/self/fd").iterdir() if link.exists()]
+    finally:
+        gc.enable()
+    assert links.count(path) <= 1
+
+
+def test_a_mask_within_an_archive_is_read_and_one_that_was_written_anew_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = np.eye(8, dtype=np.uint8)
+    path = write(tmp_path / "m.tif", first)
+    with zipfile.ZipFile(tmp_path / "m.zip", "w") as archive:
+        archive.write(path, "m.tif")
+    np.testing.assert_array_equal(clear_of(["/vsizip/m.zip/m.tif", None], made()).values[0], first == 0)
+    np.testing.assert_array_equal(clear_of([path, None], made()).values[0], first == 0)
+    path.unlink()
+    write(path, first[::-1])
+    np.testing.assert_array_equal(clear_of([path, None], made()).values[0], first[::-1] == 0)
 
 
 def test_an_fmask_without_a_product_in_its_name_is_told_by_its_values(tmp_path: Path) -> None:
