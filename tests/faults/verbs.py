@@ -245,12 +245,14 @@ def _make_scenes(folder: Path, _: str) -> None:
 
 
 def _jobs(out: Path, _: Hub) -> Content:
-    """The results of every job, their pixels alone of maps: these tell the job that made them."""
-    found = {}
-    for path in sorted(out.glob("jobs/*/result/*")):
-        if path.suffix == ".tif":
-            with rasterio.open(path) as raster:
-                found[f"{path.parents[1].name}/{path.name}"] = raster.read().tobytes()
+    """The maps that jobs made, their pixels alone: their tags tell the job. One that differs from others of its name is
+    kept beside them."""
+    found: Content = {}
+    for path in sorted(out.glob("jobs/*/result/*.tif")):
+        with rasterio.open(path) as raster:
+            pixels = raster.read().tobytes()
+        if found.setdefault(path.name, pixels) != pixels:
+            found[f"{path.parents[1].name}/{path.name}"] = pixels
     return found
 
 
