@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,7 +24,7 @@ def free_port() -> int:
 
 
 class Cluster:
-    """A scheduler, and workers of one thread; none that dies is started anew by itself."""
+    """A scheduler, and workers of one thread in another working folder; none that dies is started anew by itself."""
 
     def __init__(self, port: int | None = None) -> None:
         self.port = port or free_port()
@@ -40,7 +41,8 @@ class Cluster:
     @staticmethod
     def _start(*words: str) -> subprocess.Popen[bytes]:
         settings = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen([sys.executable, "-m", "dask", *words], env=settings, stderr=subprocess.DEVNULL)
+        command, elsewhere = [sys.executable, "-m", "dask", *words], tempfile.gettempdir()
+        return subprocess.Popen(command, env=settings, stderr=subprocess.DEVNULL, cwd=elsewhere)
 
     def add(self) -> int:
         """Starts a worker; its process number. It may come to the scheduler seconds later."""

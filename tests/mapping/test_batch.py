@@ -220,11 +220,12 @@ def test_a_cluster_that_loses_a_worker_makes_the_same_bytes(
 
 @pytest.mark.slow
 def test_a_map_whose_cluster_has_no_worker_left_ends_and_goes_on_with_one(
-    prithvi: Cli, ten: list[Path], model_folder: Path, tmp_path: Path
+    prithvi: Cli, ten: list[Path], model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    with cluster(workers=1) as made:
-        words = ("map", model_folder, *ten[4:], "-o", out, "--stride", "8", "--scheduler", made.address)
+    monkeypatch.chdir(tmp_path)
+    with cluster(workers=1) as made:  # in another working folder
+        words = ("map", model_folder, *ten[4:], "-o", out.name, "--stride", "8", "--scheduler", made.address)
         first = made.workers[0].pid
         killed = threading.Thread(target=lambda: (until(out, "s*.tif"), made.kill(first)))
         killed.start()
