@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import time
+import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 _T = TypeVar("_T")
+PATIENCE = "10 minutes"
+"""So long a cluster without workers is waited for, where Dask's own setting for it says nothing."""
+_TIMEOUT = "no-workers-timeout"
 
 
 def run(
@@ -39,7 +45,7 @@ def run(
         The exception of each failed task by key. The task of a worker that dies is run again by another one.
 
     Raises:
-        ConfigError: the scheduler cannot be reached.
+        ConfigError: the scheduler cannot be reached, ends meanwhile, or has no worker for longer than `PATIENCE`.
 
     """
     failed: dict[str, Exception] = {}
@@ -86,18 +92,80 @@ def _on_cluster(graph: Mapping[str, Any], scheduler: str | Client, end: Callable
     except (OSError, TimeoutError, ValueError) as error:
         told = f"no Dask scheduler answers at {scheduler}: start one ('dask scheduler'), or leave it out."
         raise ConfigError(told) from error
+    futures: list[Any] = []
     try:
+        watch = _Workers(client)
         # Futures are released one by one, so that the cluster does not keep results which `done` has handled.
         futures = client.compute(list(graph.values()), optimize_graph=False)
         # By itself it waits in the loop of the current client (`with Client(...)`), which may be another one; a result
         # that is lost with its worker could then not be waited for again in this client's (distributed 2026.8.0).
-        for future in as_completed(futures, loop=client.loop):
-            fault = future.exception()
-            if isinstance(fault, Exception):
-                end(future.key, None, fault)
+        completed = as_completed(futures, loop=client.loop)
+        while not completed.is_empty():
+            if completed.has_ready():
+                watch.seen = time.monotonic()
+                future = next(completed)
+                end(future.key, *_outcome(future, watch.address))
+                future.release()
             else:
-                end(future.key, *future.result())
-            future.release()
+                watch.look()
+                time.sleep(0.05)
     finally:
+        for future in futures:
+            future.release()
         if client is not scheduler:
+            log = logging.getLogger("distributed.client")
+            before, log.disabled = log.disabled, True  # one that has lost its scheduler logs a traceback
             client.close()
+            log.disabled = before
+
+
+def _outcome(future: Any, address: str) -> tuple[Any, Exception | None]:
+    """Result and None, or None and what the cluster could not do; ConfigError where it is not there any more."""
+    try:
+        fault = future.exception()
+        return (None, fault) if isinstance(fault, Exception) else future.result()
+    except BaseException as error:  # of asyncio, and no Exception
+        if not future.cancelled():
+            raise
+        raise ConfigError(
+            f"the Dask scheduler at {address} ended, or the connection to it: run the same again once one answers; "
+            "what was done is kept."
+        ) from error
+
+
+class _Workers:
+    """Looks whether a cluster has any, since tasks of one that has none wait for ever."""
+
+    def __init__(self, client: Client) -> None:
+        import dask
+        from dask.utils import parse_timedelta
+
+        assert client.scheduler is not None
+        self.client, self.address = client, str(client.scheduler.address)
+        self.limit: float = parse_timedelta(dask.config.get(f"distributed.scheduler.{_TIMEOUT}", None) or PATIENCE)
+        self.asked = self.seen = time.monotonic()
+        self.warned = False
+
+    def look(self) -> None:
+        """Raises ConfigError where there has been no worker for longer than the limit."""
+        now = time.monotonic()
+        if now - self.asked < 1:
+            return
+        self.asked = now
+        try:
+            if self.client.nthreads():
+                self.seen, self.warned = now, False
+        except OSError:  # the scheduler is gone, as its futures will say
+            return
+        if now - self.seen > self.limit:
+            raise ConfigError(
+                f"the Dask scheduler at {self.address} has had no worker for {self.limit:,.0f} seconds: start some "
+                f"('dask worker {self.address}') and run the same again; what was done is kept. To wait longer set "
+                f"Dask's {_TIMEOUT}, as in DASK_DISTRIBUTED__SCHEDULER__NO_WORKERS_TIMEOUT=2h."
+            )
+        if now - self.seen > min(10, self.limit / 2) and not self.warned:
+            self.warned = True
+            warnings.warn(
+                f"the Dask scheduler at {self.address} has no worker; one is waited for, {self.limit:,.0f} seconds.",
+                stacklevel=4,
+            )

@@ -104,6 +104,9 @@ def map_verb(
     if bbox is not None and aoi is not None:
         raise ConfigError("--bbox and --aoi are two areas: give one.")
     check_engine(engine, precision)
+    if scheduler is not None:
+        (model, *scene), clouds = shared.absolute([model, *scene]), shared.absolute(clouds or [])
+        output, zones = output.absolute(), zones and zones.absolute()
     # Everything that can be refused by the options, the scene's header and what the model's files state is refused
     # here: importing torch and reading weights takes seconds.
     area = Area.box(*bbox) if bbox is not None else Area.from_file(aoi) if aoi is not None else None

@@ -61,6 +61,11 @@ MaxCloud = Annotated[float, typer.Option(help="Clouds of a granule in per cent, 
 Sequences = Annotated[int, typer.Option(help="Sequences of dates of a tile below which the rule is relaxed.")]
 
 
+def absolute(words: Sequence[str]) -> list[str]:
+    """With whole paths of what is on this machine: workers of a cluster have working folders of their own."""
+    return [str(Path(word).absolute()) if Path(word).exists() else word for word in words]
+
+
 def _opening(
     sensor: Annotated[str | None, typer.Option("--sensor", help="Product, such as hls-l30 or sentinel-2-l1c.")] = None,
     scale: Annotated[float | None, typer.Option("--scale", help="Value = reflectance x scale.")] = None,

@@ -21,7 +21,7 @@ def pull(source: str, revision: str | None = None) -> Path:
         HubError: see `prithvi.hub.fetch`.
 
     """
-    path, known = on_disk(source, revision), published(revised(source, revision)[0])
+    path, known = on_disk(source, revision, whole=True), published(revised(source, revision)[0])
     return _whole(path) if known is None else path if path.is_file() else path / WEIGHTS
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -204,10 +203,16 @@ def labels_of(source: str) -> tuple[tuple[str, ...], Tensor, Tensor] | None:
     return None if not names or weight is None or bias is None else (names, weight, bias)
 
 
-def on_disk(source: str | Path, revision: str | None = None) -> Path:
+def on_disk(source: str | Path, revision: str | None = None, whole: bool = False) -> Path:
     """The file or folder of a source (see `prithvi.load`) on this machine, fetched from the hub if it is not here.
 
     A published variant is one weights file, any other model of the hub a folder in the cache.
+
+    Args:
+        source: see `prithvi.load`.
+        revision: branch, tag or commit on the hub.
+        whole: the card, the STAC item and the figures are wanted, too, where the hub has them; else a model is given
+            without those that cannot be fetched.
 
     Raises:
         ModelError: there is no such source, or no weights of that name are published.
@@ -234,8 +239,11 @@ def on_disk(source: str | Path, revision: str | None = None) -> Path:
         raise ModelError(f"{source} is of the architecture {plain['architecture']!r}, which is none of prithvi's.")
     hub.fetch(name, WEIGHTS, revision, sha256=plain.get("weights_sha256"))
     for more in ("README.md", "item.json", "metrics.json"):
-        with contextlib.suppress(HubError):  # nothing that works needs them
+        try:
             hub.fetch(name, more, revision)
+        except HubError as error:  # nothing that works needs them
+            if whole and not hub.lacks(name, more, revision, error):
+                raise
     return config.parent
 
 

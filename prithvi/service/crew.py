@@ -10,9 +10,11 @@ import sys
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from prithvi.errors import OutputError
 from prithvi.files import dumps
 from prithvi.service.job_store import Jobs, now
 from prithvi.service.places import Places
@@ -84,7 +86,7 @@ class Crew:
             if job in self.waiting:
                 self.waiting.remove(job)
             elif job in self.running:
-                self.jobs.write(job, status="dismissed")
+                self.jobs.note(job, status="dismissed")
                 process = self.running[job]
                 if process is not None:
                     process.kill()
@@ -112,6 +114,10 @@ class Crew:
                 if process is None or process.poll() is not None:
                     process = self._begin()
                 self._run(job, process)
+            except OutputError as error:
+                self._fail(job, *unwritable(error))
+                self._end(process)
+                process = None
             except Exception:  # noqa: BLE001 - whatever it is, the thread goes on and the job says that it failed
                 self._fail(job, "the service could not run this job; its log says why.", 500, "NoApplicableCode")
                 self._end(process)
@@ -144,7 +150,8 @@ class Crew:
         if process is None:
             return
         if process.stdin is not None:
-            process.stdin.close()
+            with suppress(BrokenPipeError):  # of what it was told and did not read before it died
+                process.stdin.close()
         try:
             process.wait(10)
         except subprocess.TimeoutExpired:
@@ -168,8 +175,7 @@ class Crew:
             self.running[job] = process
             attempts = record.get("attempts", 0) + 1
             self.jobs.write(job, status="running", started=now(), attempts=attempts, message="Running.", progress=0)
-        work = self.jobs.work(job)
-        work.mkdir(exist_ok=True)
+        work = self.jobs.begin(job)
         late = threading.Event()
 
         def stop() -> None:
@@ -201,7 +207,7 @@ class Crew:
             self._fail(job, answer["error"], answer["status"], answer["code"])
         else:
             self.jobs.publish(job)
-            self.jobs.write(
+            self.jobs.note(
                 job, status="successful", finished=now(), message="Done.", progress=100, results=answer["results"]
             )
 
@@ -215,14 +221,22 @@ class Crew:
             percent = min(99, int(answer["progress"]))
             if percent > noted and self.jobs.read(job)["status"] == "running":
                 noted = percent
-                self.jobs.write(job, progress=percent)
+                self.jobs.note(job, progress=percent)
         return None
 
     def _fail(self, job: str, message: str, status: int, code: str) -> None:
         shutil.rmtree(self.jobs.work(job), ignore_errors=True)
-        if self.jobs.read(job)["status"] != "dismissed":
+        with suppress(KeyError):  # it was removed meanwhile
+            if self.jobs.read(job)["status"] == "dismissed":
+                return
             failure = {"status": status, "code": code}
-            self.jobs.write(job, status="failed", finished=now(), message=message, failure=failure)
+            self.jobs.note(job, status="failed", finished=now(), message=message, failure=failure)
+
+
+def unwritable(error: OutputError) -> tuple[str, int, str]:
+    """What a client is told where the service's folder takes nothing: a sentence without its path, and its codes."""
+    why = getattr(error.__cause__, "strerror", None) or "it cannot be written"
+    return f"the service has no room for this job ({why}): ask again later.", 507, "NoApplicableCode"
 
 
 def memory_of(pid: int) -> int:

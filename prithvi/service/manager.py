@@ -15,12 +15,13 @@ from pygeoapi.process.base import (
 from pygeoapi.process.manager.base import BaseManager
 from pygeoapi.util import JobStatus, RequestedProcessExecutionMode
 
+from prithvi.errors import OutputError, PrithviError
+from prithvi.service.crew import Crew, unwritable
 from prithvi.service.descriptions import COG, GEOJSON, PARQUET, checked, description, processes
 from prithvi.service.job_store import Jobs, now
 from prithvi.service.settings import RefusedError
 
 if TYPE_CHECKING:
-    from prithvi.service.crew import Crew
     from prithvi.service.settings import Settings
 
 _JSON = "application/json"
@@ -75,8 +76,8 @@ class Manager(BaseManager):  # type: ignore[misc]
     def __init__(self, manager_def: dict[str, Any]) -> None:
         super().__init__(manager_def)
         self.is_async = True
-        self.jobs = Jobs(_service["settings"].state)
         self.crew: Crew = _service["crew"]
+        self.jobs: Jobs = self.crew.jobs
 
     def get_jobs(self, status: Any = None, limit: int | None = None, offset: int | None = None) -> dict[str, Any]:
         """Those of a page, the youngest first."""
@@ -129,7 +130,10 @@ class Manager(BaseManager):  # type: ignore[misc]
             raise _OfServiceError(refusal) from None
         if has_request_context() and "respond-async" in _preferences(request.headers.get("Prefer", "")):
             more["execution_mode"] = RequestedProcessExecutionMode.respond_async
-        return super().execute_process(process_id, inputs, *args, **more)
+        try:
+            return super().execute_process(process_id, inputs, *args, **more)
+        except OutputError as error:
+            raise _OfServiceError(RefusedError(*unwritable(error))) from error
 
     def _execute_handler_async(self, p: Processor, job_id: str, data_dict: dict[str, Any], *_: Any, **__: Any) -> Any:
         self._submit(p, job_id, data_dict, later=True)
@@ -152,12 +156,14 @@ class Manager(BaseManager):  # type: ignore[misc]
             "kind": process.kind, "process": process.process, "model": process.model.source,
             "bands": list(process.model.bands), "inputs": inputs,
         }  # fmt: skip
-        self.jobs.write(job, request=work, message="Waiting.", **{"async": later}, mimetype=_JSON)
         try:
+            self.jobs.write(job, request=work, message="Waiting.", **{"async": later}, mimetype=_JSON)
             self.crew.submit(job)
-        except RefusedError as refusal:
+        except PrithviError as error:
             self.jobs.remove(job)
-            raise _OfServiceError(refusal) from None
+            if isinstance(error, RefusedError):
+                raise _OfServiceError(error) from None
+            raise
 
 
 def _preferences(header: str) -> set[str]:

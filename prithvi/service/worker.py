@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from prithvi.errors import PrithviError, without_secrets
+from prithvi.errors import OutputError, PrithviError, without_secrets
 from prithvi.files import dumps
 from prithvi.guard import Guard
 from prithvi.hosts import ALLOW
@@ -122,6 +122,8 @@ class Worker:
             results = {"map": self.map, "embed": self.embed, "fill": self.fill}[request["kind"]](request, folder)
         except RefusedError as error:
             self.say(error=self.plain(str(error), folder), status=error.status, code=error.code)
+        except OutputError as error:  # no fault of the request
+            self.say(error=self.plain(str(error), folder), status=507, code="NoApplicableCode")
         except PrithviError as error:
             refused = self.guard.taken()
             if refused:

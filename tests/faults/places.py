@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from tests.clusters import Cluster, cluster, free_port
 from tests.faults.processes import Ended, Forker, Run
 from tests.faults.verbs import Content, Verb
 from tests.http_files import Served
@@ -102,6 +102,7 @@ class Place:
             assert done.code == 0, done
             self.before = self.result
             assert self.before
+            (self.folder / "job").unlink(missing_ok=True)
         self.verb.stage(self.hub, self.folder, False)
 
     def empty(self) -> None:
@@ -110,16 +111,13 @@ class Place:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
     @contextmanager
-    def workers(self) -> Iterator[Callable[[], list[int]]]:
-        """Two workers of Dask at the place's port, if the verb can use them; their process numbers, as they are."""
+    def workers(self) -> Iterator[Cluster | None]:
+        """A cluster of two workers at the place's port, if the verb can use one."""
         if "{scheduler}" not in self.verb.spread:
-            yield list
+            yield None
             return
-        from distributed import LocalCluster
-
-        options = {"scheduler_port": self.port, "dashboard_address": None, "threads_per_worker": 1}
-        with LocalCluster(n_workers=2, **options) as cluster:
-            yield lambda: [worker.pid for worker in cluster.workers.values() if worker.pid]
+        with cluster(self.port, workers=2) as made:
+            yield made
 
     def restore(self) -> None:
         """The inputs, with the times that they had."""
@@ -177,6 +175,7 @@ class Place:
 
     def right(self, whole: Whole) -> None:
         """The result is the right one, and what an earlier one had beside it is still there."""
+        self.nothing_lost(whole)
         now = self.result
         differ = [name for name in whole.result if now.get(name) != whole.result[name]]
         if differ:
@@ -208,12 +207,6 @@ class Place:
 
 def _bytes(folder: Path) -> Content:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @contextmanager
@@ -256,9 +249,12 @@ class Asked:
     def _ask(self) -> None:
         try:
             self.done = self._asked()
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, AssertionError) as error:
+            until = time.monotonic() + 5
+            while self.run.ended() is None and time.monotonic() < until:  # one that was killed is not gone at once
+                time.sleep(0.05)
             self.done = self.run.ended() or Ended(-1000, f"the service did not answer: {error!r}")
-        if self.done.code > -1000 and self.run.ended() is None:
+        if self.run.ended() is None:
             self._stop()
 
     def _asked(self) -> Ended:
@@ -271,7 +267,8 @@ class Asked:
         if done is not None:
             return done
         job = self.kept.read_text() if self.again and self.kept.is_file() else ""
-        if not job or self.client.get(f"/jobs/{job}?f=json").status == 404:
+        # A job that failed is asked for anew; one that was cut off goes on by itself.
+        if not job or self.client.get(f"/jobs/{job}?f=json").json.get("status") in (None, "failed"):
             asked = {"scene": self.scene, "dates": ["2022-05-31"], "polygons": "none"}
             answer = self.client.execute("map-flood", asked, later=True)
             if answer.status != 201:

@@ -36,6 +36,8 @@ from prithvi.mapping import fill_series
 from prithvi.scenes import Area, open_scene
 from prithvi.tasks.checkpoint_files import WholeCheckpoints
 from tests.chips.conftest import CLASSES, sample_chips
+from tests.hub_client import Client, forking
+from tests.hub_server import serve_hub
 
 Write = Callable[..., Path]
 FLANDERS = data_catalog() / "samples" / "flanders"
@@ -189,3 +191,23 @@ def test_a_loading_process_that_is_killed_is_one_sentence() -> None:
         killed()
     with pytest.raises(RuntimeError, match="anything else"), one_sentence():
         raise RuntimeError("anything else")
+
+
+def test_what_the_hub_has_and_could_not_be_fetched_is_no_whole_model(folder: Path, tmp_path: Path) -> None:
+    words = ("models", "pull", "me/model")
+    with serve_hub() as hub, forking() as process:
+        hub.add("me/model", {file.name: file.read_bytes() for file in folder.iterdir()})
+        client = Client(process, hub.url, tmp_path / "home")
+        whole = Path(client.run(*words).out.strip())
+        client.endpoint = "http://127.0.0.1:9"
+        offline = client.run(*words, HF_HUB_OFFLINE="1")
+        assert (offline.code, offline.out.strip()) == (0, str(whole))  # that the hub has no metrics.json is known
+        (whole / "README.md").unlink()
+        refused = client.run(*words, HF_HUB_OFFLINE="1")
+        assert refused.code == 2
+        assert "README.md of me/model at " in refused.err
+        assert "is not in the local cache and the hub cannot be reached: connect once" in refused.err
+        assert client.run("models", "show", "me/model", HF_HUB_OFFLINE="1").code == 0
+        client.endpoint = hub.url
+        assert client.run(*words).code == 0
+        assert (whole / "README.md").is_file()

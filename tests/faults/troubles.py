@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 
+from tests.clusters import Cluster
 from tests.faults.places import LossError, Place, Running, Whole, small_disk
 
 ALWAYS = 10**6
@@ -177,17 +178,21 @@ def _wrong_answer(place: Place, number: int, kind: str) -> str:
 
 
 def removed_worker(place: Place, chance: random.Random, number: int) -> str:
-    """A process that works for the run (of Dask, of a data loader, of the service) is killed."""
+    """A process that works for the run (of Dask, of a data loader, of the service) is killed.
+
+    Of a cluster one of two, or both; then another one comes two seconds later.
+    """
     words = place.verb.spread or place.verb.words
-    if words not in place.known:
-        with place.workers():
-            place.whole(words)
-    whole = place.whole(words)
     with place.workers() as workers:
+        whole = place.whole(words)
         for _ in range(10):
             place.fresh(earlier=number % 2 == 1 and not place.verb.spread)
             run = place.start(words)
-            if _removed(place, run, whole, chance, workers):
+            if workers is not None:
+                removed = _removed_of_cluster(place, run, workers, chance, number % 2 == 1)
+            else:
+                removed = _removed_child(run, whole, chance)
+            if removed:
                 break
             run.wait()
         else:
@@ -197,17 +202,26 @@ def removed_worker(place: Place, chance: random.Random, number: int) -> str:
     return how
 
 
-def _removed(place: Place, run: Running, whole: Whole, chance: random.Random, workers: Callable[[], list[int]]) -> bool:
-    if place.verb.busy:
-        while run.ended() is None and not list(place.out.glob(place.verb.busy)):
-            time.sleep(0.002)
-        victims = workers()
-    else:
-        time.sleep(chance.uniform(0, 0.8) * whole.seconds)
-        while run.ended() is None and not _children(run.pid):
-            time.sleep(0.002)
-        time.sleep(chance.uniform(0, 0.2) * whole.seconds)
-        victims = _children(run.pid)
+def _removed_of_cluster(place: Place, run: Running, workers: Cluster, chance: random.Random, both: bool) -> bool:
+    while run.ended() is None and not list(place.out.glob(place.verb.busy)):
+        time.sleep(0.002)
+    if run.ended() is not None:
+        return False
+    pids = [worker.pid for worker in workers.workers]
+    for pid in pids if both else [chance.choice(pids)]:
+        workers.kill(pid)
+    if both:
+        time.sleep(2)
+        workers.add()
+    return True
+
+
+def _removed_child(run: Running, whole: Whole, chance: random.Random) -> bool:
+    time.sleep(chance.uniform(0, 0.8) * whole.seconds)
+    while run.ended() is None and not _children(run.pid):
+        time.sleep(0.002)
+    time.sleep(chance.uniform(0, 0.2) * whole.seconds)
+    victims = _children(run.pid)
     if run.ended() is not None or not victims:
         return False
     os.kill(chance.choice(victims), signal.SIGKILL)

@@ -124,7 +124,7 @@ _DATES = tuple(word for number in range(5) for word in ("--date", f"2020-05-1{nu
 
 
 def _series(where: str) -> tuple[str, ...]:
-    masks = (word for number in range(5) for word in ("--clouds", f"{where}/c{number}.tif"))
+    masks = (word for number in range(5) for word in ("--clouds", f"in/c{number}.tif"))  # of this machine always
     return *_SERIES, *(f"{where}/d{number}.tif" for number in range(5)), *masks, *_DATES
 
 
@@ -245,12 +245,14 @@ def _make_scenes(folder: Path, _: str) -> None:
 
 
 def _jobs(out: Path, _: Hub) -> Content:
-    """The results of every job, their pixels alone of maps: these tell the job that made them."""
-    found = {}
-    for path in sorted(out.glob("jobs/*/result/*")):
-        if path.suffix == ".tif":
-            with rasterio.open(path) as raster:
-                found[f"{path.parents[1].name}/{path.name}"] = raster.read().tobytes()
+    """The maps that jobs made, their pixels alone: their tags tell the job. One that differs from others of its name is
+    kept beside them."""
+    found: Content = {}
+    for path in sorted(out.glob("jobs/*/result/*.tif")):
+        with rasterio.open(path) as raster:
+            pixels = raster.read().tobytes()
+        if found.setdefault(path.name, pixels) != pixels:
+            found[f"{path.parents[1].name}/{path.name}"] = pixels
     return found
 
 
@@ -304,14 +306,11 @@ _BUILD = (
 _MAP = ("map", "in/model", "--date", DATE, "--stride", "8", "--confidence", "--polygons", "none", "-o", "out")
 
 _PULL, _PUSH = ("models", "pull", "me/model"), ("models", "push", "in/model", "me/model")
-_MAP_THERE = ("map", "{folder}/in/model", *_MAP[2:-1], "{folder}/out")
-"""Workers have a working directory of their own."""
-
 VERBS = {
     verb.name: verb for verb in (
         Verb("build", (*_BUILD, "in/archive", "--workers", "1"), _make_granules, ("archive/HLS*/*.B0[234].tif",),
              _store, remote=(*_BUILD, "in/served.json", "--workers", "1"), busy="chips.zarr/.build/staged/*",
-             spread=(*_BUILD, "{folder}/in/archive", "--scheduler", "{scheduler}")),
+             spread=(*_BUILD, "in/archive", "--scheduler", "{scheduler}")),
         Verb("pretrain", ("fit", "-c", "in/pretrain.yaml"), _make_chips, ("chips.zarr/image/c/*/*/*/*/*",), _trained,
              again=("--ckpt_path", "out/kept/last.ckpt"), imports=_TRAINING,
              earlier=("fit", "-c", "in/pretrain.yaml", "--model.lr", "1e-3", "--trainer.callbacks", "null"),
@@ -323,7 +322,7 @@ VERBS = {
              imports=_TRAINING, spread=(*_COMPARE, "--data.num_workers", "1"), impossible={"connection": _LOCAL}),
         Verb("map", (*_MAP, "in/a.tif"), _make_map, ("a.tif", "model/model.safetensors"), _written,
              again=("--resume",), earlier=(*_MAP, "in/a.tif", "--scale", "9000"), remote=(*_MAP, "{url}/a.tif"),
-             spread=(*_MAP_THERE, "{folder}/in/a.tif", "{folder}/in/b.tif", "--scheduler", "{scheduler}"),
+             spread=(*_MAP, "in/a.tif", "in/b.tif", "--scheduler", "{scheduler}"),
              busy=".*.partial/journal.json"),
         Verb("fill", _series("in"), _make_series, ("d?.tif", "c?.tif"), _written, again=("--resume",),
              earlier=(*_series("in"), "--window", "16"), remote=_series("{url}"), impossible={"worker": _ALONE}),

@@ -6,10 +6,14 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dask
+import distributed  # noqa: F401 - its settings are there before one is changed
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,6 +23,7 @@ from prithvi.errors import ConfigError, OutputError
 from prithvi.mapping.batch import MANIFEST, map_files, opened
 from prithvi.modelio import save
 from prithvi.products.jobs import jobs_of
+from tests.clusters import cluster
 from tests.conftest import Answer, small_task
 from tests.kill_runs import content
 from tests.mapping.kill_mapper import OPENING, OPTIONS
@@ -211,3 +216,31 @@ def test_a_cluster_that_loses_a_worker_makes_the_same_bytes(
     del found[MANIFEST], expected[MANIFEST]
     assert len(expected) == 9 * 6  # map, its .aux.xml, confidence, polygons, item, style
     assert found == expected
+
+
+@pytest.mark.slow
+def test_a_map_whose_cluster_has_no_worker_left_ends_and_goes_on_with_one(
+    prithvi: Cli, ten: list[Path], model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    monkeypatch.chdir(tmp_path)
+    with cluster(workers=1) as made:  # in another working folder
+        words = ("map", model_folder, *ten[4:], "-o", out.name, "--stride", "8", "--scheduler", made.address)
+        first = made.workers[0].pid
+        killed = threading.Thread(target=lambda: (until(out, "s*.tif"), made.kill(first)))
+        killed.start()
+        with dask.config.set({"distributed.scheduler.no-workers-timeout": "20s"}):
+            answer = prithvi(*words)
+        killed.join()
+        assert answer.code == 2
+        lines = [line for line in answer.err.splitlines() if line.startswith("Error: ")]
+        assert lines == [line for line in lines if "has had no worker for 20 seconds: start some" in line] != []
+        assert "Traceback" not in answer.err
+        made.add()
+        assert prithvi(*words).code == 0
+    assert {row["state"] for row in manifest(out).values()} == {"done"}
+
+
+def until(folder: Path, pattern: str) -> None:
+    while not list(folder.glob(pattern)):
+        time.sleep(0.001)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prithvi.cli.options import Frames, Json, MaxCloud, MaxGap, MinGap, Sequences, words_of
+from prithvi.cli.options import Frames, Json, MaxCloud, MaxGap, MinGap, Sequences, absolute, words_of
 
 
 def build_verb(
@@ -73,6 +73,9 @@ def build_verb(
             bars.close()
             return bars.enter_context(bar(title))
 
+        if scheduler is not None:
+            (source,), output = absolute([source]), output.absolute()
+            root, labels, area = (path and path.absolute() for path in (root, labels, area))
         common: dict[str, Any] = {"split": split, "codec": codec, "shard": shard, "sharding": sharding, "seed": seed}
         common |= {"append": append, "scheduler": scheduler, "workers": workers, "progress": progress}
         if not Path(source).exists() and source in dataset_names():
