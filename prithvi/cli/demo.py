@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from shutil import which
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -77,7 +79,10 @@ def demo(
     view(result.path, output / "report.html", scene=chip.scene, title="A flood in Spain", measured=measured)
     _print(rows, steps)
     files = "flood.tif  flood.parquet  flood.png  report.html  metrics.json  model/"
-    typer.echo(f"Written to {output}/: {files}\nNext: prithvi map {output}/model SCENE --sensor sentinel-2-l1c -o maps")
+    typer.echo(f"Written to {output}/: {files}")
+    # As it was started, where the environment is not activated: make demo runs .venv/bin/prithvi.
+    program = "prithvi" if which("prithvi") else sys.argv[0]
+    typer.echo(f"Next: {program} map {output}/model SCENE --sensor sentinel-2-l1c --date DATE -o maps/")
 
 
 class _Chip:
