@@ -43,9 +43,9 @@ from prithvi.tasks.finetuning import FineTuningTask
 from prithvi.tasks.monitoring import write_figure
 
 _OPTIONS = (
-    "Each option below may stand in the file as well; --model.help SegmentationTask and --data.help ChipDataModule"
+    "Each option below may stand in the file as well; --model.help SegmentationTask and --data.help ChipDataModule "
+    "list those of what is trained and of its data."
 )
-_OPTIONS += " list those of what is trained and of its data."
 _SAYS = {
     "fit": {"description": f"Trains from a configuration: -c configs/flood.yaml --data.root DIR. {_OPTIONS}"},
     "test": {

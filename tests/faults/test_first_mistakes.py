@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 from collections.abc import Callable
@@ -13,9 +14,11 @@ import rasterio
 from PIL import Image
 from rasterio.rio.main import main_group
 
+from prithvi.catalog.sensors import SENSORS
 from prithvi.report.result_sheets import area_texts
 from tests.conftest import SPAIN, Answer
 from tests.faults.test_bad_input import refused
+from tests.pages import ROOT
 
 Cli = Callable[..., Answer]
 OPTIONS = ("--sensor", "sentinel-2-l1c", "--date", "2019-09-18")
@@ -94,6 +97,12 @@ def test_help_of_a_training_begins_with_what_to_type(verb: str, prithvi: Cli) ->
         told = prithvi(verb, *option.split())
         assert told.code == 0, told.err
         assert "Help for" in told.out
+
+
+def test_every_sensor_is_named_by_the_help_and_the_page(prithvi: Cli) -> None:
+    told = re.sub(r"-\s+", "-", prithvi("map", "--help").out)  # names are broken at their hyphens
+    page = (ROOT / "docs" / "sensors.md").read_text("utf-8")
+    assert [name for name in SENSORS if f"`{name}`" not in page or name not in told] == []
 
 
 def test_areas_of_a_legend_are_in_one_unit() -> None:
