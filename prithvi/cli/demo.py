@@ -40,7 +40,7 @@ def demo(
 
     from prithvi.cli.progress import bar
     from prithvi.errors import OutputError
-    from prithvi.mapping import map_scene, vectorise
+    from prithvi.mapping import Products, map_scene, vectorise
     from prithvi.report import view
 
     try:
@@ -64,7 +64,9 @@ def demo(
         runs = {"random": other.result(), **runs}
         for weights, folder in (("random", Path(work)), ("pretrained", output)):
             with bar(f"mapping the chip, from {weights} weights") as progress:
-                result = map_scene(folder / "model", chip.scene, folder / "flood.tif", progress=progress)
+                result = map_scene(
+                    folder / "model", chip.scene, folder / "flood.tif", products=Products(style=True), progress=progress
+                )
             with rasterio.open(result.path) as raster:
                 rows[f"from {weights} weights"] = chip.figures(raster.read(1).astype("int64"))
     vectorise(result.path, output / "flood.parquet", names=["water"])
@@ -78,7 +80,7 @@ def demo(
     measured = {f"water IoU, {name}": f"{figures['water_iou']:.2f}" for name, figures in rows.items()}
     view(result.path, output / "report.html", scene=chip.scene, title="A flood in Spain", measured=measured)
     _print(rows, steps)
-    files = "flood.tif  flood.parquet  flood.png  report.html  metrics.json  model/"
+    files = "flood.tif  flood.qml  flood.parquet  flood.png  report.html  metrics.json  model/"
     typer.echo(f"Written to {output}/: {files}")
     # As it was started, where the environment is not activated: make demo runs .venv/bin/prithvi.
     program = "prithvi" if which("prithvi") else sys.argv[0]

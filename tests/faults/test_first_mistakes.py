@@ -81,6 +81,22 @@ def test_a_map_is_not_mapped_again(desk: Path, prithvi: Cli) -> None:
     refused(prithvi("map", "demo/model", "maps/scene.tif", "-o", "again"), "'class' is that of a map", "was mapped")
 
 
+@pytest.mark.filterwarnings("ignore:.* is SR, and the model", "ignore:.* has pixels of")
+def test_one_band_of_a_folder_leads_to_all_of_them(desk: Path, prithvi: Cli) -> None:
+    folder = Path("LC08_L2SP_200033_20190918_20190925_02_T1")
+    folder.mkdir()
+    with rasterio.open("scene.tif") as scene:
+        profile = scene.profile | {"count": 1}
+        for number, at in zip(range(2, 8), (2, 3, 4, 9, 12, 13), strict=True):
+            with rasterio.open(folder / f"{folder}_SR_B{number}.TIF", "w", **profile) as band:
+                band.write((scene.read(at) / 0.275 + 7273).astype(profile["dtype"]), 1)  # reflectance as Landsat's
+    band = folder / f"{folder}_SR_B3.TIF"
+    copied = shutil.copy(band, "green.tif")
+    refused(prithvi("map", "demo/model", copied, "-o", "maps"), "1 band without a name", "folder", "--together")
+    assert prithvi("map", "demo/model", folder, "-o", "maps").code == 0
+    assert prithvi("map", "demo/model", *sorted(folder.iterdir()), "--together", "-o", "maps").code == 0
+
+
 def test_one_date_is_told_in_the_singular(desk: Path, prithvi: Cli) -> None:
     refused(prithvi("fill", "scene.tif", "-o", "filled", *OPTIONS), "has 1 date, ", "two dates or more")
 
