@@ -226,6 +226,8 @@ def what_it_means(name: str) -> str:
     candidates = sorted(found.candidates(None))
     if found.ids or found.number:
         return f"Its name {name!r} is a place or another product's: say which bands are which (--bands)."
+    if name.lower() == "class":
+        return "A band 'class' is that of a map: give the scene that was mapped."
     if len(candidates) > 1:
         return f"Its name {name!r} may be {' or '.join(candidates)}: say which (--bands)."
     return f"Its name {name!r} means no band: {nearest(name, WAVELENGTHS)}"

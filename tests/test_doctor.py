@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Answer
+from tests.pages import ROOT
 
 Cli = Callable[..., Answer]
 
@@ -32,6 +35,14 @@ def test_everything_has_a_line(prithvi: Cli) -> None:
         for key, value in part.items():
             assert key in text
             assert key == "hub" or str(value).partition(",")[0] in text
+
+
+def test_every_extra_is_known_to_it_and_to_the_page_for_beginners(prithvi: Cli) -> None:
+    stated = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    wanted = {name for name, packages in stated.items() if packages} - {"dev", "all"}
+    assert set(json.loads(prithvi("doctor", "--json").out)["extras"]) == wanted
+    page = (ROOT / "docs" / "getting_started.md").read_text("utf-8")
+    assert set(re.findall(r"^\| `(\w+)` \|", page, flags=re.M)) == wanted
 
 
 def test_a_missing_extra_comes_with_its_command(prithvi: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

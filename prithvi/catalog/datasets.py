@@ -185,9 +185,10 @@ class DatasetLayout:
             raise DatasetError(f"one name of the {split} split of {self.name} fits {names}: its list must say more.")
         missing = [pattern.replace("{id}", id) for (id, pattern), paths in found.items() if not paths]
         if missing:
-            named = ", ".join(missing) if len(missing) < len(found) else f"{missing[0]} ..."
+            named = ", ".join(missing) if len(missing) < len(found) else f"{missing[0]} and so on"
             message = f"{len(missing)} of the {len(found)} files of the {split} split of {self.name}"
-            raise DatasetError(f"{message} are not under {root}: {named}.")
+            where = root if root.is_dir() else f"{root}, which is no folder"
+            raise DatasetError(f"{message} are not under {where}: {named}.")
         unnamed = [id for id in ids if id not in numbers]
         if self.table is not None and unnamed:
             raise DatasetError(f"{root / self.table[0]} says no class of {', '.join(unnamed)}.")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from shutil import which
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,7 +40,7 @@ def demo(
 
     from prithvi.cli.progress import bar
     from prithvi.errors import OutputError
-    from prithvi.mapping import map_scene, vectorise
+    from prithvi.mapping import Products, map_scene, vectorise
     from prithvi.report import view
 
     try:
@@ -62,7 +64,9 @@ def demo(
         runs = {"random": other.result(), **runs}
         for weights, folder in (("random", Path(work)), ("pretrained", output)):
             with bar(f"mapping the chip, from {weights} weights") as progress:
-                result = map_scene(folder / "model", chip.scene, folder / "flood.tif", progress=progress)
+                result = map_scene(
+                    folder / "model", chip.scene, folder / "flood.tif", products=Products(style=True), progress=progress
+                )
             with rasterio.open(result.path) as raster:
                 rows[f"from {weights} weights"] = chip.figures(raster.read(1).astype("int64"))
     vectorise(result.path, output / "flood.parquet", names=["water"])
@@ -76,8 +80,11 @@ def demo(
     measured = {f"water IoU, {name}": f"{figures['water_iou']:.2f}" for name, figures in rows.items()}
     view(result.path, output / "report.html", scene=chip.scene, title="A flood in Spain", measured=measured)
     _print(rows, steps)
-    files = "flood.tif  flood.parquet  flood.png  report.html  metrics.json  model/"
-    typer.echo(f"Written to {output}/: {files}\nNext: prithvi map {output}/model SCENE --sensor sentinel-2-l1c -o maps")
+    files = "flood.tif  flood.qml  flood.parquet  flood.png  report.html  metrics.json  model/"
+    typer.echo(f"Written to {output}/: {files}")
+    # As it was started, where the environment is not activated: make demo runs .venv/bin/prithvi.
+    program = "prithvi" if which("prithvi") else sys.argv[0]
+    typer.echo(f"Next: {program} map {output}/model SCENE --sensor sentinel-2-l1c --date DATE -o maps/")
 
 
 class _Chip:

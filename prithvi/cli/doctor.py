@@ -21,6 +21,7 @@ _EXTRAS = {
     "lora": "peft",
     "baselines": "sklearn",
     "terratorch": "terratorch",
+    "olmoearth": "olmoearth_pretrain_minimal",
     "hdf4": "pyhdf",
     "openvino": "openvino",
     "serve": "pygeoapi",

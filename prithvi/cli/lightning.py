@@ -42,6 +42,19 @@ from prithvi.tasks import DistilTask, GapFillTask, PretrainTask, SegmentationTas
 from prithvi.tasks.finetuning import FineTuningTask
 from prithvi.tasks.monitoring import write_figure
 
+_OPTIONS = (
+    "Each option below may stand in the file as well; --model.help SegmentationTask and --data.help ChipDataModule "
+    "list those of what is trained and of its data."
+)
+_SAYS = {
+    "fit": {"description": f"Trains from a configuration: -c configs/flood.yaml --data.root DIR. {_OPTIONS}"},
+    "test": {
+        "description": "Measures a checkpoint or a model folder on the test part of the data: -c configs/flood.yaml "
+        f"--data.root DIR --ckpt_path FILE_OR_FOLDER. {_OPTIONS}"
+    },
+}
+"""What --help says of a verb."""
+
 
 class PrithviCLI(LightningCLI):
     """Hands the data's contract and classes to the task, and saves the model after a fit."""
@@ -156,7 +169,7 @@ def run(verb: str, arguments: Sequence[str]) -> None:
     """
     arguments = with_own_head_options(with_shipped(arguments))
     model, arguments = _model_in(arguments) if verb == "test" else (None, arguments)
-    asked_about = any(argument in ("-h", "--help", "--print_config") for argument in arguments)
+    asked_about = any(re.match(r"(-h|--([\w.]+\.)?help|--print_config)(=|$)", argument) for argument in arguments)
     (refuse_strange_classes if asked_about else check)(arguments)
     with one_sentence():
         if model is None:
@@ -232,7 +245,7 @@ def parsed(arguments: Sequence[str], run: bool = True) -> PrithviCLI:
         subclass_mode_data=True,
         seed_everything_default=0,
         save_config_kwargs={"overwrite": True},
-        parser_kwargs={"exit_on_error": False},
+        parser_kwargs={"exit_on_error": False} | (_SAYS if run else {}),
         run=run,
     )
 

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 TRUST = "PRITHVI_TRUST_CLASSES"
 """Variable with packages, between commas, whose classes a configuration may name (`--trust-classes`)."""
+_PRODUCTS = (
+    "hls-l30", "hls-s30", "sentinel-2-l1c", "sentinel-2-l2a", "landsat-8-c2-l2", "landsat-9-c2-l2", "landsat-457-c2-l2",
+    "landsat-8-espa-sr", "landsat-457-espa-sr",
+)  # fmt: skip
+"""Those of `prithvi.catalog`, which --help does not import."""
 Bands = Annotated[
     str | None,
     typer.Option("--bands", help="Numbers of the model's bands in the file, from 1; or the names of all its bands."),
@@ -67,7 +72,7 @@ def absolute(words: Sequence[str]) -> list[str]:
 
 
 def _opening(
-    sensor: Annotated[str | None, typer.Option("--sensor", help="Product, such as hls-l30 or sentinel-2-l1c.")] = None,
+    sensor: Annotated[str | None, typer.Option("--sensor", help=f"Product: {', '.join(_PRODUCTS)}.")] = None,
     scale: Annotated[float | None, typer.Option("--scale", help="Value = reflectance x scale.")] = None,
     offset: Annotated[float | None, typer.Option("--offset", help="Added to every value before it is scaled.")] = None,
     nodata: Annotated[float | None, typer.Option("--nodata", help="Value of pixels without data.")] = None,

@@ -21,6 +21,7 @@ from prithvi.modelio.model_files import (
     SUFFIXES,
     WEIGHTS,
     Trusted,
+    asked_of_hub,
     found_here,
     is_fine_tuned,
     refuse_other_weights,
@@ -215,7 +216,7 @@ def on_disk(source: str | Path, revision: str | None = None, whole: bool = False
             without those that cannot be fetched.
 
     Raises:
-        ModelError: there is no such source, or no weights of that name are published.
+        ModelError: there is no such source, a misspelt one, or no weights of that name are published.
         HubError: it cannot be fetched, or its weights are not those that its config.json names.
 
     """
@@ -233,7 +234,8 @@ def on_disk(source: str | Path, revision: str | None = None, whole: bool = False
     if hub.split_id(name) is None or path.suffix in (*SUFFIXES, SUFFIX):
         told = nearest(str(source), [*VARIANTS, *ENCODERS, *task_models()])
         raise ModelError(f"there is no model, file, folder or hub id {str(source)!r}: {told}")
-    config = hub.fetch(name, "config.json", revision)
+    with asked_of_hub(source):
+        config = hub.fetch(name, "config.json", revision)
     plain, revision = read_json(config), config.parent.name  # the rest of the same commit
     if "format" not in plain and plain.get("architecture", next(iter(VARIANTS))) not in VARIANTS:
         raise ModelError(f"{source} is of the architecture {plain['architecture']!r}, which is none of prithvi's.")
@@ -262,6 +264,11 @@ def find(source: str | Path, architecture: str | None = None, revision: str | No
     path = on_disk(source, revision)
     if path.is_file():
         known = published(revised(str(source), None)[0])
+        if known is None and architecture is None and path.suffix not in SUFFIXES:
+            raise ModelError(
+                f"{path} is no model, which is a name of 'prithvi models list', a folder that 'prithvi fit' wrote, a "
+                f"hub id, or a file of weights ({', '.join(SUFFIXES)}): a scene stands after the model."
+            )
         if known is None and architecture is None:
             raise ModelError(
                 f"{path} holds weights but not their shape: say architecture= (a name of 'prithvi models list')."
@@ -270,8 +277,10 @@ def find(source: str | Path, architecture: str | None = None, revision: str | No
     files = [file for file in sorted(path.iterdir()) if file.suffix in SUFFIXES]
     if len(files) != 1:
         names = ", ".join(file.name for file in files)
-        found = f"several weights files ({names}); name one of them" if files else "no weights file"
-        raise CheckpointError(f"{path} holds {found}.")
+        inside = [str(each.parent) for each in sorted(path.glob("*/config.json"))]
+        found = f"several weights files ({names}); name one of them." if files else "no weights file."
+        told = f" Did you mean {' or '.join(inside)}?" if inside and not files else ""
+        raise CheckpointError(f"{path} holds {found}{told}")
     if architecture is not None and not (path / "config.json").is_file():
         return variant(architecture).config, files[0]
     config = _published_config(path / "config.json", architecture)

@@ -5,18 +5,20 @@ A scene is checked against them before the weights are opened.
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import json
 import struct
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prithvi import hub
 from prithvi.contract import Contract
-from prithvi.errors import CheckpointError, ConfigError, HubError, PrithviError, SceneError
+from prithvi.errors import CheckpointError, ConfigError, HubError, ModelError, PrithviError, SceneError
 from prithvi.files import read_json, refuse_inflated, sha256_once
 
 if TYPE_CHECKING:
@@ -88,6 +90,29 @@ def found_here(source: str | Path) -> Path | None:
     return path
 
 
+@contextlib.contextmanager
+def asked_of_hub(source: str | Path) -> Iterator[None]:
+    """For a block that asks the hub for what has the form of a hub id and is no folder here; what is raised says both.
+
+    Raises:
+        ModelError: its folder is here and holds a name much like it, so that it is a misspelt path.
+        HubError: what the block raised.
+
+    """
+    path = Path(source)
+    if "@" not in str(source) and len(path.parts) > 1 and path.parent.is_dir():
+        close = difflib.get_close_matches(path.name, [each.name for each in path.parent.iterdir()], n=1)
+        if close:
+            raise ModelError(
+                f"there is no {source} here: did you mean {path.parent / close[0]}? {source}@main asks the hub for a "
+                "model of that name."
+            )
+    try:
+        yield
+    except HubError as error:
+        raise HubError(f"there is no folder {source} here, and {error}") from error
+
+
 def refuse_other_weights(weights: Path, plain: Mapping[str, Any]) -> str:
     """The SHA-256 of a folder's weights, if it is the one that its config.json (`plain`) records or that records none.
 
@@ -153,7 +178,7 @@ def requirements_of(source: str) -> Requirements | None:
     None of any other source, and of files that are missing or damaged: `prithvi.load` then says what is wrong.
 
     Raises:
-        HubError: a model of the hub whose config.json cannot be fetched.
+        HubError, ModelError: a model of the hub whose config.json cannot be fetched, or a misspelt folder.
 
     """
     try:
@@ -172,7 +197,7 @@ def requirements_of(source: str) -> Requirements | None:
             Contract.from_dict(plain["contract"]), int(shape["num_frames"]), int(patch), int(plain["window"]),
             bool(plain["classes"]), str(plain["architecture"]), str(plain.get("task", "segmentation")),
         )  # fmt: skip
-    except HubError:
+    except (HubError, ModelError):
         raise
     except (PrithviError, KeyError, TypeError, ValueError, AttributeError, IndexError):
         return None
@@ -188,7 +213,8 @@ def config_of(source: str) -> dict[str, Any]:
     here = found_here(source)
     folder, known = here or Path(source), hub.split_id(source) if "/" in source and here is None else None
     if known is not None:
-        folder = hub.fetch(known[0], "config.json", known[1]).parent
+        with asked_of_hub(source):
+            folder = hub.fetch(known[0], "config.json", known[1]).parent
     return read_json(folder / "config.json")
 
 

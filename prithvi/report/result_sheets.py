@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -75,12 +75,18 @@ def sheet_of_map(path: Path, scene: xr.DataArray | None) -> Sheet:
     )  # fmt: skip
 
 
-def area_text(square_metres: float) -> str:
-    """An area in square metres as text, in a suitable unit."""
-    for unit, size in (("km²", 1e6), ("ha", 1e4)):
-        if square_metres >= 10 * size:
-            return f"{square_metres / size:,.0f} {unit}"
-    return f"{square_metres / 1e4:,.1f} ha" if square_metres >= 1000 else f"{square_metres:,.0f} m²"
+def area_texts(square_metres: Sequence[float]) -> list[str]:
+    """Areas in square metres as text, all in the unit that suits the largest, so that they compare."""
+    units = (("km²", 1e6), ("ha", 1e4))
+    largest = max(square_metres, default=0.0)
+    unit, size = next(((unit, size) for unit, size in units if largest >= 10 * size), ("m²", 1.0))
+    return [f"{_three_digits(area / size)} {unit}" for area in square_metres]
+
+
+def _three_digits(value: float) -> str:
+    if 0 < value < 0.001:
+        return "< 0.001"
+    return f"{value:.3g}" if 0 < value < 100 else f"{value:,.0f}"
 
 
 def _classes(
@@ -95,8 +101,9 @@ def _classes(
         colors |= {value: bytes(table[value][:3]).hex().upper() for value in found if value in table}
     areas = count_values(raster.name, areas=True)
     total = max(areas[found].sum(), 1e-9)
-    amounts = [area_text(area) if raster.crs else f"{area:,.0f} pixels" for area in areas]
-    legend = [Entry(names[value], colors[value], f"{amounts[value]}, {areas[value] / total:.1%}") for value in found]
+    shown = area_texts(areas[found]) if raster.crs else [f"{area:,.0f} pixels" for area in areas[found]]
+    shares = zip(found, shown, strict=True)
+    legend = [Entry(names[value], colors[value], f"{text}, {areas[value] / total:.1%}") for value, text in shares]
     lookup = np.zeros((256, 4), np.uint8)
     for value, color in colors.items():
         lookup[value] = (*bytes.fromhex(color), 255)

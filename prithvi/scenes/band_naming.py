@@ -220,7 +220,7 @@ def ask_for_bands(
         return common_names(list(names), sensor, where)
     if sensor is not None and count == len(sensor.stack):
         return [common_name(identifier, sensor.product) for identifier in sensor.stack]
-    if sensor is not None:
+    if sensor is not None and count > 1:
         raise BandError(
             f"{where} has {count} bands without names; {sensor.name} has {len(sensor.stack)} "
             f"({', '.join(sensor.stack)}): say --bands with the numbers in the file of {', '.join(PRITHVI_BANDS)}, or "
@@ -232,6 +232,11 @@ def ask_for_bands(
 
 def refuse_unnamed(where: str, count: int) -> None:
     """Raises the BandError about bands without names, with the ways to say which they are."""
+    if count == 1:
+        raise BandError(
+            f"{where} has 1 band without a name: if the others lie beside it, give their folder, or the files of all "
+            "with --together (in Python a list); else say which it is with --bands."
+        )
     sensors = [sensor for sensor in SENSORS.values() if len(sensor.stack) == count]
     ways = [
         f"--sensor {' or '.join(sensor.name for sensor in sensors if sensor.stack == stack)} if they are its "
@@ -239,7 +244,7 @@ def refuse_unnamed(where: str, count: int) -> None:
         for stack in dict.fromkeys(sensor.stack for sensor in sensors)
     ]
     raise BandError(
-        f"{where} has {count} {'band' if count == 1 else 'bands'} without names; say which are "
+        f"{where} has {count} bands without names; say which are "
         f"{', '.join(PRITHVI_BANDS)}: --bands with the number in the file of each (from 1), "
         f"{', or '.join([*ways, 'name them in the file'])}."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +31,9 @@ from prithvi.scenes.open_files import of_file
 from prithvi.scenes.paths import is_remote, shown
 from prithvi.scenes.remote import DAMAGED
 from prithvi.scenes.validity import Values
+
+_PICTURES = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
+"""Drivers of files that hardly ever hold reflectance."""
 
 
 @dataclass(frozen=True)
@@ -183,10 +187,10 @@ def _check_georeference(path: str, raster: rasterio.DatasetReader) -> None:
         what, option = "geotransform", "--transform [WIDTH,0,WEST,0,-HEIGHT,NORTH]"
         if raster.crs is None:
             what, option = "coordinate reference system", "--crs EPSG:..."
-        raise SceneError(
-            f"{path} has no {what}, so a map of it would lie nowhere: write it with "
-            f"'rio edit-info {Path(path).name} {option}'."
-        )
+        remedy = f"write it with 'rio edit-info {shlex.quote(path)} {option}'"
+        if raster.driver in _PICTURES:
+            remedy = "give the raster of reflectance that this picture was drawn from, such as a GeoTIFF"
+        raise SceneError(f"{path} has no {what}, so a map of it would lie nowhere: {remedy}.")
 
 
 def _has_mask(flags: Sequence[MaskFlags]) -> bool:

@@ -34,7 +34,9 @@ class Trainer(L.Trainer):
     """Lightning's trainer with whole checkpoints; its fit of a head without gradient steps is one look at the chips."""
 
     def fit(self, model: L.LightningModule, *args: Any, **options: Any) -> None:
-        """See `lightning.Trainer.fit`; the data module of such a head needs `training_samples`.
+        """Trains; a head without gradient steps is fitted at once, to the data module's `training_samples`.
+
+        Arguments are those of `lightning.Trainer.fit`.
 
         Raises:
             ConfigError: such a head is to go on from a checkpoint, or the data module has no such samples.

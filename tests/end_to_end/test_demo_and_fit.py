@@ -39,7 +39,7 @@ def test_the_demo_writes_what_it_says(prithvi: Cli, tmp_path: Path) -> None:
     ):
         assert text in answer.out
     assert sorted(path.name for path in out.iterdir()) == [
-        "flood.parquet", "flood.png", "flood.tif", "flood.tif.aux.xml", "metrics.json", "model",
+        "flood.parquet", "flood.png", "flood.qml", "flood.tif", "flood.tif.aux.xml", "metrics.json", "model",
         "report.html",
     ]  # fmt: skip
     report = json.loads((out / "metrics.json").read_text())
