@@ -134,7 +134,7 @@ def environment(cell: Cell, log: Path) -> tuple[Path, str]:
     return python, ""
 
 
-def outcome(cell: Cell, tests: list[str], workers: int) -> dict[str, object]:
+def outcome(cell: Cell, tests: list[str], workers: int, once_more: bool = False) -> dict[str, object]:
     """Makes the environment and runs the tests there; what became of it, as JSON holds it."""
     folder = PLACE / cell.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -149,7 +149,8 @@ def outcome(cell: Cell, tests: list[str], workers: int) -> dict[str, object]:
     more = {"OMP_NUM_THREADS": "1"}
     if cell.layouts:
         written = PLACE / "layouts" / cell.name.removeprefix("terratorch-")
-        if run([str(python), "-W", "ignore", "-m", "tests.terratorch.layouts", str(written)], log):
+        words = [str(python), "-W", "ignore", "-m", "tests.terratorch.layouts", str(written)]
+        if not (once_more and written.is_dir()) and run(words, log):
             return {**about, "versions": versions, "ended": "no files written by this TerraTorch"}
         more["PRITHVI_LAYOUTS"] = str(PLACE / "layouts")
     report.unlink(missing_ok=True)
@@ -161,7 +162,7 @@ def outcome(cell: Cell, tests: list[str], workers: int) -> dict[str, object]:
     if not report.is_file():
         return {**about, "versions": versions, "ended": f"pytest ended with {code} and no report: see {log}"}
     return {
-        **about, **counts(report), "ended": "passed" if code == 0 else "failed", "python": version_of(python),
+        **about, **counts(report), "ended": {0: "passed", 1: "failed"}.get(code, f"pytest ended with {code}"), "python": version_of(python),
         "versions": versions, "minutes": {"install": round(installed / 60, 1),
                                           "all": round((time.monotonic() - begun) / 60, 1)},
         "date": today(), "commit": commit(), "machine": f"{platform.machine()}, {os.cpu_count()} cores",
@@ -174,7 +175,7 @@ def again(cell: Cell, before: dict[str, Any], workers: int) -> dict[str, Any]:
     # A file that could not be collected stands in the report under its module's name.
     tests = [name.removeprefix(".py::").replace(".", "/") + ".py" if name.startswith(".py::") else name
              for name in failed]  # fmt: skip
-    made: dict[str, Any] = outcome(cell, tests, workers)
+    made: dict[str, Any] = outcome(cell, tests, workers, once_more=True)
     if made["ended"] not in ("passed", "failed"):
         raise SystemExit(f"{cell.name}: {made['ended']}; the result stays as it was.")
     skipped = dict(before["skipped"])
@@ -236,14 +237,27 @@ def table() -> str:
                    f"{sum(each.get('skipped', {}).values())}{': ' if reasons else ''}{reasons}"]  # fmt: skip
         some = "" if each["tests"] == ["tests"] else f" ({', '.join(each['tests'])})"
         rows.append([each["title"] + some, each.get("python", ""), shown, *counted, each.get("date", "")])
+    missing = [cell.title for cell in CELLS if cell.name not in {each["cell"] for each in found}]
     head = ["cell", "Python", "versions", "passed", "failed", "skipped", "date"]
     lines = [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in ([*head], ["---"] * 7, *rows)]
     begin = (
         "# Versions\n\nWhat the tests said in environments of other versions, on Linux. `make matrix` makes the "
         "environments and runs them, a\ncell at a time, and writes this page.\n\n"
     )
-    failures = [f"- {each['title']}: {', '.join(each['failed'])}" for each in found if each.get("failed")]
-    return begin + "\n".join(lines) + "\n" + ("\nFailed:\n\n" + "\n".join(failures) + "\n" if failures else "")
+    parts = [begin + "\n".join(lines)]
+    if missing:
+        parts.append(f"Without a result so far: {', '.join(missing)}.")
+    if failures := [f"- {each['title']}: {', '.join(each['failed'])}" for each in found if each.get("failed")]:
+        parts.append("Failed:\n\n" + "\n".join(failures))
+    # Counts above hold what ran again; here is what it was.
+    mended = [
+        f"- {each['title']}: {len(once['tests'])} failed, and at `{once['commit']}` ({once['date']}) "
+        f"{once['passed']} passed, {sum(once['skipped'].values())} skipped, {len(once['failed'])} failed"
+        for each in found for once in each.get("rerun", [])
+    ]  # fmt: skip
+    if mended:
+        parts.append("Ran again after a mend, and only what had failed:\n\n" + "\n".join(mended))
+    return "\n\n".join(parts) + "\n"
 
 
 def main() -> int:
