@@ -4,10 +4,11 @@
     python tools/matrix.py run                      # every cell without a result
     python tools/matrix.py run core lowest          # these
     python tools/matrix.py run core --tests "tests/metrics tests/test_bands.py" --again
+    python tools/matrix.py run core --failed        # what failed there, after a mend; the result says so
     python tools/matrix.py table                    # docs/versions.md, of the results
 
 Environments lie in matrix/NAME; results in benchmarks/results/matrix/NAME.json. Standard library alone, as this runs
-before anything is installed.
+before anything is installed; uv makes the environments if it is there, else pip.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import time
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PLACE, RESULTS, PAGE = ROOT / "matrix", ROOT / "benchmarks" / "results" / "matrix", ROOT / "docs" / "versions.md"
@@ -32,6 +34,13 @@ TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "jsonschema")
 """What tests need beside the package, without its extras."""
 SHOWN = ("torch", "lightning", "numpy", "xarray", "zarr", "rasterio", "pystac", "terratorch")
 """Packages whose versions the page shows."""
+LISTED = """
+import json
+from importlib.metadata import distributions
+
+found = {each.name.lower().replace("_", "-"): each.version for each in distributions()}
+print(json.dumps(dict(sorted(found.items()))))
+"""
 OUTSIDE = ("tests/qgis_plugin",)
 """Tests of what runs in another program's Python."""
 
@@ -66,8 +75,7 @@ CELLS = (
         "lowest", "the lowest versions allowed", extras=("search", "baselines", "lora"),
         constraints="constraints-lowest.txt", more=(*TOOLS, *SEARCH), options=OLD_WARNINGS,
     ),
-    Cell("newest", "the newest of everything", constraints=None, more=("--upgrade", "--upgrade-strategy", "eager"),
-         options=OLD_WARNINGS),
+    Cell("newest", "the newest of everything", constraints=None, options=OLD_WARNINGS),
     *(
         Cell(f"terratorch-{version}", f"TerraTorch {version}", python, constraints=None, extras=("terratorch",),
              more=(*TOOLS, f"terratorch{bound}"), tests=("tests/terratorch",), options=("-W", "ignore"), layouts=True)
@@ -98,16 +106,13 @@ def run(words: list[str], log: Path, **more: str) -> int:
         return subprocess.run(words, cwd=ROOT, env={**kept, **more}, stdout=file, stderr=file, check=False).returncode
 
 
-def outcome(cell: Cell, tests: list[str], workers: int) -> dict[str, object]:
-    """Makes the environment and runs the tests there; what became of it, as JSON holds it."""
+def environment(cell: Cell, log: Path) -> tuple[Path, str]:
+    """The Python of the cell's environment, made if it isn't there whole; and why not, if it can't be had."""
     folder = PLACE / cell.name
-    folder.mkdir(parents=True, exist_ok=True)
-    log, report, begun = folder / "log.txt", folder / "report.xml", time.monotonic()
-    about: dict[str, object] = {"cell": cell.name, "title": cell.title, "tests": tests}
+    python = folder / "venv" / "bin" / "python"
     found = interpreter(cell.python)
     if found is None:
-        return {**about, "ended": f"no Python {cell.python} here"}
-    python = folder / "venv" / "bin" / "python"
+        return python, f"no Python {cell.python} here"
     # A note says that the installation is whole, so that one that was interrupted is made again.
     whole = folder / "installed.json"
     wanted = [cell.python, *cell.extras, str(cell.constraints), *cell.more]
@@ -115,19 +120,37 @@ def outcome(cell: Cell, tests: list[str], workers: int) -> dict[str, object]:
         shutil.rmtree(folder / "venv", ignore_errors=True)
         package = f".[{','.join(cell.extras)}]" if cell.extras else "."
         bounds = ["--constraint", cell.constraints] if cell.constraints else []
-        for words in ([found, "-m", "venv", str(folder / "venv")],
-                      [str(python), "-m", "pip", "install", *bounds, "--editable", package, *cell.more]):  # fmt: skip
+        wishes = [*bounds, "--editable", package, *cell.more]
+        make, install = [found, "-m", "venv", str(folder / "venv")], [str(python), "-m", "pip", "install", *wishes]
+        # uv shares files between environments, which have gigabytes each.
+        if uv := shutil.which("uv"):
+            make = [uv, "venv", "--seed", "--python", found, str(folder / "venv")]
+            install = [uv, "pip", "install", "--python", str(python), *wishes]
+        for words in (make, install):
             if run(words, log):
                 last = [line for line in log.read_text(encoding="utf-8").splitlines() if line.startswith("ERROR")]
-                return {**about, "ended": f"not installed: {last[-1] if last else 'see ' + str(log)}"}
+                return python, f"not installed: {last[-1] if last else 'see ' + str(log)}"
         whole.write_text(json.dumps(wanted))
+    return python, ""
+
+
+def outcome(cell: Cell, tests: list[str], workers: int, once_more: bool = False) -> dict[str, object]:
+    """Makes the environment and runs the tests there; what became of it, as JSON holds it."""
+    folder = PLACE / cell.name
+    folder.mkdir(parents=True, exist_ok=True)
+    log, report, begun = folder / "log.txt", folder / "report.xml", time.monotonic()
+    about: dict[str, object] = {"cell": cell.name, "title": cell.title, "tests": tests}
+    python, missing = environment(cell, log)
+    if missing:
+        return {**about, "ended": missing}
     installed = time.monotonic() - begun
-    listed = subprocess.run([str(python), "-m", "pip", "list", "--format", "json"], capture_output=True, check=True)
-    versions = {each["name"].lower(): each["version"] for each in json.loads(listed.stdout)}
+    asked = subprocess.run([str(python), "-c", LISTED], capture_output=True, text=True, check=True)
+    versions = json.loads(asked.stdout)
     more = {"OMP_NUM_THREADS": "1"}
     if cell.layouts:
         written = PLACE / "layouts" / cell.name.removeprefix("terratorch-")
-        if run([str(python), "-W", "ignore", "-m", "tests.terratorch.layouts", str(written)], log):
+        words = [str(python), "-W", "ignore", "-m", "tests.terratorch.layouts", str(written)]
+        if not (once_more and written.is_dir()) and run(words, log):
             return {**about, "versions": versions, "ended": "no files written by this TerraTorch"}
         more["PRITHVI_LAYOUTS"] = str(PLACE / "layouts")
     report.unlink(missing_ok=True)
@@ -139,11 +162,42 @@ def outcome(cell: Cell, tests: list[str], workers: int) -> dict[str, object]:
     if not report.is_file():
         return {**about, "versions": versions, "ended": f"pytest ended with {code} and no report: see {log}"}
     return {
-        **about, **counts(report), "ended": "passed" if code == 0 else "failed", "python": version_of(python),
+        **about, **counts(report), "ended": {0: "passed", 1: "failed"}.get(code, f"pytest ended with {code}"), "python": version_of(python),
         "versions": versions, "minutes": {"install": round(installed / 60, 1),
                                           "all": round((time.monotonic() - begun) / 60, 1)},
-        "date": dt.datetime.now(dt.UTC).date().isoformat(), "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "date": today(), "commit": commit(), "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }  # fmt: skip
+
+
+def again(cell: Cell, before: dict[str, Any], workers: int) -> dict[str, Any]:
+    """The stored result of a cell after what failed in it ran once more, which `rerun` in it says."""
+    failed: list[str] = before.get("failed", [])
+    # A file that could not be collected stands in the report under its module's name.
+    tests = [name.removeprefix(".py::").replace(".", "/") + ".py" if name.startswith(".py::") else name
+             for name in failed]  # fmt: skip
+    made: dict[str, Any] = outcome(cell, tests, workers, once_more=True)
+    if made["ended"] not in ("passed", "failed"):
+        raise SystemExit(f"{cell.name}: {made['ended']}; the result stays as it was.")
+    skipped = dict(before["skipped"])
+    for reason, count in made["skipped"].items():
+        skipped[reason] = skipped.get(reason, 0) + count
+    note = {key: made[key] for key in ("passed", "failed", "skipped", "commit", "date")}
+    return {
+        **before, "passed": before["passed"] + made["passed"], "failed": made["failed"], "skipped": skipped,
+        "ended": made["ended"], "versions": made["versions"],
+        "rerun": [*before.get("rerun", []), {"tests": failed, **note}],
+    }  # fmt: skip
+
+
+def today() -> str:
+    """The date in UTC."""
+    return dt.datetime.now(dt.UTC).date().isoformat()
+
+
+def commit() -> str:
+    """What is checked out, and whether files differ from it."""
+    words = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def version_of(python: Path) -> str:
@@ -183,14 +237,27 @@ def table() -> str:
                    f"{sum(each.get('skipped', {}).values())}{': ' if reasons else ''}{reasons}"]  # fmt: skip
         some = "" if each["tests"] == ["tests"] else f" ({', '.join(each['tests'])})"
         rows.append([each["title"] + some, each.get("python", ""), shown, *counted, each.get("date", "")])
+    missing = [cell.title for cell in CELLS if cell.name not in {each["cell"] for each in found}]
     head = ["cell", "Python", "versions", "passed", "failed", "skipped", "date"]
     lines = [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in ([*head], ["---"] * 7, *rows)]
     begin = (
         "# Versions\n\nWhat the tests said in environments of other versions, on Linux. `make matrix` makes the "
         "environments and runs them, a\ncell at a time, and writes this page.\n\n"
     )
-    failures = [f"- {each['title']}: {', '.join(each['failed'])}" for each in found if each.get("failed")]
-    return begin + "\n".join(lines) + "\n" + ("\nFailed:\n\n" + "\n".join(failures) + "\n" if failures else "")
+    parts = [begin + "\n".join(lines)]
+    if missing:
+        parts.append(f"Without a result so far: {', '.join(missing)}.")
+    if failures := [f"- {each['title']}: {', '.join(each['failed'])}" for each in found if each.get("failed")]:
+        parts.append("Failed:\n\n" + "\n".join(failures))
+    # Counts above hold what ran again; here is what it was.
+    mended = [
+        f"- {each['title']}: {len(once['tests'])} failed, and at `{once['commit']}` ({once['date']}) "
+        f"{once['passed']} passed, {sum(once['skipped'].values())} skipped, {len(once['failed'])} failed"
+        for each in found for once in each.get("rerun", [])
+    ]  # fmt: skip
+    if mended:
+        parts.append("Ran again after a mend, and only what had failed:\n\n" + "\n".join(mended))
+    return "\n\n".join(parts) + "\n"
 
 
 def main() -> int:
@@ -200,6 +267,7 @@ def main() -> int:
     parser.add_argument("cells", nargs="*", help="Names; all without a result if none is given.")
     parser.add_argument("--tests", help="These tests alone, separated by blanks.")
     parser.add_argument("--again", action="store_true", help="Also where there is a result.")
+    parser.add_argument("--failed", action="store_true", help="Only what failed in the stored result, merged into it.")
     parser.add_argument("--workers", type=int, default=int(os.environ.get("WORKERS", "2")))
     given = parser.parse_args()
     known = {cell.name: cell for cell in CELLS}
@@ -213,10 +281,17 @@ def main() -> int:
     bad = []
     for cell in (known[name] for name in given.cells or known) if given.verb == "run" else ():
         target = RESULTS / f"{cell.name}.json"
-        if target.is_file() and not given.again:
-            print(f"{cell.name}: done before ({target.relative_to(ROOT)}; --again runs it anew)")
+        before = json.loads(target.read_text(encoding="utf-8")) if target.is_file() else None
+        if given.failed and not (before and before.get("failed")):
+            print(f"{cell.name}: no result in which a test failed")
             continue
-        made = outcome(cell, given.tests.split() if given.tests else list(cell.tests), given.workers)
+        if before and not (given.again or given.failed):
+            print(f"{cell.name}: done before ({target.relative_to(ROOT)}; --again runs it anew, --failed what failed)")
+            continue
+        if given.failed:
+            made = again(cell, before, given.workers)
+        else:
+            made = outcome(cell, given.tests.split() if given.tests else list(cell.tests), given.workers)
         RESULTS.mkdir(parents=True, exist_ok=True)
         draft = target.with_suffix(".part")
         draft.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")

@@ -120,6 +120,9 @@ class TerraTorchRun:
     def transforms(self) -> list[tuple[str, dict[str, Any]]]:
         """Class and options of what the training images went through."""
         steps = self.data_options.get("train_transform")
+        if isinstance(steps, Mapping):  # a Compose of a list, the only form that TerraTorch before 1.2.4 takes
+            where = f"{self.file}: train_transform.init_args"
+            steps = table(where, steps.get("init_args")).get("transforms")
         return [
             (str(step.get("class_path", "")), dict(step.get("init_args") or {}))
             for step in (steps if isinstance(steps, list) else [])

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from pyhdf.SD import SD, SDC
 from rasterio.transform import from_origin
 
 from prithvi.errors import MissingExtraError, SceneError
@@ -19,6 +18,7 @@ from prithvi.mapping.class_maps import map_scene
 from prithvi.modelio.predictor import FittedModel
 from prithvi.scenes import crop, open_scene, valid_mask
 
+pyhdf = pytest.importorskip("pyhdf.SD", reason="needs pyhdf: pip install 'prithvi[hdf4]'")
 L30 = {"band01": "coastal", "band02": "blue", "band03": "green", "band04": "red", "band05": "nir_narrow",
        "band06": "swir_1", "band07": "swir_2"}  # fmt: skip
 S30 = {"B02": "blue", "B03": "green", "B04": "red", "B8A": "nir_narrow", "B11": "swir_1", "B12": "swir_2"}
@@ -43,20 +43,20 @@ def write(
     structure: str = STRUCTURE,
 ) -> Path:  # fmt: skip
     """A granule as HLS wrote it: int16 bands, deflated, and a mask that is no band."""
-    file = SD(str(path), SDC.WRITE | SDC.CREATE | SDC.TRUNC)
+    file = pyhdf.SD(str(path), pyhdf.SDC.WRITE | pyhdf.SDC.CREATE | pyhdf.SDC.TRUNC)
     rows, columns = pixels.shape[1:]
     right, bottom = 600_000 + 30 * columns, top - 30 * rows
     said = structure.format(rows=rows, columns=columns, left=600_000, top=top, right=right, bottom=bottom, zone=zone)
-    file.attr("StructMetadata.0").set(SDC.CHAR, said)
-    file.attr("HORIZONTAL_CS_NAME").set(SDC.CHAR, f"UTM, WGS84, UTM ZONE {zone + 1}")
+    file.attr("StructMetadata.0").set(pyhdf.SDC.CHAR, said)
+    file.attr("HORIZONTAL_CS_NAME").set(pyhdf.SDC.CHAR, f"UTM, WGS84, UTM ZONE {zone + 1}")
     for name, values in zip(names, pixels, strict=True):
-        band = file.create(name, SDC.INT16, (rows, columns))
-        band.setcompress(SDC.COMP_DEFLATE, 5)
-        band.attr("_FillValue").set(SDC.CHAR, "-1000")
-        band.attr("scale_factor").set(SDC.CHAR, "0.0001")
+        band = file.create(name, pyhdf.SDC.INT16, (rows, columns))
+        band.setcompress(pyhdf.SDC.COMP_DEFLATE, 5)
+        band.attr("_FillValue").set(pyhdf.SDC.CHAR, "-1000")
+        band.attr("scale_factor").set(pyhdf.SDC.CHAR, "0.0001")
         band[:] = values
         band.endaccess()
-    mask = file.create("Fmask", SDC.UINT8, (rows, columns))
+    mask = file.create("Fmask", pyhdf.SDC.UINT8, (rows, columns))
     mask[:] = np.zeros((rows, columns), np.uint8)
     mask.endaccess()
     file.end()
@@ -71,7 +71,7 @@ def test_a_true_granule_of_version_1_5_lies_where_its_tile_does(shared: Path) ->
     assert scene.rio.transform()[:6] == (30, 0, 600_000, 0, -30, 4_000_020)
     assert str(scene["time"].values[0])[:10] == "2019-09-10"
     assert (scene.attrs["sensor"], scene.attrs["gain"], scene.attrs["level"]) == ("hls-l30", 1e-4, "SR")
-    file = SD(str(path), SDC.READ)
+    file = pyhdf.SD(str(path), pyhdf.SDC.READ)
     rows, columns = slice(2960, 3660), slice(3500, 3660)
     part = crop(scene, rows, columns)
     for name, band in L30.items():

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import requests
 
 from prithvi.guard import Guard
 from prithvi.service.places import Places, addresses
@@ -128,6 +127,7 @@ def test_the_guard_lets_through_what_is_allowed_at_the_same_time(server: Served)
 def test_a_client_that_keeps_its_connections_is_told_that_this_one_ends(server: Served) -> None:
     """The server does not say so; a client that is not told loses its next request now and then."""
     guard = Guard(Places([], ["127.0.0.1"], ["127.0.0.1"]).reach)
+    requests = pytest.importorskip("requests", reason="requests comes with the extra 'search'")
     with requests.Session() as session:
         session.proxies = {"http": f"http://127.0.0.1:{guard.port}"}
         for _ in range(20):

@@ -15,7 +15,6 @@ import numpy as np
 import pystac
 import pytest
 import rasterio
-import requests
 
 from tests.conftest import SPAIN
 from tests.http_files import Served, serve_folder
@@ -23,6 +22,7 @@ from tests.service_client import Reply, Service
 
 pytest.importorskip("pygeoapi", reason="needs pygeoapi: pip install 'prithvi[serve]'")
 jsonschema = pytest.importorskip("jsonschema")
+requests = pytest.importorskip("requests")
 
 INPUTS = {
     "scene": "spain.tif", "sensor": "sentinel-2-l1c", "dates": ["2019-09-18"], "bbox": [-0.77, 38.09, -0.765, 38.095],

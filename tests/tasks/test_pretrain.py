@@ -49,6 +49,7 @@ def test_training_lowers_the_validation_loss_and_leaves_pictures_curves_and_a_pr
 ) -> None:
     from lightning.pytorch.loggers import TensorBoardLogger
 
+    tensorboard = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     data = PretrainDataModule([str(store.path)], batch_size=8, num_workers=0, probe=str(store.path))
     # From filling on there is little left to learn in 60 steps.
     task = task_of(data, masks={"random": 1.0, "tube": 1.0}, model_options={**SHAPE, "blend_fill": False})
@@ -75,9 +76,7 @@ def test_training_lowers_the_validation_loss_and_leaves_pictures_curves_and_a_pr
         ["val", "60"],
     ]
     assert (tmp_path / "loss.png").stat().st_size > 5000
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    board = EventAccumulator(logger.log_dir).Reload()
+    board = tensorboard.EventAccumulator(logger.log_dir).Reload()
     assert {"train/loss", "val/loss", "probe/mIoU", "speed/mfu"} <= set(board.Tags()["scalars"])
     assert board.Tags()["images"] == ["reconstruction"]
 

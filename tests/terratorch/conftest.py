@@ -57,6 +57,20 @@ def floods(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def transforms(size: int) -> Any:
+    """Of a configuration: a crop and what makes a tensor of it, as the installed TerraTorch takes them."""
+    with their_warnings():
+        from terratorch.datamodules import utils
+    steps = [
+        {"class_path": "albumentations.RandomCrop", "init_args": {"height": size, "width": size}},
+        {"class_path": "albumentations.pytorch.ToTensorV2"},
+    ]
+    if hasattr(utils, "instantiate_transform_from_dict"):
+        return steps
+    # Before 1.2.4 its data modules took the dictionaries of a list for transforms.
+    return {"class_path": "albumentations.Compose", "init_args": {"transforms": steps, "is_check_shapes": False}}
+
+
 def configuration(
     floods: Path, folder: Path, model_args: dict[str, Any], callbacks: tuple[str, ...] = (), **task: Any
 ) -> Path:
@@ -80,10 +94,7 @@ def configuration(
                 "data_root": str(floods),
                 "batch_size": 2,
                 "bands": BANDS,
-                "train_transform": [
-                    {"class_path": "albumentations.RandomCrop", "init_args": {"height": 64, "width": 64}},
-                    {"class_path": "albumentations.pytorch.ToTensorV2"},
-                ],
+                "train_transform": transforms(64),
             },
         },
         "model": {
