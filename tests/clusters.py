@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from distributed import Client
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -64,11 +66,14 @@ class Cluster:
 
 @contextmanager
 def cluster(port: int | None = None, workers: int = 0) -> Iterator[Cluster]:
-    """A cluster until the context ends."""
+    """A cluster, whose workers have come, until the context ends."""
     made = Cluster(port)
     try:
         for _ in range(workers):
             made.add()
+        if workers:
+            with Client(made.address, set_as_default=False) as client:
+                client.wait_for_workers(workers, timeout=300)
         yield made
     finally:
         made.end()

@@ -63,6 +63,7 @@ def test_a_cluster_without_workers_is_a_sentence_after_a_while() -> None:
         assert set(found.values()) == {pid}
 
 
+@pytest.mark.filterwarnings("default:the Dask scheduler at .* has no worker")
 def test_what_the_last_worker_left_is_done_by_one_that_comes_later() -> None:
     found: dict[str, int] = {}
     with cluster(workers=1) as made:

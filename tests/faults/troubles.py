@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import rasterio
 
+from prithvi.chips import ChipStore
+from prithvi.errors import PrithviError
 from tests.clusters import Cluster
 from tests.faults.places import LossError, Place, Running, Whole, small_disk
 
@@ -119,14 +121,20 @@ def _harmed_file(place: Place, chance: random.Random) -> Path:
 
 
 def _another_image(file: Path, before: Path) -> bool:
-    """Whether GDAL opens and reads a file without any complaint, and finds other pixels or facts in it."""
-    if file.suffix != ".tif":
-        return False
+    """Whether GDAL, or a chip store, reads a file without any complaint, and finds other pixels or facts in it."""
+    stores = [place for place in file.parents if place.suffix == ".zarr"]
     try:
+        if stores:
+            at = file.relative_to(stores[0])
+            both = [ChipStore(store) for store in (stores[0], before.parents[len(at.parts) - 1])]
+            pixels = [store.read(range(len(store))) for store in both]
+            return any(not np.array_equal(pixels[0][name], pixels[1][name]) for name in pixels[1])
+        if file.suffix != ".tif":
+            return False
         with rasterio.open(file) as raster, rasterio.open(before) as whole:
             facts = [(r.profile, r.scales, r.offsets, r.descriptions, r.tags()) for r in (raster, whole)]
             return facts[0] != facts[1] or not np.array_equal(raster.read(), whole.read())
-    except rasterio.errors.RasterioError:
+    except (rasterio.errors.RasterioError, PrithviError):
         return False
 
 
@@ -139,10 +147,11 @@ def _harmed(place: Place, chance: random.Random, number: int, harm: Callable[[by
     try:
         how = place.ends_well(place.start(words).wait(), whole)
     except LossError:
-        # Of a GeoTIFF GDAL checks the lengths of its blocks alone: what it reads as another image is another image.
+        # Of a GeoTIFF GDAL checks the lengths of its blocks alone, and a store unpacks: what is read is another image.
         if not _another_image(file, place.folder / "pristine" / file.relative_to(place.folder / "in")):
             raise
-        how = "another image to GDAL"
+        how = "another image to its reader"
+        place.fresh()  # what goes on from checkpoints of another image is another result
     place.restore()
     place.goes_on(words, whole)
     return how

@@ -219,6 +219,7 @@ def test_a_cluster_that_loses_a_worker_makes_the_same_bytes(
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default:the Dask scheduler at .* has no worker")
 def test_a_map_whose_cluster_has_no_worker_left_ends_and_goes_on_with_one(
     prithvi: Cli, ten: list[Path], model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,12 +228,12 @@ def test_a_map_whose_cluster_has_no_worker_left_ends_and_goes_on_with_one(
     with cluster(workers=1) as made:  # in another working folder
         words = ("map", model_folder, *ten[4:], "-o", out.name, "--stride", "8", "--scheduler", made.address)
         first = made.workers[0].pid
-        killed = threading.Thread(target=lambda: (until(out, "s*.tif"), made.kill(first)))
+        killed = threading.Thread(target=lambda: (until(out, "s*.tif"), made.kill(first)), daemon=True)
         killed.start()
         with dask.config.set({"distributed.scheduler.no-workers-timeout": "20s"}):
             answer = prithvi(*words)
-        killed.join()
-        assert answer.code == 2
+        killed.join(10)
+        assert answer.code == 2, answer
         lines = [line for line in answer.err.splitlines() if line.startswith("Error: ")]
         assert lines == [line for line in lines if "has had no worker for 20 seconds: start some" in line] != []
         assert "Traceback" not in answer.err
