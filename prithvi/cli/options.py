@@ -184,7 +184,8 @@ def series_with_masks(
         masks = [None if each == "none" else each for each in clouds or ()]
         masks = masks or masks_beside(sources, opened.sizes["time"])
         laid = clear_of_sources(sources, opened, masks, clouds_are, opening, read)
-    told = ["No cloud mask: all that has data counts as clear."] if laid is None else laid.attrs["masks"]
+    none = "No cloud mask: all that has data counts as clear (--clouds FILE for each date, or auto, says what is not)."
+    told = [none] if laid is None else laid.attrs["masks"]
     typer.echo("\n".join(told), err=True)
     return opened, laid, [*sources, *(str(mask) for mask in masks if mask is not None)]
 

@@ -101,7 +101,7 @@ def _classes(
         colors |= {value: bytes(table[value][:3]).hex().upper() for value in found if value in table}
     areas = count_values(raster.name, areas=True)
     total = max(areas[found].sum(), 1e-9)
-    shown = area_texts(areas[found]) if raster.crs else [f"{area:,.0f} pixels" for area in areas[found]]
+    shown = area_texts(areas[found].tolist()) if raster.crs else [f"{area:,.0f} pixels" for area in areas[found]]
     shares = zip(found, shown, strict=True)
     legend = [Entry(names[value], colors[value], f"{text}, {areas[value] / total:.1%}") for value, text in shares]
     lookup = np.zeros((256, 4), np.uint8)

@@ -224,7 +224,7 @@ def test_a_date_without_a_mask_is_said(prithvi: Cli, real: Any, tmp_path: Path) 
     assert (answer.code, "2 cloud masks for 3 dates" in answer.err) == (2, True)
     answer = prithvi(*words, "-o", tmp_path / "d")
     assert answer.code == 0
-    assert "No cloud mask: all that has data counts as clear." in answer.err
+    assert "No cloud mask: all that has data counts as clear (--clouds FILE for each date" in answer.err
 
 
 def test_a_mask_of_another_date_is_refused(tmp_path: Path) -> None:
