@@ -161,11 +161,11 @@ def outcome(cell: Cell, tests: list[str], workers: int, once_more: bool = False)
     )  # fmt: skip
     if not report.is_file():
         return {**about, "versions": versions, "ended": f"pytest ended with {code} and no report: see {log}"}
+    minutes = {"install": round(installed / 60, 1), "all": round((time.monotonic() - begun) / 60, 1)}
     return {
-        **about, **counts(report), "ended": {0: "passed", 1: "failed"}.get(code, f"pytest ended with {code}"), "python": version_of(python),
-        "versions": versions, "minutes": {"install": round(installed / 60, 1),
-                                          "all": round((time.monotonic() - begun) / 60, 1)},
-        "date": today(), "commit": commit(), "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        **about, **counts(report), "ended": {0: "passed", 1: "failed"}.get(code, f"pytest ended with {code}"),
+        "python": version_of(python), "versions": versions, "minutes": minutes, "date": today(), "commit": commit(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }  # fmt: skip
 
 
