@@ -1,1 +1,1 @@
-"""What is measured, each figure with its command. A package, as pyarrow 17 installs a `benchmarks` of its own."""
+"""What is measured, each figure with its command. A package: pyarrow before 18 installs a `benchmarks` of its own."""

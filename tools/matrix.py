@@ -161,12 +161,11 @@ def outcome(cell: Cell, tests: list[str], workers: int, once_more: bool = False)
     )  # fmt: skip
     if not report.is_file():
         return {**about, "versions": versions, "ended": f"pytest ended with {code} and no report: see {log}"}
-    ended = {0: "passed", 1: "failed"}.get(code, f"pytest ended with {code}")
+    minutes = {"install": round(installed / 60, 1), "all": round((time.monotonic() - begun) / 60, 1)}
     return {
-        **about, **counts(report), "ended": ended, "python": version_of(python),
-        "versions": versions, "minutes": {"install": round(installed / 60, 1),
-                                          "all": round((time.monotonic() - begun) / 60, 1)},
-        "date": today(), "commit": commit(), "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        **about, **counts(report), "ended": {0: "passed", 1: "failed"}.get(code, f"pytest ended with {code}"),
+        "python": version_of(python), "versions": versions, "minutes": minutes, "date": today(), "commit": commit(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }  # fmt: skip
 
 
@@ -233,9 +232,10 @@ def table() -> str:
     for each in found:
         versions = each.get("versions", {})
         shown = ", ".join(f"{name} {versions[name]}" for name in SHOWN if name in versions)
-        reasons = "; ".join(f"{count} x {reason}" for reason, count in each.get("skipped", {}).items())
+        why = each.get("skipped", {})
+        reasons = "".join(f"; {count} x {reason}" for reason, count in why.items())
         counted = [str(each.get("passed", "")), str(len(each["failed"])) if "failed" in each else each["ended"],
-                   f"{sum(each.get('skipped', {}).values())}{': ' if reasons else ''}{reasons}"]  # fmt: skip
+                   f"{sum(why.values())}{reasons}" if "skipped" in each else ""]  # fmt: skip
         some = "" if each["tests"] == ["tests"] else f" ({', '.join(each['tests'])})"
         rows.append([each["title"] + some, each.get("python", ""), shown, *counted, each.get("date", "")])
     missing = [cell.title for cell in CELLS if cell.name not in {each["cell"] for each in found}]
@@ -247,7 +247,7 @@ def table() -> str:
     )
     parts = [begin + "\n".join(lines)]
     if missing:
-        parts.append(f"Without a result so far: {', '.join(missing)}.")
+        parts.append(f"Without a result so far: {'; '.join(missing)}.")
     if failures := [f"- {each['title']}: {', '.join(each['failed'])}" for each in found if each.get("failed")]:
         parts.append("Failed:\n\n" + "\n".join(failures))
     # Counts above hold what ran again; here is what it was.
@@ -286,7 +286,8 @@ def main() -> int:
         if given.failed and not (before and before.get("failed")):
             print(f"{cell.name}: no result in which a test failed")
             continue
-        if before and not (given.again or given.failed):
+        # One that could not be had, or was interrupted, is tried anew.
+        if before and before["ended"] in ("passed", "failed") and not (given.again or given.failed):
             print(f"{cell.name}: done before ({target.relative_to(ROOT)}; --again runs it anew, --failed what failed)")
             continue
         if given.failed:
