@@ -118,7 +118,9 @@ def nearest(name: str, options: Iterable[str]) -> str:
     """The end of an error message: the options most similar to `name`, or all options if none is similar."""
     known = sorted(options)
     lowered = {option.lower(): option for option in known}
-    close = difflib.get_close_matches(name.lower(), list(lowered), n=3, cutoff=0.6)
+    # Half of a long word's letters in another one mean nothing; of two letters one is much.
+    cutoff = 0.6 if len(name) > 3 else 0.5
+    close = difflib.get_close_matches(name.lower(), list(lowered), n=3, cutoff=cutoff)
     if close:
         return f"did you mean {' or '.join(lowered[match] for match in close)}?"
     return f"known are {', '.join(known)}."

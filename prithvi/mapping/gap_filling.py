@@ -180,7 +180,8 @@ def in_order(series: xr.DataArray, least: int = 2) -> xr.DataArray:
         dims = ", ".join(map(str, series.dims))
         raise SceneError(f"{_name(series)} has the dimensions ({dims}); a series has (time, band, y, x).")
     if series.sizes["time"] < least:
-        told = f"{_name(series)} has {series.sizes['time'] or 'no'} date, and a gap is filled from others"
+        number = series.sizes["time"]
+        told = f"{_name(series)} has {number or 'no'} date{'s' if number > 1 else ''}, and a gap is filled from others"
         raise SceneError(f"{told}: give two dates or more (files with their --date).")
     return dated(series.transpose("time", "band", "y", "x"))
 

@@ -168,7 +168,7 @@ def test_what_does_not_fit_is_one_sentence(prithvi: Cli, series, write_tif, tmp_
 
     two = ["--date", DAYS[0], "--date", DAYS[1]]
     refused("there is no method 'linar': did you mean linear", "--method", "linar", *files[:2], *two)
-    refused("has 1 dates, and a gap is filled from others", "--method", "linear", files[0], *two[:2])
+    refused("has 1 date, and a gap is filled from others", "--method", "linear", files[0], *two[:2])
     refused("are of the same date (2020-05-01)", "--method", "linear", *files[:2], *two[:2], *two[:2])
     refused("1 cloud masks for 2 dates", "--method", "linear", *files[:2], *two, "--clouds", masks[0])
     other = write_tif(np.zeros((1, 70, 80), np.uint8), "other.tif", names=None, scale=None)

@@ -382,7 +382,7 @@ def test_what_open_scene_gives_is_brought_to_the_models_units(real) -> None:  # 
 def test_what_does_not_fit_is_one_sentence(real) -> None:  # type: ignore[no-untyped-def]
     image, known = real(3, 32, 32)
     series = series_of(image, known)
-    with pytest.raises(SceneError, match="has 1 dates, and a gap is filled from others"):
+    with pytest.raises(SceneError, match="has 1 date, and a gap is filled from others"):
         prithvi.fill(series[:1])
     with pytest.raises(SceneError, match=r"the dimensions \(band, y, x\); a series has \(time, band, y, x\)"):
         prithvi.fill(series[0])
