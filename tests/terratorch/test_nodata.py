@@ -72,8 +72,8 @@ def generic(root: Path, pixels: np.ndarray, **options: Any) -> Any:
     write(root / "a_label.tif", np.zeros((1, SIDE, SIDE), np.int16))
     places = {f"{part}_{kind}": root for part in ("train", "val", "test") for kind in ("data_root", "label_data_root")}
     return datamodules.GenericNonGeoSegmentationDataModule(
-        1, 0, 2, **places, img_grep="*_image.tif", label_grep="*_label.tif", means=[1000.0] * 6, stds=[500.0] * 6,
-        dataset_bands=BANDS, output_bands=BANDS, **options,
+        batch_size=1, num_workers=0, num_classes=2, **places, img_grep="*_image.tif", label_grep="*_label.tif",
+        means=[1000.0] * 6, stds=[500.0] * 6, dataset_bands=BANDS, output_bands=BANDS, **options,
     )  # fmt: skip
 
 
