@@ -115,8 +115,10 @@ def _on_cluster(graph: Mapping[str, Any], scheduler: str | Client, end: Callable
         if client is not scheduler:
             log = logging.getLogger("distributed.client")
             before, log.disabled = log.disabled, True  # one that has lost its scheduler logs a traceback
-            client.close()
-            log.disabled = before
+            try:
+                client.close()
+            finally:
+                log.disabled = before
 
 
 def _outcome(future: Any, address: str) -> tuple[Any, Exception | None]:

@@ -96,7 +96,7 @@ def map_verb(
 
     from prithvi.errors import ConfigError
     from prithvi.files import refuse_unwritable
-    from prithvi.modelio.model_files import Trusted, check_engine, requirements_of
+    from prithvi.modelio.model_files import Trusted, check_engine, found_here, requirements_of
     from prithvi.products.jobs import jobs_of
     from prithvi.products.products import Products
     from prithvi.scenes import Area, open_scene
@@ -105,7 +105,9 @@ def map_verb(
         raise ConfigError("--bbox and --aoi are two areas: give one.")
     check_engine(engine, precision)
     if scheduler is not None:
-        (model, *scene), clouds = shared.absolute([model, *scene]), shared.absolute(clouds or [])
+        if found_here(model) == Path(model):  # and not the package's own, beside whose name a folder may lie
+            (model,) = shared.absolute([model])
+        scene, clouds = shared.absolute(scene), shared.absolute(clouds or [])
         output, zones = output.absolute(), zones and zones.absolute()
     # Everything that can be refused by the options, the scene's header and what the model's files state is refused
     # here: importing torch and reading weights takes seconds.

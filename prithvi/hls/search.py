@@ -201,6 +201,8 @@ def _ask(
         detail = re.sub(r"\s+", " ", str(error)).strip()[:160] or type(error).__name__
         if refused := guard.reason_in(str(error)):
             raise HubError(f"{shown(address)} leads elsewhere: {refused}") from error
+        if (status := getattr(error, "status_code", None) or 0) >= 500:
+            raise HubError(f"{shown(address)} answers with status {status}: try later.") from error
         if "Max retries exceeded" in detail:  # urllib3's account of where it stopped is no help
             raise HubError(f"{shown(address)} cannot be reached: check the address and the network.") from error
         message = f"{shown(address)} does not answer as a STAC API does ({detail}): check the address and the network."

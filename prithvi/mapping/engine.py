@@ -74,9 +74,10 @@ class Part:
     ) -> Iterator[BlendedRows]:
         """The blended scores of a part of a scene, whose pixels come from `rows`; see `sliding_window.blend`."""
         size, inside = (scene.sizes["y"], scene.sizes["x"]), (self.rows, self.columns)
-        options: dict[str, Any] = {"wanted": self.mask, "cell": self.cell, "progress": self.count}
-        options |= {"batch_size": batch_size, "compared": compared, "ahead": ahead}
-        return blend(rows, size, predict, self.plan, part=inside, **options)
+        return blend(
+            rows, size, predict, self.plan, batch_size=batch_size, ahead=ahead, part=inside, wanted=self.mask,
+            cell=self.cell, compared=compared, progress=self.count,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,14 @@ def test_what_does_not_answer_as_an_api_does_is_one_sentence(tmp_path: Path) -> 
                 search(server.url + path, bbox=EVERYWHERE)
 
 
+def test_an_api_that_is_out_of_order_is_said_to_be(tmp_path: Path) -> None:
+    with (
+        serve_folder(tmp_path, broken="/", status=503) as server,
+        pytest.raises(HubError, match=rf"{server.url} answers with status 503: try later"),
+    ):
+        search(server.url, bbox=EVERYWHERE)
+
+
 def test_arguments_that_cannot_be_are_refused(archive: Archive, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"would be 359\.6 degrees wide across the date line: exchange west and east"):
         search(str(archive.root), bbox=(3.4, 41.2, 3.0, 41.5))

@@ -242,6 +242,19 @@ def test_a_map_whose_cluster_has_no_worker_left_ends_and_goes_on_with_one(
     assert {row["state"] for row in manifest(out).values()} == {"done"}
 
 
+@pytest.mark.slow
+def test_a_folder_of_maps_is_not_taken_for_the_package_s_model_of_its_name(
+    prithvi: Cli, ten: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten seconds, in which a scheduler is looked for that is not there: model and scenes were accepted then."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "water").mkdir()
+    scheduler = ("--scheduler", "tcp://127.0.0.1:9")
+    answer = prithvi("map", "water", *ten[4:6], "-o", "water", "--date", "2022-05-31", *scheduler)
+    assert answer.code == 2
+    assert "no Dask scheduler answers at tcp://127.0.0.1:9" in answer.err
+
+
 def until(folder: Path, pattern: str) -> None:
     while not list(folder.glob(pattern)):
         time.sleep(0.001)
