@@ -89,8 +89,7 @@ def test_any_size_and_any_holes_keep_what_was_observed(cases: int) -> None:
 
 
 def keeps_what_was_observed(data: st.DataObject) -> None:
-    dates, bands = data.draw(st.integers(2, 7)), data.draw(st.integers(1, 3))
-    height, width = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40))
+    dates, bands, height, width = (data.draw(st.integers(*ends)) for ends in ((2, 7), (1, 3), (1, 40), (1, 40)))
     random = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     kind = np.dtype(data.draw(st.sampled_from(["float32", "float64"])))
     image = random.uniform(-100, 9000, (dates, bands, height, width)).astype(kind)
