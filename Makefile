@@ -4,6 +4,8 @@ BIN = .venv/bin
 # Tests run in so many processes, each on one thread: one more than two cores, as some wait for servers and other programs.
 WORKERS ?= 3
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+# Hundreds of those processes import the package: each would compile all of it.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-all matrix soak wheel sbom docs qgis bench results lint types imports check clean
 
@@ -25,7 +27,7 @@ soak: .venv/.all
 
 test-all: .venv/.all
 	$(PYTEST)
-	$(BIN)/python -m pytest --nbmake --nbmake-timeout=900 notebooks
+	$(BIN)/python -m pytest -p nbmake.pytest_plugin --nbmake --nbmake-timeout=900 notebooks
 
 # dist/prithvi_qgis.zip, for Plugins, Manage and Install Plugins, Install from ZIP.
 qgis:

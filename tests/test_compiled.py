@@ -35,7 +35,7 @@ def test_openvino_gives_torch_s_scores_in_float32(folder: Path) -> None:
 
 @needs_openvino
 @pytest.mark.parametrize(
-    "head", ["light", "detail", *(pytest.param(head, marks=pytest.mark.slow) for head in ("fcn", "unet"))]
+    "head", ["light", *(pytest.param(head, marks=pytest.mark.slow) for head in ("detail", "fcn", "unet"))]
 )
 def test_each_head_of_ours_is_converted(head: str) -> None:
     model = small_task(head=head).fitted(seed=0).mappable()

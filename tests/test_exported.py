@@ -37,7 +37,7 @@ def dated() -> FittedModel:
 
 
 @pytest.mark.parametrize(
-    "head", ["light", "fused", *(pytest.param(head, marks=pytest.mark.slow) for head in ("unet", "fcn", "detail"))]
+    "head", ["light", *(pytest.param(head, marks=pytest.mark.slow) for head in ("fused", "unet", "fcn", "detail"))]
 )
 @pytest.mark.parametrize("frames", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_scores_are_the_models(head: str, frames: int, tmp_path: Path) -> None:

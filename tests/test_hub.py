@@ -247,6 +247,7 @@ def test_a_pushed_model_maps_the_same_on_another_machine(
     assert again.code == 0, again.err
 
 
+@pytest.mark.slow
 def test_a_hub_id_stands_for_a_folder_in_every_verb_and_in_python(
     hub: Hub, client: Client, model_folder: Path, write_tif: Callable[..., Path], six_bands: np.ndarray
 ) -> None:

@@ -48,8 +48,8 @@ def test_what_the_files_state_is_what_the_model_takes(
     ("verb", "scene", "message"),
     [
         ("map", "bands", "lacks swir_2"),
-        ("map", "small", "fewer than one patch of the model"),
-        ("map", "scale", "reflectance"),
+        pytest.param("map", "small", "fewer than one patch of the model", marks=pytest.mark.slow),
+        pytest.param("map", "scale", "reflectance", marks=pytest.mark.slow),
         pytest.param("map a program", "bands", "lacks swir_2", marks=pytest.mark.slow),
         pytest.param("embed", "scale", "reflectance", marks=pytest.mark.slow),
         ("embed", "absent", "absent.tif"),

@@ -37,6 +37,6 @@ def test_pickles_of_old_names_open() -> None:
 
 
 def test_the_warning_points_at_the_line_that_imports() -> None:
-    code = "from prithvi.mapping.textfile import write_text"
+    code = "from prithvi.jsontext import write_text"
     done = subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=True)
-    assert "<string>:1: DeprecationWarning: prithvi.mapping.textfile is now prithvi.files" in done.stderr
+    assert "<string>:1: DeprecationWarning: prithvi.jsontext is now prithvi.files" in done.stderr

@@ -57,6 +57,7 @@ def medium() -> Iterator[None]:
     torch.set_float32_matmul_precision(before)
 
 
+@pytest.mark.slow
 @needs_terratorch
 def test_what_we_import_of_terratorch_leaves_the_callers_settings() -> None:
     """And the numbers: on processors with AMX, "medium" would move these by 1e-3."""

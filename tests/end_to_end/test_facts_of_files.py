@@ -41,7 +41,7 @@ WAVELENGTHS = ("B2, central wavelength 490 nm", "B3, central wavelength 560 nm",
                "B12, central wavelength 2190 nm")  # fmt: skip
 THIRTEEN = ("sensor", "none", "positions")
 """Ways of naming where all thirteen bands are stored; else the six."""
-SCENES = [120, pytest.param(600, marks=pytest.mark.slow)]
+SCENES = [40, pytest.param(600, marks=pytest.mark.slow)]
 """How many are drawn."""
 
 

@@ -200,6 +200,7 @@ def test_without_the_extra(granule: Callable[..., Path], prithvi: Cli, monkeypat
         assert len(answer.err.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 @needs_clouds
 def test_the_level_is_asked_for(
     six_bands: np.ndarray, write_tif: Callable[..., Path], prithvi: Cli, tmp_path: Path

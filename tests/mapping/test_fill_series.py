@@ -288,6 +288,7 @@ def test_a_finished_run_is_not_done_again_and_another_is(prithvi: Cli, series, t
     assert times() != first
 
 
+@pytest.mark.slow
 def test_a_series_or_masks_of_other_values_are_filled_anew(series, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """In memory by their values, of files by these; a lazy series that is calculated is refused with the way out."""
     files, masks, _, known = series

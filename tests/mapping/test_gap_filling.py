@@ -18,7 +18,7 @@ import rasterio
 import rioxarray  # noqa: F401
 import torch
 import xarray as xr
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import prithvi
@@ -83,11 +83,13 @@ def check(result: xr.Dataset, series: xr.DataArray) -> None:
     assert result["filled"].dtype == bool
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_any_size_and_any_holes_keep_what_was_observed(data: st.DataObject) -> None:
-    dates, bands = data.draw(st.integers(2, 7)), data.draw(st.integers(1, 3))
-    height, width = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40))
+@pytest.mark.parametrize("cases", [15, pytest.param(100, marks=pytest.mark.slow)])
+def test_any_size_and_any_holes_keep_what_was_observed(cases: int) -> None:
+    settings(max_examples=cases, deadline=None)(given(data=st.data())(keeps_what_was_observed))()
+
+
+def keeps_what_was_observed(data: st.DataObject) -> None:
+    dates, bands, height, width = (data.draw(st.integers(*ends)) for ends in ((2, 7), (1, 3), (1, 40), (1, 40)))
     random = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     kind = np.dtype(data.draw(st.sampled_from(["float32", "float64"])))
     image = random.uniform(-100, 9000, (dates, bands, height, width)).astype(kind)

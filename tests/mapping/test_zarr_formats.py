@@ -135,9 +135,9 @@ def test_no_number_is_made_of_half_floats_that_are_not_there() -> None:
     np.testing.assert_array_equal(halved(values, np.nan, False), np.array([[2, np.nan]], np.float16))
 
 
-@pytest.mark.parametrize("zarr_format", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("zarr_format", [2, 3])
 def test_a_map_in_a_store_is_what_prithvi_map_gives(fitted: FittedModel, tmp_path: Path, zarr_format: int) -> None:
-    scene = open_scene(SPAIN, sensor="sentinel-2-l1c", offset=0)
+    scene = open_scene(SPAIN, sensor="sentinel-2-l1c", offset=0).isel(y=slice(20, 220), x=slice(100, 340))
     wanted = prithvi.map(scene, fitted, disagreement=True)
     asked = Products(confidence=True, disagreement=True)
     result = map_scene(fitted, scene, tmp_path / "m.zarr", products=asked, zarr_format=zarr_format, command="mine")
@@ -146,7 +146,8 @@ def test_a_map_in_a_store_is_what_prithvi_map_gives(fitted: FittedModel, tmp_pat
             np.testing.assert_array_equal(stored[name].values, wanted[name].values)
             assert stored[name].dtype == wanted[name].dtype
         assert stored.attrs["PRITHVI_COMMAND"] == "mine"
-        assert (stored.rio.crs, stored.rio.transform()) == (scene.rio.crs, scene.rio.transform())
+        assert stored.rio.crs == scene.rio.crs
+        assert stored.rio.transform().almost_equals(scene.rio.transform(), 1e-12)
         assert stored["class"].attrs["flag_meanings"] == "land water"
     assert [entry.name for entry in tmp_path.iterdir()] == ["m.zarr"]
     if zarr_format == 2:

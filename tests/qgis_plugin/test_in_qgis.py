@@ -72,6 +72,7 @@ def layers_of(answer: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {Path(layer["source"]).name: layer for layer in answer["layers"]}
 
 
+@pytest.mark.slow
 def test_qgis_process_maps_from_a_clean_profile_as_the_page_prints(
     needs_qgis: None, environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     write_tif: Callable[..., Path], six_bands: np.ndarray, prithvi: Callable[..., Answer],

@@ -211,6 +211,7 @@ def big_scene(write_tif: Callable[..., Path], six_bands: np.ndarray) -> Path:
     return write_tif(np.tile(six_bands, (1, 4, 4)), "big.tif")
 
 
+@pytest.mark.slow
 def test_a_stopped_map_leaves_nothing_under_a_final_name(
     environment: Path, write_tif: Callable[..., Path], six_bands: np.ndarray, tmp_path: Path
 ) -> None:
