@@ -31,14 +31,20 @@ SPAIN_LABEL = data_catalog() / "sen1floods11" / "samples" / "LabelHand" / "Spain
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 SIX = (2, 3, 4, 9, 12, 13)
-needs_openvino = pytest.mark.skipif(
-    importlib.util.find_spec("openvino") is None, reason="needs OpenVINO: pip install 'prithvi[openvino]'"
-)
 
-needs_clouds = pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("ukis_csmask", "onnxruntime")),
-    reason="needs the networks of ukis-csmask: pip install 'prithvi[clouds]'",
-)
+
+def needs(remedy: str, *packages: str) -> pytest.MarkDecorator:
+    """Leaves a test out where packages that it is about, or looks at results with, are not installed."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)}: pip install {remedy}")
+
+
+needs_openvino = needs("'prithvi[openvino]'", "openvino")
+needs_clouds = needs("'prithvi[clouds]'", "ukis_csmask", "onnxruntime")
+needs_search = needs("'prithvi[search]' rustac", "pystac_client", "stac_geoparquet", "requests", "rustac")
+needs_baselines = needs("'prithvi[baselines]'", "sklearn")
+needs_lora = needs("'prithvi[lora]'", "peft")
+needs_netcdf = needs("h5netcdf", "h5netcdf")
 
 
 def benchmark(name: str) -> Any:

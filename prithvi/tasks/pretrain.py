@@ -22,7 +22,7 @@ from prithvi.models.flops import training_flops
 from prithvi.models.mae import HiddenError
 from prithvi.models.zoo import configure
 from prithvi.tasks.optimizer import with_schedule
-from prithvi.tasks.pretrain_views import FLIPS, MASKS, PIXELS, View, Views, check_unit, sixteen
+from prithvi.tasks.pretrain_views import FLIPS, MASKS, NO_CLOUDS, PIXELS, View, Views, check_unit, sixteen
 from prithvi.tasks.pseudo_labels import label_loss, label_names
 
 PUBLISHED_BATCH = 3840
@@ -201,6 +201,10 @@ class PretrainTask(L.LightningModule):
     def on_fit_start(self) -> None:
         if self.trainer.max_steps < 0:
             raise ConfigError("the stream of chips has no end: say how many steps (trainer.max_steps).")
+        # Said now, and not at the first batch that draws such masks.
+        stores = getattr(getattr(self.trainer, "datamodule", None), "clouds", None)
+        if self.masks.get("cloud") and stores == []:
+            raise ConfigError(NO_CLOUDS)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         self._stop_if_not_finite()

@@ -19,6 +19,10 @@ from prithvi.tasks.augment import views
 MASKS = ("random", "tube", "cloud")
 FLIPS = {"none": 1, "horizontal": 2, "all": 8}
 PIXELS = ("clear", "valid", "all")
+NO_CLOUDS = (
+    "masks asks for the shapes of clouds, and nothing gives any: name stores with partly cloudy dates "
+    "(--data.clouds '[chips.zarr]'), or leave such masks out (--model.masks '{random: 1}')."
+)
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,7 @@ class Views:
         if kind != "cloud":
             return hide(noise, config.mask_ratio, present)
         if clouds is None:
-            raise ConfigError("masks asks for the shapes of clouds, and no store gives any: data.clouds.")
+            raise ConfigError(NO_CLOUDS)
         return split(~pixel_patches(clouds, config.patch_size, grid), noise, present)
 
 

@@ -17,6 +17,7 @@ from rasterio.windows import Window
 from prithvi.catalog import data_catalog
 from prithvi.chips import ChipStore
 from prithvi.hls import Granule
+from tests.conftest import needs_search
 from tests.http_files import serve_folder
 from tests.pages import PAGES, blocks_of, printed_for
 from tests.synthetic_hls import Archive, make_archive, serve_stac, tile_footprints
@@ -39,6 +40,7 @@ def published(archive: Archive, tmp_path: Path) -> Iterator[str]:
         yield address
 
 
+@needs_search
 def test_search_choose_get_build_verify_show(
     archive: Archive, published: str, prithvi: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -38,7 +38,7 @@ def store(six_bands: np.ndarray, tmp_path: Path) -> Path:
 
 def settings(store: Path, root: Path, steps: int) -> list[Any]:
     return [
-        "-c", config_path("pretrain_tiny"), "--data.stores", f"[{store}]", "--data.clouds", f"[{store}]",
+        "-c", config_path("pretrain_tiny"), "--data.stores", f"[{store}]",
         "--data.batch_size", 8, "--data.num_workers", 0, "--model.crop", 32, "--model.model_options", SMALL,
         "--trainer.max_steps", steps, "--trainer.val_check_interval", 5, "--trainer.log_every_n_steps", 5,
         "--trainer.default_root_dir", root, "--trainer.logger.init_args.save_dir", root,
@@ -126,6 +126,21 @@ def test_a_patch_that_does_not_divide_the_crop_is_one_sentence(prithvi: Cli, sto
     assert answer.code == 2
     assert "does not divide into patches of 1 x 8 x 8" in answer.err
     assert "Traceback" not in answer.err
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_masks_of_clouds_without_clouds_are_refused_at_once_and_both_remedies_work(
+    prithvi: Cli, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [*settings(store, tmp_path / "run", 2), "--model.masks", "{cloud: 1}"]
+    refused = prithvi("fit", *words)
+    assert refused.code == 2
+    assert "name stores with partly cloudy dates (--data.clouds '[chips.zarr]'), or leave such masks out" in refused.err
+    assert not list(tmp_path.rglob("*.ckpt"))
+    for remedy in (("--data.clouds", "[chips.zarr]"), ("--model.masks", "{random: 1}")):
+        answer = prithvi("fit", *words, *remedy)
+        assert answer.code == 0, answer.err
 
 
 def test_a_store_that_is_not_there_is_one_sentence(prithvi: Cli, tmp_path: Path) -> None:

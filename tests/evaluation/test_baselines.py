@@ -6,7 +6,7 @@ import rasterio
 
 from prithvi.errors import DatasetError
 from prithvi.evaluation import IndexThreshold, PixelTrees, normalised_difference
-from tests.conftest import SPAIN_LABEL
+from tests.conftest import SPAIN_LABEL, needs_baselines
 
 
 def iou(said: np.ndarray, truth: np.ndarray, use: np.ndarray) -> float:
@@ -37,6 +37,7 @@ def test_the_sample_gives_the_figure_measured_beforehand(six_bands: np.ndarray) 
     assert found == pytest.approx(0.78, abs=0.005)
 
 
+@needs_baselines
 def test_trees_find_water_on_the_sample_from_its_left_to_its_right(six_bands: np.ndarray) -> None:
     with rasterio.open(SPAIN_LABEL) as raster:
         label = raster.read(1).astype(np.int64)
@@ -47,6 +48,7 @@ def test_trees_find_water_on_the_sample_from_its_left_to_its_right(six_bands: np
     assert iou(trees.predict(image[right]) == 1, label[right] == 1, label[right] >= 0) > 0.7
 
 
+@needs_baselines
 def test_both_need_two_classes() -> None:
     ones = np.ones((2, 2))
     with pytest.raises(DatasetError, match="of the class and of what it is not"):

@@ -15,6 +15,7 @@ from prithvi.hls.items import asset_href
 from prithvi.scenes import logins as access
 from prithvi.scenes.paths import readable
 from prithvi.scenes.remote import gdal_environment
+from tests.conftest import needs_search
 from tests.http_files import serve_folder
 from tests.synthetic_hls import Archive
 
@@ -33,6 +34,7 @@ def same(archive: Archive, folder: Path, items: list[pystac.Item]) -> bool:
     return all((folder / name).read_bytes() == (archive.root / name).read_bytes() for name in names)
 
 
+@needs_search
 def test_granules_arrive_whole_with_items_that_say_where_they_are(archive: Archive, tmp_path: Path) -> None:
     with serve_folder(archive.root) as server:
         items = remote(archive, server.url)
@@ -47,6 +49,7 @@ def test_granules_arrive_whole_with_items_that_say_where_they_are(archive: Archi
     assert Path(readable(asset_href(got[0], "nir_narrow"))).parent == (tmp_path / got[0].id).resolve()
 
 
+@needs_search
 def test_a_broken_connection_goes_on_where_it_was(archive: Archive, tmp_path: Path) -> None:
     with serve_folder(archive.root, cut_after=70_000) as server:
         items = remote(archive, server.url, 1)
@@ -58,6 +61,7 @@ def test_a_broken_connection_goes_on_where_it_was(archive: Archive, tmp_path: Pa
     assert not list(tmp_path.rglob("*.part*"))
 
 
+@needs_search
 def test_a_file_that_changed_on_the_server_is_begun_anew(archive: Archive, tmp_path: Path) -> None:
     with serve_folder(archive.root) as server:
         items = remote(archive, server.url, 1)
@@ -70,6 +74,7 @@ def test_a_file_that_changed_on_the_server_is_begun_anew(archive: Archive, tmp_p
         assert same(archive, tmp_path, items)
 
 
+@needs_search
 def test_a_wrong_size_or_checksum_is_refused_and_the_others_are_kept(archive: Archive, tmp_path: Path) -> None:
     with serve_folder(archive.root) as server:
         items = remote(archive, server.url)
@@ -89,6 +94,7 @@ def test_a_wrong_size_or_checksum_is_refused_and_the_others_are_kept(archive: Ar
             get(items, tmp_path / "size")
 
 
+@needs_search
 def test_what_is_not_there_or_not_allowed_is_said(archive: Archive, tmp_path: Path) -> None:
     with serve_folder(archive.root) as server:
         items = remote(archive, server.url, 1)
@@ -105,6 +111,7 @@ def test_local_granules_are_copied_the_same_way(archive: Archive, tmp_path: Path
     assert same(archive, tmp_path, archive.items[:1])
 
 
+@needs_search
 def test_a_login_reaches_its_own_hosts_only(archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EARTHDATA_TOKEN", "secret")
     access.token.cache_clear()
@@ -135,6 +142,7 @@ def test_hosts_are_matched_whole_and_only_over_https() -> None:
     assert "GDAL_HTTP_HEADERS" not in gdal_environment(["https://example.org/x.tif"])
 
 
+@needs_search
 def test_a_missing_login_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("EARTHDATA_TOKEN", "EARTHDATA_USERNAME", "EARTHDATA_PASSWORD"):
         monkeypatch.delenv(name, raising=False)

@@ -27,6 +27,7 @@ from prithvi.hls import (
     write_items,
 )
 from prithvi.scenes.paths import readable
+from tests.conftest import needs_search
 from tests.synthetic_hls import Archive, tile_footprints, tile_grid
 
 
@@ -54,7 +55,7 @@ def test_place_and_size_are_those_of_the_file(archive: Archive) -> None:
             assert item.properties["eo:cloud_cover"] == float(raster.tags()["cloud_coverage"])
 
 
-@pytest.mark.parametrize("name", ["items.parquet", "items.json"])
+@pytest.mark.parametrize("name", [pytest.param("items.parquet", marks=needs_search), "items.json"])
 def test_items_go_to_a_file_and_back_without_loss(archive: Archive, tmp_path: Path, name: str) -> None:
     items = read_items(archive.root)
     for number, item in enumerate(items):
@@ -78,6 +79,7 @@ def test_items_go_to_a_file_and_back_without_loss(archive: Archive, tmp_path: Pa
     assert list(tmp_path.iterdir()) == [tmp_path / name]
 
 
+@needs_search
 def test_geoparquet_opens_in_geopandas(archive: Archive, tmp_path: Path) -> None:
     import geopandas as gpd
 
@@ -141,6 +143,7 @@ def test_a_granule_of_a_day_that_does_not_exist_is_left_out_and_named(archive: A
         assert len(read_items(tmp_path / "items.json")) == 7
 
 
+@needs_search
 def test_what_holds_no_granule_says_so(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="there is no file or folder"):
         read_items(tmp_path / "nothing")
@@ -175,6 +178,7 @@ def fiji(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@needs_search
 def test_a_granule_across_the_date_line_is_cut_there_and_found_from_both_sides(
     fiji: Path, tmp_path: Path, prithvi: Callable[..., Any]
 ) -> None:

@@ -14,6 +14,7 @@ from shapely.geometry import Polygon, box
 from prithvi.errors import AddressError, ConfigError, DatasetError, HubError
 from prithvi.hls import read_items, search
 from prithvi.hls.search import days, read_area
+from tests.conftest import needs_search
 from tests.http_files import serve_folder
 from tests.synthetic_hls import Archive, serve_stac
 
@@ -32,6 +33,7 @@ def api(archive: Archive) -> Iterator[str]:
         yield address
 
 
+@needs_search
 @pytest.mark.parametrize("where", ["api", "folder", "catalog", "collection"])
 def test_all_sources_answer_alike(archive: Archive, api: str, where: str) -> None:
     places = {"folder": archive.root, "catalog": archive.catalog, "collection": archive.root / "items.json"}
@@ -54,6 +56,7 @@ def test_all_sources_answer_alike(archive: Archive, api: str, where: str) -> Non
     assert [item.id[4:7] for item in landsat] == ["L30"] * 3
 
 
+@needs_search
 def test_both_spellings_of_the_collections_are_understood(archive: Archive, tmp_path: Path) -> None:
     for spelling in (("HLSL30.v2.0", "HLSS30.v2.0"), ("hls2-l30", "hls2-s30")):
         folder = tmp_path / spelling[0]
@@ -73,6 +76,7 @@ def test_both_spellings_of_the_collections_are_understood(archive: Archive, tmp_
             assert len(search(address, bbox=EVERYWHERE)) == 8
 
 
+@needs_search
 def test_files_of_this_machine_in_the_answer_of_an_api_are_refused(
     archive: Archive, api: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +114,7 @@ def test_granules_that_do_not_state_their_clouds_are_kept_and_counted(archive: A
     assert {item["id"] for item in plain["features"][:3]} <= {item.id for item in found}
 
 
+@needs_search
 def test_what_does_not_answer_as_an_api_does_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(HubError, match=r"http://127\.0\.0\.1:9 cannot be reached: check"):
         search("http://127.0.0.1:9", bbox=EVERYWHERE)
@@ -120,6 +125,7 @@ def test_what_does_not_answer_as_an_api_does_is_one_sentence(tmp_path: Path) -> 
                 search(server.url + path, bbox=EVERYWHERE)
 
 
+@needs_search
 def test_an_api_that_is_out_of_order_is_said_to_be(tmp_path: Path) -> None:
     with (
         serve_folder(tmp_path, broken="/", status=503) as server,
@@ -128,6 +134,7 @@ def test_an_api_that_is_out_of_order_is_said_to_be(tmp_path: Path) -> None:
         search(server.url, bbox=EVERYWHERE)
 
 
+@needs_search
 def test_arguments_that_cannot_be_are_refused(archive: Archive, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"would be 359\.6 degrees wide across the date line: exchange west and east"):
         search(str(archive.root), bbox=(3.4, 41.2, 3.0, 41.5))

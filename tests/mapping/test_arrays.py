@@ -27,7 +27,7 @@ from prithvi.mapping import Products, engine, map_scene
 from prithvi.modelio.predictor import ClassEntry, FittedModel
 from prithvi.models import build
 from prithvi.scenes import Area, open_scene
-from tests.conftest import small_task
+from tests.conftest import needs_netcdf, small_task
 
 Write = Callable[..., Path]
 DAY = "2019-09-18"
@@ -237,7 +237,7 @@ def test_a_cluster_gives_the_same(processes: bool, holes: xr.DataArray, fitted: 
             assert (found["class"] == expected["class"]).mean() > 0.999
 
 
-@pytest.mark.parametrize("engine", ["zarr", "h5netcdf"])
+@pytest.mark.parametrize("engine", ["zarr", pytest.param("h5netcdf", marks=needs_netcdf)])
 def test_a_map_survives_a_file_with_its_place(
     engine: str, holes: xr.DataArray, fitted: FittedModel, tmp_path: Path
 ) -> None:

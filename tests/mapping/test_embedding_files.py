@@ -75,7 +75,8 @@ def test_the_geotiff_is_cloud_optimized_and_says_what_it_holds(
     assert cog_validate(path)[:2] == (True, [])
     with rasterio.open(path) as made:
         assert made.descriptions == tuple(f"step{step} feature{n}" for step in (0, 1) for n in range(64))
-        assert made.tags(1, ns="IMAGE_STRUCTURE")["NBITS"] == "16"
+        # GDAL 3.11 and later have a type of half floats.
+        assert made.dtypes[0] == "float16" or made.tags(1, ns="IMAGE_STRUCTURE")["NBITS"] == "16"
         assert np.isnan(made.nodata)
         tags = made.tags()
     wanted = {

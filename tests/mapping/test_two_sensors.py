@@ -328,6 +328,7 @@ def test_the_command_line_makes_one_date_of_a_day_and_says_who_saw_it(
 
 def test_real_dates_of_landsat_are_filled_better_from_sentinel_too(shared: Path) -> None:
     """Two winters' dates of Landsat 8, half of each hidden, from its own dates and from those of both."""
+    pytest.importorskip("h5py")
     root = shared / "worldcereal_training"
     benchmark("pseudo_labels")
     benchmark("pretraining_sources")

@@ -21,6 +21,7 @@ from prithvi.errors import AddressError, DatasetError, HubError, SceneError
 from prithvi.hls import get, read_items, search
 from prithvi.scenes import open_scene
 from prithvi.scenes.remote import fetch_text
+from tests.conftest import needs_search
 from tests.http_files import Served, serve_folder
 
 Write = Callable[..., Path]
@@ -120,6 +121,7 @@ def test_private_addresses_in_every_writing(host: str, served: Served) -> None:
         open_scene(f"{served.url}/item.json")
 
 
+@needs_search
 def test_a_redirect_leads_to_no_private_host(served: Served, secret: Path, tmp_path: Path) -> None:
     """Neither of a raster, nor of an item, nor of a file that is fetched."""
     (tmp_path / "inner").mkdir()

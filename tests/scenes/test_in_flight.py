@@ -163,7 +163,7 @@ def test_a_login_stays_with_its_host_after_a_redirect(archive: Archive, monkeypa
     expected = list(tile_units(chosen, recipe, 0, None, None)[0].chips(spec))
     with serve_folder(archive.root) as storage, serve_folder(archive.root, token="secret") as front:
         front.redirect = storage.url.replace("127.0.0.1", "localhost")
-        storage.delay = 0.02
+        storage.delay = 0.1
         for item in chosen:
             for asset in item.assets.values():
                 asset.href = asset.href.replace(archive.root.resolve().as_uri(), front.url)

@@ -17,6 +17,7 @@ from rasterio.transform import from_origin
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.errors import BandError, SceneError
 from prithvi.scenes import open_scene
+from tests.conftest import needs_netcdf
 
 ORIGIN = from_origin(600_000, 4_000_000, 30, 30)
 OLI = {f"SR_B{number}": name for number, name in
@@ -101,6 +102,7 @@ def container(path: Path, variables: dict[str, tuple[tuple[str, ...], np.ndarray
     return path
 
 
+@needs_netcdf
 def test_a_container_names_its_rasters_as_they_can_be_typed(tmp_path: Path) -> None:
     values = np.arange(6 * 48, dtype=np.int16).reshape(6, 6, 8)
     path = container(
@@ -115,6 +117,7 @@ def test_a_container_names_its_rasters_as_they_can_be_typed(tmp_path: Path) -> N
     assert (scene.rio.crs.to_epsg(), scene.rio.transform()) == (32610, ORIGIN)
 
 
+@needs_netcdf
 def test_variables_named_after_bands_are_these_bands(tmp_path: Path) -> None:
     values = np.arange(6 * 48, dtype=np.int16).reshape(6, 6, 8)
     order = PRITHVI_BANDS[::-1]

@@ -19,7 +19,7 @@ from prithvi.models import build
 from prithvi.tasks.augment import flip_and_turn
 from prithvi.tasks.optimizer import fine_tuning
 from prithvi.tasks.sliding import blended, windows_of
-from tests.conftest import SPAIN, SPAIN_LABEL, small_task
+from tests.conftest import SPAIN, SPAIN_LABEL, needs_lora, small_task
 
 
 def batch(size: int = 32, count: int = 2) -> dict[str, torch.Tensor]:
@@ -166,6 +166,7 @@ def test_a_frozen_encoder_does_not_move(tmp_path: Path) -> None:
         assert torch.equal(value, before[key]) == key.startswith("encoder."), key
 
 
+@needs_lora
 def test_a_lora_run_saves_and_reloads_to_the_same_outputs(tmp_path: Path) -> None:
     task, data = small_task(finetune="lora", lora_rank=4, lr=1e-2), batch()
     before = {name: value.clone() for name, value in task.model.encoder.state_dict().items()}
