@@ -191,7 +191,7 @@ def test_the_command_exports_compares_and_says_so(
 ) -> None:
     answer = prithvi("export", model_folder, "-o", tmp_path / "new" / "flood.pt2")
     assert answer.code == 0, answer.err
-    assert re.search(r"flood\.pt2: 0\.6 MB, windows of 32 pixels, torch .*; scores differ by 0\.0e\+00", answer.out)
+    assert re.search(r"flood\.pt2: 0\.[67] MB, windows of 32 pixels, torch .*; scores differ by 0\.0e\+00", answer.out)
     answer = prithvi("export", model_folder, "-o", tmp_path / "flood.pt2", "--no-check")
     assert "differ" not in answer.out
     assert answer.code == 0

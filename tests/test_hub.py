@@ -122,6 +122,8 @@ def test_a_broken_download_goes_on_where_it_broke(hub: Hub, client: Client) -> N
     content = np.random.default_rng(0).bytes(12_000_000)  # huggingface_hub keeps what it has each 10 MiB
     hub.add("ibm-nasa-geospatial/Prithvi-EO-2.0-300M", {"Prithvi_EO_V2_300M.pt": content})
     hub.cut_after = 11_000_000
+    if version("huggingface_hub") < "1":  # which gives up where a connection breaks, and goes on when asked again
+        assert "(ChunkedEncodingError): try again" in client.run("models", "pull", "prithvi_eo_v2_300").err
     answer = client.run("models", "pull", "prithvi_eo_v2_300")
     assert answer.code == 0, answer.err
     assert Path(answer.out.strip()).read_bytes() == content
@@ -313,6 +315,7 @@ def test_a_gap_filler_fills_from_the_hub(
             np.testing.assert_array_equal(left.read(), right.read())
 
 
+@pytest.mark.skipif(version("huggingface_hub") < "1", reason="asks huggingface.co whatever HF_ENDPOINT says")
 def test_the_card_has_what_was_measured_and_the_hub_s_validator_takes_it(
     hub: Hub, client: Client, tmp_path: Path
 ) -> None:

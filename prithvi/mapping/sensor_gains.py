@@ -210,7 +210,7 @@ def _fits(mean: Values, difference: Values) -> tuple[tuple[float, float, float],
     # Changed ground and haze lie far off the line; Cauchy's loss counts what lies far off ever less.
     design = np.stack([np.ones_like(apart), apart / width], axis=1)
     found = least_squares(
-        lambda line: design @ line - difference, [usual, 0.0], lambda line: design, loss="cauchy", f_scale=spread
+        lambda line: design @ line - difference, [usual, 0.0], lambda line: design.copy(), loss="cauchy", f_scale=spread
     ).x
     return (middle, usual, 0.0), (middle, float(found[0]), float(found[1]) / width)
 

@@ -24,6 +24,8 @@ from prithvi.files import atomic_file, sha256_once
 from prithvi.modelio.model_files import PROGRAM_FORMAT, RECORD, SUFFIX, read_record
 from prithvi.modelio.predictor import Predictor
 
+MOST_WINDOWS = 1 << 20
+"""Most windows of a call of a program: torch 2.6 exports no size without a limit."""
 _exported: set[str] = set()
 """Hashes of what this process has made: programs, and compiled models."""
 
@@ -143,7 +145,7 @@ def traced(model: Predictor, what: str, windows: int | None = None) -> Any:
     module = copy.deepcopy(inner).cpu().requires_grad_(False)
     # Two windows: a batch of one would be taken for a size that never changes.
     inputs = [torch.zeros(windows or 2, *shape) for shape in shapes_of(model)]
-    batch = torch.export.Dim("batch", min=1)
+    batch = torch.export.Dim("batch", min=1, max=MOST_WINDOWS)
     sizes = tuple({0: batch} for _ in inputs) if windows is None else None
     try:
         with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):  # where torch prints the graph of what failed
@@ -155,7 +157,8 @@ def traced(model: Predictor, what: str, windows: int | None = None) -> Any:
     for graph_module in program.graph_module.modules():
         if isinstance(graph_module, torch.fx.GraphModule):
             _thin(graph_module)
-    program.example_inputs = None  # which torch would pickle into the file
+    with contextlib.suppress(ValueError):  # of torch 2.6, which wants them
+        program.example_inputs = None  # which torch would pickle into the file
     return program
 
 

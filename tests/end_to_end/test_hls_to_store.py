@@ -196,5 +196,5 @@ def test_a_mistake_is_one_sentence(
     answer = prithvi("data", *arguments)
     assert answer.code == 2
     assert sentence in answer.err
-    assert answer.err.count("\n") == 1
+    assert "\n" not in answer.err.strip()  # rich before 15 ends a bar that never showed with an empty line
     assert list(tmp_path.iterdir()) == []

@@ -85,7 +85,9 @@ def test_one_on_a_server_may_not_point_to_files_unless_that_is_allowed(
 @pytest.mark.parametrize("form", ["../../../secret.tif", "{path}", "NETCDF:{path}"])
 def test_relative_addresses_stay_on_the_server(form: str, served: Served, secret: Path) -> None:
     item_of(served.root / "item.json", form.format(path=secret))
-    with pytest.raises(SceneError, match=rf"has no {served.url}/.*secret\.tif \(status 404\)"):
+    # pystac before 1.14 takes {path} for one of this machine, and newer ones for one of the server.
+    refused = rf"has no {served.url}/.*secret\.tif \(status 404\)|points to /.*secret\.tif"
+    with pytest.raises((SceneError, AddressError), match=refused):
         open_scene(f"{served.url}/item.json")
     shutil.copy(secret, served.root / "scene.tif")
     item_of(served.root / "item.json", "./scene.tif")
