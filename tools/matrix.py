@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import hashlib
 import json
 import os
 import platform
@@ -113,9 +114,11 @@ def environment(cell: Cell, log: Path) -> tuple[Path, str]:
     found = interpreter(cell.python)
     if found is None:
         return python, f"no Python {cell.python} here"
-    # A note says that the installation is whole, so that one that was interrupted is made again.
+    # A note says that the installation is whole, so that one that was interrupted, or whose bounds changed, is made again.
     whole = folder / "installed.json"
-    wanted = [cell.python, *cell.extras, str(cell.constraints), *cell.more]
+    bounds_of = [ROOT / "pyproject.toml", *([ROOT / cell.constraints] if cell.constraints else [])]
+    stated = hashlib.sha256(b"".join(path.read_bytes() for path in bounds_of)).hexdigest()
+    wanted = [cell.python, *cell.extras, str(cell.constraints), *cell.more, stated]
     if not whole.is_file() or json.loads(whole.read_text()) != wanted:
         shutil.rmtree(folder / "venv", ignore_errors=True)
         package = f".[{','.join(cell.extras)}]" if cell.extras else "."
