@@ -81,6 +81,7 @@ def test_a_model_is_compiled_once_and_its_file_names_what_it_depends_on(folder: 
     assert len(compiled_files(folder)) == 2
 
 
+@pytest.mark.slow
 @needs_openvino
 @pytest.mark.parametrize(
     "damage", ["changed", *(pytest.param(how, marks=pytest.mark.slow) for how in ("cut", "another's"))]

@@ -200,6 +200,7 @@ def test_the_command_exports_compares_and_says_so(
     assert "only those are exported" in answer.err
 
 
+@pytest.mark.slow
 def test_the_page_on_programs_runs_as_printed(program_file: Path, tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "export.md").read_text(), flags=re.S)
     assert blocks

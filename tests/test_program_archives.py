@@ -7,7 +7,6 @@ import pickle
 import re
 import zipfile
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from prithvi.modelio.predictor import FittedModel
 from prithvi.modelio.program import largest_difference, open_program
 from tests.conftest import SPAIN, Answer
 
-newer_layout = pytest.mark.skipif(version("torch") < "2.7", reason="writes the archives of newer torch anew")
+newer_layout = pytest.mark.skipif(torch.__version__ < (2, 7), reason="writes the archives of newer torch anew")
 
 
 def rewrite(path: Path, to: Path, change: Callable[[str, bytes], bytes], more: dict[str, bytes] | None = None) -> Path:

@@ -114,7 +114,7 @@ def environment(cell: Cell, log: Path) -> tuple[Path, str]:
     found = interpreter(cell.python)
     if found is None:
         return python, f"no Python {cell.python} here"
-    # A note says that the installation is whole, so that one that was interrupted, or whose bounds changed, is made again.
+    # A note says that the installation is whole: one that was interrupted, or whose bounds changed, is made again.
     whole = folder / "installed.json"
     bounds_of = [ROOT / "pyproject.toml", *([ROOT / cell.constraints] if cell.constraints else [])]
     stated = hashlib.sha256(b"".join(path.read_bytes() for path in bounds_of)).hexdigest()

@@ -162,6 +162,7 @@ store_of_granules({str(archive.root)!r}, {str(path)!r}, RECIPE, shard=16, split=
     assert content(path) == content(whole.path)
 
 
+@pytest.mark.slow
 def test_a_second_build_of_one_store_is_refused_by_name(archive: Archive, tmp_path: Path) -> None:
     path = tmp_path / "busy.zarr"
     code = f"""

@@ -127,6 +127,7 @@ def test_a_traceback_has_none_either(served: Served, tmp_path: Path) -> None:
     assert not [secret for secret in SECRETS if secret in done.stdout + done.stderr]
 
 
+@pytest.mark.slow
 @needs_search
 def test_signed_items_leave_no_signature_in_a_store_or_in_what_was_fetched(
     archive: Archive, prithvi: Callable[..., Answer], tmp_path: Path, served: Served, monkeypatch: pytest.MonkeyPatch

@@ -218,6 +218,7 @@ def files_of(series: xr.DataArray, write_tif: Callable[..., Path]) -> list[objec
     return [*words, "--sensor", "hls-s30"]
 
 
+@pytest.mark.slow
 def test_the_command_line_writes_the_asked_dates_as_the_library_does(
     prithvi: Cli, write_tif: Callable[..., Path], tmp_path: Path
 ) -> None:

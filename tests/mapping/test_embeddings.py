@@ -259,6 +259,7 @@ def test_what_cannot_be_is_said_in_a_sentence(
         prithvi.embed(scene, tiny(), **options)
 
 
+@pytest.mark.slow
 def test_models_without_an_encoder_are_refused(
     fitted: FittedModel, program_file: Path, six_bands: np.ndarray, write_tif: Write, tmp_path: Path
 ) -> None:

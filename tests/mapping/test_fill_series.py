@@ -197,6 +197,7 @@ def test_granules_bring_their_fmask(prithvi: Cli, archive: Archive, tmp_path: Pa
     assert hidden > 1000
 
 
+@pytest.mark.slow
 def test_without_a_model_the_best_method_fills_and_says_so(prithvi: Cli, series, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """The same files as by its name, in Python as well; each mask is told once."""
     words = [*words_of(series), "--window", "96"]

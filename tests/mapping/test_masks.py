@@ -76,6 +76,7 @@ def values_in(folder: Path) -> list[np.ndarray]:
     return found
 
 
+@pytest.mark.slow
 def test_masks_follow_their_dates_whatever_the_order(prithvi: Cli, real: Any, tmp_path: Path) -> None:
     """Files, one stack and masks out of order, masks by name and by place: the values are those of the sorted call."""
     series, clear, expected = real

@@ -297,6 +297,7 @@ def test_granules_bring_their_sensors_and_the_bands_that_both_have(
         prithvi.open_scene([tmp_path / name for name in GRANULES])
 
 
+@pytest.mark.slow
 def test_the_command_line_makes_one_date_of_a_day_and_says_who_saw_it(
     granules: dict[str, np.ndarray], tmp_path: Path, prithvi: Cli
 ) -> None:

@@ -19,7 +19,7 @@ PUBLISHED = [
     pytest.param(name, marks=[] if "tiny" in name else [SLOW])
     for name in VARIANTS if name.startswith("prithvi_eo")
 ]  # fmt: skip
-DATES = [1, pytest.param(2, marks=SLOW), 3, pytest.param(4, marks=SLOW), pytest.param(6, marks=SLOW)]
+DATES = [1, *(pytest.param(dates, marks=SLOW) for dates in (2, 3, 4, 6))]
 
 
 def reference(model: PrithviMAE) -> Any:
@@ -107,7 +107,7 @@ def test_dates_and_rectangles_with_patches_of_16(frames: int, size: tuple[int, i
     )
 
 
-@pytest.mark.parametrize("frames", [1, *(pytest.param(frames, marks=SLOW) for frames in (2, 3, 4, 6))])
+@pytest.mark.parametrize("frames", [pytest.param(frames, marks=SLOW) for frames in (1, 2, 3, 4, 6)])
 def test_dates_and_rectangles_with_patches_of_14(frames: int) -> None:
     assert_equal_models(
         randomised("prithvi_eo_v2_600_tl", num_frames=frames, img_size=(224, 322), depth=2, decoder_depth=1), "both"

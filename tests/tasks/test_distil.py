@@ -106,6 +106,7 @@ class Losses(L.Callback):
         self.seen[trainer.global_step] = float(outputs["loss"]).hex()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(store: Path, teacher: str, tmp_path: Path) -> None:
     def fit(root: Path, ckpt: Path | None = None) -> tuple[DistilTask, dict[int, str]]:

@@ -95,7 +95,9 @@ def scores(fitted: FittedModel, pixels: np.ndarray) -> torch.Tensor:
     return found
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "fcn" else [pytest.mark.slow]) for name in MODELS]
+)
 def test_scores_and_map_of_a_window_are_theirs(
     name: str, trained: Callable[[str], Trained], floods: Path, tmp_path: Path
 ) -> None:
