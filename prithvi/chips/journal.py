@@ -25,6 +25,8 @@ from prithvi.files import write_text
 BUILD = ".build"
 CONTENTS = "contents"
 """Key of a plan: what stands for the content of each unit's files, by the unit's key."""
+SPLIT = "split"
+"""Key of a plan: how chips come to their parts."""
 LATER = (CONTENTS, "sensor", "order", "scale", "offset", "nodata", "ignore")
 """Keys of a dataset's plan that the plans of older stores do not have."""
 
@@ -59,7 +61,8 @@ class Journal:
     def begin(self, plan: dict[str, Any]) -> None:
         """Resumes an unfinished build of the same plan, or starts one.
 
-        Units that were cut from files that have changed since (been mended) are cut anew.
+        Units that were cut from files that have changed since (been mended) are cut anew. Until a shard is written,
+        another split by blocks may be asked for.
 
         Raises:
             DatasetError: an unfinished build of another plan, or of other files whose samples are in shards already.
@@ -71,6 +74,12 @@ class Journal:
             stale = [self.staged / key for key in changed if (self.staged / key).is_dir()]
             if CONTENTS in known and not (stale and self.entries()):
                 known[CONTENTS] = contents
+            # Parts are drawn of what was cut: a split that left one of them empty is mended without cutting anew. A
+            # column's parts are cut with the chips, and shards hold chips in the order of their parts.
+            columns = [str(each.get(SPLIT)).startswith("column:") for each in (known, plan)]
+            if known.get(SPLIT) != plan.get(SPLIT) and not (any(columns) or self.entries()):
+                known[SPLIT] = plan.get(SPLIT)
+                stale.append(self.new)
             differ = differing(known, plan)
             if differ:
                 raise DatasetError(
@@ -79,7 +88,7 @@ class Journal:
                 )
             # What a killed writer had open under a name of its own: never read again.
             for leftover in (*stale, *self.folder.rglob("*.partial"), *self.folder.rglob("*.tmp")):
-                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
         self.new.mkdir(parents=True, exist_ok=True)
         self.staged.mkdir(exist_ok=True)
         write_text(self.folder / "plan.json", json.dumps(plan, indent=1, sort_keys=True), sync=True)

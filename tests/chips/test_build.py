@@ -20,6 +20,7 @@ from affine import Affine
 from rasterio.windows import Window
 
 from prithvi.chips import ChipStore, DateRule, Filters, verify
+from prithvi.chips.journal import Journal
 from prithvi.chips.recipes import Recipe, store_of_granules
 from prithvi.errors import ConfigError, DatasetError, OutputError, SceneError
 from prithvi.hls.granules import Granule
@@ -158,6 +159,25 @@ store_of_granules({str(archive.root)!r}, {str(path)!r}, RECIPE, shard=16, split=
     assert report.unfinished == "a build of it is unfinished (1 shards are written): run the same command again."
     with pytest.raises(DatasetError, match="holds an unfinished build that differs in granules, recipe"):
         store_of_granules(archive.root, path, dataclasses.replace(RECIPE, frames=1), shard=16)
+    build(archive, path)
+    assert content(path) == content(whole.path)
+
+
+def test_a_split_that_leaves_a_part_empty_is_mended_without_cutting_anew(
+    archive: Archive, whole: ChipStore, tmp_path: Path
+) -> None:
+    path = tmp_path / "mended.zarr"
+    with pytest.raises(ConfigError, match="make blocks or distance smaller"):
+        store_of_granules(archive.root, path, RECIPE, shard=16, split="block:1km:side=4000km", seed=3)
+    journal = Journal(path)
+    for unit in journal.staged.iterdir():
+        os.utime(unit, ns=(1, 1))
+    plan = journal.plan()
+    with pytest.raises(DatasetError, match="unfinished build that differs in split: finish it"):  # cut with the chips
+        journal.begin({**plan, "split": "column:part"})
+    (journal.new / "left.partial").write_bytes(b"of the other order")
+    journal.begin({**plan, "split": "block:1km:side=4km"})
+    assert [unit.stat().st_mtime_ns for unit in journal.staged.iterdir()] == [1, 1]
     build(archive, path)
     assert content(path) == content(whole.path)
 
