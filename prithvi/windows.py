@@ -14,6 +14,8 @@ OVERLAP = 0.25
 """Share of a window that neighbours have in common in a map by default; measured by benchmarks/bench_overlap.py."""
 COMPARED = 0.5
 """The same where windows are compared: most pixels lie under four of them then, and under one with the other."""
+AT_ONCE, FEW = 8, 2
+"""Windows of 224 x 224 pixels that are predicted at once, and by one of several threads on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,26 @@ def plan(height: int, width: int, window: int, stride: int | None = None) -> Win
     if not 1 <= stride <= window:
         raise ConfigError(f"the stride {stride} must lie between 1 and the window {window}, or pixels are left out.")
     return WindowPlan(height, width, window, stride, starts(height, window, stride), starts(width, window, stride))
+
+
+def at_once(window: int) -> int:
+    """How many windows are predicted at once by default: 8 of 224 pixels, of smaller ones as many as have their pixels.
+
+    A call has costs that do not depend on its pixels. From four times as many windows on they are not noticed.
+    """
+    return AT_ONCE * _times(window)
+
+
+def by_a_thread(window: int, batch_size: int) -> int:
+    """How many windows of a batch one thread predicts at once: a quarter of the default, at most.
+
+    That does not depend on the number of threads: the last digits of scores depend on what is predicted together.
+    """
+    return min(batch_size, FEW * max(1, min(_times(window), batch_size // AT_ONCE)))
+
+
+def _times(window: int) -> int:
+    return max(1, min(4, round((224 / window) ** 2)))
 
 
 def reflected(size: int, wanted: int) -> npt.NDArray[np.intp]:

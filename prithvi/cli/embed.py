@@ -33,7 +33,7 @@ def embed_verb(
         bool, typer.Option("--patches", help="Write NAME.parquet, too: a row a patch, with outline and vector.")
     ] = False,
     zarr_format: shared.ZarrFormat = 2,
-    batch_size: shared.BatchSize = 8,
+    batch_size: shared.BatchSize = None,
     device: shared.Device = None,
 ) -> None:
     """Writes a vector for every patch (or window) of a scene, as a GeoTIFF or a Zarr store."""

@@ -66,7 +66,7 @@ def map_verb(
         float | None,
         typer.Option(help="The same as the share of a window that neighbours have in common; a quarter by default."),
     ] = None,
-    batch_size: shared.BatchSize = 8,
+    batch_size: shared.BatchSize = None,
     device: shared.Device = None,
     compile: Annotated[bool, typer.Option("--compile", help="Compile the model; pays on long runs.")] = False,
     engine: Annotated[

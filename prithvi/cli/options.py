@@ -37,7 +37,12 @@ Stride = Annotated[
 ZarrFormat = Annotated[
     int, typer.Option("--zarr-format", help="Of a .zarr: 2 is what all readers open, 3 has nodata and overviews.")
 ]
-BatchSize = Annotated[int, typer.Option("--batch-size", help="Windows predicted at once.", min=1)]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size", help="Windows predicted at once; by default 8 of 224 pixels, up to 32 of smaller ones.", min=1
+    ),
+]
 Clouds = Annotated[
     list[str] | None,
     typer.Option(

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 import xarray as xr
 
+from prithvi import windows
 from prithvi.errors import ModelError
 from prithvi.files import atomic_file, fingerprint
 from prithvi.mapping.class_maps import MapResult, map_scene
@@ -71,7 +72,8 @@ def map_file(
             how["clear"] = clouds.clear_of(job.sources, scene, opening, Path(job.path), how)
         result = map_scene(opened(model), scene, job.path, **how)
     except torch.OutOfMemoryError as error:
-        told = f"the device has too little memory for {options.get('batch_size', 8)} windows at once"
+        many = options.get("batch_size") or windows.at_once(opened(model).window)
+        told = f"the device has too little memory for {many} windows at once"
         raise ModelError(f"{job.name}: {told}: say a smaller --batch-size.") from error
     return Outcome(job, result, "", time.monotonic() - begun)
 

@@ -47,7 +47,7 @@ def map(
     clear: xr.DataArray | None = None,
     probabilities: bool = False,
     disagreement: bool = False,
-    batch_size: int = 8,
+    batch_size: int | None = None,
     device: str | torch.device | None = None,
     engine: str = "torch",
     precision: str | None = None,
@@ -72,7 +72,7 @@ def map(
             clear on no date is left out: no data. The model sees the scene as it is, so that all else stays the same.
         probabilities: give those of every class, too.
         disagreement: give how far overlapping windows differ, too; see `Products.disagreement`.
-        batch_size: windows predicted at once.
+        batch_size: windows predicted at once; default see `prithvi.windows.at_once`.
         device: torch device; default a GPU where there is one.
         engine: what runs the model: `torch`, `openvino` or `auto`; see `prithvi.mapping.engine_choice`.
         precision: `float32`, `bfloat16` or `auto`; default float32 on a CPU and bfloat16 on a GPU.
@@ -111,6 +111,7 @@ def map(
     scene = conform(scene, found.contract, accept)
     side = found.window if window is None else window
     target = _target(scene, side, stride, overlap, area, disagreement, clear)
+    batch_size = batch_size or windows.at_once(side)
     choice = asked.decide(found, target, batch_size)
     for note in choice.notes:
         warnings.warn(note, stacklevel=2)
@@ -145,7 +146,7 @@ def map_scene(
     clear: xr.DataArray | None = None,
     stride: int | None = None,
     overlap: float | None = None,
-    batch_size: int = 8,
+    batch_size: int | None = None,
     device: str | torch.device | None = None,
     compile: bool = False,
     engine: str = "torch",
@@ -171,7 +172,7 @@ def map_scene(
         stride: pixels between windows.
         overlap: the same as the share of a window that neighbours have in common; default a quarter, and a half with
             a disagreement.
-        batch_size: windows predicted at once.
+        batch_size: windows predicted at once; default see `prithvi.windows.at_once`.
         device: torch device; default a GPU where there is one.
         compile: see `prithvi.mapping.inference.scoring`.
         engine: what runs the model: `torch`, `openvino` or `auto`; see `prithvi.mapping.engine_choice`.
@@ -207,7 +208,7 @@ def map_scene(
     known = can_resume(scene, resume)
     target = _target(scene, model.window, stride, overlap, area, products.disagreement, clear)
     origin, inputs = Provenance.of(model, scene, command), identity(scene)
-    zones = str(products.zones or "")
+    batch_size, zones = batch_size or windows.at_once(model.window), str(products.zones or "")
     # What the rows depend on: an interrupted run is resumed only if all of it is the same.
     key = {
         "model": model.facts(),
@@ -319,8 +320,9 @@ class MapRun:
 
     def rows(self, scene: xr.DataArray, part: Part) -> Iterator[tuple[int, Arrays]]:
         """See `prithvi.mapping.engine.Run`."""
-        model, options = self.model, {"compile": self.compile, "concurrent": self.model.concurrent}
-        with scoring(model.module, part.place, model.coordinates, self.batch_size, self.device, **options) as by:
+        model, sizes = self.model, (part.plan.window, self.batch_size)
+        options: dict[str, Any] = {"compile": self.compile, "concurrent": model.concurrent}
+        with scoring(model.module, part.place, model.coordinates, *sizes, self.device, **options) as by:
             compared = partial(compared_in, model) if self.disagreement else None
             pixels = rows_of(scene, self.contract, part.tally)
             for rows in part.blend(pixels, scene, by.predict, by.batch_size, compared, by.ahead):

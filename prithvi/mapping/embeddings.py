@@ -45,7 +45,7 @@ def embed(
     pixels: bool = False,
     window: int | None = None,
     stride: int | None = None,
-    batch_size: int = 8,
+    batch_size: int | None = None,
     device: str | torch.device | None = None,
     accept: Sequence[str] = (),
 ) -> xr.Dataset:
@@ -63,7 +63,7 @@ def embed(
         window: side of the squares that are looked at, in pixels; default the one that the model was trained on.
         stride: pixels between them; default half a window, where tokens of several windows are blended; pooled ones
             stand side by side.
-        batch_size: windows at once.
+        batch_size: windows predicted at once; default see `prithvi.windows.at_once`.
         device: torch device; default a GPU where there is one.
         accept: see `prithvi.scenes.conform`.
 
@@ -96,7 +96,7 @@ def embed_scene(
     pixels: bool = False,
     window: int | None = None,
     stride: int | None = None,
-    batch_size: int = 8,
+    batch_size: int | None = None,
     device: str | torch.device | None = None,
     accept: Sequence[str] = (),
     dtype: str = "float16",
@@ -117,7 +117,7 @@ def embed_scene(
         pixels: one vector a pixel instead of one a patch.
         window: side of the squares that are looked at, in pixels.
         stride: pixels between them.
-        batch_size: windows at once.
+        batch_size: windows predicted at once; default see `prithvi.windows.at_once`.
         device: torch device; default a GPU where there is one.
         accept: see `prithvi.scenes.conform`.
         dtype: `float16`, or `int8`: whole numbers with one scale for all, -128 where there is no data; what is meant
@@ -263,7 +263,7 @@ class EmbedRun:
         """See `prithvi.mapping.engine.Run`."""
         pixels = rows_of(scene, self.contract, part.tally)
         options: dict[str, Any] = {"device": self.device, "concurrent": True}
-        with scoring(self.module, part.place, self.coordinates, self.batch_size, **options) as by:
+        with scoring(self.module, part.place, self.coordinates, self.window, self.batch_size, **options) as by:
             for rows in part.blend(pixels, scene, by.predict, by.batch_size, ahead=by.ahead):
                 found = np.full((*self.shape, *rows.valid.shape), np.nan, np.float16)
                 if len(rows.scores):
@@ -279,7 +279,7 @@ def _run(
     what: tuple[int, bool, bool],
     window: int | None,
     stride: int | None,
-    batch_size: int,
+    batch_size: int | None,
     device: str | torch.device | None,
     accept: Sequence[str],
     command: str,
@@ -316,8 +316,9 @@ def _run(
     if size % patch:
         raise ConfigError(f"a window of {size} pixels is no whole number of patches of {patch}.")
     module = Embedder(encoder, contract, layer, pooled, branch if pixels else None).eval()
-    run = EmbedRun(module, contract, coordinates, size, origin, batch_size, device)
+    run = EmbedRun(module, contract, coordinates, size, origin, device=device)
     check_size(Requirements(contract, encoder.config.num_frames, patch), scene)
     target = run.target(scene, stride)  # a stride that does not fit is said before any pixel is looked at
     scene = conform(scene, contract, accept)
-    return replace(run, origin=origin.of_scene(scene, command)), replace(target, scene=scene)
+    run = replace(run, batch_size=batch_size or windows.at_once(size), origin=origin.of_scene(scene, command))
+    return run, replace(target, scene=scene)

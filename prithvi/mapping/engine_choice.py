@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from prithvi import windows
 from prithvi.errors import ConfigError, ModelError
 from prithvi.mapping.engine import Target
-from prithvi.mapping.inference import FEW, device_of, workers_for
+from prithvi.mapping.inference import device_of, workers_for
 from prithvi.mapping.sliding_window import rows_of
 from prithvi.modelio.compiled import Compiled, check_openvino, openvino_version
 from prithvi.modelio.model_files import check_engine
@@ -61,9 +61,10 @@ class Choice:
     ) -> Predictor:
         """The model with a module that runs so. Nothing is compiled yet."""
         if self.engine == "openvino":
-            scene, together = target.scene, min(FEW, batch_size)
-            shaped = replace(model, window=target.part.plan.window, frames=scene.sizes["time"])
-            compiled = Compiled(shaped, self.precision, together, workers_for(batch_size))
+            window, frames = target.part.plan.window, target.scene.sizes["time"]
+            few = windows.by_a_thread(window, batch_size)
+            shaped = replace(model, window=window, frames=frames)
+            compiled = Compiled(shaped, self.precision, few, workers_for(batch_size, few))
             return replace(model, module=compiled, concurrent=True)
         if self.precision == _usual(device):
             return model

@@ -17,6 +17,7 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 from torch import nn
 
+from prithvi import windows
 from prithvi.contract import Contract, Quantity
 from prithvi.coords import latitude_longitude, year_and_day
 from prithvi.errors import ConfigError, ModelError
@@ -28,8 +29,6 @@ from prithvi.scenes.grids import grid_of_array
 
 Model = str | Path | Predictor
 """A model folder or exported program, or what `prithvi.load` gives for one."""
-FEW = 2
-"""Windows that a thread predicts together."""
 
 
 def mappable(model: Model | nn.Module) -> Predictor:
@@ -127,6 +126,7 @@ def scoring(
     module: nn.Module,
     place: PlaceAndDates,
     coordinates: bool,
+    window: int,
     batch_size: int,
     device: str | torch.device | None = None,
     *,
@@ -139,6 +139,7 @@ def scoring(
         module: see `prithvi.modelio.predictor.Predictor`.
         place: where and when the windows lie.
         coordinates: whether the module takes dates and places.
+        window: side of the windows.
         batch_size: windows at once, at most.
         device: torch device; default a GPU where there is one.
         compile: let torch compile the module first: minutes that long maps on a GPU give back.
@@ -170,45 +171,47 @@ def scoring(
         return scores[:number]
 
     if concurrent and not compile and here.type == "cpu":
-        with window_threads(batch_size) as begin:
+        few = windows.by_a_thread(window, batch_size)
+        with window_threads(few, workers_for(batch_size, few)) as begin:
 
             def apart(pixels: torch.Tensor, centres: list[tuple[float, float]]) -> Iterable[torch.Tensor]:
                 return begin(torch.inference_mode()(module), pixels, *coordinates_of(centres))
 
-            yield Scoring(apart, min(FEW, batch_size), workers_for(batch_size))
+            yield Scoring(apart, few, workers_for(batch_size, few))
     else:
         yield Scoring(together, batch_size)
 
 
 @contextmanager
-def window_threads(batch_size: int) -> Iterator[Callable[..., Iterator[torch.Tensor]]]:
+def window_threads(few: int, workers: int) -> Iterator[Callable[..., Iterator[torch.Tensor]]]:
     """What begins a function of few windows on a thread, and gives its answers when they are asked for.
 
-    There are as many threads as torch would use for all windows together. Few windows fit a core's caches, hold little
-    memory, and on a thread of their own wait for nobody in the midst of them. Meanwhile torch uses one thread where
-    this is entered: what is done between windows would only get in their way.
+    Few windows fit a core's caches, hold little memory, and on a thread of their own wait for nobody in the midst of
+    them. Meanwhile torch uses one thread where this is entered: what is done between windows would only get in their
+    way.
 
-    The function's arguments are tensors of at most `FEW` windows, or None. Its answers are taken before as many further
+    The function's arguments are tensors of at most `few` windows, or None. Its answers are taken before as many further
     calls are begun as there are threads, and one more.
 
     Args:
-        batch_size: windows that would be predicted together without threads.
+        few: windows a call.
+        workers: threads; see `workers_for`.
 
     """
-    threads, lock, workers, numbers = torch.get_num_threads(), Lock(), workers_for(batch_size), count()
+    threads, lock, numbers = torch.get_num_threads(), Lock(), count()
     # Answers are copied into a ring of buffers, one more than there are workers: the one that is being consumed is
     # never written. Memory is bounded so, and is allocated once a shape.
     places, answers = workers + 1, torch.empty(0)
 
-    def begin(function: Callable[..., torch.Tensor], *windows: torch.Tensor | None) -> Iterator[torch.Tensor]:
+    def begin(function: Callable[..., torch.Tensor], *given: torch.Tensor | None) -> Iterator[torch.Tensor]:
         number = next(numbers)
 
         def work() -> torch.Tensor:
             nonlocal answers
-            found = function(*windows)
+            found = function(*given)
             with lock:
                 if answers.shape[2:] != found.shape[1:]:
-                    answers = torch.empty(places, FEW, *found.shape[1:], dtype=found.dtype)
+                    answers = torch.empty(places, few, *found.shape[1:], dtype=found.dtype)
             return answers[number % places, : len(found)].copy_(found)
 
         return _taken(pool.submit(work))
@@ -226,9 +229,9 @@ def _taken(begun: Future[torch.Tensor]) -> Iterator[torch.Tensor]:
     yield from begun.result()
 
 
-def workers_for(batch_size: int) -> int:
-    """Threads of `window_threads`."""
-    return max(1, min(torch.get_num_threads(), batch_size // FEW))
+def workers_for(batch_size: int, few: int) -> int:
+    """Threads of `window_threads`: as many as torch would use for all windows of a batch together."""
+    return max(1, min(torch.get_num_threads(), batch_size // few))
 
 
 def device_of(asked: str | torch.device | None) -> torch.device:

@@ -75,7 +75,7 @@ class Settings:
     """Days of a finished job and its results."""
     device: str | None = None
     engine: str = "torch"
-    batch_size: int = 8
+    batch_size: int | None = None
 
     @property
     def address(self) -> str:

@@ -65,8 +65,8 @@ class MapAlgorithm(PrithviAlgorithm):
             "parquet needs a QGIS whose GDAL has the Parquet driver",
         )
         self.add(
-            QgsProcessingParameterNumber("BATCH_SIZE", "Windows predicted at once", INTEGER, 8, minValue=1),
-            "Fewer need less memory",
+            QgsProcessingParameterNumber("BATCH_SIZE", "Windows predicted at once", INTEGER, optional=True, minValue=1),
+            "By default 8 of 224 pixels, up to 32 of smaller ones; fewer need less memory",
             advanced=True,
         )
         self.add(
@@ -97,7 +97,7 @@ class MapAlgorithm(PrithviAlgorithm):
             "zones": self.vector(parameters, "ZONES", context, feedback),
             "confidence": self.parameterAsBool(parameters, "CONFIDENCE", context),
             "polygons": self.parameterAsEnumString(parameters, "POLYGONS", context),
-            "batch-size": self.parameterAsInt(parameters, "BATCH_SIZE", context),
+            "batch-size": self.parameterAsInt(parameters, "BATCH_SIZE", context) or None,
             "engine": self.parameterAsEnumString(parameters, "ENGINE", context),
             "device": self.parameterAsString(parameters, "DEVICE", context),
             "resume": self.parameterAsBool(parameters, "RESUME", context),

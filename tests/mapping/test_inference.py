@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import prithvi as package
+from prithvi import windows
 from prithvi.contract import Contract
 from prithvi.mapping import map_scene
 from prithvi.mapping.inference import window_threads
@@ -45,7 +46,7 @@ class Tells(nn.Module):
 
 def test_answers_come_in_order_and_torch_gets_its_threads_back() -> None:
     batch, begun = torch.arange(7.0)[:, None], []
-    with window_threads(8) as begin:
+    with window_threads(2, 2) as begin:
         assert torch.get_num_threads() == 1
         for first in range(0, 7, 2):
             begun.append(begin(lambda few, none: few * 10 if none is None else few, batch[first : first + 2], None))
@@ -57,9 +58,30 @@ def test_answers_come_in_order_and_torch_gets_its_threads_back() -> None:
     def fails(values: torch.Tensor) -> torch.Tensor:
         raise ValueError(f"{len(values)} windows")
 
-    with pytest.raises(ValueError, match="2 windows"), window_threads(8) as begin:
+    with pytest.raises(ValueError, match="2 windows"), window_threads(2, 2) as begin:
         list(begin(fails, batch[:2]))
     assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize(
+    ("window", "at_once", "few"), [(32, 32, 8), (64, 32, 8), (160, 16, 4), (224, 8, 2), (512, 8, 2)]
+)
+def test_small_windows_are_predicted_more_at_once(window: int, at_once: int, few: int) -> None:
+    assert windows.at_once(window) == at_once
+    assert windows.by_a_thread(window, at_once) == few
+    assert [windows.by_a_thread(window, asked) for asked in (1, 2, 8)] == [1, 2, 2]  # what was asked for holds
+    assert windows.by_a_thread(window, 1000) == few
+
+
+def test_by_default_a_batch_has_the_pixels_of_eight_windows_of_224(write_tif: Write, six_bands: np.ndarray) -> None:
+    module, scene = Tells(), open_scene(write_tif(six_bands[:, :100, :300]))
+    contract = Contract(tuple(map(str, scene["band"].values)), (0.0,) * 6, (1.0,) * 6)
+    package.map(scene.compute(), module, contract=contract, classes=["a", "b"], window=16, stride=8)
+    assert len(windows.plan(100, 300, 16, 8).columns) == 37
+    assert {number for _, number in module.callers} == {32, 5}
+    module.callers.clear()
+    package.map(scene.compute(), module, contract=contract, classes=["a", "b"], window=16, stride=8, batch_size=8)
+    assert {number for _, number in module.callers} == {8, 5}
 
 
 def test_a_module_of_somebody_else_is_called_from_one_thread(write_tif: Write, six_bands: np.ndarray) -> None:
