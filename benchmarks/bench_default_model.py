@@ -169,7 +169,7 @@ def main() -> None:
                 rows, pairs = water_by_place.rows_of(whole), water_by_place.difference_rows(whole)
                 shown.append(table("water by place", columns, rows, options.out / "water_by_place"))
                 shown.append(table("differences, 95 % by place", columns, pairs, options.out / "water_differences"))
-        print(shown[-1] if shown else "", flush=True)
+        print(shown[-1] if shown else "", file=sys.stderr, flush=True)
     write_text(options.out / f"tables_{'_'.join(options.tasks)}.md", "\n".join(shown))
     print("\n".join(shown))
 

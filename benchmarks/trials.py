@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -77,13 +78,14 @@ def run_all(trials: Sequence[Trial], out: Path, run: Run, workers: int = 1) -> l
 
     """
     waiting = [trial for trial in trials if found(trial, out) is None]
-    print(f"{len(trials)} trials, {len(trials) - len(waiting)} of them done before", flush=True)
+    print(f"{len(trials)} trials, {len(trials) - len(waiting)} of them done before", file=sys.stderr, flush=True)
     started, done = time.monotonic(), 0
 
     def tell(trial: Trial, result: dict[str, Any]) -> None:
         left = (time.monotonic() - started) / done * (len(waiting) - done) / 60
         figures = " ".join(f"{name} {value:.3f}" for name, value in result["figures"].items())
-        print(f"{_name(trial)}: {figures}   {result['seconds']:.0f} s; about {left:.0f} minutes left", flush=True)
+        taken = f"{result['seconds']:.0f} s; about {left:.0f} minutes left"
+        print(f"{_name(trial)}: {figures}   {taken}", file=sys.stderr, flush=True)
 
     if workers == 1:
         for trial in waiting:

@@ -85,6 +85,7 @@ def run(results: Results, data: Path | None) -> Iterator[str]:
             print(f"accuracy of {study.name}: measured before", flush=True)
             continue
         out.mkdir(parents=True, exist_ok=True)
+        print(f"accuracy of {study.name}: running, some for hours; trials that end are kept in {out}", flush=True)
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
         began, before = time.perf_counter(), load()
         with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as errors:
@@ -101,3 +102,4 @@ def run(results: Results, data: Path | None) -> Iterator[str]:
                 entry["failed"] = f"ended with status {status}: {errors.read()[-1500:].strip()}"
                 yield f"accuracy of {study.name}: {entry['failed']}"
         results.keep(key, entry)
+        print(f"accuracy of {study.name}: {'failed' if status else 'measured'}, {entry['took']:.0f} s", flush=True)
