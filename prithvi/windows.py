@@ -142,7 +142,7 @@ def plan(height: int, width: int, window: int, stride: int | None = None) -> Win
 def at_once(window: int) -> int:
     """How many windows are predicted at once by default: 8 of 224 pixels, of smaller ones as many as have their pixels.
 
-    A call has costs that do not depend on its pixels. From four times as many windows on they are not noticed.
+    A call has costs that do not depend on its pixels. More than four times as many windows bring little.
     """
     return AT_ONCE * _times(window)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -35,3 +36,11 @@ def test_no_two_test_modules_have_one_name() -> None:
 def test_no_module_is_longer_than_one_can_read(file: Path) -> None:
     name, lines = file.relative_to(ROOT), len(file.read_text(encoding="utf-8").splitlines())
     assert lines <= LONGEST[name.parts[0]], f"{name} has {lines} lines: give a part of it a module and a name"
+
+
+def test_what_is_compiled_for_a_machine_is_no_part_of_the_project() -> None:
+    """A map by OpenVINO with a model of the package keeps its compiled form in the checkout."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert [name for name in listed.splitlines() if "/.compiled/" in name] == []
+    kept = "prithvi/weights/water/.compiled/model.blob"
+    assert subprocess.run(["git", "check-ignore", "--quiet", kept], cwd=ROOT, check=False).returncode == 0
