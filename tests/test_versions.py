@@ -35,15 +35,16 @@ def matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         monkeypatch.setattr(tool, name, tmp_path / place)
     monkeypatch.setattr(tool, "environment", lambda cell, log: (Path(sys.executable), ""))
     monkeypatch.setattr(tool, "ROOT", tmp_path)
-    # The empty folder has no configuration that would leave them out.
-    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:anyio -p no:hydra_pytest -p no:nbmake -p no:platformdirs -p no:zarr")
+    # Other plugins take longer to import than these tests to run.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p xdist.plugin")
     (tmp_path / "test_some.py").write_text(TESTS)
     (tmp_path / "test_broken.py").write_text("import nowhere_to_be_found\n")
     return tool
 
 
 def call(tool: ModuleType, monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["matrix.py", "run", "core", "--workers", "1", *words])
+    monkeypatch.setattr(sys, "argv", ["matrix.py", "run", "core", "--workers", "0", *words])
     code: int = tool.main()
     return code
 
