@@ -149,3 +149,8 @@ def one_of(
 def first_line(error: object) -> str:
     """The first line of another library's message, short enough for one of ours, or its class."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160].rstrip(".")
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: 1 date, 2 dates, 1,234 chips."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

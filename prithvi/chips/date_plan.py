@@ -20,7 +20,7 @@ import pystac
 import rasterio
 from rasterio.errors import RasterioError
 
-from prithvi.errors import ConfigError, DatasetError, SceneError
+from prithvi.errors import ConfigError, DatasetError, SceneError, counted
 from prithvi.hls.granules import FILL, Granule, good
 from prithvi.hls.items import MISSING, asset_href, by_tile, cloud_cover
 from prithvi.parallel import Progress, run
@@ -90,8 +90,9 @@ class Sequences:
             return ""
         rule = self.rule
         return (
-            f"{len(self.dates)} sequences after relaxing {self.relaxed} times: clouds up to {rule.max_cloud:.0%}, "
-            f"missing up to {rule.max_missing:.0%}, gaps up to {rule.max_gap} days"
+            f"{counted(len(self.dates), 'sequence')} after relaxing {counted(self.relaxed, 'time')}: "
+            f"clouds up to {rule.max_cloud:.0%}, missing up to {rule.max_missing:.0%}, "
+            f"gaps up to {counted(rule.max_gap, 'day')}"
         )
 
 

@@ -14,7 +14,7 @@ from affine import Affine
 from prithvi.bands import PRITHVI_BANDS, check_names
 from prithvi.contract import Category
 from prithvi.coords import latitude_longitude
-from prithvi.errors import DatasetError, ScaleError, one_of
+from prithvi.errors import DatasetError, ScaleError, counted, one_of
 
 if TYPE_CHECKING:
     from rasterio.crs import CRS
@@ -188,7 +188,9 @@ class Chip:
                     f"chip {self.sample.name} has the label {strange[0]} of {len(spec.classes)} classes."
                 )
         if not len(self.sample.times) == len(self.sample.granules) == spec.frames:
-            raise DatasetError(f"chip {self.sample.name} has {len(self.sample.times)} dates; the store {spec.frames}.")
+            raise DatasetError(
+                f"chip {self.sample.name} has {counted(len(self.sample.times), 'date')}; the store {spec.frames}."
+            )
 
 
 @dataclass

@@ -15,7 +15,7 @@ from pyproj import CRS
 from shapely.geometry import Polygon
 
 from prithvi.chips.spec import Sample
-from prithvi.errors import ConfigError
+from prithvi.errors import ConfigError, counted
 
 BUFFER = "buffer"
 """The part of chips too near to another part: kept in the store, but used by none."""
@@ -66,8 +66,9 @@ class BlockSplit:
                 return [str(part) for part in kept]
         missing = " and ".join(sorted(wanted - set(kept)))
         raise ConfigError(
-            f"{len(samples)} chips in {len(set(blocks))} blocks leave none for {missing} once parts are "
-            f"{self.distance:g} m apart: make blocks or distance smaller (block:1km:side=20km), or split by a column."
+            f"{counted(len(samples), 'chip')} in {counted(len(set(blocks)), 'block')} leave none for {missing} once "
+            f"parts are {self.distance:g} m apart: make blocks or distance smaller (block:1km:side=20km), "
+            "or split by a column."
         )
 
     def _blocks(self, samples: Sequence[Sample], shapes: Sequence[Polygon]) -> list[tuple[int, int]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prithvi.cli.options import Json
+from prithvi.errors import counted
 
 if TYPE_CHECKING:
     from prithvi.evaluation.areas import AreaEstimate
@@ -67,7 +68,9 @@ def area(
         "without a place (no geometry, or an empty one)": points.without_place,
     }
     left_out = "".join(f"; left out: {number} {why}" for why, number in reasons.items() if number)
-    typer.echo(f"{points.counts.sum()} points used{left_out}. Their classes were read {points.matched}. {NOTE}")
+    typer.echo(
+        f"{counted(int(points.counts.sum()), 'point')} used{left_out}. Their classes were read {points.matched}. {NOTE}"
+    )
     if output is not None:
         typer.echo(f"Written to {output}")
 

@@ -19,7 +19,7 @@ from prithvi import __version__
 from prithvi.cli.lightning import one_sentence, parsed
 from prithvi.cli.settings import check, config_files, head_of, with_own_head_options, with_shipped, without_head
 from prithvi.data import ChipDataModule
-from prithvi.errors import ConfigError
+from prithvi.errors import ConfigError, counted
 from prithvi.files import dumps, read_json, read_yaml, write_text
 from prithvi.metrics.segmentation_metrics import figures
 from prithvi.modelio import load, save
@@ -111,7 +111,8 @@ def fit_best(arguments: Sequence[str]) -> None:
     best.provenance |= {"head chosen": told[-1], "candidates": told[:-1]}
     save(best, root / "model")
     write_text(root / "choice.json", dumps({"monitor": monitor, **choice, "why": told[-1]}, indent=2) + "\n")
-    print("\n".join([f"Candidates for the head, by {monitor} on {choice['chips']} validation chips:", *told]))  # noqa: T201
+    chips = counted(choice["chips"], "validation chip")
+    print("\n".join([f"Candidates for the head, by {monitor} on {chips}:", *told]))  # noqa: T201
     print(f"Model folder: {root / 'model'}")  # noqa: T201
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from prithvi.cli.options import Clouds, CloudsAre, series_with_masks, typed, with_opening, words_of
+from prithvi.errors import counted
 
 
 @with_opening
@@ -37,7 +38,7 @@ def composite_verb(
 
     opening["bands"] = words_of(bands) or None
     opened, ranks, files = series_with_masks(sources, opening, clouds, clouds_are, ranks_of, output, resume)
-    with bar(f"{opened.sizes['time']} dates of {opened.sizes['y']} x {opened.sizes['x']}") as progress:
+    with bar(f"{counted(opened.sizes['time'], 'date')} of {opened.sizes['y']} x {opened.sizes['x']}") as progress:
         result = composite_series(
             opened, output, ranks=ranks, every=every, start=start, target_day=target_day, resume=resume, inputs=files,
             command=typed(), progress=progress,

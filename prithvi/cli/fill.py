@@ -81,7 +81,7 @@ def fill_verb(
     of them saw a pixel); or all dates into one Zarr store (-o NAME.zarr).
     """
     from prithvi.cli.progress import bar, keep_windows
-    from prithvi.errors import ConfigError, SceneError
+    from prithvi.errors import ConfigError, SceneError, counted
     from prithvi.files import dumps
     from prithvi.mapping.masks import clear_of
     from prithvi.mapping.methods import AUTO, Method
@@ -100,7 +100,7 @@ def fill_verb(
     how = sources[0] if with_model else Method(method or AUTO)  # a model is opened once the dates are known to fit
     if method is None and not with_model:
         typer.echo(f"Filling by {AUTO}; a model before the series, or --method, is another way.", err=True)
-    with bar(f"{opened.sizes['time']} dates of {opened.sizes['y']} x {opened.sizes['x']}") as progress:
+    with bar(f"{counted(opened.sizes['time'], 'date')} of {opened.sizes['y']} x {opened.sizes['x']}") as progress:
         result = fill_series(
             opened, output, how, clear=clear, only=words_of(only) or None, on=words_of(on) or None, every=every,
             start=start, target=target, together=together, window=window, stride=stride, uncertainty=uncertainty,
@@ -113,7 +113,7 @@ def fill_verb(
         typer.echo(dumps({"files": files, "dates": result.dates, **counts, "notes": result.notes}, indent=2))
     else:
         typer.echo(
-            f"{output}: {len(result.dates)} dates; {result.observed / total:.1%} observed, "
+            f"{output}: {counted(len(result.dates), 'date')}; {result.observed / total:.1%} observed, "
             f"{result.filled / total:.1%} filled, {result.empty / total:.1%} left empty"
         )
     told = [] if clear is None else clear.attrs["masks"]

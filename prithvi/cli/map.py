@@ -94,7 +94,7 @@ def map_verb(
     """
     import json
 
-    from prithvi.errors import ConfigError
+    from prithvi.errors import ConfigError, counted
     from prithvi.files import refuse_unwritable
     from prithvi.modelio.model_files import Trusted, check_engine, found_here, requirements_of
     from prithvi.products.jobs import jobs_of
@@ -157,7 +157,7 @@ def map_verb(
     keep_windows()
     alone = len(jobs) == 1 and scheduler is None
     try:
-        with bar(jobs[0].name if alone else f"{len(jobs):,} scenes") as progress:
+        with bar(jobs[0].name if alone else counted(len(jobs), "scene")) as progress:
             if alone:
                 outcomes = [map_file(model, jobs[0], opening, {**options, "progress": progress}, one, masked)]
             else:
@@ -186,7 +186,7 @@ def map_verb(
         for _, made in done if len(jobs) <= 20 else []:
             _tell_map(made, zones)
         if len(jobs) > 1:
-            counts = f"{len(jobs):,} scenes: {len(done):,} done, {len(failed):,} failed"
+            counts = f"{counted(len(jobs), 'scene')}: {len(done):,} done, {len(failed):,} failed"
             typer.echo(f"{counts} ({Path(jobs[0].path).parent}/manifest.parquet names them)")
         for outcome in failed[:5]:
             typer.echo(f"{outcome.job.name} failed: {outcome.error}", err=True)

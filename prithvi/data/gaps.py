@@ -17,7 +17,7 @@ from prithvi.chips import ChipStore
 from prithvi.data.order import subset
 from prithvi.data.pretraining import PretrainDataModule, joined
 from prithvi.data.stores import StoreDataset, with_frames
-from prithvi.errors import ConfigError, DatasetError
+from prithvi.errors import ConfigError, DatasetError, counted
 
 
 class GapDataModule(PretrainDataModule):
@@ -77,7 +77,9 @@ class GapDataModule(PretrainDataModule):
             raise DatasetError("gap filling needs the shapes of clouds: folders of masks (data.masks) or data.clouds.")
         for store in self.stores:
             if store.spec.frames < frames:
-                raise DatasetError(f"{store.path} holds chips of {store.spec.frames} dates; a series has {frames}.")
+                raise DatasetError(
+                    f"{store.path} holds chips of {counted(store.spec.frames, 'date')}; a series has {frames}."
+                )
 
     @property
     def training_chips(self) -> int:

@@ -19,7 +19,7 @@ from prithvi.data.chips import ChipDataset, LayoutSource
 from prithvi.data.features import NOT_KEPT, Features, Frozen
 from prithvi.data.order import subset
 from prithvi.data.stores import StoreDataset, StoreSource
-from prithvi.errors import ConfigError, DatasetError
+from prithvi.errors import ConfigError, DatasetError, counted
 
 Samples = Dataset[dict[str, Any]]
 
@@ -128,7 +128,7 @@ class ChipDataModule(L.LightningDataModule):
     @property
     def described(self) -> str:
         """The training data in a phrase, for the record of a run."""
-        return f"{self.about.name}, {self.training_chips:,} chips to train on"
+        return f"{self.about.name}, {counted(self.training_chips, 'chip')} to train on"
 
     def setup(self, stage: str) -> None:
         """Reads the split lists of a stage, but no pixels."""
@@ -158,9 +158,9 @@ class ChipDataModule(L.LightningDataModule):
         some = subset(len(whole), self.fraction if part == "train" else 1.0, self.subset_seed)
         if not has_labels(whole, some):
             raise DatasetError(
-                f"none of the {len(some):,} chips of the split {split!r} of {self.about.name} has a label on a pixel "
-                f"with data, so that there is nothing to {'learn' if part == 'train' else 'measure'}: name another "
-                f"split (data.{part}_split), or look at its labels and at what is ignored."
+                f"none of the {counted(len(some), 'chip')} of the split {split!r} of {self.about.name} has a label "
+                f"on a pixel with data, so that there is nothing to {'learn' if part == 'train' else 'measure'}: "
+                f"name another split (data.{part}_split), or look at its labels and at what is ignored."
             )
         self.checked.add(part)
 

@@ -21,7 +21,7 @@ from prithvi.chips import ChipStore
 from prithvi.contract import IGNORE
 from prithvi.data.order import Mixture, ShuffledShards
 from prithvi.data.stores import StoreDataset, with_frames
-from prithvi.errors import ConfigError, DatasetError, PrithviError
+from prithvi.errors import ConfigError, DatasetError, PrithviError, counted
 from prithvi.hls.granules import FILL, flag
 
 ENDLESS = 10**12
@@ -107,8 +107,8 @@ class ChipStream:
         if total < self.batch_size:
             names = ", ".join(source.name for source in self.sources)
             raise DatasetError(
-                f"{total} samples ({names}) do not make one batch of {self.batch_size} over all devices: lower the "
-                "batch size, use fewer devices, or add a store."
+                f"{counted(total, 'sample')} ({names}) do not make one batch of {self.batch_size} over all devices: "
+                "lower the batch size, use fewer devices, or add a store."
             )
         # Two levels of mixing: over numbers of dates for each batch, then over sources for each sample of the batch.
         by_frames: dict[int, list[Source]] = {}

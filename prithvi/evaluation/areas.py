@@ -19,7 +19,7 @@ import pandas as pd
 import shapely
 from rasterio.windows import Window
 
-from prithvi.errors import DatasetError, nearest
+from prithvi.errors import DatasetError, counted, nearest
 from prithvi.evaluation.intervals import intervals
 from prithvi.products.classmap import NONE, ClassMap, mapped_areas, open_classes
 from prithvi.products.vectorfiles import read_places
@@ -87,7 +87,7 @@ class AreaEstimate:
         clean = [each for each in self.classes if each.points > 0 and each.errors == 0]
         if not clean:
             return ""
-        named = ", ".join(f"{each.name} ({each.points} points)" for each in clean)
+        named = ", ".join(f"{each.name} ({counted(each.points, 'point')})" for each in clean)
         highest = max(1 - each.users_interval[0] for each in clean)
         return (
             f"No error was found in what is mapped as {named}. That is not certainty: up to {highest:.1%} of it may be "

@@ -17,7 +17,7 @@ from shapely.geometry import mapping, shape
 from shapely.geometry.base import BaseGeometry
 
 from prithvi import guard
-from prithvi.errors import AddressError, ConfigError, DatasetError, HubError, SceneError, needs
+from prithvi.errors import AddressError, ConfigError, DatasetError, HubError, SceneError, counted, needs
 from prithvi.hls.granules import Granule, is_granule_name
 from prithvi.hls.items import cloud_cover, in_order, read_items
 from prithvi.scenes.catalog_hrefs import check, from_server
@@ -88,7 +88,7 @@ def search(
     if max_cloud is not None:
         title = f"with at most {max_cloud:g} % clouds"
         tests[title] = lambda item: (cloud_cover(item) or 0) <= max_cloud
-    counts = [f"{len(left)} granules"]
+    counts = [counted(len(left), "granule")]
     for title, keep in tests.items():
         left = [item for item in left if keep(item)]
         counts.append(f"{len(left)} {title}")

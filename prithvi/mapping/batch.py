@@ -15,7 +15,7 @@ import torch
 import xarray as xr
 
 from prithvi import windows
-from prithvi.errors import ModelError
+from prithvi.errors import ModelError, counted
 from prithvi.files import atomic_file, fingerprint
 from prithvi.mapping.class_maps import MapResult, map_scene
 from prithvi.mapping.inference import mappable
@@ -73,7 +73,7 @@ def map_file(
         result = map_scene(opened(model), scene, job.path, **how)
     except torch.OutOfMemoryError as error:
         many = options.get("batch_size") or windows.at_once(opened(model).window)
-        told = f"the device has too little memory for {many} windows at once"
+        told = f"the device has too little memory for {counted(many, 'window')} at once"
         raise ModelError(f"{job.name}: {told}: say a smaller --batch-size.") from error
     return Outcome(job, result, "", time.monotonic() - begun)
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from prithvi.errors import ConfigError, SceneError
+from prithvi.errors import ConfigError, SceneError, counted
 from prithvi.mapping.maskproducts import (
     MASK_PRODUCTS,
     NOT_CLEAR,
@@ -100,7 +100,10 @@ def masks_in_order(masks: Masks, series: xr.DataArray, dates: Iterable[Date] | N
         masks = _by_day(masks, days)
     given = [None if mask is None else file_of(mask) for mask in masks]
     if len(given) != number:
-        raise SceneError(f"{len(given)} cloud masks for {number} dates: give one for each, none (None) without.")
+        raise SceneError(
+            f"{counted(len(given), 'cloud mask')} for {counted(number, 'date')}: give one for each, "
+            "none (None) without."
+        )
     if days is None:
         return given
     return [given[place] for place in np.argsort(_date_of_each(given, series, dates))]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prithvi.errors import ModelError
+from prithvi.errors import ModelError, counted
 from prithvi.models.config import Grid, ModelConfig
 from prithvi.models.masking import take
 
@@ -152,4 +152,7 @@ def _check(name: str, coordinates: Tensor, index: Tensor, shape: tuple[int, ...]
         wanted = ", ".join(map(str, ("batch", *shape)))
         raise ModelError(f"{name} has shape {tuple(coordinates.shape)}; it must be ({wanted}): {meaning}.")
     if coordinates.shape[0] != index.shape[0]:
-        raise ModelError(f"coordinates of {coordinates.shape[0]} samples for a batch of {index.shape[0]} images.")
+        raise ModelError(
+            f"coordinates of {counted(coordinates.shape[0], 'sample')} for a batch of "
+            f"{counted(index.shape[0], 'image')}."
+        )

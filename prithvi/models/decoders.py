@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prithvi.errors import ModelError, nearest, needs
+from prithvi.errors import ModelError, counted, nearest, needs
 from prithvi.process import settings_kept
 
 with needs("a head of TerraTorch's", "terratorch"), settings_kept():
@@ -97,7 +97,7 @@ class TerraTorchHead(nn.Module):
                 nn.Identity() if whole else SegmentationHead(self.decoder.out_channels, num_classes=num_outputs, **head)
             )
         except (ValueError, IndexError, AttributeError) as error:
-            raise ModelError(f"decoder {name} on {len(self.indices)} blocks: {error}.") from error
+            raise ModelError(f"decoder {name} on {counted(len(self.indices), 'block')}: {error}.") from error
 
     def _pyramid(self, name: str, options: dict[str, Any], channels: list[int]) -> Any:
         """Layers of the option `scale_modules` (removed from `options`) for the first four blocks, or None."""
@@ -147,7 +147,7 @@ def _layers(
             dates = options.get("effective_time_dim", 1)
             if dates != num_frames:
                 raise ModelError(
-                    f"neck {name} is set to effective_time_dim {dates}; this model has {num_frames} dates."
+                    f"neck {name} is set to effective_time_dim {dates}; this model has {counted(num_frames, 'date')}."
                 )
             if options.get("temporal_inputs") or not options.get("remove_cls_token", True):
                 raise ModelError(f"neck {name}: temporal_inputs and remove_cls_token: false are not supported.")

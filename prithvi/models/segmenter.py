@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prithvi.errors import ModelError
+from prithvi.errors import ModelError, counted
 from prithvi.models.branch import with_dates
 from prithvi.models.config import ModelConfig
 from prithvi.models.encoder import Encoder
@@ -66,7 +66,7 @@ class Segmenter(nn.Module):
         """
         if images.shape[2] != self.config.num_frames:
             raise ModelError(
-                f"the images have {images.shape[2]} dates; this model was made for {self.config.num_frames}."
+                f"the images have {counted(images.shape[2], 'date')}; this model was made for {self.config.num_frames}."
             )
         pixels = with_dates(images, temporal_coords) if self.dated else images.transpose(1, 2)
         if self.encoder is None:

@@ -13,7 +13,7 @@ from pyproj import CRS
 from pyproj.exceptions import CRSError
 
 from prithvi.catalog import Sensor
-from prithvi.errors import BandError, SceneError
+from prithvi.errors import BandError, SceneError, counted
 from prithvi.scenes.band_naming import are_unnamed, ask_for_bands, common_names
 from prithvi.scenes.grids import grid_of_array, write_grid
 from prithvi.scenes.info import Given, Scales, SceneInfo, scale_tag
@@ -37,7 +37,7 @@ def from_array(source: xr.DataArray | xr.Dataset, given: Given) -> tuple[xr.Data
     steps, count = array.sizes["time"], array.sizes["band"]
     if dates is not None:
         if len(dates) != steps:
-            raise SceneError(f"{where} has {steps} dates and {len(dates)} were given.")
+            raise SceneError(f"{where} has {counted(steps, 'date')} and {len(dates)} were given.")
         known = days_of(array)
         if known is None:
             array = array.assign_coords(time=np.array(dates, dtype="datetime64[ns]"))

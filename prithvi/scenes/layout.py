@@ -11,7 +11,7 @@ from pathlib import Path
 from prithvi.bands import PRODUCTS
 from prithvi.catalog import Sensor
 from prithvi.catalog import sensor as sensor_named
-from prithvi.errors import BandError, SceneError
+from prithvi.errors import BandError, SceneError, counted
 from prithvi.scenes.band_naming import are_unnamed, ask_for_bands, common_names, labels_of_single_files, refuse_unnamed
 from prithvi.scenes.grids import called, difference, repeats, same_crs
 from prithvi.scenes.info import Given
@@ -158,7 +158,10 @@ def _stacks(files: Sequence[File], given: Given) -> _Table:
                 key = agree(named, date, f"{file.path}, by its name,")
             key = agree(key, day, file.path)
             if key is None and dates and len(files) > 1:
-                raise SceneError(f"{len(files)} files and {len(dates)} dates were given: give the date of each file.")
+                raise SceneError(
+                    f"{counted(len(files), 'file')} and {counted(len(dates), 'date')} were given: "
+                    "give the date of each file."
+                )
             key = times.get(file.path, key)
             if key in table:
                 mend = "give the date of each (--date)" if key is None else "open them one by one"
@@ -242,7 +245,7 @@ def _in_order(table: _Table, files: Sequence[File], given: Given, where: str) ->
             differ = sorted(set(first) ^ set(step))
             raise BandError(f"{where}: {', '.join(differ)} is not there on every date ({date} differs).")
     if dates is not None and len(dates) != len(ordered):
-        raise SceneError(f"{where} has {len(ordered)} dates and {len(dates)} were given.")
+        raise SceneError(f"{where} has {counted(len(ordered), 'date')} and {len(dates)} were given.")
     for stated, day in zip(known, sorted(dates or ()), strict=False):
         agree(stated, day, where)
     steps = [{name: step[name] for name in first} for step in ordered]

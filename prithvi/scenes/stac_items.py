@@ -22,7 +22,7 @@ from urllib.parse import urlparse
 
 from prithvi.bands import PRODUCTS, WAVELENGTHS, band_id, check_names, common_name
 from prithvi.catalog import SENSORS, Sensor
-from prithvi.errors import MALFORMED, BandError, SceneError, first_line, states_nonsense
+from prithvi.errors import MALFORMED, BandError, SceneError, counted, first_line, states_nonsense
 from prithvi.scenes.catalog_hrefs import asset_address
 from prithvi.scenes.in_flight import in_order
 from prithvi.scenes.info import OFFSET_SINCE, Given, Scales, number_in, offset_of_item
@@ -149,7 +149,7 @@ def lay_out_items(source: Any, given: Given) -> Layout:
     names = [str(item.id) for item in items]
     where = granules_named(names) or shown(names[0] + (f" and {len(names) - 1} more items" if len(names) > 1 else ""))
     if given.dates is not None and len(given.dates) != len(items):
-        raise SceneError(f"{where} has {len(items)} dates and {len(given.dates)} were given.")
+        raise SceneError(f"{where} has {counted(len(items), 'date')} and {len(given.dates)} were given.")
     times, found = moments(names), []
     days_given: Sequence[dt.date | None] = given.dates or [None] * len(items)
     for item, said in zip(items, days_given, strict=True):

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from prithvi.errors import OutputError
+from prithvi.errors import OutputError, counted
 from prithvi.files import dumps
 from prithvi.service.job_store import Jobs, now
 from prithvi.service.places import Places
@@ -69,7 +69,7 @@ class Crew:
             if len(self.waiting) + len(self.running) >= self.settings.queue + self.settings.workers:
                 raise RefusedError(
                     f"{len(self.running)} jobs run and {len(self.waiting)} wait, which is all that this service takes: "
-                    f"ask again in {self.retry_after()} seconds.",
+                    f"ask again in {counted(self.retry_after(), 'second')}.",
                     503, "ServerBusy",
                 )  # fmt: skip
             self.waiting.append(job)

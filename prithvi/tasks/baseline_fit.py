@@ -11,7 +11,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from prithvi.errors import ConfigError, DatasetError
+from prithvi.errors import ConfigError, DatasetError, counted
 from prithvi.metrics import IGNORE
 from prithvi.models.baseline import BaselineHead
 from prithvi.tasks.checkpoint_files import WholeCheckpoints
@@ -89,7 +89,9 @@ def fit_head(task: SegmentationTask, chips: Chips) -> None:
         labels.append(label.cpu())
     label = torch.cat(labels)
     if not len(label):
-        raise DatasetError(f"no pixel of the {len(chips)} training chips has a label, and there is nothing to fit to.")
+        raise DatasetError(
+            f"no pixel of the {counted(len(chips), 'training chip')} has a label, and there is nothing to fit to."
+        )
     head.cpu()
     task.found = head.fit_to(torch.cat(rows), label, task.classes, task.class_weights.cpu(), seed)
     head.to(task.device)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prithvi.contract import Contract
-from prithvi.errors import ConfigError, one_of
+from prithvi.errors import ConfigError, counted, one_of
 from prithvi.models import Encoder
 from prithvi.models.branch import date_planes
 from prithvi.models.codes import Coordinates
@@ -149,8 +149,8 @@ class DistilTask(PretrainTask):
         theirs, ours = encoder.config.patch_size, self.mae.config.patch_size
         if theirs[0] != ours[0]:
             raise ConfigError(
-                f"patches of {name} span {theirs[0]} dates and the student's {ours[0]}: let them span as many "
-                f"(model_options.patch_size: [{theirs[0]}, {ours[1]}, {ours[2]}])."
+                f"patches of {name} span {counted(theirs[0], 'date')} and the student's {ours[0]}: let them span as "
+                f"many (model_options.patch_size: [{theirs[0]}, {ours[1]}, {ours[2]}])."
             )
         if any(crop % side for side in theirs[1:]):
             whole = math.lcm(*theirs[1:], *ours[1:])

@@ -62,7 +62,7 @@ def test_the_rule_is_relaxed_step_by_step_as_published_and_says_so() -> None:
     assert found.dates == ((0, 1, 2),)
     assert found.relaxed == 2
     assert found.sentence() == (
-        "1 sequences after relaxing 2 times: clouds up to 35%, missing up to 25%, gaps up to 140 days"
+        "1 sequence after relaxing 2 times: clouds up to 35%, missing up to 25%, gaps up to 140 days"
     )
     hopeless = date_sequences(times, [0.9] * 3, [0.0] * 3, DateRule(frames=3))
     assert (hopeless.dates, hopeless.relaxed) == ((), 0)

@@ -108,7 +108,7 @@ def test_fit_and_test_from_the_shipped_configuration(prithvi: Cli, tmp_path: Pat
     assert fitted.contract.level == "TOA"
     assert fitted.provenance["steps"] in (1, 2)
     card = (tmp_path / "runs" / "model" / "README.md").read_text()
-    for told in ("library_name: prithvi", "| data | sen1floods11, 1 chips to train on |", "| minutes | ", "| val/"):
+    for told in ("library_name: prithvi", "| data | sen1floods11, 1 chip to train on |", "| minutes | ", "| val/"):
         assert told in card
     (checkpoint,) = (tmp_path / "runs").rglob("best*.ckpt")
     tested = prithvi("test", *settings, "--ckpt_path", checkpoint)

@@ -177,7 +177,7 @@ def test_masks_and_coordinates_of_another_shape_are_refused() -> None:
         model(images, dates[:, :1])
     with pytest.raises(ModelError, match="location_coords has shape"):
         model(images, dates, places[0])
-    with pytest.raises(ModelError, match="coordinates of 1 samples for a batch of 4"):
+    with pytest.raises(ModelError, match="coordinates of 1 sample for a batch of 4"):
         model(batch(model)[0], dates, places)
     with pytest.raises(ModelError, match=r"mask ratio is 1\.5"):
         model(images, mask_ratio=1.5)

@@ -224,7 +224,7 @@ def test_what_rioxarray_opens_is_a_scene(six_bands: np.ndarray) -> None:
             open_scene(nameless, bands=wrong)
     with pytest.raises(BandError, match="13 bands, and 2 were named"):
         open_scene(nameless, bands=["blue", "red"])
-    with pytest.raises(SceneError, match="has 1 dates and 2 were given"):
+    with pytest.raises(SceneError, match="has 1 date and 2 were given"):
         open_scene(opened, sensor="sentinel-2-l1c", offset=0, dates=["2019-01-01", "2019-02-01"])
 
 

@@ -103,7 +103,7 @@ def test_a_date_that_contradicts_a_name_is_refused(write_tif: Write) -> None:
             assert as_days(open_scene(source, dates=same)["time"]) == as_days(days)
     with pytest.raises(SceneError, match="2022-05-26 was given as its date"):
         open_scene([one, other], dates=["2022-05-26", "2022-05-21"])
-    with pytest.raises(SceneError, match="has 1 dates and 2 were given"):
+    with pytest.raises(SceneError, match="has 1 date and 2 were given"):
         open_scene(bands, dates=["2022-05-21", "2022-05-26"])
 
 

@@ -239,7 +239,7 @@ def test_what_does_not_fit_is_one_sentence(store: Path, teacher: str, tmp_path: 
     with pytest.raises(ConfigError, match=r"crops of 24 pixels .* \(16 x 16\): set model.crop to 16, or another"):
         task_of(store, teacher, crop=24)
     task_of(store, teacher, crop=16)
-    with pytest.raises(ConfigError, match=r"span 1 dates and the student's 2: .*patch_size: \[1, 8, 8\]"):
+    with pytest.raises(ConfigError, match=r"span 1 date and the student's 2: .*patch_size: \[1, 8, 8\]"):
         task_of(store, teacher, num_frames=2, model_options={**SHAPE, "patch_size": (2, 8, 8), "coords_encoding": []})
     with pytest.raises(ConfigError, match=r"loss has no 'l1'"):
         task_of(store, teacher, loss="l1")

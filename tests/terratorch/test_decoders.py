@@ -99,12 +99,12 @@ def test_the_last_block_alone_is_the_default_and_is_normalised() -> None:
     [
         ("UpperNetDecoder", {}, "there is no head 'UpperNetDecoder': did you mean UperNetDecoder"),
         ("FCNDecoder", {"chanels": 8}, "unexpected keyword argument 'chanels'"),
-        ("UNetDecoder", {"channels": [8, 8]}, "UNetDecoder on 1 blocks: channels should have the same length"),
+        ("UNetDecoder", {"channels": [8, 8]}, "UNetDecoder on 1 block: channels should have the same length"),
         ("UNetDecoder", {"channels": [8], "necks": [{"name": "LearnedInterpolateToPyramidal"}]}, "wants four blocks"),
         ("FCNDecoder", {"necks": [{"name": "SelectIndexes"}]}, "no neck 'SelectIndexes': did you mean SelectIndices"),
         ("FCNDecoder", {"indices": [1], "necks": [{"name": "SelectIndices", "indices": [1]}]}, "leave out indices"),
         ("FCNDecoder", {"necks": [{"name": "AggregateTokens"}]}, "AggregateTokens works on tokens"),
-        ("FCNDecoder", {"necks": [{"name": "ReshapeTokensToImage", "effective_time_dim": 3}]}, "1 dates"),
+        ("FCNDecoder", {"necks": [{"name": "ReshapeTokensToImage", "effective_time_dim": 3}]}, "1 date"),
         ("LinearDecoder", {"upsampling_size": 16, "head_dropout": 0.1}, "leave out head_dropout"),
     ],
 )

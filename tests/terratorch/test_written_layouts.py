@@ -117,7 +117,7 @@ def test_a_pyramid_that_neither_is_named_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_option_wants_four_blocks() -> None:
-    with pytest.raises(ModelError, match="on 1 blocks: scale_modules wants four blocks"):
+    with pytest.raises(ModelError, match="on 1 block: scale_modules wants four blocks"):
         build_head("UperNetDecoder", 64, 1, 16, 2, scale_modules=True)
 
 

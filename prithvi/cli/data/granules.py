@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from prithvi.cli.options import Frames, Json, MaxCloud, MaxGap, MinGap, Sequences
+from prithvi.errors import counted
 
 
 def search_verb(
@@ -51,7 +52,7 @@ def search_verb(
             f"{tile:6} {product:7} {len(rows):9,}  {rows['time'].min():%Y-%m-%d}  {rows['time'].max():%Y-%m-%d}  "
             f"{'unknown' if cloud != cloud else f'{cloud:.0f} %':>13}"
         )
-    typer.echo(f"{len(frame):,} granules of {frame['tile'].nunique()} tiles")
+    typer.echo(f"{counted(len(frame), 'granule')} of {counted(frame['tile'].nunique(), 'tile')}")
     for path in output or ():
         typer.echo(f"written to {path}")
 
@@ -99,7 +100,7 @@ def choose_verb(
     with bar("looking for clear dates") as progress:
         chosen = choose_dates(items, rule, split=split, progress=progress, note=typer.echo)
     write_items(chosen, output)
-    typer.echo(f"{output}: {len(chosen):,} of {len(items):,} granules")
+    typer.echo(f"{output}: {len(chosen):,} of {counted(len(items), 'granule')}")
 
 
 def get_verb(
@@ -125,6 +126,6 @@ def get_verb(
 
     names = check_names(bands.split(",")) if bands is not None else PRITHVI_BANDS
     items = read_items(source)
-    with bar(f"{len(items)} granules") as progress:
+    with bar(counted(len(items), "granule")) as progress:
         got = get(items, output, bands=names, workers=workers, progress=progress)
-    typer.echo(f"{output}: {len(got):,} granules ({output / 'items.json'})")
+    typer.echo(f"{output}: {counted(len(got), 'granule')} ({output / 'items.json'})")

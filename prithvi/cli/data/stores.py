@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from prithvi.cli.options import Frames, Json, MaxCloud, MaxGap, MinGap, Sequences, absolute, words_of
+from prithvi.errors import counted
 
 
 def build_verb(
@@ -106,7 +107,7 @@ def build_verb(
             store = store_of_granules(source, output, recipe, note=lambda text: typer.echo(text, err=True), **common)
     parts = store.attributes["samples"].items()
     named = ", ".join(f"{count:,} {part or 'in no part'}" for part, count in parts)
-    typer.echo(f"{store.path}: {len(store):,} chips ({named})")
+    typer.echo(f"{store.path}: {counted(len(store), 'chip')} ({named})")
 
 
 def verify_verb(store: Annotated[Path, typer.Argument(help="The store.")], as_json: Json = False) -> None:
@@ -123,7 +124,7 @@ def verify_verb(store: Annotated[Path, typer.Argument(help="The store.")], as_js
         for problem in report.problems:
             typer.echo(str(problem))
         damaged = f"{len(report.problems)} of {report.files:,} files are damaged"
-        typer.echo(f"{store}: {damaged if report.problems else f'{report.files:,} files, all intact'}")
+        typer.echo(f"{store}: {damaged if report.problems else counted(report.files, 'file') + ', all intact'}")
         if report.unfinished:
             typer.echo(f"{store}: {report.unfinished}")
     if report.problems:
@@ -214,8 +215,8 @@ def describe_store(path: str) -> dict[str, Any]:
     labelled = f", {samples['labelled'].mean():.0%} of the pixels labelled" if spec.classes else ""
     rows: dict[str, Any] = {
         "store": str(store.path),
-        "chips": f"{len(store):,} of {spec.frames} dates x {pixels}",
-        "size": f"{size / 1e6:,.1f} MB ({spec.codec}, {spec.shard if spec.sharding else 1} chips a file)",
+        "chips": f"{len(store):,} of {counted(spec.frames, 'date')} x {pixels}",
+        "size": f"{size / 1e6:,.1f} MB ({spec.codec}, {counted(spec.shard if spec.sharding else 1, 'chip')} a file)",
         "parts": [f"{part or '(none)'}: {count:,}" for part, count in store.attributes["samples"].items()],
         "bands": ", ".join(spec.bands),
         "values": f"reflectance x {1 / spec.gain:g}, {spec.level}, nodata -9999{', with Fmask' if spec.fmask else ''}",
