@@ -5,8 +5,11 @@ JSON has no numbers for NaN and the infinities, so these become null.
 
 from __future__ import annotations
 
+import csv
+import errno
 import functools
 import hashlib
+import io
 import json
 import math
 import os
@@ -195,6 +198,54 @@ def refuse_inflated(path: Path, error: type[PrithviError]) -> None:
         raise error(f"{path} holds files that overlap, as none that torch wrote does.")
 
 
+def refuse_unreachable(path: str | Path, error: type[PrithviError] = ConfigError) -> None:
+    """Raises the error for a path that cannot be looked at: too long a name, or a folder that nobody may enter.
+
+    One that leads nowhere passes.
+    """
+    try:
+        os.stat(path)
+    except ValueError:  # a name with a zero in it
+        return
+    except OSError as found:
+        if found.errno == errno.ENAMETOOLONG:
+            named = f"{str(path)[:80]}... is too long for the name of a file ({len(str(path)):,} characters)"
+            raise error(f"{named}: give several files as several words.") from found
+        if found.errno in (errno.EACCES, errno.EPERM):
+            raise error(f"{path} cannot be looked at ({found.strerror}): ask for access to its folder.") from found
+
+
+def read_text(path: Path, error: type[PrithviError] = ConfigError) -> str:
+    """The text of a UTF-8 file, without the mark that some programs set before it (byte order mark).
+
+    Raises:
+        error: the file cannot be read, or is in another encoding.
+
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as found:
+        raise error(f"{path} is no text in UTF-8 ({first_line(found)}): save it with this encoding.") from found
+    except OSError as found:
+        raise error(f"{path} cannot be read ({found.strerror or first_line(found)}).") from found
+
+
+def read_rows(path: Path, error: type[PrithviError] = ConfigError) -> tuple[list[str], list[dict[str, Any]]]:
+    """The columns of a CSV file, and its rows by their names.
+
+    A row with fewer cells than there are columns has "" in the rest; one with more has them under None.
+
+    Raises:
+        error: the file cannot be read, is in another encoding, or is no CSV.
+
+    """
+    reader = csv.DictReader(io.StringIO(read_text(path, error), newline=""), restval="")
+    try:
+        return list(reader.fieldnames or []), list(reader)
+    except csv.Error as found:
+        raise error(f"{path} is no CSV ({first_line(found)}).") from found
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Reads a JSON file that contains an object.
 
@@ -205,7 +256,7 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"{path.parent} holds no {path.name}.")
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
+        plain = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:  # a number of more than 4,300 digits is one, too
         raise ConfigError(f"{path} is not JSON ({error}).") from error
     if not isinstance(plain, dict):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import glob
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from prithvi.errors import DatasetError
+from prithvi.files import read_rows, read_text
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,11 @@ def listed_ids(path: Path, suffixes: Sequence[str]) -> list[str]:
         path: the list.
         suffixes: ends of file names, taken off where a line has one.
 
+    Raises:
+        DatasetError: it cannot be read as text.
+
     """
-    names = [line.split(",")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    names = [line.split(",")[0].strip() for line in read_text(path, DatasetError).splitlines()]
     for suffix in suffixes:
         names = [name.removesuffix(suffix) for name in names]
     return [name for name in names if name]
@@ -92,15 +95,14 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """Rows of a CSV file, values stripped.
 
     Raises:
-        DatasetError: a missing column.
+        DatasetError: a missing column, or a file that is no CSV.
 
     """
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file, restval="")
-        missing = [name for name in columns if name not in (reader.fieldnames or [])]
-        if missing:
-            raise DatasetError(f"{path} has no column {missing[0]}; it has {', '.join(reader.fieldnames or [])}.")
-        return [{name: row[name].strip() for name in columns} for row in reader]
+    found, rows = read_rows(path, DatasetError)
+    missing = [name for name in columns if name not in found]
+    if missing:
+        raise DatasetError(f"{path} has no column {missing[0]}; it has {', '.join(found)}.")
+    return [{name: row[name].strip() for name in columns} for row in rows]
 
 
 def _fits(text: str, sign: str, value: str, path: Path) -> bool:

@@ -31,7 +31,9 @@ from prithvi.chips.label_values import PALETTE, classes_in
 from prithvi.chips.spec import UNLABELLED
 from prithvi.contract import Category
 from prithvi.errors import DatasetError, nearest
+from prithvi.files import refuse_unreachable
 from prithvi.scenes.polygons import RASTERIO_LOCK, clip, frames, mend, read_vectors, ring, sound, whole_turns
+from prithvi.scenes.raster_files import refuse_unplaced
 
 Label = npt.NDArray[np.uint8]
 _RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".img")
@@ -69,6 +71,7 @@ def open_labels(
 
     """
     file = Path(path)
+    refuse_unreachable(file, DatasetError)
     if not file.exists():
         raise DatasetError(f"there is no file of labels {file}.")
     if file.suffix.lower() in _RASTERS:
@@ -296,8 +299,7 @@ def _open_vector(file: Path, column: str | None, background: str | None, ignore:
 def _open_raster(file: Path, ignore: Sequence[str], keep: Sequence[str], product: str | None) -> RasterLabels:
     try:
         with rasterio.open(file) as raster:
-            if raster.crs is None:
-                raise DatasetError(f"{file} has no CRS, so its pixels lie nowhere: write it with one.")
+            refuse_unplaced(str(file), raster, DatasetError)
             if raster.count != 1 or np.dtype(raster.dtypes[0]).kind not in "iuf":
                 raise DatasetError(
                     f"{file} has {raster.count} bands of {raster.dtypes[0]}: labels are one of whole numbers."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -18,6 +19,9 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 NOT_KEPT = ("image", "clear", "temporal_coords", "location_coords")
 """What a sample with features has no longer."""
+_TENSOR = r"\w+:[a-z]+\d*:(\d+(x\d+)*)?"
+_LINE = re.compile(rf"\d{{1,9}} {_TENSOR}(;{_TENSOR})*")
+"""A line of the journal: a sample's index, and its tensors."""
 
 
 class Frozen(Protocol):
@@ -144,13 +148,14 @@ class FeatureDataset(Dataset[dict[str, Any]]):
     def read_journal(self) -> None:
         """Reads the list of complete samples, and removes a last line that was cut short by an interruption."""
         path = self.folder / "journal.txt"
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
         whole = text[: text.rfind("\n") + 1]
         if whole != text:
             path.write_text(whole, encoding="utf-8")
         for line in whole.splitlines():
-            index, _, form = line.partition(" ")
-            self.forms[int(index)] = form
+            if _LINE.fullmatch(line):  # what is damaged is made again
+                index, _, form = line.partition(" ")
+                self.forms[int(index)] = form
 
     def _array(self, entry: str, create: bool = False) -> Any:
         """The array of a journal entry (name, type and shape), created if missing and `create` is set."""

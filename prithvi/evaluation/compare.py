@@ -31,8 +31,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from prithvi.errors import ConfigError, nearest, one_of
-from prithvi.files import dumps, read_yaml, table, write_text
+from prithvi.errors import ConfigError, nearest, one_of, states_nonsense
+from prithvi.files import dumps, read_json, read_yaml, table, write_text
 
 _KEYS = ("fit", "figure", "smaller", "fractions", "seeds", "options", "methods", "title", "baselines", "because")
 _PAGE = Path(__file__).with_name("comparison.html.jinja")
@@ -191,17 +191,18 @@ def read_result(folder: Path, trial: Trial, settings: Mapping[str, Any]) -> Resu
     """Reads the result of a finished trial; None if it has not been run.
 
     Raises:
-        ConfigError: the trial was run with other settings.
+        ConfigError: the trial was run with other settings, or the file is damaged.
 
     """
     path = folder / trial.name / "result.json"
     if not path.is_file():
         return None
-    plain = json.loads(path.read_text(encoding="utf-8"))
-    if plain["settings"] != json.loads(json.dumps(settings)):
-        raise ConfigError(f"{path} was made with other settings: choose another folder (-o), or remove it.")
-    figures = {name: math.nan if value is None else value for name, value in plain["figures"].items()}
-    return Result(trial, figures, plain["seconds"], plain["chips"])
+    plain = read_json(path)
+    with states_nonsense(f"{path}, which is to be removed,", ConfigError):
+        if plain["settings"] != json.loads(json.dumps(settings)):
+            raise ConfigError(f"{path} was made with other settings: choose another folder (-o), or remove it.")
+        figures = {name: math.nan if value is None else float(value) for name, value in plain["figures"].items()}
+        return Result(trial, figures, float(plain["seconds"]), int(plain["chips"]))
 
 
 def write_result(folder: Path, result: Result, settings: Mapping[str, Any]) -> None:

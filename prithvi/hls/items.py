@@ -25,8 +25,8 @@ from rasterio.errors import RasterioError
 from shapely.geometry import shape
 
 from prithvi.bands import PRODUCTS, band_id
-from prithvi.errors import BandError, DatasetError, SceneError, needs
-from prithvi.files import atomic_file
+from prithvi.errors import MALFORMED, BandError, DatasetError, SceneError, first_line, needs
+from prithvi.files import atomic_file, refuse_unreachable
 from prithvi.hls.granules import NAME, Granule, is_granule_name
 from prithvi.scenes.catalog_hrefs import asset_address, from_server
 from prithvi.scenes.paths import is_http
@@ -53,6 +53,7 @@ def read_items(source: str | Path) -> list[pystac.Item]:
 
     """
     path = Path(source)
+    refuse_unreachable(path, DatasetError)
     if path.is_dir():
         found = granule_items(path)
     elif not path.is_file():
@@ -61,7 +62,7 @@ def read_items(source: str | Path) -> list[pystac.Item]:
         found = _from_parquet(path)
     else:
         found = _from_json(path)
-    named = [item for item in found if is_granule_name(item.id)]
+    named = [item for item in found if is_granule_name(str(item.id))]
     strangers = len(found) - len(named)
     if strangers:
         warnings.warn(f"{path}: {strangers} of {len(found)} items are no HLS granules and are left out.", stacklevel=2)
@@ -216,9 +217,9 @@ def _from_parquet(path: Path) -> list[pystac.Item]:
     arrow = _stac_geoparquet()
     try:
         plain = list(arrow.stac_table_to_items(pyarrow.parquet.read_table(path)))
-    except (OSError, ValueError, KeyError) as error:
-        raise DatasetError(f"{path} is no GeoParquet file of STAC items ({error}).") from error
-    return [pystac.Item.from_dict(_without_empty(item)) for item in plain]
+        return [pystac.Item.from_dict(_without_empty(item)) for item in plain]
+    except (OSError, RuntimeError, pystac.STACError, pystac.STACTypeError, *MALFORMED) as error:
+        raise DatasetError(f"{path} is no GeoParquet file of STAC items ({first_line(error)}).") from error
 
 
 def _without_empty(item: dict[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,6 @@ from rasterio.errors import RasterioError, RasterioIOError
 from prithvi.errors import ConfigError, OutputError, PrithviError
 from prithvi.mapping.result_files import NODATA, Raster, write_vrt
 from prithvi.products.classmap import GDAL_CACHE
-from prithvi.products.ellipsoid import PixelAreas
 from prithvi.products.provenance import Provenance
 
 
@@ -285,24 +284,15 @@ def check_geotiff(path: str | Path) -> Path:
     return path
 
 
-def count_values(path: str | Path, areas: bool = False) -> npt.NDArray[np.float64]:
-    """(256,) pixels of each value; of a file of floats, 0 counts those with a value and `NODATA` those without.
-
-    Args:
-        path: the map.
-        areas: sum the pixels' areas in square metres instead, if the map has a CRS.
-
-    """
-    sums = np.zeros(256)
+def count_values(path: str | Path) -> npt.NDArray[np.int64]:
+    """(256,) pixels of each value; of a file of floats, 0 counts those with a value and `NODATA` those without."""
+    sums = np.zeros(256, np.int64)
     with rasterio.open(path) as raster:
-        pixels = PixelAreas(raster.transform, raster.crs.to_wkt(), raster.shape) if areas and raster.crs else None
         for _, window in raster.block_windows(1):
             values = raster.read(1, window=window)
             if values.dtype.kind == "f":
                 values = np.where(np.isfinite(values), 0, NODATA).astype(np.uint8)
-            size = int(window.row_off), int(window.col_off), *values.shape
-            weights = pixels.window(*size).ravel() if pixels is not None else None
-            sums += np.bincount(values.ravel(), weights, minlength=256)
+            sums += np.bincount(values.ravel(), minlength=256)
     return sums
 
 

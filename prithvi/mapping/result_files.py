@@ -20,6 +20,7 @@ import xarray as xr
 from prithvi.errors import ConfigError, SceneError
 from prithvi.modelio.predictor import ClassEntry, distinct_color
 from prithvi.scenes import transform_of
+from prithvi.scenes.raster_files import DATE_TAG
 
 NODATA = 255
 """Class number of a pixel without data."""
@@ -192,8 +193,9 @@ def series_rasters(
     """
     found = []
     for date, label in enumerate(labels):
+        tags = {**tags, DATE_TAG: label}
         if sources is not None:
-            tags = {**tags, "PRITHVI_SENSOR": sources.dates[date]}
+            tags["PRITHVI_SENSOR"] = sources.dates[date]
         image, filled, unsure = (partial(_of_date, date, units, kind) for kind in ("image", "filled", "uncertainty"))
         found += [
             Raster(f"{label}.tif", tuple(bands), "int16", INT16_NODATA, image, tags, SCALE),

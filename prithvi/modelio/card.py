@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 import statistics
@@ -13,7 +12,7 @@ from typing import Any
 import yaml
 
 from prithvi.errors import ConfigError
-from prithvi.files import read_json
+from prithvi.files import read_json, read_rows
 from prithvi.modelio.predictor import Predictor
 from prithvi.models import PrithviMAE
 from prithvi.models.heads import has_trait
@@ -237,11 +236,7 @@ def _in_cell(value: Any) -> str:
 def _rows(table: Path | Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """A table as rows; words that are numbers become numbers."""
     if isinstance(table, Path):
-        try:
-            with table.open(newline="", encoding="utf-8") as file:
-                rows: list[dict[str, Any]] = list(csv.DictReader(file))
-        except OSError as error:
-            raise ConfigError(f"{table} cannot be read ({error.strerror}).") from error
+        _, rows = read_rows(table)
     else:
         rows = [dict(row) for row in table]
     if not rows or any(list(row) != list(rows[0]) or None in row.values() for row in rows):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from prithvi import hub
 from prithvi.contract import Contract
 from prithvi.errors import CheckpointError, ConfigError, HubError, ModelError, PrithviError, SceneError
-from prithvi.files import read_json, refuse_inflated, sha256_once
+from prithvi.files import read_json, refuse_inflated, refuse_unreachable, sha256_once
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -56,6 +56,7 @@ class Trusted(str):
 
 def shipped(name: str | Path) -> Path | None:
     """The folder of a model that comes with the package, by its name; None of any other name, and of a path."""
+    refuse_unreachable(name)
     folder = SHIPPED / name
     named = isinstance(name, str) and Path(name).name == name
     return folder if named and (folder / "config.json").is_file() else None

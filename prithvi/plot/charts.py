@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from prithvi.errors import ConfigError, nearest
+from prithvi.errors import ConfigError, first_line, nearest
 from prithvi.plot.drawing import OKABE_ITO, one
 
 if TYPE_CHECKING:
@@ -94,8 +94,15 @@ def _trials(results: str | Path | Trials, figure: str) -> pd.DataFrame:
     path = Path(results) / "results.csv"
     if not path.is_file():
         raise ConfigError(f"{results} has no results.csv: name the folder that 'prithvi compare' wrote.")
-    table = pd.read_csv(path, converters={"method": str})
+    try:
+        table = pd.read_csv(path, converters={"method": str})
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read as a table ({first_line(error)}).") from error
     columns = set(table.columns) - {"method", "fraction", "seed", "chips", "seconds"}
+    if missing := {"method", "chips"} - set(table.columns):
+        raise ConfigError(f"{path} has no column {min(missing)}, as those of 'prithvi compare' have.")
     if figure not in columns:
         raise ConfigError(f"{path} has no figure {figure!r}: {nearest(figure, columns)}")
+    if not pd.api.types.is_numeric_dtype(table[figure]):
+        raise ConfigError(f"{path}: {figure} holds words where numbers are.")
     return table

@@ -78,10 +78,12 @@ def known(image: xr.DataArray, bands: Sequence[str]) -> list[str]:
     """The requested bands without duplicates.
 
     Raises:
-        BandError: the scene lacks a band.
+        BandError: the scene lacks a band, or has one twice.
 
     """
     have, wanted = [str(name) for name in image["band"].values], list(dict.fromkeys(bands))
+    if twice := [name for name in have if have.count(name) > 1]:
+        raise BandError(f"the scene has the band {twice[0]} twice, and which is meant is not known.")
     missing = [band for band in wanted if band not in have]
     if missing:
         lacking = f"{', '.join(missing)}, which the scene lacks: it has {', '.join(have)}."

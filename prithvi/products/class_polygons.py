@@ -217,7 +217,8 @@ def _frame(classes: ClassMap, areas: Areas, minimum_area: float, simplify: float
     # The minimum area applies before simplification, the reported area is that of the result.
     crs = CRS.from_user_input(classes.raster.crs.to_wkt())
     traced = rings_of(areas.corners, len(areas), classes.raster.transform)
-    geometry, measured = shapely.from_ragged_array(shapely.GeometryType.POLYGON, *traced), ragged_areas(traced, crs)
+    geometry = shapely.from_ragged_array(shapely.GeometryType.POLYGON, *traced)
+    measured = classes.on_earth(ragged_areas(traced, crs))
     keep = measured >= minimum_area
     geometry, measured, value = geometry[keep], measured[keep], areas.value[keep]
     if simplify > 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -15,9 +16,10 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from prithvi.errors import ConfigError, SceneError, nearest
-from prithvi.products.ellipsoid import PixelAreas
+from prithvi.products.ellipsoid import Floats, PixelAreas
 from prithvi.products.provenance import classes_of
 from prithvi.scenes.grids import difference, grid_of
+from prithvi.scenes.raster_files import refuse_unplaced
 
 GDAL_CACHE = 16_000_000
 """GDAL block cache in bytes; small, since products read the map once from top to bottom."""
@@ -40,8 +42,22 @@ class ClassMap:
     """Label value to class name, from the tags LABEL_VALUE_<n>, where labels and map number the classes differently."""
 
     def areas(self) -> PixelAreas:
-        """The ground area of its pixels."""
+        """The ground area of its pixels; NaN where its CRS has no place on Earth."""
         return PixelAreas(self.raster.transform, self.raster.crs, self.raster.shape)
+
+    def on_earth(self, areas: Floats) -> Floats:
+        """Areas of pixels or polygons of classes, as they are.
+
+        Raises:
+            SceneError: one is NaN: it lies where the map's CRS has no place on Earth.
+
+        """
+        if not np.isfinite(areas).all():
+            raise SceneError(
+                f"{self.path} has pixels where its coordinate reference system has no place on Earth: look at its CRS "
+                f"and transform ('rio info {shlex.quote(str(self.path))}'), and write the right ones (rio edit-info)."
+            )
+        return areas
 
     def title(self, value: int) -> str:
         """Name of a class, or its number as text if it has no name."""
@@ -93,7 +109,7 @@ def open_classes(path: str | Path, confidence: str | Path | None = None) -> Iter
     """Opens a class map and, optionally, a confidence raster on the same grid.
 
     Raises:
-        SceneError: a file cannot be read, is not a class map, has no CRS, or the two grids differ.
+        SceneError: a file cannot be read, is not a class map, does not say where it lies, or the two grids differ.
 
     """
     with ExitStack() as stack:
@@ -102,8 +118,7 @@ def open_classes(path: str | Path, confidence: str | Path | None = None) -> Iter
         if raster.count != 1 or raster.dtypes[0] not in ("uint8", "uint16"):
             found = f"{raster.count} bands of {raster.dtypes[0]}"
             raise SceneError(f"{path} has {found}; a class map has one of whole numbers (uint8).")
-        if raster.crs is None:
-            raise SceneError(f"{path} has no coordinate reference system, so nobody knows where it lies.")
+        refuse_unplaced(str(path), raster)
         beside = None if confidence is None else stack.enter_context(_open(confidence, "confidences"))
         if beside is not None and (differs := difference(grid_of(beside), grid_of(raster))) is not None:
             raise SceneError(f"{confidence} does not lie on the grid of {path}: {differs}.")
@@ -117,23 +132,28 @@ def mapped_areas(path: str | Path, rows: int = 256) -> dict[str, float]:
     """Area of each class of a map by name, in square metres on the WGS 84 ellipsoid; 0 for a class without pixels.
 
     Raises:
-        SceneError: the map cannot be read.
+        SceneError: the map cannot be read, or does not lie on Earth.
 
     """
     with open_classes(path) as classes:
-        found = dict.fromkeys(classes.titles, 0.0)
-        pixels = classes.areas()
-        for window in classes.strips(rows):
-            values = classes.read(window)
-            # Nodata is -1: shifted by one, it falls into bin 0, which is dropped.
-            areas = pixels.window(window.row_off, 0, *values.shape)
-            sums = np.bincount(values.ravel() + 1, weights=areas.ravel())
-            for value in np.flatnonzero(sums[1:]).tolist():
-                found[value] = found.get(value, 0.0) + float(sums[value + 1])
         named: dict[str, float] = {}
-        for value, area in sorted(found.items()):
+        for value, area in sorted(class_areas(classes, rows).items()):
             named[classes.title(value)] = named.get(classes.title(value), 0.0) + area
         return named
+
+
+def class_areas(classes: ClassMap, rows: int = 256) -> dict[int, float]:
+    """Area of each class by number, as of `mapped_areas`."""
+    found = dict.fromkeys(classes.titles, 0.0)
+    pixels = classes.areas()
+    for window in classes.strips(rows):
+        values = classes.read(window)
+        # Nodata is -1: shifted by one, it falls into bin 0, which is dropped.
+        areas = pixels.window(window.row_off, 0, *values.shape)
+        sums = np.bincount(values.ravel() + 1, weights=areas.ravel())[1:].astype(np.float64)
+        for value in np.flatnonzero(classes.on_earth(sums)).tolist():
+            found[value] = found.get(value, 0.0) + float(sums[value])
+    return found
 
 
 def _pixels(raster: Any, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:

@@ -25,7 +25,7 @@ coordinates, each polygon among the rings and, of multipolygons, each of them am
 
 
 def geometry_areas(geometries: npt.NDArray[Any], crs: Any) -> Floats:
-    """(n,) areas of polygons in square metres.
+    """(n,) areas of polygons in square metres; NaN for one with a corner that is nowhere on Earth.
 
     Edges are straight in `crs`, and are densified to steps of about 1 km before projection, which leaves errors of
     centimetres across an edge. Polygons that contain a pole are not supported.
@@ -173,6 +173,9 @@ def _equal_area(crs: CRS, x: Floats, y: Floats, first: npt.NDArray[np.int64]) ->
     # antimeridian. The ordinate is Snyder's q (Map Projections, USGS Professional Paper 1395, equation 3-12), which
     # makes planar areas equal to areas on the ellipsoid.
     longitude, latitude = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(x, y)
+    # Half a pixel of a grid of degrees may lie beyond a pole; nothing else is there.
+    latitude = np.where(np.abs(latitude) <= 91, np.clip(latitude, -90, 90), np.nan)
+    longitude = np.where(np.isfinite(longitude), longitude, np.nan)
     near = x if crs.is_geographic else longitude[first]
     longitude = longitude + 360 * np.round((near - longitude) / 360)
     sine = np.sin(np.radians(latitude))

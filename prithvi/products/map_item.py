@@ -28,6 +28,7 @@ from prithvi.modelio.item import CLASSIFICATION
 from prithvi.modelio.predictor import ClassEntry
 from prithvi.products.provenance import Provenance, classes_of
 from prithvi.scenes.polygons import footprint
+from prithvi.scenes.raster_files import refuse_unplaced
 
 PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
 RASTER = "https://stac-extensions.github.io/raster/v1.1.0/schema.json"
@@ -96,14 +97,14 @@ def map_item(
     later = (folder or path.parent) / home.name
     try:
         with rasterio.open(path) as raster:
-            if raster.crs is None:
-                raise SceneError("it has no coordinate reference system, so that its place is not known.")
+            refuse_unplaced(str(path), raster)
             classes, grid = _classes(raster), _grid(raster)
-            outline, bounds = footprint(raster.crs.to_wkt(), raster.transform, raster.shape)
+            try:
+                outline, bounds = footprint(raster.crs.to_wkt(), raster.transform, raster.shape)
+            except SceneError as error:
+                raise SceneError(f"{path}: {error}") from error
     except RasterioError as error:
         raise SceneError(f"{path} cannot be read as a map ({error}).") from error
-    except SceneError as error:
-        raise SceneError(f"{path}: {error}") from error
     item = pystac.Item(
         path.stem, outline, bounds, when[0] if len(when) == 1 else None,
         {**grid, **_told(provenance, later)},

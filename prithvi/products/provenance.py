@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ LEFT_OUT = "PRITHVI_LEFT_OUT"
 """Tag that holds `Provenance.left_out`."""
 ENGINE_TAGS = {"engine": "PRITHVI_ENGINE", "precision": "PRITHVI_PRECISION"}
 """Tags that hold `Provenance.engine` and `Provenance.precision`."""
+
+_WHOLE = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -116,8 +119,8 @@ def classes_of(tags: Mapping[str, str]) -> tuple[dict[int, str], dict[int, int]]
     found: dict[str, dict[int, str]] = {}
     for start in ("CLASS_", "LABEL_VALUE_"):
         numbers = {key.removeprefix(start): text for key, text in tags.items() if key.startswith(start)}
-        found[start] = {int(number): text for number, text in sorted(numbers.items()) if number.isdecimal()}
-    values = {number: int(text) for number, text in found["LABEL_VALUE_"].items()}
+        found[start] = {int(number): text for number, text in sorted(numbers.items()) if _WHOLE.fullmatch(number)}
+    values = {number: int(text) for number, text in found["LABEL_VALUE_"].items() if _WHOLE.fullmatch(text.lstrip("-"))}
     return dict(sorted(found["CLASS_"].items())), values
 
 

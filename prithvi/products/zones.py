@@ -119,7 +119,9 @@ def _blocks(classes: ClassMap) -> Callable[[int, int, int, int], tuple[Any, Any,
         start = row if north_up else raster.height - row - rows
         window, turn = Window(column, start, columns, rows), slice(None, None, 1 if north_up else -1)
         sure = classes.read_confidence(window)[turn] if classes.confidence is not None else None
-        return classes.read(window)[turn], pixels.window(start, column, rows, columns)[turn], sure
+        found, areas = classes.read(window), pixels.window(start, column, rows, columns)
+        classes.on_earth(areas[found != NONE])
+        return found[turn], areas[turn], sure
 
     return block
 

@@ -11,7 +11,7 @@ from typing import Any
 import xarray as xr
 
 from prithvi.errors import ConfigError, SceneError
-from prithvi.files import write_text
+from prithvi.files import read_text, refuse_unreachable, write_text
 from prithvi.report.result_sheets import sheet_of_map
 from prithvi.report.series_sheets import Chart, dates_in, is_cube, sheets_of_series
 from prithvi.report.sheets import Sheet, source_of
@@ -50,11 +50,13 @@ def view(
 
     """
     paths = [Path(results)] if isinstance(results, (str, Path)) else [Path(result) for result in results]
+    for path in paths:
+        refuse_unreachable(path, SceneError)
     comparison = next((path for path in paths if (path / "results.csv").is_file()), None)
     if comparison is not None:
         if len(paths) > 1:
             raise ConfigError(f"{comparison} is a comparison, which has a page of its own: give it alone.")
-        return write_text(Path(output), (comparison / "index.html").read_text(encoding="utf-8"))
+        return write_text(Path(output), read_text(comparison / "index.html"))
     names = [path.resolve().name if path.is_dir() else path.stem for path in paths]
     title = title or (", ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} more")
     return write_text(Path(output), page_of(_sheets(paths, scene, scenes or {}), title, measured or {}))

@@ -15,12 +15,13 @@ from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 
-from prithvi.errors import BandError, ConfigError, PrithviError, SceneError
+from prithvi.errors import BandError, ConfigError, PrithviError, SceneError, counted
 from prithvi.files import read_json
 from prithvi.mapping.cog import count_values
 from prithvi.mapping.result_files import STEPS
 from prithvi.plot.drawing import CONTINUOUS, class_colors
 from prithvi.plot.pictures import FALSE_COLOR, rgb, thinning
+from prithvi.products.classmap import class_areas, open_classes
 from prithvi.products.provenance import Provenance, classes_of
 from prithvi.report.sheets import Entry, Probe, Rgba, Sheet, opaque, origin, thinned_note
 from prithvi.scenes import crop, open_scene, transform_of
@@ -49,7 +50,7 @@ def sheet_of_map(path: Path, scene: xr.DataArray | None) -> Sheet:
             tags, nodata = raster.tags(), raster.nodata
             classes = raster.dtypes[0] == "uint8"
             if classes:
-                legend, names, above = _classes(raster, values, tags)
+                legend, names, above, placed = _classes(raster, values, tags)
                 probes = [Probe("class", values, 255, names)]
             else:
                 legend, probes, above = _quantity(values, nodata, raster.descriptions[0] or "value", raster.units[0])
@@ -65,7 +66,7 @@ def sheet_of_map(path: Path, scene: xr.DataArray | None) -> Sheet:
     except PrithviError as error:
         notes.append(f"What was mapped is not shown: {error}")
     notes += thinned_note(step)
-    if classes and legend and whole.crs is not None:
+    if classes and legend and placed:
         notes.append("Areas are counted pixels, on the ellipsoid; prithvi area corrects them by a reference sample.")
     size_of = f"{whole.shape[0]:,} x {whole.shape[1]:,} pixels"
     more = ("dates", _dates(item)), ("grid", size_of), ("accepted", ", ".join(made.accepted))
@@ -91,23 +92,30 @@ def _three_digits(value: float) -> str:
 
 def _classes(
     raster: Any, values: npt.NDArray[np.uint8], tags: dict[str, str]
-) -> tuple[list[Entry], dict[int, str], Rgba]:
+) -> tuple[list[Entry], dict[int, str], Rgba, bool]:
+    """Legend, names by number and picture of a map of classes, and whether the legend has areas, or else pixels."""
     told, _ = classes_of(tags)
-    found = sorted({*told, *map(int, np.unique(values[values != 255]))})
+    found = sorted({value for value in (*told, *map(int, np.unique(values))) if value < 255})
     names = {value: told.get(value, f"class {value}") for value in found}
     colors = dict(zip(found, class_colors(len(found)), strict=True))
     with suppress(ValueError):  # without a colour table
         table = raster.colormap(1)
         colors |= {value: bytes(table[value][:3]).hex().upper() for value in found if value in table}
-    areas = count_values(raster.name, areas=True)
-    total = max(areas[found].sum(), 1e-9)
-    shown = area_texts(areas[found].tolist()) if raster.crs else [f"{area:,.0f} pixels" for area in areas[found]]
-    shares = zip(found, shown, strict=True)
-    legend = [Entry(names[value], colors[value], f"{text}, {areas[value] / total:.1%}") for value, text in shares]
+    try:
+        with open_classes(raster.name) as opened:
+            measured = class_areas(opened)
+        sizes = [measured.get(value, 0.0) for value in found]
+        shown, placed = area_texts(sizes), True
+    except SceneError:  # it lies nowhere, and is worth showing all the same
+        sizes = count_values(raster.name)[found].tolist()
+        shown, placed = [counted(size, "pixel") for size in sizes], False
+    total = max(sum(sizes), 1e-9)
+    shares = zip(found, sizes, shown, strict=True)
+    legend = [Entry(names[value], colors[value], f"{text}, {size / total:.1%}") for value, size, text in shares]
     lookup = np.zeros((256, 4), np.uint8)
     for value, color in colors.items():
         lookup[value] = (*bytes.fromhex(color), 255)
-    return legend, names, lookup[values]
+    return legend, names, lookup[values], placed
 
 
 def _quantity(
@@ -169,18 +177,26 @@ def _item(path: Path) -> dict[str, Any]:
         plain = read_json(path.with_suffix(".json"))
     except (ConfigError, OSError):
         return {}
-    return plain if plain.get("type") == "Feature" else {}
+    sound = isinstance(plain.get("properties"), dict) and isinstance(plain.get("links"), list)
+    return plain if plain.get("type") == "Feature" and sound else {}
 
 
 def _measured(path: Path, item: Mapping[str, Any]) -> dict[str, str]:
     """Metrics from metrics.json of the model that the map's STAC item links to."""
     for link in item.get("links", ()):
-        file = (path.parent / str(link.get("href", ""))).parent / "metrics.json"
-        if link.get("rel") == "derived_from" and file.is_file():
-            return {
-                name: _mean(each) for name, each in read_json(file).items() if isinstance(each, dict) and "mean" in each
-            }
+        if not isinstance(link, dict) or link.get("rel") != "derived_from":
+            continue
+        with suppress(ConfigError, OSError, ValueError):  # ValueError: no path at all
+            plain = read_json((path.parent / str(link.get("href", ""))).parent / "metrics.json")
+            return {name: _mean(each) for name, each in plain.items() if _is_figure(each)}
     return {}
+
+
+def _is_figure(plain: Any) -> bool:
+    """Whether it has a mean and perhaps a spread, both numbers."""
+    return isinstance(plain, dict) and all(
+        isinstance(number, int | float) for number in (plain.get("mean"), plain.get("std") or 0.0)
+    )
 
 
 def _mean(figure: Mapping[str, Any]) -> str:

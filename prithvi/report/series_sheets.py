@@ -14,8 +14,9 @@ import rasterio
 import xarray as xr
 from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
 
-from prithvi.errors import SceneError, first_line
+from prithvi.errors import MALFORMED, PrithviError, SceneError, first_line
 from prithvi.mapping.result_files import FILLED, INT16_NODATA, NOTHING, OBSERVED, SCALE
 from prithvi.plot.pictures import TRUE_COLOR, rgb, stretch, thinning
 from prithvi.products.provenance import Provenance
@@ -95,7 +96,18 @@ def sheets_of_series(path: Path) -> list[Sheet]:
         SceneError: a file cannot be read.
 
     """
-    dated = _of_cube(path) if is_cube(path) else [_of_file(file) for file in dates_in(path)]
+    if not is_cube(path):
+        return _sheets([_of_file(file) for file in dates_in(path)])
+    try:
+        return _sheets(_of_cube(path))
+    except PrithviError:
+        raise
+    # A store's pixels are read when they are drawn; of a damaged chunk numcodecs raises RuntimeError or SystemError.
+    except (RuntimeError, SystemError, OSError, *MALFORMED) as error:
+        raise SceneError(f"{path} is damaged, or no series that can be shown ({first_line(error)}).") from error
+
+
+def _sheets(dated: Sequence[Dated]) -> list[Sheet]:
     first = dated[0].scene
     bands = [str(name) for name in first["band"].values]
     chosen = TRUE_COLOR if set(TRUE_COLOR) <= set(bands) else tuple((bands * 3)[:3])
@@ -151,17 +163,18 @@ def _of_file(file: Path) -> Dated:
     scene = open_scene(file)
     step = thinning(scene.sizes["y"], scene.sizes["x"])
     size = -(-scene.sizes["y"] // step), -(-scene.sizes["x"] // step)
-    with rasterio.open(file.with_name(f"{file.stem}_filled.tif")) as mask:
-        states = mask.read(1, out_shape=size, resampling=Resampling.nearest)
-        return Dated(file.stem, scene, states, grid_of(mask).zoom_to(size), mask.tags())
+    filled = file.with_name(f"{file.stem}_filled.tif")
+    try:
+        with rasterio.open(filled) as mask:
+            states = mask.read(1, out_shape=size, resampling=Resampling.nearest)
+            return Dated(file.stem, scene, states, grid_of(mask).zoom_to(size), mask.tags())
+    except RasterioError as error:
+        raise SceneError(f"{filled} cannot be read ({error}).") from error
 
 
 def _of_cube(path: Path) -> list[Dated]:
-    try:
-        cube = xr.open_zarr(path, decode_coords="all")
-        image, filled = cube["image"], cube["filled"]
-    except (OSError, ValueError, KeyError) as error:
-        raise SceneError(f"{path} is no series that can be shown ({first_line(error)}).") from error
+    cube = xr.open_zarr(path, decode_coords="all")
+    image, filled = cube["image"], cube["filled"]
     step = thinning(image.sizes["y"], image.sizes["x"])
     ground = grid_of_array(image)
     tags = {str(name): str(value) for name, value in cube.attrs.items()}

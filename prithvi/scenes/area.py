@@ -25,6 +25,7 @@ from rasterio.features import geometry_mask
 from shapely.affinity import translate
 
 from prithvi.errors import DatasetError, SceneError
+from prithvi.files import refuse_unreachable
 from prithvi.scenes.grids import grid_of_array, transform_of, write_grid
 from prithvi.scenes.info import name_of
 from prithvi.scenes.polygons import (
@@ -170,6 +171,7 @@ class Area:
 
 
 def _read(path: Path, layer: str | None) -> gpd.GeoDataFrame:
+    refuse_unreachable(path, SceneError)
     if not path.exists():
         raise SceneError(f"there is no file {path}.")
     try:

@@ -7,6 +7,7 @@ corners in the last digits, so neither is compared as text or digit by digit.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from functools import lru_cache
@@ -85,7 +86,10 @@ def repeats(coarse: GeoBox, fine: GeoBox) -> int | None:
     coarse one may reach beyond the fine one by less than one of its pixels.
     """
     # If the coarse grid's pixels, divided, are the fine grid's, repeating them is exact.
-    ratio = max(1, round(abs(coarse.affine.determinant / fine.affine.determinant) ** 0.5))
+    larger = abs(coarse.affine.determinant / fine.affine.determinant) ** 0.5
+    if not math.isfinite(larger):  # a transform of NaN
+        return None
+    ratio = max(1, round(larger))
     repeated = GeoBox(fine.shape, coarse.affine @ Affine.scale(1 / ratio), coarse.crs)
     beyond = coarse.shape[0] * ratio - fine.shape[0], coarse.shape[1] * ratio - fine.shape[1]
     fits = difference(repeated, fine) is None and all(0 <= pixels < ratio for pixels in beyond)

@@ -75,6 +75,10 @@ class Hdf4Raster:
         self.colorinterp: tuple[Any, ...] = ()
         self.subdatasets: list[str] = []
 
+    def tags(self) -> dict[str, str]:
+        """None that rasterio would give."""
+        return {}
+
     def read(self, indexes: Sequence[int], window: Window) -> npt.NDArray[np.int16]:
         """(band, y, x) int16; only the rows and columns of the window are read."""
         rows, columns = window.toslices()

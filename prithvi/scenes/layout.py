@@ -137,7 +137,7 @@ def _single_bands(files: Sequence[File], given: Given, where: str) -> _Table:
     for file, (common, date) in zip(files, labels, strict=True):
         if common is None:
             continue
-        step = table.setdefault(times.get(file.path, date), {})
+        step = table.setdefault(times.get(file.path, date or file.date), {})
         if common in step:
             raise BandError(f"{file.path} and {step[common].path} are both {common} of the same date.")
         step[common] = _plane(file, 1, given)
@@ -156,7 +156,7 @@ def _stacks(files: Sequence[File], given: Given) -> _Table:
             named, key = read_file_name(file.path).date, date
             if named is not None and named not in own:
                 key = agree(named, date, f"{file.path}, by its name,")
-            key = agree(key, day, file.path)
+            key = agree(key or file.date, day, file.path)
             if key is None and dates and len(files) > 1:
                 raise SceneError(
                     f"{counted(len(files), 'file')} and {counted(len(dates), 'date')} were given: "

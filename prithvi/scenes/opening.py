@@ -23,6 +23,7 @@ from prithvi.catalog import Sensor
 from prithvi.catalog import sensor as sensor_named
 from prithvi.contract import LEVELS
 from prithvi.errors import BandError, SceneError, one_of
+from prithvi.files import refuse_unreachable
 from prithvi.scenes.dataarrays import adjusted, from_array, refuse_plain
 from prithvi.scenes.grids import write_grid
 from prithvi.scenes.info import Given, SceneInfo, ask_for_offset, settle
@@ -162,6 +163,8 @@ def _laid_out(source: Any, given: Given) -> Layout:
     parts = [source] if isinstance(source, (str, Path)) or kind == "Item" else list(source)
     names = [str(part) for part in parts if isinstance(part, (str, Path))]
     local = [name for name in names if not is_remote(name)]
+    for name in local:
+        refuse_unreachable(name, SceneError)
     if len(names) == len(parts) and any(_SENTINEL.search(name) or Path(name).is_dir() for name in local):
         products = items_of(names)
         if products is not None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import shlex
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +25,7 @@ from rasterio.windows import Window
 
 from prithvi.bands import band_id, common_name
 from prithvi.catalog import Sensor
-from prithvi.errors import SceneError
+from prithvi.errors import PrithviError, SceneError
 from prithvi.scenes.in_flight import in_order
 from prithvi.scenes.info import Scales, scale_tag
 from prithvi.scenes.names import read_file_name, split_description
@@ -32,6 +34,8 @@ from prithvi.scenes.paths import is_remote, shown
 from prithvi.scenes.remote import DAMAGED
 from prithvi.scenes.validity import Values
 
+DATE_TAG = "PRITHVI_DATE"
+"""Tag of images of ours: their day, or the time (2022-05-31T104500) where two are of one day."""
 _PICTURES = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
 """Drivers of files that hardly ever hold reflectance."""
 
@@ -60,6 +64,8 @@ class File:
     shape: tuple[int, int]
     repeat: int = 1
     """Integer upsampling factor onto the scene's grid."""
+    date: dt.date | None = None
+    """As `DATE_TAG` states it, a datetime where that is a time."""
 
     @property
     def grid(self) -> GeoBox:
@@ -153,7 +159,7 @@ def header(path: str, raster: rasterio.DatasetReader, placed: bool = True) -> Fi
             f"bands with --together: {' '.join(raster.subdatasets) or 'there are none'}"
         )
     if placed:
-        _check_georeference(shown(path), raster)
+        refuse_unplaced(shown(path), raster)
     height, width = raster.block_shapes[0]
     alphas = [number for number, colour in enumerate(raster.colorinterp, start=1) if colour == ColorInterp.alpha]
     return File(
@@ -169,17 +175,26 @@ def header(path: str, raster: rasterio.DatasetReader, placed: bool = True) -> Fi
         raster.crs.to_wkt() if raster.crs is not None else "",
         raster.transform,
         raster.shape,
+        date=_date_of(raster.tags().get(DATE_TAG, "")),
     )
 
 
-def _check_georeference(path: str, raster: rasterio.DatasetReader) -> None:
-    """Raises SceneError for a file that does not say where it lies."""
+def _date_of(text: str) -> dt.date | None:
+    for form in ("%Y-%m-%d", "%Y-%m-%dT%H%M%S"):
+        with suppress(ValueError):
+            time = dt.datetime.strptime(text, form)
+            return time if "T" in text else time.date()
+    return None
+
+
+def refuse_unplaced(path: str, raster: rasterio.DatasetReader, error: type[PrithviError] = SceneError) -> None:
+    """Raises SceneError, or the error given, for a file that does not say where it lies."""
     nowhere = raster.transform.is_identity or not abs(raster.transform.determinant) > 0  # pixels without any size
     if nowhere:
         otherwise = "ground control points" if raster.gcps[0] else "a sensor model (RPCs)" if raster.rpcs else None
         otherwise = "a table of places (geolocation array)" if raster.tags(ns="GEOLOCATION") else otherwise
         if otherwise is not None:
-            raise SceneError(
+            raise error(
                 f"{path} is placed by {otherwise} and not by a transform, so its rows and columns are no grid: warp it "
                 "first ('gdalwarp IN OUT', or rasterio.vrt.WarpedVRT)."
             )
@@ -190,7 +205,7 @@ def _check_georeference(path: str, raster: rasterio.DatasetReader) -> None:
         remedy = f"write it with 'rio edit-info {shlex.quote(path)} {option}'"
         if raster.driver in _PICTURES:
             remedy = "give the raster of reflectance that this picture was drawn from, such as a GeoTIFF"
-        raise SceneError(f"{path} has no {what}, so a map of it would lie nowhere: {remedy}.")
+        raise error(f"{path} has no {what}, so its pixels lie nowhere: {remedy}.")
 
 
 def _has_mask(flags: Sequence[MaskFlags]) -> bool:

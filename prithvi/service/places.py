@@ -9,7 +9,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 from prithvi import hosts as rule
-from prithvi.errors import AddressError
+from prithvi.errors import AddressError, ConfigError
+from prithvi.files import refuse_unreachable
 from prithvi.service.settings import RefusedError
 
 _ENTRIES = 10_000
@@ -63,6 +64,10 @@ class Places:
             path = Path(os.path.realpath(folder / name))
             if self._within([path]):
                 inside = True
+                try:
+                    refuse_unreachable(path)
+                except ConfigError as error:
+                    raise RefusedError(f"{self.shown(name)[:80]} is no file that can be opened.") from error
                 if path.exists() and self._within(_below(path)):
                     return str(path)
                 if path.exists():

@@ -24,8 +24,8 @@ from pathlib import Path
 
 CASE_LIMIT, BEGIN_LIMIT = 30.0, 300.0
 """Seconds of one case, and until the first of a process has ended."""
-MEMORY_LIMIT = 2_000_000_000
-"""Bytes that a process may hold at most, with everything that it imports."""
+MEMORY_LIMIT = 2_200_000_000
+"""Bytes that a process may hold at most, with everything that it imports, and the 128 files that stay open."""
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 

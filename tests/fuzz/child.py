@@ -19,7 +19,8 @@ import warnings
 from pathlib import Path
 
 from prithvi.errors import PrithviError
-from tests.fuzz.kinds import KINDS, OutsideError
+from tests.fuzz.kind import OutsideError
+from tests.fuzz.kinds import KINDS
 
 MEMORY = 4 * 2**30
 """Bytes of address space that the cases may take beside what the libraries did."""

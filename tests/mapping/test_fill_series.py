@@ -170,7 +170,7 @@ def test_what_does_not_fit_is_one_sentence(prithvi: Cli, series, write_tif, tmp_
     refused("there is no method 'linar': did you mean linear", "--method", "linar", *files[:2], *two)
     refused("has 1 date, and a gap is filled from others", "--method", "linear", files[0], *two[:2])
     refused("are of the same date (2020-05-01)", "--method", "linear", *files[:2], *two[:2], *two[:2])
-    refused("1 cloud masks for 2 dates", "--method", "linear", *files[:2], *two, "--clouds", masks[0])
+    refused("1 cloud mask for 2 dates", "--method", "linear", *files[:2], *two, "--clouds", masks[0])
     other = write_tif(np.zeros((1, 70, 80), np.uint8), "other.tif", names=None, scale=None)
     refused("do not lie on one grid", "--method", "linear", *files[:2], *two, "--clouds", masks[0], "--clouds", other)
     refused("no series was given", "prithvi_hls_tiny")

@@ -237,7 +237,7 @@ def test_a_mask_of_another_date_is_refused(tmp_path: Path) -> None:
         ([paths[0], paths[2]], "are of 2022-05-01, 2022-05-09, and the series of 2022-05-01, 2022-05-02"),
         ([paths[0], paths[0]], "are of 2022-05-01, 2022-05-01, and the series"),
         ([plain, paths[0]], "is of 2022-05-01 by its name, and stands at the place of 2022-05-02"),
-        ([paths[0]], "1 cloud masks for 2 dates"),
+        ([paths[0]], "1 cloud mask for 2 dates"),
     ):
         with pytest.raises(SceneError, match=told):
             clear_of(masks, series)
@@ -248,6 +248,14 @@ def test_a_mask_of_another_date_is_refused(tmp_path: Path) -> None:
     assert "no mask" in swapped.attrs["masks"][0]
     exported = [write(tmp_path / f"{letter}_made_2024-01-05.tif", clear) for letter in "ab"]
     np.testing.assert_array_equal(clear_of(exported, series).values, np.stack([clear == 0] * 2))
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("number", [float("nan"), 0.0, 1e9])
+def test_a_mask_whose_place_was_lost_lies_on_another_grid(tmp_path: Path, number: float) -> None:
+    path = write(tmp_path / "mask.tif", np.eye(8, dtype=np.uint8), Affine(number, 0, 0, 0, 1, 0))
+    with pytest.raises(SceneError, match=r"the cloud mask .*mask\.tif and the series do not lie on one grid"):
+        clear_of([path], made(dates=1))
 
 
 def test_masks_are_files_of_this_machine(tmp_path: Path) -> None:

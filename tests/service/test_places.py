@@ -35,7 +35,7 @@ def test_paths_within_a_folder_are_taken_in_every_form(places: Places, tmp_path:
     "form",
     ["../secret.tif", "{out}", "file://{out}", "file:///etc/passwd", "/etc/passwd", "granule/../../secret.tif",
      "file://host/a.tif", "/vsizip/a.zip", "/vsicurl/http://127.0.0.1/a.tif", "s3://bucket/a.tif", "ftp://h/a.tif",
-     "GTIFF_DIR:1:a.tif", "vrt:///etc/passwd", "a.tif\n"],
+     "GTIFF_DIR:1:a.tif", "vrt:///etc/passwd", "a.tif\n", "a" * 3000 + ".tif"],
 )  # fmt: skip
 def test_other_paths_are_refused(places: Places, tmp_path: Path, form: str) -> None:
     with pytest.raises(RefusedError) as refused:

@@ -112,6 +112,19 @@ def test_a_killed_computation_goes_on_where_it_was(root: Path, tmp_path: Path) -
     assert figures == pytest.approx(expected, abs=1e-6, nan_ok=True)
 
 
+@pytest.mark.parametrize(
+    "line", [b"x features:float32:2x2", b"\xff\xfe", b"0 features:float32", b"99999999999 image:int8:"]
+)
+def test_a_damaged_line_is_computed_again(root: Path, tmp_path: Path, line: bytes) -> None:
+    expected, _, _ = run(root, tmp_path / "features")
+    for folder in (tmp_path / "features").iterdir():
+        lines = (folder / "journal.txt").read_bytes().splitlines(keepends=True)
+        (folder / "journal.txt").write_bytes(b"".join([line + b"\n", *lines[1:]]))
+    figures, windows, _ = run(root, tmp_path / "features")
+    assert windows == 2 * 4  # one chip of each part
+    assert figures == pytest.approx(expected, abs=1e-6, nan_ok=True)
+
+
 def test_other_images_and_other_weights_have_other_features(root: Path, tmp_path: Path) -> None:
     run(root, tmp_path / "features")
     os.utime(root / "S2Hand" / "c1_S2Hand.tif", (1, 1))
