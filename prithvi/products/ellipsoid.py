@@ -18,6 +18,8 @@ _FLATTENING = 1 / 298.257223563
 _SQUARED = _FLATTENING * (2 - _FLATTENING)
 _ECCENTRICITY = _SQUARED**0.5
 
+_POLE = 91.0
+"""Largest latitude: half a pixel of a grid of degrees may lie beyond a pole, and nothing else."""
 Floats = npt.NDArray[np.float64]
 Ragged = tuple[Floats, tuple[npt.NDArray[np.int64], ...]]
 """Polygons as `shapely.to_ragged_array` gives them: (n, 2) coordinates, and offsets: where each ring begins among the
@@ -49,6 +51,14 @@ def ragged_areas(polygons: Ragged, crs: Any) -> Floats:
     points, (rings, outsides, *multi) = polygons
     shapes = outsides[multi[0]] if multi else outsides  # first ring of each geometry
     number = len(shapes) - 1
+    nowhere = np.abs(points[:, 1]) > _POLE if crs.is_geographic else np.zeros(len(points), bool)
+    if nowhere.any():
+        # What is in metres by mistake would become as many points as it has kilometres.
+        whose = np.repeat(np.arange(number), np.diff(rings[shapes]))
+        lost = np.unique(whose[nowhere])
+        areas = ragged_areas((np.where(np.isin(whose, lost)[:, None], 0.0, points), polygons[1]), crs)
+        areas[lost] = np.nan
+        return areas
     points, rings = _densified(points, rings.astype(np.int64), step_of(crs))
     owner = np.repeat(np.arange(number), np.diff(shapes))
     first = np.repeat(rings[shapes[owner]], np.diff(rings))
@@ -173,8 +183,7 @@ def _equal_area(crs: CRS, x: Floats, y: Floats, first: npt.NDArray[np.int64]) ->
     # antimeridian. The ordinate is Snyder's q (Map Projections, USGS Professional Paper 1395, equation 3-12), which
     # makes planar areas equal to areas on the ellipsoid.
     longitude, latitude = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(x, y)
-    # Half a pixel of a grid of degrees may lie beyond a pole; nothing else is there.
-    latitude = np.where(np.abs(latitude) <= 91, np.clip(latitude, -90, 90), np.nan)
+    latitude = np.where(np.abs(latitude) <= _POLE, np.clip(latitude, -90, 90), np.nan)
     longitude = np.where(np.isfinite(longitude), longitude, np.nan)
     near = x if crs.is_geographic else longitude[first]
     longitude = longitude + 360 * np.round((near - longitude) / 360)

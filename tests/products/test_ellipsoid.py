@@ -44,3 +44,13 @@ def test_a_polygon_across_the_antimeridian_is_not_torn() -> None:
 
 def test_no_polygons_have_no_areas() -> None:
     assert geometry_areas(np.array([], dtype=object), "EPSG:32630").shape == (0,)
+
+
+def test_polygons_that_are_nowhere_leave_the_others_as_they_are() -> None:
+    here = shapely.union(
+        shapely.box(10, 50, 11, 51).difference(shapely.box(10.2, 50.2, 10.3, 50.3)), shapely.box(20, 1, 21, 2)
+    )
+    far = shapely.box(500_000, 4_100_000, 900_000, 4_200_000)  # metres
+    areas = geometry_areas(np.array([here, far, shapely.Polygon(), here]), "EPSG:4326")
+    assert np.isnan(areas).tolist() == [False, True, False, False]
+    assert areas[[0, 3]] == pytest.approx(geometry_areas(np.array([here]), "EPSG:4326").repeat(2))
