@@ -56,7 +56,7 @@ class Journal:
         plan: dict[str, Any] = {}
         with suppress(OSError, ValueError):
             plan = json.loads((self.folder / "plan.json").read_text(encoding="utf-8"))
-        return plan
+        return plan if isinstance(plan, dict) else {}
 
     def begin(self, plan: dict[str, Any]) -> None:
         """Resumes an unfinished build of the same plan, or starts one.
@@ -108,7 +108,8 @@ class Journal:
         text = self.file.read_text(encoding="utf-8", errors="replace") if self.file.is_file() else ""
         for line in text.splitlines():
             with suppress(ValueError):
-                found.append(json.loads(line))
+                entry = json.loads(line)
+                found += [entry] if isinstance(entry, dict) else []
         return found
 
     def end(self) -> None:

@@ -123,7 +123,7 @@ class RasterWriter:
             plain = json.loads((self.partial / "journal.json").read_text(encoding="utf-8"))
             rows, same = int(plain["rows"]), bool(self.run) and plain["run"] == self.run
             whole = all(self._raw(raster).stat().st_size >= rows * self._row_bytes(raster) for raster in self.rasters)
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):  # damaged
             return 0
         return rows if whole and same else 0
 

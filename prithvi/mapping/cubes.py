@@ -157,7 +157,7 @@ class CubeWriter(RasterWriter):
         """Whether the store has these dates of this key."""
         try:
             return bool(self.run) and json.loads(self.mark.read_text(encoding="utf-8"))["run"] == self.run
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):  # damaged
             return False
 
     def publish(self) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import zarr
 from zarr.errors import ZarrUserWarning
 
 from prithvi.errors import ConfigError, OutputError
-from prithvi.files import atomic_folder
+from prithvi.files import atomic_folder, read_json, table
 from prithvi.mapping.result_files import NODATA
 from prithvi.mapping.zarr_overviews import add_overviews
 from prithvi.scenes.geozarr import grid_attributes
@@ -129,11 +128,12 @@ def refuse_other(path: Path) -> None:
 
 
 def attributes_of(path: Path) -> dict[str, Any]:
-    """Of a store of either format; empty where there is none."""
+    """Of a store of either format; empty where there is none that can be read."""
     for name in (".zattrs", "zarr.json"):
         if (path / name).is_file():
-            found: dict[str, Any] = json.loads((path / name).read_text(encoding="utf-8"))
-            return found if name == ".zattrs" else found.get("attributes", {})
+            with suppress(ConfigError):
+                found = read_json(path / name)
+                return found if name == ".zattrs" else table(name, found.get("attributes"))
     return {}
 
 

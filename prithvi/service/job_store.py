@@ -79,7 +79,7 @@ class Jobs:
         for path in self.folder.glob(f"*/{RECORD}"):
             try:
                 found.append(json.loads(path.read_text(encoding="utf-8")) | self._unwritten.get(path.parent.name, {}))
-            except (OSError, ValueError):
+            except (OSError, ValueError, TypeError):
                 continue
         return sorted(found, key=lambda job: str(job.get("created", "")), reverse=True)
 
