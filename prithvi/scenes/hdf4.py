@@ -75,7 +75,7 @@ class Hdf4Raster:
         self.colorinterp: tuple[Any, ...] = ()
         self.subdatasets: list[str] = []
 
-    def tags(self) -> dict[str, str]:
+    def tags(self, ns: str | None = None) -> dict[str, str]:
         """None that rasterio would give."""
         return {}
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import rasterio
 from rasterio.errors import RasterioError
 
@@ -17,6 +19,13 @@ from prithvi.scenes.remote import Answer, Kept, ask
 
 _OPEN = 64
 """Files that a thread keeps open; of those on servers a process, and three dates of its bands may be asked at once."""
+_HELD = 1_000_000_000
+"""Bytes of blocks that the open files of all threads may hold, beside GDAL's cache; see `_block_of`."""
+_threads: weakref.WeakSet[_Thread] = weakref.WeakSet()
+
+
+class _Thread:
+    """One that has files open, as long as it lives."""
 
 
 class _Handles(threading.local):
@@ -26,8 +35,11 @@ class _Handles(threading.local):
     """
 
     def __init__(self) -> None:
-        self.process = os.getpid()
+        self.process, self.thread = os.getpid(), _Thread()
         self.open: OrderedDict[tuple[str, int, int], rasterio.DatasetReader] = OrderedDict()
+        self.held: dict[tuple[str, int, int], int] = {}
+        """Bytes of the block that each of them holds."""
+        _threads.add(self.thread)
 
     def take(self, path: str) -> rasterio.DatasetReader | None:
         """The open file, if it was not written anew since."""
@@ -38,10 +50,16 @@ class _Handles(threading.local):
         return self.open.pop(self._key(path), None)
 
     def keep(self, path: str, raster: rasterio.DatasetReader) -> None:
-        """Leaves it open."""
-        self.open[self._key(path)] = raster
-        while len(self.open) > _OPEN:
-            self.open.popitem(last=False)[1].close()
+        """Leaves it open; those that were used longest ago are closed where these are too many, or hold too much."""
+        key, share = self._key(path), _HELD // len(_threads)
+        self.open[key] = raster
+        if key not in self.held:
+            self.held[key] = _block_of(raster)
+        held = sum(self.held[other] for other in self.open)
+        while len(self.open) > 1 and (len(self.open) > _OPEN or held > share):
+            old, other = self.open.popitem(last=False)
+            held -= self.held.pop(old)
+            other.close()
 
     @staticmethod
     def _key(path: str) -> tuple[str, int, int]:
@@ -50,6 +68,14 @@ class _Handles(threading.local):
         except OSError:  # an address, a virtual file or a subdataset
             return path, 0, 0
         return path, state.st_size, state.st_mtime_ns
+
+
+def _block_of(raster: rasterio.DatasetReader) -> int:
+    """Bytes that GDAL (3.10) holds of an open file until it is closed: a block of all bands where they lie together."""
+    if raster.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") not in ("PIXEL", "LINE"):
+        return 0
+    rows, columns = raster.block_shapes[0]
+    return int(rows * columns * sum(np.dtype(dtype).itemsize for dtype in raster.dtypes))
 
 
 class OnServers:

@@ -1,0 +1,72 @@
+"""How many files stay open: as many as their blocks leave room for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import from_origin
+
+from prithvi.scenes import open_files
+from prithvi.scenes.open_files import _Handles, of_file
+
+BLOCK = 4 * 16 * 16 * 2
+"""Bytes of a block of all four bands."""
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[[str], list[str]]:
+    def write(interleave: str) -> list[str]:
+        paths = [str(tmp_path / f"{interleave}{number}.tif") for number in range(6)]
+        for path in paths:
+            with rasterio.open(
+                path, "w", driver="GTiff", width=20, height=20, count=4, dtype="int16", tiled=True, blockxsize=16,
+                blockysize=16, interleave=interleave, crs="EPSG:32631", transform=from_origin(0, 0, 10, 10),
+            ) as raster:  # fmt: skip
+                raster.write(np.ones((4, 20, 20), np.int16))
+        return paths
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("interleave", "room", "stay"),
+    [("pixel", 3 * BLOCK, 3), ("pixel", BLOCK // 2, 1), ("pixel", 100 * BLOCK, 6), ("band", BLOCK, 6)],
+)
+def test_the_last_ones_stay_open(
+    interleave: str, room: int, stay: int, written: Callable[[str], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file whose bands lie together holds a block of all of them; the one that was read last always stays."""
+    paths, handles = written(interleave), _Handles()
+    monkeypatch.setattr(open_files, "_handles", handles)
+    monkeypatch.setattr(open_files, "_HELD", room * len(open_files._threads))
+    for path in [*paths, *paths]:
+        assert of_file(path, lambda raster: raster.read(1)).sum() == 400
+    assert [path for path, _, _ in handles.open] == paths[-stay:]
+    assert not any(raster.closed for raster in handles.open.values())
+    assert handles.open.keys() <= handles.held.keys()
+    assert len(handles.held) == stay
+
+
+def test_threads_share_the_room_as_long_as_they_live(
+    written: Callable[[str], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths, before = written("pixel"), len(open_files._threads)
+    found = []
+
+    def read() -> None:
+        of_file(paths[0], lambda raster: raster.read(1))
+        found.append(len(open_files._threads))
+
+    of_file(paths[0], lambda raster: raster.read(1))
+    for _ in range(2):
+        thread = Thread(target=read)
+        thread.start()
+        thread.join()
+    here = len(open_files._threads)
+    assert here >= before
+    assert found == [here + 1, here + 1]
