@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterable
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,15 @@ def test_no_two_modules_have_one_name() -> None:
 def test_no_two_test_modules_have_one_name() -> None:
     """pytest imports them by their base names."""
     assert twice(TESTS) == []
+
+
+def test_no_module_beside_tests_hides_a_package() -> None:
+    """pytest puts folders of tests first on sys.path: a `requests.py` there would be imported in place of the library."""
+    own = {file.stem for file in (ROOT / "tests").rglob("*.py") if file.parent != ROOT / "tests"} - {"conftest"}
+    elsewhere = [place for place in sys.path if place and not Path(place).resolve().is_relative_to(ROOT / "tests")]
+    assert [
+        name for name in sorted(own) if PathFinder.find_spec(name, elsewhere) or name in sys.stdlib_module_names
+    ] == []
 
 
 @pytest.mark.parametrize("file", PACKAGE + TESTS, ids=lambda file: file.relative_to(ROOT).as_posix())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.fuzz.inputs import INPUTS
-from tests.fuzz.requests import REQUESTS
 from tests.fuzz.results import RESULTS
+from tests.fuzz.service_requests import REQUESTS
 
 KINDS = {kind.name: kind for kind in (*INPUTS, *RESULTS, *REQUESTS)}

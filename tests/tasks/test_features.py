@@ -112,9 +112,7 @@ def test_a_killed_computation_goes_on_where_it_was(root: Path, tmp_path: Path) -
     assert figures == pytest.approx(expected, abs=1e-6, nan_ok=True)
 
 
-@pytest.mark.parametrize(
-    "line", [b"x features:float32:2x2", b"\xff\xfe", b"0 features:float32", b"99999999999 image:int8:"]
-)
+@pytest.mark.parametrize("line", [b"\xff\xfe x", b"0 features:float32"])
 def test_a_damaged_line_is_computed_again(root: Path, tmp_path: Path, line: bytes) -> None:
     expected, _, _ = run(root, tmp_path / "features")
     for folder in (tmp_path / "features").iterdir():
