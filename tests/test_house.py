@@ -35,7 +35,7 @@ def test_no_two_test_modules_have_one_name() -> None:
 
 
 def test_no_module_beside_tests_hides_a_package() -> None:
-    """pytest puts folders of tests first on sys.path: a `requests.py` there would be imported in place of the library."""
+    """pytest puts folders of tests first on sys.path: a `requests.py` there is imported in place of the library."""
     own = {file.stem for file in (ROOT / "tests").rglob("*.py") if file.parent != ROOT / "tests"} - {"conftest"}
     elsewhere = [place for place in sys.path if place and not Path(place).resolve().is_relative_to(ROOT / "tests")]
     assert [
