@@ -1,8 +1,8 @@
 # Two commands need nothing before them: 'make demo' and 'make test'. Windows: see README.md for the same with pip.
 PYTHON ?= python3
 BIN = .venv/bin
-# Tests run in so many processes, each on one thread: more than two cores, as some wait for servers and other programs.
-WORKERS ?= 4
+# Tests run in so many processes, each on one thread: one more than two cores, as some wait for servers and other programs.
+WORKERS ?= 3
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 # Hundreds of those processes import the package: each would compile all of it.
 unexport PYTHONDONTWRITEBYTECODE

@@ -30,6 +30,7 @@ from prithvi.errors import ConfigError, OutputError, PrithviError
 from prithvi.mapping.result_files import NODATA, Raster, write_vrt
 from prithvi.products.classmap import GDAL_CACHE
 from prithvi.products.provenance import Provenance
+from prithvi.scenes.block_cache import room_for
 
 
 class RasterWriter:
@@ -182,7 +183,7 @@ class RasterWriter:
             signed = replace(raster, tags={**raster.tags, "PRITHVI_RUN": self.run}) if self.run else raster
             with self._told():
                 vrt = write_vrt(self.partial / f"{raster.name}.vrt", self._raw(raster), self.grid, signed)
-                with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE, GDAL_NUM_THREADS="ALL_CPUS"):
+                with room_for(GDAL_CACHE), rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS"):
                     rasterio.shutil.copy(
                         vrt, path, driver="COG", COMPRESS="DEFLATE", OVERVIEW_RESAMPLING=raster.resampling,
                         BIGTIFF="IF_SAFER", **options,

@@ -26,6 +26,7 @@ from prithvi.mapping.series_files import state_of
 from prithvi.mapping.sliding_window import rows_of
 from prithvi.products.provenance import Provenance, can_resume, checksum
 from prithvi.scenes import conform
+from prithvi.scenes.block_cache import room_for
 from prithvi.scenes.conform import units_of, without_impossible
 from prithvi.scenes.names import Date, as_time, days_of
 from prithvi.scenes.pixels import cache_bytes, source_of
@@ -212,7 +213,7 @@ def composite_series(
                 best = Best.empty(len(names), last - first, series.sizes["x"])
                 for place in period.places:
                     one = series.isel(time=[place])
-                    with rasterio.Env(GDAL_CACHEMAX=min(4_000_000 + cache_bytes(one), 1_000_000_000)):
+                    with room_for(min(4_000_000 + cache_bytes(one), 1_000_000_000)):
                         values = rows_of(one, contract, tallies[place])(first, last)[0]
                     rank = ranked[place, first:last].values
                     best.add(values, rank, _year_days(series, [place])[0])

@@ -16,7 +16,6 @@ from typing import Any, Protocol
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
-import rasterio
 import xarray as xr
 from dask.delayed import delayed
 
@@ -27,6 +26,7 @@ from prithvi.mapping.sliding_window import SLAB, BlendedRows, Mask, Predict, Rea
 from prithvi.mapping.window_sums import Compared
 from prithvi.products.provenance import LEFT_OUT
 from prithvi.scenes.area import Area, crop
+from prithvi.scenes.block_cache import room_for
 from prithvi.scenes.conform import units_of
 from prithvi.scenes.grids import grid_of_array, write_grid
 from prithvi.scenes.pixels import cache_bytes
@@ -287,7 +287,7 @@ def write(
     borders = {row // part.cell for row in plan.rows} | {part.rows.stop}
     # By itself GDAL would keep file blocks in a twentieth of all memory, and a map from top to bottom never asks for
     # them again: it remembers a row of the scene's blocks and little more.
-    with rasterio.Env(GDAL_CACHEMAX=min(4_000_000 + cache_bytes(target.scene), 1_000_000_000)):
+    with room_for(min(4_000_000 + cache_bytes(target.scene), 1_000_000_000)):
         if begin > part.rows.start:  # rows of an interrupted run, which the tally counts as well
             look_over = rows_of(target.scene, run.contract, tally)
             for first in range(part.rows.start, begin, SLAB):

@@ -18,6 +18,7 @@ from rasterio.windows import Window
 from prithvi.errors import ConfigError, SceneError, nearest
 from prithvi.products.ellipsoid import Floats, PixelAreas
 from prithvi.products.provenance import classes_of
+from prithvi.scenes.block_cache import room_for
 from prithvi.scenes.grids import difference, grid_of
 from prithvi.scenes.raster_files import refuse_unplaced
 
@@ -113,7 +114,7 @@ def open_classes(path: str | Path, confidence: str | Path | None = None) -> Iter
 
     """
     with ExitStack() as stack:
-        stack.enter_context(rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE))
+        stack.enter_context(room_for(GDAL_CACHE))
         raster = stack.enter_context(_open(path, "a map"))
         if raster.count != 1 or raster.dtypes[0] not in ("uint8", "uint16"):
             found = f"{raster.count} bands of {raster.dtypes[0]}"

@@ -1,7 +1,8 @@
 """GDAL's memory of decoded blocks, as small as the work at hand allows.
 
 By itself GDAL keeps a twentieth of all memory for them, whatever is read: of files read from top to bottom most
-of it is never asked for again.
+of it is never asked for again. A `rasterio.Env(GDAL_CACHEMAX=...)` within another one, of the caller's, would not give
+the bound back (rasterio 1.4.4, `findings/rasterio_inner_env_keeps_its_cache.sh`).
 """
 
 from __future__ import annotations

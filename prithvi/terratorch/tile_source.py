@@ -13,7 +13,6 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-import rasterio
 import torch
 import xarray as xr
 from torch import Tensor
@@ -24,6 +23,7 @@ from prithvi.mapping.sliding_window import SLAB, Pixels, ReadRows, rows_of
 from prithvi.models.standardise import Standardise
 from prithvi.process import settings_kept
 from prithvi.scenes import conform
+from prithvi.scenes.block_cache import room_for
 from prithvi.scenes.pixels import cache_bytes
 from prithvi.scenes.validity import Tally
 
@@ -149,7 +149,7 @@ class CogSource:
         else:
             left, strip = 0, self._whole
         # By itself GDAL would keep file blocks in a twentieth of all memory; see prithvi.mapping.engine.write.
-        with rasterio.Env(GDAL_CACHEMAX=min(4_000_000 + cache_bytes(self.scene), 1_000_000_000)):
+        with room_for(min(4_000_000 + cache_bytes(self.scene), 1_000_000_000)):
             pixels = strip.rows(first, last)
         found = pixels[:, :, (rows - first)[:, None], (columns - left)[None]]
         images = self._standardise(torch.from_numpy(found).transpose(0, 1)[None])[0]

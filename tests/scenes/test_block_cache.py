@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 
+import numpy as np
 import pytest
 import rasterio
 from rasterio.env import get_gdal_config
 
+from prithvi.mapping import class_polygons, map_scene
+from prithvi.modelio import load
+from prithvi.products.classmap import mapped_areas
+from prithvi.report import view
+from prithvi.scenes import open_scene
 from prithvi.scenes.block_cache import room_for
 
 
@@ -55,4 +63,18 @@ def test_it_goes_after_an_error_as_well() -> None:
 
     with pytest.raises(LookupError):
         fail()
+    assert bound() == before
+
+
+def test_calls_within_an_environment_of_the_caller_give_its_bound_back(
+    write_tif: Callable[..., Path], six_bands: np.ndarray, model_folder: Path, tmp_path: Path
+) -> None:
+    scene = open_scene(write_tif(six_bands[:, :64, :64], nodata=-9999), dates=["2022-05-01"])
+    with rasterio.Env():
+        before = bound()
+        made = map_scene(load(model_folder), scene, tmp_path / "map.tif")
+        assert bound() == before
+        for look in (mapped_areas, class_polygons, lambda path: view(path, tmp_path / "page.html")):
+            look(made.path)
+            assert bound() == before
     assert bound() == before
