@@ -68,7 +68,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def origin(whole: dict[str, Any]) -> str:
-    """Machine, versions, date, command and load."""
+    """Machine, versions, date, command, load and, where there is one, a note."""
     machine = whole["machine"]
     loads = [entry[f"load {when}"] for entry in whole["entries"] for when in ("before", "after")]
     versions = ", ".join(f"{name} {version}" for name, version in whole["versions"].items())
@@ -78,7 +78,9 @@ def origin(whole: dict[str, Any]) -> str:
         f"{machine['cores']} cores, {machine['memory GB']} GB,",
         f"{machine['system']}; with {', '.join(machine['flags'])}, without {', '.join(machine['without'])}.",
         f"Python {machine['python']}, {versions}.",
-        f"Load {min(loads):.1f} to {max(loads):.1f}{busy}.\n",
+        f"Load {min(loads):.1f} to {max(loads):.1f}{busy}.",
+        *([whole["note"]] if "note" in whole else []),  # written by hand, of what no figure says
+        "",
     ]
     return "\n".join(lines)
 
