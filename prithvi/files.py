@@ -183,14 +183,20 @@ def refuse_inflated(path: Path, error: type[PrithviError]) -> None:
     """Whether the files in a zip archive, should it be one, take no more bytes than it has: stored and not overlapping.
 
     Raises:
-        error: they do.
+        error: they do, or it begins like an archive and cannot be looked through.
 
     """
     try:
+        with path.open("rb") as file:
+            begins = file.read(4) == b"PK\3\4"
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    # No zip archive, or one of a kind that Python does not read: whoever opens it says what it is.
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+    # Python's ways to say no: no archive, a damaged one, a kind of a later version. An older weights file is none.
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as found:
+        if begins:
+            raise error(f"{path} is damaged or cut short ({first_line(found)}): fetch it again.") from found
+        return
+    except OSError:  # whoever opens it says why
         return
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise error(f"{path} holds compressed files, as none that torch wrote does.")

@@ -7,13 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from prithvi.catalog.chip_lists import Split, listed_ids, tabled_ids
 from prithvi.chips.label_files import open_labels
-from prithvi.errors import ConfigError, DatasetError, PrithviError, counted
+from prithvi.errors import CheckpointError, ConfigError, DatasetError, PrithviError, counted
 from prithvi.evaluation.compare import Result, Trial, read_result, write_result
-from prithvi.files import read_json, read_rows, refuse_unreachable
+from prithvi.files import read_json, read_rows, refuse_inflated, refuse_unreachable
 from prithvi.hls.items import read_items
+from prithvi.mapping.inference import device_of
 from prithvi.modelio import load
 from prithvi.report import view
 from prithvi.scenes import Area, open_scene
@@ -56,7 +58,7 @@ def test_a_damaged_result_of_a_trial_is_named(tmp_path: Path, text: str) -> None
     write_result(tmp_path, Result(trial, {"test/mIoU": 0.5}, 1.0, 3), {})
     assert read_result(tmp_path, trial, {}) == Result(trial, {"test/mIoU": 0.5}, 1.0, 3)
     (path := tmp_path / trial.name / "result.json").write_text(text)
-    with pytest.raises(ConfigError, match=r"result\.json"):
+    with pytest.raises(ConfigError, match=r"result\.json is damaged \(.*\): remove it, and the trial runs again"):
         read_result(tmp_path, trial, {})
     path.unlink()  # as the message says
     assert read_result(tmp_path, trial, {}) is None
@@ -105,3 +107,26 @@ def test_what_leads_nowhere_is_for_who_opens_it(tmp_path: Path) -> None:
 
 def test_one_thing_is_counted_in_the_singular() -> None:
     assert [counted(number, "date") for number in (0, 1, 2, 1234)] == ["0 dates", "1 date", "2 dates", "1,234 dates"]
+
+
+@pytest.mark.parametrize("data", [b"PK\3\4", b"PK\3\4" + bytes(200), b"PK\3\4" + b"cut short" * 9])
+def test_what_begins_like_an_archive_is_looked_through_or_refused(tmp_path: Path, data: bytes) -> None:
+    """torch would take it for one."""
+    (path := tmp_path / "weights.pt").write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"weights\.pt is damaged or cut short \(.*\): fetch it again"):
+        refuse_inflated(path, CheckpointError)
+    path.write_bytes(b"\x80\2" + data)
+    refuse_inflated(path, CheckpointError)
+    refuse_inflated(tmp_path / "none.pt", CheckpointError)
+
+
+def test_a_device_that_is_full_is_not_called_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"the device 'nowhere' cannot be used here \(.*\): 'prithvi doctor'"):
+        device_of("nowhere")
+
+    def full(*sizes: object, **options: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB.\nSee documentation")
+
+    monkeypatch.setattr(torch, "zeros", full)
+    with pytest.raises(ConfigError, match=r"cannot be used here \(CUDA out of memory\. Tried to allocate 2\.00 MiB\)"):
+        device_of("cpu")

@@ -66,9 +66,9 @@ class BlockSplit:
                 return [str(part) for part in kept]
         missing = " and ".join(sorted(wanted - set(kept)))
         raise ConfigError(
-            f"{counted(len(samples), 'chip')} in {counted(len(set(blocks)), 'block')} leave none for {missing} once "
-            f"parts are {self.distance:g} m apart: make blocks or distance smaller (block:1km:side=20km), "
-            "or split by a column."
+            f"of {counted(len(samples), 'chip')} in {counted(len(set(blocks)), 'block')} none is left for {missing} "
+            f"once parts are {self.distance:g} m apart: make blocks or distance smaller (block:1km:side=20km), or "
+            "split by a column."
         )
 
     def _blocks(self, samples: Sequence[Sample], shapes: Sequence[Polygon]) -> list[tuple[int, int]]:

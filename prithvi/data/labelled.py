@@ -158,7 +158,7 @@ class ChipDataModule(L.LightningDataModule):
         some = subset(len(whole), self.fraction if part == "train" else 1.0, self.subset_seed)
         if not has_labels(whole, some):
             raise DatasetError(
-                f"none of the {counted(len(some), 'chip')} of the split {split!r} of {self.about.name} has a label "
+                f"of {counted(len(some), 'chip')} of the split {split!r} of {self.about.name} none has a label "
                 f"on a pixel with data, so that there is nothing to {'learn' if part == 'train' else 'measure'}: "
                 f"name another split (data.{part}_split), or look at its labels and at what is ignored."
             )

@@ -107,7 +107,7 @@ class ChipStream:
         if total < self.batch_size:
             names = ", ".join(source.name for source in self.sources)
             raise DatasetError(
-                f"{counted(total, 'sample')} ({names}) do not make one batch of {self.batch_size} over all devices: "
+                f"no batch of {self.batch_size} over all devices comes of {counted(total, 'sample')} ({names}): "
                 "lower the batch size, use fewer devices, or add a store."
             )
         # Two levels of mixing: over numbers of dates for each batch, then over sources for each sample of the batch.

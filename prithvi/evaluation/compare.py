@@ -31,7 +31,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from prithvi.errors import ConfigError, nearest, one_of, states_nonsense
+from prithvi.errors import MALFORMED, ConfigError, first_line, nearest, one_of
 from prithvi.files import dumps, read_json, read_yaml, table, write_text
 
 _KEYS = ("fit", "figure", "smaller", "fractions", "seeds", "options", "methods", "title", "baselines", "because")
@@ -197,12 +197,15 @@ def read_result(folder: Path, trial: Trial, settings: Mapping[str, Any]) -> Resu
     path = folder / trial.name / "result.json"
     if not path.is_file():
         return None
-    plain = read_json(path)
-    with states_nonsense(f"{path}, which is to be removed,", ConfigError):
-        if plain["settings"] != json.loads(json.dumps(settings)):
-            raise ConfigError(f"{path} was made with other settings: choose another folder (-o), or remove it.")
+    try:
+        plain = read_json(path)
         figures = {name: math.nan if value is None else float(value) for name, value in plain["figures"].items()}
-        return Result(trial, figures, float(plain["seconds"]), int(plain["chips"]))
+        known, result = plain["settings"], Result(trial, figures, float(plain["seconds"]), int(plain["chips"]))
+    except MALFORMED as error:  # read_json's own is one
+        raise ConfigError(f"{path} is damaged ({first_line(error)}): remove it, and the trial runs again.") from error
+    if known != json.loads(json.dumps(settings)):
+        raise ConfigError(f"{path} was made with other settings: choose another folder (-o), or remove it.")
+    return result
 
 
 def write_result(folder: Path, result: Result, settings: Mapping[str, Any]) -> None:

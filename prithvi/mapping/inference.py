@@ -20,7 +20,7 @@ from torch import nn
 from prithvi import windows
 from prithvi.contract import Contract, Quantity
 from prithvi.coords import latitude_longitude, year_and_day
-from prithvi.errors import ConfigError, ModelError
+from prithvi.errors import ConfigError, ModelError, first_line
 from prithvi.mapping.sliding_window import Predict
 from prithvi.modelio import load
 from prithvi.modelio.predictor import ClassEntry, Predictor, distinct_color
@@ -238,7 +238,7 @@ def device_of(asked: str | torch.device | None) -> torch.device:
     """The device asked for, or a GPU where there is one.
 
     Raises:
-        ConfigError: there is no such device here.
+        ConfigError: there is no such device here, or it cannot be used now.
 
     """
     if asked is None:
@@ -246,7 +246,9 @@ def device_of(asked: str | torch.device | None) -> torch.device:
     try:
         device = torch.device(asked)
         torch.zeros(1, device=device)
-    # Torch's three ways to say no: an unknown or absent device, a build without CUDA, a backend without kernels.
+    # Torch's three ways to say no: an unknown, absent or full device, a build without CUDA, a backend without kernels.
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ConfigError(f"there is no device {asked!r} here: 'prithvi doctor' lists what there is.") from error
+        raise ConfigError(
+            f"the device {asked!r} cannot be used here ({first_line(error)}): 'prithvi doctor' lists what there is."
+        ) from error
     return device

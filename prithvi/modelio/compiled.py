@@ -127,8 +127,9 @@ class Compiled(nn.Module):
             self.requests.own = self.network.create_infer_request()
         shapes = shapes_of(self.source)
         inputs = []
-        # A model without dates and places has one shape only.
-        for value, shape in zip((images, temporal_coords, location_coords), shapes, strict=False):
+        # Of a model without dates and places these are passed over, as the module it was compiled from does.
+        given = (images, temporal_coords, location_coords)[: len(shapes)]
+        for value, shape in zip(given, shapes, strict=True):
             # NaN counts as unknown, as in an exported program.
             inputs.append(images.new_full((len(images), *shape), math.nan) if value is None else value)
             if inputs[-1].shape[1:] != shape:

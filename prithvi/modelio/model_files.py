@@ -55,7 +55,12 @@ class Trusted(str):
 
 
 def shipped(name: str | Path) -> Path | None:
-    """The folder of a model that comes with the package, by its name; None of any other name, and of a path."""
+    """The folder of a model that comes with the package, by its name; None of any other name, and of a path.
+
+    Raises:
+        ConfigError: the path is no name that a file can have, or in a folder that may not be entered.
+
+    """
     refuse_unreachable(name)
     folder = SHIPPED / name
     named = isinstance(name, str) and Path(name).name == name

@@ -17,9 +17,9 @@ _MAJOR = 6_378_137.0
 _FLATTENING = 1 / 298.257223563
 _SQUARED = _FLATTENING * (2 - _FLATTENING)
 _ECCENTRICITY = _SQUARED**0.5
-
 _POLE = 91.0
 """Largest latitude: half a pixel of a grid of degrees may lie beyond a pole, and nothing else."""
+
 Floats = npt.NDArray[np.float64]
 Ragged = tuple[Floats, tuple[npt.NDArray[np.int64], ...]]
 """Polygons as `shapely.to_ragged_array` gives them: (n, 2) coordinates, and offsets: where each ring begins among the

@@ -246,7 +246,7 @@ def _in_order(table: _Table, files: Sequence[File], given: Given, where: str) ->
             raise BandError(f"{where}: {', '.join(differ)} is not there on every date ({date} differs).")
     if dates is not None and len(dates) != len(ordered):
         raise SceneError(f"{where} has {counted(len(ordered), 'date')} and {len(dates)} were given.")
-    for stated, day in zip(known, sorted(dates or ()), strict=False):
+    for stated, day in zip(known, sorted(dates), strict=True) if known and dates is not None else ():
         agree(stated, day, where)
     steps = [{name: step[name] for name in first} for step in ordered]
     # Names that say nothing are for the message about a band that is missing.

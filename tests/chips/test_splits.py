@@ -99,7 +99,7 @@ def test_nothing_is_lost_and_a_seed_repeats() -> None:
 
 def test_what_cannot_be_split_is_named() -> None:
     samples = grid("EPSG:32631", 600_000, 5_300_040, 2, 2)
-    with pytest.raises(ConfigError, match=r"4 chips in \d blocks leave none for (test and train|train and val)"):
+    with pytest.raises(ConfigError, match=r"of 4 chips in \d blocks? none is left for (test and train|train and val)"):
         block_split("block:5km", SIZE, SIZE)(samples)
     for text in ("block", "block:5", "block:5 miles", "blocks:5km", "block:5km:vall=0.1", "block:5km:val=0.6:test=0.5"):
         with pytest.raises(ConfigError, match="is no split: write block:5km"):

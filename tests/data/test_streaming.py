@@ -209,7 +209,7 @@ def test_clouds_are_those_of_fmask_flipped(store: Make) -> None:
 
 def test_one_clear_sentence_for_stores_that_do_not_fit(store: Make) -> None:
     made = store("a", 12)
-    with pytest.raises(DatasetError, match=r"8 samples \(a.zarr \(train\)\) do not make one batch of 16"):
+    with pytest.raises(DatasetError, match=r"no batch of 16 over all devices comes of 8 samples \(a.zarr \(train\)\)"):
         PretrainDataModule([str(made.path)], batch_size=16).setup("fit")
     other = store("other", 12, lambda chip: dataclasses.replace(chip, image=chip.image[:, :5]),
                   bands=("blue", "green", "red", "nir_narrow", "swir_1"))  # fmt: skip

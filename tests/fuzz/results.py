@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import random
 import shutil
 from collections.abc import Callable
@@ -129,8 +130,14 @@ def _look_into_map(path: Path, out: Path, number: int) -> None:
         lambda: open_labels(file),
         lambda: view([file], out / "page.html"),
     )
-    if any(not np.isfinite(area) for areas in found for area in areas.values()):
-        raise WrongError("an area is no number")
+    for areas in found:
+        with rasterio.open(file) as raster:
+            known, step, placed = raster.read_masks(1) > 0, raster.transform.determinant, raster.crs.to_epsg() == 32630
+        if abs(step) in (0, 1):  # as GDAL gives the transform of a file that has none, or one of zeros
+            raise WrongError("areas of what has no geotransform")
+        # In this zone a pixel's area on the ellipsoid is its area on the plane to half a percent.
+        if not math.isclose(sum(areas.values()), known.sum() * abs(step), rel_tol=5e-3) and placed:
+            raise WrongError(f"areas of {sum(areas.values()):.0f} m2, of {known.sum()} pixels of {abs(step):g} m2")
 
 
 @functools.cache

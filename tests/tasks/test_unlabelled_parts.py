@@ -73,7 +73,7 @@ def test_a_part_without_a_label_is_refused_before_a_step_is_made(tmp_path: Path,
     with pytest.raises(DatasetError) as refusal:
         run()
     told = str(refusal.value)
-    assert f"none of the 1 chip of the split '{empty}' of" in told
+    assert f"of 1 chip of the split '{empty}' of" in told
     assert f"there is nothing to {what}: name another split (data.{empty}_split)" in told
     assert all(torch.equal(*pair) for pair in zip(before, task.parameters(), strict=True))
     run(**{f"{empty}_split": "val" if empty != "val" else "test"})  # as it says
