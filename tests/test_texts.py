@@ -121,8 +121,11 @@ def test_what_begins_like_an_archive_is_looked_through_or_refused(tmp_path: Path
 
 
 def test_a_device_that_is_full_is_not_called_absent(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match=r"the device 'nowhere' cannot be used here \(.*\): 'prithvi doctor'"):
+    with pytest.raises(ConfigError, match=r"there is no device 'nowhere': 'prithvi doctor'"):
         device_of("nowhere")
+    for absent in ("cuda:99", "meta"):
+        with pytest.raises(ConfigError, match=rf"the device '{absent}' cannot be used here \(.*\): 'prithvi doctor'"):
+            device_of(absent)
 
     def full(*sizes: object, **options: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB.\nSee documentation")

@@ -245,10 +245,13 @@ def device_of(asked: str | torch.device | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(asked)
-        torch.zeros(1, device=device)
-    # Torch's three ways to say no: an unknown, absent or full device, a build without CUDA, a backend without kernels.
+    except RuntimeError as error:
+        raise ConfigError(f"there is no device '{asked}': 'prithvi doctor' lists what there is.") from error
+    try:
+        torch.zeros(1, device=device).item()  # 'meta' makes tensors, but has no values to give back
+    # Torch's three ways to say no: an absent or full device, a build without CUDA, a backend without kernels.
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ConfigError(
-            f"the device {asked!r} cannot be used here ({first_line(error)}): 'prithvi doctor' lists what there is."
+            f"the device '{asked}' cannot be used here ({first_line(error)}): 'prithvi doctor' lists what there is."
         ) from error
     return device
