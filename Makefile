@@ -13,6 +13,7 @@ demo: .venv/.core
 	$(BIN)/prithvi demo
 
 test: .venv/.all
+	@echo "Tests are collected first, which takes half a minute."
 	$(PYTEST) -m "not slow"
 
 # Environments of other versions, a cell at a time, which a later call does not repeat: make matrix CELLS="core lowest".

@@ -26,7 +26,7 @@ from prithvi.mapping.sliding_window import rows_of
 from prithvi.modelio.model_files import check_size
 from prithvi.modelio.predictor import ClassEntry, Predictor
 from prithvi.models import PrithviMAE
-from prithvi.products.products import Products, write_products
+from prithvi.products.products import Products, left_beside, write_products
 from prithvi.products.provenance import ENGINE_TAGS, Provenance, can_resume, checksum, identity
 from prithvi.scenes import conform
 from prithvi.scenes.area import Area
@@ -261,7 +261,7 @@ def _result(model: Predictor, path: Path, counts: Any, files: tuple[Path, ...], 
     """Of a map whose values are counted (256,)."""
     numbers = {entry.name: entry.value for entry in model.classes} or {str(model.quantity and model.quantity.name): 0}
     pixels = {name: int(counts[number]) for name, number in numbers.items()}
-    return MapResult(path, pixels, int(counts[NODATA]), files, notes)
+    return MapResult(path, pixels, int(counts[NODATA]), files, notes + left_beside(path, files))
 
 
 def _refuse_beside(path: Path, products: Products, resume: bool, zarr_format: int) -> None:

@@ -27,7 +27,7 @@ from prithvi.mapping.masks import file_of, level_of
 from prithvi.mapping.result_files import NODATA, class_flags, map_rasters
 from prithvi.modelio.cloud_networks import ACCEPTED, CLASSES, cloud_network, coarser, step_for
 from prithvi.modelio.predictor import ClassEntry, Predictor
-from prithvi.products.products import Products, write_products
+from prithvi.products.products import Products, left_beside, write_products
 from prithvi.products.provenance import Provenance, identity
 from prithvi.scenes.conform import ground_resolution
 from prithvi.scenes.info import name_of
@@ -146,7 +146,7 @@ def _from_product(
             writer.publish()
     counts = count_values(path)
     pixels = {entry.name: int(counts[entry.value]) for entry in CLASSES}
-    return MapResult(path, pixels, int(counts[NODATA]), (path, *sidecars), notes)
+    return MapResult(path, pixels, int(counts[NODATA]), (path, *sidecars), notes + left_beside(path, sidecars))
 
 
 @dataclass(frozen=True)

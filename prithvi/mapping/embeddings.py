@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -144,6 +145,8 @@ def embed_scene(
     if patches:
         check_patches(run.cell, target.grid)
     write_embeddings(run, target, path, run.origin, dtype, patches, zarr_format, progress)
+    if not patches and (table := path.with_suffix(".parquet")).is_file():
+        warnings.warn(f"{table.name} is not of these embeddings: remove it if earlier ones left it.", stacklevel=2)
     return path
 
 

@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 
 from prithvi.errors import ConfigError, SceneError
 from prithvi.files import refuse_overwrite
+from prithvi.products.products import BESIDE
 from prithvi.scenes.names import read_file_name
 from prithvi.scenes.paths import shown
 from prithvi.scenes.safe import product_name, sentinel_granule_of
@@ -22,8 +23,6 @@ _GRANULE = re.compile(
 """What the names of a granule's single-band files have in common: HLS, Sentinel-2, Landsat Collection 2 and 1."""
 _PRODUCT = re.compile(r"\.(safe|zip)", re.IGNORECASE)
 """Paths that may lead to a product of Sentinel-2's archive, or into one."""
-_BESIDE = (".tif", ".tif.aux.xml", "_confidence.tif", "_disagreement.tif", "_probabilities.tif", ".parquet",
-           ".gpkg", "_zones.csv", "_zones.parquet", ".qml", ".json")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def jobs_of(sources: Sequence[str], folder: str | Path, together: bool = False) 
         if str(path) in jobs:
             other = jobs[str(path)].sources[0]
             raise ConfigError(f"{group[0]} and {other} would both become {path}: map them into two folders.")
-        refuse_overwrite((path.with_name(stem + end) for end in _BESIDE), group)
+        refuse_overwrite((path.with_name(stem + end) for end in (".tif", *BESIDE)), group)
         jobs[str(path)] = Job(tuple(group), str(path))
     return list(jobs.values())
 

@@ -32,6 +32,10 @@ RAMP = ("00224E", "123570", "3B496C", "575D6D", "707173", "8A8678", "A59C74", "C
 """cividis at even steps (Nuñez, Anderton and Renslow 2018, doi:10.1371/journal.pone.0199239): lightness increases
 monotonically, and it reads the same with red-green colour blindness."""
 
+BESIDE = (".tif.aux.xml", "_confidence.tif", "_disagreement.tif", "_probabilities.tif", ".parquet", ".gpkg",
+          "_zones.csv", "_zones.parquet", ".qml", ".json")  # fmt: skip
+"""How the names of all products of STEM.tif end."""
+
 
 class Answers(Protocol):
     """What a map holds, such as a model's classes or its quantity."""
@@ -121,6 +125,16 @@ class Products:
             "_zones.parquet": self.zones is not None, ".qml": self.style, ".json": self.item and dated,
         }  # fmt: skip
         return tuple(path.with_name(path.stem + end) for end, wanted in ends.items() if wanted)
+
+
+def left_beside(path: Path, files: Sequence[Path]) -> tuple[str, ...]:
+    """A note on what is named like a product of this map and is none, such as the polygons of an earlier map."""
+    named = [] if path.is_dir() else [path.with_name(path.stem + end) for end in BESIDE]  # a store has none
+    others = [file.name for file in named if file not in files and file.is_file()]
+    if not others:
+        return ()
+    are, them = ("is", "it") if len(others) == 1 else ("are", "them")
+    return (f"{', '.join(others)} {are} not of this map: remove {them} if an earlier one left {them}.",)
 
 
 def write_products(

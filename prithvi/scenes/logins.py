@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from functools import cache
 from urllib.parse import urlparse
@@ -14,6 +15,9 @@ EARTHDATA = ("earthdatacloud.nasa.gov", "earthdata.nasa.gov")
 """Hosts (with all below them) that want NASA's Earthdata login."""
 PLANETARY = ("blob.core.windows.net",)
 """Hosts whose addresses Microsoft's Planetary Computer signs."""
+
+_BETWEEN_COMMAS = re.compile(r'(?:"[^"]*(?:"|$)|[^,"])+')
+_HEADER = re.compile(r"\s*[\w!#$%&'*+.^`|~-]+\s*:")
 
 
 def belongs(url: str, hosts: Sequence[str]) -> bool:
@@ -44,6 +48,23 @@ def signed(href: str) -> str:
 def headers(url: str, hosts: Sequence[str] = EARTHDATA) -> dict[str, str]:
     """Request headers for one address: the login for the hosts that want it, nothing for any other."""
     return {"Authorization": f"Bearer {token()}"} if belongs(url, hosts) else {}
+
+
+def said_headers() -> dict[str, str]:
+    """Request headers that GDAL_HTTP_HEADERS names: a line each, or between commas, with quotes around what holds some.
+
+    GDAL takes a header after a comma and a space for the end of the one before it; here it is one of its own.
+    """
+    text, parts = os.environ.get("GDAL_HTTP_HEADERS", ""), list[str]()
+    lines = "\n" in text or "\r" in text
+    for part in text.splitlines() if lines else _BETWEEN_COMMAS.findall(text):
+        plain = part if lines else part.replace('"', "")
+        if parts and not lines and not _HEADER.match(plain):
+            parts[-1] += f",{plain}"  # a comma of the value itself
+        else:
+            parts.append(plain)
+    found = (part.partition(":") for part in parts)
+    return {name.strip(): value.strip() for name, colon, value in found if colon and value.strip()}
 
 
 @cache

@@ -23,7 +23,7 @@ from rasterio.errors import RasterioError
 from prithvi import guard
 from prithvi.errors import HubError, SceneError, first_line
 from prithvi.scenes.hdf4 import Hdf4Raster, is_hdf4
-from prithvi.scenes.logins import EARTHDATA, belongs, headers, signed, token
+from prithvi.scenes.logins import EARTHDATA, belongs, headers, said_headers, signed, token
 from prithvi.scenes.paths import is_http, is_remote, local_path, shown
 
 _GDAL = {
@@ -126,7 +126,7 @@ def ask(
             # The raster that a thread has open is asked first; should that fail, it is opened anew and asked again.
             # The options hold in this thread. None of another thread's headers may reach this server.
             own = gdal_environment([path]) if options is None else options
-            with rasterio.Env(**{"GDAL_HTTP_HEADERS": os.environ.get("GDAL_HTTP_HEADERS", ""), **own}):
+            with rasterio.Env(**{"GDAL_HTTP_HEADERS": _lines(said_headers()), **own}):
                 old = kept.take(path) if kept is not None else None
                 if old is not None:
                     opened = True
@@ -146,6 +146,11 @@ def ask(
         if _for_good(said):
             break
     raise SceneError(_sentence(path, said, opened)) from trouble
+
+
+def _lines(fields: Mapping[str, str]) -> str:
+    """Request headers as GDAL takes each as it is: where a line ends, commas and quotes are of the values."""
+    return "".join(f"{name}: {value}\r\n" for name, value in fields.items())
 
 
 def _answer(
@@ -263,7 +268,7 @@ def _first_bytes(address: str, limit: int, timeout: float = 10, **fields: str) -
     request = urllib.request.Request(signed(address), headers=fields)
     by = guard.way([address])
     asked = urllib.request.build_opener(*([urllib.request.ProxyHandler({"http": by, "https": by})] if by else []))
-    for name, value in headers(address).items():
+    for name, value in (headers(address) or said_headers()).items():
         request.add_unredirected_header(name, value)  # a login stays with its host
     try:
         with asked.open(request, timeout=timeout) as answer:

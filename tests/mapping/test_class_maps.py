@@ -20,6 +20,7 @@ from prithvi.catalog import dataset
 from prithvi.errors import OutputError, SceneError
 from prithvi.mapping import class_polygons, map_scene, vectorise
 from prithvi.modelio.predictor import FittedModel
+from prithvi.products.products import Products
 from prithvi.scenes import open_scene
 from tests.conftest import SPAIN, small_task
 
@@ -226,3 +227,20 @@ def test_a_compiled_model_maps_the_same(
     compiled = map_scene(fitted, scene, tmp_path / "compiled.tif", compile=True).path
     with rasterio.open(plain) as one, rasterio.open(compiled) as other:
         assert (one.read(1) == other.read(1)).mean() > 0.999
+
+
+def test_what_an_earlier_map_left_is_named(
+    fitted: FittedModel, write_tif: Write, six_bands: np.ndarray, tmp_path: Path
+) -> None:
+    scene, path = open_scene(write_tif(six_bands[:, :64, :64])), tmp_path / "out" / "map.tif"
+    assert not map_scene(fitted, scene, path, products=Products(polygons="parquet", style=True)).notes
+    changed = map_scene(fitted, scene, path, products=Products(polygons="gpkg", style=True))
+    assert changed.notes == ("map.parquet is not of this map: remove it if an earlier one left it.",)
+    bare = map_scene(fitted, scene, path)
+    named = "map.parquet, map.gpkg, map.qml"
+    assert bare.notes == (f"{named} are not of this map: remove them if an earlier one left them.",)
+    for name in named.split(", "):
+        path.with_name(name).unlink()
+    assert not map_scene(fitted, scene, path).notes
+    path.with_name("map.parquet").touch()
+    assert not map_scene(fitted, scene, path.with_suffix(".zarr")).notes  # a store has nothing beside it

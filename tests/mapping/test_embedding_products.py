@@ -82,6 +82,8 @@ def test_a_row_a_patch_has_its_place_date_and_vector(
         x, y = transform @ (4 * each["column"] + 2, 4 * each["row"] + 2)
         assert each.geometry.centroid.distance(gpd.points_from_xy([x], [y])[0]) < 1e-6
         assert each.geometry.area == pytest.approx(16 * abs(transform.determinant))
+    with pytest.warns(UserWarning, match=r"e\.parquet is not of these embeddings: remove it if earlier ones left it"):
+        embed_scene(tiny(2), scene, path, dtype=dtype)
 
 
 def test_what_cannot_be_made_is_refused_before_anything_is_computed(

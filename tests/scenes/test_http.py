@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 import time
@@ -19,6 +18,7 @@ import prithvi
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.errors import SceneError
 from prithvi.scenes import crop, open_scene, read, remote, transform_of
+from prithvi.scenes.logins import said_headers
 from tests.http_files import Served, serve_folder
 
 Write = Callable[..., Path]
@@ -236,12 +236,36 @@ def test_another_thread_s_login_reaches_no_other_server(served: Served, write_ti
     assert {login for _, _, login in served.requests} == {None}
 
 
-def test_a_variable_of_the_environment_counts_more(
-    served: Served, write_tif: Write, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Authorization: Bearer mine",
+        "X-Of: a, b,Authorization: Bearer mine",
+        "X-Of: a, Authorization: Bearer mine",
+        'X-Of: a,Authorization: "Bearer mine"',
+        '"X-Of: a, b: c",Authorization:Bearer mine',
+        'X-Of: "a", b: c\r\nAuthorization: Bearer mine',
+        "Authorization: Bearer mine\nX-Of: a",
+    ],
+)
+def test_headers_of_the_environment_reach_rasters_and_texts(
+    said: str, served: Served, write_tif: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """In all forms that GDAL knows, and in the one that it does not take apart."""
     write_tif(pixels(), "x.tif")
+    (served.root / "item.json").write_text("{}")
     served.token = "mine"
-    monkeypatch.setenv("GDAL_HTTP_HEADERS", "Authorization: Bearer mine")
-    assert os.environ["GDAL_HTTP_HEADERS"]
+    monkeypatch.setenv("GDAL_HTTP_HEADERS", said)
     open_scene(f"{served.url}/x.tif")
+    assert remote.fetch_text(f"{served.url}/item.json") == "{}"
     assert {login for _, _, login in served.requests} == {"Bearer mine"}
+
+
+def test_commas_and_quotes_of_headers(monkeypatch: pytest.MonkeyPatch) -> None:
+    for said, expected in {
+        "": {}, "X-A": {}, "X-A:": {}, "X-A: a, b,,X-B: 10:20": {"X-A": "a, b", "X-B": "10:20"},
+        '"X-A: a, b: c", X-B: 2': {"X-A": "a, b: c", "X-B": "2"}, 'X-A: "a': {"X-A": "a"},
+        'X-A: Token="t", b: c\nX-B: 2': {"X-A": 'Token="t", b: c', "X-B": "2"},
+    }.items():  # fmt: skip
+        monkeypatch.setenv("GDAL_HTTP_HEADERS", said)
+        assert said_headers() == expected
