@@ -60,14 +60,20 @@ def is_cached(repo_id: str, filename: str) -> bool:
 
 def lacks(repo_id: str, filename: str, revision: str | None, error: HubError) -> bool:
     """Whether an error of `fetch` is that a model repository has no such file, and not that it could not be asked."""
-    from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
     from huggingface_hub import errors as hf
 
     if isinstance(error.__cause__, hf.EntryNotFoundError):
         if not isinstance(error.__cause__, hf.LocalEntryNotFoundError):
             return True
-        return try_to_load_from_cache(repo_id, filename, revision=revision) is _CACHED_NO_EXIST  # as it was last time
+        return known_absent(repo_id, filename, revision)  # as it was last time
     return False
+
+
+def known_absent(repo_id: str, filename: str, revision: str | None) -> bool:
+    """Whether a model repository was found to have no such file at this revision; of a commit that stays so."""
+    from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
+
+    return try_to_load_from_cache(repo_id, filename, revision=revision) is _CACHED_NO_EXIST
 
 
 def push(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prithvi.cli.options import Clouds, CloudsAre, series_with_masks, typed, with_opening, words_of
+from prithvi.cli.options import BandsOfFile, Clouds, CloudsAre, band_numbers, series_with_masks, typed, with_opening
 from prithvi.errors import counted
 
 
@@ -23,7 +23,7 @@ def composite_verb(
     clouds: Clouds = None,
     clouds_are: CloudsAre = None,
     resume: Annotated[bool, typer.Option(help="Keep the periods that an interrupted run has finished.")] = False,
-    bands: Annotated[str | None, typer.Option(help="Names of all bands of a file, in order.")] = None,
+    bands: BandsOfFile = None,
     *,
     opening: dict[str, Any],
 ) -> None:
@@ -36,7 +36,7 @@ def composite_verb(
     from prithvi.mapping.composites import composite_series
     from prithvi.mapping.masks import ranks_of
 
-    opening["bands"] = words_of(bands) or None
+    opening["bands"] = band_numbers(bands)
     opened, ranks, files = series_with_masks(sources, opening, clouds, clouds_are, ranks_of, output, resume)
     with bar(f"{counted(opened.sizes['time'], 'date')} of {opened.sizes['y']} x {opened.sizes['x']}") as progress:
         result = composite_series(

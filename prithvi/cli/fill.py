@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from prithvi.cli.options import (
+    BandsOfFile,
     Clouds,
     CloudsAre,
     Device,
@@ -15,6 +16,7 @@ from prithvi.cli.options import (
     Report,
     Stride,
     ZarrFormat,
+    band_numbers,
     series_with_masks,
     typed,
     with_opening,
@@ -67,7 +69,7 @@ def fill_verb(
     ] = True,
     zarr_format: ZarrFormat = 2,
     resume: Annotated[bool, typer.Option(help="Continue from the rows that an interrupted run has finished.")] = False,
-    bands: Annotated[str | None, typer.Option(help="Names of all bands of a file, in order.")] = None,
+    bands: BandsOfFile = None,
     *,
     opening: dict[str, Any],
     device: Device = None,
@@ -94,7 +96,7 @@ def fill_verb(
         raise SceneError("no series was given: prithvi fill SERIES... -o DIR, or with a model: MODEL SERIES...")
     if report is not None and output.suffix == ".zarr":
         raise ConfigError("--report shows folders of files, and a .zarr is none: leave one of the two out.")
-    opening["bands"] = words_of(bands) or None
+    opening["bands"] = band_numbers(bands)
     opened, clear, files = series_with_masks(series, opening, clouds, clouds_are, clear_of, output, resume)
     keep_windows()
     how = sources[0] if with_model else Method(method or AUTO)  # a model is opened once the dates are known to fit

@@ -25,7 +25,7 @@ def mask_verb(
     network: Annotated[
         bool, typer.Option("--network", help="Ask the network (prithvi[clouds]) also where a mask lies beside a scene.")
     ] = False,
-    bands: Annotated[str | None, typer.Option(help="Names of all bands of a file, in order.")] = None,
+    bands: shared.BandsOfFile = None,
     *,
     opening: dict[str, Any],
     resume: Annotated[
@@ -48,7 +48,7 @@ def mask_verb(
 
     jobs = jobs_of(scene, output, together)
     refuse_unwritable(output)
-    opening["bands"] = shared.words_of(bands) or None
+    opening["bands"] = shared.band_numbers(bands)
     planned = []
     for job in jobs:
         opened = open_scene(shared.source_of(job.sources), **opening)

@@ -30,9 +30,21 @@ Bands = Annotated[
     str | None,
     typer.Option("--bands", help="Numbers of the model's bands in the file, from 1; or the names of all its bands."),
 ]
+BandsOfFile = Annotated[
+    str | None,
+    typer.Option(
+        "--bands",
+        help="Names of all bands of a file, in order; or numbers of blue, green, red, nir_narrow, swir_1, swir_2.",
+    ),
+]
 Accept = Annotated[list[str] | None, typer.Option("--accept", help="nir_broad: use it where nir_narrow is missing.")]
 Stride = Annotated[
-    int | None, typer.Option("--stride", help="Pixels between windows; half a window by default.", min=1)
+    int | None,
+    typer.Option(
+        "--stride",
+        help="Pixels between windows; half a window by default, filled by local_regression three quarters.",
+        min=1,
+    ),
 ]
 ZarrFormat = Annotated[
     int, typer.Option("--zarr-format", help="Of a .zarr: 2 is what all readers open, 3 has nodata and overviews.")
@@ -210,19 +222,22 @@ def words_of(text: str | None) -> list[str]:
     return [word.strip() for word in text.split(",")] if text else []
 
 
-def band_numbers(text: str | None, contract: Contract) -> Sequence[str] | dict[str, int] | None:
-    """`2,3,4` as the contract's bands by number, `blue,green` as names in file order.
+def band_numbers(text: str | None, contract: Contract | None = None) -> Sequence[str] | dict[str, int] | None:
+    """`2,3,4` as a model's bands by number, without one those of `PRITHVI_BANDS`; `blue,green` as names in file order.
 
     Raises:
-        BandError: another number of numbers than the model has bands.
+        BandError: another number of numbers than there are bands.
 
     """
+    from prithvi.bands import PRITHVI_BANDS
     from prithvi.errors import BandError
 
     words = words_of(text)
     if text is None or not all(word.isdigit() for word in words):
         return words or None
-    if len(words) != len(contract.bands):
-        wanted = f"{len(contract.bands)}, one each for {', '.join(contract.bands)}"
-        raise BandError(f"--bands has {len(words)} numbers; this model wants {wanted}.")
-    return dict(zip(contract.bands, map(int, words), strict=True))
+    wanted = contract.bands if contract is not None else PRITHVI_BANDS
+    if len(words) != len(wanted):
+        told = f"{len(wanted)}, one each for {', '.join(wanted)}"
+        told = f"this model wants {told}" if contract is not None else f"wanted are {told}, or the names of all bands"
+        raise BandError(f"--bands has {len(words)} numbers; {told}.")
+    return dict(zip(wanted, map(int, words), strict=True))

@@ -67,4 +67,4 @@ def serve_verb(
     try:
         run(settings, ready)
     except KeyboardInterrupt:
-        typer.echo("Stopped: jobs that waited or ran go on when the service is started again.", err=True)
+        typer.echo("Stopped: asynchronous jobs that waited or ran go on when the service is started again.", err=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prithvi.cli.options import source_of, with_opening, words_of
+from prithvi.cli.options import BandsOfFile, band_numbers, source_of, with_opening
 
 
 @with_opening
@@ -19,9 +19,7 @@ def view_verb(
     scene: Annotated[
         list[str] | None, typer.Option(help="What the one map was made of; default the file that it names.")
     ] = None,
-    bands: Annotated[
-        str | None, typer.Option(help="Of the scene: names of its bands in order, or numbers of the usual six.")
-    ] = None,
+    bands: BandsOfFile = None,
     *,
     opening: dict[str, Any],
     title: Annotated[str | None, typer.Option(help="Default the names of the results.")] = None,
@@ -33,8 +31,7 @@ def view_verb(
 
     opened = None
     if scene:
-        words = words_of(bands)
-        opening["bands"] = (list(map(int, words)) if all(word.isdigit() for word in words) else words) or None
+        opening["bands"] = band_numbers(bands)
         opened = open_scene(source_of(scene), **opening)
     elif bands or any(value is not None for value in opening.values()):
         raise ConfigError("options of the scene were given without one: --scene FILE.")

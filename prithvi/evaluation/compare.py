@@ -50,6 +50,7 @@ ALWAYS: dict[str, dict[str, dict[str, Any]]] = {
         "linear in time": {"baseline": "gaps", "method": "linear"},
         "regression": {"baseline": "gaps", "method": "regression"},
         "filling": {"baseline": "gaps", "method": "filling"},
+        "local regression": {"baseline": "gaps", "method": "local_regression"},
     },
 }
 """Methods that every comparison has, by kind of task."""

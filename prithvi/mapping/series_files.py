@@ -107,7 +107,7 @@ def fill_series(
             it (1, 2, ... by their names, 0 filled, 255 nothing); of a cube it is `source` (time, y, x).
         together: see `prithvi.fill`.
         window: side of the squares that are filled one by one, in pixels; default that of the model, 224 of any other.
-        stride: pixels between them; default half a window, so that overlaps blend.
+        stride: pixels between them; default half a window, three quarters for `local_regression`.
         uncertainty: whether to write it; it takes two more runs of every window with gaps.
         resume: keep the rows that an interrupted run with the same inputs and options has finished. Not of a lazy
             series that was calculated (`series.where(...)`), which cannot be told from another.

@@ -241,6 +241,8 @@ def on_disk(source: str | Path, revision: str | None = None, whole: bool = False
         raise ModelError(f"{source} is of the architecture {plain['architecture']!r}, which is none of prithvi's.")
     hub.fetch(name, WEIGHTS, revision, sha256=plain.get("weights_sha256"))
     for more in ("README.md", "item.json", "metrics.json"):
+        if hub.known_absent(name, more, revision):
+            continue
         try:
             hub.fetch(name, more, revision)
         except HubError as error:  # nothing that works needs them

@@ -90,7 +90,7 @@ def open_scene(
         ConfigError: there is no such sensor or level.
 
     Warns:
-        UserWarning: level, scale and offset that were said, that the file states and that the product has differ.
+        UserWarning: level, scale or offset that the file states is not what was said, or not what the product has.
 
     """
     if level is not None:

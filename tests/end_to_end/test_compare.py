@@ -158,7 +158,7 @@ def test_baselines_are_those_of_the_task_and_none_stands_twice() -> None:
     assert own.methods["index"] == {"model.lr": 0.1}
     assert own.methods["index (always)"] == {"model.head": "index"}
     gaps = with_baselines(read_comparison(config_path("compare_cloud_gaps")), "prithvi.tasks.GapFillTask")
-    assert list(gaps.methods)[2:] == ["nearest date", "linear in time", "regression", "filling"]
+    assert list(gaps.methods)[2:] == ["nearest date", "linear in time", "regression", "filling", "local regression"]
 
 
 def test_spread_is_that_of_the_seeds() -> None:

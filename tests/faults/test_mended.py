@@ -196,9 +196,13 @@ def test_a_loading_process_that_is_killed_is_one_sentence() -> None:
 def test_what_the_hub_has_and_could_not_be_fetched_is_no_whole_model(folder: Path, tmp_path: Path) -> None:
     words = ("models", "pull", "me/model")
     with serve_hub() as hub, forking() as process:
-        hub.add("me/model", {file.name: file.read_bytes() for file in folder.iterdir()})
+        commit = hub.add("me/model", {file.name: file.read_bytes() for file in folder.iterdir()})
         client = Client(process, hub.url, tmp_path / "home")
         whole = Path(client.run(*words).out.strip())
+        hub.asked.clear()
+        again = client.run("models", "pull", f"me/model@{commit}", HF_HUB_DISABLE_TELEMETRY="1")
+        assert again.out.strip() == str(whole)
+        assert hub.asked == []  # not for what that commit lacks either
         client.endpoint = "http://127.0.0.1:9"
         offline = client.run(*words, HF_HUB_OFFLINE="1")
         assert (offline.code, offline.out.strip()) == (0, str(whole))  # that the hub has no metrics.json is known
