@@ -25,6 +25,8 @@ def mask_verb(
     network: Annotated[
         bool, typer.Option("--network", help="Ask the network (prithvi[clouds]) also where a mask lies beside a scene.")
     ] = False,
+    clouds: shared.Clouds = None,
+    clouds_are: shared.CloudsAre = None,
     bands: shared.BandsOfFile = None,
     *,
     opening: dict[str, Any],
@@ -36,23 +38,31 @@ def mask_verb(
 ) -> None:
     """Writes where scenes are clear (0), cloudy (1), in the shadow of clouds (2) or without data (255).
 
-    By Fmask, SCL or QA_PIXEL where one lies beside the scene, else by a network. Writes SCENE_clouds.tif, a STAC item
-    and a QGIS style; of a scene of several dates DATE_SCENE_clouds.tif.
+    By the masks that are given, or Fmask, SCL or QA_PIXEL where one lies beside the scene, else by a network. Writes
+    SCENE_clouds.tif, a STAC item and a QGIS style; of a scene of several dates DATE_SCENE_clouds.tif.
     """
     import json
 
+    from prithvi.errors import ConfigError
     from prithvi.files import refuse_unwritable
-    from prithvi.mapping.mask_sources import mask_name, masks_by_date, refuse_unmaskable
+    from prithvi.mapping.mask_sources import is_auto, mask_name, masks_by_date, refuse_unmaskable
     from prithvi.products.jobs import jobs_of
     from prithvi.scenes import open_scene
 
     jobs = jobs_of(scene, output, together)
     refuse_unwritable(output)
+    given = [] if is_auto(clouds, clouds_are) else [None if each == "none" else each for each in clouds or ()]
+    if given and network:
+        raise ConfigError("--network passes the masks of scenes over: leave it out, or --clouds.")
+    if given and len(jobs) > 1:
+        raise ConfigError(f"--clouds are the masks of one scene, and there are {len(jobs)}: mask each by itself.")
     opening["bands"] = shared.band_numbers(bands)
     planned = []
     for job in jobs:
         opened = open_scene(shared.source_of(job.sources), **opening)
-        found = [None] * opened.sizes["time"] if network else masks_by_date(job.sources, opened, opening)
+        found = [None] * opened.sizes["time"] if network else masks_by_date(job.sources, opened, opening, given)
+        if clouds_are is not None and not any(found):
+            raise ConfigError("--clouds-are says what masks hold, and there are none: give them by --clouds.")
         if None in found:
             refuse_unmaskable(opened)
         planned.append((job, opened, found))
@@ -67,7 +77,10 @@ def mask_verb(
         for place, mask in enumerate(found):
             date, path = opened.isel(time=[place]), output / mask_name(opened, place, Path(job.path).stem)
             with bar(path.name) as progress:
-                made = mask_scene(date, path, mask=mask, resume=resume, command=shared.typed(), progress=progress)
+                made = mask_scene(
+                    date, path, mask=mask, mask_is=clouds_are if mask is not None else None, resume=resume,
+                    command=shared.typed(), progress=progress,
+                )  # fmt: skip
             results.append(made)
             shown[path] = date
             if not as_json:

@@ -207,18 +207,26 @@ def _has_names(series: xr.DataArray) -> bool:
     return "band" in series.coords and series["band"].dtype.kind in "UOT"
 
 
+def refuse_lacking(have: Sequence[str], wanted: Sequence[str]) -> None:
+    """Raises BandError for bands that a series lacks and a model wants. None stands in for another, with its name."""
+    if lacking := [name for name in wanted if name not in have]:
+        lacks, has, wants = (", ".join(names) for names in (lacking, have, wanted))
+        raise BandError(
+            f"the series lacks {lacks}; it has {has}, and the model wants {wants}: fill without a model "
+            "(local_regression), which takes any bands."
+        )
+
+
 def _bands_of(series: xr.DataArray, contract: Contract) -> xr.DataArray:
     """The model's bands; a sample of the values is held against its units."""
-    wants = f"the model wants {', '.join(contract.bands)}."
     if _has_names(series):
         have = [str(name) for name in series["band"].values]
-        lacking = [name for name in contract.bands if name not in have]
-        if lacking:
-            raise BandError(f"the series lacks {', '.join(lacking)}; it has {', '.join(have)}, and {wants}")
+        refuse_lacking(have, contract.bands)
         order = [have.index(name) for name in contract.bands]
         series = series.isel(band=order)
     elif series.sizes["band"] != len(contract.bands):
-        raise BandError(f"the series has {series.sizes['band']} bands without names; {wants}")
+        wants = ", ".join(contract.bands)
+        raise BandError(f"the series has {series.sizes['band']} bands without names; the model wants {wants}.")
     # Without a place there is no size of a pixel to compare.
     place = contract.resolution if series.rio.crs is not None else None
     conform(series.assign_coords(band=list(contract.bands)), replace(contract, resolution=place))

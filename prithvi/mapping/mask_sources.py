@@ -136,14 +136,17 @@ def _dates_of(
     return dates
 
 
-def masks_by_date(sources: Sequence[str], series: xr.DataArray, opening: Mapping[str, Any]) -> list[Path | None]:
-    """The mask that lies beside the sources for each date of the series, in its order; None for one without.
+def masks_by_date(
+    sources: Sequence[str], series: xr.DataArray, opening: Mapping[str, Any], given: Sequence[Mask] = ()
+) -> list[Path | None]:
+    """The mask for each date of the series, in its order, of those that are given, or else lie beside the sources; None
+    for one without.
 
     Raises:
         SceneError: see `masks_beside` and `clear_of`.
 
     """
-    masks = masks_beside(sources, series.sizes["time"])
+    masks = list(given) or masks_beside(sources, series.sizes["time"])
     if not masks:
         return [None] * series.sizes["time"]
     return masks_in_order(masks, series, _dates_of(sources, series, masks, opening))

@@ -20,7 +20,7 @@ from prithvi.mapping.cog import RasterWriter, count_values, left_out_of
 from prithvi.mapping.cubes import SeriesCube
 from prithvi.mapping.engine import Progress, Target, write
 from prithvi.mapping.fillers import Fill, Fillable, ModelFill, as_fill, origin_of
-from prithvi.mapping.gap_filling import in_order, reflectance, rounds_of
+from prithvi.mapping.gap_filling import in_order, reflectance, refuse_lacking, rounds_of
 from prithvi.mapping.gap_progress import by_gaps
 from prithvi.mapping.masks import Masks, clear_by, laid_over, of_files, refuse_nothing_left, without_clouds
 from prithvi.mapping.methods import Method
@@ -138,7 +138,9 @@ def fill_series(
     refuse_unwritable(folder.parent if folder.suffix == ".zarr" else folder)
     filler = as_fill(model, device)
     if bands is None:
-        bands = filler.contract.bands if isinstance(filler, ModelFill) else series["band"].values.tolist()
+        bands = have = [str(name) for name in series["band"].values]
+        if isinstance(filler, ModelFill):
+            refuse_lacking(have, bands := list(filler.contract.bands))
     names = check_names([str(name) for name in bands])
     contract, known = reflectance(names), known and _can_be_told(filler, resume)
     asked = sensors.written(asked) if sensors is not None else asked

@@ -234,8 +234,8 @@ def refuse_unnamed(where: str, count: int) -> None:
     """Raises the BandError about bands without names, with the ways to say which they are."""
     if count == 1:
         raise BandError(
-            f"{where} has 1 band without a name: if the others lie beside it, give their folder, or the files of all "
-            "with --together (in Python a list); else say which it is with --bands."
+            f"{where} has 1 band without a name: if the others lie beside it, give their folder, or all files as one "
+            "scene (of map and mask --together, in Python a list); else say which it is with --bands."
         )
     sensors = [sensor for sensor in SENSORS.values() if len(sensor.stack) == count]
     ways = [

@@ -156,7 +156,8 @@ def header(path: str, raster: rasterio.DatasetReader, placed: bool = True) -> Fi
     if raster.count == 0:
         raise SceneError(
             f"{shown(path)} holds {len(raster.subdatasets)} rasters and is none itself: give one of them, or several "
-            f"bands with --together: {' '.join(raster.subdatasets) or 'there are none'}"
+            "bands as one scene (of map and mask --together, in Python a list): "
+            f"{' '.join(raster.subdatasets) or 'there are none'}"
         )
     if placed:
         refuse_unplaced(shown(path), raster)
