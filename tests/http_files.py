@@ -48,6 +48,8 @@ class Served:
     """Bytes of files sent."""
     redirect: str | None = None
     """Where every request is sent on to, if anywhere."""
+    moved: dict[str, str] = field(default_factory=dict)
+    """Old path to the new one, where requests are sent on to on this host."""
     requests: list[tuple[str, str | None, str | None]] = field(default_factory=list)
     """(path, Range, Authorization) of each GET."""
     cut: set[str] = field(default_factory=set)
@@ -108,6 +110,9 @@ def serve_folder(root: Path, **options: object) -> Iterator[Served]:
                 return
             if served.redirect is not None:
                 self._plain(302, {"Location": served.redirect + self.path})
+                return
+            if self.path in served.moved:
+                self._plain(301, {"Location": served.moved[self.path]})
                 return
             if served.token is not None and self.headers.get("Authorization") != f"Bearer {served.token}":
                 self._plain(401, {})

@@ -224,7 +224,8 @@ def tile_units(
             message = f"the dates of T{tile} were chosen in sequences of {len(rows[0])}"
             raise DatasetError(f"{message}, and {recipe.frames} were asked for: choose again.")
         granules = tuple(GranuleFiles.of(item, recipe.bands) for item in found)
-        options = gdal_environment([granule.fmask for granule in granules])
+        # Of all files: a login may reach none of another host.
+        options = gdal_environment([path for granule in granules for path in (*granule.bands, granule.fmask)])
         units.append(TileUnit(tile, granules, rows, recipe, seed, labels, split_column, area, options))
     return units
 

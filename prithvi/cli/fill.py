@@ -14,7 +14,6 @@ from prithvi.cli.options import (
     Device,
     Json,
     Report,
-    Stride,
     ZarrFormat,
     band_numbers,
     series_with_masks,
@@ -63,7 +62,12 @@ def fill_verb(
         ),
     ] = None,
     window: Annotated[int | None, typer.Option(help="Side of the squares that are filled, in pixels.", min=8)] = None,
-    stride: Stride = None,
+    stride: Annotated[
+        int | None,
+        typer.Option(
+            help="Pixels between windows; half a window by default, of local_regression three quarters.", min=1
+        ),
+    ] = None,
     uncertainty: Annotated[
         bool, typer.Option(help="Write DATE_uncertainty.tif; without, filling takes two thirds of the time or less.")
     ] = True,

@@ -52,8 +52,8 @@ def mask_verb(
     jobs = jobs_of(scene, output, together)
     refuse_unwritable(output)
     given = [] if is_auto(clouds, clouds_are) else [None if each == "none" else each for each in clouds or ()]
-    if given and network:
-        raise ConfigError("--network passes the masks of scenes over: leave it out, or --clouds.")
+    if network and (clouds or clouds_are):
+        raise ConfigError("--network passes masks over: leave it out, or --clouds and --clouds-are.")
     if given and len(jobs) > 1:
         raise ConfigError(f"--clouds are the masks of one scene, and there are {len(jobs)}: mask each by itself.")
     opening["bands"] = shared.band_numbers(bands)

@@ -39,12 +39,7 @@ BandsOfFile = Annotated[
 ]
 Accept = Annotated[list[str] | None, typer.Option("--accept", help="nir_broad: use it where nir_narrow is missing.")]
 Stride = Annotated[
-    int | None,
-    typer.Option(
-        "--stride",
-        help="Pixels between windows; half a window by default, filled by local_regression three quarters.",
-        min=1,
-    ),
+    int | None, typer.Option("--stride", help="Pixels between windows; half a window by default.", min=1)
 ]
 ZarrFormat = Annotated[
     int, typer.Option("--zarr-format", help="Of a .zarr: 2 is what all readers open, 3 has nodata and overviews.")
@@ -233,7 +228,7 @@ def band_numbers(text: str | None, contract: Contract | None = None) -> Sequence
     from prithvi.errors import BandError
 
     words = words_of(text)
-    if text is None or not all(word.isdigit() for word in words):
+    if not words or not all(word.isdigit() for word in words):
         return words or None
     wanted = contract.bands if contract is not None else PRITHVI_BANDS
     if len(words) != len(wanted):

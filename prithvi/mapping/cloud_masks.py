@@ -86,7 +86,7 @@ def mask_scene(
             accept=ACCEPTED, resume=resume, command=command, progress=progress,
         )  # fmt: skip
     except BandError as error:
-        raise BandError(f"no mask lies beside {name_of(scene)}, and a network needs six bands: {error}") from error
+        raise BandError(f"a network, as no mask of {name_of(scene)} is taken, needs six bands: {error}") from error
 
 
 def network_for(scene: xr.DataArray) -> Predictor:
@@ -109,8 +109,8 @@ def _refuse_others(path: Path) -> None:
             if "PRITHVI_MODEL" in raster.tags():
                 return
         raise OutputError(
-            f"{path} is there already and was not made by prithvi: give it by --clouds (mask=), or write into another "
-            "folder (-o)."
+            f"{path} is there already and was not made by prithvi: write into another folder (-o). As a mask of your "
+            "own map, fill and composite read it by --clouds."
         )
 
 

@@ -29,6 +29,7 @@ from prithvi.modelio.predictor import Predictor, Scorer
 from prithvi.models import Encoder, PrithviMAE, Standardise
 from prithvi.models.branch import FusedBranch, pixel_features
 from prithvi.models.heads import tokens_to_grid
+from prithvi.products.products import BESIDE, left_over
 from prithvi.products.provenance import Provenance
 from prithvi.scenes import conform
 from prithvi.scenes.grids import grid_of_array, is_turned, write_grid
@@ -145,8 +146,10 @@ def embed_scene(
     if patches:
         check_patches(run.cell, target.grid)
     write_embeddings(run, target, path, run.origin, dtype, patches, zarr_format, progress)
-    if not patches and (table := path.with_suffix(".parquet")).is_file():
-        warnings.warn(f"{table.name} is not of these embeddings: remove it if earlier ones left it.", stacklevel=2)
+    table = path.with_suffix(".parquet")
+    named = [table] if path.suffix == ".zarr" else [path.with_name(path.stem + end) for end in BESIDE[1:]]
+    for note in left_over(named, [table] if patches else (), "these embeddings"):
+        warnings.warn(note, stacklevel=2)
     return path
 
 

@@ -235,7 +235,7 @@ def masks_beside(sources: Sequence[str], dates: int) -> list[Mask]:
         for source, masks in zip(sources, found, strict=True):
             if len(masks) > 1:
                 names = ", ".join(mask.name for mask in masks)
-                raise SceneError(f"{source} has several masks ({names}): choose by --clouds.")
+                raise SceneError(f"{source} has several masks ({names}): take it by itself, and choose by --clouds.")
         return [masks[0] if masks else None for masks in found]
     every: list[Mask] = [mask for masks in found for mask in masks]
     return every + [None] * (dates - len(every))

@@ -27,6 +27,7 @@ from prithvi.mapping.methods import Method
 from prithvi.mapping.result_files import FILLED, NOTHING, OBSERVED, series_rasters
 from prithvi.mapping.two_sensors import Sensors
 from prithvi.mapping.window_filling import FillRun, plan_of
+from prithvi.products.products import left_over
 from prithvi.products.provenance import can_resume, checksum, identity
 from prithvi.scenes import conform
 from prithvi.scenes.conform import units_of
@@ -216,6 +217,8 @@ def fill_series(
         counts = np.array([count_values(folder / f"{label}_filled.tif") for label in labels])
         paths = tuple(folder / f"{label}.tif" for label in labels)
         notes += tuple(f"{path.stem}: {text}" for path in paths for text in left_out_of(path))
+        ends = [*["_uncertainty"] * (not uncertainty), *["_source"] * (layer is None)]
+        notes += left_over([folder / f"{label}{end}.tif" for label in labels for end in ends], (), "this run")
     notes += tuple(
         f"{label}: nothing of it is known, and nothing could be filled (by {origin.model})."
         for label, count in zip(labels, counts, strict=True)

@@ -6,7 +6,7 @@ QGIS applies a .qml sidecar with the map's stem by itself.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -129,12 +129,17 @@ class Products:
 
 def left_beside(path: Path, files: Sequence[Path]) -> tuple[str, ...]:
     """A note on what is named like a product of this map and is none, such as the polygons of an earlier map."""
-    named = [] if path.is_dir() else [path.with_name(path.stem + end) for end in BESIDE]  # a store has none
-    others = [file.name for file in named if file not in files and file.is_file()]
+    # A store has none, and the writer itself sees to the .aux.xml.
+    return left_over([path.with_name(path.stem + end) for end in BESIDE[1:] if not path.is_dir()], files, "this map")
+
+
+def left_over(named: Iterable[Path], written: Sequence[Path], what: str) -> tuple[str, ...]:
+    """A note on files that have the names of what a run may write, and were not written by it."""
+    others = [file.name for file in named if file not in written and file.is_file()]
     if not others:
         return ()
     are, them = ("is", "it") if len(others) == 1 else ("are", "them")
-    return (f"{', '.join(others)} {are} not of this map: remove {them} if an earlier one left {them}.",)
+    return (f"{', '.join(others)} {are} not of {what}: remove {them} if an earlier run left {them}.",)
 
 
 def write_products(

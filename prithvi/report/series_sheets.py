@@ -110,6 +110,12 @@ def sheets_of_series(path: Path) -> list[Sheet]:
 def _sheets(dated: Sequence[Dated]) -> list[Sheet]:
     first = dated[0].scene
     bands = [str(name) for name in first["band"].values]
+    for date in dated:
+        if date.ground != dated[0].ground or [str(name) for name in date.scene["band"].values] != bands:
+            raise SceneError(
+                f"{date.label} lies on another grid than {dated[0].label}, or has other bands: they are of two runs. "
+                "Show each in a folder of its own."
+            )
     chosen = TRUE_COLOR if set(TRUE_COLOR) <= set(bands) else tuple((bands * 3)[:3])
     limits = stretch(*(date.scene for date in dated), bands=chosen)
     chart = chart_of(dated) if len(dated) > 1 else None

@@ -245,6 +245,6 @@ def refuse_unnamed(where: str, count: int) -> None:
     ]
     raise BandError(
         f"{where} has {count} bands without names; say which are "
-        f"{', '.join(PRITHVI_BANDS)}: --bands with the number in the file of each (from 1), "
+        f"{', '.join(PRITHVI_BANDS)}: --bands with the number in the file of each (from 1) or the names of all, "
         f"{', or '.join([*ways, 'name them in the file'])}."
     )

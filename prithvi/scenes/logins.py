@@ -1,4 +1,4 @@
-"""Logins and signatures that servers want: a secret goes to the hosts it belongs to and to no other one."""
+"""Logins, signatures and headers that servers want: a login goes to the hosts it belongs to and to no other one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 from urllib.parse import urlparse
 
-from prithvi.errors import HubError, first_line, needs
+from prithvi.errors import ConfigError, HubError, first_line, needs
 from prithvi.scenes.paths import shown
 
 EARTHDATA = ("earthdatacloud.nasa.gov", "earthdata.nasa.gov")
@@ -16,8 +16,10 @@ EARTHDATA = ("earthdatacloud.nasa.gov", "earthdata.nasa.gov")
 PLANETARY = ("blob.core.windows.net",)
 """Hosts whose addresses Microsoft's Planetary Computer signs."""
 
-_BETWEEN_COMMAS = re.compile(r'(?:"[^"]*(?:"|$)|[^,"])+')
-_HEADER = re.compile(r"\s*[\w!#$%&'*+.^`|~-]+\s*:")
+_PART = re.compile(r'(?:"(?:\\.|[^"\\])*(?:"|$)|[^,"])+')
+"""What stands between commas, which quotes hold."""
+_QUOTED = re.compile(r'"((?:\\.|[^"\\])*)(?:"|$)')
+_HEADER = re.compile(r"([\w!#$%&'*+.^`|~-]+)\s*:(.*)", re.ASCII)
 
 
 def belongs(url: str, hosts: Sequence[str]) -> bool:
@@ -53,18 +55,38 @@ def headers(url: str, hosts: Sequence[str] = EARTHDATA) -> dict[str, str]:
 def said_headers() -> dict[str, str]:
     """Request headers that GDAL_HTTP_HEADERS names: a line each, or between commas, with quotes around what holds some.
 
-    GDAL takes a header after a comma and a space for the end of the one before it; here it is one of its own.
+    They go to all hosts but those of `headers`. GDAL takes a header after a comma and a space for the end of the one
+    before it; here it is one of its own.
+
+    Raises:
+        ConfigError: a part of it is no header, or has letters that cannot be sent.
+
     """
-    text, parts = os.environ.get("GDAL_HTTP_HEADERS", ""), list[str]()
-    lines = "\n" in text or "\r" in text
-    for part in text.splitlines() if lines else _BETWEEN_COMMAS.findall(text):
-        plain = part if lines else part.replace('"', "")
-        if parts and not lines and not _HEADER.match(plain):
-            parts[-1] += f",{plain}"  # a comma of the value itself
-        else:
+    text, found = os.environ.get("GDAL_HTTP_HEADERS", ""), {}
+    # Where lines end like this GDAL takes commas and quotes as they are.
+    whole = text.strip().split("\r\n") if "\r\n" in text.strip() else None
+    for part in whole or [part for line in text.splitlines() for part in _apart(line)]:
+        header = _HEADER.fullmatch(part.strip())
+        if header is None or not header[2].isprintable() or max(header[2], default=" ") > "\xff":
+            raise ConfigError(
+                "GDAL_HTTP_HEADERS holds what cannot be sent as a header: write NAME: VALUE in Latin letters, several "
+                "between commas or a line each."
+            )
+        if header[2].strip():
+            found[header[1]] = header[2].strip()
+    return found
+
+
+def _apart(line: str) -> list[str]:
+    """Headers between commas; what does not begin with a name and a colon after one is of the value before it."""
+    parts: list[str] = []
+    for part in _PART.findall(line):
+        plain = _QUOTED.sub(lambda quoted: re.sub(r"\\(.)", r"\1", quoted[1]), part)
+        if parts and not _HEADER.match(plain.strip()):
+            parts[-1] += f",{plain}"
+        elif plain.strip():
             parts.append(plain)
-    found = (part.partition(":") for part in parts)
-    return {name.strip(): value.strip() for name, colon, value in found if colon and value.strip()}
+    return parts
 
 
 @cache

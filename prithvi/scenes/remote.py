@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlparse
 
 import rasterio
@@ -257,6 +257,17 @@ def _sentence(path: str, said: str, opened: bool) -> str:
     return f"{where} cannot be opened as a raster: it is damaged or of no known format."
 
 
+class _SameHost(urllib.request.HTTPRedirectHandler):
+    """Takes a login along where a redirect stays with its host, and leaves it behind where not."""
+
+    def redirect_request(self, req: urllib.request.Request, *answer: Any) -> urllib.request.Request | None:
+        request = super().redirect_request(req, *answer)
+        if request is not None and urlparse(request.full_url)[:2] == urlparse(req.full_url)[:2]:
+            for name, value in req.unredirected_hdrs.items():
+                request.add_unredirected_header(name, value)
+        return request
+
+
 def _first_bytes(address: str, limit: int, timeout: float = 10, **fields: str) -> bytes:
     """What a server sends first, asked with these header fields.
 
@@ -267,7 +278,8 @@ def _first_bytes(address: str, limit: int, timeout: float = 10, **fields: str) -
     """
     request = urllib.request.Request(signed(address), headers=fields)
     by = guard.way([address])
-    asked = urllib.request.build_opener(*([urllib.request.ProxyHandler({"http": by, "https": by})] if by else []))
+    proxy = [urllib.request.ProxyHandler({"http": by, "https": by})] if by else []
+    asked = urllib.request.build_opener(_SameHost, *proxy)
     for name, value in (headers(address) or said_headers()).items():
         request.add_unredirected_header(name, value)  # a login stays with its host
     try:

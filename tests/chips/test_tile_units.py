@@ -10,7 +10,9 @@ from prithvi.chips.date_plan import DateRule, choose_dates
 from prithvi.chips.filters import Filters, Recipe
 from prithvi.chips.spec import StoreSpec
 from prithvi.chips.tile_units import TileUnit, tile_units
+from prithvi.errors import HubError
 from prithvi.hls.items import MISSING
+from prithvi.scenes.logins import token
 from tests.http_files import serve_folder, signed_by
 from tests.synthetic_hls import Archive
 
@@ -48,3 +50,21 @@ def test_a_tile_is_read_though_signatures_end_and_the_server_fails_meanwhile(
     for chip, other in zip(chips, expected, strict=True):
         np.testing.assert_array_equal(chip.image, other.image)
         assert chip.sample == other.sample
+
+
+def test_a_login_for_one_file_of_a_granule_reaches_no_other_host(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mask lies at a host that wants a login, a band elsewhere: the tile's options would hold for both."""
+    monkeypatch.setenv("EARTHDATA_TOKEN", "secret")
+    token.cache_clear()
+    items = [item.clone() for item in archive.items[:4]]
+    for item in items:
+        for name, asset in item.assets.items():
+            host = "https://data.lpdaac.earthdatacloud.nasa.gov" if name == "Fmask" else "https://example.org"
+            asset.href = asset.href.replace(archive.root.resolve().as_uri(), host)
+    with pytest.raises(
+        HubError, match=r"and of example\.org cannot be read together: a login would reach both"
+    ) as failure:
+        unit_of(items)
+    assert "secret" not in str(failure.value)

@@ -235,10 +235,10 @@ def test_what_an_earlier_map_left_is_named(
     scene, path = open_scene(write_tif(six_bands[:, :64, :64])), tmp_path / "out" / "map.tif"
     assert not map_scene(fitted, scene, path, products=Products(polygons="parquet", style=True)).notes
     changed = map_scene(fitted, scene, path, products=Products(polygons="gpkg", style=True))
-    assert changed.notes == ("map.parquet is not of this map: remove it if an earlier one left it.",)
+    assert changed.notes == ("map.parquet is not of this map: remove it if an earlier run left it.",)
     bare = map_scene(fitted, scene, path)
     named = "map.parquet, map.gpkg, map.qml"
-    assert bare.notes == (f"{named} are not of this map: remove them if an earlier one left them.",)
+    assert bare.notes == (f"{named} are not of this map: remove them if an earlier run left them.",)
     for name in named.split(", "):
         path.with_name(name).unlink()
     assert not map_scene(fitted, scene, path).notes

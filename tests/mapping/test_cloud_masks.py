@@ -238,7 +238,7 @@ def test_level_of_a_scene(six_bands: np.ndarray, write_tif: Callable[..., Path])
 @needs_clouds
 def test_bands_are_asked_for(six_bands: np.ndarray, write_tif: Callable[..., Path], tmp_path: Path) -> None:
     scene = library.open_scene(write_tif(six_bands[:, :SIDE, :SIDE]), level="SR").isel(band=slice(0, 5))
-    with pytest.raises(BandError, match=r"no mask lies beside .*a network needs six bands: .*swir_2"):
+    with pytest.raises(BandError, match=r"a network, as no mask of .* is taken, needs six bands: .*swir_2"):
         mask_scene(scene, tmp_path / "out.tif")
     assert list(tmp_path.glob("out*")) == []
 

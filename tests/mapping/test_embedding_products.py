@@ -82,7 +82,7 @@ def test_a_row_a_patch_has_its_place_date_and_vector(
         x, y = transform @ (4 * each["column"] + 2, 4 * each["row"] + 2)
         assert each.geometry.centroid.distance(gpd.points_from_xy([x], [y])[0]) < 1e-6
         assert each.geometry.area == pytest.approx(16 * abs(transform.determinant))
-    with pytest.warns(UserWarning, match=r"e\.parquet is not of these embeddings: remove it if earlier ones left it"):
+    with pytest.warns(UserWarning, match=r"e\.parquet is not of these embeddings: remove it if an earlier run left it"):
         embed_scene(tiny(2), scene, path, dtype=dtype)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,7 @@ def words(write_tif: Callable[..., Path]) -> tuple[np.ndarray, list[object]]:
     return pixels[:, list(PLACES)], [*files, *said]
 
 
+@pytest.mark.filterwarnings("ignore:.*no names and were taken in the order of:UserWarning")
 @pytest.mark.parametrize("verb", ["fill", "composite", pytest.param("mask", marks=needs_clouds)])
 def test_numbers_are_of_the_usual_six(
     verb: str, words: tuple[np.ndarray, list[object]], prithvi: Cli, tmp_path: Path
@@ -49,6 +51,11 @@ def test_numbers_are_of_the_usual_six(
     made = sorted((tmp_path / "out").glob("2019-09-??*.tif"))
     assert made
     if verb == "mask":
+        named = prithvi("mask", *said, "--together", "--sensor", "sentinel-2-l1c", "-o", tmp_path / "named")
+        assert named.code == 0, named.err
+        for path in made:
+            with rasterio.open(path) as raster, rasterio.open(tmp_path / "named" / path.name) as other:
+                np.testing.assert_array_equal(raster.read(), other.read())
         return
     with rasterio.open(made[0]) as raster:
         assert raster.descriptions == PRITHVI_BANDS
@@ -89,8 +96,9 @@ def test_masks_of_ones_own_in_the_classes_of_all(
     for wrong, told in (
         ([*files, *words[4:], *clouds], "--clouds are the masks of one scene, and there are 2: mask each by itself"),
         ([files[0], *words[4:], *clouds], "2 cloud masks for 1 date: give one for each"),
-        ([files[0], *words[4:], *clouds[:2], "--network"], "leave it out, or --clouds"),
-        ([files[0], *words[4:], "--network", "--clouds-are", "scl"], "and there are none: give them by --clouds"),
+        ([files[0], *words[4:], *clouds[:2], "--network"], "leave it out, or --clouds and --clouds-are"),
+        ([files[0], *words[4:], "--network", "--clouds-are", "scl"], "leave it out, or --clouds and --clouds-are"),
+        ([files[0], *words[4:], "--clouds-are", "scl"], "and there are none: give them by --clouds"),
         ([files[0], *words[4:], "--clouds", "auto", "--clouds-are", "scl"], "knows it: leave one out"),
     ):
         refused = prithvi("mask", *wrong)
@@ -98,16 +106,37 @@ def test_masks_of_ones_own_in_the_classes_of_all(
 
 
 def test_every_option_that_a_message_names_exists() -> None:
-    """Of some verb, of Lightning's configurations, or of rio, gdal_edit and pip."""
-    known = {"--help", "--data", "--model", "--trainer", "--ckpt_path", "--print_config"}
-    known |= {"--crs", "--transform", "--unset-nodata", "--force-reinstall"}
+    """Of some verb, of Lightning's configurations, or of rio, gdal_edit and pip.
+
+    Where scenes and masks are read, of each verb that does: `--together` is told with the verbs that have it, and
+    `--accept` is of what a model wants.
+    """
+    others = {"--help", "--data", "--model", "--trainer", "--ckpt_path", "--print_config"}
+    others |= {"--crs", "--transform", "--unset-nodata", "--force-reinstall"}
+    verbs: dict[str, set[str]] = {}
     commands = [whole_command()]
+    others |= {name for each in commands[0].params for name in each.opts}
     while commands:
         command = commands.pop()
-        known |= {name for each in command.params for name in (*each.opts, *each.secondary_opts)}
+        verbs[str(command.name)] = {name for each in command.params for name in (*each.opts, *each.secondary_opts)}
         commands += getattr(command, "commands", {}).values()
+    everywhere = set.intersection(*(verbs[name] for name in ("map", "fill", "mask", "composite")))
+    masks = ("cloud_masks.py", "mask_sources.py", "maskproducts.py", "masks.py")
     for file in sorted((ROOT / "prithvi").rglob("*.py")):
+        shared = file.parent.name == "scenes" or file.name in masks
+        known = others | (everywhere | {"--together", "--accept"} if shared else set.union(*verbs.values()))
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 named = set(re.findall(r"(?<![\w-])--[a-z][a-z_-]+[a-z]", node.value))
                 assert named <= known, f"{file}: {named - known}"
+
+
+def test_what_an_earlier_fill_left_of_a_date_is_named(
+    six_bands: np.ndarray, write_tif: Callable[..., Path], prithvi: Cli, tmp_path: Path
+) -> None:
+    files = [write_tif(six_bands[:, :40, n : n + 50], f"{n}.tif") for n in range(3)]
+    dates = [word for day in ("01", "11", "21") for word in ("--date", f"2022-05-{day}")]
+    words = ["fill", *files, *dates, "--method", "linear", "-o", tmp_path / "out", "--json"]
+    assert json.loads(prithvi(*words).out)["notes"] == []
+    (note,) = json.loads(prithvi(*words, "--no-uncertainty", "--only", "2022-05-11").out)["notes"]
+    assert note == "2022-05-11_uncertainty.tif is not of this run: remove it if an earlier run left it."

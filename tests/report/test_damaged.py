@@ -73,3 +73,17 @@ def test_a_comparison_without_its_page_or_columns_is_named(tmp_path: Path) -> No
     (tmp_path / "results.csv").write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(ConfigError, match=r"results\.csv cannot be read as a table"):
         label_efficiency(tmp_path, figure="test/mIoU")
+
+
+def test_dates_of_two_runs_are_told_apart(filled: Path) -> None:
+    files = sorted(filled.glob("2022-05-??.tif"))
+    fill_series(open_scene(files)[..., :20, :30], filled.parent / "small", "nearest")
+    for file in (filled.parent / "small").glob(f"{files[1].stem}*.tif"):
+        file.replace(filled / file.name)
+    with pytest.raises(
+        SceneError, match=rf"{files[1].stem} lies on another grid than {files[0].stem}, or has other bands"
+    ):
+        view(filled, filled / "page.html")
+    for file in filled.glob(f"{files[1].stem}*.tif"):
+        file.unlink()  # as the message says
+    assert "filled" in view(filled, filled / "page.html").read_text()

@@ -16,7 +16,7 @@ import rasterio
 
 import prithvi
 from prithvi.bands import PRITHVI_BANDS
-from prithvi.errors import SceneError
+from prithvi.errors import ConfigError, SceneError
 from prithvi.scenes import crop, open_scene, read, remote, transform_of
 from prithvi.scenes.logins import said_headers
 from tests.http_files import Served, serve_folder
@@ -263,9 +263,30 @@ def test_headers_of_the_environment_reach_rasters_and_texts(
 
 def test_commas_and_quotes_of_headers(monkeypatch: pytest.MonkeyPatch) -> None:
     for said, expected in {
-        "": {}, "X-A": {}, "X-A:": {}, "X-A: a, b,,X-B: 10:20": {"X-A": "a, b", "X-B": "10:20"},
+        "": {}, "X-A:": {}, "X-A: a, b,,X-B: 10:20": {"X-A": "a, b", "X-B": "10:20"},
         '"X-A: a, b: c", X-B: 2': {"X-A": "a, b: c", "X-B": "2"}, 'X-A: "a': {"X-A": "a"},
-        'X-A: Token="t", b: c\nX-B: 2': {"X-A": 'Token="t", b: c', "X-B": "2"},
+        'X-A: Token="t", b: c\r\nX-B: 2': {"X-A": 'Token="t", b: c', "X-B": "2"},
+        "X-A: 1,X-B: 2\n": {"X-A": "1", "X-B": "2"}, "X-A: 1,X-B: 2\nX-C: 3": {"X-A": "1", "X-B": "2", "X-C": "3"},
+        'X-A: "a\\"b",X-B: 2': {"X-A": 'a"b', "X-B": "2"}, "X-A: 1\r\n": {"X-A": "1"},
     }.items():  # fmt: skip
         monkeypatch.setenv("GDAL_HTTP_HEADERS", said)
-        assert said_headers() == expected
+        assert said_headers() == expected, said
+    for said in ("X-A", ": secret", "X A: secret", "X-A: sec\u201dret", "X-A: sec\u0007ret"):
+        monkeypatch.setenv("GDAL_HTTP_HEADERS", said)
+        with pytest.raises(ConfigError, match="GDAL_HTTP_HEADERS holds what cannot be sent") as failure:
+            said_headers()
+        assert "secret" not in str(failure.value)
+
+
+def test_headers_go_with_a_redirect_within_their_host_and_no_further(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GDAL_HTTP_HEADERS", "Authorization: Bearer mine")
+    (tmp_path / "item.json").write_text("{}")
+    with serve_folder(tmp_path) as gate:
+        gate.redirect = served.url
+        assert remote.fetch_text(f"{gate.url}/item.json") == "{}"
+        assert [login for server in (gate, served) for *_, login in server.requests] == ["Bearer mine", None]
+    served.moved = {"/old.json": "/item.json"}
+    assert remote.fetch_text(f"{served.url}/old.json") == "{}"
+    assert [login for *_, login in served.requests[1:]] == ["Bearer mine"] * 2
