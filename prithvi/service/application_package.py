@@ -20,6 +20,7 @@ _OPTIONS: dict[str, tuple[str, str, str]] = {
     "bands": ("--bands", "string?", "Names of all bands of a file in order, or numbers of the model's, from 1."),
     "date": ("--date", "string?", "Date of the scene, where neither its item nor its name says it."),
     "sensor": ("--sensor", "string?", "Product, such as hls-s30 or sentinel-2-l2a."),
+    "level": ("--level", "string?", "SR (reflectance of the surface) or TOA (top of the atmosphere)."),
     "scale": ("--scale", "float?", "Value = reflectance x scale."),
     "offset": ("--offset", "float?", "Added to every value before it is scaled."),
     "polygons": ("--polygons", "string?", "Form of the polygons beside the map: parquet, gpkg or none."),

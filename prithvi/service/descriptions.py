@@ -79,10 +79,19 @@ def _inputs(kind: str, frames: int) -> dict[str, Any]:
             {"type": "array", "items": {"type": "string", "format": "date"}}, 0,
         ),
         "sensor": _input("Sensor", "Product, such as hls-s30 or sentinel-2-l2a.", {"type": "string"}, 0),
+        "level": _input(
+            "Level", "Reflectance of the surface (SR) or at the top of the atmosphere (TOA).",
+            {"type": "string", "enum": ["SR", "TOA"]}, 0,
+        ),
         "scale": _input("Scale", "Value = reflectance x scale.", {"type": "number", "minimum": 0}, 0),
         "offset": _input("Offset", "Added to every value before it is scaled.", _NUMBER, 0),
         "nodata": _input("Nodata", "Value of pixels without data.", _NUMBER, 0),
     }  # fmt: skip
+    if kind != "fill":
+        inputs["accept"] = _input(
+            "Accept", "Use nir_broad where nir_narrow is missing.",
+            {"type": "array", "items": {"type": "string", "enum": ["nir_broad"]}}, 0,
+        )  # fmt: skip
     if kind == "map":
         box = {"type": "array", "items": _NUMBER, "minItems": 4, "maxItems": 4}
         inputs |= {
@@ -97,6 +106,8 @@ def _inputs(kind: str, frames: int) -> dict[str, Any]:
         inputs["pooled"] = _input("Pooled", "One vector a window instead of one a patch.", {"type": "boolean"}, 0)
     if kind == "fill":
         inputs["clouds"] = _input("Clouds", "A mask for each date, in order.", _SOURCE, 0, "unbounded")
+        what = "What the masks are, where their names do not say it, such as scl."
+        inputs["clouds_are"] = _input("Clouds are", what, {"type": "string"}, 0)
         inputs["uncertainty"] = _input("Uncertainty", "Write standard errors too.", {"type": "boolean"}, 0)
     return inputs
 

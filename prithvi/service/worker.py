@@ -41,6 +41,8 @@ BESIDE = {
 """End of a file beside a map to the output that it is."""
 _RESTRICTED = "PRITHVI_WORKER_RESTRICTED"
 _ITEM = re.compile(r"\.(geo)?json$|/items/[^/]+/?$", re.IGNORECASE)
+_OPTION = re.compile(r"--(accept|bands|bbox|clouds-are|clouds|date|level|nodata|offset|scale|sensor)\b(?!-)")
+"""Options of the command line that a request has as inputs."""
 _PATH = re.compile(r"(?<![\w.:/])/(?:[^\s,:;'\"()]+/)+")
 
 
@@ -140,8 +142,9 @@ class Worker:
             self.say(results=results)
 
     def plain(self, text: str, folder: Path) -> str:
-        """A message without paths of this machine and without what may be secret in an address."""
+        """A message without paths of this machine and without secrets of addresses; inputs have their names in it."""
         text = self.places.shown(text.replace(f"{folder}/", ""))
+        text = _OPTION.sub(lambda option: option[1].replace("-", "_").replace("date", "dates"), text)
         return " ".join(_PATH.sub("", without_secrets(text)).split())
 
     def opened(self, request: Mapping[str, Any]) -> tuple[xr.DataArray, dict[str, Any]]:
@@ -149,7 +152,7 @@ class Worker:
         from prithvi.scenes import Area, open_scene
 
         inputs = request["inputs"]
-        opening = {name: inputs.get(name) for name in ("sensor", "scale", "offset", "nodata", "dates")}
+        opening = {name: inputs.get(name) for name in ("sensor", "level", "scale", "offset", "nodata", "dates")}
         bands = inputs.get("bands")
         if bands and all(isinstance(band, int) for band in bands):
             if len(bands) != len(request["bands"]):
@@ -213,7 +216,7 @@ class Worker:
         if needs is not None:  # what can be refused is, before torch is imported
             check_mappable(needs.task)
             check_size(needs, scene)
-            conform(scene, needs.contract, ())
+            conform(scene, needs.contract, inputs.get("accept", ()))
         form = inputs.get("polygons", "parquet")
         polygons = None if form == "none" or (needs is not None and not needs.classes) else form
         products = Products(bool(inputs.get("confidence")), None, polygons, 0.0, 0.0, None, True, True, False)
@@ -224,6 +227,7 @@ class Worker:
 
         made = map_scene(
             replace(opened(request["model"]), folder=""), scene, path, products=products,
+            accept=inputs.get("accept", ()),
             area=Area.box(*inputs["bbox"]) if inputs.get("bbox") else None, resume=request["resume"],
             device=self.settings["device"], engine=self.settings["engine"], batch_size=self.settings["batch_size"],
             command=f"prithvi serve {request['process']}", progress=self.progress,
@@ -251,8 +255,8 @@ class Worker:
 
         embed_scene(
             request["model"], scene, path, pooled=bool(inputs.get("pooled")), device=self.settings["device"],
-            batch_size=self.settings["batch_size"], command=f"prithvi serve {request['process']}",
-            progress=self.progress,
+            accept=inputs.get("accept", ()), batch_size=self.settings["batch_size"],
+            command=f"prithvi serve {request['process']}", progress=self.progress,
         )  # fmt: skip
         return {
             "embeddings": path.name,
@@ -277,7 +281,7 @@ class Worker:
         items = self._items(sources)[0]
         if masks and opening["dates"] is None and len(items) == len(sources):
             opening = {**opening, "dates": [open_scene(item, **opening)["time"].values[0] for item in items]}
-        clear = clear_of_sources(sources, scene, masks, None, opening)
+        clear = clear_of_sources(sources, scene, masks, inputs.get("clouds_are"), opening)
         made = fill_series(
             scene, folder, request["model"], clear=clear, uncertainty=bool(inputs.get("uncertainty", True)),
             resume=request["resume"], device=self.settings["device"], inputs=inputs["scene"],

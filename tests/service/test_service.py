@@ -27,6 +27,7 @@ requests = pytest.importorskip("requests")
 INPUTS = {
     "scene": "spain.tif", "sensor": "sentinel-2-l1c", "dates": ["2019-09-18"], "bbox": [-0.77, 38.09, -0.765, 38.095],
 }  # fmt: skip
+BROAD = {"scene": "broad.tif", "level": "TOA", "scale": 10000, "offset": 0}
 LINK = {
     "type": "object",
     "required": ["href"],
@@ -79,6 +80,13 @@ def service(tmp_path_factory: pytest.TempPathFactory, web: Served, model_folder:
     folder = tmp_path_factory.mktemp("service")
     (folder / "scenes").mkdir()
     (folder / "scenes" / "spain.tif").write_bytes(SPAIN.read_bytes())
+    with rasterio.open(SPAIN) as raster:
+        profile, pixels = raster.profile | {"height": 64, "width": 64}, raster.read(window=((0, 64), (0, 64)))
+    with rasterio.open(folder / "scenes" / "unnamed.tif", "w", **profile) as raster:
+        raster.write(pixels)
+    with rasterio.open(folder / "scenes" / "broad.tif", "w", **profile | {"count": 6}) as raster:
+        raster.write(pixels[[1, 2, 3, 7, 11, 12]])
+        raster.descriptions = ("blue", "green", "red", "nir_broad", "swir_1", "swir_2")
     (folder / "service.yml").write_text(
         "folders: [scenes]\nprivate_hosts: [127.0.0.1]\nmax_pixels: 200000\nqueue: 12\n"
     )
@@ -237,6 +245,9 @@ def refused(answer: Reply, status: int) -> str:
         ({"scene": 5}, 400, "input scene is not as described"),
         ({"scene": "spain.tif", "sensor": "sentinel-2-l1c"}, 413, "262,144 pixels .* takes 200,000: ask for a smaller"),
         ({**INPUTS, "scale": 0}, 400, "a scale of 0 was given"),
+        ({"scene": "unnamed.tif"}, 400, "swir_2: bands with the number in the file of each"),
+        ({**BROAD, "dates": ["2019-09-18"]}, 400, "trained on: accept nir_broad uses it all the same"),
+        ({**INPUTS, "level": "L2"}, 400, "input level is not as described"),
         ({**INPUTS, "bands": [1, 2]}, 400, "bands has 2 numbers; this model wants one each"),
     ],
 )  # fmt: skip
@@ -244,6 +255,13 @@ def test_what_is_not_allowed_is_refused(service: Service, inputs: Any, status: i
     import re
 
     assert re.search(said, refused(service.execute("map-water", inputs), status))
+
+
+def test_what_a_refusal_names_is_an_input(service: Service) -> None:
+    answer = service.execute("map-water", {**BROAD, "accept": ["nir_broad"]})
+    assert answer.status == 200, answer.body
+    with rasterio.open(f"/vsicurl/{answer.json['map']['href']}") as raster:
+        assert raster.tags()["PRITHVI_ACCEPTED"] == "nir_broad"
 
 
 def test_requests_that_are_none_are_refused(service: Service) -> None:
