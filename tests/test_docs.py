@@ -145,6 +145,7 @@ def test_what_a_page_leads_to_is_there(page: Path) -> None:
     assert not missing
 
 
+@pytest.mark.slow
 def test_the_pages_become_a_site(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs", reason="mkdocs comes with the extra 'docs'")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]

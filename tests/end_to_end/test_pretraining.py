@@ -128,6 +128,7 @@ def test_a_patch_that_does_not_divide_the_crop_is_one_sentence(prithvi: Cli, sto
     assert "Traceback" not in answer.err
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
 def test_masks_of_clouds_without_clouds_are_refused_at_once_and_both_remedies_work(
     prithvi: Cli, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -280,6 +280,7 @@ def test_a_streamed_mask_is_the_whole_one(
     assert (read(made.path)[300:] == whole[300:]).mean() > 0.95
 
 
+@pytest.mark.slow
 @needs_clouds
 def test_fill_makes_the_masks_that_are_missing(granule: Callable[..., Path], prithvi: Cli, tmp_path: Path) -> None:
     """One date's mask lies beside it, the other's is made and stays beside the result; both are what is filled by."""
