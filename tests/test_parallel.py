@@ -42,6 +42,7 @@ LOST = """
 """
 
 
+@pytest.mark.slow
 def test_results_that_are_lost_with_a_worker_are_computed_again_beside_another_client() -> None:
     script = [sys.executable, "-c", textwrap.dedent(LOST)]
     done = subprocess.run(script, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)

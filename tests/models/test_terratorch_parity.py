@@ -13,8 +13,8 @@ from prithvi.models.masking import random_visible
 
 terratorch_mae = pytest.importorskip("terratorch.models.backbones.prithvi_mae", reason="needs the terratorch extra")
 
-COORDINATES = ("none", "time", "place", "both")
 SLOW = pytest.mark.slow
+COORDINATES = ("none", pytest.param("time", marks=SLOW), pytest.param("place", marks=SLOW), "both")
 PUBLISHED = [
     pytest.param(name, marks=[] if "tiny" in name else [SLOW])
     for name in VARIANTS if name.startswith("prithvi_eo")
