@@ -143,7 +143,9 @@ def _harmed(place: Place, chance: random.Random, number: int, harm: Callable[[by
     whole = place.whole(words)
     place.fresh(earlier=number % 2 == 1)
     file = _harmed_file(place, chance)
+    status = file.stat()
     file.write_bytes(harm(file.read_bytes()))
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))  # a disk that rots leaves the time as it was
     try:
         how = place.ends_well(place.start(words).wait(), whole)
     except LossError:
