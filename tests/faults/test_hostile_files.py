@@ -105,10 +105,10 @@ def sparse(path: Path, begin: bytes, size: int) -> Path:
 def test_a_safetensors_header_of_two_gigabytes_is_not_read(size: int, tmp_path: Path) -> None:
     """Neither of a file that lies about it nor of one that is as long."""
     path = sparse(tmp_path / "model.safetensors", struct.pack("<Q", 2 * 2**30) + b"{", size)
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(CheckpointError, match="not a whole safetensors file"):
         load(path, architecture="prithvi_eo_v2_tiny_tl")
-    assert time.monotonic() - started < 2  # two gigabytes are not parsed in that
+    assert time.process_time() - started < 2  # two gigabytes are not parsed in that
 
 
 @pytest.mark.parametrize(
@@ -131,10 +131,10 @@ def test_a_config_that_asks_for_a_giant_builds_nothing(
     plain = json.loads((folder / "config.json").read_text())
     plain["pretrained_cfg"] |= change
     (folder / "config.json").write_text(json.dumps(plain))
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises((ModelError, ConfigError), match=told):
         load(folder)
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_every_published_shape_is_let_through() -> None:
