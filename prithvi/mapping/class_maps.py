@@ -15,7 +15,7 @@ import xarray as xr
 from prithvi import windows
 from prithvi.contract import Contract, Quantity
 from prithvi.errors import ConfigError
-from prithvi.files import fingerprint, refuse_overwrite
+from prithvi.files import refuse_overwrite
 from prithvi.mapping.cog import RasterWriter, check_geotiff, count_values, kept_facts, left_out_of
 from prithvi.mapping.engine import Arrays, Part, Progress, Target, as_dataset, blank, placed, write
 from prithvi.mapping.engine_choice import Asked
@@ -31,6 +31,7 @@ from prithvi.products.provenance import ENGINE_TAGS, Provenance, can_resume, che
 from prithvi.scenes import conform
 from prithvi.scenes.area import Area
 from prithvi.scenes.conform import units_of
+from prithvi.scenes.file_states import states_of_vectors
 
 
 def map(
@@ -220,7 +221,7 @@ def map_scene(
         "compile": compile,
         "device": str(device),
         "products": str(products),
-        "zones": fingerprint(zones),
+        "zones": states_of_vectors(zones),
         "software": origin.software,
         **({"clear": checksum(clear)} if clear is not None else {}),
     }

@@ -18,7 +18,7 @@ from rasterio.errors import RasterioError
 
 from prithvi import windows
 from prithvi.errors import BandError, OutputError, SceneError
-from prithvi.files import fingerprint, refuse_overwrite
+from prithvi.files import refuse_overwrite
 from prithvi.mapping.class_maps import MapResult, map_scene
 from prithvi.mapping.cog import RasterWriter, check_geotiff, count_values
 from prithvi.mapping.engine import Arrays, Part, Progress, Target, blank, placed, write
@@ -30,6 +30,7 @@ from prithvi.modelio.predictor import ClassEntry, Predictor
 from prithvi.products.products import Products, left_beside, write_products
 from prithvi.products.provenance import Provenance, identity
 from prithvi.scenes.conform import ground_resolution
+from prithvi.scenes.file_states import states_of_rasters
 from prithvi.scenes.info import name_of
 
 PRODUCTS = Products(item=True, style=True)
@@ -131,7 +132,7 @@ def _from_product(
     target = Target.whole(scene, windows.plan(scene.sizes["y"], scene.sizes["x"], _ROWS, _ROWS))
     inputs = identity(scene)
     key = {
-        "mask": [str(mask), *fingerprint(mask)],
+        "mask": states_of_rasters([str(mask)]),
         "product": read.title,
         "input": inputs,
         "software": origin.software,

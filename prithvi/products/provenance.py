@@ -16,8 +16,8 @@ import xarray as xr
 
 import prithvi
 from prithvi.errors import ConfigError, without_secrets
-from prithvi.files import fingerprint
 from prithvi.scenes import transform_of
+from prithvi.scenes.file_states import states_of_rasters
 from prithvi.scenes.info import name_of
 from prithvi.scenes.paths import shown
 from prithvi.scenes.pixels import source_of
@@ -155,15 +155,16 @@ def checksum(array: xr.DataArray) -> str:
 
 
 def identity(scene: xr.DataArray) -> dict[str, Any]:
-    """What tells a scene from another: its files, their bands and what becomes of these, or what it holds in memory.
-    Plain JSON values.
+    """What tells a scene from another: its files and those behind them, their bands and what becomes of these, or what
+    it holds in memory. Plain JSON values.
     """
     pixels = source_of(scene)
     planes = [plane for step in pixels.planes for plane in step] if pixels is not None else []
+    paths = list(dict.fromkeys(plane.path for plane in planes))
     return {
         "source": str(scene.attrs.get("source", "")),
         "planes": [{**plane.facts(), "path": shown(plane.path)} for plane in planes],
-        "states": {shown(plane.path): fingerprint(plane.path) for plane in planes},
+        "states": {shown(path): state for path, state in states_of_rasters(paths).items()},
         "times": [str(time) for time in scene["time"].values] if "time" in scene.coords else [],
         **layout_of(scene),
         **content_of(scene),
