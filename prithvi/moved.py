@@ -102,7 +102,7 @@ MOVED = {
     "scenes.arrays": "scenes.dataarrays",
     "scenes.dates": "scenes.names",
     "scenes.footprint": "scenes.polygons",
-    "scenes.georeference": "scenes.dataarrays",
+    "scenes.georeference": "scenes.array_grids",
     "scenes.headers": "scenes.raster_files",
     "scenes.items": "scenes.stac_items",
     "scenes.labels": "scenes.band_naming",

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import numpy as np
 import rioxarray  # noqa: F401  (the .rio accessor)
 import xarray as xr
-from affine import Affine
-from pyproj import CRS
-from pyproj.exceptions import CRSError
 
 from prithvi.catalog import Sensor
 from prithvi.errors import BandError, SceneError, counted
+from prithvi.scenes.array_grids import called, georeferenced
 from prithvi.scenes.band_naming import are_unnamed, ask_for_bands, common_names
-from prithvi.scenes.grids import grid_of_array, write_grid
 from prithvi.scenes.info import Given, Scales, SceneInfo, scale_tag
 from prithvi.scenes.layout import Layout, refuse_numbers
 from prithvi.scenes.names import agree, dated, days_of
@@ -159,104 +156,8 @@ def _own_names(array: xr.DataArray) -> list[str | None] | None:
     return None
 
 
-_CALLED = {
-    "lat": "y", "latitude": "y", "northing": "y", "Y": "y", "lon": "x", "longitude": "x", "easting": "x", "X": "x",
-    "bands": "band", "channel": "band", "channels": "band", "variable": "band", "t": "time", "date": "time",
-}  # fmt: skip
-"""What others call the dimensions."""
-_CRS = ("proj:projjson", "proj:wkt2", "proj:code")
-"""Attributes of the Zarr convention geo-proj, the most exact first."""
 _STORED = ("scale_factor", "add_offset", "_FillValue", "missing_value", "nodata", "units", "valid_range", "dtype")
 """What an array says of how its values are stored."""
-
-
-def georeferenced(array: xr.DataArray, where: str) -> xr.DataArray:
-    """An array as (time, band, y, x) with its CRS and transform written, nothing of its values changed.
-
-    Args:
-        array: dimensions (band, y, x) or (time, band, y, x) in any order, or under other common names.
-        where: how to call it in a message.
-
-    Raises:
-        SceneError: other dimensions, no coordinate reference system or no place, or uneven coordinates.
-
-    """
-    # The place may stand in rioxarray's spatial_ref, in the Zarr conventions geo-proj and spatial, or in x and y: in
-    # the end it is written in the first form, from which slices tell their place.
-    array = _dimensions(array, where)
-    attrs = array.attrs
-    if array.rio.crs is None:
-        stated = next((attrs[key] for key in _CRS if attrs.get(key)), None)
-        if stated is None:
-            raise SceneError(
-                f"{where} has no coordinate reference system: write it with array.rio.write_crs('EPSG:...')."
-            )
-        try:
-            array = array.rio.write_crs(CRS.from_user_input(stated).to_wkt())
-        except CRSError as error:
-            raise SceneError(f"{where} states a coordinate reference system that is none ({stated!r:.80}).") from error
-    if all(_counts_pixels(array, axis) for axis in ("x", "y")):  # numbers of columns and rows are no place
-        array = array.drop_vars(["x", "y"])
-    array = array.assign_attrs(source=attrs.get("source", where))
-    if not {"x", "y"} <= set(array.coords):
-        written = array.rio.transform(recalc=False)
-        array = array.rio.write_transform(_stated(array, where) if written.is_identity else written)
-    array = write_grid(array, grid_of_array(array))
-    whole = array if "time" in array.dims else array.expand_dims("time")
-    return whole.transpose("time", "band", "y", "x")
-
-
-def _dimensions(array: xr.DataArray, where: str) -> xr.DataArray:
-    spatial = array.attrs.get("spatial:dimensions")
-    if spatial is not None and len(spatial) != 2:
-        raise SceneError(
-            f"the attribute spatial:dimensions of {where} names {len(spatial)} dimensions "
-            f"({', '.join(map(str, spatial))}), and a scene has two, those of rows and of columns: name these two in "
-            "it, or leave it out."
-        )
-    names = _CALLED if spatial is None else {**_CALLED, **dict(zip(spatial, ("y", "x"), strict=True))}
-    meant = {name: names.get(str(name), name) for name in array.dims}
-    renamed = {name: other for name, other in meant.items() if other not in array.dims}
-    # A date of an array without a time axis is called so, too.
-    array = array.rename(renamed)
-    dims = set(array.dims)
-    if len(set(renamed.values())) < len(renamed) or not {"band", "y", "x"} <= dims or dims - {"time", "band", "y", "x"}:
-        raise SceneError(
-            f"{where} has the dimensions ({', '.join(map(str, array.dims))}); a scene has (band, y, x) or (time, band, "
-            "y, x): rename them (array.rename({'old': 'band'})), or add one (array.expand_dims('band'))."
-        )
-    return array
-
-
-def _counts_pixels(array: xr.DataArray, axis: str) -> bool:
-    """Whether an axis only numbers its pixels, from 0 or from the middle of the first, and odc-geo did not do it."""
-    if axis not in array.coords or array[axis].attrs.get("units") == "pixel":
-        return False
-    numbers = np.arange(array.sizes[axis])
-    return any(np.array_equal(array[axis].values, numbers + start) for start in (0, 0.5))
-
-
-def _stated(array: xr.DataArray, where: str) -> Affine:
-    """The transform of the Zarr convention spatial; an array without x and y, and without a transform, has no other."""
-    attrs = array.attrs
-    numbers = [float(number) for number in attrs.get("spatial:transform") or ()]
-    if len(numbers) != 6 or not any(numbers):
-        raise SceneError(
-            f"{where} has a coordinate reference system and no place: give it its coordinates (array.assign_coords(x="
-            "..., y=...), the middles of pixels), or write its transform (array.rio.write_transform(Affine(10, 0, "
-            "WEST, 0, -10, NORTH)))."
-        )
-    shape = attrs.get("spatial:shape")
-    if shape is not None and list(shape) != [array.sizes["y"], array.sizes["x"]]:
-        raise SceneError(
-            f"{where} has {array.sizes['y']} x {array.sizes['x']} pixels, and its attribute spatial:transform is that "
-            f"of {' x '.join(map(str, shape))}: which part this is cannot be told. Write its own "
-            "(array.rio.write_transform(...))."
-        )
-    at = Affine(*numbers)
-    if attrs.get("spatial:registration") == "node":  # the numbers are of the middles of pixels
-        at = at @ Affine.translation(-0.5, -0.5)
-    return at
 
 
 def _of_dataset(dataset: xr.Dataset, sensor: Sensor | None) -> xr.DataArray:
@@ -271,8 +172,8 @@ def _of_dataset(dataset: xr.Dataset, sensor: Sensor | None) -> xr.DataArray:
     found = {str(name): values for name, values in dataset.data_vars.items()}
     # Either one variable has all the bands, or each band is a variable. A Dataset with both is ambiguous unless there
     # is exactly one stack.
-    stacks = [name for name, values in found.items() if values.ndim > 2 and "band" in map(_called, values.dims)]
-    flat = {name: values for name, values in found.items() if {"y", "x"} <= set(map(_called, values.dims))}
+    stacks = [name for name, values in found.items() if values.ndim > 2 and "band" in map(called, values.dims)]
+    flat = {name: values for name, values in found.items() if {"y", "x"} <= set(map(called, values.dims))}
     known = common_names(list(flat), sensor, where) if flat and not stacks else []
     chosen = [name for name, common in zip(flat, known, strict=True) if common] if known else []
     if len(stacks) != 1 and not chosen:
@@ -298,10 +199,6 @@ def _of_dataset(dataset: xr.Dataset, sensor: Sensor | None) -> xr.DataArray:
     if array.rio.crs is None and dataset.rio.crs is not None:
         array = array.rio.write_crs(dataset.rio.crs)
     return array.assign_attrs({**attrs, **array.attrs})
-
-
-def _called(name: Hashable) -> str:
-    return _CALLED.get(str(name), str(name))
 
 
 def _stored(array: xr.DataArray) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import rasterio
 import torch
 import xarray as xr
 from affine import Affine
@@ -16,6 +17,7 @@ from rasterio.transform import from_origin
 import prithvi
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.errors import BandError, SceneError
+from prithvi.mapping import composite
 from prithvi.modelio.predictor import FittedModel
 from prithvi.scenes import open_scene, transform_of
 
@@ -61,8 +63,6 @@ def test_an_array_without_a_place_is_refused_and_the_remedies_place_it(
     check(open_scene(array.assign_coords(x=X, y=Y)), values)
     scene = open_scene(array.rio.write_transform(Affine(10, 0, 600_000, 0, -10, 4_200_000)), scale=10_000)
     check(scene, values)
-    import rasterio
-
     path = prithvi.map(scene, fitted).prithvi.to_cog(tmp_path / "map.tif")
     with rasterio.open(path) as raster:
         assert raster.transform == AT
@@ -192,3 +192,51 @@ def test_a_dataset_of_bands_is_one_scene(placed: xr.DataArray, values: np.ndarra
     with pytest.raises(SceneError, match=r"take the array out of it \(dataset\['NAME'\]\)"):
         open_scene(xr.Dataset({"one": placed, "two": placed}))
     check(open_scene(xr.Dataset({"one": placed, "two": placed})["one"]), values)
+
+
+@pytest.mark.parametrize("form", ["coordinate", "variable", "attribute"])
+def test_a_crs_of_another_name_stays_through_calculations(
+    form: str, placed: xr.DataArray, values: np.ndarray, fitted: FittedModel, tmp_path: Path
+) -> None:
+    """As openEO and CF write it (decoded and not), and stackstac."""
+    source: xr.DataArray | xr.Dataset = placed.drop_vars("spatial_ref").rio.write_crs(32630, grid_mapping_name="crs")
+    if form == "variable":
+        stated = {"grid_mapping": "crs"}
+        source = xr.Dataset({name: (("y", "x"), values[place], stated) for place, name in enumerate(NAMES)})
+        source = source.assign_coords(y=Y, x=X).assign(crs=((), 0, {"crs_wkt": CRS(32630).to_wkt()}))
+    elif form == "attribute":
+        source = placed.drop_vars("spatial_ref").assign_attrs(crs="epsg:32630")
+    scene = open_scene(source, scale=10_000)
+    check(scene, values)
+    assert (scene * 2).rio.crs.to_epsg() == 32630
+    assert "crs" not in scene.coords
+    with rasterio.open(prithvi.map(scene, fitted).prithvi.to_cog(tmp_path / "map.tif")) as raster:
+        assert (raster.crs.to_epsg(), raster.transform) == (32630, AT)
+
+
+def test_a_series_that_was_not_opened_keeps_a_crs_of_another_name(placed: xr.DataArray) -> None:
+    days = pd.to_datetime(["2022-05-01", "2022-05-17"])
+    series = xr.concat([placed.astype("float32")] * 2, pd.Index(days, name="time")).drop_vars("spatial_ref")
+    series = series.assign_attrs(gain=1e-4, bias=0.0).rio.write_crs(32630, grid_mapping_name="crs")
+    for result in (prithvi.fill(series, "nearest"), composite(series)):
+        assert result["image"].rio.crs.to_epsg() == 32630
+
+
+def test_corners_of_pixels_in_x_and_y_are_told_by_the_transform_beside_them(
+    placed: xr.DataArray, values: np.ndarray
+) -> None:
+    """As stackstac writes them by default (xy_coords="topleft")."""
+    corners = placed.assign_coords(x=X - 5, y=Y + 5).assign_attrs(transform=AT)
+    for array in (corners, corners.assign_attrs(transform=list(AT)), placed.assign_attrs(transform=AT)):
+        check(open_scene(array, scale=10_000), values)
+        check(open_scene(array[:, ::-1], scale=10_000)[..., ::-1, :], values)
+        part = open_scene(array[:, 10:, 7:], scale=10_000)
+        check(part, values[:, 10:, 7:], AT @ Affine.translation(7, 10))
+    # Means of four, whose middles lie at corners of the first pixels.
+    coarse = placed.assign_attrs(transform=AT).coarsen(x=2, y=2).mean()
+    assert transform_of(open_scene(coarse, scale=10_000)) == AT @ Affine.scale(2)
+
+
+def test_a_crs_attribute_that_is_none_is_named(placed: xr.DataArray) -> None:
+    with pytest.raises(SceneError, match=r"states a coordinate reference system that is none \('EPSG:none'\)"):
+        open_scene(placed.drop_vars("spatial_ref").assign_attrs(crs="EPSG:none"), scale=10_000)
