@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -31,7 +31,7 @@ def from_array(source: xr.DataArray | xr.Dataset, given: Given) -> tuple[xr.Data
     array = _of_dataset(source, sensor) if isinstance(source, xr.Dataset) else source
     where = str(SceneInfo.of(array).source or array.name or "the array")
     array = georeferenced(array, where)
-    steps, count = array.sizes["time"], array.sizes["band"]
+    steps, count, scales = array.sizes["time"], array.sizes["band"], _scales(array, where)
     if dates is not None:
         if len(dates) != steps:
             raise SceneError(f"{where} has {counted(steps, 'date')} and {len(dates)} were given.")
@@ -40,7 +40,7 @@ def from_array(source: xr.DataArray | xr.Dataset, given: Given) -> tuple[xr.Data
             array = array.assign_coords(time=np.array(dates, dtype="datetime64[ns]"))
         for day, said in zip(known or dates, dates, strict=True):
             agree(day, said, f"a step of {where}, by its time,")
-    array = _with_dates(array, where)
+    array = _in_order_of_time(_with_dates(array, where))
     names: list[str | None]
     numbers = list(range(1, count + 1))
     unnamed = bool(array.attrs.get("unnamed"))
@@ -67,7 +67,7 @@ def from_array(source: xr.DataArray | xr.Dataset, given: Given) -> tuple[xr.Data
     floats = floats.assign_coords(band=[name or "" for name in names]).assign_attrs(array.attrs)
     # Bands whose names say nothing (masks, angles) are left out, as of files.
     kept = [index for index, name in enumerate(names) if name]
-    dtype, scales = str(array.attrs.get("dtype", array.dtype)), _scales(array, count)
+    dtype = str(array.attrs.get("dtype", array.dtype))
     step = {
         str(name): Plane(where, number, dtype, missing, scales[number - 1].of(sensor))
         for name, number in zip(names, numbers, strict=True)
@@ -90,6 +90,14 @@ def _with_dates(array: xr.DataArray, where: str) -> xr.DataArray:
     return array
 
 
+def _in_order_of_time(array: xr.DataArray) -> xr.DataArray:
+    """As of files, however they are listed: models of several dates are made for the earliest first."""
+    if "time" not in array.coords:
+        return array
+    order = np.argsort(array["time"].values, kind="stable")
+    return array if np.array_equal(order, np.arange(order.size)) else array.isel(time=order)
+
+
 def adjusted(scene: xr.DataArray, layout: Layout) -> xr.DataArray:
     """An array with all bands brought to one scale."""
     pairs = [plane.adjust for plane in layout.steps[0].values()]
@@ -108,18 +116,23 @@ _SAID = (("scale_factor", "scales", 1.0), ("add_offset", "offsets", 0.0))
 """Attributes for all bands and, where rioxarray finds that they differ, for each; and what is meant without them."""
 
 
-def _scales(array: xr.DataArray, count: int) -> list[Scales]:
+def _scales(array: xr.DataArray, where: str) -> list[Scales]:
     """What an array says of each band's values: in its attributes where they are as stored, in its encoding where
     xarray or rioxarray has already made reflectance of them (`mask_and_scale=True`).
+
+    Raises:
+        BandError: it has a scale for each band of a file, and which are those of its own cannot be told.
+
     """
+    count, places = array.sizes["band"], _places_in_file(array)
     if "gain" in array.attrs:  # what `open_scene` gave
         said = array.attrs
         return [Scales((said["gain"], said.get("bias", 0.0)), offset=said.get("offset"))] * count
     # Values as stored keep their scale in attrs. Decoded ones (mask_and_scale=True) keep it in their encoding, as a
     # note of what was done, and are reflectance by now.
     stored, decoded = (
-        list(zip(*(_number_of_each_band(where, *names, count) for names in _SAID), strict=True))
-        for where in (array.attrs, array.encoding)
+        list(zip(*(_number_of_each_band(said, *names, count, places, where) for names in _SAID), strict=True))
+        for said in (array.attrs, array.encoding)
     )
     found = [scale_tag(*pair) for pair in stored]
     if any(own.tag is not None for own in found):
@@ -130,13 +143,42 @@ def _scales(array: xr.DataArray, count: int) -> list[Scales]:
     ]
 
 
-def _number_of_each_band(said: Mapping[Any, Any], one: str, many: str, usual: float, count: int) -> list[float]:
+def _number_of_each_band(
+    said: Mapping[Any, Any], one: str, many: str, usual: float, count: int, places: Sequence[int] | None, where: str
+) -> list[float]:
     value = said.get(many, said.get(one))
     try:
         numbers = [float(number) for number in np.atleast_1d(value)] if value is not None else []
     except (TypeError, ValueError):
         numbers = []
-    return numbers if len(numbers) == count else [numbers[0] if len(numbers) == 1 else usual] * count
+    if len(set(numbers)) <= 1:
+        return [numbers[0] if numbers else usual] * count
+    # rioxarray keeps the numbers of all bands of a file when bands are chosen or reordered.
+    if places is not None and max(places) <= len(numbers):
+        return [numbers[place - 1] for place in places]
+    if len(numbers) != count:
+        raise BandError(
+            f"{where} has {counted(count, 'band')} and {len(numbers)} {many}, one for each band of its file: whose "
+            "they are cannot be told. Name the bands last: array.sel(band=[3, 2, 1]) with their numbers in the file, "
+            "then open_scene(array, bands=[...])."
+        )
+    return numbers
+
+
+def _places_in_file(array: xr.DataArray) -> list[int] | None:
+    """The numbers of the bands in their file, counted from 1, which rioxarray has as their coordinate, or where that
+    holds the file's descriptions, by their places among these; None where they are not known.
+    """
+    if "band" not in array.coords:
+        return None
+    stated, described = array["band"].values, array.attrs.get("long_name")
+    if stated.dtype.kind in "UOT" and isinstance(described, (tuple, list)):
+        places = {str(name): place for place, name in enumerate(described, start=1)}
+        known = len(places) == len(described) and set(map(str, stated)) <= set(places)
+        return [places[str(name)] for name in stated] if known else None
+    if stated.dtype.kind not in "iuf" or not stated.size or not np.array_equal(stated, stated.astype(int)):
+        return None
+    return stated.astype(int).tolist() if stated.min() >= 1 else None
 
 
 def _own_names(array: xr.DataArray) -> list[str | None] | None:
@@ -145,14 +187,12 @@ def _own_names(array: xr.DataArray) -> list[str | None] | None:
     `long_name` stays as it was when bands are chosen or reordered; the coordinate of rioxarray, which numbers the
     file's bands, says which of them are left.
     """
-    coordinate = array["band"].values if "band" in array.coords else np.arange(1, array.sizes["band"] + 1)
-    if coordinate.dtype.kind in "UOT":  # the last are numpy's strings of any length, which Zarr 3 gives
-        return [str(name) for name in coordinate]
-    if coordinate.dtype.kind not in "iuf" or not np.array_equal(coordinate, coordinate.astype(int)):
-        return None
+    if "band" in array.coords and array["band"].dtype.kind in "UOT":  # the last are numpy's strings of any length,
+        return [str(name) for name in array["band"].values]  # which Zarr 3 gives
     described = array.attrs.get("long_name")
-    if isinstance(described, (tuple, list)) and coordinate.min() >= 1 and coordinate.max() <= len(described):
-        return [str(described[number - 1]) for number in coordinate.astype(int)]
+    places = _places_in_file(array) if "band" in array.coords else list(range(1, array.sizes["band"] + 1))
+    if places is not None and isinstance(described, (tuple, list)) and max(places) <= len(described):
+        return [str(described[place - 1]) for place in places]
     return None
 
 
@@ -202,9 +242,19 @@ def _of_dataset(dataset: xr.Dataset, sensor: Sensor | None) -> xr.DataArray:
 
 
 def _stored(array: xr.DataArray) -> Mapping[str, Any]:
-    """How the values of an array are to be read."""
+    """How the values of an array are to be read, in a form of which two can be compared."""
     said = {**array.encoding, **array.attrs}
-    return {"dtype": str(array.dtype), **{key: said[key] for key in _STORED if key in said}}
+    return {"dtype": str(array.dtype), **{key: _comparable(said[key]) for key in _STORED if key in said}}
+
+
+def _comparable(value: Any) -> Any:
+    # NaN, which xarray writes as the fill of every float variable, differs from itself, and of two ranges numpy says of
+    # each number whether it is the same.
+    numbers = np.asarray(value)
+    if numbers.dtype.kind not in "biuf":
+        return str(value)
+    plain = ["NaN" if number != number else number for number in numbers.ravel().tolist()]
+    return plain[0] if len(plain) == 1 else plain
 
 
 def refuse_plain(source: Any) -> NoReturn:

@@ -18,6 +18,7 @@ import prithvi
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.errors import BandError, SceneError
 from prithvi.mapping import composite
+from prithvi.mapping.masks import without_clouds
 from prithvi.modelio.predictor import FittedModel
 from prithvi.scenes import open_scene, transform_of
 
@@ -240,3 +241,33 @@ def test_corners_of_pixels_in_x_and_y_are_told_by_the_transform_beside_them(
 def test_a_crs_attribute_that_is_none_is_named(placed: xr.DataArray) -> None:
     with pytest.raises(SceneError, match=r"states a coordinate reference system that is none \('EPSG:none'\)"):
         open_scene(placed.drop_vars("spatial_ref").assign_attrs(crs="EPSG:none"), scale=10_000)
+
+
+@pytest.mark.parametrize("said", [{"_FillValue": np.float32("nan")}, {"valid_range": np.array([0, 10_000], "int16")}])
+def test_bands_that_say_the_same_of_their_values_are_one_scene(
+    said: dict, placed: xr.DataArray, values: np.ndarray
+) -> None:
+    """NaN, and a range: xarray and CF write them, and neither equals itself in one word."""
+    dataset = xr.Dataset({name: placed.sel(band=name, drop=True).astype("float32") for name in NAMES})
+    for variable in dataset.values():
+        variable.encoding = dict(said)
+    check(open_scene(dataset), values)
+    dataset["red"].encoding = {key: np.array([0, 1]) for key in said}
+    with pytest.raises(SceneError, match="red is stored in another way than blue"):
+        open_scene(dataset)
+
+
+def test_dates_of_an_array_are_put_in_the_order_of_time(placed: xr.DataArray, values: np.ndarray) -> None:
+    """As of files, with all that belongs to them, so that a model of several dates sees the earliest first."""
+    days = pd.to_datetime(["2022-06-02", "2022-05-01", "2022-05-17"])
+    array = xr.concat([placed * factor for factor in (3, 1, 2)], pd.Index(days, name="time"))
+    array = array.assign_coords(cloud=("time", [30, 10, 20]))
+    undated = array.drop_vars(["time", "cloud"])
+    for scene in (open_scene(array), open_scene(undated, dates=days.strftime("%Y-%m-%d"))):
+        assert scene.indexes["time"].is_monotonic_increasing
+        np.testing.assert_array_equal(scene.values, np.stack([values * factor for factor in (1, 2, 3)]))
+    assert open_scene(array)["cloud"].values.tolist() == [10, 20, 30]
+    # Masks belong to the dates that they state, whatever their order.
+    clear = xr.ones_like(array[:, 0], bool).drop_vars("band")
+    clear[0] = False  # of June
+    assert np.isnan(without_clouds(open_scene(array), clear).values).all(axis=(1, 2, 3)).tolist() == [0, 0, 1]

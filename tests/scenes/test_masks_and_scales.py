@@ -173,6 +173,28 @@ def test_each_band_is_read_by_its_own_scale_and_offset(six: np.ndarray, write_ti
             np.testing.assert_allclose(seen(array), seen(path), atol=0.01)
 
 
+@pytest.mark.filterwarnings("ignore:(Scales|Offsets) differ across bands:UserWarning")
+def test_scales_follow_their_bands_where_an_array_s_are_reordered_or_chosen(six: np.ndarray, write_tif: Write) -> None:
+    path = write_tif(six)
+    with rasterio.open(path, "r+") as raster:
+        raster.scales = (1e-4, 2e-4, 1e-4, 3e-4, 1e-4, 1e-4)
+        raster.offsets = (0, -0.05, 0, 0.02, 0, 0)
+    whole, array = seen(path), rioxarray.open_rasterio(path)
+    some = Contract(("swir_1", "red", "green"), (0.0,) * 3, (1.0,) * 3)
+    named = array.assign_coords(band=list(array.attrs["long_name"]))
+    for chosen in (array[::-1], array.sel(band=[6, 3, 5, 2]), named[::-1], named.sel(band=["red", "swir_1", "green"])):
+        given = read(conform(open_scene(chosen), some), some)[0]
+        np.testing.assert_allclose(given, whole[[4, 2, 1]], atol=1e-3)
+    # Names that are none of the file's descriptions say nothing of the scales, and the remedy that is told works.
+    lost = array.assign_coords(band=[*"abcdef"]).sel(band=["b", "c", "e"])
+    with pytest.raises(
+        BandError, match=r"has 3 bands and 6 scales, .*: whose they are cannot be told\. Name the bands l"
+    ):
+        open_scene(lost, bands=["green", "red", "swir_1"])
+    remedied = open_scene(array.sel(band=[2, 3, 5]), bands=["green", "red", "swir_1"])
+    np.testing.assert_allclose(read(conform(remedied, some), some)[0], whole[[4, 2, 1]], atol=1e-3)
+
+
 def test_each_date_is_read_by_its_own_scale_and_offset(six: np.ndarray, write_tif: Write) -> None:
     """Sentinel-2 before and after the 1,000, each file with its tag."""
     before = write_tif(six, "a.tif", names=tuple(f"{name} 2021-05-01" for name in PRITHVI_BANDS))
