@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from prithvi.contract import Quantity
 from prithvi.errors import ConfigError, one_of
 from prithvi.metrics import RegressionMetrics
+from prithvi.modelio.predictor import Predictor
 from prithvi.tasks.finetuning import FineTuningTask
 
 _LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
@@ -64,6 +65,23 @@ class RegressionTask(FineTuningTask):
     def evaluate(self, batch: Mapping[str, Any], scores: Tensor, part: str) -> None:
         """Adds (B, 1, Y, X) scores to a part's RMSE, MAE and bias in the quantity's unit, and R2."""
         self.metric(part).update(self.predicted(scores), self.target_of(batch))
+
+    def adopt(self, fitted: Predictor) -> None:
+        """Replaces the model by a fitted one, as `FineTuningTask.adopt` does, with the statistics of its quantity.
+
+        Raises:
+            ConfigError: bands, scale, quantity or unit of the model differ from the task's.
+
+        """
+        super().adopt(fitted)
+        its, own = fitted.quantity, self.quantity
+        assert its is not None  # a model of another task was refused
+        if its.unit and own.unit and its.unit != own.unit:
+            raise ConfigError(
+                f"the model predicts {its}, and the data have {own}: bring the labels to its unit, and say so in the "
+                "quantity of data.folder."
+            )
+        self.quantity = its
 
     def predicts(self) -> dict[str, Any]:
         """Task and quantity of the fitted `Predictor`."""

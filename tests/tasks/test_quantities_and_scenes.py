@@ -68,6 +68,23 @@ def test_a_quantity_is_learnt_measured_in_its_unit_and_kept(tmp_path: Path) -> N
         assert torch.equal(fitted.model(task.standardise(image, batch["valid"])), task.eval()(batch))
 
 
+def test_a_model_is_measured_by_its_own_statistics_of_the_quantity_whatever_those_of_the_data_are() -> None:
+    torch.manual_seed(0)
+    task = RegressionTask(BIOMASS, head="light", **OPTIONS).eval()
+    image = torch.randint(500, 4000, (1, 6, 1, 16, 16))
+    batch = {"image": image, "target": image[:, 3, 0].float() / 40}
+    other = RegressionTask({**BIOMASS, "mean": 90.0, "std": 5.0, "unit": ""}, head="light", **OPTIONS).eval()
+    other.adopt(task.fitted())
+    with torch.no_grad():
+        scores = task(batch)
+        assert torch.equal(other.predicted(other(batch)), task.predicted(scores))
+        assert other.loss_of(batch, scores) == task.loss_of(batch, scores)
+    assert other.predicts() == task.predicts()
+    elsewhere = RegressionTask({**BIOMASS, "unit": "kg/m2"}, head="light", **OPTIONS)
+    with pytest.raises(ConfigError, match=r"predicts biomass \(t/ha\), and the data have biomass \(kg/m2\): bring"):
+        elsewhere.adopt(task.fitted())
+
+
 def test_what_has_no_target_changes_nothing() -> None:
     task = RegressionTask(BIOMASS, loss="huber", head="light", **OPTIONS)
     batch = {"valid": torch.ones(1, 1, 8, 8, dtype=torch.bool), "target": torch.full((1, 8, 8), 30.0)}
