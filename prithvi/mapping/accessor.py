@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     import pystac
 
 
+_MAIN = ("image", "embedding", "class", "value")
+"""Arrays that a result is about, of which it has one."""
+
+
 @xr.register_dataset_accessor("prithvi")  # type: ignore[no-untyped-call]
 class PrithviAccessor:
     """Writes what `prithvi.map`, `prithvi.fill` and `prithvi.embed` give; lazy results are computed row by row."""
@@ -54,11 +58,12 @@ class PrithviAccessor:
         Raises:
             OutputError: it cannot be written.
             SceneError: the scene of a lazy result cannot be read; a filled series without dates, or one of whose values
-                nobody says what they are.
+                nobody says what they are; a map without rows and columns (y, x), of more than one date, or without a
+                coordinate reference system.
             ConfigError: nothing in here can be written so, or another suffix.
 
         """
-        result, path = self.result, Path(path)
+        result, path = _with_place(self.result), Path(path)
         if "image" in result:
             if not has_dates(result):
                 raise SceneError("a series is written date by date, and this one has no dates: give it a `time`.")
@@ -84,13 +89,15 @@ class PrithviAccessor:
                     labels, bands, "uncertainty" in result, tags, units, result_files.SourceLayer.of(result)
                 )
         elif "embedding" in result:
+            result = _laid_out(result, "embedding", "step", "feature")
             folder, rasters = path.parent, [result_files.embedding_raster(check_geotiff(path).name, result)]
         elif {"class", "value"} & set(result):
+            result = _laid_out(result, "class" if "class" in result else "value")
             wanted: dict[str, Any] = {"confidence": confidence, "disagreement": disagreement}
             folder, rasters = path.parent, result_files.map_rasters(result, check_geotiff(path), **wanted)
         else:
             raise ConfigError(f"none of {', '.join(map(str, result.data_vars))} is a map, a series or an embedding.")
-        with RasterWriter(folder, result[next(iter(result.data_vars))], rasters) as writer:
+        with RasterWriter(folder, result[next(name for name in _MAIN if name in result)], rasters) as writer:
             # From top to bottom, by the blocks of a lazy result.
             start = 0
             for height in result.chunksizes.get("y") or [ROWS] * -(-result.sizes["y"] // ROWS):
@@ -155,3 +162,45 @@ class PrithviAccessor:
     def _origin(self) -> Provenance:
         attrs = self.result.attrs
         return replace(Provenance.from_tags(attrs), model_folder=str(attrs.get("model_folder", "")))
+
+
+def _with_place(result: xr.Dataset) -> xr.Dataset:
+    """A result that says where it lies. `xr.open_dataset` and `xr.open_zarr` leave what does among the variables.
+
+    Raises:
+        SceneError: it does not.
+
+    """
+    if any(name in result and result[name].rio.crs is None for name in _MAIN):
+        result = result.set_coords([str(name) for name, values in result.data_vars.items() if _is_mapping(values)])
+        if any(name in result and result[name].rio.crs is None for name in _MAIN):
+            raise SceneError(
+                "this result has no coordinate reference system, so nobody knows where it lies: give it one "
+                "(result = result.rio.write_crs('EPSG:...'))."
+            )
+    return result
+
+
+def _is_mapping(values: xr.DataArray) -> bool:
+    """Whether this is a variable of CF that holds no values but says where others lie."""
+    return values.ndim == 0 and bool({"grid_mapping_name", "crs_wkt", "spatial_ref"} & set(values.attrs))
+
+
+def _laid_out(result: xr.Dataset, name: str, *leading: str) -> xr.Dataset:
+    """A result whose arrays have rows, then columns, behind what else they have.
+
+    Raises:
+        SceneError: the array of that name has other dimensions than the leading ones, y and x.
+
+    """
+    wanted, found = (*leading, "y", "x"), tuple(map(str, result[name].dims))
+    if lacking := [dim for dim in wanted if dim not in found]:
+        raise SceneError(
+            f"{name!r} has the dimensions {', '.join(found) or 'none'}, and {' and '.join(lacking)} is missing: take a "
+            f"single one with its dimension (isel({lacking[0]}=[0]) in place of isel({lacking[0]}=0))."
+        )
+    if more := [dim for dim in found if dim not in wanted]:
+        raise SceneError(
+            f"{name!r} has the dimension {more[0]}, and a file has none: take one of it (isel({more[0]}=0))."
+        )
+    return result.transpose(*leading, "category", "y", "x", ..., missing_dims="ignore")

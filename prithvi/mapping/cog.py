@@ -143,6 +143,9 @@ class RasterWriter:
         """Writes the next rows of every raster, out of the named arrays of a result."""
         for file, raster in zip(self.files, self.rasters, strict=True):
             array = raster.encode(values)
+            # xarray makes floats of whole numbers where it puts NaN among them (`where`, `reindex`).
+            if array.dtype.kind == "f" and np.dtype(raster.dtype).kind != "f":
+                array = np.nan_to_num(array, nan=raster.nodata)
             stack = array.reshape(-1, *array.shape[-2:])
             rows = np.ascontiguousarray(stack.swapaxes(0, 1), dtype=np.dtype(raster.dtype).newbyteorder("<"))
             view = rows.data.cast("B")

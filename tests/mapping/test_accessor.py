@@ -22,7 +22,7 @@ import prithvi
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.contract import Contract, Quantity
 from prithvi.errors import ConfigError, OutputError, SceneError
-from prithvi.mapping import Products, embed_scene, engine, fill_series, map_scene, mappable_module
+from prithvi.mapping import Products, composite, embed_scene, engine, fill_series, map_scene, mappable_module
 from prithvi.mapping.methods import GAP_METHODS
 from prithvi.modelio.predictor import FittedModel
 from prithvi.scenes import open_scene
@@ -261,6 +261,62 @@ def test_a_part_of_a_result_keeps_its_place(
     below = prithvi.map(turned.isel(y=slice(16, None)), fitted)
     with rasterio.open(below.prithvi.to_cog(tmp_path / "below.tif")) as part:
         assert part.transform.almost_equals(ROTATED @ Affine.translation(0, 16), precision=1e-6)
+
+
+def test_where_xarray_has_put_nan_there_is_no_data(scene: xr.DataArray, fitted: FittedModel, tmp_path: Path) -> None:
+    result = prithvi.map(scene, fitted).compute()
+    kept = result.where(xr.DataArray(np.arange(130) < 100, dims="x"))
+    assert kept["class"].dtype.kind == "f"
+    path = kept.prithvi.to_cog(tmp_path / "map.tif")
+    with rasterio.open(path) as made:
+        classes = made.read(1)
+    np.testing.assert_array_equal(classes[:, :100], result["class"][:, :100])
+    assert (classes[:, 100:] == 255).all()
+    kept.prithvi.to_vectors(tmp_path / "map.parquet")
+    area = gpd.read_parquet(tmp_path / "map.parquet").area.sum()
+    assert area == pytest.approx(100 * (classes != 255).sum())
+
+
+def test_a_composite_s_date_is_none_where_xarray_has_put_nan(
+    six_bands: np.ndarray, write_tif: Write, tmp_path: Path
+) -> None:
+    series = open_scene(write_tif(six_bands[:, :40, :40]), dates=[DAY])
+    made = composite(series).compute()
+    path = made.where(xr.DataArray(np.arange(40) < 30, dims="x")).prithvi.to_cog(tmp_path / "out")
+    with rasterio.open(next(path.glob("*_date.tif"))) as raster:
+        dates = raster.read(1)
+    assert set(np.unique(dates[:, :30])) == {2019261}
+    assert set(np.unique(dates[:, 30:])) == {0}
+
+
+def test_rows_and_columns_may_come_in_any_order(scene: xr.DataArray, fitted: FittedModel, tmp_path: Path) -> None:
+    for make in (prithvi.map, prithvi.embed):
+        result = make(scene, fitted).compute().isel(x=slice(None, 40), y=slice(None, 40))
+        same(result.transpose().prithvi.to_cog(tmp_path / "b.tif"), result.prithvi.to_cog(tmp_path / "a.tif"))
+    result = prithvi.map(scene, fitted).compute()
+    with pytest.raises(SceneError, match=r"'class' has the dimensions x, and y is missing: .*isel\(y=\[0\]\)"):
+        result.isel(y=50).prithvi.to_cog(tmp_path / "c.tif")
+    with rasterio.open(result.isel(y=[50]).prithvi.to_cog(tmp_path / "c.tif")) as made:
+        np.testing.assert_array_equal(made.read(1), result["class"][50:51])
+    two = xr.concat([result, result], "time")
+    with pytest.raises(SceneError, match=r"'class' has the dimension time, and .*isel\(time=0\)"):
+        two.prithvi.to_cog(tmp_path / "c.tif")
+    two.isel(time=0).prithvi.to_cog(tmp_path / "c.tif")
+
+
+def test_the_place_of_what_is_read_back_is_found_or_asked_for(
+    scene: xr.DataArray, fitted: FittedModel, tmp_path: Path
+) -> None:
+    result = prithvi.map(scene, fitted).compute()
+    result.to_zarr(tmp_path / "map.zarr", zarr_format=2)
+    again = xr.open_zarr(tmp_path / "map.zarr")
+    assert again["class"].rio.crs is None, "xarray leaves spatial_ref among the variables"
+    with rasterio.open(again.prithvi.to_cog(tmp_path / "map.tif")) as made:
+        assert made.crs == result.rio.crs
+        np.testing.assert_array_equal(made.read(1), result["class"])
+    with pytest.raises(SceneError, match=r"no coordinate reference system, .*result\.rio\.write_crs\('EPSG"):
+        again.drop_vars("spatial_ref").prithvi.to_cog(tmp_path / "map.tif")
+    again.drop_vars("spatial_ref").rio.write_crs("EPSG:32630").prithvi.to_cog(tmp_path / "map.tif")
 
 
 def test_nothing_is_left_when_the_scene_is_damaged(
