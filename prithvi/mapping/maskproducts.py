@@ -23,6 +23,7 @@ from prithvi.errors import ConfigError, SceneError, nearest
 from prithvi.hls.granules import BAD, BITS, FILL
 from prithvi.scenes.grids import difference, grid_of, grid_of_array, repeats
 from prithvi.scenes.open_files import of_file
+from prithvi.scenes.raster_files import has_mask, masked_values
 from prithvi.scenes.remote import DAMAGED
 
 Values = npt.NDArray[np.generic]
@@ -258,7 +259,8 @@ def read_mask(path: Path, series: xr.DataArray, product: MaskProduct | None) -> 
     try:
         with rasterio.open(path) as raster:
             counts = _counts(raster)
-            bands, nodata, grid, dtype = raster.count, raster.nodata, grid_of(raster), np.dtype(raster.dtypes[0])
+            bands, nodata, grid = raster.count, raster.nodata, grid_of(raster)
+            dtype = np.dtype(np.float64 if has_mask(raster.mask_flag_enums[0]) else raster.dtypes[0])
     except (RasterioError, OSError) as error:
         raise SceneError(f"the cloud mask {path} cannot be read ({error}).") from error
     if bands != 1:
@@ -278,12 +280,13 @@ def read_mask(path: Path, series: xr.DataArray, product: MaskProduct | None) -> 
             f"--clouds-are (product=): {', '.join(MASK_PRODUCTS)}."
         )
     is_clear, observed, every = kind.is_clear(values, nodata), kind.observed(values, nodata), number.sum()
-    clear, lost = number[is_clear].sum() / every, number[~observed].sum() / every
-    cloudy = values[observed & ~is_clear]
+    is_cloudy = observed & ~is_clear
+    clear, cloud, lost = (number[where].sum() / every for where in (is_clear, is_cloudy, ~observed))
+    cloudy = values[is_cloudy]
     told = f"{path.name}, read as {kind.title}"
     if not kind.name and kind.clear and len(cloudy):
         told += f" (so that {some(cloudy)} {'is' if len(cloudy) == 1 else 'are'} cloud)"
-    told += f": {clear:.1%} clear, {1 - clear - lost:.1%} cloud or shadow" + (f", {lost:.1%} not seen" if lost else "")
+    told += f": {clear:.1%} clear, {cloud:.1%} cloud or shadow" + (f", {lost:.1%} not seen" if lost else "")
     if nodata is not None and nodata in kind.clear:
         told += f"; its {nodata:g} is tagged as no data, and counts as clear"
 
@@ -309,7 +312,7 @@ def _strip(path: str, block_info: Any = None) -> Values:
     """The rows of a mask that belong to a chunk."""
     (first, last), (_, width) = block_info[None]["array-location"]
     window = Window(0, first, width, last - first)
-    return of_file(path, lambda raster: np.asarray(raster.read(1, window=window)), DAMAGED)
+    return of_file(path, lambda raster: masked_values(raster, window), DAMAGED)
 
 
 def _by_table(values: Values, reading: Reading, nodata: float | None) -> npt.NDArray[np.uint8]:
@@ -326,7 +329,7 @@ def _counts(raster: rasterio.DatasetReader) -> Counter[float]:
     counts: Counter[float] = Counter()
     rows = max(raster.block_shapes[0][0], 256)
     for first in range(0, raster.height, rows):
-        pixels = raster.read(1, window=Window(0, first, raster.width, min(rows, raster.height - first)))
+        pixels = masked_values(raster, Window(0, first, raster.width, min(rows, raster.height - first)))
         if pixels.dtype in (np.uint8, np.uint16):
             every = np.bincount(pixels.ravel())
             values, number = np.flatnonzero(every), every[every > 0]

@@ -170,7 +170,7 @@ def header(path: str, raster: rasterio.DatasetReader, placed: bool = True) -> Fi
         raster.nodatavals,
         tuple(zip(raster.scales, raster.offsets, strict=True)),
         raster.dtypes,
-        tuple(map(_has_mask, raster.mask_flag_enums)),
+        tuple(map(has_mask, raster.mask_flag_enums)),
         alphas[-1] if alphas else None,
         (height, width),
         raster.crs.to_wkt() if raster.crs is not None else "",
@@ -209,11 +209,19 @@ def refuse_unplaced(path: str, raster: rasterio.DatasetReader, error: type[Prith
         raise error(f"{path} has no {what}, so its pixels lie nowhere: {remedy}.")
 
 
-def _has_mask(flags: Sequence[MaskFlags]) -> bool:
+def has_mask(flags: Sequence[MaskFlags]) -> bool:
     """Whether a band's mask says more than its nodata value: one inside the file, beside it, or over all bands."""
     if MaskFlags.all_valid in flags or MaskFlags.alpha in flags:  # an alpha band is read as such
         return False
     return list(flags) != [MaskFlags.nodata]
+
+
+def masked_values(raster: rasterio.DatasetReader, window: Window) -> Values:
+    """(y, x) values of the first band; as float64 with NaN where a mask says so, if the file has one (`has_mask`)."""
+    values: Values = raster.read(1, window=window)
+    if not has_mask(raster.mask_flag_enums[0]):
+        return values
+    return np.where(raster.read_masks(1, window=window) == 0, np.nan, values.astype(np.float64))
 
 
 def without_alpha(file: File, bands: list[str] | dict[str, int] | None, sensor: Sensor | None) -> File:

@@ -14,7 +14,7 @@ from affine import Affine
 
 import prithvi as library
 from prithvi.errors import ConfigError, SceneError
-from prithvi.mapping import clear_of
+from prithvi.mapping import clear_of, mask_scene
 from prithvi.mapping.maskproducts import MASK_PRODUCTS, product_of
 from prithvi.scenes.names import day_in_name
 from tests.mapping.test_masks import PLACE, made, write
@@ -129,6 +129,31 @@ def test_a_mask_within_an_archive_is_read_and_one_that_was_written_anew_too(
     path.unlink()
     write(path, first[::-1])
     np.testing.assert_array_equal(clear_of([path, None], made()).values[0], first[::-1] == 0)
+
+
+@pytest.mark.parametrize("internal", [True, False])
+def test_what_a_mask_of_the_mask_covers_was_not_seen(internal: bool, tmp_path: Path) -> None:
+    """Inside the file or beside it (.msk), as gdal_translate -mask writes them."""
+    path = write(tmp_path / "clouds.tif", np.eye(8, dtype=np.uint8))
+    there = np.full((8, 8), 255, np.uint8)
+    there[5:] = 0
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=internal), rasterio.open(path, "r+") as raster:
+        raster.write_mask(there)
+    assert (tmp_path / "clouds.tif.msk").exists() != internal
+    found = clear_of([path, None], made())
+    np.testing.assert_array_equal(found.values[0], (np.eye(8) == 0) & (there > 0))
+    assert "54.7% clear, 7.8% cloud or shadow, 37.5% not seen" in found.attrs["masks"][0]
+    result = mask_scene(made(dates=1), tmp_path / "out" / "made.tif", mask=path)
+    assert result.without_data == 24
+
+
+def test_a_note_has_no_share_below_nothing(tmp_path: Path) -> None:
+    values = np.zeros((30, 30), np.uint8)
+    for lost in (1, 7, 49, 93, 301):  # of some 1 - clear - lost is below 0
+        values.flat[:lost] = 255
+        path = write(tmp_path / f"{lost}_fmask.tif", values)
+        told = clear_of([path], made(30, 1), product="fmask").attrs["masks"][0]
+        assert ", 0.0% cloud or shadow" in told
 
 
 def test_an_fmask_without_a_product_in_its_name_is_told_by_its_values(tmp_path: Path) -> None:
