@@ -7,6 +7,7 @@ claim stays unlabelled. A coarser raster is resampled by its nearest value, a fi
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +25,6 @@ from rasterio.errors import RasterioError
 from rasterio.features import rasterize
 from rasterio.transform import array_bounds
 from rasterio.warp import Resampling, reproject
-from rasterio.windows import from_bounds
 
 from prithvi.catalog.datasets import check_classes
 from prithvi.chips.label_values import PALETTE, classes_in
@@ -190,14 +190,17 @@ class RasterLabels:
         # The window of the raster under the box, with a margin for what resampling looks at, is read whole, its values
         # are turned into class numbers, and only these are warped: a mode of numbers never mixes in a value that is no
         # class, and memory depends on the chip, not on the raster.
-        near, margin = from_bounds(*box, raster.transform).round_offsets().round_lengths(), 4
-        row, column = int(near.row_off) - margin, int(near.col_off) - margin
-        below, right = row + int(near.height) + 2 * margin, column + int(near.width) + 2 * margin
-        if row >= raster.height or column >= raster.width or below <= 0 or right <= 0:
+        # All four corners, as rows may run from south to north or aslant; never boundless, which reads other pixels
+        # than these of rotated rasters (rasterio 1.4.4).
+        left, low, right, high = box
+        columns, rows = ~raster.transform @ (np.array([left, left, right, right]), np.array([low, high, low, high]))
+        row, below = max(0, math.floor(rows.min()) - 4), min(raster.height, math.ceil(rows.max()) + 4)
+        column, behind = max(0, math.floor(columns.min()) - 4), min(raster.width, math.ceil(columns.max()) + 4)
+        if row >= below or column >= behind:
             return result
-        window = ((row, below), (column, right))
-        stored = raster.read(1, window=window, boundless=True, fill_value=0)
-        valid = raster.read_masks(1, window=window, boundless=True) > 0
+        window = ((row, below), (column, behind))
+        stored = raster.read(1, window=window)
+        valid = raster.read_masks(1, window=window) > 0
         values = np.array([entry.value for entry in self.classes], np.int64)
         numbers = np.searchsorted(values, stored).clip(0, len(values) - 1)
         source = np.where(valid & (values[numbers] == stored), numbers, UNLABELLED).astype(np.uint8)

@@ -144,6 +144,34 @@ def test_a_raster_on_another_grid_lies_where_it_should(tmp_path: Path, resolutio
     assert (label[50 + slack :] == 255).all()
 
 
+@pytest.mark.parametrize(
+    "at",
+    [
+        Affine(10, 0, 599_000, 0, 10, 4_997_500),  # rows from south to north
+        Affine.translation(601_000, 5_001_500) @ Affine.rotation(-50) @ Affine.scale(10, -10),
+        Affine.translation(598_500, 4_997_000) @ Affine.rotation(30) @ Affine.scale(10, 10),
+    ],
+)
+def test_a_raster_may_lie_aslant_or_upside_down(tmp_path: Path, at: Affine) -> None:
+    """Stripes of 240 m from west to east in the chip's own coordinates, and no label north of y = 4,999,500."""
+    columns, rows = np.meshgrid(np.arange(480) + 0.5, np.arange(480) + 0.5)
+    xs, ys = at @ (columns, rows)
+    values = np.where(ys > 4_999_500, 0, 1 + (xs // 240).astype(int) % 3).astype(np.uint8)
+    form = {"driver": "GTiff", "height": 480, "width": 480, "count": 1, "dtype": "uint8", "nodata": 0}
+    with rasterio.open(tmp_path / "c.tif", "w", crs=CRS, transform=at, **form) as raster:
+        raster.write(values, 1)
+    columns, rows = np.meshgrid(np.arange(SHAPE[1]) + 0.5, np.arange(SHAPE[0]) + 0.5)
+    x, y = AT @ (columns, rows)
+    column, row = ~at @ (x, y)
+    inner = (np.abs(column - 240) < 236) & (np.abs(row - 240) < 236)  # what lies on the raster for certain
+    inner &= (np.abs(x % 240 - 120) < 90) & (np.abs(y - 4_999_500) > 30)  # and on no border of two classes
+    assert inner.sum() > 200
+    label = open_labels(tmp_path / "c.tif").near(CRS, BOUNDS).on(AT, SHAPE)
+    np.testing.assert_array_equal(label[inner], np.where(y > 4_999_500, 255, (x // 240).astype(int) % 3)[inner])
+    outside = (np.abs(column - 240) > 244) | (np.abs(row - 240) > 244)
+    assert (label[outside] == 255).all()
+
+
 def test_a_chip_beside_the_raster_is_unlabelled_there(tmp_path: Path) -> None:
     with rasterio.open(
         tmp_path / "c.tif", "w", driver="GTiff", height=10, width=10, count=1, dtype="int16", crs=CRS, transform=AT
