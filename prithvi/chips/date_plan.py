@@ -135,11 +135,16 @@ def _sequences(
     ]
     if rule.frames == 1:
         return tuple((index,) for index in usable)
+    # Days are counted from date to date: overpasses 16 days apart may lie a few seconds less than 16 x 24 hours apart.
     later = {
-        index: [other for other in usable if rule.min_gap <= (times[other] - times[index]).days <= rule.max_gap
-                and times[other] > times[index]]
+        index: [
+            other
+            for other in usable
+            if rule.min_gap <= (times[other].date() - times[index].date()).days <= rule.max_gap
+            and times[other] > times[index]
+        ]
         for index in usable
-    }  # fmt: skip
+    }
     burden = [clouds + gone for clouds, gone in zip(cloud, missing, strict=True)]
     found: dict[tuple[int, ...], None] = {}
     for start in usable:

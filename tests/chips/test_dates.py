@@ -49,10 +49,19 @@ def test_every_sequence_keeps_the_gaps_and_shares_of_the_rule_that_is_reported(
     for dates in found.dates:
         assert len(dates) == frames
         for one, other in pairwise(dates):
-            assert found.rule.min_gap <= (times[other] - times[one]).days <= found.rule.max_gap
+            assert found.rule.min_gap <= (times[other].date() - times[one].date()).days <= found.rule.max_gap
         assert all(cloud[index] <= found.rule.max_cloud + 1e-6 for index in dates)
         assert all(missing[index] <= found.rule.max_missing + 1e-6 for index in dates)
     assert (found.relaxed > 0) == (found.sentence() != "")
+
+
+def test_gaps_are_counted_from_date_to_date_whatever_the_time_of_day() -> None:
+    first = dt.datetime(2022, 5, 1, 10, 56, 21, tzinfo=dt.UTC)
+    for seconds in (-20, 0, 20):
+        times = [first, first + dt.timedelta(days=16, seconds=seconds)]
+        for gaps in ((16, 16), (16, 20), (10, 16)):
+            rule = DateRule(frames=2, min_gap=gaps[0], max_gap=gaps[1])
+            assert date_sequences(times, [0, 0], [0, 0], rule).dates == ((0, 1),)
 
 
 def test_the_rule_is_relaxed_step_by_step_as_published_and_says_so() -> None:
