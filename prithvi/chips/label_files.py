@@ -32,8 +32,9 @@ from prithvi.chips.spec import UNLABELLED
 from prithvi.contract import Category
 from prithvi.errors import DatasetError, nearest
 from prithvi.files import refuse_unreachable
-from prithvi.scenes.polygons import RASTERIO_LOCK, clip, frames, mend, read_vectors, ring, sound, whole_turns
+from prithvi.scenes.polygons import RASTERIO_LOCK, clip, frames, mend, ring, sound, whole_turns
 from prithvi.scenes.raster_files import refuse_unplaced
+from prithvi.scenes.vector_files import read_vectors
 
 Label = npt.NDArray[np.uint8]
 _RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".img")

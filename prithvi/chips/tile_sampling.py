@@ -22,7 +22,7 @@ from scipy.cluster.vq import kmeans2
 from prithvi.chips.splits import EQUAL_AREA
 from prithvi.errors import ConfigError, DatasetError, one_of
 from prithvi.hls.items import table
-from prithvi.scenes.polygons import read_vectors
+from prithvi.scenes.vector_files import read_vectors
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from prithvi.hls.granules import Granule, is_granule_name
 from prithvi.hls.items import cloud_cover, in_order, read_items
 from prithvi.scenes.catalog_hrefs import check, from_server
 from prithvi.scenes.paths import shown
-from prithvi.scenes.polygons import box_in_degrees, in_degrees, read_vectors, sound
+from prithvi.scenes.polygons import box_in_degrees, in_degrees, sound
+from prithvi.scenes.vector_files import read_vectors
 
 APIS = {
     "lpcloud": "https://cmr.earthdata.nasa.gov/stac/LPCLOUD",

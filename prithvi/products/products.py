@@ -89,7 +89,7 @@ class Products:
 
         Raises:
             ConfigError: an unknown format, or class products requested of a regression model.
-            DatasetError: the zones cannot be read.
+            DatasetError: the zones cannot be read, or are no polygons.
             SceneError: zones requested of a rotated scene.
 
         """
@@ -101,10 +101,9 @@ class Products:
                 if getattr(self, name):
                     raise ConfigError(f"{model.name} predicts a quantity, and {name} are of classes: leave them out.")
         if self.zones is not None:
-            from prithvi.products.vectorfiles import read_places
-            from prithvi.products.zones import refuse_rotated
+            from prithvi.products.zones import read_zones, refuse_rotated
 
-            read_places(self.zones, "zones")
+            read_zones(self.zones)
             if scene is not None:
                 refuse_rotated(transform_of(scene), name_of(scene))
 

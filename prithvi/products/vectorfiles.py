@@ -16,11 +16,12 @@ import pyogrio
 import shapely
 from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
 from pyproj import CRS
+from pyproj.exceptions import CRSError
 
-from prithvi.errors import ConfigError, DatasetError, OutputError
+from prithvi.errors import ConfigError, DatasetError, OutputError, first_line
 from prithvi.files import atomic_file
 from prithvi.products.provenance import Provenance
-from prithvi.scenes.polygons import read_vectors
+from prithvi.scenes.vector_files import read_vectors
 
 CORNERS = ["xmin", "ymin", "xmax", "ymax"]
 
@@ -31,7 +32,7 @@ def write_vectors(path: str | Path, frames: Iterable[gpd.GeoDataFrame], provenan
 
     Raises:
         ConfigError: the suffix is neither .parquet nor .gpkg.
-        OutputError: the file cannot be written.
+        OutputError: the file cannot be written, or not in the features' coordinate reference system.
 
     """
     path, tags = Path(path), provenance.tags() if provenance else {}
@@ -40,6 +41,11 @@ def write_vectors(path: str | Path, frames: Iterable[gpd.GeoDataFrame], provenan
     with atomic_file(path) as written:
         try:
             return (_geopackage if path.suffix.lower() == ".gpkg" else _geoparquet)(written, iter(frames), tags)
+        except CRSError as error:
+            raise OutputError(
+                f"{path} cannot be written: GeoPackages do not know the coordinate reference system of these features "
+                f"({first_line(error)}). Write GeoParquet (.parquet), or warp the map first (gdalwarp)."
+            ) from error
         except (DataSourceError, DataLayerError, FeatureError) as error:  # how GDAL's drivers say that a disk is full
             raise OutputError(f"{path} cannot be written ({error}): is the disk full?") from error
 

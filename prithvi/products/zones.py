@@ -16,8 +16,9 @@ from affine import Affine
 from exactextract import exact_extract
 from exactextract.operation import Operation
 from exactextract.raster import RasterSource
-from pyproj import CRS
+from pyproj import CRS, Transformer
 from rasterio.windows import Window
+from shapely.affinity import translate
 
 from prithvi.errors import DatasetError, SceneError
 from prithvi.files import atomic_file
@@ -25,7 +26,7 @@ from prithvi.products.classmap import NONE, ClassMap, open_classes
 from prithvi.products.ellipsoid import geometry_areas, step_of
 from prithvi.products.provenance import Provenance
 from prithvi.products.vectorfiles import read_places, write_vectors
-from prithvi.scenes.polygons import mend, near_longitudes, sound, unwrapped
+from prithvi.scenes.polygons import clip, frames, mend, near_longitudes, ring, sound, unwrapped
 
 CELLS = 2_000_000
 """Upper limit of the pixels that exactextract holds in memory at once."""
@@ -48,10 +49,10 @@ def area_by_zone(
 
     Returns:
         One row per zone and class of the map, also where the class does not occur in the zone. Columns are those of
-        the zones (a name that clashes with ours becomes `zone_<name>`), then `class` (number), `name`, `area_m2`,
-        `share` (of the zone's mapped area; null where nothing is mapped), with a confidence raster `confidence`
-        (area-weighted mean; null where the class does not occur), `without_data_m2` (area of the zone that is nodata
-        or outside the map), and the unchanged geometry of the zone.
+        the zones (a name that clashes with ours becomes `zone_<name>`; further geometries are left out), then `class`
+        (number), `name`, `area_m2`, `share` (of the zone's mapped area; null where nothing is mapped), with a
+        confidence raster `confidence` (area-weighted mean; null where the class does not occur), `without_data_m2`
+        (area of the zone that is nodata or outside the map), and the unchanged geometry of the zone.
 
     Raises:
         SceneError: the map or the confidences cannot be read, differ in grid, or are rotated.
@@ -61,20 +62,43 @@ def area_by_zone(
         UserWarning: self-intersecting zones were repaired; overlapping parts of one zone count once.
 
     """
-    frame, source = read_places(zones, "zones")
-    frame = frame.reset_index(drop=True)
-    if frame.geometry.name != "geometry":
-        frame = frame.rename_geometry("geometry")
-    kinds = set(frame.geom_type.dropna()) - {"Polygon", "MultiPolygon"}
-    if kinds:
-        raise DatasetError(f"{source} has {' and '.join(sorted(kinds))} features; zones are polygons.")
-    frame["geometry"] = shapely.force_2d(frame.geometry.to_numpy())
+    frame, source = read_zones(zones)
     with open_classes(path, confidence) as classes:
         refuse_rotated(classes.raster.transform, str(path))
         valid = sound(frame.geometry, source)
         valid[shapely.is_missing(valid)] = shapely.Polygon()
         shapes = gpd.GeoSeries(valid, crs=frame.crs)
         return _table(frame, geometry_areas(valid, frame.crs), classes, _sums(shapes, classes))
+
+
+def read_zones(zones: str | Path | gpd.GeoDataFrame) -> tuple[gpd.GeoDataFrame, str]:
+    """Polygons in the column `geometry`, and how to call them in a message. Further columns of geometries are left out,
+    as a zone has one outline, and another column of that name becomes `zone_geometry`.
+
+    Raises:
+        DatasetError: they cannot be read, have no features or no CRS, or are not polygons.
+
+    """
+    frame, source = read_places(zones, "zones")
+    kinds = set(frame.geom_type.dropna()) - {"Polygon", "MultiPolygon"}
+    if kinds:
+        raise DatasetError(f"{source} has {' and '.join(sorted(kinds))} features; zones are polygons.")
+    outline = frame.geometry.name
+    others = [name for name in frame if name != outline and str(frame[name].dtype) == "geometry"]
+    frame = frame.reset_index(drop=True).drop(columns=others)
+    if outline != "geometry":
+        if "geometry" in frame:
+            frame = frame.rename(columns={"geometry": _free("geometry", frame)})
+        frame = frame.rename_geometry("geometry")
+    frame["geometry"] = shapely.force_2d(frame.geometry.to_numpy())
+    return frame, source
+
+
+def _free(name: str, frame: gpd.GeoDataFrame) -> str:
+    """The name with `zone_` before it, as often as it takes to be no other column's."""
+    while name in {*frame, *OWN}:
+        name = f"zone_{name}"
+    return name
 
 
 def refuse_rotated(transform: Affine, name: str) -> None:
@@ -193,8 +217,9 @@ def _in_the_map(zones: gpd.GeoSeries, classes: ClassMap) -> gpd.GeoSeries:
     # in pixel units a vertex within rounding error of a pixel corner can be moved exactly onto it (`FINE`). Both steps
     # can make a polygon invalid, so polygons are repaired after each.
     crs = CRS.from_user_input(classes.raster.crs.to_wkt())
-    dense = zones if zones.crs == crs else zones.segmentize(step_of(zones.crs))  # keeps edges in place when reprojected
-    shapes = dense.to_crs(crs).to_numpy().copy()
+    if zones.crs != crs:
+        zones = _near(zones, classes, crs).segmentize(step_of(zones.crs))  # keeps edges in place when reprojected
+    shapes = zones.to_crs(crs).to_numpy().copy()
     left, low, right, high = map(float, classes.raster.bounds)
     low, high = min(low, high), max(low, high)  # of a south-up map
     shapes[~np.isfinite(shapely.bounds(shapes)).all(axis=1)] = shapely.Polygon()  # outside the projection's domain
@@ -217,6 +242,28 @@ def _in_the_map(zones: gpd.GeoSeries, classes: ClassMap) -> gpd.GeoSeries:
     return gpd.GeoSeries(mend(found)[0], index=zones.index, crs=crs)
 
 
+def _near(zones: gpd.GeoSeries, classes: ClassMap, crs: CRS) -> gpd.GeoSeries:
+    """What of zones lies around the map: parts far away may have no place in its projection, or a wrong one."""
+    raster = classes.raster
+    outline = np.array(
+        [raster.transform @ tuple(corner) for corner in ring(-1, -1, raster.width + 1, raster.height + 1)]
+    )
+    there = Transformer.from_crs(crs, zones.crs, always_xy=True)
+    x, y = there.transform(*outline.T)
+    again = np.column_stack(there.transform(x, y, direction="INVERSE"))
+    # A map of the whole Earth reaches to where the zones' projection, or its own, knows no place: all is near it.
+    with np.errstate(invalid="ignore"):
+        astray = np.abs(again - outline)
+        if crs.is_geographic:
+            astray[:, 0] = np.abs((astray[:, 0] + 180) % 360 - 180)
+        if not (astray < max(abs(raster.transform.a), abs(raster.transform.e))).all():
+            return zones
+    near = frames(outline, there)
+    if zones.crs.is_geographic:  # zones may go on past 180 degrees
+        near = [translate(frame, turn) for frame in near for turn in (-360, 0, 360)]
+    return gpd.GeoSeries(clip(zones.to_numpy(), shapely.union_all(near)), index=zones.index, crs=zones.crs)
+
+
 def _table(
     zones: gpd.GeoDataFrame, whole: npt.NDArray[np.float64], classes: ClassMap, sums: pd.DataFrame
 ) -> gpd.GeoDataFrame:
@@ -226,7 +273,7 @@ def _table(
     areas = sums[[f"area_{value}" for value in values]].fillna(0.0).to_numpy()
     mapped = areas.sum(axis=1)
     lacking = np.where(whole - mapped > 1e-6 * whole, whole - mapped, 0.0)  # a smaller difference is rounding
-    own = {name: f"zone_{name}" for name in zones if name in OWN}
+    own = {name: _free(name, zones) for name in zones if name in OWN}
     repeated = zones.loc[zones.index.repeat(len(values))].reset_index(drop=True).rename(columns=own)
     repeated["class"] = np.tile(np.array(values, dtype=np.int32), len(zones))
     repeated["name"] = [classes.title(value) for value in values] * len(zones)

@@ -35,10 +35,10 @@ from prithvi.scenes.polygons import (
     cut_at_date_line,
     frames,
     mend,
-    read_vectors,
     ring,
     sound,
 )
+from prithvi.scenes.vector_files import only_layer, read_vectors
 
 _STRIP = 1024
 """Rows that are looked at together where a whole window is."""
@@ -175,12 +175,12 @@ def _read(path: Path, layer: str | None) -> gpd.GeoDataFrame:
     if not path.exists():
         raise SceneError(f"there is no file {path}.")
     try:
-        parquet = path.suffix.lower() in (".parquet", ".geoparquet")
-        layers = [] if parquet else [str(name) for name in pyogrio.list_layers(path)[:, 0]]
-        if layer is None and len(layers) > 1:
-            raise SceneError(f"{path} has the layers {', '.join(layers)}: say which (layer=...).")
-        if layer is not None and layer not in layers and not parquet:
-            raise SceneError(f"{path} has no layer {layer}; it has {', '.join(layers) or 'none'}.")
+        if layer is None:
+            layer = only_layer(path, SceneError, "say layer=... of Area.from_file, or ")
+        elif path.suffix.lower() not in (".parquet", ".geoparquet"):
+            layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
+            if layer not in layers:
+                raise SceneError(f"{path} has no layer {layer}; it has {', '.join(layers) or 'none'}.")
         return read_vectors(path, "polygons", layer=layer)
     except pyogrio.errors.DataSourceError as error:
         raise SceneError(f"{path} cannot be read as polygons ({error}): GeoJSON, GPKG or GeoParquet can.") from error

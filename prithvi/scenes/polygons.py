@@ -11,7 +11,6 @@ import threading
 import warnings
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
@@ -24,7 +23,7 @@ from pyproj.exceptions import ProjError
 from shapely.affinity import translate
 from shapely.geometry.polygon import orient
 
-from prithvi.errors import MALFORMED, DatasetError, SceneError, first_line
+from prithvi.errors import SceneError
 
 Coordinates = npt.NDArray[np.float64]
 _POLYGONAL = (3, 6)
@@ -209,10 +208,11 @@ def near_longitudes(shape: Any, west: float, east: float) -> Any:
 
 
 def frames(outline: Coordinates, back: Transformer) -> list[Any]:
-    """Boxes in other coordinates that an outline lies in; two where these are degrees and it lies across the date line.
+    """Boxes in other coordinates that the inside of an outline lies in, and a little around it. Where these are degrees
+    there may be two, as they are cut at the date line; around a pole it is a cap.
 
     Args:
-        outline: (points, 2) of the outline.
+        outline: (points, 2) around a scene, in order, the first point again at the end.
         back: from the outline's coordinates to the others.
 
     """
@@ -223,13 +223,16 @@ def frames(outline: Coordinates, back: Transformer) -> list[Any]:
     x, y = x[known], y[known]
     margin = 0.05 * max(np.ptp(y), 1e-9)
     low, high = y.min() - margin, y.max() + margin
-    if back.target_crs is not None and back.target_crs.is_geographic and np.ptp(x) > 180:
-        return [
-            shapely.box(x[x > 0].min() - margin, low, 180, high),
-            shapely.box(-180, low, x[x < 0].max() + margin, high),
-        ]
+    if back.target_crs is None or not back.target_crs.is_geographic:
+        wide = 0.05 * max(np.ptp(x), 1e-9)
+        return [shapely.box(x.min() - wide, low, x.max() + wide, high)]
+    x = np.unwrap(x, period=360)
+    if abs(x[-1] - x[0]) > 180:  # once around: there is a pole in it
+        return [shapely.box(-180, low, 180, 90) if y.mean() > 0 else shapely.box(-180, -90, 180, high)]
     wide = 0.05 * max(np.ptp(x), 1e-9)
-    return [shapely.box(x.min() - wide, low, x.max() + wide, high)]
+    if np.ptp(x) + 2 * wide >= 360:
+        return [shapely.box(-180, low, 180, high)]
+    return cut_at_date_line(shapely.box(x.min() - wide, low, x.max() + wide, high))
 
 
 def ring(left: float, low: float, right: float, high: float) -> Coordinates:
@@ -244,36 +247,6 @@ def _square_kilometres(shape: Any, crs: Any) -> float:
     place = gpd.GeoSeries([shape], crs=crs).to_crs("EPSG:4326").iloc[0]
     square = Geod(ellps="WGS84").geometry_area_perimeter(shapely.orient_polygons(place))[0]
     return abs(float(square)) / 1e6
-
-
-def read_vectors(path: str | Path, what: str = "a vector file", **options: Any) -> gpd.GeoDataFrame:
-    """The features of a vector file: GeoParquet, or any format that GDAL reads.
-
-    Args:
-        path: the file.
-        what: it is read as, for the message.
-        options: of `geopandas.read_file`, such as layer= and bbox=.
-
-    Raises:
-        DatasetError: it cannot be read, or has no geometry.
-
-    """
-    path = Path(path)
-    try:
-        if path.suffix.lower() in (".parquet", ".geoparquet"):
-            frame = gpd.read_parquet(path)
-            left, bottom, right, top = options.get("bbox") or frame.total_bounds
-            frame = frame.cx[left:right, bottom:top] if options.get("bbox") else frame
-        else:
-            frame = gpd.read_file(path, **options)
-    # GDAL's errors are RuntimeErrors in pyogrio, as are those of coordinate reference systems in pyproj.
-    except (RuntimeError, OSError, shapely.errors.ShapelyError, *MALFORMED) as error:
-        raise DatasetError(f"{path} cannot be read as {what} ({first_line(error)}).") from error
-    if not isinstance(frame, gpd.GeoDataFrame):
-        raise DatasetError(f"{path} is a table without geometries, not {what}.")
-    if frame.crs is not None and frame.crs.is_geographic and (farthest := np.abs(frame.total_bounds).max()) > 3600:
-        raise DatasetError(f"{path} holds the coordinate {farthest:g}, and its coordinates are degrees.")
-    return frame
 
 
 def footprint(

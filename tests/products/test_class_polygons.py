@@ -30,6 +30,7 @@ from prithvi.mapping import class_polygons, vectorise
 from prithvi.products.class_polygons import _frames, areas_of
 from prithvi.products.classmap import ClassMap, open_classes
 from prithvi.products.provenance import Provenance
+from prithvi.products.vectorfiles import write_vectors
 
 UTM = from_origin(600_000, 4_200_000, 10, 10)
 DEGREES = from_origin(-3.1, 38.2, 0.001, 0.0015)
@@ -391,3 +392,13 @@ def test_areas_are_given_out_as_soon_as_they_are_complete(tmp_path: Path) -> Non
             late += (read[-1] - lowest).tolist()
     assert len(late) > 1000
     assert max(late) <= 3
+
+
+def test_a_geopackage_in_a_reference_system_that_it_does_not_know_is_refused(tmp_path: Path) -> None:
+    """Rotated poles of climate models."""
+    rotated = "+proj=ob_tran +o_proj=longlat +o_lon_p=0 +o_lat_p=39.25 +lon_0=18 +to_meter=0.0174532925199433"
+    frame = gpd.GeoDataFrame({"n": [1]}, geometry=[shapely.box(0, 0, 1, 1)], crs=rotated)
+    with pytest.raises(OutputError, match=r"GeoPackages do not know .*Write GeoParquet \(\.parquet\)"):
+        write_vectors(tmp_path / "x.gpkg", [frame])
+    assert write_vectors(tmp_path / "x.parquet", [frame]) == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["x.parquet"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from rasterio.transform import from_origin
 
 from prithvi.errors import DatasetError, OutputError, SceneError
 from prithvi.mapping import area_by_zone, write_zones
+from prithvi.modelio.predictor import FittedModel
+from prithvi.products.products import Products
 from prithvi.products.provenance import Provenance
 from tests.products.test_class_polygons import DEGREES, UTM, check_geoparquet, noise, write_confidence, write_map
 
@@ -216,3 +219,67 @@ def test_errors_say_what_is_wrong(tmp_path: Path) -> None:
     turned = write_map(tmp_path / "turned.tif", noise((9, 9)), UTM @ Affine.rotation(20))
     with pytest.raises(SceneError, match="is rotated; areas by zone need rows that run east"):
         area_by_zone(turned, good)
+
+
+FAR = {
+    "New Caledonia": (165, -21), "Guiana": (-53, 4), "Tahiti": (-150, -17), "87 degrees east of it": (84, 0),
+    "a quarter of the Earth away": (87, 0), "behind the Earth": (177, -40),
+}  # fmt: skip
+
+
+def test_parts_far_away_leave_a_zone_s_area_as_it_is(tmp_path: Path) -> None:
+    """UTM has no numbers for them, or wrong ones."""
+    path = write_map(tmp_path / "map.tif", np.ones((40, 40)))
+    near = gpd.GeoSeries([box(-10, 50, 50, -10)], crs="EPSG:32630").to_crs("EPSG:4326").iloc[0]
+    far = [shapely.box(x - 1, y - 1, x + 1, y + 1) for x, y in FAR.values()]
+    shapes = [near, *(shapely.MultiPolygon([near, part]) for part in far)]
+    shapes += [shapely.box(-30, 30, 60, 70), shapely.box(-180, -90, 180, 90), shapely.box(-180, 0, 180, 85)]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*more than 180 degrees wide")
+        for crs in ("EPSG:4326", "EPSG:4258"):
+            table = area_by_zone(path, zones_of(shapes, crs))
+            water = table[table["name"] == "water"]["area_m2"]
+            assert water.tolist() == pytest.approx([160_000] * len(shapes), rel=2e-3)
+
+
+def test_zones_of_a_map_with_a_pole_in_it_and_of_one_of_the_world(tmp_path: Path) -> None:
+    polar = write_map(
+        tmp_path / "polar.tif", np.ones((130, 140)), Affine(10_000, 0, -700_000, 0, -10_000, 650_000), "EPSG:3413"
+    )
+    cap, quarter, part = shapely.box(-180, 86, 180, 90), shapely.box(0, 86, 90, 90), shapely.box(-5, 40, 5, 50)
+    geod = pyproj.Geod(ellps="WGS84")
+    sizes = [abs(geod.geometry_area_perimeter(shapely.segmentize(shape, 0.05))[0]) for shape in (quarter, part)]
+    world = write_map(tmp_path / "world.tif", np.ones((90, 180)), from_origin(-180, 90, 2, 2), "EPSG:4326")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*more than 180 degrees wide")
+        for path, crs in (polar, "EPSG:4326"), (world, "EPSG:4258"):
+            table = area_by_zone(path, zones_of([cap, quarter], crs))
+            water = table[table["name"] == "water"]["area_m2"].tolist()
+            assert water == pytest.approx([4 * sizes[0], sizes[0]], rel=2e-2)
+    for crs in ("EPSG:4258", "EPSG:3035", "EPSG:32631", "EPSG:2154"):
+        there = gpd.GeoDataFrame(geometry=gpd.GeoSeries([shapely.segmentize(part, 0.1)], crs=4326).to_crs(crs))
+        assert area_by_zone(world, there)["area_m2"].sum() == pytest.approx(sizes[1], rel=1e-2)
+
+
+def test_columns_of_zones_may_be_called_anything(tmp_path: Path) -> None:
+    path = write_map(tmp_path / "map.tif", np.ones((9, 9)))
+    zones = zones_of([box(0, 5, 5, 0)], name=["a"], zone_name=["b"])
+    zones["centre"] = zones.centroid
+    zones = zones.rename_geometry("geom")
+    zones["geometry"] = ["in words"]
+    zones.to_parquet(tmp_path / "zones.parquet")
+    table = area_by_zone(path, tmp_path / "zones.parquet")
+    write_zones(table, tmp_path / "out")
+    told = pd.read_csv(tmp_path / "out_zones.csv").iloc[1]
+    assert (told["zone_zone_name"], told["zone_name"], told["name"]) == ("a", "b", "water")
+    assert told["zone_geometry"] == "in words"
+    assert "centre" not in told
+    assert told["area_m2"] == pytest.approx(2500, rel=1e-3)
+    again = gpd.read_parquet(tmp_path / "out_zones.parquet")
+    assert area_by_zone(path, again)["area_m2"].sum() == pytest.approx(3 * 2500, rel=1e-3)
+
+
+def test_what_is_wrong_with_zones_is_said_before_a_map_is_made(tmp_path: Path, fitted: FittedModel) -> None:
+    zones_of([shapely.Point(UTM @ (1, 1))]).to_file(tmp_path / "points.gpkg")
+    with pytest.raises(DatasetError, match="zones are polygons"):
+        Products(zones=tmp_path / "points.gpkg").check(fitted, None)

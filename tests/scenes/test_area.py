@@ -220,6 +220,41 @@ def test_an_area_across_the_date_line_is_that_of_its_pixels(grid: str, write_tif
         Area.box(10, 50, 11, 51).window(scene)
 
 
+def in_degrees(crs: str, transform: Affine, write: Write) -> tuple[xr.DataArray, np.ndarray, np.ndarray]:
+    """A scene of 130 x 140 pixels, and where their middles lie."""
+    pixels = np.ones((2, 130, 140), np.int32)
+    scene = open_scene(write(pixels, names=("red", "blue"), crs=crs, transform=transform))
+    rows, columns = np.mgrid[0:130, 0:140] + 0.5
+    return scene, *Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(*(transform @ (columns, rows)))
+
+
+@pytest.mark.parametrize("corner", [(-70_000, 65_000), (-10_000, 120_000)])
+@pytest.mark.parametrize("crs", ["EPSG:3413", "EPSG:3031"])
+def test_an_area_in_degrees_over_a_pole_is_that_of_its_pixels(
+    crs: str, corner: tuple[float, float], write_tif: Write
+) -> None:
+    scene, longitude, latitude = in_degrees(crs, Affine(1000, 0, corner[0], 0, -1000, corner[1]), write_tif)
+    north = 1 if crs == "EPSG:3413" else -1
+    for west, least, east in ((-180, 80, 180), (-180, 89.7, 180), (1, 80, 91), (170, 80, -100)):
+        low, high = sorted((north * least, north * 90))
+        area = Area.box(west, low, east, high)
+        along = (longitude >= west) & (longitude <= east) if west < east else (longitude >= west) | (longitude <= east)
+        expected = along & (north * latitude >= least)
+        assert expected.any()
+        assert (area.mask(scene, slice(None), slice(None)) != expected).mean() < 0.002, (west, least, east)
+
+
+def test_an_area_in_degrees_over_a_scene_of_the_world(write_tif: Write) -> None:
+    """Its outline has one longitude at most in common with the box."""
+    side = 20_037_508
+    transform = Affine(2 * side / 140, 0, -side, 0, -2 * side / 130, side)
+    scene, longitude, latitude = in_degrees("EPSG:3857", transform, write_tif)
+    inside = Area.box(-7, -60, 20, 60).mask(scene, slice(None), slice(None))
+    expected = (longitude > -7) & (longitude < 20) & (abs(latitude) < 60)
+    assert expected.any()
+    np.testing.assert_array_equal(inside, expected)
+
+
 def test_an_area_beside_the_scene_says_where_both_are(write_tif: Write) -> None:
     scene = scene_on("utm", write_tif)
     with pytest.raises(SceneError) as failure:
@@ -297,7 +332,9 @@ def test_files_without_an_area_say_what_they_lack(tmp_path: Path) -> None:
         Area.from_file(tmp_path / "table.csv")
     two = written("two.gpkg", [box(0, 0, 1, 1)], layer="fields")
     written("two.gpkg", [box(0, 0, 1, 1)], layer="farms")
-    with pytest.raises(SceneError, match=r"has the layers fields, farms: say which"):
+    with pytest.raises(
+        SceneError, match=r"has the layers fields, farms, and which .*: say layer=\.\.\. of Area\.from_file, or write"
+    ):
         Area.from_file(two)
     with pytest.raises(SceneError, match="has no layer barns"):
         Area.from_file(two, layer="barns")
