@@ -206,9 +206,8 @@ def map_scene(
     check_size(model, scene)
     products.check(model, scene)
     scene = conform(scene, model.contract, accept)
-    known = can_resume(scene, resume)
     target = _target(scene, model.window, stride, overlap, area, products.disagreement, clear)
-    origin, inputs = Provenance.of(model, scene, command), identity(scene)
+    origin, known, inputs = Provenance.of(model, scene, command), can_resume(scene, resume), identity(scene)
     batch_size, zones = batch_size or windows.at_once(model.window), str(products.zones or "")
     # What the rows depend on: an interrupted run is resumed only if all of it is the same.
     key = {

@@ -7,9 +7,10 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from prithvi.errors import SceneError
+import rasterio
+from rasterio.errors import RasterioError
+
 from prithvi.files import fingerprint
-from prithvi.scenes.open_files import of_file
 from prithvi.scenes.paths import is_remote
 
 _ARCHIVE = re.compile(r"^(?:(?:zip|tar|gzip|7z|rar)(?:\+file)?://|(?:/vsi(?:zip|tar|gzip|7z|rar)/)+)")
@@ -49,10 +50,9 @@ def states_of_rasters(paths: list[str]) -> dict[str, list[int]]:
             if os.path.isfile(f"{name}.msk"):
                 left.append(f"{name}.msk")
         elif not found[there] or name in asked or name.lower().endswith(".vrt"):
-            with suppress(SceneError):  # who reads the pixels says so
-                # The product files of HLS 1 (HDF4), which GDAL does not read here, have no such list.
-                files = of_file(name, lambda raster: list(getattr(raster, "files", ())))
-                left += [file for file in reversed(files) if not file.endswith(_NO_PIXELS)]
+            # Who reads the pixels says what cannot be opened; and HDF4 (HLS 1) is nothing that GDAL opens here.
+            with suppress(RasterioError), rasterio.open(name) as raster:
+                left += [file for file in reversed(raster.files) if not file.endswith(_NO_PIXELS)]
     return found
 
 

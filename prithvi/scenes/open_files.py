@@ -7,13 +7,14 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import rasterio
 from rasterio.errors import RasterioError
 
 from prithvi.errors import SceneError
+from prithvi.files import fingerprint
+from prithvi.scenes.file_states import states_of_rasters
 from prithvi.scenes.paths import is_remote
 from prithvi.scenes.remote import Answer, Kept, ask
 
@@ -21,6 +22,8 @@ _OPEN = 64
 """Files that a thread keeps open; of those on servers a process, and three dates of its bands may be asked at once."""
 _HELD = 1_000_000_000
 """Bytes of blocks that the open files of all threads may hold, beside GDAL's cache; see `_block_of`."""
+_Key = tuple[str, tuple[tuple[int, ...], ...]]
+"""Path, and the state of the files behind it."""
 _threads: weakref.WeakSet[_Thread] = weakref.WeakSet()
 
 
@@ -36,13 +39,15 @@ class _Handles(threading.local):
 
     def __init__(self) -> None:
         self.process, self.thread = os.getpid(), _Thread()
-        self.open: OrderedDict[tuple[str, int, int], rasterio.DatasetReader] = OrderedDict()
-        self.held: dict[tuple[str, int, int], int] = {}
+        self.open: OrderedDict[_Key, rasterio.DatasetReader] = OrderedDict()
+        self.held: dict[_Key, int] = {}
         """Bytes of the block that each of them holds."""
+        self.behind: dict[str, list[str]] = {}
+        """The files that each is read from: of a VRT, a subdataset, an archive others than its path."""
         _threads.add(self.thread)
 
     def take(self, path: str) -> rasterio.DatasetReader | None:
-        """The open file, if it was not written anew since."""
+        """The open file, if neither it nor a file behind it was written anew since."""
         # GDAL's handles share a position in the file with those of a parent process, so a forked worker starts without
         # any.
         if self.process != os.getpid():
@@ -51,6 +56,8 @@ class _Handles(threading.local):
 
     def keep(self, path: str, raster: rasterio.DatasetReader) -> None:
         """Leaves it open; those that were used longest ago are closed where these are too many, or hold too much."""
+        if path not in self.behind:
+            self.behind[path] = list(states_of_rasters([path]))
         key, share = self._key(path), _HELD // len(_threads)
         self.open[key] = raster
         if key not in self.held:
@@ -59,15 +66,11 @@ class _Handles(threading.local):
         while len(self.open) > 1 and (len(self.open) > _OPEN or held > share):
             old, other = self.open.popitem(last=False)
             held -= self.held.pop(old)
+            self.behind.pop(old[0], None)
             other.close()
 
-    @staticmethod
-    def _key(path: str) -> tuple[str, int, int]:
-        try:
-            state = Path(path).stat()
-        except OSError:  # an address, a virtual file or a subdataset
-            return path, 0, 0
-        return path, state.st_size, state.st_mtime_ns
+    def _key(self, path: str) -> _Key:
+        return path, tuple(tuple(fingerprint(file)) for file in self.behind.get(path, ()))
 
 
 def _block_of(raster: rasterio.DatasetReader) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
@@ -46,7 +48,7 @@ def test_the_last_ones_stay_open(
     monkeypatch.setattr(open_files, "_HELD", room * len(open_files._threads))
     for path in [*paths, *paths]:
         assert of_file(path, lambda raster: raster.read(1)).sum() == 400
-    assert [path for path, _, _ in handles.open] == paths[-stay:]
+    assert [path for path, _ in handles.open] == paths[-stay:]
     assert not any(raster.closed for raster in handles.open.values())
     assert handles.open.keys() <= handles.held.keys()
     assert len(handles.held) == stay
@@ -70,3 +72,32 @@ def test_threads_share_the_room_as_long_as_they_live(
     here = len(open_files._threads)
     assert here >= before
     assert found == [here + 1, here + 1]
+
+
+@pytest.mark.parametrize("kind", ["file", "vrt", "vrt of a vrt", "archive"])
+def test_a_file_whose_tiles_or_archive_were_written_anew_is_opened_anew(
+    kind: str, written: Callable[[str], list[str]], tmp_path: Path
+) -> None:
+    """As in a notebook, where a mosaic is made anew between two maps of it."""
+    tile, other = map(Path, written("band")[:2])
+    with rasterio.open(other, "r+") as raster:
+        raster.write(np.full((4, 20, 20), 7, np.int16))
+    path, changed, new = str(tile), tile, other
+    if kind == "archive":
+        for file in (tile, other):
+            with zipfile.ZipFile(file.with_suffix(".zip"), "w") as archive:
+                archive.write(file, "a.tif")
+        changed, new = tile.with_suffix(".zip"), other.with_suffix(".zip")
+        path = f"/vsizip/{changed}/a.tif"
+    for name in ("inner.vrt", "outer.vrt")[: kind.count("vrt")]:
+        band = f"<SimpleSource><SourceFilename>{path}</SourceFilename><SourceBand>1</SourceBand></SimpleSource>"
+        path = str(tmp_path / name)
+        Path(path).write_text(
+            '<VRTDataset rasterXSize="20" rasterYSize="20"><GeoTransform>0,10,0,0,0,-10</GeoTransform>'
+            f'<VRTRasterBand dataType="Int16" band="1">{band}</VRTRasterBand></VRTDataset>'
+        )
+    for _ in range(2):
+        assert of_file(path, lambda raster: raster.read(1)).sum() == 400
+    os.replace(new, changed)
+    os.utime(changed, ns=(2 * 10**18, 2 * 10**18))
+    assert of_file(path, lambda raster: raster.read(1)).sum() == 7 * 400
