@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from prithvi.errors import ConfigError, one_of
 from prithvi.metrics import IGNORE, CalibrationMetric, SegmentationMetrics, TemperatureMetric
@@ -156,7 +157,16 @@ class SegmentationTask(FineTuningTask):
         fitting = self.trainer.state.fn == "fit" or self.calibrating
         if fitting and not self.trainer.sanity_checking:
             self.temperature = float(self.scaling.compute())
+            self._keep_with_averages()
         self.scaling.reset()
+
+    def _keep_with_averages(self) -> None:
+        """Gives the temperature to averages of the weights, which validation saw in this task's place."""
+        # Lightning's WeightAveraging has put the trained weights back by now, and saves the averages and their buffers.
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            for kept in vars(callback).values():
+                if isinstance(kept, AveragedModel) and isinstance(kept.module, SegmentationTask):
+                    kept.module.temperature = self.temperature
 
     def report(self, part: str) -> dict[str, Tensor]:
         """IoU, F1 and accuracy of each class and their means, and the expected calibration error (ECE)."""

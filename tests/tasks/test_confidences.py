@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from prithvi.catalog import dataset
@@ -69,6 +69,18 @@ def test_a_checkpoint_keeps_the_temperature_of_its_weights(
     folder = save(early.fitted(), tmp_path / "model")
     assert load(folder).temperature == early.temperature
     assert "not calibrated" not in (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_averages_of_the_weights_keep_the_temperature_that_was_fitted_to_them(
+    validation: DataLoader[Any], tmp_path: Path
+) -> None:
+    task, kept = small_task(lr=1e-3), ModelCheckpoint(tmp_path, monitor="step", mode="max")
+    options = {"max_steps": STEPS, "val_check_interval": 2, "callbacks": [EMAWeightAveraging(decay=0.7), kept]}
+    trainer(**options).fit(task, loader((0, 224), 32, 4 * STEPS), validation)
+    again = small_task()
+    again.load_state_dict(torch.load(kept.best_model_path, map_location="cpu", weights_only=True)["state_dict"])
+    assert again.temperature == pytest.approx(fitted_to(again, validation), abs=1e-4)
+    assert task.temperature == pytest.approx(fitted_to(task, validation), abs=1e-4)
 
 
 def test_without_validation_the_card_says_that_the_confidence_is_not_calibrated(
