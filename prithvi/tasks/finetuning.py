@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from prithvi.contract import IGNORE
 from prithvi.errors import ConfigError, DatasetError, InapplicableError
 from prithvi.modelio import load_weights
 from prithvi.modelio.predictor import Predictor
@@ -25,6 +26,7 @@ from prithvi.models.zoo import ENCODERS, configure
 from prithvi.tasks.augment import flip_and_turn
 from prithvi.tasks.lora import merged, prepare
 from prithvi.tasks.measured_task import MeasuredTask
+from prithvi.tasks.several_devices import repeated, with_every_weight
 from prithvi.tasks.sliding import blended, windows_of
 
 _SAID_ELSEWHERE = {"num_frames", "img_size", "bands", "in_chans", "mean", "std"}
@@ -137,6 +139,8 @@ class FineTuningTask(MeasuredTask):
         self.window, self.coordinates, self.augment = window, coordinates, augment
         self.schedule = {"lr": lr, "weight_decay": weight_decay, "warmup": warmup, "layer_decay": layer_decay}
         self.counted = torch.zeros((), dtype=torch.int64)
+        self.summed = torch.zeros(2)
+        """Sum of the losses of the samples of a validation or test so far, and their number."""
         self.found = {}
 
     def train(self, mode: bool = True) -> FineTuningTask:
@@ -242,14 +246,26 @@ class FineTuningTask(MeasuredTask):
         scores = self(batch)
         loss = self.loss_of(batch, scores)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(scores))
-        return loss
+        return with_every_weight(loss, self)
 
-    def _evaluate(self, batch: dict[str, Any], batch_idx: int, part: str) -> None:
+    def _evaluate(self, batch: dict[str, Any], batch_idx: int, part: str, loader: int) -> None:
         scores = self(batch)
+        again = repeated(self.trainer, part, loader, batch_idx, len(scores)).to(scores.device)
+        if again.any():
+            batch = _without_labels(batch, again)
         self.evaluate(batch, scores, part)
         self.counted = self.counted + self.labelled(batch).sum()
-        loss = self.loss_of(batch, scores)
-        self.log(f"{part}/loss", loss, prog_bar=part == "val", batch_size=len(scores), sync_dist=True)
+        samples = (~again).sum().float()
+        self.summed = self.summed.to(scores.device) + torch.stack(
+            [self.loss_of(batch, scores).float() * samples, samples]
+        )
+
+    def _log_figures(self, part: str) -> None:
+        # Lightning's own mean over devices takes each to have had as many samples.
+        total, samples = torch.as_tensor(self.all_gather(self.summed.to(self.device))).reshape(-1, 2).sum(dim=0)
+        self.summed = torch.zeros(2)
+        self.log(f"{part}/loss", total / samples, prog_bar=part == "val", sync_dist=True)
+        super()._log_figures(part)
 
     def check_figures(self, part: str, figures: Mapping[str, Tensor]) -> None:
         """Raises a DatasetError where nothing was labelled, or a figure that checkpoints are chosen by has no value."""
@@ -292,6 +308,15 @@ class FineTuningTask(MeasuredTask):
     @abc.abstractmethod
     def predicts(self) -> dict[str, Any]:
         """Fields of `Predictor` that describe the output: the task, and classes or a quantity."""
+
+
+def _without_labels(batch: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:
+    """A batch in which some of its (B,) rows have no label."""
+    result, empty = dict(batch), {"label": IGNORE, "target": torch.nan}
+    for key in empty.keys() & batch.keys():
+        value = batch[key]
+        result[key] = value.masked_fill(rows.view(-1, *[1] * (value.ndim - 1)), empty[key])
+    return result
 
 
 def _text_of(found: Any) -> str:

@@ -16,6 +16,7 @@ from prithvi.models.zoo import configure
 from prithvi.tasks.augment import views
 from prithvi.tasks.measured_task import MeasuredTask
 from prithvi.tasks.pretrain_views import FLIPS, check_unit
+from prithvi.tasks.several_devices import with_every_weight
 
 HIDE = ("middle", "any")
 
@@ -140,7 +141,7 @@ class GapFillTask(MeasuredTask):
         images, known, counts = self.covered(batch, generator, training=True)
         loss = self._loss(self(images, known, batch), images, counts)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(images))
-        return loss
+        return with_every_weight(loss, self)
 
     def _loss(self, filled: Tensor, truth: Tensor, counts: Tensor) -> Tensor:
         """Mean error over bands and counted pixels; 0 (with a gradient) if no pixel counts."""
@@ -151,7 +152,7 @@ class GapFillTask(MeasuredTask):
         """Generator that decides which dates of a validation or test batch are covered, always the same."""
         return torch.Generator().manual_seed(self.seed * 1_000_003 + batch_idx)
 
-    def _evaluate(self, batch: dict[str, Any], batch_idx: int, part: str) -> None:
+    def _evaluate(self, batch: dict[str, Any], batch_idx: int, part: str, loader: int) -> None:
         images, known, counts = self.covered(batch, self.test_generator(batch_idx), training=False)
         filled = self(images, known, batch)
         self.log(f"{part}/loss", self._loss(filled, images, counts), batch_size=len(images), add_dataloader_idx=False)

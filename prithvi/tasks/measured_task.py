@@ -68,14 +68,14 @@ class MeasuredTask(L.LightningModule, ABC):
         return (batch.get("temporal_coords"), batch.get("location_coords")) if self.coordinates else (None, None)
 
     @abstractmethod
-    def _evaluate(self, batch: dict[str, Any], batch_idx: int, part: str) -> None:
-        """Adds a batch to the metric of a part, and logs its loss."""
+    def _evaluate(self, batch: dict[str, Any], batch_idx: int, part: str, loader: int) -> None:
+        """Adds a batch to the metric of a part, and to its loss."""
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._evaluate(batch, batch_idx, "val")
+        self._evaluate(batch, batch_idx, "val", dataloader_idx)
 
     def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._evaluate(batch, batch_idx, "test")
+        self._evaluate(batch, batch_idx, "test", dataloader_idx)
 
     def report(self, part: str) -> dict[str, Tensor]:
         """The figures of a part by name, which then begin anew."""
