@@ -15,7 +15,8 @@ from prithvi.contract import Contract
 from prithvi.errors import ConfigError, one_of
 from prithvi.modelio import contract_of
 from prithvi.models import Standardise
-from prithvi.tasks.optimizer import fine_tuning
+from prithvi.tasks.meaning import refuse_another, state
+from prithvi.tasks.optimizer import fine_tuning, refuse_whole_precision, remade_after_search
 
 
 class MeasuredTask(L.LightningModule, ABC):
@@ -66,6 +67,32 @@ class MeasuredTask(L.LightningModule, ABC):
     def coordinates_of(self, batch: Mapping[str, Any]) -> tuple[Tensor | None, Tensor | None]:
         """(B, T, 2) year and day and (B, 2) latitude and longitude of a batch; None where the model is given none."""
         return (batch.get("temporal_coords"), batch.get("location_coords")) if self.coordinates else (None, None)
+
+    @property
+    def lr(self) -> float:
+        """Peak learning rate; where Lightning's search for one puts what it found."""
+        return self.schedule["lr"]
+
+    @lr.setter
+    def lr(self, rate: float) -> None:
+        self.schedule["lr"] = rate
+
+    def setup(self, stage: str) -> None:
+        """Raises a ConfigError where the trainer's precision is not for this task."""
+        refuse_whole_precision(self.trainer)
+
+    def on_fit_start(self) -> None:
+        remade_after_search(self.trainer)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state(self.contract, checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Raises a ConfigError where the weights of a run would mean something else in this task."""
+        if self._trainer is not None:  # `load_from_checkpoint` takes its options from the checkpoint, or the caller's
+            refuse_another(
+                str(self.trainer.ckpt_path or "the checkpoint"), checkpoint, self.contract, dict(self.hparams)
+            )
 
     @abstractmethod
     def _evaluate(self, batch: dict[str, Any], batch_idx: int, part: str, loader: int) -> None:

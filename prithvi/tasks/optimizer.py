@@ -6,8 +6,12 @@ import math
 import re
 from typing import Any
 
+import lightning as L
 import torch
+from lightning.pytorch.callbacks import LearningRateFinder
 from torch import nn
+
+from prithvi.errors import ConfigError
 
 
 def fine_tuning(
@@ -60,6 +64,33 @@ def with_schedule(
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def remade_after_search(trainer: L.Trainer) -> None:
+    """Makes optimiser and schedule anew where Lightning's callback has just searched for a rate, which they hold then.
+
+    Args:
+        trainer: at the start of a fit, before the optimiser's state is read from a checkpoint.
+
+    """
+    # The callback itself sets the rates of the optimiser alone, which the schedule overwrites after the first step.
+    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    if any(isinstance(callback, LearningRateFinder) for callback in callbacks):
+        trainer.strategy.setup_optimizers(trainer)
+
+
+def refuse_whole_precision(trainer: L.Trainer) -> None:
+    """Refuses weights in anything but float32, which images and statistics are in.
+
+    Raises:
+        ConfigError: the trainer's precision is `bf16-true`, `16-true` or `64-true`.
+
+    """
+    if str(trainer.precision) in ("bf16-true", "16-true", "64-true"):
+        raise ConfigError(
+            f"trainer.precision is {trainer.precision}, and weights are trained in float32 here: say bf16-mixed (or "
+            "16-mixed on a GPU), which computes in half precision, or 32-true."
+        )
 
 
 def _block(name: str) -> int:

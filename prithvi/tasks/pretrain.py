@@ -21,7 +21,8 @@ from prithvi.models import PrithviMAE, Standardise
 from prithvi.models.flops import training_flops
 from prithvi.models.mae import HiddenError
 from prithvi.models.zoo import configure
-from prithvi.tasks.optimizer import with_schedule
+from prithvi.tasks.meaning import refuse_another
+from prithvi.tasks.optimizer import refuse_whole_precision, remade_after_search, with_schedule
 from prithvi.tasks.pretrain_views import FLIPS, MASKS, NO_CLOUDS, PIXELS, View, Views, check_unit, sixteen
 from prithvi.tasks.pseudo_labels import label_loss, label_names
 
@@ -198,6 +199,9 @@ class PretrainTask(L.LightningModule):
             for block in blocks:
                 block.compile()
 
+    def setup(self, stage: str) -> None:
+        refuse_whole_precision(self.trainer)
+
     def on_fit_start(self) -> None:
         if self.trainer.max_steps < 0:
             raise ConfigError("the stream of chips has no end: say how many steps (trainer.max_steps).")
@@ -205,6 +209,7 @@ class PretrainTask(L.LightningModule):
         stores = getattr(getattr(self.trainer, "datamodule", None), "clouds", None)
         if self.masks.get("cloud") and stores == []:
             raise ConfigError(NO_CLOUDS)
+        remade_after_search(self.trainer)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         self._stop_if_not_finite()
@@ -292,6 +297,8 @@ class PretrainTask(L.LightningModule):
                 kept["params"] = named
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self._trainer is not None:
+            refuse_another(str(self.trainer.ckpt_path or "the checkpoint"), checkpoint, self.contract, {})
         self.samples = int(checkpoint.get("prithvi", {}).get("samples", 0))
 
     def on_train_end(self) -> None:
