@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict, Unpack
 
 import numpy as np
 
-from prithvi.chips.journal import Journal, differing
+from prithvi.chips.journal import BESIDE, Journal, differing
 from prithvi.chips.spec import Chip, Sample, StoreSpec
 from prithvi.chips.store_files import Row, commit, read_metadata, read_samples, write_shards
 from prithvi.errors import DatasetError, OutputError
@@ -30,8 +30,8 @@ from prithvi.parallel import Progress, run
 if TYPE_CHECKING:
     from distributed import Client
 
-Splitter = Callable[[Sequence[Sample]], Sequence[str]]
-"""Gives each sample its part: train, val, test, or another word."""
+Splitter = Callable[[Sequence[Sample], Sequence[Sample]], Sequence[str]]
+"""Gives each sample its part: train, val, test, or another word. Its second argument are the samples of the store."""
 _PARTS = {"train": 0, "val": 1, "test": 2}
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -126,20 +126,25 @@ def build(
         done = journal.plan()
         if exists and done and read_metadata(path).get("build") == done:
             journal.end()
-            if append and not differing(done, {**full, "append_to": done.get("append_to", 0)}):
+            before = {"append_to": done.get("append_to", 0), BESIDE: done.get(BESIDE)}
+            if append and not differing(done, {**full, **before}):
                 return
         _refuse_other(path, full, append, journal)
         if exists and not append and not journal.unfinished():
             return
         old = read_samples(path) if exists and append else []
         full["append_to"] = len(old)
+        # Shards that an earlier version has written hold samples in the order of the parts that it drew without the old
+        # ones: such a build is finished as it was begun.
+        if old and split is not None and (BESIDE in done or not journal.entries()):
+            full[BESIDE] = True
         journal.begin(full)
         # Cut, arrange, write, commit. Each step finds what an earlier run has done of it and does the rest, and none
         # depends on the order in which tasks end: the same plan gives the same bytes however often it is interrupted.
         try:
             tasks = {f"cut {unit.key}": (stage, (unit, spec, journal.staged)) for unit in todo}
             _refuse_failed(runner(tasks, progress=progress and progress("cutting")), len(todo))
-            rows, samples = _arrange(journal, keys, split, per_unit, seed, shuffle)
+            rows, samples = _arrange(journal, keys, old if BESIDE in full else [], split, per_unit, seed, shuffle)
             if not samples and not append:
                 shutil.rmtree(journal.new, ignore_errors=True)
                 journal.end()
@@ -228,9 +233,15 @@ def _refuse_failed(failed: Mapping[str, Exception], count: int) -> None:
 
 
 def _arrange(
-    journal: Journal, keys: Sequence[str], split: Splitter | None, per_unit: int | None, seed: int, shuffle: bool
+    journal: Journal,
+    keys: Sequence[str],
+    old: Sequence[Sample],
+    split: Splitter | None,
+    per_unit: int | None,
+    seed: int,
+    shuffle: bool,
 ) -> tuple[list[Row], list[Sample]]:
-    """The order of the store: where each sample is staged, and what is known of it."""
+    """The order of what is new: where each sample is staged, and what is known of it. `old` is there already."""
     staged: list[tuple[str, int, Sample]] = []
     for key in keys:
         rows = list(enumerate(_staged_samples(journal.staged / key)))
@@ -239,7 +250,7 @@ def _arrange(
             chance = np.random.default_rng([seed, zlib.crc32(key.encode())])
             rows = [rows[row] for row in sorted(chance.choice(len(rows), per_unit, replace=False).tolist())]
         staged += [(key, row, sample) for row, sample in rows]
-    parts = split([sample for *_, sample in staged]) if split else [sample.split for *_, sample in staged]
+    parts = split([sample for *_, sample in staged], old) if split else [sample.split for *_, sample in staged]
     placed = [
         ((key, row, part), dataclasses.replace(sample, split=part, seed=seed))
         for (key, row, sample), part in zip(staged, parts, strict=True)

@@ -27,8 +27,10 @@ CONTENTS = "contents"
 """Key of a plan: what stands for the content of each unit's files, by the unit's key."""
 SPLIT = "split"
 """Key of a plan: how chips come to their parts."""
-LATER = (CONTENTS, "sensor", "order", "scale", "offset", "nodata", "ignore")
-"""Keys of a dataset's plan that the plans of older stores do not have."""
+BESIDE = "beside"
+"""Key of a plan: whether the parts of what is appended were drawn with regard to those of the store."""
+LATER = (CONTENTS, BESIDE, "sensor", "order", "scale", "offset", "nodata", "ignore")
+"""Keys of a plan that the plans of older stores do not have."""
 
 
 def differing(known: dict[str, Any], asked: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import geopandas as gpd
@@ -22,6 +22,9 @@ BUFFER = "buffer"
 EQUAL_AREA = "EPSG:6933"
 _ATTEMPTS = 20
 """Draws that may leave a part without a chip before the split is refused."""
+_WEIGHT = {"train": 0, "val": 1, "test": 2}
+"""Of two chips that lie too near the one of the greater keeps its part."""
+Block = tuple[int, int]
 _DISTANCE = re.compile(r"^(\d+(?:\.\d+)?)(m|km)$")
 
 
@@ -45,33 +48,41 @@ class BlockSplit:
     test: float = 0.1
     seed: int = 0
 
-    def __call__(self, samples: Sequence[Sample]) -> list[str]:
+    def __call__(self, samples: Sequence[Sample], old: Sequence[Sample] = ()) -> list[str]:
         """The part of each sample.
+
+        Args:
+            samples: those that are to be split.
+            old: those of the store that they are added to. These keep their parts, blocks that hold some of them are
+                of that part, and what is added lies as far from them as from each other.
 
         Raises:
             ConfigError: a sample has no place, or some part is left without a chip.
 
         """
-        nowhere = next((sample.name for sample in samples if not sample.crs), None)
+        everyone = [*old, *samples]
+        nowhere = next((sample.name for sample in everyone if not sample.crs), None)
         if nowhere is not None:
             raise ConfigError(f"{nowhere} has no place, so it cannot be split by blocks: split by a column.")
-        shapes = [ground_of(sample, self.height, self.width) for sample in samples]
-        blocks = self._blocks(samples, shapes)
+        shapes = [ground_of(sample, self.height, self.width) for sample in everyone]
+        blocks = self._blocks(everyone, shapes)
+        taken = _parts_taken(blocks[: len(old)], [sample.split for sample in old])
         wanted = {part for part, share in (("val", self.validation), ("test", self.test)) if share > 0} | {"train"}
         # A draw may leave a part empty, where its few blocks lie beside those of a heavier part: draw again then.
         for attempt in range(_ATTEMPTS):
-            parts = self._draw(blocks, attempt)
-            kept = _keep_apart(samples, shapes, np.array([parts[block] for block in blocks]), self.distance)
+            parts = self._draw(blocks, attempt, taken)
+            drawn = [sample.split for sample in old] + [parts[block] for block in blocks[len(old) :]]
+            kept = _keep_apart(everyone, shapes, np.array(drawn), self.distance, fixed=len(old))
             if wanted <= set(kept):
-                return [str(part) for part in kept]
+                return [str(part) for part in kept[len(old) :]]
         missing = " and ".join(sorted(wanted - set(kept)))
         raise ConfigError(
-            f"of {counted(len(samples), 'chip')} in {counted(len(set(blocks)), 'block')} none is left for {missing} "
+            f"of {counted(len(everyone), 'chip')} in {counted(len(set(blocks)), 'block')} none is left for {missing} "
             f"once parts are {self.distance:g} m apart: make blocks or distance smaller (block:1km:side=20km), or "
             "split by a column."
         )
 
-    def _blocks(self, samples: Sequence[Sample], shapes: Sequence[Polygon]) -> list[tuple[int, int]]:
+    def _blocks(self, samples: Sequence[Sample], shapes: Sequence[Polygon]) -> list[Block]:
         """The block that contains the centre of each chip, on one global equal-area grid."""
         side = self.side
         if side is None:
@@ -81,16 +92,19 @@ class BlockSplit:
         middles = gpd.points_from_xy([s.lon for s in samples], [s.lat for s in samples], crs="EPSG:4326")
         return [(int(point.x // side), int(point.y // side)) for point in middles.to_crs(EQUAL_AREA)]
 
-    def _draw(self, blocks: Sequence[tuple[int, int]], attempt: int) -> dict[tuple[int, int], str]:
-        """The part of each block: blocks in random order, until each part has its share of the chips."""
+    def _draw(self, blocks: Sequence[Block], attempt: int, taken: Mapping[Block, str]) -> dict[Block, str]:
+        """The part of each block, where it is not taken: blocks in random order, until each part has its share of the
+        chips.
+        """
         # Blocks differ in how many chips they hold, so shares are counted in chips: blocks go to validation in random
         # order until it has its share, the next ones to test, and all others train.
         names = sorted(set(blocks))
         chips = {name: blocks.count(name) for name in names}
-        parts = dict.fromkeys(names, "train")
-        order = iter(np.random.default_rng([self.seed, attempt]).permutation(len(names)))
+        parts = {**dict.fromkeys(names, "train"), **taken}
+        drawn = np.random.default_rng([self.seed, attempt]).permutation(len(names))
+        order = iter([index for index in drawn if names[index] not in taken])
         for part, share in (("val", self.validation), ("test", self.test)):
-            have = 0
+            have = sum(chips[name] for name, other in taken.items() if other == part)
             while have < share * len(blocks) and (index := next(order, None)) is not None:
                 parts[names[index]] = part
                 have += chips[names[index]]
@@ -149,14 +163,24 @@ def _projected(samples: Sequence[Sample], shapes: Sequence[Polygon], targets: Se
     return result
 
 
+def _parts_taken(blocks: Sequence[Block], parts: Sequence[str]) -> dict[Block, str]:
+    """The part of each block of a store: the heaviest of those that its chips are of."""
+    taken: dict[Block, str] = {}
+    for block, part in zip(blocks, parts, strict=True):
+        if part in _WEIGHT and _WEIGHT[part] >= _WEIGHT[taken.get(block, "train")]:
+            taken[block] = part
+    return taken
+
+
 def _keep_apart(
-    samples: Sequence[Sample], shapes: Sequence[Polygon], parts: npt.NDArray[np.str_], distance: float
+    samples: Sequence[Sample], shapes: Sequence[Polygon], parts: npt.NDArray[np.str_], distance: float, fixed: int
 ) -> npt.NDArray[np.str_]:
-    """The parts, with `buffer` for every chip nearer than `distance` to a part of more weight."""
+    """The parts, with `buffer` for every chip nearer than `distance` to a part of more weight, or to one of the first
+    `fixed` chips of another part, which keep theirs.
+    """
     # Distances are measured in UTM, zone by zone: a zone's own chips against all that lie near, each pair of chips in
     # at least one of its two zones. Of a pair that is too near, the chip of the lighter part becomes buffer.
     result = parts.astype(object)
-    weight = {"train": 0, "val": 1, "test": 2}
     zones = np.array([_local(sample) for sample in samples])
     for zone in sorted(set(zones)):
         # The zone's chips and all chips near them, in the zone's coordinates.
@@ -167,9 +191,12 @@ def _keep_apart(
         # dwithin includes the distance itself; chips exactly that far apart are far enough.
         left, right = tree.query([moved[i] for i in mine], predicate="dwithin", distance=distance * (1 - 1e-9))
         for one, other in zip(near[mine[left]], near[right], strict=True):
-            if parts[one] != parts[other]:
-                lighter = one if weight.get(parts[one], 0) < weight.get(parts[other], 0) else other
-                result[lighter] = BUFFER
+            if parts[one] == parts[other] or not {parts[one], parts[other]} <= _WEIGHT.keys():
+                continue
+            if min(one, other) >= fixed:
+                result[one if _WEIGHT[parts[one]] < _WEIGHT[parts[other]] else other] = BUFFER
+            elif max(one, other) >= fixed:  # two of the first are as they are
+                result[max(one, other)] = BUFFER
     return result
 
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import Geod, Transformer
 
-from prithvi.chips import Sample
+from prithvi.chips import ChipStore, Sample
+from prithvi.chips.build import Splitter, build
+from prithvi.chips.journal import Journal
+from prithvi.chips.spec import Chip, StoreSpec
 from prithvi.chips.splits import BUFFER, block_split, ground_of
+from prithvi.chips.store_files import read_samples
 from prithvi.errors import ConfigError
 
 SIZE = 224
@@ -84,6 +92,68 @@ def test_parts_lie_apart_for_any_seed_and_distance(seed: int, distance: float, s
     samples = grid("EPSG:32755", 500_000 + shift * 9000, 6_000_000, 7, 9)
     parts = block_split(f"block:{distance:.0f}m:side=20km:val=0.2:test=0.1", SIZE, SIZE, seed=seed)(samples)
     check_apart(samples, parts, round(distance))
+
+
+def test_what_is_added_lies_apart_from_what_is_there() -> None:
+    """A second year of the same ground and of some beside it: the first keeps its parts, whatever seed draws."""
+    year = grid("EPSG:32631", 600_000, 5_300_040, 10, 14)
+    first = [sample for sample in year if int(sample.name.rpartition("_")[2]) < 8]
+    text = "block:1km:side=14km:val=0.2:test=0.2"
+    known = block_split(text, SIZE, SIZE, seed=5)(first)
+    old = [dataclasses.replace(sample, split=part) for sample, part in zip(first, known, strict=True)]
+    for seed in (5, 6, 7):
+        added = block_split(text, SIZE, SIZE, seed=seed)(year, old)
+        check_apart([*old, *year], [*known, *added], 1000)
+        assert {"train", "val", "test"} == set(added) - {BUFFER}
+    unsplit = [dataclasses.replace(sample, split="") for sample in first]  # of no part, so that none is near
+    assert block_split(text, SIZE, SIZE, seed=5)(year, unsplit) == block_split(text, SIZE, SIZE, seed=5)(year)
+
+
+@dataclasses.dataclass
+class Made:
+    """A unit of a build: a chip for each sample."""
+
+    key: str
+    samples: list[Sample]
+
+    def chips(self, spec: StoreSpec) -> Iterator[Chip]:
+        for sample in self.samples:
+            yield Chip(
+                np.full((1, 6, spec.height, spec.width), 500, np.int16),
+                dataclasses.replace(sample, good=(1.0,), filled=(0,)),
+            )
+
+
+def test_an_append_lies_apart_and_is_done_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = StoreSpec(32, 32, 1, fmask=False, shard=16)
+    whole = grid("EPSG:32631", 600_000, 5_300_040, 8, 9)
+    split = block_split("block:1km:side=14km:val=0.2:test=0.2", SIZE, SIZE, seed=8)
+
+    def append(path: Path, split: Splitter = split) -> list[Sample]:
+        build(path, spec, [Made("a", whole)], plan={}, split=split, append=True)
+        return read_samples(path)
+
+    first = tmp_path / "s.zarr"
+    build(first, spec, [Made("a", whole[:60])], plan={}, split=dataclasses.replace(split, seed=5))
+    path = Path(shutil.copytree(first, tmp_path / "copy.zarr"))
+    with monkeypatch.context() as patch:  # it dies when all is in place, and its own folder there still
+        patch.setattr(Journal, "end", lambda journal: None)
+        once = append(path)
+    check_apart(once, [sample.split for sample in once], 1000)
+    assert append(path) == once
+    # An earlier version, which drew parts without the old ones, died when shards were written in the order of these:
+    # its build is finished as it was begun.
+    with monkeypatch.context() as patch:
+        patch.setattr("prithvi.chips.build.commit", lambda *given: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            append(first, lambda samples, old: split(samples))
+    journal = Journal(first)
+    plan = journal.plan()
+    assert plan.pop("beside")
+    (journal.folder / "plan.json").write_text(json.dumps(plan))
+    grown = append(first)
+    assert [sample.split for sample in grown[60:]] != [sample.split for sample in once[60:]]
+    assert ChipStore(first).verify().problems == []
 
 
 def test_nothing_is_lost_and_a_seed_repeats() -> None:
