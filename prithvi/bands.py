@@ -41,6 +41,9 @@ _BANDS: tuple[tuple[str, float, str, str, str], ...] = (
 WAVELENGTHS: Mapping[str, float] = MappingProxyType({name: centre for name, centre, *_ in _BANDS})
 """Centre wavelength of each band in micrometres, by common name."""
 
+THERMAL = ("thermal_1", "thermal_2")
+"""Bands that hold temperatures or radiances of the ground, and no reflectance."""
+
 _SENTINEL_2 = {sentinel: name for name, _, sentinel, _, _ in _BANDS if sentinel}
 _LANDSAT_8 = dict(sorted((landsat, name) for name, _, _, landsat, _ in _BANDS if landsat))
 _LANDSAT_457 = dict(sorted((landsat, name) for name, _, _, _, landsat in _BANDS if landsat))
@@ -231,6 +234,12 @@ def what_it_means(name: str) -> str:
     if len(candidates) > 1:
         return f"Its name {name!r} may be {' or '.join(candidates)}: say which (--bands)."
     return f"Its name {name!r} means no band: {nearest(name, WAVELENGTHS)}"
+
+
+def reflective(names: Iterable[str]) -> list[str]:
+    """Of bands by common name those without the thermal infrared; all where there is nothing else."""
+    every = list(map(str, names))
+    return [name for name in every if name not in THERMAL] or every
 
 
 def check_names(names: Sequence[str], product: str | None = None) -> tuple[str, ...]:

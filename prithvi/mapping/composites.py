@@ -12,12 +12,12 @@ import numpy.typing as npt
 import rasterio
 import xarray as xr
 
-from prithvi.bands import check_names
+from prithvi.bands import check_names, reflective
 from prithvi.errors import ConfigError
 from prithvi.files import refuse_overwrite
 from prithvi.mapping.cog import RasterWriter, left_out_of
 from prithvi.mapping.engine import Progress
-from prithvi.mapping.gap_filling import in_order, reflectance
+from prithvi.mapping.gap_filling import in_order, reflectance, without_thermal
 from prithvi.mapping.maskproducts import NOT_CLEAR
 from prithvi.mapping.masks import Masks, laid_over, of_files, ranks_of, refuse_nothing_left, without_clouds
 from prithvi.mapping.periods import periods_of
@@ -76,7 +76,7 @@ def composite(
         ConfigError: `every` is no number of days, `start` without it, or two kinds of masks.
 
     """
-    given, series = series, in_order(series, 1)
+    given, series = series, without_thermal(in_order(series, 1))
     periods = periods_of(series, every, start, target_day)
     if "gain" in series.attrs:
         series = without_impossible(series, *units_of(series, None))
@@ -169,7 +169,7 @@ def composite_series(
         OutputError: a file cannot be written. The finished periods are kept.
 
     """
-    names = check_names([str(name) for name in (series["band"].values.tolist() if bands is None else bands)])
+    names = check_names(reflective(series["band"].values) if bands is None else list(map(str, bands)))
     contract, series, folder = reflectance(names), in_order(series, 1), Path(folder)
     known = can_resume(series, resume)
     periods = periods_of(series, every, start, target_day)

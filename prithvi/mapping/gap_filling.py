@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from prithvi.bands import WAVELENGTHS
+from prithvi.bands import WAVELENGTHS, reflective
 from prithvi.contract import Contract
 from prithvi.errors import BandError, SceneError
 from prithvi.mapping.asked_dates import AskedDates, refuse_unfillable
@@ -122,10 +122,12 @@ def fill(
     tally = Tally(series.sizes["time"], series.sizes["y"]) if series.chunks is None else None
     contract = filler.contract if isinstance(filler, ModelFill) else None
     if isinstance(filler, Method):  # its bands are those of the series
-        names = series["band"].values.tolist() if _has_names(series) else list(WAVELENGTHS)[: series.sizes["band"]]
+        named = reflective(series["band"].values) if _has_names(series) else []
+        names = named or list(WAVELENGTHS)[: series.sizes["band"]]
         contract = reflectance(names)
     if contract is not None:
         series = _bands_of(series, contract)
+    series = without_thermal(series)
     stated = series
     if contract is not None or "gain" in series.attrs:
         series = without_impossible(series, *units_of(series, contract), tally)
@@ -185,6 +187,16 @@ def in_order(series: xr.DataArray, least: int = 2) -> xr.DataArray:
         told = f"{_name(series)} has {number or 'no'} date{'s' if number > 1 else ''}, and a gap is filled from others"
         raise SceneError(f"{told}: give two dates or more (files with their --date).")
     return dated(with_spatial_ref(series).transpose("time", "band", "y", "x"))
+
+
+def without_thermal(series: xr.DataArray) -> xr.DataArray:
+    """A series that states what is reflectance without the thermal infrared, whose temperatures would be taken for
+    impossible reflectance and each pixel for unknown. Complete granules of L30 have it.
+    """
+    if "gain" not in series.attrs or not _has_names(series):
+        return series
+    kept = reflective(series["band"].values)
+    return series if len(kept) == series.sizes["band"] else series.sel(band=kept)
 
 
 def _name(series: xr.DataArray) -> str:

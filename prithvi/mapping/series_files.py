@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from prithvi.bands import check_names
+from prithvi.bands import check_names, reflective
 from prithvi.errors import ConfigError, SceneError
 from prithvi.files import fingerprint, refuse_overwrite, refuse_unwritable
 from prithvi.mapping.asked_dates import AskedDates, refuse_unfillable
@@ -139,7 +139,7 @@ def fill_series(
     refuse_unwritable(folder.parent if folder.suffix == ".zarr" else folder)
     filler = as_fill(model, device)
     if bands is None:
-        bands = have = [str(name) for name in series["band"].values]
+        bands = have = reflective(series["band"].values)
         if isinstance(filler, ModelFill):
             refuse_lacking(have, bands := list(filler.contract.bands))
     names = check_names([str(name) for name in bands])

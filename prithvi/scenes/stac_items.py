@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
-from prithvi.bands import PRODUCTS, WAVELENGTHS, band_id, check_names, common_name
+from prithvi.bands import PRODUCTS, THERMAL, WAVELENGTHS, band_id, check_names, common_name
 from prithvi.catalog import SENSORS, Sensor
 from prithvi.errors import MALFORMED, BandError, SceneError, counted, first_line, states_nonsense
 from prithvi.scenes.catalog_hrefs import asset_address
@@ -50,7 +50,7 @@ _COMMON = {
     "lwir12": "thermal_2",
 }
 """STAC's common names beside those that `prithvi.bands` knows; `rededge` alone may be any of four."""
-_LEFT_OUT = ("panchromatic", "thermal_1", "thermal_2", "cirrus")
+_LEFT_OUT = ("panchromatic", *THERMAL, "cirrus")
 """Bands of another pixel size or unit, which come along only when named."""
 _NO_BANDS = {"visual", "preview", "rendered_preview", "overview", "thumbnail", "tilejson", "browse", "index"}
 _COLLECTIONS = (

@@ -16,9 +16,10 @@ import pytest
 import rasterio
 import xarray as xr
 
+import prithvi
 from prithvi.bands import PRITHVI_BANDS
 from prithvi.errors import ConfigError, SceneError
-from prithvi.mapping import composite, composite_series, ranks_of
+from prithvi.mapping import composite, composite_series, fill_series, ranks_of
 from prithvi.mapping.cog import RasterWriter
 from prithvi.mapping.maskproducts import MASK_PRODUCTS, NOT_CLEAR
 from prithvi.scenes import open_scene
@@ -301,3 +302,25 @@ def test_ranks_lie_on_the_series_by_position(tmp_path: Path) -> None:
     same = series.assign_coords(time=np.array(["2022-05-01", "2022-05-01", "2022-05-09"], "datetime64[ns]"))
     with pytest.raises(SceneError, match=r"the masks have a date twice: 2022-05-01T00:00:00, 2022-05-01T00:00:00"):
         composite(same, ranks=ranks.assign_coords(time=same["time"]))
+
+
+def test_temperatures_of_complete_granules_are_left_out(tmp_path: Path) -> None:
+    """B10 and B11 of L30, in hundredths of a degree: no reflectance, and a pixel with impossible values is unknown."""
+    values = values_of()
+    series = series_of(values)
+    warm = series[:, :2].assign_coords(band=["thermal_1", "thermal_2"]).copy(data=np.full((4, 2, 40, 30), 28_000.0))
+    whole = xr.concat([warm.astype("float32"), series], "band").assign_attrs(series.attrs)
+    expected = composite(series, every=16)
+    xr.testing.assert_identical(composite(whole, every=16), expected)
+    composite_series(whole, tmp_path / "composite", every=16)
+    with rasterio.open(min((tmp_path / "composite").glob("*[!e].tif"))) as raster:
+        assert raster.descriptions == PRITHVI_BANDS
+        np.testing.assert_array_equal(raster.read(), expected["image"].values[0].astype(np.int16))
+    values[1, :, 5:9] = -9999
+    whole = xr.concat([warm.astype("float32"), series_of(values)], "band").assign_attrs(series.attrs)
+    filled = prithvi.fill(whole, "linear")
+    xr.testing.assert_identical(filled, prithvi.fill(series_of(values), "linear"))
+    xr.testing.assert_equal(prithvi.fill(whole, lambda image, *_: np.nan_to_num(image)).band, filled.band)
+    fill_series(whole, tmp_path / "filled", "linear")
+    with rasterio.open(tmp_path / "filled" / "2022-05-09.tif") as raster:
+        np.testing.assert_allclose(raster.read(), filled["image"].values[1], atol=0.5)
