@@ -146,9 +146,13 @@ class VectorLabels:
             result[claims == 0] = self.background
         return result
 
-    def split_on(self, at: Affine, shape: tuple[int, int], column: str) -> str:
-        """The value that all features on a chip have in a column; empty if there is none, or if they differ."""
-        words = set(self._touching(at, shape, "intersects")[column].dropna().astype(str))
+    def split_on(self, at: Affine, shape: tuple[int, int], column: str) -> str | None:
+        """The value that all features on a chip have in a column; empty if they differ, None if there is none."""
+        # A hundredth of a pixel smaller, so that a feature which ends at the chip's edge, or beside it, is not on it.
+        inner = at @ Affine.translation(0.01, 0.01) @ Affine.scale(1 - 0.02 / shape[1], 1 - 0.02 / shape[0])
+        words = set(self._touching(inner, shape, "intersects")[column].dropna().astype(str))
+        if not words:
+            return None
         return words.pop() if len(words) == 1 else ""
 
     def _touching(self, at: Affine, shape: tuple[int, int], predicate: str | None = None) -> gpd.GeoDataFrame:

@@ -145,7 +145,8 @@ class TileUnit:
         sequences = [sequence for sequence in self.sequences if passing.issuperset(sequence)]
         if not sequences:
             return
-        label, part, labelled = None, "", 0.0
+        label, labelled = None, 0.0
+        part: str | None = None  # of no feature: the tile's own
         if near is not None:
             label = near.on(at, size)
             labelled = float((label != UNLABELLED).mean())
@@ -175,7 +176,7 @@ class TileUnit:
                 times=tuple(granule.time for granule in granules),
                 granules=tuple(map(str, granules)),
                 tile=self.tile,
-                split=part or (parts.pop() if len(parts) == 1 else ""),
+                split=part if part is not None else parts.pop() if len(parts) == 1 else "",
                 good=tuple(float(strip.good[place]) for strip in dates),
                 filled=tuple(filled.sum(axis=(1, 2)).tolist()),
                 labelled=labelled,

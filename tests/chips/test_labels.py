@@ -93,6 +93,23 @@ def test_a_background_class_fills_what_no_feature_touches(tmp_path: Path) -> Non
     assert (label == 0).sum() == 64 * 64 - 400
 
 
+def test_a_chip_is_of_the_part_of_the_features_on_it_and_not_of_those_beside_it(tmp_path: Path) -> None:
+    left, bottom, right, top = BOUNDS
+    middle = (left + right) / 2
+    rows = [
+        ("train", box(left, bottom, middle, top)), ("val", box(middle, bottom, right, top)),
+        ("test", box(right, bottom, right + 1920, top)), ("test", box(left, bottom - 1920, right, bottom)),
+    ]  # fmt: skip
+    frame = gpd.GeoDataFrame(rows, columns=["part", "geometry"], crs=CRS).assign(kind="field")
+    frame.to_file(tmp_path / "f.gpkg")
+    labels = open_labels(tmp_path / "f.gpkg", "kind").near(CRS, (left - 3000, bottom - 3000, right + 3000, top + 3000))
+    half = (SHAPE[0], SHAPE[1] // 2)
+    assert labels.split_on(AT, half, "part") == "train"
+    assert labels.split_on(AT @ Affine.translation(32, 0), half, "part") == "val"
+    assert labels.split_on(AT, SHAPE, "part") == ""  # of two
+    assert labels.split_on(AT @ Affine.translation(-64, 0), SHAPE, "part") is None
+
+
 def test_points_label_the_pixel_they_lie_in(tmp_path: Path) -> None:
     places = [AT * (3.9, 5.1), AT * (10.5, 0.01)]
     frame = gpd.GeoDataFrame({"kind": [7, 4]}, geometry=[Point(*place) for place in places], crs=CRS).to_crs(

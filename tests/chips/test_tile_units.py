@@ -1,13 +1,19 @@
-"""A tile's files on a server: asked again where it fails, and signed anew where signatures end."""
+"""A tile's files on a server: asked again where it fails, signed anew where signatures end; the parts of its chips."""
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
+import geopandas as gpd
 import numpy as np
 import pystac
 import pytest
+from shapely.geometry import box
 
 from prithvi.chips.date_plan import DateRule, choose_dates
 from prithvi.chips.filters import Filters, Recipe
+from prithvi.chips.label_files import open_labels
 from prithvi.chips.spec import StoreSpec
 from prithvi.chips.tile_units import TileUnit, tile_units
 from prithvi.errors import HubError
@@ -68,3 +74,22 @@ def test_a_login_for_one_file_of_a_granule_reaches_no_other_host(
     ) as failure:
         unit_of(items)
     assert "secret" not in str(failure.value)
+
+
+def test_a_chip_with_fields_of_two_parts_is_of_neither_and_one_without_of_its_tile_s(
+    archive: Archive, tmp_path: Path
+) -> None:
+    chosen = choose_dates([item.clone() for item in archive.items[:4]], RECIPE.dates)
+    for item in chosen:
+        item.properties["prithvi:split"] = "train"
+    first = tile_units(chosen, RECIPE, 0, None, None)[0]
+    sample = next(first.chips(SPEC)).sample
+    a, _, left, _, e, top = sample.affine
+    fields = [box(left + begin * a, top + 30 * e, left + (begin + 20) * a, top + 3 * e) for begin in (5, 35)]
+    frame = gpd.GeoDataFrame({"kind": "field", "part": ["val", "test"]}, geometry=fields, crs=sample.crs)
+    frame.to_file(tmp_path / "f.gpkg")
+    labels = open_labels(tmp_path / "f.gpkg", "kind", background="other")
+    spec = dataclasses.replace(SPEC, classes=labels.classes)
+    made = list(tile_units(chosen, RECIPE, 0, labels, "part")[0].chips(spec))
+    assert [chip.sample.split for chip in made if chip.sample.affine[2::3] == (left, top)] == [""]
+    assert {chip.sample.split for chip in made if chip.sample.affine[2::3] != (left, top)} == {"train"}
