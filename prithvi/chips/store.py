@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -136,7 +137,8 @@ class ChipStore:
         return [*parts, *HALVES] if "val" in parts and "test" not in parts else parts
 
     def indices(self, split: str) -> list[int]:
-        """The samples of one part; halves of `val` are divided by a checksum of the chips' names, as for files.
+        """The samples of one part; halves of `val` are divided by a checksum of the chips' names, as for files, and of
+        what was cut from granules by that of the place in the name, so that all dates of a place are in one half.
 
         Args:
             split: one of `parts`, or several joined by `prithvi.catalog.datasets.PLUS`, in this order.
@@ -157,7 +159,7 @@ class ChipStore:
         if split in stored:
             return np.flatnonzero(self.samples["split"].to_numpy() == split).tolist()
         names = self.samples["name"].tolist()
-        return [row for row in self.indices("val") if in_half(names[row], split)]
+        return [row for row in self.indices("val") if in_half(_DATED.sub(r"\1", names[row]), split)]
 
     @property
     def moments(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -189,6 +191,10 @@ class ChipStore:
         for index in self.indices(split) if split is not None else range(len(self)):
             tally.add_sample({name: values[0] for name, values in self.read([index]).items()}, self.spec)
         return statistics_of({split or "all": tally}, split or "all")
+
+
+_DATED = re.compile(r"^(T\d{2}[A-Z]{3}_-?\d+_-?\d+)_\d{7}(T\d{6})?$")
+"""Names of chips that were cut from granules: the place, and the day of the first date."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import rasterio
 import xarray as xr
 import zarr
 
+from prithvi.catalog.datasets import in_half
 from prithvi.chips import Chip, ChipStore, StoreSpec, verify
 from prithvi.errors import DatasetError
 from tests.chips.conftest import CLASSES, sample_chips
@@ -253,3 +255,22 @@ def test_samples_and_shards_of_nothing_but_fill_come_back_as_they_were(six_bands
     np.testing.assert_array_equal(store.read(range(10))["label"], np.stack([chip.label for chip in chips]))
     np.testing.assert_array_equal(store.dataset()["label"].values, np.stack([chip.label for chip in chips]))
     assert not store.verify().problems
+
+
+def test_all_dates_of_a_place_are_in_one_half_of_val(tmp_path: Path, spec: StoreSpec, chips: Make) -> None:
+    made = []
+    for number, chip in enumerate(chips(12)):
+        place = f"T30SXG_{600_000 + number % 6 * 960}_{4_200_000}"
+        name = f"{place}_2022{121 + number}" + "T105621" * (number % 2)
+        made.append(dataclasses.replace(chip, sample=dataclasses.replace(chip.sample, name=name, split="val")))
+    store = ChipStore.create(tmp_path / "v.zarr", spec, made)
+    halves = [store.indices(half) for half in ("val_half", "test_half")]
+    assert sorted(halves[0] + halves[1]) == list(range(12))
+    assert all(halves)
+    places = [{store.samples["name"][row].split("_")[1] for row in half} for half in halves]
+    assert not places[0] & places[1]
+    # Other names, such as those of published datasets, are divided as their files are.
+    other = ChipStore.create(tmp_path / "o.zarr", spec, chips(12))
+    validation = other.indices("val")
+    names = other.samples["name"]
+    assert other.indices("val_half") == [row for row in validation if in_half(names[row], "val_half")]
