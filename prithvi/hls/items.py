@@ -6,6 +6,7 @@ B8A, Fmask), so what B05 means depends on the granule's name, and is looked up t
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
 import warnings
@@ -83,7 +84,10 @@ def granule_items(folder: str | Path) -> list[pystac.Item]:
 
     Place and size are read from one file's header; `eo:cloud_cover` and the share of missing pixels from its tags,
     where it has them. A granule across the date line is cut there, and the west of its bbox is greater than its east
-    (RFC 7946).
+    (RFC 7946). Of files that lie there twice, byte for byte the same, one is taken.
+
+    Raises:
+        DatasetError: two different files have one name.
 
     Warns:
         UserWarning: a granule whose header cannot be read, or whose name states a time that does not exist, is left
@@ -92,7 +96,8 @@ def granule_items(folder: str | Path) -> list[pystac.Item]:
     """
     files: dict[str, dict[str, Path]] = {}
     left_out: dict[str, Exception] = {}
-    for directory, _, names in os.walk(folder):
+    for directory, folders, names in os.walk(folder):
+        folders.sort()
         for name in sorted(names):
             match = NAME.match(name)
             if match is None or not name.lower().endswith(_TIFF):
@@ -106,7 +111,8 @@ def granule_items(folder: str | Path) -> list[pystac.Item]:
             rest = Path(name[len(granule) :].lstrip("._")).stem
             key = "Fmask" if rest.lower() == "fmask" else band_id(rest)
             if key is not None:
-                files.setdefault(granule, {})[key] = Path(directory, name)
+                known = files.setdefault(granule, {}).setdefault(key, Path(directory, name))
+                _refuse_another(known, Path(directory, name))
     items = []
     for granule, bands in sorted(files.items()):
         try:
@@ -116,6 +122,15 @@ def granule_items(folder: str | Path) -> list[pystac.Item]:
     for granule, reason in sorted(left_out.items()):
         warnings.warn(f"granule {granule} is left out: {str(reason).rstrip('.')}.", stacklevel=2)
     return items
+
+
+def _refuse_another(known: Path, file: Path) -> None:
+    """Raises DatasetError for two files of one name that differ, such as a granule and a crop of it."""
+    if file != known and not filecmp.cmp(known, file, shallow=False):
+        raise DatasetError(
+            f"{known} and {file} have one name and differ: which of the two is meant cannot be told. Move one of them "
+            "out of this folder, or give the folder of the granules alone."
+        )
 
 
 def _item(granule: Granule, files: Mapping[str, Path]) -> pystac.Item:

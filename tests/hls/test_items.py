@@ -55,6 +55,26 @@ def test_place_and_size_are_those_of_the_file(archive: Archive) -> None:
             assert item.properties["eo:cloud_cover"] == float(raster.tags()["cloud_coverage"])
 
 
+def test_files_that_lie_twice_below_a_folder_are_taken_once_if_they_are_the_same(
+    archive: Archive, tmp_path: Path
+) -> None:
+    file = Path(readable(asset_href(granule_items(archive.root)[0], "red")))
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+    for name in ("a", "b"):
+        shutil.copy(file, tmp_path / name)
+    assert len(granule_items(tmp_path)) == 1
+    with rasterio.open(file) as raster:
+        cropped = {**raster.profile, "height": 16, "width": 16}
+        with rasterio.open(tmp_path / "c" / file.name, "w", **cropped) as crop:
+            crop.write(raster.read(window=((0, 16), (0, 16))))
+    with pytest.raises(DatasetError, match=rf"a/{file.name} and .*c/{file.name} have one name and differ"):
+        read_items(tmp_path)
+    assert len(read_items(tmp_path / "c")) == 1  # the remedies
+    (tmp_path / "c").rename(tmp_path.with_name(f"{tmp_path.name}_crops"))
+    assert len(read_items(tmp_path)) == 1
+
+
 @pytest.mark.parametrize("name", [pytest.param("items.parquet", marks=needs_search), "items.json"])
 def test_items_go_to_a_file_and_back_without_loss(archive: Archive, tmp_path: Path, name: str) -> None:
     items = read_items(archive.root)
