@@ -252,7 +252,7 @@ def load(
     if fresh and not new_bands:
         raise CheckpointError(
             f"{path} was trained on {', '.join(known)} and has no weights for {', '.join(fresh)}: leave them out, or "
-            "allow new random weights for them (new_bands=True)."
+            "let them begin with random weights (new_bands=True; --model.new_bands true of prithvi fit)."
         )
     report = LoadReport(str(path), fresh=fresh)
     for key, own in wanted.items():

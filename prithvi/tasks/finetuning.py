@@ -61,9 +61,11 @@ class FineTuningTask(MeasuredTask):
         lora_rank: rank of the adapters.
         coordinates: give the model dates and locations, if it has codes for them.
         augment: apply one of the eight symmetries of the square to every training batch.
+        new_bands: let bands that `init` has no weights for begin with random ones.
 
     Raises:
         ConfigError: incompatible options.
+        CheckpointError: `init` does not fit, or lacks a band.
 
     """
 
@@ -94,6 +96,7 @@ class FineTuningTask(MeasuredTask):
         lora_rank: int = 8,
         coordinates: bool = False,
         augment: bool = True,
+        new_bands: bool = False,
     ) -> None:
         super().__init__(contract, statistics, init, model)
         reserved = _SAID_ELSEWHERE & set(model_options or {})
@@ -125,7 +128,7 @@ class FineTuningTask(MeasuredTask):
             raise ConfigError(f"head {head!r} works on pixels: {more}with finetune: full.")
         self.init_report = None
         if init is not None and (encoder is not None or branched):
-            self.init_report = load_weights(self.model, init)
+            self.init_report = load_weights(self.model, init, new_bands)
             if encoder is None and self.init_report.fresh:
                 raise ConfigError(f"{init} has no per-pixel branch, and head {head!r} is nothing else: leave out init.")
         if isinstance(self.model.head, FusedHead):

@@ -50,9 +50,11 @@ class GapFillTask(MeasuredTask):
         warmup: fraction of the steps in which the learning rate rises, before cosine decay.
         layer_decay: factor of the learning rate from each encoder block to the one before it.
         seed: seed of all draws in a step.
+        new_bands: let bands that `init` has no weights for begin with random ones.
 
     Raises:
         ConfigError, ModelError: incompatible options.
+        CheckpointError: `init` does not fit, or lacks a band.
 
     """
 
@@ -76,6 +78,7 @@ class GapFillTask(MeasuredTask):
         warmup: float = 0.1,
         layer_decay: float = 1.0,
         seed: int = 0,
+        new_bands: bool = False,
     ) -> None:
         super().__init__(contract, statistics, init, model)
         for name, value, known in (("flips", flips, FLIPS), ("hide", hide, HIDE), ("loss", loss, ("l1", "mse"))):
@@ -88,7 +91,7 @@ class GapFillTask(MeasuredTask):
         )  # fmt: skip
         self.filler = GapFiller(PrithviMAE(config), touched, landmarks)
         self.init = init
-        self.init_report = str(load_weights(self.filler.mae, init)) if init is not None else None
+        self.init_report = str(load_weights(self.filler.mae, init, new_bands)) if init is not None else None
         self.crop, self.flips, self.hide, self.coordinates, self.seed = crop, FLIPS[flips], hide, coordinates, seed
         self.schedule = {"lr": lr, "weight_decay": weight_decay, "warmup": warmup, "layer_decay": layer_decay}
         self.distance = nn.functional.l1_loss if loss == "l1" else nn.functional.mse_loss

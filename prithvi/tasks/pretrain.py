@@ -78,6 +78,7 @@ class PretrainTask(L.LightningModule):
             by itself as it can be, and the tokens add to it rather than take its place.
         classes: names of the classes of the labels; `prithvi fit` takes them from the data.
         seed: seed of all draws in a step; the order of samples has its own (data.seed).
+        new_bands: let bands that `init` has no weights for begin with random ones.
 
     Raises:
         ConfigError, ModelError: incompatible options, or a crop that is not a multiple of the patch size.
@@ -116,6 +117,7 @@ class PretrainTask(L.LightningModule):
         label_drop_tokens: float = 0.0,
         classes: list[str] | None = None,
         seed: int = 2022,
+        new_bands: bool = False,
     ) -> None:
         super().__init__()
         if contract is None:
@@ -168,7 +170,7 @@ class PretrainTask(L.LightningModule):
             raise ConfigError("freeze_encoder keeps the encoder of init: say init.")
         self.init = init
         if init is not None:
-            self.report = str(load_weights(self.mae, init))
+            self.report = str(load_weights(self.mae, init, new_bands))
         self.mae.encoder.requires_grad_(not freeze_encoder)
         self.views = Views(
             config, crop, FLIPS[flips], self.masks, loss_pixels, decode_fraction, drop_time, drop_location

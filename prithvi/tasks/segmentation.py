@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from prithvi.errors import ConfigError, one_of
+from prithvi.errors import ConfigError, DatasetError, one_of
 from prithvi.metrics import IGNORE, CalibrationMetric, SegmentationMetrics, TemperatureMetric
 from prithvi.modelio.loader import labels_of
 from prithvi.modelio.predictor import Predictor, class_entries
@@ -125,8 +125,25 @@ class SegmentationTask(FineTuningTask):
         """(B, Y, X) bool, True at pixels with a class and data."""
         return self.label_of(batch) != IGNORE
 
+    def _refuse_unknown(self, label: Tensor, batch_idx: int) -> None:
+        """Raises a DatasetError for labels that are no class, which torch would tell of as an index out of range."""
+        if label.device.type != "cpu" and batch_idx > 0:  # each look waits for the device
+            return
+        unknown = torch.unique(label[(label != IGNORE) & ((label < 0) | (label >= len(self.classes)))])[:5].tolist()
+        if unknown:
+            raise DatasetError(
+                f"the labels of a batch hold {', '.join(map(str, unknown))}, and the classes are 0 to "
+                f"{len(self.classes) - 1}: say -1 where nothing is labelled (label[label == {unknown[-1]}] = -1, in "
+                "signed integers)."
+            )
+
+    def _evaluate(self, batch: dict[str, Any], batch_idx: int, part: str, loader: int) -> None:
+        self._refuse_unknown(self.label_of(batch), batch_idx)
+        super()._evaluate(batch, batch_idx, part, loader)
+
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         label, number = self.label_of(batch), len(self.classes)
+        self._refuse_unknown(label, batch_idx)
         self.seen.index_fill_(0, torch.where(label == IGNORE, number, label).flatten(), True)
         return super().training_step(batch, batch_idx)
 

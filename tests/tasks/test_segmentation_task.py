@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from prithvi.catalog import dataset
 from prithvi.data import Chip, ChipDataset
-from prithvi.errors import CheckpointError, ConfigError
+from prithvi.errors import CheckpointError, ConfigError, DatasetError
 from prithvi.metrics import IGNORE
 from prithvi.modelio import load, open_folder, save
 from prithvi.modelio.predictor import FittedModel
@@ -55,6 +55,49 @@ def test_a_batch_without_any_label_has_loss_zero_and_a_gradient() -> None:
     assert float(loss.detach()) == 0
     loss.backward()
     assert all(torch.isfinite(p.grad).all() for p in task.parameters() if p.grad is not None)
+
+
+class Labelled(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
+    """A dataset of somebody's own, whose masks are bytes with 255 where nothing is labelled."""
+
+    def __init__(self, unlabelled: bool) -> None:
+        self.unlabelled = unlabelled
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+        sample = {name: value[number] for name, value in batch().items()}
+        label = sample["label"].to(torch.uint8)
+        label[:4] = 255
+        if self.unlabelled:
+            label = label.long()
+            label[label == 255] = -1
+        return {**sample, "label": label}
+
+
+@pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not", "ignore:You defined a .valid")
+@pytest.mark.parametrize("part", ["fit", "validate"])
+def test_a_label_that_is_no_class_is_named_with_what_to_write(part: str) -> None:
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    trainer = L.Trainer(max_steps=1, enable_checkpointing=False, num_sanity_val_steps=0, limit_val_batches=1, **quiet)
+    with pytest.raises(DatasetError, match=r"hold 255, and the classes are 0 to 1: .*label\[label == 255\] = -1"):
+        getattr(trainer, part)(small_task(), DataLoader(Labelled(unlabelled=False), 2))
+    getattr(trainer, part)(small_task(), DataLoader(Labelled(unlabelled=True), 2))
+
+
+def test_a_band_that_the_weights_lack_begins_with_random_ones_where_it_is_said() -> None:
+    contract = small_task().contract.to_dict()
+    for key, value in (("bands", "red_edge_1"), ("mean", 1500.0), ("std", 500.0)):
+        contract[key] = [*contract[key], value]
+    with pytest.raises(CheckpointError, match=r"no weights for red_edge_1: .*--model\.new_bands true"):
+        small_task(init="prithvi_hls_tiny", contract=contract, model_options={})
+    task = small_task(init="prithvi_hls_tiny", contract=contract, model_options={}, new_bands=True)
+    assert task.init_report is not None
+    assert "red_edge_1" in task.init_report.fresh
+    data = batch()
+    data["image"] = torch.cat([data["image"], data["image"][:, :1]], dim=1)
+    assert torch.isfinite(task(data)).all()
 
 
 def test_losses_add_up_and_an_unknown_one_is_refused() -> None:
