@@ -42,10 +42,9 @@ def of_squares(root: Path, runs: Path) -> list[object]:
     "head",
     [
         "index",
-        "trees",
         *(
             pytest.param(head, marks=pytest.mark.slow)
-            for head in ("image_statistics", "random_features", "token_trees")
+            for head in ("trees", "image_statistics", "random_features", "token_trees")
         ),
     ],
 )

@@ -15,16 +15,9 @@ from tests.faults.troubles import TROUBLES, ImpossibleError
 from tests.faults.verbs import VERBS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs fork, signals and capabilities of Linux")
-QUICK = ("mask", "killed")
-"""The cell whose first try is in the main job: it needs no model, and so no torch."""
 CELLS = [
-    pytest.param(*QUICK, range(1), id="mask-killed"),
-    pytest.param(*QUICK, range(1, 3), id="mask-killed-again", marks=pytest.mark.slow),
-    *(
-        pytest.param(verb, fault, range(TROUBLES[fault].tries if (verb, fault) == ("map", "killed") else 2),
-                     id=f"{verb}-{fault}", marks=pytest.mark.slow)
-        for verb in VERBS for fault in TROUBLES if fault not in VERBS[verb].impossible and (verb, fault) != QUICK
-    ),
+    pytest.param(verb, fault, range(6 if (verb, fault) == ("map", "killed") else 2), id=f"{verb}-{fault}")
+    for verb in VERBS for fault in TROUBLES if fault not in VERBS[verb].impossible
 ]  # fmt: skip
 
 
@@ -34,6 +27,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
         yield made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("verb", "fault", "tries"), CELLS)
 def test_nothing_is_lost(verb: str, fault: str, tries: range, run: Harness) -> None:
     pytest.importorskip("pygeoapi", reason="needs pygeoapi: pip install 'prithvi[serve]'") if verb == "serve" else None

@@ -193,6 +193,7 @@ def test_a_loading_process_that_is_killed_is_one_sentence() -> None:
         raise RuntimeError("anything else")
 
 
+@pytest.mark.slow
 def test_what_the_hub_has_and_could_not_be_fetched_is_no_whole_model(folder: Path, tmp_path: Path) -> None:
     words = ("models", "pull", "me/model")
     with serve_hub() as hub, forking() as process:
