@@ -194,12 +194,18 @@ def _laid_out(result: xr.Dataset, name: str, *leading: str) -> xr.Dataset:
 
     """
     wanted, found = (*leading, "y", "x"), tuple(map(str, result[name].dims))
-    if lacking := [dim for dim in wanted if dim not in found]:
+    lacking, more = [dim for dim in wanted if dim not in found], [dim for dim in found if dim not in wanted]
+    if lacking and more:
+        raise SceneError(
+            f"{name!r} has the dimensions {', '.join(found)}, and a file has {', '.join(wanted)}: call them so "
+            f"(result.rename({{{more[0]!r}: {lacking[0]!r}}}))."
+        )
+    if lacking:
         raise SceneError(
             f"{name!r} has the dimensions {', '.join(found) or 'none'}, and {' and '.join(lacking)} is missing: take a "
             f"single one with its dimension (isel({lacking[0]}=[0]) in place of isel({lacking[0]}=0))."
         )
-    if more := [dim for dim in found if dim not in wanted]:
+    if more:
         raise SceneError(
             f"{name!r} has the dimension {more[0]}, and a file has none: take one of it (isel({more[0]}=0))."
         )

@@ -258,6 +258,10 @@ def _near(zones: gpd.GeoSeries, classes: ClassMap, crs: CRS) -> gpd.GeoSeries:
             astray[:, 0] = np.abs((astray[:, 0] + 180) % 360 - 180)
         if not (astray < max(abs(raster.transform.a), abs(raster.transform.e))).all():
             return zones
+    # Around a pole the inside of an outline lies in no box of it in the zones' own projection.
+    turn = np.unwrap(Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True).transform(*outline.T)[0], period=360)
+    if not zones.crs.is_geographic and not abs(turn[-1] - turn[0]) < 180:
+        return zones
     near = frames(outline, there)
     if zones.crs.is_geographic:  # zones may go on past 180 degrees
         near = [translate(frame, turn) for frame in near for turn in (-360, 0, 360)]

@@ -154,7 +154,7 @@ def _number_of_each_band(
     if len(set(numbers)) <= 1:
         return [numbers[0] if numbers else usual] * count
     # rioxarray keeps the numbers of all bands of a file when bands are chosen or reordered.
-    if places is not None and max(places) <= len(numbers):
+    if places and max(places) <= len(numbers):
         return [numbers[place - 1] for place in places]
     if len(numbers) != count:
         raise BandError(
@@ -191,7 +191,7 @@ def _own_names(array: xr.DataArray) -> list[str | None] | None:
         return [str(name) for name in array["band"].values]  # which Zarr 3 gives
     described = array.attrs.get("long_name")
     places = _places_in_file(array) if "band" in array.coords else list(range(1, array.sizes["band"] + 1))
-    if places is not None and isinstance(described, (tuple, list)) and max(places) <= len(described):
+    if places and isinstance(described, (tuple, list)) and max(places) <= len(described):
         return [str(described[place - 1]) for place in places]
     return None
 

@@ -14,6 +14,8 @@ from prithvi.files import fingerprint
 from prithvi.scenes.paths import is_remote
 
 _ARCHIVE = re.compile(r"^(?:(?:zip|tar|gzip|7z|rar)(?:\+file)?://|(?:/vsi(?:zip|tar|gzip|7z|rar)/)+)")
+_VIRTUAL = re.compile(r"(^|[:\"])/vsi[a-z0-9_]+/")
+"""Where GDAL reads with another of its file systems; a folder of one's own may begin so, too."""
 _WITH_A_MASK = (".tif", ".tiff", ".jp2")
 """Formats of one file, beside which a mask may lie. They are not opened: a long series has thousands."""
 _NO_PIXELS = (".ovr", ".aux.xml")
@@ -44,7 +46,7 @@ def states_of_rasters(paths: list[str]) -> dict[str, list[int]]:
         seen.add(name)
         there = on_disk(name)
         found[there] = fingerprint(there)
-        if there != name or is_remote(name) or "/vsi" in name:
+        if there != name or is_remote(name) or _VIRTUAL.search(name):
             continue
         if found[there] and name.lower().endswith(_WITH_A_MASK):
             if os.path.isfile(f"{name}.msk"):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
+import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
@@ -27,6 +29,10 @@ _Key = tuple[str, tuple[tuple[int, ...], ...]]
 _threads: weakref.WeakSet[_Thread] = weakref.WeakSet()
 
 
+_FEW = 8
+"""So many files behind one are looked at before every read; more, the tiles of a mosaic, once a second."""
+
+
 class _Thread:
     """One that has files open, as long as it lives."""
 
@@ -44,6 +50,8 @@ class _Handles(threading.local):
         """Bytes of the block that each of them holds."""
         self.behind: dict[str, list[str]] = {}
         """The files that each is read from: of a VRT, a subdataset, an archive others than its path."""
+        self.looked: dict[str, tuple[float, _Key]] = {}
+        """When the files behind one of many tiles were looked at, and what was found."""
         _threads.add(self.thread)
 
     def take(self, path: str) -> rasterio.DatasetReader | None:
@@ -52,7 +60,10 @@ class _Handles(threading.local):
         # any.
         if self.process != os.getpid():
             self.__init__()  # type: ignore[misc]
-        return self.open.pop(self._key(path), None)
+        raster = self.open.pop(self._key(path), None)
+        if raster is None:  # what is opened anew may be read from other files
+            self._forget(path)
+        return raster
 
     def keep(self, path: str, raster: rasterio.DatasetReader) -> None:
         """Leaves it open; those that were used longest ago are closed where these are too many, or hold too much."""
@@ -66,11 +77,23 @@ class _Handles(threading.local):
         while len(self.open) > 1 and (len(self.open) > _OPEN or held > share):
             old, other = self.open.popitem(last=False)
             held -= self.held.pop(old)
-            self.behind.pop(old[0], None)
+            self._forget(old[0])
             other.close()
 
+    def _forget(self, path: str) -> None:
+        self.behind.pop(path, None)
+        self.looked.pop(path, None)
+
     def _key(self, path: str) -> _Key:
-        return path, tuple(tuple(fingerprint(file)) for file in self.behind.get(path, ()))
+        files = self.behind.get(path, ())
+        if len(files) > _FEW:
+            at, known = self.looked.get(path, (-math.inf, (path, ())))
+            if time.monotonic() < at + 1:
+                return known
+        found = path, tuple(tuple(fingerprint(file)) for file in files)
+        if len(files) > _FEW:
+            self.looked[path] = time.monotonic(), found
+        return found
 
 
 def _block_of(raster: rasterio.DatasetReader) -> int:

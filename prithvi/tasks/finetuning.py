@@ -129,7 +129,7 @@ class FineTuningTask(MeasuredTask):
         self.init_report = None
         if init is not None and (encoder is not None or branched):
             self.init_report = load_weights(self.model, init, new_bands)
-            if encoder is None and self.init_report.fresh:
+            if encoder is None and set(self.init_report.fresh) - set(self.contract.bands):
                 raise ConfigError(f"{init} has no per-pixel branch, and head {head!r} is nothing else: leave out init.")
         if isinstance(self.model.head, FusedHead):
             self.model.head.shut()
@@ -253,7 +253,9 @@ class FineTuningTask(MeasuredTask):
 
     def _evaluate(self, batch: dict[str, Any], batch_idx: int, part: str, loader: int) -> None:
         scores = self(batch)
-        again = repeated(self.trainer, part, loader, batch_idx, len(scores)).to(scores.device)
+        again = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
+        if self._trainer is not None:
+            again |= repeated(self.trainer, part, loader, batch_idx, len(scores)).to(scores.device)
         if again.any():
             batch = _without_labels(batch, again)
         self.evaluate(batch, scores, part)
@@ -317,7 +319,7 @@ def _without_labels(batch: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:
     """A batch in which some of its (B,) rows have no label."""
     result, empty = dict(batch), {"label": IGNORE, "target": torch.nan}
     for key in empty.keys() & batch.keys():
-        value = batch[key]
+        value = batch[key].long() if key == "label" else batch[key]  # bytes hold no -1
         result[key] = value.masked_fill(rows.view(-1, *[1] * (value.ndim - 1)), empty[key])
     return result
 

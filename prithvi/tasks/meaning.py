@@ -18,7 +18,9 @@ def state(contract: Contract, checkpoint: dict[str, Any]) -> None:
     checkpoint[_KEY] = {**checkpoint.get(_KEY, {}), "contract": contract.to_dict()}
 
 
-def refuse_another(name: str, checkpoint: Mapping[str, Any], contract: Contract, options: Mapping[str, Any]) -> None:
+def refuse_another(
+    name: str, checkpoint: Mapping[str, Any], contract: Contract, options: Mapping[str, Any], measuring: bool = True
+) -> None:
     """Compares a checkpoint with the task that it is to be loaded into.
 
     Args:
@@ -26,6 +28,7 @@ def refuse_another(name: str, checkpoint: Mapping[str, Any], contract: Contract,
         checkpoint: as Lightning reads it. One of an older version says less; what it does not say is not compared.
         contract: of the task's input.
         options: the task's hyper-parameters.
+        measuring: whether it is to be measured, or trained on.
 
     Raises:
         ConfigError: other bands, scale, statistics, classes (or another order) or quantity.
@@ -36,7 +39,9 @@ def refuse_another(name: str, checkpoint: Mapping[str, Any], contract: Contract,
         found = before.get("contract")
     then, now = _told(found, before), _told(contract.to_dict(), options)
     for what in (what for what in then if then[what] != now.get(what, then[what])):
-        way = ", or test the model folder of its run, which has its own" if what in _OF_FOLDERS else ""
+        way = ", or begin a run from its weights (model.init)"
+        if measuring:
+            way = ", or test the model folder of its run, which has its own" if what in _OF_FOLDERS else ""
         raise ConfigError(
             f"{name} was trained with the {what} {then[what]}, and this configuration has {now[what]}: say the "
             f"same{way}."

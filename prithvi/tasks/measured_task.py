@@ -91,8 +91,9 @@ class MeasuredTask(L.LightningModule, ABC):
         """Raises a ConfigError where the weights of a run would mean something else in this task."""
         if self._trainer is not None:  # `load_from_checkpoint` takes its options from the checkpoint, or the caller's
             refuse_another(
-                str(self.trainer.ckpt_path or "the checkpoint"), checkpoint, self.contract, dict(self.hparams)
-            )
+                str(self.trainer.ckpt_path or "the checkpoint"), checkpoint, self.contract, dict(self.hparams),
+                measuring=self.trainer.state.fn != "fit",
+            )  # fmt: skip
 
     @abstractmethod
     def _evaluate(self, batch: dict[str, Any], batch_idx: int, part: str, loader: int) -> None:

@@ -300,7 +300,8 @@ class PretrainTask(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self._trainer is not None:
-            refuse_another(str(self.trainer.ckpt_path or "the checkpoint"), checkpoint, self.contract, {})
+            name = str(self.trainer.ckpt_path or "the checkpoint")
+            refuse_another(name, checkpoint, self.contract, {}, measuring=False)
         self.samples = int(checkpoint.get("prithvi", {}).get("samples", 0))
 
     def on_train_end(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections.abc import Mapping, Sized
 from typing import cast
 
 import lightning as L
@@ -22,7 +22,7 @@ def with_every_weight(loss: Tensor, task: L.LightningModule) -> Tensor:
         task: whose weights are trained.
 
     """
-    if task.trainer.world_size == 1:
+    if task._trainer is None or task.trainer.world_size == 1:
         return loss
     for name, weight in task.named_parameters():
         if weight.requires_grad and ("temporal_embed" in name or "location_embed" in name):
@@ -43,6 +43,8 @@ def repeated(trainer: L.Trainer, part: str, loader: int, batch: int, size: int) 
     """
     # torch's sampler gives each device every n-th sample, and fills the last round with the first samples again.
     loaders = trainer.val_dataloaders if part == "val" else trainer.test_dataloaders
+    if isinstance(loaders, Mapping):
+        loaders = list(loaders.values())
     loaders = loaders if isinstance(loaders, (list, tuple)) else [loaders]
     sampler, each = (getattr(loaders[loader], name, None) for name in ("sampler", "batch_size"))
     if not isinstance(sampler, DistributedSampler) or each is None:

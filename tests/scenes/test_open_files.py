@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -101,3 +102,38 @@ def test_a_file_whose_tiles_or_archive_were_written_anew_is_opened_anew(
     os.replace(new, changed)
     os.utime(changed, ns=(2 * 10**18, 2 * 10**18))
     assert of_file(path, lambda raster: raster.read(1)).sum() == 7 * 400
+
+
+@pytest.mark.parametrize("count", [1, 12])
+def test_a_mosaic_that_names_other_tiles_is_read_from_these(
+    count: int, written: Callable[[str], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where there are many, which are looked at once a second."""
+    monkeypatch.setattr("prithvi.scenes.open_files.time.monotonic", iter(range(0, 1000, 2)).__next__)
+    first, second = written("band")[:2]
+    mosaic = tmp_path / "mosaic.vrt"
+
+    def name(tile: str, time: int) -> None:
+        copies = [Path(shutil.copy(tile, tmp_path / f"{number}_{Path(tile).name}")) for number in range(count)]
+        one = "".join(
+            f"<SimpleSource><SourceFilename>{copy}</SourceFilename><SourceBand>1</SourceBand></SimpleSource>"
+            for copy in copies
+        )
+        mosaic.write_text(
+            '<VRTDataset rasterXSize="20" rasterYSize="20"><GeoTransform>0,10,0,0,0,-10</GeoTransform>'
+            f'<VRTRasterBand dataType="Int16" band="1">{one}</VRTRasterBand></VRTDataset>'
+        )
+        os.utime(mosaic, ns=(time * 10**18, time * 10**18))
+
+    def sum_of() -> int:
+        return int(of_file(str(mosaic), lambda raster: raster.read(1)).sum())
+
+    name(first, 1)
+    assert [sum_of(), sum_of()] == [400, 400]
+    name(second, 2)
+    assert sum_of() == 400
+    for copy in tmp_path.glob(f"*_{Path(second).name}"):
+        with rasterio.open(copy, "r+") as raster:
+            raster.write(np.full((4, 20, 20), 7, np.int16))
+        os.utime(copy, ns=(3 * 10**18, 3 * 10**18))
+    assert sum_of() == 7 * 400
