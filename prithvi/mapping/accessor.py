@@ -58,8 +58,7 @@ class PrithviAccessor:
         Raises:
             OutputError: it cannot be written.
             SceneError: the scene of a lazy result cannot be read; a filled series without dates, or one of whose values
-                nobody says what they are; a map without rows and columns (y, x), of more than one date, or without a
-                coordinate reference system.
+                nobody says what they are; a result that lacks a dimension, has one more, or does not say where it lies.
             ConfigError: nothing in here can be written so, or another suffix.
 
         """
@@ -73,7 +72,7 @@ class PrithviAccessor:
                     "a series is written as reflectance, and nobody says what this one's values are: state it with "
                     "result['image'].attrs.update(gain=..., bias=...), where reflectance = value x gain + bias."
                 )
-            result, folder = result.transpose("time", "band", "y", "x"), path
+            result, folder = _laid_out(result, "image", "time", "band"), path
             labels, tags = result_files.date_labels(result), result_files.tags_of(result)
             bands = [str(band) for band in result["band"].values]
             units = float(image["gain"]), float(image.get("bias") or 0.0)
@@ -178,6 +177,13 @@ def _with_place(result: xr.Dataset) -> xr.Dataset:
                 "this result has no coordinate reference system, so nobody knows where it lies: give it one "
                 "(result = result.rio.write_crs('EPSG:...'))."
             )
+    for name in (name for name in _MAIN if name in result and not {"x", "y"} <= set(result.coords)):
+        if result[name].rio.transform(recalc=False).is_identity:
+            raise SceneError(
+                "this result has a coordinate reference system and no place: give it its coordinates "
+                "(result.assign_coords(x=..., y=...), the middles of pixels), or write its transform "
+                "(result = result.rio.write_transform(Affine(10, 0, WEST, 0, -10, NORTH)))."
+            )
     return result
 
 
@@ -202,8 +208,8 @@ def _laid_out(result: xr.Dataset, name: str, *leading: str) -> xr.Dataset:
         )
     if lacking:
         raise SceneError(
-            f"{name!r} has the dimensions {', '.join(found) or 'none'}, and {' and '.join(lacking)} is missing: take a "
-            f"single one with its dimension (isel({lacking[0]}=[0]) in place of isel({lacking[0]}=0))."
+            f"{name!r} has the dimensions {', '.join(found) or 'none'}, without {' and '.join(lacking)}: take a single "
+            f"one with its dimension (isel({lacking[0]}=[0]) in place of isel({lacking[0]}=0))."
         )
     if more:
         raise SceneError(

@@ -44,7 +44,7 @@ def states_of_rasters(paths: list[str]) -> dict[str, list[int]]:
         if name in seen:
             continue
         seen.add(name)
-        there = on_disk(name)
+        there = archive_of(name)
         found[there] = fingerprint(there)
         if there != name or is_remote(name) or _VIRTUAL.search(name):
             continue
@@ -62,7 +62,7 @@ def states_of_vectors(path: str | Path) -> list[list[int]]:
     """`prithvi.files.fingerprint` of each file that features are read from: tables beside a Shapefile, what GeoPackages
     are still to take over, the files of a folder (File Geodatabase). Empty where there is none.
     """
-    path = Path(on_disk(str(path)))
+    path = Path(archive_of(str(path)))
     if not path.name:
         return []
     if path.is_dir():
@@ -74,7 +74,7 @@ def states_of_vectors(path: str | Path) -> list[list[int]]:
     return [state for state in map(fingerprint, files) if state]
 
 
-def on_disk(path: str) -> str:
+def archive_of(path: str) -> str:
     """The archive that a path of GDAL (/vsizip/a.zip/b.tif) or rasterio (zip://a.zip!b.tif) lies in; else the path."""
     if not _ARCHIVE.match(path):
         return path

@@ -35,7 +35,8 @@ def read_vectors(path: str | Path, what: str = "a vector file", **options: Any) 
             left, bottom, right, top = options.get("bbox") or frame.total_bounds
             frame = frame.cx[left:right, bottom:top] if options.get("bbox") else frame
         else:
-            frame = gpd.read_file(path, **{**options, "layer": options.get("layer") or only_layer(path)})
+            layer = options.pop("layer", None)
+            frame = gpd.read_file(path, layer=only_layer(path) if layer is None else layer, **options)
     except PrithviError:
         raise
     # GDAL's errors are RuntimeErrors in pyogrio, as are those of coordinate reference systems in pyproj.

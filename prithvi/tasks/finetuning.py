@@ -253,9 +253,7 @@ class FineTuningTask(MeasuredTask):
 
     def _evaluate(self, batch: dict[str, Any], batch_idx: int, part: str, loader: int) -> None:
         scores = self(batch)
-        again = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
-        if self._trainer is not None:
-            again |= repeated(self.trainer, part, loader, batch_idx, len(scores)).to(scores.device)
+        again = repeated(self, part, loader, batch_idx, len(scores)).to(scores.device)
         if again.any():
             batch = _without_labels(batch, again)
         self.evaluate(batch, scores, part)

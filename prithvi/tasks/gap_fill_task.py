@@ -16,7 +16,7 @@ from prithvi.models.zoo import configure
 from prithvi.tasks.augment import views
 from prithvi.tasks.measured_task import MeasuredTask
 from prithvi.tasks.pretrain_views import FLIPS, check_unit
-from prithvi.tasks.several_devices import with_every_weight
+from prithvi.tasks.several_devices import repeated, with_every_weight
 
 HIDE = ("middle", "any")
 
@@ -157,8 +157,10 @@ class GapFillTask(MeasuredTask):
 
     def _evaluate(self, batch: dict[str, Any], batch_idx: int, part: str, loader: int) -> None:
         images, known, counts = self.covered(batch, self.test_generator(batch_idx), training=False)
+        again = repeated(self, part, loader, batch_idx, len(images))
+        counts, number = counts & ~again.to(counts.device)[:, None, None, None], int((~again).sum())
         filled = self(images, known, batch)
-        self.log(f"{part}/loss", self._loss(filled, images, counts), batch_size=len(images), add_dataloader_idx=False)
+        self.log(f"{part}/loss", self._loss(filled, images, counts), batch_size=number, add_dataloader_idx=False)
         predicted, truth = (self.reflectance(values).transpose(1, 2).flatten(0, 1) for values in (filled, images))
         self.metric(part).update(predicted, truth, counts.flatten(0, 1))
 

@@ -50,7 +50,13 @@ class MeasuredTask(L.LightningModule, ABC):
         if one_of(statistics, ("data", "init"), "statistics has no") == "init":
             if init is None:
                 raise ConfigError("statistics are those of init, and there is none: say init, or statistics: data.")
-            self.contract = rescaled(contract_of(init, model), data)
+            pretrained = contract_of(init, model)
+            if unknown := [band for band in data.bands if band not in pretrained.bands]:
+                raise ConfigError(
+                    f"{init} has no mean and standard deviation of {', '.join(unknown)}: take those of the data "
+                    "(model.statistics: data, with mean and std in data.folder), or leave these bands out."
+                )
+            self.contract = rescaled(pretrained, data)
         elif not data.has_statistics:
             raise ConfigError(
                 "the data say no mean and standard deviation of their bands: say mean and std in data.folder, or take "

@@ -30,11 +30,11 @@ def with_every_weight(loss: Tensor, task: L.LightningModule) -> Tensor:
     return loss
 
 
-def repeated(trainer: L.Trainer, part: str, loader: int, batch: int, size: int) -> Tensor:
+def repeated(task: L.LightningModule, part: str, loader: int, batch: int, size: int) -> Tensor:
     """(B,) bool, True for samples that this device is shown a second time, so that all devices have as many.
 
     Args:
-        trainer: the trainer of a validation or test.
+        task: in a validation or test; where it has no trainer nothing is repeated.
         part: `val` or `test`.
         loader: number of the data loader, where there are several.
         batch: number of the batch on this device.
@@ -42,7 +42,9 @@ def repeated(trainer: L.Trainer, part: str, loader: int, batch: int, size: int) 
 
     """
     # torch's sampler gives each device every n-th sample, and fills the last round with the first samples again.
-    loaders = trainer.val_dataloaders if part == "val" else trainer.test_dataloaders
+    if task._trainer is None:
+        return torch.zeros(size, dtype=torch.bool)
+    loaders = task.trainer.val_dataloaders if part == "val" else task.trainer.test_dataloaders
     if isinstance(loaders, Mapping):
         loaders = list(loaders.values())
     loaders = loaders if isinstance(loaders, (list, tuple)) else [loaders]

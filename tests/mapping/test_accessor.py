@@ -30,6 +30,7 @@ from tests.stac_schemas import read, validate
 
 Write = Callable[..., Path]
 DAY = "2019-09-18"
+THERE = Affine(10, 0, 5, 0, -10, 7)
 ROTATED = Affine.translation(600_000, 4_200_000) @ Affine.rotation(30) @ Affine.scale(10, -10)
 
 
@@ -138,7 +139,7 @@ def test_a_filled_series_is_written_as_reflectance_whatever_its_units(gain: floa
     series = xr.DataArray(
         values, dims=("time", "band", "y", "x"), coords={"time": days, "band": list(PRITHVI_BANDS)},
         attrs={"gain": gain, "bias": bias},
-    ).rio.write_crs("EPSG:32630")  # fmt: skip
+    ).rio.write_crs("EPSG:32630").rio.write_transform(THERE)  # fmt: skip
     expected = np.where(gaps, reflectance[[0, 2]].mean(axis=0), reflectance)
     folder = prithvi.fill(series, means, window=16).prithvi.to_cog(tmp_path / "filled")
     deviation = prithvi.fill(series, means, window=16)["uncertainty"].values * gain
@@ -157,7 +158,7 @@ def test_a_series_of_unknown_units_or_dates_is_not_written(tmp_path: Path) -> No
     values[0, :, 3:9, 3:9] = np.nan
     days = np.array(["2022-05-01", "2022-05-11"], "datetime64[ns]")
     series = xr.DataArray(values, dims=("time", "band", "y", "x"), coords={"time": days, "band": list(PRITHVI_BANDS)})
-    result = prithvi.fill(series.rio.write_crs("EPSG:32630"), means, window=16)
+    result = prithvi.fill(series.rio.write_crs("EPSG:32630").rio.write_transform(THERE), means, window=16)
     with pytest.raises(SceneError, match=r"state it with result\['image'\]\.attrs\.update\(gain=\.\.\., bias=\.\.\.\)"):
         result.prithvi.to_cog(tmp_path)
     result["image"].attrs.update(gain=1.0, bias=0.0)
@@ -294,7 +295,7 @@ def test_rows_and_columns_may_come_in_any_order(scene: xr.DataArray, fitted: Fit
         result = make(scene, fitted).compute().isel(x=slice(None, 40), y=slice(None, 40))
         same(result.transpose().prithvi.to_cog(tmp_path / "b.tif"), result.prithvi.to_cog(tmp_path / "a.tif"))
     result = prithvi.map(scene, fitted).compute()
-    with pytest.raises(SceneError, match=r"'class' has the dimensions x, and y is missing: .*isel\(y=\[0\]\)"):
+    with pytest.raises(SceneError, match=r"'class' has the dimensions x, without y: .*isel\(y=\[0\]\)"):
         result.isel(y=50).prithvi.to_cog(tmp_path / "c.tif")
     with rasterio.open(result.isel(y=[50]).prithvi.to_cog(tmp_path / "c.tif")) as made:
         np.testing.assert_array_equal(made.read(1), result["class"][50:51])
@@ -302,6 +303,19 @@ def test_rows_and_columns_may_come_in_any_order(scene: xr.DataArray, fitted: Fit
     with pytest.raises(SceneError, match=r"'class' has the dimension time, and .*isel\(time=0\)"):
         two.prithvi.to_cog(tmp_path / "c.tif")
     two.isel(time=0).prithvi.to_cog(tmp_path / "c.tif")
+    other = result.drop_vars(["x", "y"]).rename(y="rows")
+    with pytest.raises(SceneError, match=r"result\.rename\({'rows': 'y'}\)"):
+        other.rio.write_transform(THERE).prithvi.to_cog(tmp_path / "c.tif")
+
+
+def test_a_series_has_all_its_dimensions(six_bands: np.ndarray, write_tif: Write, tmp_path: Path) -> None:
+    made = composite(open_scene(write_tif(six_bands[:, :40, :40]), dates=[DAY])).compute()
+    for lacking in ("time", "band", "y"):
+        with pytest.raises(SceneError, match=rf"'image' has the dimensions .*, without {lacking}: .*isel"):
+            made.isel({lacking: 0}).prithvi.to_cog(tmp_path / "out")
+    made.isel(band=[0]).transpose().prithvi.to_cog(tmp_path / "out")
+    with rasterio.open(next((tmp_path / "out").glob("*18.tif"))) as raster:
+        np.testing.assert_allclose(raster.read(1), made["image"][0, 0], atol=0.5)
 
 
 def test_the_place_of_what_is_read_back_is_found_or_asked_for(
@@ -317,6 +331,11 @@ def test_the_place_of_what_is_read_back_is_found_or_asked_for(
     with pytest.raises(SceneError, match=r"no coordinate reference system, .*result\.rio\.write_crs\('EPSG"):
         again.drop_vars("spatial_ref").prithvi.to_cog(tmp_path / "map.tif")
     again.drop_vars("spatial_ref").rio.write_crs("EPSG:32630").prithvi.to_cog(tmp_path / "map.tif")
+    nowhere = again.drop_vars(["spatial_ref", "x", "y"]).rio.write_crs("EPSG:32630")
+    with pytest.raises(SceneError, match=r"and no place: .*result\.rio\.write_transform\(Affine"):
+        nowhere.prithvi.to_cog(tmp_path / "map.tif")
+    with rasterio.open(nowhere.rio.write_transform(THERE).prithvi.to_cog(tmp_path / "map.tif")) as made:
+        assert made.transform == THERE
 
 
 def test_nothing_is_left_when_the_scene_is_damaged(

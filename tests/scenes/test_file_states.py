@@ -20,7 +20,7 @@ from prithvi.modelio.predictor import FittedModel
 from prithvi.products.products import Products
 from prithvi.products.provenance import identity
 from prithvi.scenes import open_scene
-from prithvi.scenes.file_states import on_disk, states_of_rasters, states_of_vectors
+from prithvi.scenes.file_states import archive_of, states_of_rasters, states_of_vectors
 from tests.conftest import needs_netcdf
 
 Write = Callable[..., Path]
@@ -100,8 +100,8 @@ def test_a_subdataset_is_told_by_its_file(tmp_path: Path) -> None:
 def test_the_archive_of_a_path(path: str, tmp_path: Path) -> None:
     archive = tmp_path / "a.zip"
     archive.write_bytes(b"")
-    assert on_disk(path.format(archive)) == str(archive)
-    assert on_disk("/vsizip/nowhere.zip/b.tif") == "/vsizip/nowhere.zip/b.tif"
+    assert archive_of(path.format(archive)) == str(archive)
+    assert archive_of("/vsizip/nowhere.zip/b.tif") == "/vsizip/nowhere.zip/b.tif"
 
 
 def test_features_are_told_by_their_tables_too(tmp_path: Path) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
 import pytest
 import rasterio
 import torch
+from torch.utils.data import DataLoader, DistributedSampler, Subset
 
 from prithvi.chips import ChipStore
 from prithvi.data import GapDataModule
@@ -68,6 +70,23 @@ def trained(task: GapFillTask, data: GapDataModule, steps: int) -> L.Trainer:
 def data(store: Make, tmp_path: Path) -> GapDataModule:  # noqa: F811
     made = store(count=40, edit=split)
     return GapDataModule([str(made.path)], [str(masks(tmp_path / "masks"))], frames=2, batch_size=4, num_workers=0)
+
+
+@pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not", "ignore:Trying to infer the .batch_size.")
+def test_a_series_that_fills_the_last_round_of_several_devices_counts_once(data: GapDataModule) -> None:
+    data.setup("validate")
+    (loader,), task = data.val_dataloader(), task_of(data)
+    count = len(loader.dataset) // 2 * 2 - 1
+    series = Subset(loader.dataset, range(count))
+
+    def figures(samples: Any, **options: Any) -> Any:
+        part = DataLoader(samples, 1, collate_fn=loader.collate_fn, **options)
+        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+        return L.Trainer(enable_checkpointing=False, **quiet).validate(task, part, verbose=False)[0]
+
+    second = DistributedSampler(series, num_replicas=2, rank=1, shuffle=False)
+    assert list(second)[-1] == 0
+    assert figures(series, sampler=second) == pytest.approx(figures(Subset(series, list(second)[:-1])), nan_ok=True)
 
 
 @pytest.mark.parametrize("touched", TOUCHED)

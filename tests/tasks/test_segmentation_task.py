@@ -92,6 +92,8 @@ def test_a_band_that_the_weights_lack_begins_with_random_ones_where_it_is_said()
         contract[key] = [*contract[key], value]
     with pytest.raises(CheckpointError, match=r"no weights for red_edge_1: .*--model\.new_bands true"):
         small_task(init="prithvi_hls_tiny", contract=contract, model_options={})
+    with pytest.raises(ConfigError, match="no mean and standard deviation of red_edge_1: take those of the data"):
+        small_task(init="prithvi_hls_tiny", contract=contract, model_options={}, new_bands=True, statistics="init")
     task = small_task(init="prithvi_hls_tiny", contract=contract, model_options={}, new_bands=True)
     assert task.init_report is not None
     assert "red_edge_1" in task.init_report.fresh
