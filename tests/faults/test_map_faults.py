@@ -126,7 +126,7 @@ def pixels_of(path: Path) -> np.ndarray:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
-@pytest.mark.parametrize("count", [3, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [3, 10])
 def test_a_killed_map_goes_on_and_ends_in_the_same_bytes(
     count: int, scene: Path, zones: Path, model_folder: Path, tmp_path: Path
 ) -> None:
