@@ -242,6 +242,13 @@ def reflective(names: Iterable[str]) -> list[str]:
     return [name for name in every if name not in THERMAL] or every
 
 
+def left_out_of_bands(names: Iterable[str]) -> list[str]:
+    """What `reflective` leaves out, as a sentence for the notes of a result; empty where it leaves nothing out."""
+    every = list(map(str, names))
+    left = ", ".join(name for name in every if name not in reflective(every))
+    return [f"{left} left out: the thermal infrared holds temperatures, no reflectance."] if left else []
+
+
 def check_names(names: Sequence[str], product: str | None = None) -> tuple[str, ...]:
     """Converts band names to common names.
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import rasterio
 import xarray as xr
 
-from prithvi.bands import check_names, reflective
+from prithvi.bands import check_names, left_out_of_bands, reflective
 from prithvi.errors import ConfigError
 from prithvi.files import refuse_overwrite
 from prithvi.mapping.cog import RasterWriter, left_out_of
@@ -169,6 +169,7 @@ def composite_series(
         OutputError: a file cannot be written. The finished periods are kept.
 
     """
+    no_reflectance = left_out_of_bands(series["band"].values) if bands is None else []
     names = check_names(reflective(series["band"].values) if bands is None else list(map(str, bands)))
     contract, series, folder = reflectance(names), in_order(series, 1), Path(folder)
     known = can_resume(series, resume)
@@ -188,7 +189,7 @@ def composite_series(
     heights = [ROWS] * -(-series.sizes["y"] // ROWS)
     if source_of(series) is None and series.chunks is not None:
         heights = list(series.chunks[2])
-    total, notes = max(1, series.sizes["y"] * sum(len(p.places) for p in periods)), list(facts["masks"])
+    total, notes = max(1, series.sizes["y"] * sum(len(p.places) for p in periods)), [*facts["masks"], *no_reflectance]
     paths, done = [], 0
     days = days_of(series)
     assert days is not None

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from prithvi.bands import check_names, reflective
+from prithvi.bands import check_names, left_out_of_bands, reflective
 from prithvi.errors import ConfigError, SceneError
 from prithvi.files import fingerprint, refuse_overwrite, refuse_unwritable
 from prithvi.mapping.asked_dates import AskedDates, refuse_unfillable
@@ -138,10 +138,13 @@ def fill_series(
     asked = AskedDates.of(series, only, on, every, start)
     refuse_unwritable(folder.parent if folder.suffix == ".zarr" else folder)
     filler = as_fill(model, device)
+    no_reflectance: list[str] = []
     if bands is None:
         bands = have = reflective(series["band"].values)
         if isinstance(filler, ModelFill):
             refuse_lacking(have, bands := list(filler.contract.bands))
+        else:
+            no_reflectance = left_out_of_bands(series["band"].values)
     names = check_names([str(name) for name in bands])
     contract, known = reflectance(names), known and _can_be_told(filler, resume)
     asked = sensors.written(asked) if sensors is not None else asked
@@ -175,7 +178,7 @@ def fill_series(
         "together": seen, "uncertainty": uncertainty, "fill": getattr(filler, "facts", origin.model),
         "software": origin.software,
     }  # fmt: skip
-    notes += sensors.notes if sensors is not None else ()
+    notes += (*no_reflectance, *(sensors.notes if sensors is not None else ()))
 
     if progress is not None:
         progress = by_gaps(progress, unmasked, None if clear is None else laid_over(clear, unmasked), rounds, plan)

@@ -312,7 +312,9 @@ def test_temperatures_of_complete_granules_are_left_out(tmp_path: Path) -> None:
     whole = xr.concat([warm.astype("float32"), series], "band").assign_attrs(series.attrs)
     expected = composite(series, every=16)
     xr.testing.assert_identical(composite(whole, every=16), expected)
-    composite_series(whole, tmp_path / "composite", every=16)
+    told = "thermal_1, thermal_2 left out: the thermal infrared holds temperatures, no reflectance."
+    assert told in composite_series(whole, tmp_path / "composite", every=16).notes
+    assert told not in composite_series(series, tmp_path / "plain", every=16).notes
     with rasterio.open(min((tmp_path / "composite").glob("*[!e].tif"))) as raster:
         assert raster.descriptions == PRITHVI_BANDS
         np.testing.assert_array_equal(raster.read(), expected["image"].values[0].astype(np.int16))
@@ -321,6 +323,6 @@ def test_temperatures_of_complete_granules_are_left_out(tmp_path: Path) -> None:
     filled = prithvi.fill(whole, "linear")
     xr.testing.assert_identical(filled, prithvi.fill(series_of(values), "linear"))
     xr.testing.assert_equal(prithvi.fill(whole, lambda image, *_: np.nan_to_num(image)).band, filled.band)
-    fill_series(whole, tmp_path / "filled", "linear")
+    assert told in fill_series(whole, tmp_path / "filled", "linear").notes
     with rasterio.open(tmp_path / "filled" / "2022-05-09.tif") as raster:
         np.testing.assert_allclose(raster.read(), filled["image"].values[1], atol=0.5)
