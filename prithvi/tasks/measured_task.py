@@ -17,6 +17,7 @@ from prithvi.modelio import contract_of
 from prithvi.models import Standardise
 from prithvi.tasks.meaning import refuse_another, state
 from prithvi.tasks.optimizer import fine_tuning, refuse_whole_precision, remade_after_search
+from prithvi.tasks.weight_averages import save_averages
 
 
 class MeasuredTask(L.LightningModule, ABC):
@@ -91,6 +92,7 @@ class MeasuredTask(L.LightningModule, ABC):
         remade_after_search(self.trainer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        save_averages(self, checkpoint)
         state(self.contract, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

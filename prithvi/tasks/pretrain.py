@@ -25,6 +25,7 @@ from prithvi.tasks.meaning import refuse_another
 from prithvi.tasks.optimizer import refuse_whole_precision, remade_after_search, with_schedule
 from prithvi.tasks.pretrain_views import FLIPS, MASKS, NO_CLOUDS, PIXELS, View, Views, check_unit, sixteen
 from prithvi.tasks.pseudo_labels import label_loss, label_names
+from prithvi.tasks.weight_averages import save_averages
 
 PUBLISHED_BATCH = 3840
 """Global batch size of Prithvi-EO-2.0, which the published learning rates refer to."""
@@ -208,8 +209,7 @@ class PretrainTask(L.LightningModule):
         if self.trainer.max_steps < 0:
             raise ConfigError("the stream of chips has no end: say how many steps (trainer.max_steps).")
         # Said now, and not at the first batch that draws such masks.
-        stores = getattr(getattr(self.trainer, "datamodule", None), "clouds", None)
-        if self.masks.get("cloud") and stores == []:
+        if self.masks.get("cloud") and getattr(getattr(self.trainer, "datamodule", None), "clouds", None) == []:
             raise ConfigError(NO_CLOUDS)
         remade_after_search(self.trainer)
 
@@ -281,6 +281,7 @@ class PretrainTask(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._stop_if_not_finite()
+        save_averages(self, checkpoint)
         config = self.mae.config.to_dict()
         checkpoint["prithvi"] = {"samples": self.samples, "contract": self.contract.to_dict(), "config": config}
         # By name, not number, so that sharded runs, which order parameters differently, can resume the checkpoint.

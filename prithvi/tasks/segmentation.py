@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from prithvi.errors import ConfigError, DatasetError, one_of
 from prithvi.metrics import IGNORE, CalibrationMetric, SegmentationMetrics, TemperatureMetric
@@ -17,6 +16,7 @@ from prithvi.modelio.predictor import Predictor, class_entries
 from prithvi.models.branch_heads import BranchClassifier
 from prithvi.tasks.finetuning import FineTuningTask
 from prithvi.tasks.losses import SEGMENTATION_LOSSES
+from prithvi.tasks.weight_averages import averages_of
 
 
 class SegmentationTask(FineTuningTask):
@@ -180,10 +180,9 @@ class SegmentationTask(FineTuningTask):
     def _keep_with_averages(self) -> None:
         """Gives the temperature to averages of the weights, which validation saw in this task's place."""
         # Lightning's WeightAveraging has put the trained weights back by now, and saves the averages and their buffers.
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            for kept in vars(callback).values():
-                if isinstance(kept, AveragedModel) and isinstance(kept.module, SegmentationTask):
-                    kept.module.temperature = self.temperature
+        for average in averages_of(self):
+            assert isinstance(average, SegmentationTask)
+            average.temperature = self.temperature
 
     def report(self, part: str) -> dict[str, Tensor]:
         """IoU, F1 and accuracy of each class and their means, and the expected calibration error (ECE)."""

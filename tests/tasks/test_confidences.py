@@ -71,15 +71,21 @@ def test_a_checkpoint_keeps_the_temperature_of_its_weights(
     assert "not calibrated" not in (folder / "README.md").read_text(encoding="utf-8")
 
 
-def test_averages_of_the_weights_keep_the_temperature_that_was_fitted_to_them(
-    validation: DataLoader[Any], tmp_path: Path
+@pytest.mark.parametrize("alone", [False, True], ids=["whole", "weights alone"])
+def test_checkpoints_hold_the_averages_that_were_validated_and_the_temperature_that_was_fitted_to_them(
+    validation: DataLoader[Any], tmp_path: Path, *, alone: bool
 ) -> None:
-    task, kept = small_task(lr=1e-3), ModelCheckpoint(tmp_path, monitor="step", mode="max")
+    task = small_task(lr=1e-3)
+    kept = ModelCheckpoint(tmp_path, monitor="val/loss", mode="max", save_top_k=-1, save_weights_only=alone)
     options = {"max_steps": STEPS, "val_check_interval": 2, "callbacks": [EMAWeightAveraging(decay=0.7), kept]}
     trainer(**options).fit(task, loader((0, 224), 32, 4 * STEPS), validation)
-    again = small_task()
-    again.load_state_dict(torch.load(kept.best_model_path, map_location="cpu", weights_only=True)["state_dict"])
-    assert again.temperature == pytest.approx(fitted_to(again, validation), abs=1e-4)
+    # The figure that a checkpoint was chosen by is that of its weights.
+    for path, loss in kept.best_k_models.items():
+        again = small_task()
+        again.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+        assert again.temperature == pytest.approx(fitted_to(again, validation), abs=1e-4)
+        measured = trainer().validate(again, validation, verbose=False)
+        assert measured[0]["val/loss"] == pytest.approx(float(loss), rel=1e-5)
     assert task.temperature == pytest.approx(fitted_to(task, validation), abs=1e-4)
 
 

@@ -9,6 +9,7 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 
 from prithvi.chips import ChipStore, StoreSpec
 from prithvi.data import PretrainDataModule
@@ -124,6 +125,21 @@ def test_weights_of_two_dimensions_decay_and_no_others(store: ChipStore, tmp_pat
     assert found["mae.encoder.cls_token"] == found["mae.decoder.mask_token"] == 0.05
     assert found["mae.encoder.patch_embed.proj.weight"] == 0.05
     assert {value for name, value in found.items() if name.endswith((".bias", "norm.weight"))} == {0.0}
+
+
+@pytest.mark.filterwarnings("ignore:You.re using the WeightAveraging callback with a model that overrides")
+def test_checkpoints_of_weights_alone_hold_the_averages_as_whole_ones_do(store: ChipStore, tmp_path: Path) -> None:
+    data = PretrainDataModule([str(store.path)], batch_size=8, num_workers=0)
+    whole_ones = ModelCheckpoint(tmp_path / "whole", "{step}", every_n_train_steps=2)
+    weights_alone = ModelCheckpoint(tmp_path / "weights", "{step}", every_n_train_steps=1, save_weights_only=True)
+    options = {"callbacks": [EMAWeightAveraging(decay=0.5), whole_ones, weights_alone], "enable_checkpointing": True}
+    trainer_of(tmp_path, 2, **options).fit(task_of(data, warmup=0.0), datamodule=data)
+    whole, weights = (torch.load(tmp_path / kind / "step=2.ckpt", weights_only=True) for kind in ("whole", "weights"))
+    assert "optimizer_states" not in weights
+    name = "mae.decoder.mask_token"
+    assert not torch.equal(whole["state_dict"][name], whole["current_model_state"][name])
+    assert weights["state_dict"].keys() == whole["state_dict"].keys()
+    assert all(torch.equal(weights["state_dict"][one], value) for one, value in whole["state_dict"].items())
 
 
 @pytest.mark.slow
