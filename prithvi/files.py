@@ -13,6 +13,7 @@ import io
 import json
 import math
 import os
+import sys
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -62,7 +63,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yields a temporary folder to write into, which becomes `path` when the block ends without an error.
 
-    Until then, an older folder stays unchanged; it is restored if the new one cannot take its place.
+    Until then, an older folder stays unchanged; see `put_folder`.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -73,15 +74,41 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         written, old = work / "new", work / "old"
         written.mkdir()
         yield written
-        # os.replace cannot overwrite a folder that is not empty, so an old one first moves into the work folder.
-        if path.exists():
-            os.replace(path, old)
-        try:
-            os.replace(written, path)
-        except OSError:
-            if old.exists():
-                os.replace(old, path)
-            raise
+        put_folder(written, path, old)
+
+
+def put_folder(new: Path, path: Path, old: Path) -> None:
+    """Renames a folder to `path`; what stands there moves aside, to `new` or `old`, and back if that fails.
+
+    On Linux both change places in one step, so that whenever a process is killed one of them stands at `path`. Where
+    the system or the file system cannot do that, there is a moment between two renamings in which neither does.
+    """
+    if os.path.lexists(path):
+        if _exchanged(new, path):
+            return
+        # os.replace cannot overwrite a folder that is not empty.
+        os.replace(path, old)
+    try:
+        os.replace(new, path)
+    except OSError:
+        if os.path.lexists(old):
+            os.replace(old, path)
+        raise
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Whether two folders could change places in one step: by renameat2 of Linux, which Python has no name for."""
+    if sys.platform != "linux":
+        return False
+    import ctypes
+
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except (OSError, AttributeError):  # of the C libraries glibc has had it since 2.28
+        return False
+    here, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux's headers
+    rename.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+    return bool(rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
 
 
 def write_text(path: str | Path, text: str, sync: bool = False) -> Path:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -23,6 +22,7 @@ import xarray as xr
 from filelock import FileLock, Timeout
 
 from prithvi.errors import OutputError
+from prithvi.files import put_folder
 from prithvi.mapping.cog import RasterWriter
 from prithvi.mapping.result_files import FILLED, INT16_NODATA, NOTHING, OBSERVED, SCALE, Raster, SourceLayer
 from prithvi.mapping.zarrfile import WIDE as CHUNK
@@ -131,9 +131,7 @@ class SeriesCube:
         }
         try:
             finish(self.store, facts, "image")
-            if self.path.exists():
-                os.replace(self.path, self.work / "old")
-            os.replace(self.store, self.path)
+            put_folder(self.store, self.path, self.work / "old")
             shutil.rmtree(self.work)
         except OSError as error:
             raise OutputError(f"{self.path} cannot be written ({error.strerror or error}).") from error

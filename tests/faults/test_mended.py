@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ from prithvi.errors import (
     TrainingError,
 )
 from prithvi.evaluation.compare import read_comparison
-from prithvi.files import read_yaml
+from prithvi.files import atomic_folder, read_yaml
 from prithvi.mapping import fill_series
 from prithvi.scenes import Area, open_scene
 from prithvi.tasks.checkpoint_files import WholeCheckpoints
@@ -175,6 +177,70 @@ def test_a_checkpoint_is_whole_or_the_one_before(tmp_path: Path) -> None:
         writer.load_checkpoint(path)
     with pytest.raises(OutputError, match="cannot be written"):
         writer.save_checkpoint({"step": 2}, path / "inside.ckpt")
+
+
+def write_folder(path: Path, text: str) -> None:
+    with atomic_folder(path) as work:
+        (work / "text").write_text(text)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no call that lets two folders change places")
+@pytest.mark.parametrize("kind", ["folder", "cube"])
+def test_a_folder_is_replaced_without_a_moment_in_which_there_is_none(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model folder, or a Zarr store of filled dates, was gone when the process was killed between two renamings."""
+    path = tmp_path / "result.zarr"
+    days = np.array(["2022-05-01", "2022-05-09"], "datetime64[ns]")
+    series = xr.DataArray(np.full((2, 1, 32, 32), 500.0, "float32"), dims=("time", "band", "y", "x")).assign_coords(
+        time=days, band=["red"]
+    )
+    series.attrs = {"gain": 1e-4, "bias": 0.0}
+
+    def write(window: int) -> None:
+        if kind == "folder":
+            write_folder(path, str(window))
+        else:
+            fill_series(series, path, "linear", window=window)
+
+    write(16)
+    there, entries = [], set(os.listdir(path))
+    for name in ("replace", "rename", "rmdir", "unlink"):
+        plain = getattr(os, name)
+
+        def noted(*words: Any, plain: Any = plain, **options: Any) -> Any:
+            done = plain(*words, **options)
+            there.append(set(os.listdir(path)) >= entries if path.exists() else False)
+            return done
+
+        monkeypatch.setattr(os, name, noted)
+    write(32)
+    assert there
+    assert all(there)
+    if kind == "folder":
+        assert (path / "text").read_text() == "32"
+    assert [file.name for file in tmp_path.iterdir()] == ["result.zarr"]
+
+
+def test_where_folders_cannot_change_places_the_older_one_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prithvi.files._exchanged", lambda *_: False)
+    path, plain = tmp_path / "model", os.replace
+    for text in ("first", "second"):
+        write_folder(path, text)
+        assert (path / "text").read_text() == text
+
+    def refusing(source: Any, target: Any) -> None:
+        if Path(source).name == "new":
+            raise PermissionError(13, "Permission denied")
+        plain(source, target)
+
+    monkeypatch.setattr(os, "replace", refusing)
+    with pytest.raises(OutputError, match=r"model cannot be written \(Permission denied\)"):
+        write_folder(path, "third")
+    assert (path / "text").read_text() == "second"
+    assert [file.name for file in tmp_path.iterdir()] == ["model"]
 
 
 def killed() -> None:
