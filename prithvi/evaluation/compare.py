@@ -32,7 +32,7 @@ from types import MappingProxyType
 from typing import Any
 
 from prithvi.errors import MALFORMED, ConfigError, first_line, nearest, one_of
-from prithvi.files import dumps, read_json, read_yaml, table, write_text
+from prithvi.files import atomic_file, dumps, read_json, read_yaml, table, write_text
 
 _KEYS = ("fit", "figure", "smaller", "fractions", "seeds", "options", "methods", "title", "baselines", "because")
 _PAGE = Path(__file__).with_name("comparison.html.jinja")
@@ -261,7 +261,7 @@ def write_report(
     record: Mapping[str, Any],
     impossible: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Writes results.csv (all metrics of all trials), table.md, curve.png and index.html.
+    """Writes table.md, curve.png, index.html and results.csv (all metrics of all trials), each whole or as it was.
 
     Args:
         folder: folder to write to.
@@ -269,6 +269,9 @@ def write_report(
         results: results so far.
         record: how they were made (command, versions, machine), by name.
         impossible: why a method cannot be applied to these data, by its name.
+
+    Raises:
+        OutputError: one cannot be written.
 
     """
     import jinja2
@@ -283,25 +286,26 @@ def write_report(
         ]
         for name in comparison.methods
     }
-    with (folder / "results.csv").open("w", newline="", encoding="utf-8") as file:
+    heads = [f"{100 * fraction:g} %" for fraction in comparison.fractions]
+    lines = [f"| {comparison.figure} | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    lines += [f"| {method} | {' | '.join(cells)} |" for method, cells in table.items()]
+    if comparison.because:
+        lines += ["", f"Without the simple baselines: {comparison.because}"]
+    write_text(folder / "table.md", "\n".join(lines) + "\n")
+    # The chart has a line per method over the number of labelled chips, or bars for a single fraction.
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    trials = [(each.trial.method, each.chips, each.figures[comparison.figure]) for each in results]
+    label_efficiency(trials, figure.add_subplot(), figure=comparison.figure)
+    with atomic_file(folder / "curve.png") as written:
+        figure.savefig(written, dpi=120, metadata={"Software": None})
+    picture = base64.b64encode((folder / "curve.png").read_bytes()).decode()
+    page = jinja2.Environment(autoescape=True).from_string(_PAGE.read_text(encoding="utf-8"))
+    text = page.render(comparison=comparison, table=table, record=record, done=len(results), picture=picture)
+    write_text(folder / "index.html", text)
+    with atomic_file(folder / "results.csv") as written, written.open("w", newline="", encoding="utf-8") as file:
         names = sorted({name for result in results for name in result.figures})
         writer = csv.writer(file)
         writer.writerow(["method", "fraction", "seed", "chips", "seconds", *names])
         for each in results:
             figures = [each.figures.get(name, "") for name in names]
             writer.writerow([*astuple(each.trial), each.chips, each.seconds, *figures])
-    heads = [f"{100 * fraction:g} %" for fraction in comparison.fractions]
-    lines = [f"| {comparison.figure} | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
-    lines += [f"| {method} | {' | '.join(cells)} |" for method, cells in table.items()]
-    if comparison.because:
-        lines += ["", f"Without the simple baselines: {comparison.because}"]
-    (folder / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    # The chart has a line per method over the number of labelled chips, or bars for a single fraction.
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    trials = [(each.trial.method, each.chips, each.figures[comparison.figure]) for each in results]
-    label_efficiency(trials, figure.add_subplot(), figure=comparison.figure)
-    figure.savefig(folder / "curve.png", dpi=120, metadata={"Software": None})
-    picture = base64.b64encode((folder / "curve.png").read_bytes()).decode()
-    page = jinja2.Environment(autoescape=True).from_string(_PAGE.read_text(encoding="utf-8"))
-    text = page.render(comparison=comparison, table=table, record=record, done=len(results), picture=picture)
-    (folder / "index.html").write_text(text, encoding="utf-8")

@@ -193,6 +193,21 @@ def test_a_seed_without_a_value_leaves_the_mean_open_and_stops_nothing(tmp_path:
     assert set(read_figures(runs[:1])) == {"IoU", "mAcc"}
 
 
+def test_the_files_of_a_comparison_are_replaced_and_never_half_written(tmp_path: Path) -> None:
+    """A second name of a file that is written in its place would show the change."""
+    names = ("table.md", "results.csv", "curve.png", "index.html")
+    definition = Comparison("f", "IoU", {"a": {}, "b": {}}, (1.0,), 1)
+    found = [Result(trial, {"IoU": 0.5}, 2.0, 7) for trial in definition.trials()]
+    write_report(tmp_path / "out", definition, found[:1], {})
+    before = {name: (tmp_path / "out" / name).read_bytes() for name in names}
+    for name in names:
+        (tmp_path / name).hardlink_to(tmp_path / "out" / name)
+    write_report(tmp_path / "out", definition, found, {})
+    assert {name: (tmp_path / name).read_bytes() for name in names} == before
+    assert all((tmp_path / "out" / name).read_bytes() != before[name] for name in names)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names)
+
+
 def test_the_command_line_goes_before_the_file_and_a_method_before_both() -> None:
     from prithvi.cli.compare import _arguments
 
