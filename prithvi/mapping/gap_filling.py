@@ -20,7 +20,7 @@ from prithvi.mapping.methods import Method
 from prithvi.mapping.two_sensors import SENSOR, Sensors
 from prithvi.mapping.window_filling import FillRun, Turn, plan_of, turns
 from prithvi.scenes import conform
-from prithvi.scenes.array_grids import with_spatial_ref
+from prithvi.scenes.array_grids import readable, with_spatial_ref
 from prithvi.scenes.conform import units_of, without_impossible
 from prithvi.scenes.names import Date, dated
 from prithvi.scenes.validity import Tally
@@ -186,7 +186,7 @@ def in_order(series: xr.DataArray, least: int = 2) -> xr.DataArray:
         number = series.sizes["time"]
         told = f"{_name(series)} has {number or 'no'} date{'s' if number > 1 else ''}, and a gap is filled from others"
         raise SceneError(f"{told}: give two dates or more (files with their --date).")
-    return dated(with_spatial_ref(series).transpose("time", "band", "y", "x"))
+    return dated(with_spatial_ref(readable(series, _name(series))).transpose("time", "band", "y", "x"))
 
 
 def without_thermal(series: xr.DataArray) -> xr.DataArray:

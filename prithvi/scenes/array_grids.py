@@ -12,7 +12,7 @@ from pyproj import CRS
 from pyproj.exceptions import CRSError
 from rasterio.errors import CRSError as RasterioCRSError
 
-from prithvi.errors import SceneError
+from prithvi.errors import SceneError, first_line
 from prithvi.scenes.grids import grid_of_array, write_grid
 
 _CALLED = {
@@ -37,7 +37,7 @@ def georeferenced(array: xr.DataArray, where: str) -> xr.DataArray:
     """
     # The place may stand in rioxarray's spatial_ref, in a coordinate or attribute `crs`, in the Zarr conventions
     # geo-proj and spatial, or in x and y: in the end it is written in the first form, from which slices tell theirs.
-    array, attrs = _dimensions(array, where), array.attrs
+    array, attrs = readable(_dimensions(array, where), where), array.attrs
     try:
         array = with_spatial_ref(array)
     except (RasterioCRSError, ValueError) as error:
@@ -64,6 +64,25 @@ def georeferenced(array: xr.DataArray, where: str) -> xr.DataArray:
     array = write_grid(array, grid_of_array(array))
     whole = array if "time" in array.dims else array.expand_dims("time")
     return whole.transpose("time", "band", "y", "x")
+
+
+def readable(array: xr.DataArray, where: str) -> xr.DataArray:
+    """The array; the names of its bands are looked at.
+
+    Raises:
+        SceneError: they cannot be read.
+
+    """
+    # A store with damaged names opens without complaint; with pandas 3 pyarrow looks at the letters when they are asked
+    # for, and its errors are neither ValueErrors nor UnicodeErrors.
+    try:
+        _ = array["band"].values if "band" in array.coords else None
+    except Exception as error:
+        raise SceneError(
+            f"the names of the bands of {where} cannot be read ({first_line(error)}): is the store damaged? Give names "
+            "(array.assign_coords(band=[...]))."
+        ) from error
+    return array
 
 
 def with_spatial_ref(array: xr.DataArray) -> xr.DataArray:

@@ -88,7 +88,7 @@ _TYPES: dict[str, Any] = {
     "state": Path, "host": str, "port": int, "url": str, "max_pixels": int, "workers": int, "queue": int,
     "idle": float, "timeout": float, "keep": float, "device": str, "engine": str, "batch_size": int,
 }  # fmt: skip
-_LISTS: dict[str, Any] = {"folders": Path, "hosts": str, "private_hosts": str}
+_LISTS = ("folders", "hosts", "private_hosts")
 _LEAST = {"port": 1, "max_pixels": 1, "workers": 1, "queue": 0, "idle": 0, "timeout": 1, "keep": 0, "batch_size": 1}
 
 
@@ -116,8 +116,8 @@ def settings_of(models: Sequence[str], file: Path | None, given: Mapping[str, An
     if twice:
         raise ConfigError(f"two models are called {twice[0]}: say NAME=FOLDER for one of them.")
     values: dict[str, Any] = {name: _plain(name, told[name], _TYPES[name]) for name in _TYPES if name in told}
-    values |= {name: tuple(map(kind, _many(name, told.get(name)))) for name, kind in _LISTS.items()}
-    values["folders"] = tuple(_folder(folder) for folder in values["folders"])
+    values |= {name: tuple(map(str, _many(name, told.get(name)))) for name in _LISTS}
+    values["folders"] = tuple(_folder(Path(folder)) for folder in values["folders"])
     values["hosts"] = tuple(dict.fromkeys((*values["hosts"], *values["private_hosts"])))
     values["state"] = values.get("state", Path("service")).absolute()  # workers look from elsewhere
     settings = Settings(tuple(served), **values)
@@ -130,10 +130,10 @@ def _many(name: str, value: Any) -> list[Any]:
     if value is None:
         return []
     if isinstance(value, (list, tuple)):
-        wrong = next((entry for entry in value if isinstance(entry, (dict, list, tuple))), None)
-        if wrong is None:
+        wrong = [entry for entry in value if entry is None or isinstance(entry, (dict, list, tuple))]
+        if not wrong:
             return list(value)
-        raise ConfigError(f"{name} holds {wrong!r}: write a list of words.")
+        raise ConfigError(f"{name} holds {wrong[0]!r}: write a list of words.")
     raise ConfigError(f"{name} is {value!r}: write a list ([{value}]).")
 
 

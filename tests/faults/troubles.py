@@ -16,7 +16,7 @@ import rasterio
 from prithvi.chips import ChipStore
 from prithvi.errors import PrithviError
 from tests.clusters import Cluster
-from tests.faults.places import LossError, Place, Running, Whole, small_disk
+from tests.faults.places import Asked, LossError, Place, Running, Whole, small_disk
 
 ALWAYS = 10**6
 
@@ -275,6 +275,8 @@ def two_at_once(place: Place, chance: random.Random, number: int) -> str:
     first = place.start(words)
     time.sleep(chance.uniform(0, 0.6) * whole.seconds)
     second = place.start(words, again=False)
+    if isinstance(first, Asked) and isinstance(second, Asked):
+        second.beside, first.beside = first, second
     ends = [run.wait() for run in (first, second)]
     for done in ends:
         if done.code and not done.sentence:

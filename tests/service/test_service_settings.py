@@ -10,6 +10,7 @@ from pathlib import Path
 import pystac
 import pytest
 
+from prithvi.errors import ConfigError
 from prithvi.service.settings import settings_of
 from prithvi.service.staged import sources
 from tests.conftest import ROOT, SPAIN, Answer
@@ -51,6 +52,16 @@ def test_options_count_more_than_the_file(tmp_path: Path) -> None:
     assert (made.port, made.queue, made.address) == (9000, 3, "http://127.0.0.1:9000")
     assert made.hosts == ("stac.local",)
     assert [model.name for model in made.models] == ["water"]
+
+
+def test_folders_may_be_called_by_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("2022").mkdir()
+    Path("service.yml").write_text("models: [water]\nfolders: [2022]\n")
+    assert [folder.resolve() for folder in settings_of([], Path("service.yml"), {}).folders] == [tmp_path / "2022"]
+    Path("service.yml").write_text("models: [water]\nfolders: [2022, null]\n")
+    with pytest.raises(ConfigError, match=r"folders holds None: write a list of words"):
+        settings_of([], Path("service.yml"), {})
 
 
 def test_the_printed_file_is_read(tmp_path: Path, model_folder: Path) -> None:
