@@ -67,21 +67,22 @@ def georeferenced(array: xr.DataArray, where: str) -> xr.DataArray:
 
 
 def readable(array: xr.DataArray, where: str) -> xr.DataArray:
-    """The array; the names of its bands are looked at.
+    """The array; its coordinates `band` and `time` are looked at.
 
     Raises:
-        SceneError: they cannot be read.
+        SceneError: one cannot be read.
 
     """
-    # A store with damaged names opens without complaint; with pandas 3 pyarrow looks at the letters when they are asked
-    # for, and its errors are neither ValueErrors nor UnicodeErrors.
-    try:
-        _ = array["band"].values if "band" in array.coords else None
-    except Exception as error:
-        raise SceneError(
-            f"the names of the bands of {where} cannot be read ({first_line(error)}): is the store damaged? Give names "
-            "(array.assign_coords(band=[...]))."
-        ) from error
+    # A store whose words are damaged opens without complaint; with pandas 3 pyarrow looks at their letters when they
+    # are asked for, and its errors are neither ValueErrors nor UnicodeErrors.
+    for name in ("band", "time"):
+        try:
+            _ = array[name].values if name in array.coords else None
+        except Exception as error:
+            raise SceneError(
+                f"the coordinate '{name}' of {where} cannot be read ({first_line(error)}): is the store damaged? Give "
+                f"it anew (array.assign_coords({name}=[...]))."
+            ) from error
     return array
 
 

@@ -161,18 +161,21 @@ def test_a_cube_of_our_own_opens_as_a_scene(
 
 @pytest.mark.skipif(pd.__version__ < "3", reason="the index of older pandas holds Python's strings")
 @pytest.mark.parametrize("opens", [open_scene, prithvi.fill])
-def test_names_of_bands_that_are_no_letters(opens: Callable[[xr.DataArray], Any], tmp_path: Path) -> None:
-    coords = {"time": np.array(["2022-05-01", "2022-05-09"], "datetime64[ns]"), "band": ["red", "blue"]}
+@pytest.mark.parametrize(("name", "words"), [("band", ["red", "blue"]), ("time", ["2022-05-01", "2022-05-09"])])
+def test_coordinates_whose_words_are_no_letters(
+    opens: Callable[[xr.DataArray], Any], name: str, words: list[str], tmp_path: Path
+) -> None:
+    coords = {"time": np.array(["2022-05-01", "2022-05-09"], "datetime64[ns]"), "band": ["red", "blue"], name: words}
     series = xr.DataArray(np.full((2, 2, 32, 32), 500.0), dims=("time", "band", "y", "x"), coords=coords, name="image")
     series = series.rio.write_crs("EPSG:32631").rio.write_transform(Affine(10, 0, 600_000, 0, -10, 5_000_000))
     series.attrs |= {"gain": 1e-4, "bias": 0.0}
-    series.to_zarr(tmp_path / "cube.zarr", zarr_format=2, encoding={"band": {"compressors": None}})
-    chunk = tmp_path / "cube.zarr" / "band" / "0"
-    chunk.write_bytes(chunk.read_bytes().replace("r".encode("utf-32-le"), b"\xff\xff\xff\x7f"))
+    series.to_zarr(tmp_path / "cube.zarr", zarr_format=2, encoding={name: {"compressors": None}})
+    chunk = tmp_path / "cube.zarr" / name / "0"
+    chunk.write_bytes(b"\xff\xff\xff\x7f" + chunk.read_bytes()[4:])
     stored = xr.open_zarr(tmp_path / "cube.zarr", decode_coords="all")["image"]
-    with pytest.raises(SceneError, match=r"the names of the bands of .* cannot be read \(.*assign_coords"):
+    with pytest.raises(SceneError, match=rf"the coordinate '{name}' of .* cannot be read \(.*assign_coords\({name}="):
         opens(stored)
-    assert opens(stored.assign_coords(band=["red", "blue"])) is not None
+    assert opens(stored.assign_coords({name: words})) is not None
 
 
 def test_settings_that_are_no_text(tmp_path: Path) -> None:
