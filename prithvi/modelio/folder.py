@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from prithvi.contract import Contract, Quantity
-from prithvi.errors import CheckpointError, ConfigError, OutputError, PrithviError, first_line
+from prithvi.errors import CheckpointError, ConfigError, ModelError, OutputError, PrithviError, first_line
 from prithvi.files import atomic_folder, dumps, read_json, sha256_once
 from prithvi.modelio.card import figures_of, fitted_card, pretrained_card
 from prithvi.modelio.item import fitted_item, pretrained_item
@@ -130,7 +130,7 @@ def open_folder(folder: str | Path) -> Predictor:
         raise ConfigError(
             f"{folder}/config.json has the format {plain.get('format')!r}; this version reads {FORMAT!r}."
         )
-    with _errors_of(folder):
+    with errors_of(folder):
         config = ModelConfig.from_dict({key: plain[key] for key in ("architecture", "pretrained_cfg")})
         classes = tuple(ClassEntry(**entry) for entry in plain["classes"])
         quantity = Quantity(**plain["quantity"]) if plain.get("quantity") else None
@@ -156,13 +156,13 @@ def open_folder(folder: str | Path) -> Predictor:
 
 
 @contextmanager
-def _errors_of(folder: Path) -> Iterator[None]:
+def errors_of(folder: Path) -> Iterator[None]:
     """Turns what a damaged config.json leads to into one sentence that names it."""
     file = f"{folder}/config.json"
     try:
         yield
-    except ConfigError as error:
-        raise (error if file in str(error) else ConfigError(f"{file}: {error}")) from error
+    except (ConfigError, ModelError) as error:
+        raise (error if file in str(error) else type(error)(f"{file}: {error}")) from error
     except PrithviError:
         raise
     except (KeyError, TypeError, AttributeError, IndexError) as error:

@@ -15,7 +15,7 @@ from prithvi.contract import Contract
 from prithvi.errors import CheckpointError, ConfigError, HubError, ModelError, nearest, one_of
 from prithvi.files import read_json
 from prithvi.modelio import terratorch_checkpoint
-from prithvi.modelio.folder import open_folder
+from prithvi.modelio.folder import errors_of, open_folder
 from prithvi.modelio.model_files import (
     SUFFIX,
     SUFFIXES,
@@ -178,7 +178,8 @@ def load_weights(
     if (path / WEIGHTS).is_file():
         plain, weights = read_json(path / "config.json"), path / WEIGHTS
         named = {key: value for key, value in plain.items() if key in ("architecture", "pretrained_cfg")}
-        config = ModelConfig.from_dict(named)
+        with errors_of(path):
+            config = ModelConfig.from_dict(named)
         refuse_other_weights(weights, plain)
     else:
         config, weights = find(source, model.config.architecture)
@@ -314,5 +315,7 @@ def _published_config(path: Path, architecture: str | None) -> ModelConfig:
         # A file that does not mention the branch was written before there was one.
         given = {"pixel_width": 0, **plain.get("pretrained_cfg", plain), "architecture": name}
         return ModelConfig.from_dict({**variant(str(name)).config.to_dict(), **given})
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
     except (TypeError, AttributeError, IndexError) as error:
         raise ConfigError(f"{path} holds a value of another kind than its field: {error}.") from error

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 from prithvi.bands import PRITHVI_BANDS, check_names, common_name
@@ -37,6 +38,29 @@ Grid = tuple[int, int, int]
 
 _MOST_BLOCKS = 1000
 """Upper limit of blocks, more than ten times those of any published model, so that no file can exhaust memory."""
+_WHOLE = {
+    "num_frames": 1, "in_chans": 1, "embed_dim": 1, "num_heads": 1, "depth": 0, "decoder_embed_dim": 1,
+    "decoder_num_heads": 1, "decoder_depth": 0, "pixel_width": 0,
+}  # fmt: skip
+"""Fields that are whole numbers, and the least of each."""
+_BETWEEN = {"mlp_ratio": (0.1, 100.0), "drop_path": (0.0, 1.0), "norm_eps": (0.0, 1.0)}
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)  # also numpy's
+
+
+def _sides(field: str, value: Any, number: int) -> tuple[int, ...]:
+    """The sizes of an image or patch.
+
+    Raises:
+        ModelError: other than so many whole numbers of 1 or more.
+
+    """
+    sides: tuple[Any, ...] = tuple(value) if isinstance(value, (list, tuple)) else ()
+    if len(sides) != number or not all(_is_whole(side) and side >= 1 for side in sides):
+        raise ModelError(f"{field} is {value!r}; it must be {number} whole numbers, each 1 or more.")
+    return tuple(map(int, sides))
 
 
 @dataclass(frozen=True)
@@ -94,22 +118,20 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         size, patch = self.img_size, self.patch_size
-        object.__setattr__(self, "img_size", (size, size) if isinstance(size, int) else tuple(size))
-        object.__setattr__(self, "patch_size", (1, patch, patch) if isinstance(patch, int) else tuple(patch))
+        object.__setattr__(
+            self, "img_size", _sides("img_size", (size, size) if isinstance(size, Integral) else size, 2)
+        )
+        patch = (1, patch, patch) if isinstance(patch, Integral) else patch
+        object.__setattr__(self, "patch_size", _sides("patch_size", patch, 3))
+        self._check_numbers()
         # Published files may name the bands by the numbers of HLS L30 (B02, ...).
         object.__setattr__(self, "bands", check_names([common_name(band, "hls-l30") or band for band in self.bands]))
         for field in ("coords_encoding", "mean", "std", "paper_ids", "labels"):
             object.__setattr__(self, field, tuple(getattr(self, field) or ()))
         if self.clip is not None:
             object.__setattr__(self, "clip", tuple(self.clip))
-        for field in ("embed_dim", "num_heads", "decoder_embed_dim", "decoder_num_heads"):
-            if getattr(self, field) < 1:
-                raise ModelError(f"{field} is {getattr(self, field)}; it must be 1 or more.")
-        for field in ("depth", "decoder_depth"):
-            if not 0 <= getattr(self, field) <= _MOST_BLOCKS:
-                raise ModelError(f"{field} is {getattr(self, field)}; at most {_MOST_BLOCKS} blocks are built.")
-        if self.pixel_width < 0 or (self.labels and not self.pixel_width):
-            raise ModelError(f"pixel_width is {self.pixel_width}; it is 0 or more, and above 0 to learn labels.")
+        if self.labels and not self.pixel_width:
+            raise ModelError(f"pixel_width is {self.pixel_width}; it is above 0 to learn labels.")
         if self.in_chans != len(self.bands):
             named = f"{len(self.bands)} bands are named: {', '.join(self.bands)}"
             raise ModelError(f"in_chans is {self.in_chans}, but {named}.")
@@ -124,6 +146,18 @@ class ModelConfig:
         if self.blend_fill and self.norm_pix_loss:
             raise ModelError("blend_fill and norm_pix_loss exclude each other: one predicts pixels, one does not.")
         self.grid(self.num_frames, *self.img_size)
+
+    def _check_numbers(self) -> None:
+        for field, least in _WHOLE.items():
+            if not _is_whole(value := getattr(self, field)) or value < least:
+                raise ModelError(f"{field} is {value!r}; it must be a whole number, {least} or more.")
+        for field in ("depth", "decoder_depth"):
+            if getattr(self, field) > _MOST_BLOCKS:
+                raise ModelError(f"{field} is {getattr(self, field)}; at most {_MOST_BLOCKS} blocks are built.")
+        for field, (low, high) in _BETWEEN.items():
+            number = getattr(self, field)
+            if isinstance(number, bool) or not isinstance(number, Real) or not low <= float(number) <= high:
+                raise ModelError(f"{field} is {number!r}; it must be a number from {low:g} to {high:g}.")
 
     def grid(self, frames: int, height: int, width: int) -> Grid:
         """Number of patches along (time, y, x) of an input of this size.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
+import re
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -237,7 +239,17 @@ def test_load_takes_a_folder_in_the_published_layout(tmp_path: Path) -> None:
     fewer = prithvi.load(tmp_path, bands=["green", "blue"])
     assert isinstance(fewer, PrithviMAE)
     assert fewer.contract.mean == (2, 1)
-    for wrong in ({"pretrained_cfg": None}, {"pretrained_cfg": {"embed_dim": "64"}}, {"pretrained_cfg": {"mean": 5}}):
+    for field, value, said in (
+        ("embed_dim", "64", "whole number, 1 or more"), ("depth", None, "whole number, 0 or more"),
+        ("num_heads", 0, "whole number, 1 or more"), ("mlp_ratio", None, "number from 0.1 to 100"),
+        ("drop_path", math.nan, "number from 0 to 1"), ("patch_size", [1, 0, 16], "3 whole numbers, each 1 or more"),
+        ("patch_size", [16, 16], "3 whole numbers"), ("img_size", None, "2 whole numbers"),
+    ):  # fmt: skip
+        (tmp_path / "config.json").write_text(json.dumps({**published, "pretrained_cfg": {field: value}}))
+        said = rf"config.json: {field} is {re.escape(repr(value))}; it must be (a )?{said}"
+        with pytest.raises(ModelError, match=said):
+            prithvi.load(tmp_path)
+    for wrong in ({"pretrained_cfg": None}, {"pretrained_cfg": {"mean": 5}}):
         (tmp_path / "config.json").write_text(json.dumps({**published, **wrong}))
         with pytest.raises(ConfigError, match="holds a value of another kind"):
             prithvi.load(tmp_path)
