@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from prithvi.chips.spec import UNLABELLED
 from prithvi.contract import Category
 from prithvi.errors import DatasetError, nearest
 from prithvi.files import refuse_unreachable
+from prithvi.scenes.grids import has_place
 from prithvi.scenes.polygons import RASTERIO_LOCK, clip, frames, mend, ring, sound, whole_turns
 from prithvi.scenes.raster_files import refuse_unplaced
 from prithvi.scenes.vector_files import read_vectors
@@ -308,6 +310,11 @@ def _open_raster(file: Path, ignore: Sequence[str], keep: Sequence[str], product
     try:
         with rasterio.open(file) as raster:
             refuse_unplaced(str(file), raster, DatasetError)
+            if not has_place(raster.crs.to_wkt()):
+                raise DatasetError(
+                    f"the coordinate reference system of {file} has no known place on Earth: write the right one "
+                    f"('rio edit-info {shlex.quote(str(file))} --crs EPSG:...')."
+                )
             if raster.count != 1 or np.dtype(raster.dtypes[0]).kind not in "iuf":
                 raise DatasetError(
                     f"{file} has {raster.count} bands of {raster.dtypes[0]}: labels are one of whole numbers."

@@ -21,7 +21,7 @@ from pyproj.exceptions import CRSError
 from prithvi.errors import ConfigError, DatasetError, OutputError, first_line
 from prithvi.files import atomic_file
 from prithvi.products.provenance import Provenance
-from prithvi.scenes.vector_files import read_vectors
+from prithvi.scenes.vector_files import read_vectors, refuse_placeless
 
 CORNERS = ["xmin", "ymin", "xmax", "ymax"]
 
@@ -110,6 +110,7 @@ def read_places(places: str | Path | gpd.GeoDataFrame, what: str) -> tuple[gpd.G
         raise DatasetError(f"{name} {has} no features.")
     if frame.crs is None:
         raise DatasetError(f"{name} {has} no coordinate reference system, so nobody knows where its features lie.")
+    refuse_placeless(frame, name)
     return frame, name
 
 

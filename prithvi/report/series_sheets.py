@@ -102,8 +102,9 @@ def sheets_of_series(path: Path) -> list[Sheet]:
         return _sheets(_of_cube(path))
     except PrithviError:
         raise
-    # A store's pixels are read when they are drawn; of a damaged chunk numcodecs raises RuntimeError or SystemError.
-    except (RuntimeError, SystemError, OSError, *MALFORMED) as error:
+    # A store's pixels are read when they are drawn; of a damaged chunk numcodecs raises RuntimeError or SystemError. Of
+    # times that no clock has xarray wants cftime, which need not be installed.
+    except (RuntimeError, SystemError, OSError, ImportError, *MALFORMED) as error:
         raise SceneError(f"{path} is damaged, or no series that can be shown ({first_line(error)}).") from error
 
 

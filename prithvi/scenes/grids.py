@@ -131,6 +131,17 @@ def _same_crs(one: CRS, other: CRS, x: tuple[float, ...], y: tuple[float, ...], 
     return bool(np.abs(np.array(moved) - np.array([x, y])).max() <= tolerance)  # what is inf or NaN is not
 
 
+@lru_cache(maxsize=256)
+def has_place(wkt: str) -> bool:
+    """Whether coordinates of a CRS lie somewhere on Earth: not those of an engineering CRS, such as the "Undefined
+    Cartesian SRS" that GeoPackage (its srs_id -1) has for coordinates of no known system.
+    """
+    try:
+        return CRS.from_wkt(wkt).geodetic_crs is not None and bool(Transformer.from_crs(wkt, "EPSG:4326"))
+    except ProjError:
+        return False
+
+
 def _horizontal(crs: CRS) -> tuple[CRS, tuple[float, ...]]:
     """A system without heights and without the shift to WGS 84 that some WKT 1 carries, and that shift."""
     if crs.is_compound:

@@ -11,6 +11,7 @@ import pyogrio
 import shapely
 
 from prithvi.errors import MALFORMED, DatasetError, PrithviError, first_line
+from prithvi.scenes.grids import has_place
 
 _ONE_LAYER = (".geojson", ".json", ".shp", ".fgb", ".parquet", ".geoparquet")
 """Endings of formats that hold one layer of features; GDAL reads a whole GeoJSON to say so."""
@@ -25,7 +26,7 @@ def read_vectors(path: str | Path, what: str = "a vector file", **options: Any) 
         options: of `geopandas.read_file`, such as layer= and bbox=. Without layer= it is the only one.
 
     Raises:
-        DatasetError: it cannot be read, has several layers of features, or no geometry.
+        DatasetError: it cannot be read, has several layers of features, no geometry, or a CRS without a place on Earth.
 
     """
     path = Path(path)
@@ -39,14 +40,25 @@ def read_vectors(path: str | Path, what: str = "a vector file", **options: Any) 
             frame = gpd.read_file(path, layer=only_layer(path) if layer is None else layer, **options)
     except PrithviError:
         raise
-    # GDAL's errors are RuntimeErrors in pyogrio, as are those of coordinate reference systems in pyproj.
-    except (RuntimeError, OSError, shapely.errors.ShapelyError, *MALFORMED) as error:
+    # GDAL's errors are RuntimeErrors in pyogrio, as are those of coordinate reference systems in pyproj. Where the name
+    # of one is no text, pyogrio (0.13) falls over a variable of its own.
+    except (RuntimeError, OSError, UnboundLocalError, shapely.errors.ShapelyError, *MALFORMED) as error:
         raise DatasetError(f"{path} cannot be read as {what} ({first_line(error)}).") from error
     if not isinstance(frame, gpd.GeoDataFrame):
         raise DatasetError(f"{path} is a table without geometries, not {what}.")
+    refuse_placeless(frame, str(path))
     if frame.crs is not None and frame.crs.is_geographic and (farthest := np.abs(frame.total_bounds).max()) > 3600:
         raise DatasetError(f"{path} holds the coordinate {farthest:g}, and its coordinates are degrees.")
     return frame
+
+
+def refuse_placeless(frame: gpd.GeoDataFrame, name: str) -> None:
+    """Raises DatasetError for features whose CRS has no place on Earth; what has none at all is left to the caller."""
+    if frame.crs is not None and not has_place(frame.crs.to_wkt()):
+        raise DatasetError(
+            f"the coordinate reference system of {name} is {frame.crs.name!r}, which has no known place on Earth: "
+            "write the right one ('ogr2ogr -a_srs EPSG:... OUT IN')."
+        )
 
 
 def only_layer(path: Path, error: type[PrithviError] = DatasetError, otherwise: str = "") -> str | None:

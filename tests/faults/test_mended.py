@@ -11,9 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
+import rasterio
+import shapely
 import xarray as xr
 from affine import Affine
 
@@ -35,7 +38,7 @@ from prithvi.errors import (
 )
 from prithvi.evaluation.compare import read_comparison
 from prithvi.files import atomic_folder, read_yaml
-from prithvi.mapping import fill_series
+from prithvi.mapping import area_by_zone, fill_series
 from prithvi.scenes import Area, open_scene
 from prithvi.tasks.checkpoint_files import WholeCheckpoints
 from tests.chips.conftest import CLASSES, sample_chips
@@ -176,6 +179,36 @@ def test_coordinates_whose_words_are_no_letters(
     with pytest.raises(SceneError, match=rf"the coordinate '{name}' of .* cannot be read \(.*assign_coords\({name}="):
         opens(stored)
     assert opens(stored.assign_coords({name: words})) is not None
+
+
+ENGINEERING = 'LOCAL_CS["Undefined Cartesian SRS",UNIT["Meter",1]]'
+"""What GeoPackage has for coordinates of no known system."""
+
+
+def test_a_crs_without_a_place_on_earth(tmp_path: Path, write_tif: Write) -> None:
+    corner = Affine(10, 0, 600_000, 0, -10, 5_000_000)
+    shape = shapely.box(600_000, 4_999_000, 601_000, 5_000_000)
+    frame = gpd.GeoDataFrame({"class": ["water"]}, geometry=[shape], crs=ENGINEERING)
+    frame.to_file(tmp_path / "features.gpkg")
+    said = r"coordinate reference system of .* is 'Undefined Cartesian SRS', which has no known place on Earth: write"
+    with pytest.raises(DatasetError, match=said):
+        open_labels(tmp_path / "features.gpkg", "class")
+    with pytest.raises(SceneError, match=said):
+        Area.from_file(tmp_path / "features.gpkg")
+    scene = write_tif(np.ones((1, 50, 50), np.uint8), "map.tif", None, None, crs="EPSG:32631", transform=corner)
+    for zones in (tmp_path / "features.gpkg", frame):
+        with pytest.raises(DatasetError, match=said):
+            area_by_zone(scene, zones)
+    labels = write_tif(np.ones((1, 50, 50), np.uint8), "labels.tif", None, None, crs=ENGINEERING, transform=corner)
+    with pytest.raises(DatasetError, match=r"labels.tif has no known place on Earth: write the right one \('rio edit-"):
+        open_labels(labels)
+    # The remedies.
+    with rasterio.open(labels, "r+") as raster:
+        raster.crs = "EPSG:32631"
+    assert open_labels(labels).near("EPSG:32631", shape.bounds)
+    frame.set_crs("EPSG:32631", allow_override=True).to_file(tmp_path / "right.gpkg")
+    assert area_by_zone(scene, tmp_path / "right.gpkg")["area_m2"].sum() > 0
+    assert open_labels(tmp_path / "right.gpkg", "class").near("EPSG:32631", shape.bounds)
 
 
 def test_settings_that_are_no_text(tmp_path: Path) -> None:
