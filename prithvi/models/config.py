@@ -131,7 +131,7 @@ class ModelConfig:
         if self.clip is not None:
             object.__setattr__(self, "clip", tuple(self.clip))
         if self.labels and not self.pixel_width:
-            raise ModelError(f"pixel_width is {self.pixel_width}; it is above 0 to learn labels.")
+            raise ModelError(f"pixel_width is {self.pixel_width}; it is 0 or more, and above 0 to learn labels.")
         if self.in_chans != len(self.bands):
             named = f"{len(self.bands)} bands are named: {', '.join(self.bands)}"
             raise ModelError(f"in_chans is {self.in_chans}, but {named}.")

@@ -173,6 +173,8 @@ def _of_file(file: Path) -> Dated:
     filled = file.with_name(f"{file.stem}_filled.tif")
     try:
         with rasterio.open(filled) as mask:
+            if mask.count != 1:  # a block of many bands is read whole, whatever its header claims
+                raise SceneError(f"{filled} has {mask.count} bands, and a mask of filled pixels has one.")
             states = mask.read(1, out_shape=size, resampling=Resampling.nearest)
             return Dated(file.stem, scene, states, grid_of(mask).zoom_to(size), mask.tags())
     except RasterioError as error:

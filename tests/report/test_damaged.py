@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import rasterio
 
 from prithvi.errors import ConfigError, SceneError
 from prithvi.mapping.series_files import fill_series
@@ -45,6 +47,18 @@ def test_a_damaged_series_is_named(filled: Path) -> None:
     mask = filled / "2022-05-01_filled.tif"
     mask.write_bytes(mask.read_bytes()[:200])
     with pytest.raises(SceneError, match=r"2022-05-01_filled\.tif cannot be read"):
+        view(filled, filled / "page.html")
+
+
+def test_a_mask_of_many_bands_is_no_mask(filled: Path) -> None:
+    """Of a block of many bands GDAL reads all."""
+    mask = filled / "2022-05-01_filled.tif"
+    with rasterio.open(mask) as raster:
+        profile = {**raster.profile, "count": 3}
+        states = np.repeat(raster.read(), 3, axis=0)
+    with rasterio.open(mask, "w", **profile) as raster:
+        raster.write(states)
+    with pytest.raises(SceneError, match=r"2022-05-01_filled\.tif has 3 bands, and a mask of filled pixels has one\."):
         view(filled, filled / "page.html")
 
 
