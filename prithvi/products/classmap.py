@@ -54,11 +54,15 @@ class ClassMap:
 
         """
         if not np.isfinite(areas).all():
-            raise SceneError(
-                f"{self.path} has pixels where its coordinate reference system has no place on Earth: look at its CRS "
-                f"and transform ('rio info {shlex.quote(str(self.path))}'), and write the right ones (rio edit-info)."
-            )
+            raise self.nowhere()
         return areas
+
+    def nowhere(self) -> SceneError:
+        """What is raised of a map whose CRS has no place on Earth for its pixels."""
+        return SceneError(
+            f"{self.path} has pixels where its coordinate reference system has no place on Earth: look at its CRS "
+            f"and transform ('rio info {shlex.quote(str(self.path))}'), and write the right ones (rio edit-info)."
+        )
 
     def title(self, value: int) -> str:
         """Name of a class, or its number as text if it has no name."""

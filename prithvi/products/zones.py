@@ -26,6 +26,7 @@ from prithvi.products.classmap import NONE, ClassMap, open_classes
 from prithvi.products.ellipsoid import geometry_areas, step_of
 from prithvi.products.provenance import Provenance
 from prithvi.products.vectorfiles import read_places, write_vectors
+from prithvi.scenes.grids import has_place
 from prithvi.scenes.polygons import clip, frames, mend, near_longitudes, ring, sound, unwrapped
 
 CELLS = 2_000_000
@@ -217,6 +218,8 @@ def _in_the_map(zones: gpd.GeoSeries, classes: ClassMap) -> gpd.GeoSeries:
     # in pixel units a vertex within rounding error of a pixel corner can be moved exactly onto it (`FINE`). Both steps
     # can make a polygon invalid, so polygons are repaired after each.
     crs = CRS.from_user_input(classes.raster.crs.to_wkt())
+    if not has_place(crs.to_wkt()):
+        raise classes.nowhere()
     if zones.crs != crs:
         zones = _near(zones, classes, crs).segmentize(step_of(zones.crs))  # keeps edges in place when reprojected
     shapes = zones.to_crs(crs).to_numpy().copy()

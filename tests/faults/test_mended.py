@@ -202,11 +202,14 @@ def test_a_crs_without_a_place_on_earth(tmp_path: Path, write_tif: Write) -> Non
     labels = write_tif(np.ones((1, 50, 50), np.uint8), "labels.tif", None, None, crs=ENGINEERING, transform=corner)
     with pytest.raises(DatasetError, match=r"labels.tif has no known place on Earth: write the right one \('rio edit-"):
         open_labels(labels)
+    right = frame.set_crs("EPSG:32631", allow_override=True)
+    with pytest.raises(SceneError, match=r"labels.tif has pixels where its .* has no place on Earth: look at its CRS"):
+        area_by_zone(labels, right)
     # The remedies.
     with rasterio.open(labels, "r+") as raster:
         raster.crs = "EPSG:32631"
     assert open_labels(labels).near("EPSG:32631", shape.bounds)
-    frame.set_crs("EPSG:32631", allow_override=True).to_file(tmp_path / "right.gpkg")
+    right.to_file(tmp_path / "right.gpkg")
     assert area_by_zone(scene, tmp_path / "right.gpkg")["area_m2"].sum() > 0
     assert open_labels(tmp_path / "right.gpkg", "class").near("EPSG:32631", shape.bounds)
 
