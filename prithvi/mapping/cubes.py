@@ -131,6 +131,8 @@ class SeriesCube:
         }
         try:
             finish(self.store, facts, "image")
+            # Nobody goes on from here: a kill after the exchange leaves the earlier store in the place of the new one.
+            self.journal.unlink()
             put_folder(self.store, self.path, self.work / "old")
             shutil.rmtree(self.work)
         except OSError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -57,7 +57,7 @@ def _sides(field: str, value: Any, number: int) -> tuple[int, ...]:
         ModelError: other than so many whole numbers of 1 or more.
 
     """
-    sides: tuple[Any, ...] = tuple(value) if isinstance(value, (list, tuple)) else ()
+    sides: tuple[Any, ...] = tuple(value) if isinstance(value, Iterable) else ()
     if len(sides) != number or not all(_is_whole(side) and side >= 1 for side in sides):
         raise ModelError(f"{field} is {value!r}; it must be {number} whole numbers, each 1 or more.")
     return tuple(map(int, sides))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import rasterio
 import xarray as xr
 
 from prithvi.errors import OutputError, SceneError
+from prithvi.files import put_folder
 from prithvi.mapping import fill_series
 from prithvi.scenes import open_scene
 from tests.conftest import Answer
@@ -123,6 +125,26 @@ def test_an_older_store_stays_until_the_new_one_is_whole_and_other_things_are_le
     with pytest.raises(OutputError, match=r"mine\.zarr is there and is no Zarr store: choose another name"):
         fill_series(series, tmp_path / "mine.zarr", "nearest")
     assert (tmp_path / "mine.zarr" / "notes.txt").read_text() == "mine"
+
+
+def test_nobody_goes_on_from_the_store_that_was_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill just after the stores changed places leaves the earlier one among what a run goes on from."""
+    series, path = made([0, 5, 11, 20]), tmp_path / "cube.zarr"
+    fill_series(series, tmp_path / "right.zarr", "linear")
+    fill_series(series, path, "nearest")
+    with monkeypatch.context() as patch:
+
+        def killed(*folders: Path) -> None:
+            put_folder(*folders)
+            raise KeyboardInterrupt
+
+        patch.setattr("prithvi.mapping.cubes.put_folder", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fill_series(series, path, "linear", resume=True)
+    shutil.rmtree(path)
+    fill_series(series, path, "linear", resume=True)
+    found, right = (xr.open_zarr(tmp_path / name)["image"].values for name in ("cube.zarr", "right.zarr"))
+    np.testing.assert_array_equal(found, right)
 
 
 def test_what_cannot_be_reflectance_is_told(tmp_path: Path) -> None:
